@@ -1,0 +1,66 @@
+"""Two sentiment models of recent papers, DyFuLM and DashFusion, on the Hugging Face stack.
+
+Importing the package registers its models with the Auto classes: `AutoModel.from_pretrained` then needs no
+`trust_remote_code`.
+"""
+
+from importlib import import_module
+
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
+from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification, DyFuLMModel
+from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
+from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
+
+__version__ = "0.1.0"
+
+# Names whose modules need more than inference does; loaded when first used.
+_LAZY = {
+    "FusionCollator": "hf_fusion.data.collator",
+    "FusionTrainer": "hf_fusion.training.trainer",
+    "FusionTrainingArguments": "hf_fusion.training.arguments",
+}
+
+__all__ = [
+    "DyFuLMConfig",
+    "DyFuLMForSequenceClassification",
+    "DyFuLMModel",
+    "DyFuLMProcessor",
+    "FusionCollator",
+    "FusionSentimentPipeline",
+    "FusionTrainer",
+    "FusionTrainingArguments",
+]
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(set(globals()) | set(_LAZY))
+
+
+for _config, _model, _classifier, _processor in [
+    (DyFuLMConfig, DyFuLMModel, DyFuLMForSequenceClassification, DyFuLMProcessor),
+]:
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModel.register(_config, _model, exist_ok=True)
+    AutoModelForSequenceClassification.register(_config, _classifier, exist_ok=True)
+    AutoProcessor.register(_config, _processor, exist_ok=True)
+    # and, for those who load a checkpoint without the package: write the code next to the weights
+    _config.register_for_auto_class()
+    _model.register_for_auto_class("AutoModel")
+    _classifier.register_for_auto_class("AutoModelForSequenceClassification")
+    _processor.register_for_auto_class("AutoProcessor")
+
+PIPELINE_REGISTRY.register_pipeline(
+    "fusion-sentiment",
+    pipeline_class=FusionSentimentPipeline,
+    pt_model=AutoModelForSequenceClassification,
+    type="text",
+)

@@ -1,0 +1,336 @@
+"""Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, DatasetDict, Features, Value, load_dataset
+
+from hf_fusion.data.labels import LabelError, LabelRules
+from hf_fusion.data.synthetic_reviews import synthetic_reviews
+
+logger = logging.getLogger(__name__)
+
+SYNTHETIC = "synthetic-reviews"
+SPLITS = ("train", "validation", "test")
+SPLIT_ALIASES = {"valid": "validation", "val": "validation", "dev": "validation"}
+FILE_KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
+# What users call a column; `ReviewSource.columns` maps each to the file's own name.
+FIELDS = ("id", "text", "stars", "score", "label", "coarse_label", "intensity", "split", "source")
+_MAX_SHOWN = 5
+
+csv.field_size_limit(sys.maxsize)  # a review may be longer than the 131,072 characters that csv takes for an error
+
+
+class DataError(ValueError):
+    """Data that cannot be read as declared; the message names file, row and field."""
+
+
+@dataclass
+class ReviewSource:
+    """
+    Where reviews come from and what their columns mean.
+
+    Args:
+        name: "synthetic-reviews", a file (.csv, .csv.gz, .tsv, .jsonl, .parquet) or the name of a data set on the Hub.
+        columns: the source's own column for each of `text`, `id`, `split`, `stars`, `score`, `label` (fine class),
+            `coarse_label`, `intensity` and `source`. Fields that are not named are taken from columns of the same
+            name, where there are any; only `text` and one kind of label are needed.
+        rules: how stars and scores become labels. Labels that are given directly take precedence.
+        rejected: "error" stops at unusable rows (empty text, rating outside the scale), "drop" leaves them out and
+            logs how many and why.
+        split_shares: shares of train, validation and test where there is no split column; drawn by a hash of the text
+            and `split_seed`, so that the same text never lies in two splits.
+        options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
+    """
+
+    name: str = SYNTHETIC
+    columns: dict[str, str] = field(default_factory=dict)
+    rules: LabelRules | None = None
+    rejected: str = "error"
+    split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = sorted(set(self.columns) - set(FIELDS))
+        if unknown:
+            raise DataError(f"Unknown field {', '.join(unknown)} in the column mapping; there are {', '.join(FIELDS)}.")
+        if self.rejected not in ("error", "drop"):
+            raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r}.")
+        if len(self.split_shares) != 3 or min(self.split_shares) < 0 or abs(sum(self.split_shares) - 1) > 1e-6:
+            raise DataError(f"`split_shares` must be three shares that sum to 1, got {self.split_shares!r}.")
+        if self.rules is None:
+            self.rules = LabelRules(scale=(0.0, 1.0)) if self.name == SYNTHETIC else LabelRules()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the name is a file's, by its ending."""
+        return self.name.endswith(FILE_KINDS)
+
+
+def load_reviews(source: ReviewSource) -> DatasetDict:
+    """
+    Reads, checks and labels reviews.
+
+    Returns:
+        `DatasetDict` of the splits found, with the columns `id`, `text`, `source` and those of `labels` (fine class),
+        `coarse_labels` and `intensity_labels` (in [0, 1]) that the source allows; `None` where a row has none.
+
+    Raises:
+        DataError: if a file, a column or a row is not as declared.
+        FileNotFoundError: if the file does not exist.
+    """
+    if source.name == SYNTHETIC:
+        tables = {name: (f"{SYNTHETIC} ({name})", rows) for name, rows in synthetic_reviews(**source.options).items()}
+    elif source.is_file:
+        tables = {None: (source.name, _read_file(source.name))}
+    else:
+        found = load_dataset(source.name, **source.options)
+        found = found if isinstance(found, DatasetDict) else {None: found}
+        tables = {name: (f"{source.name} ({name})", rows) for name, rows in found.items()}
+
+    cleaned: dict[str, dict[str, list]] = {}
+    for split, (origin, rows) in tables.items():
+        _label_rows(rows, origin, split, source, cleaned)
+    if not cleaned:
+        raise DataError(f"{source.name} has no rows.")
+    return DatasetDict({split: _to_dataset(cleaned[split]) for split in SPLITS if split in cleaned})
+
+
+def _label_rows(rows, origin, split, source, cleaned):
+    """Adds each usable row to `cleaned[split]`; counts the others by reason."""
+    columns = None
+    rejected: dict[str, list[str]] = {}
+    for number, row in enumerate(rows, 1):
+        if columns is None:
+            columns = _resolve_columns(row, origin, source.columns)
+        try:
+            clean, row_split = _label_row(row, columns, split, source)
+        except LabelError as error:
+            reason, _, detail = str(error).partition("|")
+            rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
+            continue
+        if clean["id"] is None:
+            clean["id"] = str(number - 1) if split is None else f"{split}-{number - 1}"
+        target = cleaned.setdefault(row_split, {name: [] for name in clean})
+        for name, value in clean.items():
+            target[name].append(value)
+    _report_rejected(origin, rejected, source.rejected)
+
+
+def _report_rejected(origin, rejected, policy):
+    if not rejected:
+        return
+    count = sum(len(places) for places in rejected.values())
+    lines = [
+        f"  {len(places)} x {reason}: {'; '.join(places[:_MAX_SHOWN])}{' ...' if len(places) > _MAX_SHOWN else ''}"
+        for reason, places in rejected.items()
+    ]
+    message = f"{origin}: {count} unusable row{'s' if count > 1 else ''}\n" + "\n".join(lines)
+    if policy == "error":
+        raise DataError(message + "\nMend them, or leave them out with rejected='drop' (--rejected_rows drop).")
+    logger.warning("%s\n(left out)", message)
+
+
+def _resolve_columns(row, origin, mapping):
+    """The row's own name of every field that it has."""
+    columns = {}
+    for name in FIELDS:
+        own = mapping.get(name, name)
+        if own in row:
+            columns[name] = own
+        elif name in mapping:
+            raise DataError(f"{origin}: no column {own!r} (declared as {name}); there are {', '.join(map(str, row))}.")
+    if "text" not in columns:
+        raise DataError(f"{origin}: no column 'text'; there are {', '.join(map(str, row))}. Name it in the mapping.")
+    if not set(columns) & {"stars", "score", "label", "coarse_label", "intensity"}:
+        raise DataError(
+            f"{origin}: no labels. Needed is a column of stars, score, label, coarse_label or intensity; there are "
+            f"{', '.join(map(str, row))}."
+        )
+    return columns
+
+
+def _label_row(row, columns, split, source):
+    values = {name: row[own] for name, own in columns.items()}
+    text = values["text"]
+    if text is not None and not isinstance(text, str):
+        raise LabelError(f"text is no string|field {columns['text']!r} is {text!r}")
+    if text is None or not text.strip():
+        raise LabelError(f"empty text|field {columns['text']!r} is {text!r}")
+    number = {name: _number(values, columns, name) for name in FIELDS[2:7]}
+    fine, coarse, intensity = _labels(number, columns, source.rules)
+    if fine is None and coarse is None and intensity is None:
+        raise LabelError("no label|all label fields are empty")
+    clean = {
+        "id": None if values.get("id") is None else str(values["id"]),
+        "text": text,
+        "source": None if values.get("source") is None else str(values["source"]),
+        "labels": fine,
+        "coarse_labels": coarse,
+        "intensity_labels": intensity,
+    }
+    return clean, _split_of(values, columns, split, text, source)
+
+
+def _labels(number, columns, rules):
+    """Fine class, coarse class and intensity: as given, else from stars or score; `None` where nothing tells."""
+    try:
+        fine = _class(number["label"], rules.num_labels, "label")
+        coarse = _class(number["coarse_label"], len(rules.coarse), "coarse_label")
+        intensity = number["intensity"]
+        if intensity is not None and not 0 <= intensity <= 1:
+            raise LabelError(f"{intensity!r} lies outside [0, 1]")
+        if intensity is None and number["score"] is not None:
+            intensity = rules.intensity(number["score"])
+        if intensity is None and number["stars"] is not None:
+            intensity = rules.fine_of_stars(number["stars"]) / (rules.num_labels - 1)
+        if fine is None and number["stars"] is not None:
+            fine = rules.fine_of_stars(number["stars"])
+        if fine is None and number["score"] is not None:
+            fine = rules.fine_of_score(number["score"])
+    except LabelError as error:
+        raise LabelError(f"rating outside the scale|{error} (fields {_given(number, columns)})") from error
+    if coarse is None and fine is not None:
+        coarse = rules.coarse_of_fine(fine)
+    return fine, coarse, intensity
+
+
+def _given(number, columns):
+    return ", ".join(f"{columns[name]}={value:g}" for name, value in number.items() if value is not None)
+
+
+def _number(values, columns, name):
+    value = values.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise LabelError(f"no number|field {columns[name]!r} is {value!r}") from None
+    if number != number:
+        return None
+    return number
+
+
+def _class(number, count, name):
+    if number is None:
+        return None
+    if number != int(number) or not 0 <= number < count:
+        raise LabelError(f"{name} {number!r} is none of the classes 0 to {count - 1}")
+    return int(number)
+
+
+def _split_of(values, columns, split, text, source):
+    if "split" in columns:
+        split = str(values["split"])
+    if split is not None:
+        split = SPLIT_ALIASES.get(split, split)
+        if split not in SPLITS:
+            raise LabelError(f"unknown split|{split!r} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
+        return split
+    return split_by_hash(text, source.split_shares, source.split_seed)
+
+
+def split_by_hash(text: str, shares: tuple[float, float, float], seed: int) -> str:
+    """The split of a text, drawn by its hash: the same text (but for case and white space) always has the same."""
+    key = f"{seed}\0{' '.join(text.lower().split())}"
+    position = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+    for split, share in zip(SPLITS, shares, strict=True):
+        position -= share
+        if position < 0:
+            return split
+    return next(split for split, share in reversed(list(zip(SPLITS, shares, strict=True))) if share)
+
+
+def _to_dataset(columns):
+    types = {"labels": "int64", "coarse_labels": "int64", "intensity_labels": "float32"}
+    columns = {
+        name: values
+        for name, values in columns.items()
+        if name not in (*types, "source") or any(v is not None for v in values)
+    }
+    features = Features({name: Value(types.get(name, "string")) for name in columns})
+    return Dataset.from_dict(columns, features=features)
+
+
+def read_rows(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """
+    Rows of a .csv, .csv.gz, .tsv, .jsonl or .parquet file, one by one.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: if the ending is unknown or a line is malformed; names the line.
+    """
+    path = str(path)
+    if not path.endswith(FILE_KINDS):
+        raise DataError(f"{path}: unknown kind of file; known are {', '.join(FILE_KINDS)}.")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    return _read_file(path)
+
+
+def _read_file(path):
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        if path.endswith(".parquet"):
+            for batch in pq.ParquetFile(path).iter_batches():
+                yield from batch.to_pylist()
+        elif path.endswith(".jsonl"):
+            yield from _read_jsonl(path)
+        else:
+            yield from _read_csv(path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start} of a block; convert it first.") from error
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: no parquet file: {error}") from error
+    except (EOFError, OSError) as error:
+        raise DataError(f"{path}: cannot be read to the end: {error}") from error
+
+
+def _open(path):
+    if path.endswith(".gz"):
+        import gzip
+
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
+
+
+def _read_jsonl(path):
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}, line {number}: no JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
+            yield row
+
+
+def _read_csv(path):
+    with _open(path) as file:
+        reader = csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ",", strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: {len(reader.fieldnames)} columns are declared in the first "
+                        f"line, but the row has {'more' if None in row else 'fewer'}."
+                    )
+                yield row
+        except csv.Error as error:
+            raise DataError(f"{path}, line {reader.line_num}: malformed csv: {error}") from error

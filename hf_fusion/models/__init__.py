@@ -1,0 +1,1 @@
+"""What travels with a checkpoint, and nothing else. Every module here imports only siblings, by one dot."""

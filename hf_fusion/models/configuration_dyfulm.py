@@ -1,0 +1,200 @@
+"""Configuration of DyFuLM."""
+
+from transformers import AutoConfig, PretrainedConfig
+
+LAYER_FUSIONS = ("bilstm", "mean", "last")
+CROSS_FUSIONS = ("gate", "mean", "concat", "a", "b")
+GATE_LEVELS = ("span", "sequence")
+LOSS_WEIGHTINGS = ("uncertainty", "dwa", "fixed")
+
+FINE_LABELS = ("very negative", "negative", "neutral", "positive", "very positive")
+COARSE_LABELS = ("negative", "neutral", "positive")
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+def _named_labels(names, count):
+    """Readable names where the number of classes is the usual one, else LABEL_0, LABEL_1 ..."""
+    return dict(enumerate(names)) if len(names) == count else {i: f"LABEL_{i}" for i in range(count)}
+
+
+class DyFuLMConfig(PretrainedConfig):
+    r"""
+    Configuration of [`DyFuLMModel`] and [`DyFuLMForSequenceClassification`] (arXiv 2512.01410).
+
+    Args:
+        encoder_a_config (`PretrainedConfig` or `dict`, *optional*):
+            Configuration of encoder A, any text model. Defaults to a RoBERTa-base configuration, the paper's choice;
+            stays `None` when `cross_fusion="b"`, which has no encoder A.
+        encoder_b_config (`PretrainedConfig` or `dict`, *optional*):
+            Configuration of encoder B. Defaults to a DeBERTa-v2 configuration of base size; stays `None` when
+            `cross_fusion="a"`.
+        fusion_hidden_size (`int`, *optional*):
+            Width of the fused features. Defaults to the width of the first encoder in use. An encoder of another
+            width gets a linear projection; an encoder of this width is used as it is, as in the paper's formula.
+        layer_fusion (`str`, defaults to `"bilstm"`):
+            How the layers of one encoder become one: `"bilstm"` (input-dependent attention over layers), `"mean"` or
+            `"last"`.
+        layer_fusion_hidden_size (`int`, defaults to 128):
+            Width of the layer BiLSTM, per direction.
+        cross_fusion (`str`, defaults to `"gate"`):
+            How the two encoders become one: `"gate"`, `"mean"`, `"concat"`, or only one encoder, `"a"` or `"b"`: the
+            other is then neither built nor run.
+        gate_level (`str`, defaults to `"span"`):
+            `"span"` fuses over the common spans of the two tokenisations, `"sequence"` fuses the pooled vectors. Inputs
+            without `span_ids` are always fused at sequence level.
+        num_coarse_labels (`int`, defaults to 3):
+            Number of coarse sentiment classes. (`num_labels`, defaults to 5, counts the fine classes.)
+        coarse_id2label (`dict`, *optional*):
+            Names of the coarse classes.
+        intensity_range (`tuple(float, float)`, defaults to `(0.0, 1.0)`):
+            Lowest and highest intensity; the head is a sigmoid scaled to it.
+        use_guidance (`bool`, defaults to `True`):
+            Whether coarse sentiment and intensity modulate the features of the fine head.
+        loss_weighting (`str`, defaults to `"uncertainty"`):
+            `"uncertainty"` (Kendall, Gal & Cipolla 2018), `"dwa"` (dynamic weight averaging, Liu et al. 2019) or
+            `"fixed"`.
+        loss_weights (`tuple(float, float, float)`, defaults to `(1.0, 1.0, 1.0)`):
+            Constant factors of the fine, coarse and intensity loss, on top of the dynamic weighting.
+        dwa_temperature (`float`, defaults to 2.0):
+            Temperature of dynamic weight averaging; higher is closer to equal weights.
+        classifier_dropout (`float`, defaults to 0.1):
+            Dropout before the heads.
+        initializer_range (`float`, defaults to 0.02):
+            Standard deviation of newly initialised weights.
+    """
+
+    model_type = "dyfulm"
+    sub_configs = {"encoder_a_config": AutoConfig, "encoder_b_config": AutoConfig}
+    attribute_map = {"hidden_size": "fusion_hidden_size"}
+    keys_to_ignore_at_inference = [
+        "fine_loss",
+        "coarse_loss",
+        "intensity_loss",
+        "loss_weights",
+        "gate",
+        "span_mask",
+        "guidance",
+        "layer_attention_a",
+        "layer_attention_b",
+        "hidden_states",
+        "hidden_states_b",
+        "attentions",
+        "attentions_b",
+    ]
+
+    def __init__(
+        self,
+        encoder_a_config=None,
+        encoder_b_config=None,
+        fusion_hidden_size=None,
+        layer_fusion="bilstm",
+        layer_fusion_hidden_size=128,
+        cross_fusion="gate",
+        gate_level="span",
+        num_coarse_labels=3,
+        coarse_id2label=None,
+        intensity_range=(0.0, 1.0),
+        use_guidance=True,
+        loss_weighting="uncertainty",
+        loss_weights=(1.0, 1.0, 1.0),
+        dwa_temperature=2.0,
+        classifier_dropout=0.1,
+        initializer_range=0.02,
+        **kwargs,
+    ):
+        _check_choice("layer_fusion", layer_fusion, LAYER_FUSIONS)
+        _check_choice("cross_fusion", cross_fusion, CROSS_FUSIONS)
+        _check_choice("gate_level", gate_level, GATE_LEVELS)
+        _check_choice("loss_weighting", loss_weighting, LOSS_WEIGHTINGS)
+
+        self.encoder_a_config = self._encoder_config(encoder_a_config, "roberta", needed=cross_fusion != "b")
+        self.encoder_b_config = self._encoder_config(encoder_b_config, "deberta-v2", needed=cross_fusion != "a")
+        if fusion_hidden_size is None:
+            first = self.encoder_b_config if cross_fusion == "b" else self.encoder_a_config
+            fusion_hidden_size = first.hidden_size
+        self.fusion_hidden_size = fusion_hidden_size
+        self.layer_fusion = layer_fusion
+        self.layer_fusion_hidden_size = layer_fusion_hidden_size
+        self.cross_fusion = cross_fusion
+        self.gate_level = gate_level
+        self.num_coarse_labels = num_coarse_labels
+        self.coarse_id2label = {
+            int(i): name for i, name in (coarse_id2label or _named_labels(COARSE_LABELS, num_coarse_labels)).items()
+        }
+        self.intensity_range = tuple(intensity_range)
+        self.use_guidance = use_guidance
+        self.loss_weighting = loss_weighting
+        self.loss_weights = tuple(loss_weights)
+        self.dwa_temperature = dwa_temperature
+        self.classifier_dropout = classifier_dropout
+        self.initializer_range = initializer_range
+
+        if kwargs.get("id2label") is None:
+            kwargs["id2label"] = _named_labels(FINE_LABELS, kwargs.pop("num_labels", None) or len(FINE_LABELS))
+            kwargs["label2id"] = {name: i for i, name in kwargs["id2label"].items()}
+        # `save_pretrained` records only the class that saves; a checkpoint serves every Auto class and the pipeline.
+        kwargs["auto_map"] = {
+            "AutoConfig": "configuration_dyfulm.DyFuLMConfig",
+            "AutoModel": "modeling_dyfulm.DyFuLMModel",
+            "AutoModelForSequenceClassification": "modeling_dyfulm.DyFuLMForSequenceClassification",
+            **(kwargs.get("auto_map") or {}),
+        }
+        kwargs["custom_pipelines"] = {
+            "fusion-sentiment": {
+                "impl": "pipeline_fusion_sentiment.FusionSentimentPipeline",
+                "pt": ["AutoModelForSequenceClassification"],
+                "type": "text",
+            },
+            **(kwargs.get("custom_pipelines") or {}),
+        }
+        super().__init__(**kwargs)
+        self._check_values()
+
+    @staticmethod
+    def _encoder_config(value, default_model_type, needed):
+        if value is None and not needed:
+            return None
+        if isinstance(value, PretrainedConfig):
+            return value
+        value = dict(value or {})
+        return AutoConfig.for_model(value.pop("model_type", default_model_type), **value)
+
+    def _check_values(self):
+        for name in ("fusion_hidden_size", "layer_fusion_hidden_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be a positive integer, got {getattr(self, name)!r}.")
+        for name in ("num_labels", "num_coarse_labels"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"`{name}` must be at least 2 classes, got {getattr(self, name)}.")
+        if sorted(self.coarse_id2label) != list(range(self.num_coarse_labels)):
+            raise ValueError(
+                f"`coarse_id2label` must name the classes 0 to {self.num_coarse_labels - 1}, got {self.coarse_id2label}."
+            )
+        if len(self.intensity_range) != 2 or not self.intensity_range[0] < self.intensity_range[1]:
+            raise ValueError(f"`intensity_range` must be (lowest, highest), got {self.intensity_range!r}.")
+        if len(self.loss_weights) != 3 or min(self.loss_weights) < 0:
+            raise ValueError(
+                "`loss_weights` must be three numbers of at least 0 (fine, coarse, intensity), "
+                f"got {self.loss_weights!r}."
+            )
+        if not self.dwa_temperature > 0:
+            raise ValueError(f"`dwa_temperature` must be above 0, got {self.dwa_temperature!r}.")
+        if not 0 <= self.classifier_dropout < 1:
+            raise ValueError(f"`classifier_dropout` must lie in [0, 1), got {self.classifier_dropout!r}.")
+
+    @property
+    def encoder_configs(self):
+        """`dict`: the configurations of the encoders in use, by `"a"` and `"b"`."""
+        configs = {"a": self.encoder_a_config, "b": self.encoder_b_config}
+        return {self.cross_fusion: configs[self.cross_fusion]} if self.cross_fusion in configs else configs
+
+    def get_text_config(self, *args, **kwargs):
+        """The configuration that owns the vocabulary of `input_ids`: encoder A's (B's where A is absent)."""
+        return next(iter(self.encoder_configs.values()))
+
+
+__all__ = ["DyFuLMConfig"]

@@ -1,0 +1,580 @@
+"""DyFuLM: two text encoders, fused over their layers and with each other, for three sentiment tasks.
+
+Paper: "DyFuLM" (arXiv 2512.01410). What the paper leaves open is decided as follows:
+
+- the gate works on the *common spans* of the two tokenisations (the pieces of text between positions where both
+  tokenizers have a boundary), since token i of one encoder is not token i of the other;
+- the layer BiLSTM reads the masked mean of each layer's token states;
+- the heads read a learned attention pooling of the fused states;
+- the guidance is a two-layer MLP over [softmax(coarse logits); intensity], passed through 2 * sigmoid so that 1 is
+  neutral.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_dyfulm import DyFuLMConfig
+from .modeling_text_encoder import encoder_class, encoder_from_config, encoder_kwargs, layer_class_names, masked_mean
+from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
+
+
+@dataclass
+class DyFuLMModelOutput(ModelOutput):
+    """
+    Output of [`DyFuLMModel`].
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch, positions, hidden)`):
+            The fused states; a position is a common span, a token (single encoder), or the whole text.
+        pooler_output (`torch.FloatTensor` of shape `(batch, hidden)`):
+            The fused states pooled into one vector.
+        sequence_mask (`torch.BoolTensor` of shape `(batch, positions)`):
+            True where `last_hidden_state` is real.
+        gate (`torch.FloatTensor` of shape `(batch, spans, hidden)` or `(batch, hidden)`):
+            Share of encoder A, in [0, 1]. With `output_fusion=True`, and only if there is a gate.
+        span_mask (`torch.BoolTensor` of shape `(batch, spans)`):
+            True where a span of the gate is real. With `output_fusion=True`, and only for the gate over spans.
+        layer_attention_a, layer_attention_b (`torch.FloatTensor` of shape `(batch, layers)`):
+            Weight of each layer of the encoder; sums to 1.
+        hidden_states, attentions:
+            Encoder A's (B's if A is absent), when asked for.
+        hidden_states_b, attentions_b:
+            Encoder B's next to A's, when asked for.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    sequence_mask: torch.BoolTensor | None = None
+    gate: torch.FloatTensor | None = None
+    span_mask: torch.BoolTensor | None = None
+    layer_attention_a: torch.FloatTensor | None = None
+    layer_attention_b: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    hidden_states_b: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    attentions_b: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class DyFuLMSequenceClassifierOutput(ModelOutput):
+    """
+    Output of [`DyFuLMForSequenceClassification`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`):
+            Weighted sum of the losses of the tasks that have labels.
+        logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
+            Fine sentiment.
+        coarse_logits (`torch.FloatTensor` of shape `(batch, num_coarse_labels)`):
+            Coarse sentiment.
+        intensity (`torch.FloatTensor` of shape `(batch,)`):
+            Intensity, inside `config.intensity_range`.
+        fine_loss, coarse_loss, intensity_loss (`torch.FloatTensor` of shape `()`):
+            The loss of each task before weighting: cross-entropy, cross-entropy, mean squared error.
+        loss_weights (`torch.FloatTensor` of shape `(3,)`):
+            Factor of the fine, coarse and intensity loss in `loss`.
+        guidance (`torch.FloatTensor` of shape `(batch, hidden)`):
+            Factor on the features of the fine head, in [0, 2]. With `output_fusion=True`.
+
+    The other fields are those of [`DyFuLMModelOutput`].
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    coarse_logits: torch.FloatTensor | None = None
+    intensity: torch.FloatTensor | None = None
+    fine_loss: torch.FloatTensor | None = None
+    coarse_loss: torch.FloatTensor | None = None
+    intensity_loss: torch.FloatTensor | None = None
+    loss_weights: torch.FloatTensor | None = None
+    gate: torch.FloatTensor | None = None
+    span_mask: torch.BoolTensor | None = None
+    layer_attention_a: torch.FloatTensor | None = None
+    layer_attention_b: torch.FloatTensor | None = None
+    guidance: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    hidden_states_b: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    attentions_b: tuple[torch.FloatTensor, ...] | None = None
+
+
+class DyFuLMLayerFusion(nn.Module):
+    """Hierarchical dynamic fusion: the layers of one encoder, weighted for each sample.
+
+    H_fused = sum_l alpha_l H^(l); alpha = softmax over layers of w . BiLSTM(mean H^(1), ..., mean H^(L)).
+    """
+
+    def __init__(self, config, encoder_hidden_size):
+        super().__init__()
+        self.kind = config.layer_fusion
+        if self.kind == "bilstm":
+            width = config.layer_fusion_hidden_size
+            self.lstm = nn.LSTM(encoder_hidden_size, width, batch_first=True, bidirectional=True)
+            self.score = nn.Linear(2 * width, 1, bias=False)  # a bias would cancel in the softmax
+
+    def _read_layers(self, layer_means):
+        if not torch.compiler.is_compiling():
+            return self.lstm(layer_means)[0]
+        # Dynamo refuses the module `nn.LSTM`, but traces the operator behind it.
+        batch_size, width = layer_means.shape[0], self.lstm.hidden_size
+        start = layer_means.new_zeros(2, batch_size, width)
+        return torch.lstm(layer_means, (start, start), self.lstm._flat_weights, True, 1, 0.0, self.training, True, True)[0]
+
+    def forward(self, hidden_states, attention_mask):
+        layers = hidden_states[1:]  # the embeddings are no layer
+        batch_size, num_layers = layers[0].shape[0], len(layers)
+        if self.kind == "last":
+            alpha = layers[-1].new_zeros(batch_size, num_layers)
+            alpha[:, -1] = 1
+            return layers[-1], alpha
+
+        stacked = torch.stack(layers, dim=1)  # (batch, layers, tokens, hidden)
+        if self.kind == "mean":
+            return stacked.mean(dim=1), stacked.new_full((batch_size, num_layers), 1 / num_layers)
+        read = self._read_layers(masked_mean(stacked, attention_mask))  # (batch, layers, 2 * width)
+        alpha = self.score(read).squeeze(-1).softmax(dim=-1)  # (batch, layers)
+        fused = torch.einsum("bl,blth->bth", alpha.to(stacked.dtype), stacked)
+        return fused, alpha
+
+
+class DyFuLMCrossFusion(nn.Module):
+    """Gated cross-model fusion: g = sigmoid(W [a ; b] + bias), h = g * a + (1 - g) * b, or its ablations."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.kind = config.cross_fusion
+        if self.kind in ("gate", "concat"):
+            self.dense = nn.Linear(2 * config.fusion_hidden_size, config.fusion_hidden_size)
+
+    def forward(self, states_a, states_b):
+        if self.kind == "mean":
+            return (states_a + states_b) / 2, None
+        joined = self.dense(torch.cat([states_a, states_b], dim=-1))
+        if self.kind == "concat":
+            return joined, None
+        gate = torch.sigmoid(joined)
+        return gate * states_a + (1 - gate) * states_b, gate
+
+
+class DyFuLMPooling(nn.Module):
+    """Learned attention pooling over the positions where the mask is true."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.fusion_hidden_size, config.fusion_hidden_size)
+        self.score = nn.Linear(config.fusion_hidden_size, 1, bias=False)
+
+    def forward(self, states, mask):
+        scores = self.score(torch.tanh(self.dense(states))).squeeze(-1)  # (batch, positions)
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = (scores.softmax(dim=-1) * mask).to(states.dtype)
+        return torch.matmul(weights.unsqueeze(1), states).squeeze(1)  # (batch, hidden)
+
+
+class DyFuLMGuidance(nn.Module):
+    """g' = 2 * sigmoid(MLP([softmax(coarse logits) ; intensity])): what the easy tasks say to the fine one."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.num_coarse_labels + 1, config.fusion_hidden_size)
+        self.activation = nn.GELU()
+        self.out_proj = nn.Linear(config.fusion_hidden_size, config.fusion_hidden_size)
+
+    def forward(self, coarse_logits, unit_intensity):
+        evidence = torch.cat([coarse_logits.softmax(dim=-1), unit_intensity.unsqueeze(-1)], dim=-1)
+        return 2 * torch.sigmoid(self.out_proj(self.activation(self.dense(evidence.to(self.dense.weight.dtype)))))
+
+
+class DyFuLMLossWeighting(nn.Module):
+    """Weights of the fine, coarse and intensity loss.
+
+    - `"uncertainty"`: sum_k exp(-s_k) c_k L_k + s_k / 2 with learned s_k = log sigma_k^2, c = 1 for the
+      classifications and 1/2 for the regression (Kendall, Gal & Cipolla 2018, Eq. 10).
+    - `"dwa"`: w_k = 3 softmax_k(r_k / T), r_k = L_k(t-1) / L_k(t-2), the loss ratio of the last two epochs
+      (Liu et al. 2019, Eq. 7-8). The history is a buffer, so that it is saved and resumed with the weights.
+    - `"fixed"`: w_k = 1.
+
+    `config.loss_weights` multiplies each task's whole term.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.kind = config.loss_weighting
+        self.factors = config.loss_weights
+        self.temperature = config.dwa_temperature
+        if self.kind == "uncertainty":
+            self.log_variance = nn.Parameter(torch.zeros(3))
+        elif self.kind == "dwa":
+            # mean losses of the last two epochs, the later one last; 0 = no such epoch yet
+            self.register_buffer("loss_history", torch.zeros(2, 3))
+
+    def record_epoch(self, mean_losses):
+        """Takes an epoch's mean fine, coarse and intensity loss (three numbers; 0 = task without labels)."""
+        if self.kind == "dwa":
+            self.loss_history[0] = self.loss_history[1]
+            self.loss_history[1] = self.loss_history.new_tensor(mean_losses)
+
+    def forward(self, losses, has_labels):
+        """`losses` and `has_labels` of shape `(3,)` -> weighted sum `()` and weights `(3,)`."""
+        factors = losses.new_tensor(self.factors) * has_labels
+        if self.kind == "uncertainty":
+            log_variance = self.log_variance.to(losses.dtype)
+            weights = factors * torch.exp(-log_variance) * losses.new_tensor((1.0, 1.0, 0.5))
+            return (weights * losses + factors * log_variance / 2).sum(), weights
+        if self.kind == "dwa":
+            before, last = self.loss_history.to(losses.dtype)
+            ratio = torch.where((before > 0) & (last > 0), last / before.clamp(min=1e-12), torch.ones_like(last))
+            factors = factors * 3 * (ratio / self.temperature).softmax(dim=-1)
+        return (factors * losses).sum(), factors
+
+
+class DyFuLMPreTrainedModel(PreTrainedModel):
+    """Weight initialisation, and what the loading machinery needs to know, for all DyFuLM classes."""
+
+    config_class = DyFuLMConfig
+    base_model_prefix = "dyfulm"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, nn.LSTM):
+            for name, parameter in module.named_parameters():
+                nn.init.zeros_(parameter) if "bias" in name else nn.init.xavier_uniform_(parameter)
+        elif isinstance(module, DyFuLMLossWeighting):
+            if module.kind == "uncertainty":
+                nn.init.zeros_(module.log_variance)
+            elif module.kind == "dwa":
+                nn.init.zeros_(module.loss_history)
+
+    @property
+    def dummy_inputs(self):
+        """Inputs of the smallest valid call."""
+        tokens = torch.tensor([[1, 2, 3]], device=self.device)
+        return {"input_ids": tokens, "input_ids_b": tokens}
+
+
+class DyFuLMModel(DyFuLMPreTrainedModel):
+    """The two encoders with layer fusion and cross fusion, without heads: text to one vector.
+
+    See [`DyFuLMForSequenceClassification.forward`] for the inputs and [`DyFuLMModelOutput`] for the outputs.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.encoder_a = self.encoder_b = None
+        for name, encoder_config in config.encoder_configs.items():
+            width = encoder_config.hidden_size
+            same_width = width == config.fusion_hidden_size
+            setattr(self, f"encoder_{name}", encoder_from_config(encoder_config))
+            setattr(self, f"layer_fusion_{name}", DyFuLMLayerFusion(config, width))
+            setattr(
+                self,
+                f"projection_{name}",
+                nn.Identity() if same_width else nn.Linear(width, config.fusion_hidden_size),
+            )
+        if len(config.encoder_configs) == 2:
+            self.cross_fusion = DyFuLMCrossFusion(config)
+        self.pooling = DyFuLMPooling(config)
+        self._no_split_modules = layer_class_names(self)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        """The token embeddings of encoder A (of B where A is absent)."""
+        return next(iter(self.encoders.values())).get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        """Replaces the token embeddings of encoder A (of B where A is absent)."""
+        next(iter(self.encoders.values())).set_input_embeddings(value)
+
+    @property
+    def encoders(self):
+        """`dict`: the encoders in use, by `"a"` and `"b"`."""
+        return {name: getattr(self, f"encoder_{name}") for name in self.config.encoder_configs}
+
+    def _encode(self, name, input_ids, attention_mask, output_attentions):
+        suffix = "_b" if name == "b" else ""
+        if input_ids is None:
+            raise ValueError(
+                f"`input_ids{suffix}` is missing: with cross_fusion={self.config.cross_fusion!r} the model reads "
+                f"{' and '.join(f'encoder {n.upper()}' for n in self.config.encoder_configs)}. "
+                "DyFuLMProcessor makes the inputs of both encoders."
+            )
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"`attention_mask{suffix}` has the shape {tuple(attention_mask.shape)}, but `input_ids{suffix}` has "
+                f"{tuple(input_ids.shape)}."
+            )
+        outputs = getattr(self, f"encoder_{name}")(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=True,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        states, alpha = getattr(self, f"layer_fusion_{name}")(outputs.hidden_states, attention_mask)
+        states = getattr(self, f"projection_{name}")(states)  # (batch, tokens, fusion hidden)
+        return states, attention_mask.bool(), alpha, outputs
+
+    def _fuse_spans(self, states_a, mask_a, span_ids, states_b, mask_b, span_ids_b):
+        """Averages both encoders' token states inside the common spans, then fuses span by span."""
+        # A text without any span (an empty one) becomes a single span of all its tokens, special ones included.
+        no_span = (span_ids < 0).all(dim=-1, keepdim=True) | (span_ids_b < 0).all(dim=-1, keepdim=True)
+        span_ids = torch.where(no_span, mask_a.long() - 1, span_ids)
+        span_ids_b = torch.where(no_span, mask_b.long() - 1, span_ids_b)
+        # Every span holds a token of each side, so the shorter side bounds their number without looking at values.
+        num_spans = min(span_ids.shape[1], span_ids_b.shape[1])
+        spans = torch.arange(num_spans, device=span_ids.device).view(1, -1, 1)
+        members_a = (span_ids.unsqueeze(1) == spans) & mask_a.unsqueeze(1)  # (batch, spans, tokens a)
+        members_b = (span_ids_b.unsqueeze(1) == spans) & mask_b.unsqueeze(1)
+        span_mask = members_a.any(-1) & members_b.any(-1)  # (batch, spans)
+        averages = []
+        for states, members in ((states_a, members_a), (states_b, members_b)):
+            weights = members.to(states.dtype)
+            averages.append(torch.bmm(weights / weights.sum(-1, keepdim=True).clamp(min=1), states))
+        fused, gate = self.cross_fusion(*averages)  # (batch, spans, hidden)
+        return fused, span_mask, gate
+
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        span_ids=None,
+        input_ids_b=None,
+        attention_mask_b=None,
+        span_ids_b=None,
+        output_attentions=None,
+        output_hidden_states=None,
+        output_fusion=False,
+        return_dict=None,
+    ):
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+
+        inputs = {"a": (input_ids, attention_mask), "b": (input_ids_b, attention_mask_b)}
+        encoded = {name: self._encode(name, *inputs[name], output_attentions) for name in self.config.encoder_configs}
+        gate = span_mask = None
+        if len(encoded) == 1:
+            ((states, mask, _, _),) = encoded.values()
+            pooled = self.pooling(states, mask)
+        else:
+            (states_a, mask_a, _, _), (states_b, mask_b, _, _) = encoded["a"], encoded["b"]
+            if len(states_a) != len(states_b):
+                raise ValueError(f"`input_ids` has {len(states_a)} rows, but `input_ids_b` has {len(states_b)}.")
+            if (span_ids is None) != (span_ids_b is None):
+                raise ValueError("`span_ids` and `span_ids_b` belong together: give both, or neither.")
+            if self.config.gate_level == "span" and span_ids is not None:
+                states, mask, gate = self._fuse_spans(states_a, mask_a, span_ids, states_b, mask_b, span_ids_b)
+                span_mask = mask
+                pooled = self.pooling(states, mask)
+            else:
+                pooled, gate = self.cross_fusion(self.pooling(states_a, mask_a), self.pooling(states_b, mask_b))
+                states = pooled.unsqueeze(1)
+                mask = torch.ones_like(states[..., 0], dtype=torch.bool)
+
+        outputs = [encoded[name][3] for name in encoded]
+        second = outputs[1] if len(outputs) == 2 else None
+        output = DyFuLMModelOutput(
+            last_hidden_state=states,
+            pooler_output=pooled,
+            sequence_mask=mask,
+            gate=gate if output_fusion else None,
+            span_mask=span_mask if output_fusion and gate is not None else None,
+            layer_attention_a=encoded["a"][2] if "a" in encoded else None,
+            layer_attention_b=encoded["b"][2] if "b" in encoded else None,
+            hidden_states=outputs[0].hidden_states if output_hidden_states else None,
+            hidden_states_b=second.hidden_states if output_hidden_states and second is not None else None,
+            attentions=outputs[0].attentions if output_attentions else None,
+            attentions_b=second.attentions if output_attentions and second is not None else None,
+        )
+        return output if return_dict else output.to_tuple()
+
+
+class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
+    """DyFuLM with its three heads: fine sentiment (`logits`), coarse sentiment and intensity."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.dyfulm = DyFuLMModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.coarse_classifier = nn.Linear(config.fusion_hidden_size, config.num_coarse_labels)
+        self.intensity_regressor = nn.Linear(config.fusion_hidden_size, 1)
+        self.guidance = DyFuLMGuidance(config) if config.use_guidance else None
+        self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)
+        self.loss_weighting = DyFuLMLossWeighting(config)
+        self.post_init()
+
+    @classmethod
+    def from_encoders(cls, encoder_a=None, encoder_b=None, **config_kwargs):
+        """Builds a DyFuLM on two pretrained encoders; fusion and heads are initialised.
+
+        Args:
+            encoder_a, encoder_b (`str` or `os.PathLike`, *optional*):
+                Names on the Hub, or folders. The one that `cross_fusion` ("a" or "b") leaves out is not loaded and
+                may be absent.
+            config_kwargs: fields of [`DyFuLMConfig`].
+
+        Returns:
+            [`DyFuLMForSequenceClassification`] in float32 and evaluation mode, as `from_pretrained` gives it.
+        """
+        names = {"a": encoder_a, "b": encoder_b}
+        needed = [config_kwargs.get("cross_fusion")] if config_kwargs.get("cross_fusion") in names else ["a", "b"]
+        encoders = {}
+        for name in needed:
+            if names[name] is None:
+                raise ValueError(f"`encoder_{name}` is missing: give a name on the Hub or a folder.")
+            encoder_config = AutoConfig.from_pretrained(names[name])
+            encoders[name] = encoder_class(encoder_config).from_pretrained(
+                names[name], dtype=torch.float32, **encoder_kwargs(encoder_config)
+            )
+            config_kwargs[f"encoder_{name}_config"] = encoders[name].config
+        model = cls(DyFuLMConfig(**config_kwargs))
+        for name, encoder in encoders.items():
+            model.dyfulm.encoders[name].load_state_dict(encoder.state_dict())
+        return model.eval()
+
+    def get_input_embeddings(self):
+        """The token embeddings of encoder A (of B where A is absent)."""
+        return self.dyfulm.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        """Replaces the token embeddings of encoder A (of B where A is absent)."""
+        self.dyfulm.set_input_embeddings(value)
+
+    def _losses(self, logits, coarse_logits, unit_intensity, labels, coarse_labels, intensity_labels):
+        """The three losses, each with whether it has any label. A task without labels costs 0 and trains nothing."""
+        low, high = self.config.intensity_range
+        tasks = (
+            (labels, logits, _cross_entropy),
+            (coarse_labels, coarse_logits, _cross_entropy),
+            (intensity_labels, low + (high - low) * unit_intensity.float(), _squared_error),
+        )
+        # `0 * sum` keeps an unlabelled head in the graph: distributed training wants a gradient for every parameter.
+        pairs = [
+            (prediction.float().sum() * 0.0, torch.zeros((), device=prediction.device))
+            if target is None
+            else loss(prediction.float(), target)
+            for target, prediction, loss in tasks
+        ]
+        losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
+        return losses, has_labels
+
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        span_ids=None,
+        input_ids_b=None,
+        attention_mask_b=None,
+        span_ids_b=None,
+        labels=None,
+        coarse_labels=None,
+        intensity_labels=None,
+        output_attentions=None,
+        output_hidden_states=None,
+        output_fusion=False,
+        return_dict=None,
+    ):
+        r"""
+        Args:
+            input_ids, input_ids_b (`torch.LongTensor` of shape `(batch, tokens)`):
+                The text in the tokens of encoder A and of encoder B; their lengths may differ.
+            attention_mask, attention_mask_b (`torch.Tensor` of the same shapes, *optional*):
+                1 for real tokens, 0 for padding. Defaults to all real.
+            span_ids, span_ids_b (`torch.LongTensor` of the same shapes, *optional*):
+                Number of the common span that a token belongs to, -1 for special tokens and padding. Without them the
+                pooled vectors of the two encoders are fused.
+            labels (`torch.LongTensor` of shape `(batch,)`, *optional*):
+                Fine class, -100 where missing.
+            coarse_labels (`torch.LongTensor` of shape `(batch,)`, *optional*):
+                Coarse class, -100 where missing.
+            intensity_labels (`torch.FloatTensor` of shape `(batch,)`, *optional*):
+                Intensity inside `config.intensity_range`, NaN where missing.
+            output_fusion (`bool`, defaults to `False`):
+                Whether to return `gate`, `span_mask` and `guidance`.
+
+        Returns:
+            [`DyFuLMSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        base = self.dyfulm(
+            input_ids,
+            attention_mask,
+            span_ids,
+            input_ids_b,
+            attention_mask_b,
+            span_ids_b,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            output_fusion=output_fusion,
+            return_dict=True,
+        )
+        features = self.dropout(base.pooler_output)  # (batch, hidden)
+        coarse_logits = self.coarse_classifier(features)
+        unit_intensity = torch.sigmoid(self.intensity_regressor(features)).squeeze(-1)  # (batch,) in (0, 1)
+        guidance = self.guidance(coarse_logits, unit_intensity) if self.guidance is not None else None
+        logits = self.classifier(features if guidance is None else features * guidance)
+
+        loss = loss_weights = None
+        component_losses = [None, None, None]
+        all_labels = (labels, coarse_labels, intensity_labels)
+        if any(target is not None for target in all_labels):
+            losses, has_labels = self._losses(logits, coarse_logits, unit_intensity, *all_labels)
+            loss, loss_weights = self.loss_weighting(losses, has_labels)
+            component_losses = [
+                None if target is None else value for target, value in zip(all_labels, losses, strict=True)
+            ]
+
+        low, high = self.config.intensity_range
+        output = DyFuLMSequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            coarse_logits=coarse_logits,
+            intensity=low + (high - low) * unit_intensity,
+            fine_loss=component_losses[0],
+            coarse_loss=component_losses[1],
+            intensity_loss=component_losses[2],
+            loss_weights=loss_weights.detach() if loss_weights is not None else None,
+            gate=base.gate,
+            span_mask=base.span_mask,
+            layer_attention_a=base.layer_attention_a,
+            layer_attention_b=base.layer_attention_b,
+            guidance=guidance if output_fusion else None,
+            hidden_states=base.hidden_states,
+            hidden_states_b=base.hidden_states_b,
+            attentions=base.attentions,
+            attentions_b=base.attentions_b,
+        )
+        return output if return_dict else output.to_tuple()
+
+
+def _cross_entropy(logits, labels):
+    """Mean cross-entropy over the labels that are not -100, and 1 if there is any (else 0 and 0)."""
+    total = nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+    count = (labels != -100).sum()
+    return total / count.clamp(min=1), (count > 0).to(total.dtype)
+
+
+def _squared_error(predictions, targets):
+    """Mean squared error over the targets that are not NaN, and 1 if there is any (else 0 and 0)."""
+    present = ~torch.isnan(targets)
+    errors = (predictions - torch.where(present, targets, predictions.detach().to(targets.dtype))) ** 2
+    count = present.sum()
+    return errors.sum() / count.clamp(min=1), (count > 0).to(errors.dtype)
+
+
+__all__ = ["DyFuLMForSequenceClassification", "DyFuLMModel", "DyFuLMPreTrainedModel"]

@@ -1,0 +1,62 @@
+"""Building a text encoder from its configuration, and the masked mean; shared by both architectures."""
+
+import inspect
+
+import torch
+from transformers import MODEL_MAPPING, AutoModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def encoder_class(config):
+    """The model class behind a text encoder's configuration.
+
+    Raises:
+        ValueError: if the configuration belongs to no text encoder of transformers (vision or audio models,
+            encoder-decoders, custom code).
+    """
+    if type(config) not in MODEL_MAPPING:
+        raise ValueError(f"`{type(config).__name__}` is no model of transformers that can serve as text encoder.")
+    model_class = MODEL_MAPPING[type(config)]
+    if isinstance(model_class, tuple):
+        model_class = model_class[0]
+    if model_class.main_input_name != "input_ids" or getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"`{model_class.__name__}` cannot serve as text encoder: a model is needed that reads `input_ids` and has "
+            "no decoder, such as BERT, RoBERTa or DeBERTa-v2."
+        )
+    return model_class
+
+
+def encoder_kwargs(config):
+    """Keyword arguments that build the encoder without a pooler, whose parameters would never be trained."""
+    accepts_pooling = "add_pooling_layer" in inspect.signature(encoder_class(config).__init__).parameters
+    return {"add_pooling_layer": False} if accepts_pooling else {}
+
+
+def encoder_from_config(config):
+    """Builds an encoder with random weights. Falls back to eager attention where the encoder has no other."""
+    if not getattr(encoder_class(config), "_supports_sdpa", False):
+        config._attn_implementation = "eager"
+    return AutoModel.from_config(config, **encoder_kwargs(config))
+
+
+def layer_class_names(model):
+    """Names of the transformer layer classes in `model`: the units that must stay on one device."""
+    return sorted({type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)})
+
+
+def masked_mean(states, mask):
+    """Mean over the positions where `mask` is 1; 0 where none is.
+
+    Args:
+        states (`torch.Tensor` of shape `(batch, ..., length, hidden)`): what to average.
+        mask (`torch.Tensor` of shape `(batch, length)`): 1 for real positions.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, ..., hidden)`.
+    """
+    weights = mask.to(states.dtype)
+    weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
+    while weights.dim() < states.dim() - 1:
+        weights = weights.unsqueeze(1)
+    return torch.matmul(weights.unsqueeze(-2), states).squeeze(-2)

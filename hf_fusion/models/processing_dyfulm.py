@@ -1,0 +1,342 @@
+"""Processor of DyFuLM: a text in the tokens of two tokenizers, and the spans that both have in common."""
+
+import hashlib
+import json
+import os
+
+import numpy as np
+from transformers import BatchFeature, ProcessorMixin
+
+DEFAULT_MAX_LENGTH = 512
+_WHITESPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
+
+_SUFFIXES = ("", "_b")  # encoder A, encoder B
+
+
+class DyFuLMProcessor(ProcessorMixin):
+    r"""
+    Turns texts into the six tensors of DyFuLM.
+
+    `span_ids` and `span_ids_b` number the common spans of the two tokenisations: the pieces of text between positions
+    where both tokenizers have a token boundary (white space apart, which tokenizers attach to either side). Every
+    token belongs to one span; special tokens and padding have -1. A text that one of the tokenizers reads as nothing
+    at all has no spans. Texts beyond `max_length` tokens are cut at the same character for both tokenizers, at a
+    common boundary if there is one.
+
+    Tokenizers without offsets ("slow" ones) give no spans; DyFuLM then fuses the pooled vectors, and each tokenizer
+    cuts long texts on its own.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): tokenizer of encoder A.
+        tokenizer_b (`PreTrainedTokenizerBase`, *optional*): tokenizer of encoder B; by default that of encoder A.
+        max_length (`int`, *optional*): most tokens of a text, special tokens included. Defaults to what both
+            tokenizers allow, at most 512.
+        vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
+            on loading, so that a checkpoint is never read with the wrong tokenizer.
+    """
+
+    def __init__(
+        self,
+        tokenizer=None,
+        tokenizer_b=None,
+        max_length=None,
+        vocabulary_fingerprint=None,
+        vocabulary_fingerprint_b=None,
+    ):
+        tokenizer_b = tokenizer if tokenizer_b is None else tokenizer_b
+        super().__init__(tokenizer, tokenizer_b)
+        _check_fingerprint("tokenizer", tokenizer, vocabulary_fingerprint)
+        _check_fingerprint("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)
+        if max_length is None:
+            max_length = min(tokenizer.model_max_length, tokenizer_b.model_max_length, DEFAULT_MAX_LENGTH)
+        self.max_length = max_length
+        self._check_max_length(max_length)
+
+    @property
+    def tokenizers(self):
+        """`tuple`: the tokenizers of encoder A and encoder B."""
+        return self.tokenizer, self.tokenizer_b
+
+    @property
+    def has_spans(self):
+        """`bool`: whether both tokenizers give offsets, so that common spans exist."""
+        return all(tokenizer.is_fast for tokenizer in self.tokenizers)
+
+    @property
+    def model_input_names(self):
+        """Names of the tensors that `__call__` returns."""
+        names = ["input_ids", "attention_mask"] + (["span_ids"] if self.has_spans else [])
+        return [name + suffix for suffix in _SUFFIXES for name in names]
+
+    def _check_max_length(self, max_length):
+        least = 1 + max(tokenizer.num_special_tokens_to_add() for tokenizer in self.tokenizers)
+        if not isinstance(max_length, int) or max_length < least:
+            raise ValueError(
+                f"`max_length` must be an integer of at least {least} (one token beside the special ones), "
+                f"got {max_length!r}."
+            )
+
+    def __call__(
+        self,
+        text=None,
+        padding=True,
+        truncation=True,
+        max_length=None,
+        pad_to_multiple_of=None,
+        return_tensors=None,
+    ):
+        """
+        Args:
+            text (`str` or `list[str]`): what to read. Empty texts are allowed.
+            padding (`bool` or `str`, defaults to `True`): to the longest text (`True`, "longest"), to `max_length`
+                ("max_length"), or not at all. Each of the two tokenisations has its own length.
+            truncation (`bool`, defaults to `True`): whether to cut texts of more than `max_length` tokens.
+            max_length (`int`, *optional*): overrides the processor's.
+            pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up.
+            return_tensors (`str`, *optional*): "pt" or "np" for arrays; lists otherwise.
+
+        Returns:
+            `BatchFeature` with `input_ids`, `attention_mask`, `span_ids` and the same with `_b`, each of shape
+            `(batch, tokens)`. A single string without `return_tensors` gives unbatched lists.
+
+        Raises:
+            ValueError: if a text is no string or cannot be encoded (lone surrogates), or `max_length` is too small.
+        """
+        single = isinstance(text, str)
+        texts = [text] if single else list(text) if isinstance(text, (list, tuple)) else text
+        _check_texts(texts)
+        max_length = self.max_length if max_length is None else max_length
+        self._check_max_length(max_length)
+
+        limit = max_length if truncation else None
+        columns = self._encode_spans(texts, limit) if self.has_spans else self._encode_plain(texts, limit)
+        if single and return_tensors is None:
+            return BatchFeature({name: rows[0] for name, rows in columns.items()})
+        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+
+    def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
+        """
+        Pads rows that were encoded before, for a collator.
+
+        Args:
+            features (`list[dict]` or `dict` of lists): rows with the keys of `model_input_names`; other keys are
+                left out.
+            padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
+
+        Returns:
+            `BatchFeature` of the same keys, each of shape `(batch, tokens)`.
+
+        Raises:
+            ValueError: if a row lacks one of the keys.
+        """
+        rows = features if isinstance(features, (list, tuple)) else _rows(features)
+        columns = {}
+        for name in self.model_input_names:
+            missing = next((i for i, row in enumerate(rows) if name not in row), None)
+            if missing is not None:
+                raise ValueError(f"Row {missing} has no `{name}`; its keys are {sorted(rows[missing])}.")
+            columns[name] = [list(row[name]) for row in rows]
+        return self._pad_columns(columns, padding, max_length or self.max_length, pad_to_multiple_of, return_tensors)
+
+    def _encode_plain(self, texts, limit):
+        columns = {}
+        for tokenizer, suffix in zip(self.tokenizers, _SUFFIXES, strict=True):
+            encoded = tokenizer(texts, truncation=limit is not None, max_length=limit, return_attention_mask=True)
+            columns["input_ids" + suffix] = encoded["input_ids"]
+            columns["attention_mask" + suffix] = encoded["attention_mask"]
+        return columns
+
+    def _encode_spans(self, texts, limit):
+        readings = self._read(texts)
+        if limit is not None:
+            too_long = [i for i, pair in enumerate(readings) if max(len(ids) for ids, _, _ in pair) > limit]
+            for i in too_long:
+                readings[i] = self._cut(texts[i], readings[i], limit)
+        columns = {name: [] for name in self.model_input_names}
+        for text, pair in zip(texts, readings, strict=True):
+            spans = common_spans(text, *((offsets, special) for _, offsets, special in pair))
+            for (ids, _, _), span_ids, suffix in zip(pair, spans, _SUFFIXES, strict=True):
+                columns["input_ids" + suffix].append(ids)
+                columns["attention_mask" + suffix].append([1] * len(ids))
+                columns["span_ids" + suffix].append(span_ids.tolist())
+        return columns
+
+    def _read(self, texts):
+        """Each text as a pair of (ids, offsets, is special token), one for each tokenizer."""
+        sides = []
+        for tokenizer in self.tokenizers:
+            encoded = tokenizer(
+                texts,
+                truncation=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                return_offsets_mapping=True,
+                return_special_tokens_mask=True,
+                verbose=False,
+            )
+            sides.append(
+                [
+                    (ids, np.array(offsets, dtype=np.int64).reshape(-1, 2), np.array(special, dtype=bool))
+                    for ids, offsets, special in zip(
+                        encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True
+                    )
+                ]
+            )
+        return list(zip(*sides, strict=True))
+
+    def _cut(self, text, pair, limit):
+        """Reads the longest beginning of `text` that both tokenizers hold in `limit` tokens."""
+        while max(len(ids) for ids, _, _ in pair) > limit:
+            end = len(text)
+            for ids, offsets, special in pair:
+                if len(ids) > limit:
+                    tokens = offsets[~special]
+                    kept = limit - int(special.sum())
+                    # up to where the first token that does not fit begins, and in any case shorter than before
+                    end = min(end, int(tokens[kept:, 0].min()), len(text) - 1)
+            text = text[: _last_common_boundary(text, pair, end)]
+            (pair,) = self._read([text])
+        return pair
+
+    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
+        if padding not in (True, False, "longest", "max_length", "do_not_pad"):
+            raise ValueError(f"`padding` must be True, False, 'longest', 'max_length' or 'do_not_pad', got {padding!r}.")
+        if padding in (True, "longest", "max_length"):
+            for tokenizer, suffix in zip(self.tokenizers, _SUFFIXES, strict=True):
+                lengths = [len(ids) for ids in columns["input_ids" + suffix]]
+                width = max_length if padding == "max_length" else max(lengths, default=0)
+                if pad_to_multiple_of:
+                    width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
+                fills = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 0, "span_ids": -1}
+                for name, fill in fills.items():
+                    if name + suffix in columns:
+                        columns[name + suffix] = [
+                            _padded(row, width, fill, tokenizer.padding_side) for row in columns[name + suffix]
+                        ]
+        return BatchFeature(columns, tensor_type=return_tensors)
+
+    def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
+        """Saves both tokenizers and the processor's settings and code; see `ProcessorMixin.save_pretrained`."""
+        # Without a config.json of its own, the folder of the second tokenizer is passed over for the root tokenizer.
+        folder = os.path.join(save_directory, "tokenizer_b")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+            json.dump({}, file)
+        self.vocabulary_fingerprint = vocabulary_fingerprint(self.tokenizer)
+        self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def vocabulary_fingerprint(tokenizer):
+    """`str`: a hash of the tokens and their ids."""
+    entries = sorted(tokenizer.get_vocab().items())
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
+
+
+def common_spans(text, side_a, side_b):
+    """
+    Numbers the common spans of two tokenisations of one text.
+
+    Args:
+        text (`str`): the text.
+        side_a, side_b: `(offsets, special)` of one tokenisation: the characters `[start, end)` of each token, of shape
+            `(tokens, 2)`, and whether it is a special token, of shape `(tokens,)`.
+
+    Returns:
+        Two `np.ndarray` of shape `(tokens,)`: the span of each token, non-decreasing from 0 without gaps and with the
+        same last number on both sides; -1 for special tokens, and for all tokens if a side has none that are real.
+    """
+    to_ink = _ink_positions(text)
+    ink = int(to_ink[-1])
+    spans = [np.full(len(special), -1, dtype=np.int64) for _, special in (side_a, side_b)]
+    tokens = []
+    for offsets, special in (side_a, side_b):
+        start, end = to_ink[offsets[~special]].T
+        # Tokenizers may step back (parts of one character): a span never does.
+        tokens.append((np.maximum.accumulate(start) if len(start) else start, end))
+    if ink == 0 or not all(len(start) for start, _ in tokens):
+        return spans
+
+    boundary = _free_positions(tokens, ink)[:ink]
+    boundary[0] = False
+    piece_of_character = np.cumsum(boundary)
+    pieces = [piece_of_character[np.minimum(start, ink - 1)] for start, _ in tokens]
+
+    # A piece that only one side has a token in joins the piece before it (at the beginning: the one after).
+    shared = np.ones(piece_of_character[-1] + 1, dtype=bool)
+    for side in pieces:
+        shared &= np.bincount(side, minlength=len(shared)) > 0
+    if not shared.any():
+        shared[0] = True  # the two sides share no piece at all: the whole text is one span
+    number = np.maximum(np.cumsum(shared) - 1, 0)
+    for span_ids, (_, special), side in zip(spans, (side_a, side_b), pieces, strict=True):
+        span_ids[~special] = number[side]
+    return spans
+
+
+def _ink_positions(text):
+    """How many characters that are not white space precede each position of the text; for `len(text) + 1` positions.
+
+    A text of white space alone keeps its positions.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    is_ink = ~np.isin(codes, _WHITESPACE)
+    if not is_ink.any():
+        is_ink = np.ones_like(is_ink)
+    return np.concatenate([[0], np.cumsum(is_ink)])
+
+
+def _free_positions(sides, length):
+    """Which of the positions 0 to `length` no token lies across; `sides` are pairs of token starts and ends."""
+    crossed = np.zeros(length + 2, dtype=np.int64)
+    for start, end in sides:
+        inside = end > start + 1
+        np.add.at(crossed, start[inside] + 1, 1)
+        np.add.at(crossed, end[inside], -1)
+    return np.cumsum(crossed)[: length + 1] == 0
+
+
+def _last_common_boundary(text, pair, end):
+    """The last position up to `end` where both tokenisations have a boundary; `end` itself if there is none."""
+    sides = [offsets[~special].T for _, offsets, special in pair]
+    return int(np.flatnonzero(_free_positions(sides, len(text))[: end + 1])[-1]) or end
+
+
+def _check_texts(texts):
+    if not isinstance(texts, list):
+        raise ValueError(f"`text` must be a string or a list of strings, got {type(texts).__name__}.")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"Text {i} must be a string, got {type(text).__name__}: {repr(text)[:80]}.")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Text {i} is no valid Unicode: lone surrogate {text[error.start]!r} at character {error.start}. "
+                "Decode it with errors='replace'."
+            ) from error
+
+
+def _check_fingerprint(name, tokenizer, expected):
+    if expected is None:
+        return
+    found = vocabulary_fingerprint(tokenizer)
+    if found != expected:
+        raise ValueError(
+            f"`{name}` is not the one that the checkpoint was saved with: its vocabulary has the fingerprint {found}, "
+            f"processor_config.json says {expected}. Is the folder `{name}` of the checkpoint incomplete? After a "
+            "wanted change of the vocabulary, save the processor anew."
+        )
+
+
+def _rows(columns):
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _padded(row, width, fill, side):
+    padding = [fill] * (width - len(row))
+    return padding + row if side == "left" else row + padding
+
+
+__all__ = ["DyFuLMProcessor"]
