@@ -172,7 +172,7 @@ class DyFuLMConfig(PretrainedConfig):
                 raise ValueError(f"`{name}` must be at least 2 classes, got {getattr(self, name)}.")
         if sorted(self.coarse_id2label) != list(range(self.num_coarse_labels)):
             raise ValueError(
-                f"`coarse_id2label` must name the classes 0 to {self.num_coarse_labels - 1}, got {self.coarse_id2label}."
+                f"`coarse_id2label` must name classes 0 to {self.num_coarse_labels - 1}, got {self.coarse_id2label}."
             )
         if len(self.intensity_range) != 2 or not self.intensity_range[0] < self.intensity_range[1]:
             raise ValueError(f"`intensity_range` must be (lowest, highest), got {self.intensity_range!r}.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_dyfulm import DyFuLMConfig
@@ -102,6 +102,40 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
     attentions_b: tuple[torch.FloatTensor, ...] | None = None
 
 
+class DyFuLMLayerLSTM(nn.Module):
+    """A one-layer bidirectional LSTM, with the parameter names of `nn.LSTM`.
+
+    It calls the operator behind `nn.LSTM`: `torch.compile` traces the operator, but breaks the graph at the module.
+    """
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.hidden_size = hidden_size
+        gates = 4 * hidden_size
+        for direction in ("", "_reverse"):
+            self.register_parameter(f"weight_ih_l0{direction}", nn.Parameter(torch.empty(gates, input_size)))
+            self.register_parameter(f"weight_hh_l0{direction}", nn.Parameter(torch.empty(gates, hidden_size)))
+            self.register_parameter(f"bias_ih_l0{direction}", nn.Parameter(torch.empty(gates)))
+            self.register_parameter(f"bias_hh_l0{direction}", nn.Parameter(torch.empty(gates)))
+
+    def forward(self, inputs):
+        """`(batch, steps, input)` -> `(batch, steps, 2 * hidden)`."""
+        start = inputs.new_zeros(2, inputs.shape[0], self.hidden_size)
+        weights = list(self.parameters())
+        outputs, _, _ = torch.lstm(
+            inputs,
+            (start, start),
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=True,
+            batch_first=True,
+        )
+        return outputs
+
+
 class DyFuLMLayerFusion(nn.Module):
     """Hierarchical dynamic fusion: the layers of one encoder, weighted for each sample.
 
@@ -112,17 +146,9 @@ class DyFuLMLayerFusion(nn.Module):
         super().__init__()
         self.kind = config.layer_fusion
         if self.kind == "bilstm":
-            width = config.layer_fusion_hidden_size
-            self.lstm = nn.LSTM(encoder_hidden_size, width, batch_first=True, bidirectional=True)
-            self.score = nn.Linear(2 * width, 1, bias=False)  # a bias would cancel in the softmax
-
-    def _read_layers(self, layer_means):
-        if not torch.compiler.is_compiling():
-            return self.lstm(layer_means)[0]
-        # Dynamo refuses the module `nn.LSTM`, but traces the operator behind it.
-        batch_size, width = layer_means.shape[0], self.lstm.hidden_size
-        start = layer_means.new_zeros(2, batch_size, width)
-        return torch.lstm(layer_means, (start, start), self.lstm._flat_weights, True, 1, 0.0, self.training, True, True)[0]
+            self.lstm = DyFuLMLayerLSTM(encoder_hidden_size, config.layer_fusion_hidden_size)
+            # without a bias, which would cancel in the softmax
+            self.score = nn.Linear(2 * config.layer_fusion_hidden_size, 1, bias=False)
 
     def forward(self, hidden_states, attention_mask):
         layers = hidden_states[1:]  # the embeddings are no layer
@@ -135,7 +161,7 @@ class DyFuLMLayerFusion(nn.Module):
         stacked = torch.stack(layers, dim=1)  # (batch, layers, tokens, hidden)
         if self.kind == "mean":
             return stacked.mean(dim=1), stacked.new_full((batch_size, num_layers), 1 / num_layers)
-        read = self._read_layers(masked_mean(stacked, attention_mask))  # (batch, layers, 2 * width)
+        read = self.lstm(masked_mean(stacked, attention_mask))  # (batch, layers, 2 * lstm hidden)
         alpha = self.score(read).squeeze(-1).softmax(dim=-1)  # (batch, layers)
         fused = torch.einsum("bl,blth->bth", alpha.to(stacked.dtype), stacked)
         return fused, alpha
@@ -247,7 +273,7 @@ class DyFuLMPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, nn.LSTM):
+        if isinstance(module, DyFuLMLayerLSTM):
             for name, parameter in module.named_parameters():
                 nn.init.zeros_(parameter) if "bias" in name else nn.init.xavier_uniform_(parameter)
         elif isinstance(module, DyFuLMLossWeighting):
@@ -420,30 +446,38 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
 
     @classmethod
     def from_encoders(cls, encoder_a=None, encoder_b=None, **config_kwargs):
-        """Builds a DyFuLM on two pretrained encoders; fusion and heads are initialised.
+        """Builds a DyFuLM on two encoders; fusion and heads are initialised.
 
         Args:
-            encoder_a, encoder_b (`str` or `os.PathLike`, *optional*):
-                Names on the Hub, or folders. The one that `cross_fusion` ("a" or "b") leaves out is not loaded and
-                may be absent.
+            encoder_a, encoder_b (`str`, `os.PathLike` or `PretrainedConfig`, *optional*):
+                A pretrained encoder by its name on the Hub or its folder, or the configuration of an encoder that
+                starts from scratch. The one that `cross_fusion` ("a" or "b") leaves out is not loaded and may be
+                absent.
             config_kwargs: fields of [`DyFuLMConfig`].
 
         Returns:
             [`DyFuLMForSequenceClassification`] in float32 and evaluation mode, as `from_pretrained` gives it.
+
+        Raises:
+            ValueError: if an encoder that is needed is missing, or is no text encoder.
         """
-        names = {"a": encoder_a, "b": encoder_b}
-        needed = [config_kwargs.get("cross_fusion")] if config_kwargs.get("cross_fusion") in names else ["a", "b"]
-        encoders = {}
-        for name in needed:
-            if names[name] is None:
-                raise ValueError(f"`encoder_{name}` is missing: give a name on the Hub or a folder.")
-            encoder_config = AutoConfig.from_pretrained(names[name])
-            encoders[name] = encoder_class(encoder_config).from_pretrained(
-                names[name], dtype=torch.float32, **encoder_kwargs(encoder_config)
-            )
-            config_kwargs[f"encoder_{name}_config"] = encoders[name].config
-        model = cls(DyFuLMConfig(**config_kwargs))
+        encoders = {"a": encoder_a, "b": encoder_b}
+        only = config_kwargs.get("cross_fusion")
+        pretrained = {}
         for name, encoder in encoders.items():
+            if only in encoders and name != only:
+                continue
+            if encoder is None:
+                raise ValueError(f"`encoder_{name}` is missing: give a name on the Hub, a folder or a configuration.")
+            if not isinstance(encoder, PretrainedConfig):
+                encoder_config = AutoConfig.from_pretrained(encoder)
+                pretrained[name] = encoder_class(encoder_config).from_pretrained(
+                    encoder, dtype=torch.float32, **encoder_kwargs(encoder_config)
+                )
+                encoder = pretrained[name].config
+            config_kwargs[f"encoder_{name}_config"] = encoder
+        model = cls(DyFuLMConfig(**config_kwargs))
+        for name, encoder in pretrained.items():
             model.dyfulm.encoders[name].load_state_dict(encoder.state_dict())
         return model.eval()
 

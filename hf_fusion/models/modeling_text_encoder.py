@@ -42,7 +42,9 @@ def encoder_from_config(config):
 
 def layer_class_names(model):
     """Names of the transformer layer classes in `model`: the units that must stay on one device."""
-    return sorted({type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)})
+    return sorted(
+        {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
+    )
 
 
 def masked_mean(states, mask):

@@ -88,7 +88,9 @@ class FusionSentimentPipeline(Pipeline):
         config = self.model.config
         fine = outputs["logits"].float().softmax(dim=-1)
         coarse_scores, coarse_ids = outputs["coarse_logits"].float().softmax(dim=-1).max(dim=-1)
-        count = config.num_labels if options.get("top_k", 1) is None else min(options.get("top_k", 1), config.num_labels)
+        count = (
+            config.num_labels if options.get("top_k", 1) is None else min(options.get("top_k", 1), config.num_labels)
+        )
         scores, ids = fine.topk(count, dim=-1)
         rows = zip(
             ids.tolist(),

@@ -200,7 +200,9 @@ class DyFuLMProcessor(ProcessorMixin):
 
     def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
         if padding not in (True, False, "longest", "max_length", "do_not_pad"):
-            raise ValueError(f"`padding` must be True, False, 'longest', 'max_length' or 'do_not_pad', got {padding!r}.")
+            raise ValueError(
+                f"`padding` must be True, False, 'longest', 'max_length' or 'do_not_pad', got {padding!r}."
+            )
         if padding in (True, "longest", "max_length"):
             for tokenizer, suffix in zip(self.tokenizers, _SUFFIXES, strict=True):
                 lengths = [len(ids) for ids in columns["input_ids" + suffix]]

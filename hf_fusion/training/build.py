@@ -1,0 +1,91 @@
+"""A recipe's model part -> model and processor."""
+
+import importlib.util
+from pathlib import Path
+
+from transformers import AutoConfig, AutoTokenizer
+
+from hf_fusion.data.tokenizers import train_tokenizer
+from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
+from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH, DyFuLMProcessor
+from hf_fusion.training.recipe import RecipeError
+
+# RoBERTa counts positions from its padding id on.
+_SPARE_POSITIONS = 8
+
+
+def build_model(model_args, rules, texts):
+    """
+    Builds or loads what a recipe describes.
+
+    Args:
+        model_args ([`ModelArguments`]): the recipe's model part.
+        rules ([`LabelRules`]): number and bounds of the classes.
+        texts (`Iterable[str]`): training texts, for tokenizers that are trained.
+
+    Returns:
+        ([`DyFuLMForSequenceClassification`], [`DyFuLMProcessor`]).
+
+    Raises:
+        RecipeError: if the recipe describes no model.
+    """
+    if model_args.checkpoint:
+        checkpoint = resolve_name(model_args.checkpoint)
+        return (
+            DyFuLMForSequenceClassification.from_pretrained(checkpoint, **model_args.config_fields()),
+            DyFuLMProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length)),
+        )
+    only = model_args.cross_fusion if model_args.cross_fusion in ("a", "b") else None
+    specs = {"a": model_args.encoder_a, "b": model_args.encoder_b}
+    max_length = model_args.max_length or DEFAULT_MAX_LENGTH
+    encoders, tokenizers = {}, []
+    for name, spec in specs.items():
+        if only not in (None, name):
+            continue
+        if spec is None:
+            raise RecipeError(f"`encoder_{name}` is missing: a name, a folder, or a mapping for one from scratch.")
+        encoder, tokenizer = (
+            _from_scratch(name, spec, texts, max_length) if isinstance(spec, dict) else _pretrained(spec)
+        )
+        encoders[f"encoder_{name}"] = encoder
+        tokenizers.append(tokenizer)
+    model = DyFuLMForSequenceClassification.from_encoders(
+        **encoders, num_labels=rules.num_labels, num_coarse_labels=len(rules.coarse), **model_args.config_fields()
+    )
+    return model, DyFuLMProcessor(*tokenizers, max_length=model_args.max_length)
+
+
+def resolve_name(name: str) -> str:
+    """`package:NAME/FOLDER` -> that folder inside an installed Python package; any other name stays as it is."""
+    if not name.startswith("package:"):
+        return name
+    package, _, folder = name.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise RecipeError(f"{name}: the package {package} is not installed (pip install {package.replace('_', '-')}).")
+    path = Path(spec.submodule_search_locations[0]) / folder
+    if not path.is_dir():
+        raise RecipeError(f"{name}: the package {package} has no folder {folder!r}.")
+    return str(path)
+
+
+def _pretrained(spec):
+    name = resolve_name(spec)
+    return name, AutoTokenizer.from_pretrained(name)
+
+
+def _from_scratch(name, spec, texts, max_length):
+    spec = dict(spec)
+    if "model_type" not in spec or "tokenizer" not in spec:
+        raise RecipeError(
+            f"`encoder_{name}` from scratch needs `model_type` (such as roberta) and `tokenizer` (bpe, unigram or "
+            f"wordpiece), got {spec}."
+        )
+    kind, vocab_size = spec.pop("tokenizer"), spec.pop("vocab_size", 8000)
+    tokenizer = train_tokenizer(texts, kind, vocab_size, model_max_length=max_length)
+    options = {"max_position_embeddings": max_length + _SPARE_POSITIONS, "pad_token_id": tokenizer.pad_token_id, **spec}
+    return AutoConfig.for_model(options.pop("model_type"), vocab_size=len(tokenizer), **options), tokenizer
+
+
+def _given(**options):
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,77 @@
+"""Means of loss components, right over accumulation steps, processes and interruptions."""
+
+import torch
+from accelerate.utils import reduce
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+LOSSES = {"fine_loss": "labels", "coarse_loss": "coarse_labels", "intensity_loss": "intensity_labels"}
+NAMES = (*LOSSES, "fine_weight", "coarse_weight", "intensity_weight", "gate", "gate_squared")
+
+
+class LossTracker(TrainerCallback, ExportableState):
+    """
+    Adds up each loss component with the number of labels behind it, so that a mean is a mean over samples.
+
+    Two windows run side by side: since the last log, and since the beginning of the epoch (which dynamic weight
+    averaging needs). Both are saved in `trainer_state.json` and resumed. Sums stay on the device until a window is
+    read, and are then added up over all processes.
+    """
+
+    def __init__(self):
+        self.logged = [[0.0, 0.0] for _ in NAMES]  # (sum, count) of each name
+        self.epoch = [[0.0, 0.0] for _ in NAMES]
+        self._pending = None
+
+    def state(self):
+        """What is saved with a checkpoint; the trainer calls [`flush`] before."""
+        return {"args": {}, "attributes": {"logged": self.logged, "epoch": self.epoch}}
+
+    def add(self, outputs, inputs):
+        """Takes the outputs and inputs of one training batch, without waiting for the device."""
+        device = outputs["loss"].device
+        rows = torch.zeros(len(NAMES), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
+        for i, (name, label) in enumerate(LOSSES.items()):
+            if outputs.get(name) is not None:
+                labels = inputs[label]
+                count = (~torch.isnan(labels) if labels.is_floating_point() else labels != -100).sum()
+                rows[i] = torch.stack([outputs[name].detach() * count, count])
+        if outputs.get("loss_weights") is not None:
+            rows[3:6, 0] = outputs["loss_weights"].detach()
+            rows[3:6, 1] = (outputs["loss_weights"].detach() != 0).to(rows.dtype)
+        if outputs.get("gate") is not None:
+            gate = outputs["gate"].detach().to(rows.dtype)  # (batch, spans, hidden) or (batch, hidden)
+            mask = outputs.get("span_mask")
+            mask = torch.ones_like(gate[..., 0]) if mask is None else mask.to(rows.dtype)
+            count = mask.sum() * gate.shape[-1]
+            for row, values in ((6, gate), (7, gate**2)):
+                rows[row] = torch.stack([(values * mask.unsqueeze(-1)).sum(), count])
+        self._pending = rows if self._pending is None else self._pending + rows
+
+    def flush(self, device):
+        """Adds the batches since the last flush to both windows. Every process must call it together."""
+        pending = torch.zeros(len(NAMES), 2, device=device) if self._pending is None else self._pending
+        self._pending = None
+        total = reduce(pending, reduction="sum").tolist()
+        for window in (self.logged, self.epoch):
+            for sums, (value, count) in zip(window, total, strict=True):
+                sums[0] += value
+                sums[1] += count
+
+    def pop_logs(self, device):
+        """`dict[str, float]`: the means since the last call, and the mean and spread of the gate."""
+        self.flush(device)
+        means = {name: total / count for name, (total, count) in zip(NAMES, self.logged, strict=True) if count}
+        self.logged = [[0.0, 0.0] for _ in NAMES]
+        if "gate" in means:
+            means["gate_mean"] = means.pop("gate")
+            means["gate_spread"] = max(means.pop("gate_squared") - means["gate_mean"] ** 2, 0.0) ** 0.5
+        return means
+
+    def on_epoch_end(self, args, state, control, model=None, **kwargs):
+        """Hands the epoch's mean losses to the model, for dynamic weight averaging."""
+        self.flush(args.device)
+        weighting = next((m for name, m in model.named_modules() if name.split(".")[-1] == "loss_weighting"), None)
+        if weighting is not None:
+            weighting.record_epoch([total / count if count else 0.0 for total, count in self.epoch[: len(LOSSES)]])
+        self.epoch = [[0.0, 0.0] for _ in NAMES]

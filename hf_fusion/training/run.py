@@ -1,0 +1,175 @@
+"""One training run, from a recipe to a folder that holds all there is to know about it."""
+
+import hashlib
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import yaml
+from datasets import Dataset, DatasetDict
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_fusion.data.reviews import load_reviews
+from hf_fusion.training.build import build_model
+from hf_fusion.training.environment import describe_environment
+from hf_fusion.training.recipe import RecipeError, resolved_recipe
+from hf_fusion.training.trainer import FusionTrainer
+
+METRICS_FILE = "metrics.json"
+
+
+def run_training(model_args, data_args, training_args) -> dict:
+    """
+    Trains, restores the checkpoint that is best on validation, and measures it on validation and test.
+
+    The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
+    recipe), `metrics.json`, `trainer_state.json` and `environment.json`.
+
+    Returns:
+        `dict`: the content of `metrics.json`.
+
+    Raises:
+        RecipeError: if the folder holds another run, or the recipe cannot be run.
+        DataError: if the reviews are not as declared.
+    """
+    checkpoint = _checkpoint_to_resume(training_args)
+    set_seed(training_args.seed)
+    with training_args.main_process_first(desc="reading the reviews"):
+        reviews = load_reviews(data_args.source())
+    reviews = _limit(reviews, data_args, training_args)
+    missing = [split for split in ("train", "validation") if split not in reviews]
+    if missing and training_args.do_eval:
+        raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(reviews)}.")
+
+    model, processor = build_model(model_args, data_args.source().rules, reviews["train"]["text"])
+    tokenized = DatasetDict({split: tokenize_reviews(rows, processor) for split, rows in reviews.items()})
+    if model_args.lora_encoders:
+        from hf_fusion.deployment.adapters import add_lora
+
+        if not model_args.merge_lora and training_args.should_save:
+            model.save_pretrained(Path(training_args.output_dir) / "base")
+        model = add_lora(
+            model, model_args.lora_encoders, model_args.lora_rank, model_args.lora_alpha, model_args.lora_dropout
+        )
+    trainer = FusionTrainer(
+        model,
+        training_args,
+        train_dataset=tokenized["train"],
+        eval_dataset=tokenized.get("validation"),
+        processing_class=processor,
+    )
+    if training_args.should_save:
+        _write_before(model_args, data_args, training_args, reviews)
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = {
+        "seed": training_args.seed,
+        "train_samples": len(reviews["train"]),
+        "train_seconds": round(time.perf_counter() - started, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
+    }
+    for split in ("validation", "test"):
+        if split in tokenized:
+            metrics[split] = evaluate_split(trainer, tokenized[split])
+    if model_args.lora_encoders and model_args.merge_lora:
+        trainer.model = trainer.model.merge_and_unload()
+    trainer.save_model()
+    trainer.save_state()
+    if training_args.should_save:
+        write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
+    return metrics
+
+
+def tokenize_reviews(reviews: Dataset, processor) -> Dataset:
+    """Adds the model's inputs and `length`, the longer of the two tokenisations; drops the text."""
+
+    def encode(batch):
+        encoded = dict(processor(batch["text"], padding=False))
+        sides = [encoded[name] for name in encoded if name.startswith("input_ids")]
+        encoded["length"] = [max(map(len, pair)) for pair in zip(*sides, strict=True)]
+        return encoded
+
+    unused = [name for name in ("text", "source") if name in reviews.column_names]
+    return reviews.map(encode, batched=True, remove_columns=unused, desc="tokenizing")
+
+
+def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
+    """The metrics of one split, longest texts first: if memory runs out it does so at once."""
+    metrics = trainer.predict(dataset.sort("length", reverse=True), metric_key_prefix="eval").metrics
+    machinery = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    names = {name: name.removeprefix("eval_") for name in metrics}
+    return {short: metrics[name] for name, short in names.items() if short not in machinery}
+
+
+def fingerprint(dataset: DatasetDict) -> dict[str, str]:
+    """A hash of each split's rows, in their order."""
+    digests = {}
+    for split, rows in dataset.items():
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+        digests[split] = digest.hexdigest()[:16]
+    return digests
+
+
+def write_json(path, content) -> None:
+    """Writes JSON that every parser reads: NaN and infinities become null. Readers see the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _checkpoint_to_resume(training_args):
+    """The checkpoint to go on from; `--resume_from_checkpoint last` finds the newest, if there is one."""
+    wish = training_args.resume_from_checkpoint
+    folder = Path(training_args.output_dir)
+    newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if wish in ("last", "true", "True", True):
+        return newest
+    if wish is None and (newest or (folder / METRICS_FILE).exists()):
+        raise RecipeError(
+            f"{folder} holds a run already. Go on with it (--resume_from_checkpoint last), or choose another "
+            "--output_dir."
+        )
+    return wish
+
+
+def _limit(reviews, data_args, training_args):
+    limited = DatasetDict(reviews)
+    if data_args.max_train_samples and "train" in limited:
+        count = min(data_args.max_train_samples, len(limited["train"]))
+        seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
+        limited["train"] = limited["train"].shuffle(seed=seed).select(range(count))
+    for split in ("validation", "test"):
+        if data_args.max_eval_samples and split in limited:
+            limited[split] = limited[split].select(range(min(data_args.max_eval_samples, len(limited[split]))))
+    return limited
+
+
+def _write_before(model_args, data_args, training_args, reviews):
+    """Recipe and environment: written first, so that an interrupted run can be understood and repeated."""
+    folder = Path(training_args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = yaml.safe_dump(resolved_recipe(model_args, data_args, training_args), sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(recipe, encoding="utf-8")
+    facts = {
+        "seed": training_args.seed,
+        "dataset": data_args.dataset,
+        "data_fingerprint": fingerprint(reviews),
+        "rows": {split: len(rows) for split, rows in reviews.items()},
+    }
+    write_json(folder / "environment.json", describe_environment(**facts))

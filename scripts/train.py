@@ -1,0 +1,43 @@
+#!/usr/bin/env python
+"""Trains a fusion model by a recipe.
+
+    accelerate launch scripts/train.py --config scripts/recipes/dyfulm_synthetic.yaml
+    python scripts/train.py --config scripts/recipes/dyfulm_synthetic.yaml --seed 2 --output_dir runs/second
+
+Every field of a recipe is also a flag, which overrides the recipe. Two processes on a CPU:
+
+    accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no \\
+        scripts/train.py --config scripts/recipes/dyfulm_synthetic.yaml --use_cpu true
+"""
+
+import sys
+
+from datasets.utils.logging import disable_progress_bar
+from rich.console import Console
+from rich.table import Table
+
+from hf_fusion.data.reviews import DataError
+from hf_fusion.training.recipe import RecipeError, parse_recipe
+from hf_fusion.training.run import run_training
+
+
+def main() -> int:
+    try:
+        model_args, data_args, training_args = parse_recipe(description=__doc__)
+        if not training_args.should_log:
+            disable_progress_bar()
+        metrics = run_training(model_args, data_args, training_args)
+    except (RecipeError, DataError, FileNotFoundError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    if training_args.should_log:
+        table = Table("metric", "validation", "test", title=f"{training_args.output_dir} (seed {training_args.seed})")
+        for name in metrics["validation"]:
+            values = [metrics[split][name] if split in metrics else float("nan") for split in ("validation", "test")]
+            table.add_row(name, *(f"{value:.4f}" for value in values))
+        Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
