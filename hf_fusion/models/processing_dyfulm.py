@@ -1,5 +1,6 @@
 """Processor of DyFuLM: a text in the tokens of two tokenizers, and the spans that both have in common."""
 
+import copy
 import hashlib
 import json
 import os
@@ -43,7 +44,7 @@ class DyFuLMProcessor(ProcessorMixin):
         vocabulary_fingerprint=None,
         vocabulary_fingerprint_b=None,
     ):
-        tokenizer_b = tokenizer if tokenizer_b is None else tokenizer_b
+        tokenizer_b = copy.deepcopy(tokenizer) if tokenizer_b in (None, tokenizer) else tokenizer_b
         super().__init__(tokenizer, tokenizer_b)
         _check_fingerprint("tokenizer", tokenizer, vocabulary_fingerprint)
         _check_fingerprint("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)

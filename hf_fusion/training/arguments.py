@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 
 
@@ -44,6 +45,9 @@ class FusionTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        if not torch.accelerator.is_available():
+            # else bf16 asks for `use_cpu`, and every loader warns about pinned memory
+            self.use_cpu, self.dataloader_pin_memory = True, False
         super().__post_init__()
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie in (0, 1], got {self.layer_decay}.")

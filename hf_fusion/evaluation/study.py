@@ -1,0 +1,166 @@
+"""Studies: one recipe, several variants, several seeds, and what the differences are worth."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy import stats
+
+from hf_fusion.training.environment import describe_environment
+from hf_fusion.training.run import METRICS_FILE, write_json
+
+# Higher is better, except for these.
+ERRORS = ("intensity_mae", "intensity_mse", "loss")
+
+
+class StudyError(ValueError):
+    """A study that cannot be run, or a run of it that failed; says which."""
+
+
+@dataclass
+class Study:
+    """
+    What a study file says.
+
+    Args:
+        recipe: path of the recipe that all variants share.
+        variants: for each variant the recipe fields that it changes; the first variant is the reference.
+        seeds: every variant runs with every seed, so that differences can be paired.
+        overrides: recipe fields that the study changes for all variants.
+    """
+
+    recipe: str
+    variants: dict[str, dict[str, Any]]
+    seeds: list[int]
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str) -> "Study":
+        """Reads a study file; raises [`StudyError`] if it is none."""
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise StudyError(f"{path}: {error}") from error
+        if not isinstance(content, dict) or {"recipe", "variants", "seeds"} - set(content):
+            raise StudyError(f"{path}: a study is a mapping with recipe, variants and seeds.")
+        unknown = set(content) - {"recipe", "variants", "seeds", "overrides"}
+        if unknown:
+            raise StudyError(f"{path}: unknown field {', '.join(sorted(map(str, unknown)))}.")
+        study = cls(**content)
+        study.variants = {str(name): changes or {} for name, changes in study.variants.items()}
+        return study
+
+
+def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) -> dict[str, dict[int, dict]]:
+    """
+    Runs what is not yet finished, seed by seed, each run in a process of its own (`scripts/train.py`).
+
+    A finished run (its folder has `metrics.json`) is never repeated; one that was interrupted goes on from its newest
+    checkpoint.
+
+    Args:
+        study: what to run.
+        folder: where the run folders are, `folder/VARIANT/seed-N`.
+        overrides: recipe fields on top of the study's (where the data is on this machine, say).
+        say: called with a line before each run.
+
+    Returns:
+        The test metrics by variant and seed.
+
+    Raises:
+        StudyError: if a run fails; what it printed is in `train.log` of its folder.
+    """
+    results: dict[str, dict[int, dict]] = {name: {} for name in study.variants}
+    total, number = len(study.variants) * len(study.seeds), 0
+    for seed in study.seeds:
+        for name, changes in study.variants.items():
+            number += 1
+            run_folder = folder / name.replace(" ", "_") / f"seed-{seed}"
+            metrics_file = run_folder / METRICS_FILE
+            fields = {**study.overrides, **overrides, **changes, "seed": seed, "output_dir": str(run_folder)}
+            if metrics_file.exists():
+                say(f"[{number}/{total}] {name}, seed {seed}: finished before")
+            else:
+                say(f"[{number}/{total}] {name}, seed {seed}: running, log in {run_folder / 'train.log'}")
+                _run(study.recipe, fields, run_folder)
+            results[name][seed] = json.loads(metrics_file.read_text(encoding="utf-8"))
+    return results
+
+
+def _run(recipe, fields, run_folder):
+    run_folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "scripts/train.py", "--config", recipe, "--resume_from_checkpoint", "last"]
+    for name, value in fields.items():
+        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        command += [f"--{name}", *map(str, values)]
+    with open(run_folder / "train.log", "a", encoding="utf-8") as log:
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if status:
+        raise StudyError(f"The run in {run_folder} failed with status {status}; see its train.log.")
+
+
+def summarize(results: dict[str, dict[int, dict]], split: str = "test") -> dict[str, dict]:
+    """
+    Mean and spread of each variant, and its paired difference to the first.
+
+    Returns:
+        For each variant: `seeds` (metrics by seed), `mean`, `std` (ddof=1; `None` for a single seed) and, but for the
+        first, `difference`: for each metric the `mean` of variant minus reference over the seeds and `interval`, its
+        95 % confidence interval by Student's t (`None` for a single seed).
+    """
+    reference = next(iter(results.values()))
+    summary = {}
+    for name, runs in results.items():
+        by_seed = {seed: run[split] for seed, run in runs.items()}
+        metrics = list(next(iter(by_seed.values())))
+        values = {metric: np.array([row[metric] for row in by_seed.values()], dtype=float) for metric in metrics}
+        entry = {
+            "seeds": {str(seed): row for seed, row in by_seed.items()},
+            "mean": {metric: float(column.mean()) for metric, column in values.items()},
+            "std": {metric: _std(column) for metric, column in values.items()},
+            "train_seconds": {str(seed): run["train_seconds"] for seed, run in runs.items()},
+            "parameters": next(iter(runs.values()))["parameters"],
+        }
+        if runs is not reference:
+            base = {
+                metric: np.array([reference[seed][split][metric] for seed in runs], dtype=float) for metric in metrics
+            }
+            entry["difference"] = {metric: paired_difference(values[metric], base[metric]) for metric in metrics}
+        summary[name] = entry
+    return summary
+
+
+def paired_difference(values: np.ndarray, base: np.ndarray) -> dict:
+    """Mean of `values - base`, both of shape `(seeds,)`, with its 95 % interval by Student's t."""
+    difference = np.asarray(values, dtype=float) - np.asarray(base, dtype=float)
+    mean, std = float(difference.mean()), _std(difference)
+    if std is None:
+        return {"mean": mean, "interval": None}
+    half = float(stats.t.ppf(0.975, len(difference) - 1)) * std / len(difference) ** 0.5
+    return {"mean": mean, "interval": [mean - half, mean + half]}
+
+
+def _std(column):
+    return float(column.std(ddof=1)) if len(column) > 1 else None
+
+
+def write_study(path: str, study: Study, study_file: str, folder: Path, summary: dict) -> None:
+    """Writes the result file: the study, where and on what data it ran, and the summary."""
+    first = next(iter(study.variants)).replace(" ", "_")
+    environment = json.loads((folder / first / f"seed-{study.seeds[0]}" / "environment.json").read_text("utf-8"))
+    write_json(
+        path,
+        {
+            "study": study_file,
+            "recipe": study.recipe,
+            "overrides": study.overrides,
+            "variants": {name: {"changes": study.variants[name], **entry} for name, entry in summary.items()},
+            "data": {key: environment[key] for key in ("data_fingerprint", "rows")},
+            **describe_environment(),
+        },
+    )
