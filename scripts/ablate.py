@@ -6,6 +6,8 @@
 A killed study goes on where it was: run the same command again. Finished runs are never repeated.
 """
 
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
 import argparse
 import sys
 from pathlib import Path

@@ -10,13 +10,15 @@ Every field of a recipe is also a flag, which overrides the recipe. Two processe
         scripts/train.py --config scripts/recipes/dyfulm_synthetic.yaml --use_cpu true
 """
 
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
 import sys
 
 from datasets.utils.logging import disable_progress_bar
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.data.reviews import DataError
+from hf_fusion.data.files import DataError
 from hf_fusion.training.recipe import RecipeError, parse_recipe
 from hf_fusion.training.run import run_training
 

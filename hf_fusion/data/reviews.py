@@ -1,20 +1,13 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
-import csv
 import hashlib
-import json
 import logging
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, Features, Value, load_dataset
 
+from hf_fusion.data.files import FILE_KINDS, DataError, read_rows
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 
@@ -23,16 +16,9 @@ logger = logging.getLogger(__name__)
 SYNTHETIC = "synthetic-reviews"
 SPLITS = ("train", "validation", "test")
 SPLIT_ALIASES = {"valid": "validation", "val": "validation", "dev": "validation"}
-FILE_KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
 # What users call a column; `ReviewSource.columns` maps each to the file's own name.
 FIELDS = ("id", "text", "stars", "score", "label", "coarse_label", "intensity", "split", "source")
 _MAX_SHOWN = 5
-
-csv.field_size_limit(sys.maxsize)  # a review may be longer than the 131,072 characters that csv takes for an error
-
-
-class DataError(ValueError):
-    """Data that cannot be read as declared; the message names file, row and field."""
 
 
 @dataclass
@@ -93,7 +79,7 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
     if source.name == SYNTHETIC:
         tables = {name: (f"{SYNTHETIC} ({name})", rows) for name, rows in synthetic_reviews(**source.options).items()}
     elif source.is_file:
-        tables = {None: (source.name, _read_file(source.name))}
+        tables = {None: (source.name, read_rows(source.name))}
     else:
         found = load_dataset(source.name, **source.options)
         found = found if isinstance(found, DatasetDict) else {None: found}
@@ -262,75 +248,3 @@ def _to_dataset(columns):
     }
     features = Features({name: Value(types.get(name, "string")) for name in columns})
     return Dataset.from_dict(columns, features=features)
-
-
-def read_rows(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
-    """
-    Rows of a .csv, .csv.gz, .tsv, .jsonl or .parquet file, one by one.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        DataError: if the ending is unknown or a line is malformed; names the line.
-    """
-    path = str(path)
-    if not path.endswith(FILE_KINDS):
-        raise DataError(f"{path}: unknown kind of file; known are {', '.join(FILE_KINDS)}.")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
-    return _read_file(path)
-
-
-def _read_file(path):
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
-    try:
-        if path.endswith(".parquet"):
-            for batch in pq.ParquetFile(path).iter_batches():
-                yield from batch.to_pylist()
-        elif path.endswith(".jsonl"):
-            yield from _read_jsonl(path)
-        else:
-            yield from _read_csv(path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start} of a block; convert it first.") from error
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: no parquet file: {error}") from error
-    except (EOFError, OSError) as error:
-        raise DataError(f"{path}: cannot be read to the end: {error}") from error
-
-
-def _open(path):
-    if path.endswith(".gz"):
-        import gzip
-
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
-
-
-def _read_jsonl(path):
-    with _open(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
-            yield row
-
-
-def _read_csv(path):
-    with _open(path) as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ",", strict=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: {len(reader.fieldnames)} columns are declared in the first "
-                        f"line, but the row has {'more' if None in row else 'fewer'}."
-                    )
-                yield row
-        except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: malformed csv: {error}") from error

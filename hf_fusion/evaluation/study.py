@@ -11,8 +11,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from hf_fusion.training.environment import describe_environment
-from hf_fusion.training.run import METRICS_FILE, write_json
+from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, write_json
 
 # Higher is better, except for these.
 ERRORS = ("intensity_mae", "intensity_mse", "loss")
@@ -152,7 +151,7 @@ def _std(column):
 def write_study(path: str, study: Study, study_file: str, folder: Path, summary: dict) -> None:
     """Writes the result file: the study, where and on what data it ran, and the summary."""
     first = next(iter(study.variants)).replace(" ", "_")
-    environment = json.loads((folder / first / f"seed-{study.seeds[0]}" / "environment.json").read_text("utf-8"))
+    environment = json.loads((folder / first / f"seed-{study.seeds[0]}" / ENVIRONMENT_FILE).read_text("utf-8"))
     write_json(
         path,
         {

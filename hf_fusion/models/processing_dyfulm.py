@@ -9,7 +9,9 @@ import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 
 DEFAULT_MAX_LENGTH = 512
-_WHITESPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
+# All white space of Unicode lies below this code; the last entry stands for everything from there on.
+_WHITESPACE_END = 0x3001
+_IS_WHITESPACE = np.array([chr(code).isspace() for code in range(_WHITESPACE_END)] + [False])
 
 _SUFFIXES = ("", "_b")  # encoder A, encoder B
 
@@ -283,7 +285,7 @@ def _ink_positions(text):
     A text of white space alone keeps its positions.
     """
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    is_ink = ~np.isin(codes, _WHITESPACE)
+    is_ink = ~_IS_WHITESPACE[np.minimum(codes, _WHITESPACE_END)]
     if not is_ink.any():
         is_ink = np.ones_like(is_ink)
     return np.concatenate([[0], np.cumsum(is_ink)])

@@ -1,5 +1,6 @@
 """Recipes: a YAML file and command-line flags -> the three argument groups of a run."""
 
+import argparse
 import dataclasses
 import sys
 from dataclasses import dataclass, field
@@ -118,13 +119,51 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None):
         RecipeError: if the file is no YAML mapping or names a field that does not exist.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = HfArgumentParser(ARGUMENT_GROUPS, description=description)
+    parser = _parser(ARGUMENT_GROUPS, description)
     parser.add_argument("--config", help="A recipe: a YAML file with any of the fields below.")
-    configs = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == "--config"]
-    configs += [word.partition("=")[2] for word in argv if word.startswith("--config=")]
-    if configs:
-        parser.set_defaults(**read_recipe(configs[-1]))
+    config = _config_of(argv)
+    if config:
+        parser.set_defaults(**read_recipe(config))
     *groups, _ = parser.parse_args_into_dataclasses(argv)
+    return _with_mappings(groups)
+
+
+def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, description: str | None = None):
+    """
+    The arguments of a script that takes a checkpoint and a data set.
+
+    Args:
+        own_arguments: the script's own dataclass; its first field is `checkpoint` and may be given without its name.
+        argv, description: as in [`parse_recipe`].
+
+    Returns:
+        (`own_arguments`, [`DataArguments`]). Without `--dataset` the data fields of the checkpoint's own recipe are
+        taken, if it is a run folder.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv.insert(0, "--checkpoint")
+    parser = _parser((own_arguments, DataArguments), description)
+    own, _ = _with_mappings(parser.parse_args_into_dataclasses(argv))
+    config = Path(own.checkpoint) / "config.yaml"
+    if config.is_file() and not any(word.split("=")[0] == "--dataset" for word in argv):
+        names = {f.name for f in dataclasses.fields(DataArguments)}
+        parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
+    return _with_mappings(parser.parse_args_into_dataclasses(argv))
+
+
+def _parser(groups, description):
+    return HfArgumentParser(groups, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def _config_of(argv):
+    """The value of `--config`, before the parser runs: its content becomes the parser's defaults."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    return parser.parse_known_args(argv)[0].config
+
+
+def _with_mappings(groups):
     for name in _MAPPINGS:
         for group in groups:
             if isinstance(getattr(group, name, None), str):

@@ -1,8 +1,5 @@
 """One training run, from a recipe to a folder that holds all there is to know about it."""
 
-import hashlib
-import json
-import math
 import os
 import time
 from pathlib import Path
@@ -13,12 +10,11 @@ from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_fusion.data.reviews import load_reviews
+from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
+from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.training.build import build_model
-from hf_fusion.training.environment import describe_environment
 from hf_fusion.training.recipe import RecipeError, resolved_recipe
 from hf_fusion.training.trainer import FusionTrainer
-
-METRICS_FILE = "metrics.json"
 
 
 def run_training(model_args, data_args, training_args) -> dict:
@@ -81,6 +77,7 @@ def run_training(model_args, data_args, training_args) -> dict:
     trainer.save_state()
     if training_args.should_save:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
+        write_model_card(training_args.output_dir)
     return metrics
 
 
@@ -103,34 +100,6 @@ def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
     machinery = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
     names = {name: name.removeprefix("eval_") for name in metrics}
     return {short: metrics[name] for name, short in names.items() if short not in machinery}
-
-
-def fingerprint(dataset: DatasetDict) -> dict[str, str]:
-    """A hash of each split's rows, in their order."""
-    digests = {}
-    for split, rows in dataset.items():
-        digest = hashlib.sha256()
-        for row in rows:
-            digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-        digests[split] = digest.hexdigest()[:16]
-    return digests
-
-
-def write_json(path, content) -> None:
-    """Writes JSON that every parser reads: NaN and infinities become null. Readers see the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
-
-
-def _finite(value):
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _checkpoint_to_resume(training_args):
@@ -172,4 +141,4 @@ def _write_before(model_args, data_args, training_args, reviews):
         "data_fingerprint": fingerprint(reviews),
         "rows": {split: len(rows) for split, rows in reviews.items()},
     }
-    write_json(folder / "environment.json", describe_environment(**facts))
+    write_json(folder / ENVIRONMENT_FILE, describe_environment(**facts))

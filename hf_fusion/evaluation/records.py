@@ -1,12 +1,21 @@
-"""Where and how a run was made: what `environment.json` records."""
+"""Evidence on disk: results as JSON, and where, how and on what data they were made."""
 
+import hashlib
 import importlib.metadata
+import json
+import math
 import os
 import platform
+import re
 import shlex
 import sys
+from pathlib import Path
 
 import torch
+from datasets import DatasetDict
+
+METRICS_FILE = "metrics.json"
+ENVIRONMENT_FILE = "environment.json"
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "peft", "numpy", "scikit-learn")
 
@@ -36,10 +45,39 @@ def describe_hardware() -> dict:
     }
 
 
+def fingerprint(dataset: DatasetDict) -> dict[str, str]:
+    """A hash of each split's rows, in their order."""
+    digests = {}
+    for split, rows in dataset.items():
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+        digests[split] = digest.hexdigest()[:16]
+    return digests
+
+
+def write_json(path, content) -> None:
+    """Writes JSON that every parser reads: NaN and infinities become null. Readers see the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _command():
-    """The command line as a person would type it in the repository: no paths of this machine."""
+    """The command line as a person would type it in the repository; folders outside it are of this machine alone."""
     script, *words = sys.argv
-    return ["python", os.path.relpath(script) if os.path.isabs(script) else script, *words]
+    script = os.path.relpath(script) if os.path.isabs(script) else script
+    return ["python", script, *(re.sub(r"(^|=)(?:\.\.)?/\S*/", r"\1", word) for word in words)]
 
 
 def _version(package):

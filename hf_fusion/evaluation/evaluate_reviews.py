@@ -1,0 +1,52 @@
+"""A checkpoint on labelled reviews: metrics and pictures."""
+
+from pathlib import Path
+
+from datasets import Dataset
+
+from hf_fusion.evaluation.metrics import ReviewMetrics
+from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion
+
+
+def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, batch_size: int = 32, track=iter) -> dict:
+    """
+    Measures a pipeline on reviews.
+
+    Args:
+        classify ([`FusionSentimentPipeline`]): the pipeline.
+        reviews: with `text` and some of `labels`, `coarse_labels`, `intensity_labels`.
+        folder: if given, gets `confusion_fine.png`, `confusion_coarse.png` and `calibration.png`.
+        batch_size: texts per forward pass.
+        track: wraps the answers, for a progress bar.
+
+    Returns:
+        [`ReviewMetrics`], and `fine_calibration_error` where there are fine labels.
+    """
+    config = classify.model.config
+    answers = list(track(classify(iter(reviews["text"]), batch_size=batch_size)))
+    fine_ids = {name: i for i, name in config.id2label.items()}
+    coarse_ids = {name: i for i, name in config.coarse_id2label.items()}
+    predicted = {
+        "fine": [fine_ids[answer["label"]] for answer in answers],
+        "coarse": [coarse_ids[answer["coarse"]["label"]] for answer in answers],
+        "intensity": [answer["intensity"] for answer in answers],
+    }
+    columns = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
+    expected = {task: list(reviews[column]) for task, column in columns.items() if column in reviews.column_names}
+    metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
+
+    names = {"fine": list(config.id2label.values()), "coarse": list(config.coarse_id2label.values())}
+    for task in ("fine", "coarse"):
+        rows = [i for i, value in enumerate(expected.get(task, [])) if value is not None]
+        if not rows:
+            continue
+        true, guess = [expected[task][i] for i in rows], [predicted[task][i] for i in rows]
+        if task == "fine":
+            correct = [a == b for a, b in zip(true, guess, strict=True)]
+            confidence = [answers[i]["score"] for i in rows]
+            metrics["fine_calibration_error"] = calibration_error(correct, confidence)
+            if folder:
+                plot_calibration(folder / "calibration.png", correct, confidence, "Calibration of fine sentiment")
+        if folder:
+            plot_confusion(folder / f"confusion_{task}.png", true, guess, names[task], f"{task.capitalize()} sentiment")
+    return metrics

@@ -1,0 +1,77 @@
+"""A checkpoint over many texts: rows in, rows with predictions out, none lost."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import pipeline
+
+import hf_fusion  # noqa: F401 - registers pipeline and models
+from hf_fusion.data.files import DataError
+
+# Rows read ahead: enough that texts of like length find each other.
+WINDOW_BATCHES = 16
+NO_PREDICTION = {"label": None, "score": None, "coarse": {"label": None, "score": None}, "intensity": None}
+
+
+def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None):
+    """
+    The `fusion-sentiment` pipeline of a checkpoint, run by this package's code.
+
+    Args:
+        checkpoint: a folder, or a name on the Hub.
+        dtype: "float32", "bfloat16" or "float16".
+        device: "cpu", "cuda:0" ...; by default the accelerator, if there is one.
+    """
+    # The package's own classes are registered and win over the copies in the checkpoint.
+    return pipeline(
+        "fusion-sentiment", model=str(checkpoint), dtype=getattr(torch, dtype), device=device, trust_remote_code=True
+    )
+
+
+def predict_rows(
+    classify, rows: Iterable[dict[str, Any] | DataError], text_column: str = "text", batch_size: int = 32
+) -> Iterator[list[dict[str, Any]]]:
+    """
+    Adds `prediction` and `error` to each row, window by window, in the order of the rows.
+
+    `prediction` is what the pipeline returns, with `None` in all its fields where there is an `error`: the row was
+    malformed (then nothing else is left of it), or its text is missing or no text.
+
+    Args:
+        classify ([`FusionSentimentPipeline`]): the pipeline.
+        rows: dicts, or the error of a row that could not be read.
+        text_column: where the text is.
+        batch_size: texts per forward pass.
+    """
+    rows = iter(rows)
+    names: list[str] = []
+    while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
+        problems = [_problem(row, text_column) for row in window]
+        good = [row[text_column] for row, problem in zip(window, problems, strict=True) if problem is None]
+        answers = iter(classify(good, batch_size=batch_size))
+        names = names or next((list(row) for row in window if isinstance(row, dict)), [])
+        yield [
+            {
+                **(dict.fromkeys(names) if isinstance(row, DataError) else row),
+                "prediction": next(answers) if problem is None else NO_PREDICTION,
+                "error": problem,
+            }
+            for row, problem in zip(window, problems, strict=True)
+        ]
+
+
+def _problem(row, text_column):
+    if isinstance(row, DataError):
+        return str(row)
+    if text_column not in row:
+        return f"no column {text_column!r}; there are {', '.join(map(str, row))}"
+    text = row[text_column]
+    if not isinstance(text, str):
+        return f"{text_column!r} is no text but {type(text).__name__}"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"{text_column!r} is no valid Unicode at character {error.start}"
+    return None

@@ -1,0 +1,129 @@
+"""The model card of a run, written from the run's own files."""
+
+import json
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
+
+TEMPLATE = """---
+{{ card_data }}
+---
+
+# {{ name }}
+
+A DyFuLM: reviews to fine sentiment ({{ fine | join(", ") }}), coarse sentiment ({{ coarse | join(", ") }}) and an
+intensity from {{ intensity_range[0] }} to {{ intensity_range[1] }}. Made with
+[hf_fusion](https://pypi.org/project/hf-fusion/) after arXiv 2512.01410.
+
+## Use
+
+```python
+from transformers import pipeline
+
+classify = pipeline("fusion-sentiment", model="{{ name }}", trust_remote_code=True)
+classify("The room was not clean, but the staff made up for it.")
+```
+
+The code of model, processor and pipeline is part of this repository; `trust_remote_code=True` runs it. Pin
+`revision` to a commit that you have read.
+
+## Results
+
+Measured on `{{ dataset }}` by the checkpoint that was best on validation, seed {{ seed }}.
+
+| metric |{% for split in splits %} {{ split }} ({{ rows[split] }} reviews) |{% endfor %}
+|---|{% for split in splits %}---|{% endfor %}
+{% for metric in metric_names -%}
+| {{ metric }} |{% for split in splits %} {{ metrics[split][metric] }} |{% endfor %}
+{% endfor %}
+## Training
+
+{{ train_samples }} reviews, {{ train_seconds }} s on {{ hardware }}. The full recipe is `config.yaml`; versions,
+command and fingerprints of the data are in `environment.json`.
+
+## Limits
+
+The labels are ratings given by guests, not judgements of the text: equal words come with different stars. The model
+knows the kind of text it was trained on; measure it on yours before you rely on it, and do not use it to judge people.
+"""
+
+
+def write_model_card(folder) -> Path:
+    """
+    Writes `README.md` of a run folder from its `config.json`, `config.yaml`, `metrics.json` and `environment.json`.
+
+    Returns:
+        The card's path.
+    """
+    folder = Path(folder)
+    metrics, environment = (json.loads((folder / name).read_text("utf-8")) for name in (METRICS_FILE, ENVIRONMENT_FILE))
+    recipe = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    splits = [split for split in ("validation", "test") if split in metrics]
+    labels = _labels(folder)
+    rows, dataset = environment["rows"], Path(environment["dataset"]).name
+    shown = {
+        split: {name: _shown(value) for name, value in metrics[split].items() if name != "loss"} for split in splits
+    }
+    hardware = environment["hardware"]
+    card = ModelCard.from_template(
+        _card_data(folder.name, recipe, dataset, metrics),
+        template_str=TEMPLATE,
+        name=folder.name,
+        dataset=dataset,
+        splits=splits,
+        rows=rows,
+        metrics=shown,
+        metric_names=list(shown[splits[0]]) if splits else [],
+        seed=metrics["seed"],
+        train_samples=metrics["train_samples"],
+        train_seconds=metrics["train_seconds"],
+        hardware=", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}",
+        **labels,
+    )
+    card.save(folder / "README.md")
+    return folder / "README.md"
+
+
+def _labels(folder):
+    path = folder / "config.json"
+    if not path.exists():  # a LoRA adapter: the labels are its base model's
+        path = folder / "base" / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    return {
+        "fine": list(config["id2label"].values()),
+        "coarse": list(config["coarse_id2label"].values()),
+        "intensity_range": config["intensity_range"],
+    }
+
+
+def _card_data(name, recipe, dataset, metrics):
+    encoders = [recipe.get(field) for field in ("encoder_a", "encoder_b")]
+    base_models = [encoder for encoder in encoders if isinstance(encoder, str) and ":" not in encoder]
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=dataset,
+            dataset_name=dataset,
+            dataset_split="test",
+            metric_type=metric,
+            metric_value=value,
+        )
+        for metric, value in metrics.get("test", {}).items()
+        if metric != "loss" and value is not None
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        license="apache-2.0",
+        pipeline_tag="text-classification",
+        tags=["sentiment-analysis", "dyfulm", "hf-fusion"],
+        base_model=base_models or None,
+        model_name=name,
+        eval_results=results or None,
+    )
+
+
+def _shown(value):
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""Measures a checkpoint on labelled reviews: metrics.json, confusion matrices and a calibration plot.
+
+    python scripts/evaluate.py runs/dyfulm_synthetic
+    python scripts/evaluate.py runs/dyfulm_synthetic --dataset my_reviews.csv --columns '{"text": "review"}'
+
+Without --dataset the data of the checkpoint's own recipe is used (its test split).
+"""
+
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from hf_fusion.data.files import DataError
+from hf_fusion.data.reviews import load_reviews
+from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
+from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
+from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
+
+
+@dataclass
+class EvaluateArguments:
+    checkpoint: str = field(metadata={"help": "A run folder, or a name on the Hub.", "aliases": ["-c"]})
+    split: str = field(default="test", metadata={"help": "train, validation or test."})
+    output_dir: str | None = field(default=None, metadata={"help": "Default: CHECKPOINT/evaluation-SPLIT."})
+    batch_size: int = field(default=32, metadata={"help": "Texts per forward pass."})
+    dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda:0 ...; default: the accelerator, if any."})
+
+
+def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
+    reviews = load_reviews(data_args.source())
+    if args.split not in reviews:
+        raise DataError(f"{data_args.dataset} has no {args.split} split; it has {', '.join(reviews)}.")
+    rows = reviews[args.split]
+    if data_args.max_eval_samples:
+        rows = rows.select(range(min(data_args.max_eval_samples, len(rows))))
+    classify = load_pipeline(args.checkpoint, args.dtype, args.device)
+    folder = Path(args.output_dir or Path(args.checkpoint) / f"evaluation-{args.split}")
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = evaluate_reviews(
+        classify, rows, folder, args.batch_size, track=lambda answers: tqdm(answers, total=len(rows), unit="review")
+    )
+    facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": args.dtype}
+    facts.update(split=args.split, rows=len(rows), data_fingerprint=fingerprint({args.split: rows}))
+    write_json(folder / "metrics.json", {args.split: metrics, **describe_environment(**facts)})
+
+    table = Table("metric", args.split, title=f"{args.checkpoint} on {data_args.dataset} ({len(rows):,} reviews)")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    Console().print(table)
+    print(f"Written: {', '.join(str(path) for path in sorted(folder.iterdir()))}")
+    return metrics
+
+
+def main() -> int:
+    try:
+        evaluate(*parse_data_arguments(EvaluateArguments, description=__doc__))
+    except (RecipeError, DataError, FileNotFoundError) as error:
+        print(f"evaluate.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
