@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import sys
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ class DataArguments:
 
 
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, FusionTrainingArguments)
+# Set by the trainer or the launcher, not by a person.
+_DERIVED = ("label_names", "local_rank", "accelerator_config", "resume_from_checkpoint")
 _MAPPINGS = ("encoder_a", "encoder_b", "dataset_options", "columns")
 
 
@@ -204,16 +207,11 @@ def resolved_recipe(model_args, data_args, training_args) -> dict[str, Any]:
     """Everything that was set, as a recipe that repeats the run; defaults are left out."""
     recipe = {}
     for group in (model_args, data_args, training_args):
-        defaults = {f.name: _default_of(f) for f in dataclasses.fields(group) if f.init}
-        values = {name: getattr(group, name) for name in defaults}
-        recipe.update({name: _plain(value) for name, value in values.items() if value != defaults[name]})
-    for derived in ("label_names", "local_rank", "logging_dir"):
-        recipe.pop(derived, None)
+        default = type(group)()  # some defaults depend on the machine: what they became here was not set
+        names = [f.name for f in dataclasses.fields(group) if f.init and f.name not in _DERIVED]
+        values = {name: getattr(group, name) for name in names if getattr(group, name) != getattr(default, name)}
+        recipe.update({name: _plain(value) for name, value in values.items()})
     return recipe
-
-
-def _default_of(item):
-    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
 def _plain(value):
@@ -223,4 +221,6 @@ def _plain(value):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return value if isinstance(value, (int, float, str, bool, type(None))) else str(getattr(value, "value", value))
+    if isinstance(value, Enum):
+        return value.value
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
