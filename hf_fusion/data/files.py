@@ -97,7 +97,7 @@ def _read_csv(path):
             except StopIteration:
                 return
             except csv.Error as error:
-                yield DataError(f"{path}, line {reader.line_num}: malformed csv: {error}")
+                yield DataError(f"{path}, line {reader.reader.line_num}: malformed csv: {error}")
                 continue
             if None in row or None in row.values():
                 row = DataError(

@@ -148,7 +148,7 @@ class DyFuLMLayerFusion(nn.Module):
         if self.kind == "bilstm":
             self.lstm = DyFuLMLayerLSTM(encoder_hidden_size, config.layer_fusion_hidden_size)
             # without a bias, which would cancel in the softmax
-            self.score = nn.Linear(2 * config.layer_fusion_hidden_size, 1, bias=False)
+            self.scorer = nn.Linear(2 * config.layer_fusion_hidden_size, 1, bias=False)
 
     def forward(self, hidden_states, attention_mask):
         layers = hidden_states[1:]  # the embeddings are no layer
@@ -162,7 +162,7 @@ class DyFuLMLayerFusion(nn.Module):
         if self.kind == "mean":
             return stacked.mean(dim=1), stacked.new_full((batch_size, num_layers), 1 / num_layers)
         read = self.lstm(masked_mean(stacked, attention_mask))  # (batch, layers, 2 * lstm hidden)
-        alpha = self.score(read).squeeze(-1).softmax(dim=-1)  # (batch, layers)
+        alpha = self.scorer(read).squeeze(-1).softmax(dim=-1)  # (batch, layers)
         fused = torch.einsum("bl,blth->bth", alpha.to(stacked.dtype), stacked)
         return fused, alpha
 
@@ -192,10 +192,10 @@ class DyFuLMPooling(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.dense = nn.Linear(config.fusion_hidden_size, config.fusion_hidden_size)
-        self.score = nn.Linear(config.fusion_hidden_size, 1, bias=False)
+        self.scorer = nn.Linear(config.fusion_hidden_size, 1, bias=False)
 
     def forward(self, states, mask):
-        scores = self.score(torch.tanh(self.dense(states))).squeeze(-1)  # (batch, positions)
+        scores = self.scorer(torch.tanh(self.dense(states))).squeeze(-1)  # (batch, positions)
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = (scores.softmax(dim=-1) * mask).to(states.dtype)
         return torch.matmul(weights.unsqueeze(1), states).squeeze(1)  # (batch, hidden)
@@ -327,23 +327,27 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         """`dict`: the encoders in use, by `"a"` and `"b"`."""
         return {name: getattr(self, f"encoder_{name}") for name in self.config.encoder_configs}
 
-    def _encode(self, name, input_ids, attention_mask, output_attentions):
+    def _encode(self, name, input_ids, inputs_embeds, attention_mask, output_attentions):
         suffix = "_b" if name == "b" else ""
-        if input_ids is None:
+        if input_ids is None and inputs_embeds is None:
             raise ValueError(
                 f"`input_ids{suffix}` is missing: with cross_fusion={self.config.cross_fusion!r} the model reads "
                 f"{' and '.join(f'encoder {n.upper()}' for n in self.config.encoder_configs)}. "
                 "DyFuLMProcessor makes the inputs of both encoders."
             )
+        if input_ids is not None and inputs_embeds is not None:
+            raise ValueError(f"Give either `input_ids{suffix}` or `inputs_embeds{suffix}`, not both.")
+        tokens = input_ids if input_ids is not None else inputs_embeds[..., 0]  # (batch, tokens)
         if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if attention_mask.shape != input_ids.shape:
+            attention_mask = torch.ones_like(tokens, dtype=torch.long)
+        if attention_mask.shape != tokens.shape:
             raise ValueError(
-                f"`attention_mask{suffix}` has the shape {tuple(attention_mask.shape)}, but `input_ids{suffix}` has "
-                f"{tuple(input_ids.shape)}."
+                f"`attention_mask{suffix}` has the shape {tuple(attention_mask.shape)}, but the tokens of encoder "
+                f"{name.upper()} have {tuple(tokens.shape)}."
             )
         outputs = getattr(self, f"encoder_{name}")(
             input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             output_hidden_states=True,
             output_attentions=output_attentions,
@@ -380,6 +384,8 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         input_ids_b=None,
         attention_mask_b=None,
         span_ids_b=None,
+        inputs_embeds=None,
+        inputs_embeds_b=None,
         output_attentions=None,
         output_hidden_states=None,
         output_fusion=False,
@@ -390,7 +396,10 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
 
-        inputs = {"a": (input_ids, attention_mask), "b": (input_ids_b, attention_mask_b)}
+        inputs = {
+            "a": (input_ids, inputs_embeds, attention_mask),
+            "b": (input_ids_b, inputs_embeds_b, attention_mask_b),
+        }
         encoded = {name: self._encode(name, *inputs[name], output_attentions) for name in self.config.encoder_configs}
         gate = span_mask = None
         if len(encoded) == 1:
@@ -492,16 +501,15 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
     def _losses(self, logits, coarse_logits, unit_intensity, labels, coarse_labels, intensity_labels):
         """The three losses, each with whether it has any label. A task without labels costs 0 and trains nothing."""
         low, high = self.config.intensity_range
+        intensity = low + (high - low) * _at_least_float32(unit_intensity)
         tasks = (
-            (labels, logits, _cross_entropy),
-            (coarse_labels, coarse_logits, _cross_entropy),
-            (intensity_labels, low + (high - low) * unit_intensity.float(), _squared_error),
+            (labels, _at_least_float32(logits), _cross_entropy),
+            (coarse_labels, _at_least_float32(coarse_logits), _cross_entropy),
+            (intensity_labels, intensity, _squared_error),
         )
         # `0 * sum` keeps an unlabelled head in the graph: distributed training wants a gradient for every parameter.
         pairs = [
-            (prediction.float().sum() * 0.0, torch.zeros((), device=prediction.device))
-            if target is None
-            else loss(prediction.float(), target)
+            (prediction.sum() * 0, prediction.new_zeros(())) if target is None else loss(prediction, target)
             for target, prediction, loss in tasks
         ]
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
@@ -518,6 +526,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         labels=None,
         coarse_labels=None,
         intensity_labels=None,
+        inputs_embeds=None,
+        inputs_embeds_b=None,
         output_attentions=None,
         output_hidden_states=None,
         output_fusion=False,
@@ -538,6 +548,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
                 Coarse class, -100 where missing.
             intensity_labels (`torch.FloatTensor` of shape `(batch,)`, *optional*):
                 Intensity inside `config.intensity_range`, NaN where missing.
+            inputs_embeds, inputs_embeds_b (`torch.FloatTensor` of shape `(batch, tokens, encoder hidden)`, *optional*):
+                Token embeddings in place of `input_ids` and `input_ids_b`.
             output_fusion (`bool`, defaults to `False`):
                 Whether to return `gate`, `span_mask` and `guidance`.
 
@@ -552,6 +564,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             input_ids_b,
             attention_mask_b,
             span_ids_b,
+            inputs_embeds,
+            inputs_embeds_b,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             output_fusion=output_fusion,
@@ -594,6 +608,11 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             attentions_b=base.attentions_b,
         )
         return output if return_dict else output.to_tuple()
+
+
+def _at_least_float32(values):
+    """Half-precision values in float32, for the losses; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _cross_entropy(logits, labels):

@@ -21,6 +21,9 @@ class FusionTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Restore the checkpoint best on validation."})
     logging_steps: float = field(default=20, metadata={"help": "Log every so many steps."})
     report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Where logs go, or none."})
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Resume early stopping and loss means too."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks the columns it needs."})
 
     fusion_learning_rate: float | None = field(

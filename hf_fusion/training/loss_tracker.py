@@ -21,11 +21,15 @@ class LossTracker(TrainerCallback, ExportableState):
     def __init__(self):
         self.logged = [[0.0, 0.0] for _ in NAMES]  # (sum, count) of each name
         self.epoch = [[0.0, 0.0] for _ in NAMES]
+        self.epoch_number = None
         self._pending = None
 
     def state(self):
         """What is saved with a checkpoint; the trainer calls [`flush`] before."""
-        return {"args": {}, "attributes": {"logged": self.logged, "epoch": self.epoch}}
+        return {
+            "args": {},
+            "attributes": {"logged": self.logged, "epoch": self.epoch, "epoch_number": self.epoch_number},
+        }
 
     def add(self, outputs, inputs):
         """Takes the outputs and inputs of one training batch, without waiting for the device."""
@@ -68,10 +72,23 @@ class LossTracker(TrainerCallback, ExportableState):
             means["gate_spread"] = max(means.pop("gate_squared") - means["gate_mean"] ** 2, 0.0) ** 0.5
         return means
 
-    def on_epoch_end(self, args, state, control, model=None, **kwargs):
+    def on_epoch_begin(self, args, state, control, model=None, **kwargs):
+        """Closes the epoch before. (At its end it may be too late: a checkpoint of its last step is saved earlier.)"""
+        epoch = round(state.epoch or 0.0, 6) // 1
+        if self.epoch_number is not None and self.epoch_number != epoch:
+            self._close_epoch(args, model)
+        self.epoch_number = epoch  # the same number means: resumed inside the epoch
+
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        """Closes the last epoch."""
+        self._close_epoch(args, model)
+        self.epoch_number = None
+
+    def _close_epoch(self, args, model):
         """Hands the epoch's mean losses to the model, for dynamic weight averaging."""
         self.flush(args.device)
-        weighting = next((m for name, m in model.named_modules() if name.split(".")[-1] == "loss_weighting"), None)
-        if weighting is not None:
-            weighting.record_epoch([total / count if count else 0.0 for total, count in self.epoch[: len(LOSSES)]])
+        means = [total / count if count else 0.0 for total, count in self.epoch[: len(LOSSES)]]
+        for name, module in model.named_modules():
+            if name.rpartition(".")[2] == "loss_weighting" and hasattr(module, "record_epoch"):
+                module.record_epoch(means)
         self.epoch = [[0.0, 0.0] for _ in NAMES]

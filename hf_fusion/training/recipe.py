@@ -102,8 +102,11 @@ class DataArguments:
 
 
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, FusionTrainingArguments)
-# Set by the trainer or the launcher, not by a person.
-_DERIVED = ("label_names", "local_rank", "accelerator_config", "resume_from_checkpoint")
+# What `TrainingArguments`, the trainer or the machine fill in; none of it repeats a run.
+_DERIVED = (
+    "accelerator_config", "activation_checkpointing", "dataloader_pin_memory", "debug", "disable_tqdm", "do_eval",
+    "gradient_checkpointing_kwargs", "label_names", "local_rank", "logging_dir", "resume_from_checkpoint", "use_cpu",
+)  # fmt: skip
 _MAPPINGS = ("encoder_a", "encoder_b", "dataset_options", "columns")
 
 
@@ -207,10 +210,13 @@ def resolved_recipe(model_args, data_args, training_args) -> dict[str, Any]:
     """Everything that was set, as a recipe that repeats the run; defaults are left out."""
     recipe = {}
     for group in (model_args, data_args, training_args):
-        default = type(group)()  # some defaults depend on the machine: what they became here was not set
-        names = [f.name for f in dataclasses.fields(group) if f.init and f.name not in _DERIVED]
-        values = {name: getattr(group, name) for name in names if getattr(group, name) != getattr(default, name)}
-        recipe.update({name: _plain(value) for name, value in values.items()})
+        for item in dataclasses.fields(group):
+            value = _plain(getattr(group, item.name, None))
+            if item.name == "gradient_checkpointing" and not value:
+                continue  # filled in, where it was left open
+            default = _plain(item.default if item.default_factory is dataclasses.MISSING else item.default_factory())
+            if item.init and item.name not in _DERIVED and value not in (default, [default]):
+                recipe[item.name] = value
     return recipe
 
 

@@ -1,0 +1,111 @@
+"""Tiny tokenizers, configurations and models that all tests share; everything offline and seeded."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from hypothesis import settings
+from transformers import BertConfig, DebertaV2Config, RobertaConfig
+
+from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
+from hf_fusion.data.synthetic_reviews import synthetic_reviews
+from hf_fusion.data.tokenizers import train_tokenizer
+
+settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("suite")
+torch.set_num_threads(1)
+
+TEXTS = [
+    "The room was not bad at all, but breakfast was cold.",
+    "Great staff! 😀",
+    "We would never stay here again; the bed was awful and the shower was hardly better. " * 2,
+    "中文 評論 très bien",
+]
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    return list(synthetic_reviews(300, 1, 1, seed=5)["train"]["text"])
+
+
+@pytest.fixture(scope="session")
+def bpe(corpus):
+    return train_tokenizer(corpus, "bpe", 500)
+
+
+@pytest.fixture(scope="session")
+def unigram(corpus):
+    return train_tokenizer(corpus, "unigram", 300)
+
+
+@pytest.fixture(scope="session")
+def wordpiece(corpus):
+    return train_tokenizer(corpus, "wordpiece", 400)
+
+
+@pytest.fixture
+def processor(bpe, unigram):
+    return DyFuLMProcessor(bpe, unigram)
+
+
+def encoder_config(kind="roberta", **changes):
+    """A tiny encoder; RoBERTa, DeBERTa-v2 and BERT differ in width and depth."""
+    shared = {"num_attention_heads": 4, "max_position_embeddings": 600, "pad_token_id": 0, "vocab_size": 600}
+    if kind == "roberta":
+        return RobertaConfig(
+            **{**shared, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **changes}
+        )
+    if kind == "bert":
+        return BertConfig(**{**shared, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, **changes})
+    shared |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+    return DebertaV2Config(**{**shared, "hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, **changes})
+
+
+@pytest.fixture
+def make_config():
+    def make(a="roberta", b="deberta", **fields):
+        fields.setdefault("layer_fusion_hidden_size", 8)
+        if fields.get("cross_fusion") != "b":
+            fields.setdefault("encoder_a_config", encoder_config(a))
+        if fields.get("cross_fusion") != "a":
+            fields.setdefault("encoder_b_config", encoder_config(b))
+        return DyFuLMConfig(**fields)
+
+    return make
+
+
+@pytest.fixture
+def make_model(make_config):
+    def make(**fields):
+        torch.manual_seed(1)
+        model = DyFuLMForSequenceClassification(make_config(**fields)).eval()
+        with torch.no_grad():  # far from the start, where every gate is .5 and every layer counts the same
+            for name, parameter in model.named_parameters():
+                if "encoder_" not in name and parameter.dim() > 1:
+                    parameter.mul_(8)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def texts():
+    return list(TEXTS)
+
+
+@pytest.fixture
+def labels():
+    return {
+        "labels": torch.tensor([0, 4, 2, 1]),
+        "coarse_labels": torch.tensor([0, 2, 1, 0]),
+        "intensity_labels": torch.tensor([0.1, 0.9, 0.5, 0.3]),
+    }

@@ -1,0 +1,118 @@
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_fusion.data.files import DataError, RowWriter, read_rows, read_rows_or_errors
+
+ROWS = [{"id": "1", "text": 'He said "no",\nthen left'}, {"id": "2", "text": "NA"}, {"id": "3", "text": "très 😀"}]
+
+
+@pytest.mark.parametrize("kind", [".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet"])
+def test_reads_every_kind(tmp_path, kind):
+    path = tmp_path / f"rows{kind}"
+    if kind == ".parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    elif kind == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    else:
+        import csv
+        import io
+
+        buffer = io.StringIO(newline="")
+        writer = csv.DictWriter(buffer, ["id", "text"], delimiter="\t" if kind == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(ROWS)
+        content = ("\ufeff" + buffer.getvalue()).encode()
+        path.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
+    assert list(read_rows(path)) == ROWS
+
+
+def test_long_fields(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text(f"text\n{'x' * 1_000_000}\n")
+    assert len(next(read_rows(path))["text"]) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"id,text\n1,x\n2\n", "line 3: 2 columns are declared.*fewer"),
+        ("a.csv", b"id,text\n1,x,y\n", "line 2.*more"),
+        ("a.csv", b'text\n"x" y\n', "line 2: malformed csv"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2: no JSON"),
+        ("a.jsonl", b"[1, 2]\n", "line 1: expected an object, got list"),
+        ("a.csv", b"text\n\xff\xfe\n", "not UTF-8"),
+        ("a.parquet", b"no parquet at all", "no parquet file"),
+        ("a.csv.gz", gzip.compress(b"text\n" + b"x\n" * 9999)[:40], "cannot be read to the end"),
+        ("a.csv.gz", b"no gzip", "cannot be read to the end"),
+        ("a.xlsx", b"", "unknown kind of file"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path, name, content, words):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=words) as error:
+        list(read_rows(path))
+    assert name in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.csv"):
+        list(read_rows(tmp_path / "nothing.csv"))
+
+
+def test_goes_on_after_a_bad_row(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n1,x\n2\n3,z\n")
+    first, bad, last = read_rows_or_errors(path)
+    assert first["text"] == "x" and isinstance(bad, DataError) and last["text"] == "z"
+
+
+@settings(max_examples=100)
+@given(content=st.binary(max_size=200), kind=st.sampled_from([".csv", ".csv.gz", ".jsonl", ".parquet"]))
+def test_any_bytes_give_rows_or_a_data_error(tmp_path_factory, content, kind):
+    path = tmp_path_factory.mktemp("fuzz") / f"a{kind}"
+    path.write_bytes(content)
+    try:
+        assert all(isinstance(row, dict) for row in read_rows(path))
+    except DataError as error:
+        assert path.name in str(error)
+
+
+class TestRowWriter:
+    @pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
+    def test_round_trip_in_batches(self, tmp_path, kind):
+        path = str(tmp_path / "deep" / f"out{kind}")
+        rows = [
+            {"text": "é", "prediction": {"score": 0.5}, "error": None},
+            {"text": "b", "prediction": {"score": None}, "error": "x"},
+        ]
+        with RowWriter(path) as writer:
+            writer.write(rows[:1])
+            writer.write(rows[1:])
+        assert list(read_rows(path)) == rows
+
+    def test_file_appears_when_complete(self, tmp_path):
+        path = tmp_path / "out.jsonl"
+        with pytest.raises(RuntimeError), RowWriter(str(path)) as writer:
+            writer.write([{"a": 1}])
+            assert not path.exists()
+            raise RuntimeError
+        assert not path.exists() and (tmp_path / "out.jsonl.tmp").exists()
+
+    def test_other_types_later(self, tmp_path):
+        with (
+            pytest.raises(DataError, match="other types than the first rows"),
+            RowWriter(str(tmp_path / "o.parquet")) as w,
+        ):
+            w.write([{"a": 1}])
+            w.write([{"a": "one"}])
+
+    def test_unknown_kind(self):
+        with pytest.raises(DataError, match=r"out\.csv: unknown kind of output"):
+            RowWriter("out.csv")

@@ -1,0 +1,51 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_fusion.data.labels import LabelError, LabelRules
+
+
+def test_stars():
+    rules = LabelRules()
+    fine = [rules.fine_of_stars(stars) for stars in (1, 2, 3, 4, 5)]
+    assert fine == [0, 1, 2, 3, 4]
+    assert [rules.coarse_of_fine(value) for value in fine] == [0, 0, 1, 2, 2]
+    assert [rules.intensity(stars) for stars in (1, 2, 5)] == [0, 0.25, 1]
+
+
+def test_scores_are_cut_into_equal_parts():
+    rules = LabelRules(scale=(0, 10))
+    assert [rules.fine_of_score(score) for score in (0, 1.9, 2, 5, 8, 10)] == [0, 0, 1, 2, 4, 4]
+    assert rules.intensity(2.5) == 0.25
+
+
+def test_other_bounds_of_the_coarse_classes():
+    rules = LabelRules(num_labels=3, coarse=(0, 2))
+    assert [rules.coarse_of_fine(fine) for fine in range(3)] == [0, 0, 1]
+
+
+@given(score=st.floats(-3, 3))
+def test_every_score_on_the_scale_has_labels(score):
+    rules = LabelRules(scale=(-3, 3), num_labels=7, coarse=(0, 3, 4))
+    assert 0 <= rules.intensity(score) <= 1
+    assert rules.fine_of_score(score) in range(7)
+
+
+@pytest.mark.parametrize("score", [-0.1, 10.1, float("nan"), float("inf")])
+def test_scores_outside_the_scale(score):
+    with pytest.raises(LabelError, match="0 to 10"):
+        LabelRules(scale=(0, 10)).intensity(score)
+
+
+@pytest.mark.parametrize("stars", [0, 6, 2.5])
+def test_stars_that_are_none(stars):
+    with pytest.raises(LabelError, match="1 to 5"):
+        LabelRules().fine_of_stars(stars)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"scale": (5, 1)}, {"coarse": (1, 2)}, {"coarse": (0, 3, 2)}, {"coarse": (0, 7)}, {"coarse": ()}]
+)
+def test_rules_that_make_no_sense(fields):
+    with pytest.raises(LabelError):
+        LabelRules(**fields)

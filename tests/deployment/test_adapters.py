@@ -1,0 +1,66 @@
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from hf_fusion.deployment.adapters import add_lora
+
+peft = pytest.importorskip("peft")
+
+
+@pytest.fixture
+def inputs(processor, texts):
+    return dict(processor(texts, return_tensors="pt"))
+
+
+@pytest.mark.parametrize("encoders", ["a", "b", "both"])
+def test_trains_lora_and_everything_outside_the_encoders(make_model, inputs, labels, encoders):
+    model = add_lora(make_model(), encoders)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name for name in trained if ".encoder_" in name)
+    for name in ("a", "b"):
+        assert any(f"encoder_{name}." in parameter for parameter in trained) == (encoders in (name, "both"))
+    outside = {name for name, _ in make_model().named_parameters() if ".encoder_" not in name}
+    plain = {name.replace("base_model.model.", "").replace("modules_to_save.default.", "") for name in trained}
+    assert outside <= plain
+    model(**inputs, **labels).loss.backward()
+    assert all(p.grad is not None for n, p in model.named_parameters() if n in trained)
+
+
+def train_a_little(model, inputs, labels):
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(3):
+        model(**inputs, **labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def test_merges_to_a_plain_checkpoint(make_model, inputs, labels, tmp_path):
+    plain = make_model()
+    adapted = train_a_little(add_lora(make_model()), inputs, labels)
+    with torch.no_grad():
+        expected = adapted(**inputs).logits
+        assert (expected - plain(**inputs).logits).abs().max() > 1e-3
+        merged = adapted.merge_and_unload()
+        merged.save_pretrained(tmp_path)
+        loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+        torch.testing.assert_close(loaded(**inputs).logits, expected, atol=1e-5, rtol=0)
+    assert loaded.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_adapter_alone_restores_fusion_and_heads(make_model, inputs, labels, tmp_path):
+    make_model().save_pretrained(tmp_path / "base")
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    adapted = train_a_little(add_lora(base), inputs, labels)
+    adapted.save_pretrained(tmp_path / "adapter")
+    fresh = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    loaded = peft.PeftModel.from_pretrained(fresh, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**inputs).logits, adapted(**inputs).logits, atol=1e-6, rtol=0)
+
+
+def test_encoder_that_is_not_there(make_model):
+    with pytest.raises(ValueError, match="no encoder b"):
+        add_lora(make_model(cross_fusion="a"), "b")
+    with pytest.raises(ValueError, match="'c'"):
+        add_lora(make_model(), "c")

@@ -1,0 +1,119 @@
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import pearsonr
+from sklearn.metrics import f1_score, r2_score
+
+from hf_fusion.evaluation.metrics import ReviewMetrics, review_metrics_of
+
+PREDICTED = {"fine": [0, 1, 2, 4], "coarse": [0, 0, 1, 2], "intensity": [0.1, 0.2, 0.6, 0.9]}
+EXPECTED = {"fine": [0, 1, 1, 4], "coarse": [0, 0, 2, 2], "intensity": [0.0, 0.25, 0.5, 1.0]}
+
+
+def test_values_by_hand():
+    result = ReviewMetrics().compute(predictions=PREDICTED, references=EXPECTED)
+    assert result["fine_accuracy"] == result["coarse_accuracy"] == 0.75
+    # per class 0, 1, 2, 4: F1 1, 2/3, 0, 1
+    assert result["fine_macro_f1"] == pytest.approx((1 + 2 / 3 + 0 + 1) / 4)
+    assert result["intensity_mae"] == pytest.approx((0.1 + 0.05 + 0.1 + 0.1) / 4)
+    assert result["intensity_mse"] == pytest.approx((0.01 + 0.0025 + 0.01 + 0.01) / 4)
+    assert result["intensity_r2"] == pytest.approx(r2_score(EXPECTED["intensity"], PREDICTED["intensity"]))
+    assert result["intensity_corr"] == pytest.approx(pearsonr(EXPECTED["intensity"], PREDICTED["intensity"])[0])
+    assert len(result) == 8
+
+
+def test_rows_columns_and_batches_agree():
+    def rows(columns):
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    expected = ReviewMetrics().compute(predictions=PREDICTED, references=EXPECTED)
+    assert ReviewMetrics().compute(predictions=rows(PREDICTED), references=rows(EXPECTED)) == expected
+    metric = ReviewMetrics()
+    for part in (slice(0, 1), slice(1, 4)):
+        metric.add_batch(
+            predictions={name: values[part] for name, values in PREDICTED.items()},
+            references={name: values[part] for name, values in EXPECTED.items()},
+        )
+    assert metric.compute() == pytest.approx(expected)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4), st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=30
+    )
+)
+def test_agrees_with_scikit_learn(rows):
+    fine, true, intensity, target = map(list, zip(*rows, strict=True))
+    result = ReviewMetrics().compute(
+        predictions={"fine": fine, "intensity": intensity}, references={"fine": true, "intensity": target}
+    )
+    assert result["fine_macro_f1"] == pytest.approx(f1_score(true, fine, average="macro", zero_division=0))
+    assert result["fine_accuracy"] == pytest.approx(np.mean(np.equal(true, fine)))
+    assert result["intensity_mae"] == pytest.approx(np.abs(np.subtract(intensity, target)).mean())
+    if np.std(target) > 1e-3 and np.std(intensity) > 1e-3:
+        assert result["intensity_corr"] == pytest.approx(np.corrcoef(intensity, target)[0, 1], abs=1e-6)
+
+
+def test_missing_references_are_left_out():
+    references = {"fine": [0, -100, 1, 4], "intensity": [float("nan"), 0.25, None, 1.0]}
+    predictions = {name: PREDICTED[name] for name in references}
+    result = ReviewMetrics().compute(predictions=predictions, references=references)
+    assert result["fine_accuracy"] == pytest.approx(2 / 3)
+    assert result["intensity_mae"] == pytest.approx(0.075)
+    assert "coarse_accuracy" not in result
+
+
+def test_constant_predictions_have_no_correlation():
+    result = ReviewMetrics().compute(predictions={"intensity": [0.5, 0.5]}, references={"intensity": [0.0, 1.0]})
+    assert math.isnan(result["intensity_corr"]) and result["intensity_r2"] == 0
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "words"),
+    [
+        ({"fine": [0]}, {"fine": [-100]}, "not one reference"),
+        ({"intensity": [float("nan")]}, {"intensity": [0.5]}, "Row 0 has no finite prediction"),
+        ({"fine": [0]}, {"coarse": [0]}, "predictions for 'fine', but not one reference"),
+        ({"fine": [0], "coarse": [None]}, {"fine": [0], "coarse": [1]}, "no finite prediction for 'coarse'"),
+        ({"stars": [0]}, {"stars": [0]}, "got stars"),
+        ({"fine": [0], "coarse": [0, 1]}, {"fine": [0]}, "differ in length"),
+        ([{"rating": 1}], [{"fine": 1}], "got rating"),
+    ],
+)
+def test_bad_input(predictions, references, words):
+    with pytest.raises(ValueError, match=words):
+        ReviewMetrics().compute(predictions=predictions, references=references)
+
+
+def test_what_a_trainer_gathers():
+    logits = np.eye(5)[PREDICTED["fine"]]
+    coarse = np.eye(3)[PREDICTED["coarse"]]
+    intensity = np.array(PREDICTED["intensity"])
+    result = review_metrics_of(
+        (logits, coarse, intensity),
+        (np.array(EXPECTED["intensity"]), np.array(EXPECTED["fine"])),
+        ["intensity_labels", "labels"],
+    )
+    expected = ReviewMetrics().compute(predictions=PREDICTED, references=EXPECTED)
+    assert result == {name: value for name, value in expected.items() if not name.startswith("coarse")}
+
+
+def test_needs_no_network_and_writes_no_files(tmp_path):
+    code = (
+        "import json, socket\n"
+        "def refuse(*args, **kwargs): raise OSError('no network')\n"
+        "socket.socket.connect = refuse\n"
+        "from hf_fusion.evaluation.metrics import ReviewMetrics\n"
+        "print(json.dumps(ReviewMetrics().compute(predictions={'fine': [1]}, references={'fine': [1]})))\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
+        env={"HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf"), "PATH": ""},
+    )  # fmt: skip
+    assert json.loads(process.stdout)["fine_accuracy"] == 1.0

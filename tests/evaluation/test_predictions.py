@@ -1,0 +1,38 @@
+import pytest
+
+from hf_fusion import FusionSentimentPipeline
+from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.predictions import NO_PREDICTION, predict_rows
+
+
+@pytest.fixture
+def classify(make_model, processor):
+    return FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
+
+
+def test_every_row_comes_back_in_order(classify, corpus):
+    rows = [{"id": i, "review": text} for i, text in enumerate(corpus[:70])]
+    rows[3] = DataError("line 4: broken")
+    rows[10]["review"] = None
+    rows[20] = {"id": 20, "other": "x"}
+    rows[30]["review"] = "\ud800"
+    windows = list(predict_rows(classify, iter(rows), "review", batch_size=2))
+    assert [len(window) for window in windows] == [32, 32, 6]
+    out = [row for window in windows for row in window]
+    assert [row["id"] for row in out] == [i if i != 3 else None for i in range(70)]
+    assert {i: row["error"] for i, row in enumerate(out) if row["error"]} == {
+        3: "line 4: broken",
+        10: "'review' is no text but NoneType",
+        20: "no column 'review'; there are id, other",
+        30: "'review' is no valid Unicode at character 0",
+    }
+    for i, row in enumerate(out):
+        if row["error"]:
+            assert row["prediction"] == NO_PREDICTION
+        else:
+            assert row["prediction"]["label"] == classify(rows[i]["review"])["label"]
+
+
+def test_only_bad_rows(classify):
+    ((row,),) = predict_rows(classify, [DataError("x")])
+    assert row == {"prediction": NO_PREDICTION, "error": "x"}

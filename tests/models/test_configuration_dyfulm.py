@@ -1,0 +1,70 @@
+import pytest
+from transformers import AutoConfig, BertConfig, DebertaV2Config, RobertaConfig
+
+from hf_fusion import DyFuLMConfig
+
+
+def test_defaults_are_the_papers_pair():
+    config = DyFuLMConfig()
+    assert isinstance(config.encoder_a_config, RobertaConfig)
+    assert isinstance(config.encoder_b_config, DebertaV2Config)
+    assert config.fusion_hidden_size == config.hidden_size == config.encoder_a_config.hidden_size
+    assert (config.num_labels, config.num_coarse_labels) == (5, 3)
+    assert config.id2label[4] == "very positive" and config.coarse_id2label[1] == "neutral"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"cross_fusion": "a", "layer_fusion": "last"},
+        {"cross_fusion": "b", "encoder_b_config": {"model_type": "bert", "hidden_size": 48}},
+        {"num_labels": 3, "num_coarse_labels": 2, "intensity_range": [-1, 1], "loss_weights": [1, 2, 3]},
+        {"encoder_a_config": {"hidden_size": 64}, "loss_weighting": "dwa", "gate_level": "sequence"},
+    ],
+)
+def test_survives_a_round_trip_through_json(tmp_path, fields):
+    config = DyFuLMConfig(**fields)
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert type(loaded) is DyFuLMConfig
+    ours, theirs = config.to_dict(), loaded.to_dict()
+    for volatile in ("transformers_version", "_name_or_path"):
+        ours.pop(volatile, None), theirs.pop(volatile, None)
+    assert ours == theirs
+
+
+def test_encoder_left_out_has_no_configuration():
+    assert DyFuLMConfig(cross_fusion="a").encoder_b_config is None
+    assert DyFuLMConfig(cross_fusion="b").encoder_a_config is None
+    assert list(DyFuLMConfig(cross_fusion="b").encoder_configs) == ["b"]
+
+
+def test_sub_configs_may_be_of_any_kind():
+    config = DyFuLMConfig(encoder_a_config=BertConfig(hidden_size=36), encoder_b_config={"model_type": "electra"})
+    assert config.fusion_hidden_size == 36
+    assert config.encoder_b_config.model_type == "electra"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"layer_fusion": "max"}, ["layer_fusion", "'max'", "'bilstm'"]),
+        ({"cross_fusion": "c"}, ["cross_fusion", "'c'", "'gate'"]),
+        ({"gate_level": "token"}, ["gate_level", "'token'", "'span'"]),
+        ({"loss_weighting": "auto"}, ["loss_weighting", "'auto'", "'dwa'"]),
+        ({"loss_weights": (1, 1)}, ["loss_weights", "three", "(1, 1)"]),
+        ({"loss_weights": (1, 1, -1)}, ["loss_weights", "at least 0"]),
+        ({"intensity_range": (1, 0)}, ["intensity_range", "(1, 0)"]),
+        ({"num_labels": 1}, ["num_labels", "at least 2"]),
+        ({"num_coarse_labels": 2, "coarse_id2label": {0: "x"}}, ["coarse_id2label", "0 to 1"]),
+        ({"fusion_hidden_size": 0}, ["fusion_hidden_size", "positive"]),
+        ({"dwa_temperature": 0}, ["dwa_temperature", "above 0"]),
+        ({"classifier_dropout": 1.0}, ["classifier_dropout", "[0, 1)"]),
+    ],
+)
+def test_refuses_values_that_make_no_sense(fields, words):
+    with pytest.raises(ValueError) as error:
+        DyFuLMConfig(**fields)
+    for word in words:
+        assert word in str(error.value)

@@ -1,0 +1,121 @@
+"""A checkpoint in the hands of somebody who does not have the package."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import hf_fusion.models
+from hf_fusion import FusionSentimentPipeline
+
+MODELS = Path(hf_fusion.models.__file__).parent
+
+# Blocks the package, loads everything there is, and prints what it computes.
+STRANGER = """
+import json, sys
+sys.modules["hf_fusion"] = None
+import torch
+from transformers import (AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, AutoTokenizer,
+                          pipeline)
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
+torch.set_num_threads(1)
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+batch = processor(texts, return_tensors="pt")
+model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+base = AutoModel.from_pretrained(folder, trust_remote_code=True)
+with torch.no_grad():
+    outputs, pooled = model(**batch), base(**batch).pooler_output
+answers = pipeline("fusion-sentiment", model=folder, trust_remote_code=True, device="cpu")(texts)
+inferred = pipeline(model=folder, trust_remote_code=True, device="cpu")(texts[0])
+if len(sys.argv) > 3:
+    model.save_pretrained(sys.argv[3]); processor.save_pretrained(sys.argv[3])
+print("RESULT", json.dumps({
+    "modules": [type(x).__module__.split(".")[0] for x in (config, processor, model, base)],
+    "batch": {name: values.tolist() for name, values in batch.items()},
+    "logits": outputs.logits.tolist(), "coarse": outputs.coarse_logits.tolist(),
+    "intensity": outputs.intensity.tolist(), "pooled": pooled.tolist(), "answers": answers, "inferred": inferred}))
+"""
+
+
+def load_as_stranger(folder, texts, cache, *more):
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HF_MODULES_CACHE")}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
+    process = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(folder), json.dumps(texts), *map(str, more)],
+        capture_output=True, text=True, cwd=cache, env=environment, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
+    line = next(line for line in process.stdout.splitlines() if line.startswith("RESULT "))
+    return json.loads(line.removeprefix("RESULT "))
+
+
+@pytest.mark.parametrize("fields", [{}, {"cross_fusion": "a", "a": "bert", "loss_weighting": "dwa"}], ids=["full", "a"])
+@pytest.mark.parametrize("how", ["pipeline", "model and processor"])
+def test_loads_and_computes_the_same(make_model, processor, texts, tmp_path, fields, how):
+    model = make_model(**fields)
+    folder = tmp_path / "some.name-1"
+    if how == "pipeline":
+        FusionSentimentPipeline(model, processor=processor, device="cpu").save_pretrained(folder)
+    else:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    cache, again = tmp_path / "home", tmp_path / "again"
+    cache.mkdir()
+    result = load_as_stranger(folder, texts, cache, again)
+
+    assert result["modules"] == ["transformers_modules"] * 4
+    batch = processor(texts, return_tensors="pt")
+    assert result["batch"] == {name: values.tolist() for name, values in batch.items()}
+    with torch.no_grad():
+        outputs, base = model(**batch), model.dyfulm(**batch)
+    assert result["logits"] == outputs.logits.tolist(), "bit for bit"
+    assert result["coarse"] == outputs.coarse_logits.tolist()
+    assert result["intensity"] == outputs.intensity.tolist()
+    assert result["pooled"] == base.pooler_output.tolist()
+    answers = FusionSentimentPipeline(model, processor=processor, device="cpu")(texts)
+    assert [answer["label"] for answer in result["answers"]] == [answer["label"] for answer in answers]
+    assert result["answers"][0]["score"] == pytest.approx(answers[0]["score"], abs=1e-6)
+    assert result["inferred"]["label"] == answers[0]["label"]
+    # saved by the stranger, loaded by the next one
+    assert load_as_stranger(again, texts, cache)["logits"] == result["logits"]
+
+
+def test_snapshot_of_a_hub_repository(make_model, processor, texts, tmp_path):
+    """As a repository in the cache, offline: the case in which a second tokenizer is easily lost."""
+    hub = tmp_path / "hub" / "models--acme--dyfulm-tiny"
+    snapshot = hub / "snapshots" / ("a" * 40)
+    FusionSentimentPipeline(make_model(), processor=processor, device="cpu").save_pretrained(snapshot)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("a" * 40)
+    result = load_as_stranger("acme/dyfulm-tiny", texts, tmp_path)
+    assert result["batch"]["input_ids_b"] == processor(texts)["input_ids_b"]
+    with torch.no_grad():
+        assert result["logits"] == make_model()(**processor(texts, return_tensors="pt")).logits.tolist()
+
+
+def test_needs_the_flag(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    code = "import sys; sys.modules['hf_fusion'] = None; from transformers import AutoModel as M; "
+    code += f"M.from_pretrained({str(tmp_path)!r})"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    assert process.returncode != 0 and "trust_remote_code=True" in process.stderr
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.py")), ids=lambda path: path.name)
+def test_models_import_nothing_that_cannot_travel(path):
+    allowed = {"torch", "transformers", "numpy"} | set(sys.stdlib_module_names)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= allowed
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module.split(".")[0] in allowed
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1 and (MODELS / f"{node.module}.py").is_file(), "a sibling, by one dot"

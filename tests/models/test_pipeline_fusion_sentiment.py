@@ -1,0 +1,135 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_fusion import FusionSentimentPipeline
+
+
+@pytest.fixture(scope="module")
+def texts_many(corpus):
+    return [*corpus[:20], "", "😀", "x " * 90]
+
+
+@pytest.fixture
+def pipe(make_model, processor):
+    return FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
+
+
+def close(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        return all(close(a[key], b[key]) for key in a)
+    return a == pytest.approx(b, abs=1e-5) if isinstance(a, float) else a == b
+
+
+def test_answers_what_the_model_says(pipe, processor):
+    answer = pipe("The room was not bad.")
+    outputs = pipe.model(**processor(["The room was not bad."], return_tensors="pt"))
+    fine, coarse = outputs.logits.softmax(-1)[0], outputs.coarse_logits.softmax(-1)[0]
+    assert answer["label"] == pipe.model.config.id2label[int(fine.argmax())]
+    assert answer["score"] == pytest.approx(fine.max().item(), abs=1e-6)
+    assert answer["coarse"]["label"] == pipe.model.config.coarse_id2label[int(coarse.argmax())]
+    assert answer["coarse"]["score"] == pytest.approx(coarse.max().item(), abs=1e-6)
+    assert answer["intensity"] == pytest.approx(outputs.intensity.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 100])
+def test_does_not_depend_on_the_batch_size(pipe, texts_many, batch_size):
+    answers = pipe(texts_many, batch_size=batch_size)
+    assert len(answers) == len(texts_many)
+    assert all(close(answer, pipe(text)) for text, answer in zip(texts_many, answers, strict=True))
+
+
+def test_streams_generators_in_order(pipe, texts_many):
+    stream = pipe((text for text in texts_many * 3), batch_size=2)
+    assert not isinstance(stream, list)
+    assert all(close(a, b) for a, b in zip(stream, pipe(texts_many) * 3, strict=True))
+
+
+def test_reads_no_further_than_it_must(pipe):
+    def endless():
+        while True:
+            yield "good"
+
+    stream = pipe(endless(), batch_size=2)
+    assert next(stream)["label"]
+
+
+def test_dicts_and_empty_lists(pipe):
+    assert close(pipe({"text": "good"}), pipe("good"))
+    assert close(pipe([{"text": "good"}, "bad"])[0], pipe("good"))
+    assert pipe([]) == []
+
+
+def test_top_k(pipe):
+    every = pipe("good", top_k=None)
+    assert [entry["label"] for entry in pipe("good", top_k=2)] == [entry["label"] for entry in every[:2]]
+    assert len(every) == 5 and sum(entry["score"] for entry in every) == pytest.approx(1, abs=1e-5)
+    scores = [entry["score"] for entry in every]
+    assert scores == sorted(scores, reverse=True)
+    assert close(pipe(["good"], top_k=1)[0][0], pipe("good"))
+    assert len(pipe("good", top_k=99)) == 5
+
+
+def test_batches_texts_of_like_length(pipe, monkeypatch):
+    widths = []
+    forward = pipe._forward
+    monkeypatch.setattr(pipe, "_forward", lambda batch: widths.append(batch["input_ids"].shape[1]) or forward(batch))
+    pipe(["a", "good " * 40, "b", "bad " * 40], batch_size=2)
+    assert widths[0] > 40 and widths[1] < 10
+
+
+def test_model_straight_from_training_answers_without_dropout(make_model, processor):
+    model = make_model().train()
+    pipe = FusionSentimentPipeline(model, processor=processor, device="cpu")
+    assert pipe("good") == pipe("good")
+
+
+def test_leaves_no_gradients(pipe, monkeypatch):
+    seen = []
+    forward = pipe._forward
+    monkeypatch.setattr(
+        pipe, "_forward", lambda batch: seen.append(torch.is_inference_mode_enabled()) or forward(batch)
+    )
+    pipe("good")
+    assert seen == [True]
+
+
+@settings(max_examples=30)
+@given(text=st.text(max_size=60))
+def test_any_text_has_a_finite_answer(shared_pipe, text):
+    answer = shared_pipe(text)
+    assert 0 <= answer["score"] <= 1 and 0 <= answer["intensity"] <= 1
+
+
+@pytest.fixture(scope="module")
+def shared_pipe(bpe, unigram):
+    from conftest import encoder_config
+
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
+
+    config = DyFuLMConfig(encoder_a_config=encoder_config(), encoder_b_config=encoder_config("deberta"))
+    return FusionSentimentPipeline(
+        DyFuLMForSequenceClassification(config), processor=DyFuLMProcessor(bpe, unigram), device="cpu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, "Expected a string"),
+        ({"review": "x"}, r"keys \['review'\]"),
+        ({"text": None}, "'text'"),
+        ({"text": "x", "audio": [1]}, "reads text only.*'audio'"),
+        (["x", None], "Expected a string"),
+    ],
+)
+def test_bad_input(pipe, value, words):
+    with pytest.raises(ValueError, match=words):
+        pipe(value)
+
+
+def test_unknown_option(pipe):
+    with pytest.raises(ValueError, match="Unknown argument topk"):
+        pipe("x", topk=2)

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_fusion.training.recipe import RecipeError, parse_recipe, resolved_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "scripts/recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "output_dir: runs/x\nlearning_rate: 1e-4\n"
+        "encoder_a: {model_type: bert, tokenizer: bpe}\nencoder_b: acme/encoder\n"
+        "columns: {text: review}\nscale: [0, 10]\nuse_guidance: false\nloss_weights: [1, 2, 3]\n"
+    )
+    return str(path)
+
+
+def test_recipe_then_flags(recipe):
+    model, data, training = parse_recipe(
+        [
+            "--config",
+            recipe,
+            "--learning_rate",
+            "2e-4",
+            "--cross_fusion",
+            "mean",
+            "--columns",
+            '{"text": "body"}',
+            "--seed=7",
+        ]
+    )
+    assert training.learning_rate == 2e-4 and training.seed == 7 and training.output_dir == "runs/x"
+    assert model.encoder_a == {"model_type": "bert", "tokenizer": "bpe"} and model.encoder_b == "acme/encoder"
+    assert model.config_fields() == {"cross_fusion": "mean", "use_guidance": False, "loss_weights": [1, 2, 3]}
+    assert data.source().columns == {"text": "body"} and data.source().rules.scale == (0, 10)
+
+
+def test_numbers_that_yaml_takes_for_strings(recipe):
+    assert parse_recipe(["--config", recipe])[2].learning_rate == 1e-4
+
+
+def test_encoder_from_scratch_by_flag(recipe):
+    model, _, _ = parse_recipe(
+        [f"--config={recipe}", "--encoder_b", '{"model_type": "deberta-v2", "tokenizer": "unigram"}']
+    )
+    assert model.encoder_b == {"model_type": "deberta-v2", "tokenizer": "unigram"}
+
+
+def test_resolved_recipe_repeats_the_run(recipe, tmp_path):
+    first = parse_recipe(["--config", recipe, "--cross_fusion", "a", "--num_train_epochs", "2", "--bf16", "true"])
+    resolved = resolved_recipe(*first)
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(resolved))
+    again = parse_recipe(["--config", str(path)])
+    assert resolved_recipe(*again) == resolved
+    assert again[0] == first[0] and again[1] == first[1]
+    assert again[2].num_train_epochs == 2 and again[2].bf16
+    assert set(resolved) == {
+        "output_dir", "learning_rate", "encoder_a", "encoder_b", "columns", "scale", "use_guidance", "loss_weights",
+        "cross_fusion", "num_train_epochs", "bf16", "metric_for_best_model", "greater_is_better",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("learning_rat: 1", "unknown field learning_rat"),
+        ("- a\n- b", "a recipe is a mapping.*list"),
+        ("a: [", "no valid YAML"),
+        ("!!python/object/apply:os.system ['touch /tmp/never']", "no valid YAML"),
+    ],
+)
+def test_files_that_are_no_recipe(tmp_path, content, words):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    with pytest.raises(RecipeError, match=words):
+        parse_recipe(["--config", str(path)])
+
+
+def test_missing_file():
+    with pytest.raises(RecipeError, match="no such recipe"):
+        parse_recipe(["--config", "nowhere.yaml"])
+
+
+def test_mapping_that_is_none(recipe):
+    with pytest.raises(RecipeError, match="`columns` must be a JSON mapping"):
+        parse_recipe(["--config", recipe, "--columns", "text=review"])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path):
+    model, data, training = parse_recipe(["--config", str(path)])
+    assert data.source().rules.num_labels == 5
+    assert model.encoder_a and model.encoder_b and training.metric_for_best_model

@@ -1,0 +1,180 @@
+import json
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_fusion import FusionTrainer, FusionTrainingArguments
+from hf_fusion.training.run import tokenize_reviews
+
+COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coarse_weight", "intensity_weight")
+
+
+@pytest.fixture
+def dataset(corpus, processor):
+    rows = [
+        {"text": text, "labels": i % 5, "coarse_labels": i % 3, "intensity_labels": (i % 5) / 4}
+        for i, text in enumerate(corpus[:16])
+    ]
+    return tokenize_reviews(Dataset.from_list(rows), processor)
+
+
+@pytest.fixture
+def make_trainer(make_model, processor, dataset, tmp_path):
+    def make(model=None, train_dataset=dataset, name="run", **fields):
+        options = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "logging_steps": 1, "report_to": "none",
+                   "disable_tqdm": True, "use_cpu": True, "save_strategy": "no", "eval_strategy": "no",
+                   "load_best_model_at_end": False, "lr_scheduler_type": "constant"}  # fmt: skip
+        args = FusionTrainingArguments(output_dir=str(tmp_path / name), **{**options, **fields})
+        model = model or make_model(classifier_dropout=0.0)
+        for config in model.config.encoder_configs.values():
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+        model.apply(lambda m: setattr(m, "p", 0.0) if isinstance(m, torch.nn.Dropout) else None)
+        return FusionTrainer(model, args, train_dataset=train_dataset, eval_dataset=dataset, processing_class=processor)
+
+    return make
+
+
+def training_logs(trainer):
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_tokenized_rows(dataset, processor, corpus):
+    assert set(dataset.column_names) == {
+        *processor.model_input_names, "length", "labels", "coarse_labels", "intensity_labels",
+    }  # fmt: skip
+    row = dataset[3]
+    assert row["length"] == max(len(row["input_ids"]), len(row["input_ids_b"]))
+    assert row["span_ids_b"] == processor(corpus[3])["span_ids_b"]
+
+
+def test_logs_components_that_add_up(make_trainer):
+    trainer = make_trainer(learning_rate=0.0, loss_weighting_learning_rate=0.0)
+    trainer.train()
+    for entry in training_logs(trainer):
+        weighted = sum(entry[f"{task}_loss"] * entry[f"{task}_weight"] for task in ("fine", "coarse", "intensity"))
+        assert entry["loss"] == pytest.approx(weighted, rel=1e-4)  # the uncertainties are 0: no other term
+        assert 0 < entry["gate_mean"] < 1 and entry["gate_spread"] > 0
+
+
+def test_gate_logs_are_those_of_the_real_spans(make_trainer, make_model, processor, dataset):
+    trainer = make_trainer(learning_rate=0.0, per_device_train_batch_size=16)
+    trainer.train()
+    values = []
+    for row in dataset:
+        outputs = trainer.model.eval()(**processor.pad([row], return_tensors="pt"), output_fusion=True)
+        values.append(outputs.gate[0][outputs.span_mask[0]].flatten())
+    values = torch.cat(values)
+    (entry,) = training_logs(trainer)
+    assert entry["gate_mean"] == pytest.approx(values.mean().item(), abs=1e-4)
+    assert entry["gate_spread"] == pytest.approx(values.std(unbiased=False).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("weighting", ["uncertainty", "dwa"])
+def test_accumulation_changes_neither_loss_nor_logs(make_trainer, make_model, weighting):
+    logs = []
+    for batch_size, steps in ((8, 1), (4, 2), (2, 4)):
+        model = make_model(loss_weighting=weighting)
+        trainer = make_trainer(model, per_device_train_batch_size=batch_size, gradient_accumulation_steps=steps,
+                               bucket_by_length=False, train_sampling_strategy="sequential")  # fmt: skip
+        trainer.train()
+        logs.append(training_logs(trainer))
+    for one, other in ((logs[0], logs[1]), (logs[0], logs[2])):
+        for a, b in zip(one, other, strict=True):
+            for name in ("loss", "grad_norm", *COMPONENTS):
+                assert a[name] == pytest.approx(b[name], rel=1e-3), name
+
+
+def test_components_are_means_over_labels_not_over_batches(make_trainer, make_model, dataset, processor):
+    rows = dataset.to_list()
+    for i, row in enumerate(rows):
+        if i not in (0, 5, 6, 7):  # 1 label in the first batch of 4, 3 in the second, none after
+            row["labels"] = None
+    trainer = make_trainer(train_dataset=Dataset.from_list(rows), learning_rate=0.0, logging_steps=4,
+                           bucket_by_length=False, train_sampling_strategy="sequential")  # fmt: skip
+    trainer.train()
+    losses = []
+    for i in (0, 5, 6, 7):
+        batch = processor.pad([rows[i]], return_tensors="pt")
+        losses.append(trainer.model.eval()(**batch, labels=torch.tensor([rows[i]["labels"]])).fine_loss.item())
+    (entry,) = training_logs(trainer)
+    assert entry["fine_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
+
+
+def test_learns(make_trainer):
+    trainer = make_trainer(num_train_epochs=25, learning_rate=5e-3, per_device_train_batch_size=16)
+    trainer.train()
+    assert trainer.evaluate()["eval_fine_accuracy"] > 0.9
+
+
+def test_evaluates_with_some_labels_missing(make_trainer, dataset):
+    trainer = make_trainer()
+    trainer.args.label_names = None
+    only = dataset.remove_columns(["labels", "coarse_labels"])
+    trainer = FusionTrainer(trainer.model, trainer.args, eval_dataset=only, processing_class=trainer.processing_class)
+    metrics = trainer.evaluate()
+    assert {"eval_loss", "eval_intensity_mae"} <= set(metrics) and "eval_fine_accuracy" not in metrics
+
+
+def test_gathers_no_large_outputs_in_evaluation(make_trainer, dataset):
+    predictions = make_trainer().predict(dataset).predictions
+    assert [p.shape for p in predictions] == [(16, 5), (16, 3), (16,)]
+
+
+def test_early_stopping(make_trainer):
+    trainer = make_trainer(
+        num_train_epochs=9,
+        learning_rate=0.0,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="fine_accuracy",
+        early_stopping_patience=2,
+    )
+    trainer.train()
+    assert trainer.state.epoch == 3
+
+
+class TestResume:
+    @pytest.mark.parametrize("weighting", ["uncertainty", "dwa"])
+    @pytest.mark.parametrize("checkpoint", [3, 4, 8])
+    def test_is_exact(self, make_trainer, make_model, weighting, checkpoint):
+        """12 steps in 3 epochs, with checkpoints inside and at the end of an epoch."""
+        fields = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": checkpoint, "save_total_limit": None,
+                  "learning_rate": 1e-3, "logging_steps": 2}  # fmt: skip
+        whole = make_trainer(make_model(loss_weighting=weighting), name="whole", **fields)
+        whole.train()
+        resumed = make_trainer(make_model(loss_weighting=weighting), name="resumed", **fields)
+        resumed.train(resume_from_checkpoint=str(whole.args.output_dir) + f"/checkpoint-{checkpoint}")
+        ours, theirs = whole.model.state_dict(), resumed.model.state_dict()
+        assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+        if weighting == "dwa":
+            assert (ours["loss_weighting.loss_history"] > 0).all()
+        for a, b in zip(training_logs(whole), training_logs(resumed), strict=True):
+            assert all(math.isclose(a[name], b[name], rel_tol=1e-6) for name in COMPONENTS)
+
+    def test_dwa_history_is_the_mean_over_the_epoch(self, make_trainer, make_model):
+        trainer = make_trainer(make_model(loss_weighting="dwa"), num_train_epochs=1, learning_rate=0.0, logging_steps=3)
+        trainer.train()
+        before, last = trainer.model.loss_weighting.loss_history
+        assert before.tolist() == [0, 0, 0]
+        assert last.tolist() == pytest.approx(self._means(trainer), rel=1e-4)
+
+    @staticmethod
+    def _means(trainer):
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(16)])
+        outputs = trainer.model.eval()(**batch)
+        return [outputs[f"{task}_loss"].item() for task in ("fine", "coarse", "intensity")]
+
+
+def test_checkpoints_hold_the_code_and_the_processor(make_trainer):
+    trainer = make_trainer(save_strategy="epoch")
+    trainer.train()
+    folder = trainer.args.output_dir + "/checkpoint-4"
+    from pathlib import Path
+
+    names = {path.name for path in Path(folder).iterdir()}
+    assert {"modeling_dyfulm.py", "processing_dyfulm.py", "pipeline_fusion_sentiment.py", "model.safetensors",
+            "tokenizer.json", "tokenizer_b", "processor_config.json"} <= names  # fmt: skip
+    assert "auto_map" in json.loads((Path(folder) / "config.json").read_text())
