@@ -42,6 +42,9 @@ class FusionTrainingArguments(TrainingArguments):
         default=True,
         metadata={"help": "Put texts of like length into one batch, by the longer of the two tokenisations."},
     )
+    pad_to_multiple_of: int | None = field(
+        default=None, metadata={"help": "Round padded lengths up: fewer shapes to prepare for, and tensor cores."}
+    )
     early_stopping_patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations without improvement; needs metric_for_best_model."},

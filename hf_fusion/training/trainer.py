@@ -27,7 +27,7 @@ class FusionTrainer(Trainer):
     """
 
     def __init__(self, model=None, args=None, data_collator=None, *, processing_class=None, **kwargs):
-        data_collator = data_collator or FusionCollator(processing_class)
+        data_collator = data_collator or FusionCollator(processing_class, args.pad_to_multiple_of)
         dataset = next((d for d in (kwargs.get("eval_dataset"), kwargs.get("train_dataset")) if d is not None), None)
         if args.label_names is None and dataset is not None:
             # A label that the data lacks would otherwise switch evaluation off without a word.

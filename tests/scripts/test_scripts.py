@@ -1,0 +1,133 @@
+"""The scripts as a user runs them."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import yaml
+
+from hf_fusion import FusionSentimentPipeline
+from hf_fusion.data.files import read_rows
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name, *args, stdin=None):
+    return subprocess.run(
+        [sys.executable, f"scripts/{name}", *map(str, args)],
+        cwd=ROOT, capture_output=True, text=True, input=stdin, check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, bpe, unigram):
+    from conftest import encoder_config
+
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    config = DyFuLMConfig(encoder_a_config=encoder_config(), encoder_b_config=encoder_config("deberta"))
+    model = DyFuLMForSequenceClassification(config)
+    FusionSentimentPipeline(model, processor=DyFuLMProcessor(bpe, unigram), device="cpu").save_pretrained(folder)
+    options = {"num_train": 5, "num_validation": 5, "num_test": 30}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"dataset": "synthetic-reviews", "dataset_options": options}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["train.py", "evaluate.py", "predict.py", "ablate.py", "quickstart.py"])
+def test_help_teaches(name):
+    process = script(name, "--help")
+    assert process.returncode == 0
+    assert "python scripts/" in process.stdout, "an example"
+    assert len(process.stdout.splitlines()) > 8
+
+
+class TestPredict:
+    def test_standard_input_to_json_lines(self, checkpoint):
+        process = script("predict.py", "-c", checkpoint, stdin="Not bad.\n\nGood 😀\n")
+        assert process.returncode == 0, process.stderr
+        rows = [json.loads(line) for line in process.stdout.splitlines()]
+        assert [row["text"] for row in rows] == ["Not bad.", "", "Good 😀"]
+        assert all(row["prediction"]["coarse"]["label"] and row["error"] is None for row in rows)
+
+    @pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
+    def test_bad_rows_are_reported_and_kept_in_place(self, checkpoint, tmp_path, output):
+        source = tmp_path / "in.csv"
+        with open(source, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([["id", "review"], *([i, f"text {i}"] for i in range(40)), ["broken"], [41, "last"]])
+        process = script(
+            "predict.py",
+            source,
+            "-c",
+            checkpoint,
+            "-o",
+            tmp_path / output,
+            "--text_column",
+            "review",
+            "--batch_size",
+            2,
+        )
+        assert process.returncode == 1
+        assert "row 41" in process.stderr and "1 of 42 rows" in process.stderr
+        rows = list(read_rows(tmp_path / output))
+        assert [row["id"] for row in rows] == [*map(str, range(40)), None, "41"]
+        assert "line 42" in rows[40]["error"] and rows[40]["prediction"]["label"] is None
+        assert rows[41]["prediction"]["label"] and rows[41]["error"] is None
+
+    @pytest.mark.parametrize(
+        ("args", "words"),
+        [
+            (["nowhere.csv"], "nowhere.csv: no such file"),
+            (["in.txt"], "unknown kind of file"),
+            (["-", "-o", "out.csv"], "unknown kind of output"),
+        ],
+    )
+    def test_wrong_calls(self, checkpoint, args, words):
+        process = script("predict.py", *args, "-c", checkpoint, stdin="x\n")
+        assert process.returncode == 2 and words in process.stderr and "Traceback" not in process.stderr
+
+
+class TestEvaluate:
+    def test_on_the_data_of_the_recipe(self, checkpoint, tmp_path):
+        process = script("evaluate.py", checkpoint, "--output_dir", tmp_path)
+        assert process.returncode == 0, process.stderr
+        result = json.loads((tmp_path / "metrics.json").read_text())
+        assert result["rows"] == 30 and 0 <= result["test"]["fine_calibration_error"] <= 1
+        assert f"{result['test']['intensity_mae']:.4f}" in process.stdout
+        for name in ("confusion_fine.png", "confusion_coarse.png", "calibration.png"):
+            assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.02
+
+    def test_on_other_data_agrees_with_predict(self, checkpoint, tmp_path):
+        rows = [{"review": f"text {i}", "stars": 1 + i % 5, "split": "test"} for i in range(20)]
+        source = tmp_path / "mine.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        columns = json.dumps({"text": "review"})
+        process = script("evaluate.py", checkpoint, "--dataset", source, "--columns", columns, "--output_dir", tmp_path)
+        assert process.returncode == 0, process.stderr
+        accuracy = json.loads((tmp_path / "metrics.json").read_text())["test"]["fine_accuracy"]
+        script("predict.py", source, "-c", checkpoint, "-o", tmp_path / "out.jsonl", "--text_column", "review")
+        names = json.loads((checkpoint / "config.json").read_text())["id2label"]
+        right = [
+            row["prediction"]["label"] == names[str(row["stars"] - 1)] for row in read_rows(tmp_path / "out.jsonl")
+        ]
+        assert accuracy == pytest.approx(sum(right) / 20)
+
+    def test_split_that_is_not_there(self, checkpoint):
+        process = script("evaluate.py", checkpoint, "--split", "holdout")
+        assert process.returncode == 2 and "no holdout split; it has train, validation, test" in process.stderr
+
+
+class TestTrain:
+    def test_errors_are_one_line(self, tmp_path):
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text("learning_rat: 1\n")
+        process = script("train.py", "--config", recipe)
+        assert process.returncode == 2 and "Traceback" not in process.stderr
+        assert "train.py" in process.stderr and "unknown field learning_rat" in process.stderr

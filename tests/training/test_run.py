@@ -1,0 +1,159 @@
+"""Whole runs, in this process and in two, and what they leave behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForSequenceClassification
+
+from hf_fusion.training.recipe import RecipeError, parse_recipe
+from hf_fusion.training.run import run_training
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "dataset_options": {"num_train": 64, "num_validation": 17, "num_test": 13},
+    "encoder_a": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16,
+                  "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "encoder_b": {"model_type": "roberta", "tokenizer": "bpe", "vocab_size": 300, "hidden_size": 24,
+                  "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32},
+    "layer_fusion_hidden_size": 8, "max_length": 64, "num_train_epochs": 1, "per_device_train_batch_size": 8,
+    "logging_steps": 4, "learning_rate": 0.001, "metric_for_best_model": "fine_accuracy", "disable_tqdm": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(**changes):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump({**TINY, "output_dir": str(tmp_path / "run"), **changes}))
+        return str(path)
+
+    return write
+
+
+def run(recipe, *flags):
+    return run_training(*parse_recipe(["--config", recipe, *flags]))
+
+
+def test_a_run_folder_holds_all_there_is_to_know(recipe, tmp_path):
+    metrics = run(recipe())
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "config.json", "modeling_dyfulm.py", "processor_config.json", "tokenizer_b"} <= names
+    assert {"README.md", "config.yaml", "metrics.json", "trainer_state.json", "environment.json"} <= names
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written == metrics and written["train_samples"] == 64
+    assert {"fine_accuracy", "coarse_macro_f1", "intensity_r2"} <= set(written["test"]) == set(written["validation"])
+
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["seed"] == 42 and environment["rows"] == {"train": 64, "validation": 17, "test": 13}
+    assert environment["versions"]["torch"] and environment["hardware"]["cores"] and environment["command"]
+    assert len(set(environment["data_fingerprint"].values())) == 3
+
+    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    assert {"fine_loss", "coarse_weight", "gate_mean", "gate_spread"} <= set(logs[0])
+
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\n") and f"{metrics['test']['fine_accuracy']:.4f}" in card
+    front_matter = yaml.safe_load(card.split("---")[1])
+    values = {m["type"]: m["value"] for r in front_matter["model-index"][0]["results"] for m in r["metrics"]}
+    assert values["fine_accuracy"] == metrics["test"]["fine_accuracy"]
+
+    # the same recipe, from the run's own record, gives the same model
+    again = parse_recipe(["--config", str(folder / "config.yaml"), "--output_dir", str(tmp_path / "again")])
+    assert run_training(*again)["test"] == metrics["test"]
+    first, second = (
+        AutoModelForSequenceClassification.from_pretrained(f).state_dict() for f in (folder, tmp_path / "again")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+    # going on from a checkpoint
+    more = run(
+        recipe(encoder_a=None, encoder_b=None), "--checkpoint", str(folder), "--output_dir", str(tmp_path / "more")
+    )
+    assert more["parameters"] == metrics["parameters"]
+
+
+def test_does_not_run_over_another_run(recipe, tmp_path):
+    run(recipe(save_strategy="no", load_best_model_at_end=False))
+    with pytest.raises(RecipeError, match=r"holds a run already.*--resume_from_checkpoint last"):
+        run(recipe())
+
+
+def test_single_encoder_needs_only_one(recipe, tmp_path):
+    run(recipe(cross_fusion="a", encoder_b=None))
+    assert not AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config.encoder_b_config
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_lora(recipe, tmp_path, merge):
+    pytest.importorskip("peft")
+    metrics = run(recipe(lora_encoders="both", merge_lora=merge))
+    assert (tmp_path / "run" / "adapter_config.json").exists() != merge
+    if merge:
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")
+        assert not any("lora" in name for name, _ in model.named_parameters())
+    else:
+        base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "base")
+        from peft import PeftModel
+
+        PeftModel.from_pretrained(base, tmp_path / "run")
+    assert metrics["test"]["fine_accuracy"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder_b": None}, "`encoder_b` is missing"),
+        ({"encoder_a": {"model_type": "bert"}}, "needs `model_type`.*and `tokenizer`"),
+        ({"encoder_a": "package:no_such_package/model"}, "no_such_package is not installed"),
+        ({"encoder_a": "package:transformers/no_such_folder"}, "has no folder 'no_such_folder'"),
+    ],
+)
+def test_recipes_that_describe_no_model(recipe, changes, words):
+    with pytest.raises(RecipeError, match=words):
+        run(recipe(**changes))
+
+
+def launch(processes, recipe, *flags):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
+               "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes", str(processes)]  # fmt: skip
+    command += ["--multi_gpu"] if processes > 1 else []
+    process = subprocess.run(
+        [*command, "scripts/train.py", "--config", recipe, "--use_cpu", "true", *flags],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process
+
+
+def test_two_processes_train_like_one(recipe, tmp_path):
+    """The same global batch gives the same losses, gradients and metrics; odd split sizes count each row once."""
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    encoders = {name: {**TINY[name], **dropout} for name in ("encoder_a", "encoder_b")}
+    path = recipe(**encoders, classifier_dropout=0.0, loss_weighting="dwa", num_train_epochs=2)
+    results = {}
+    for processes, batch_size in ((1, 8), (2, 4)):
+        folder = tmp_path / str(processes)
+        launch(processes, path, "--output_dir", str(folder), "--per_device_train_batch_size", str(batch_size))
+        state = json.loads((folder / "trainer_state.json").read_text())
+        results[processes] = (
+            [entry for entry in state["log_history"] if "fine_loss" in entry],
+            json.loads((folder / "metrics.json").read_text()),
+            json.loads((folder / "environment.json").read_text()),
+        )
+    (logs_1, metrics_1, _), (logs_2, metrics_2, environment_2) = results[1], results[2]
+    assert environment_2["hardware"]["processes"] == 2
+    assert len(logs_1) == len(logs_2) == 4
+    for one, two in zip(logs_1, logs_2, strict=True):
+        for name in ("loss", "grad_norm", "fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "gate_mean"):
+            assert one[name] == pytest.approx(two[name], rel=1e-3), name
+    for name, value in metrics_1["test"].items():
+        if name != "loss":  # a mean of batch means, and the batches differ
+            assert value == pytest.approx(metrics_2["test"][name], abs=1e-4), name
