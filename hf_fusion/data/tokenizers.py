@@ -32,11 +32,18 @@ def _untrained(kind):
     raise ValueError(f"Unknown kind of tokenizer {kind!r}; there are {', '.join(KINDS)}.")
 
 
+def _inner_characters(tokenizer, texts):
+    """The single characters as WordPiece writes them inside a word, in a fixed order."""
+    words = (word for text in texts for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(
+        tokenizer.normalizer.normalize_str(text)))  # fmt: skip
+    return [f"##{character}" for character in sorted(set().union(*words))]
+
+
 def train_tokenizer(
     texts: Iterable[str], kind: str, vocab_size: int = 8000, model_max_length: int = 512
 ) -> PreTrainedTokenizerFast:
     """
-    Trains a tokenizer with [CLS] and [SEP] around each text; [PAD] has the id 0.
+    Trains a tokenizer with [CLS] and [SEP] around each text; [PAD] has the id 0. The same texts give the same one.
 
     Args:
         texts: the corpus, read once.
@@ -46,8 +53,15 @@ def train_tokenizer(
     """
     tokenizer, trainer_class, options = _untrained(kind)
     special = list(_SPECIAL.values())
-    trainer = trainer_class(vocab_size=vocab_size, special_tokens=special, show_progress=False, **options)
-    tokenizer.train_from_iterator(texts, trainer)
+    if kind == "wordpiece":
+        # The trainer numbers these in the random order of a hash table; named first, they have their numbers.
+        texts = list(texts)
+        options["special_tokens"] = special + _inner_characters(tokenizer, texts)
+    options = {"vocab_size": vocab_size, "special_tokens": special, "show_progress": False, **options}
+    tokenizer.train_from_iterator(texts, trainer_class(**options))
+    if kind == "wordpiece":
+        trained, (tokenizer, _, _) = tokenizer, _untrained(kind)
+        tokenizer.model = models.WordPiece(trained.get_vocab(), unk_token=_SPECIAL["unk_token"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B [SEP]",

@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+from accelerate.utils import broadcast_object_list
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer
 
 from hf_fusion.data.tokenizers import train_tokenizer
@@ -82,9 +84,16 @@ def _from_scratch(name, spec, texts, max_length):
             f"wordpiece), got {spec}."
         )
     kind, vocab_size = spec.pop("tokenizer"), spec.pop("vocab_size", 8000)
-    tokenizer = train_tokenizer(texts, kind, vocab_size, model_max_length=max_length)
+    tokenizer = _of_first_process(train_tokenizer(texts, kind, vocab_size, model_max_length=max_length))
     options = {"max_position_embeddings": max_length + _SPARE_POSITIONS, "pad_token_id": tokenizer.pad_token_id, **spec}
     return AutoConfig.for_model(options.pop("model_type"), vocab_size=len(tokenizer), **options), tokenizer
+
+
+def _of_first_process(tokenizer):
+    """The first process's tokenizer, in all processes: one vocabulary even if training is not quite repeatable."""
+    (content,) = broadcast_object_list([tokenizer.backend_tokenizer.to_str()])
+    tokenizer._tokenizer = Tokenizer.from_str(content)
+    return tokenizer
 
 
 def _given(**options):
