@@ -62,7 +62,7 @@ def main() -> int:
         study = Study.read(args.study)
         summary = summarize(run_study(study, folder, overrides))
         output = args.output or f"model_cards/results/{name}.json"
-        write_study(output, study, args.study, folder, summary)
+        write_study(output, study, args.study, folder, overrides, summary)
     except StudyError as error:
         print(f"ablate.py: {error}", file=sys.stderr)
         return 2

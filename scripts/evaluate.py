@@ -63,7 +63,7 @@ def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
 def main() -> int:
     try:
         evaluate(*parse_data_arguments(EvaluateArguments, description=__doc__))
-    except (RecipeError, DataError, FileNotFoundError) as error:
+    except (RecipeError, DataError, OSError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
     return 0

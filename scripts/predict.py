@@ -16,7 +16,7 @@ import sys
 from tqdm import tqdm
 
 from hf_fusion.data.files import FILE_KINDS, DataError, RowWriter, read_rows_or_errors
-from hf_fusion.evaluation.predictions import load_pipeline, predict_rows
+from hf_fusion.evaluation.predictions import PREDICTION_TYPES, load_pipeline, predict_rows
 
 
 def parse_args():
@@ -34,6 +34,7 @@ def parse_args():
 def read_input(path, text_column):
     """The input's rows and, where it can be known, their number."""
     if path == "-":
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # a bad byte is that line's error alone
         return ({text_column: line.rstrip("\r\n")} for line in sys.stdin), None
     return read_rows_or_errors(path), sum(1 for _ in read_rows_or_errors(path))
 
@@ -44,7 +45,7 @@ def main() -> int:
     try:
         rows, total = read_input(args.input, args.text_column)
         classify = load_pipeline(args.checkpoint, args.dtype, args.device)
-        with RowWriter(args.output) as writer, tqdm(total=total, unit="row", file=sys.stderr) as bar:
+        with RowWriter(args.output, PREDICTION_TYPES) as writer, tqdm(total=total, unit="row", file=sys.stderr) as bar:
             for window in predict_rows(classify, rows, args.text_column, args.batch_size):
                 writer.write(window)
                 for row in window:
@@ -53,7 +54,7 @@ def main() -> int:
                         failed += 1
                         tqdm.write(f"row {done}: {row['error']}", file=sys.stderr)
                 bar.update(len(window))
-    except (DataError, FileNotFoundError) as error:
+    except (DataError, OSError) as error:
         print(f"predict.py: {error}", file=sys.stderr)
         return 2
     if failed:

@@ -29,7 +29,7 @@ def main() -> int:
         if not training_args.should_log:
             disable_progress_bar()
         metrics = run_training(model_args, data_args, training_args)
-    except (RecipeError, DataError, FileNotFoundError) as error:
+    except (RecipeError, DataError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     if training_args.should_log:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 FILE_KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
 OUTPUT_KINDS = (".jsonl", ".parquet")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters that csv takes for an error
 
@@ -58,8 +60,6 @@ def read_rows_or_errors(path: str | os.PathLike) -> Iterator[dict[str, Any] | Da
             yield from _read_jsonl(path)
         else:
             yield from _read_csv(path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason}); convert it first.") from error
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: no parquet file, or a damaged one: {error}") from error
     except (EOFError, OSError) as error:
@@ -67,10 +67,17 @@ def read_rows_or_errors(path: str | os.PathLike) -> Iterator[dict[str, Any] | Da
 
 
 def _open(path):
-    # "utf-8-sig" drops the mark that some spreadsheets put in front
-    if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
+    # "utf-8-sig" drops the mark that some spreadsheets put in front; a bad byte becomes a lone surrogate, see _checked
+    options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    return gzip.open(path, "rt", **options) if path.endswith(".gz") else open(path, **options)
+
+
+def _checked(row, place):
+    """The row, or an error if one of its texts is no Unicode: bad UTF-8, or a lone surrogate written as an escape."""
+    for name, value in row.items():
+        if isinstance(value, str) and _SURROGATE.search(value):
+            return DataError(f"{place}: field {name!r} is not UTF-8; convert the file first.")
+    return row
 
 
 def _read_jsonl(path):
@@ -83,9 +90,10 @@ def _read_jsonl(path):
             except (json.JSONDecodeError, RecursionError) as error:
                 yield DataError(f"{path}, line {number}: no JSON: {error}")
                 continue
-            if not isinstance(row, dict):
-                row = DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
-            yield row
+            if isinstance(row, dict):
+                yield _checked(row, f"{path}, line {number}")
+            else:
+                yield DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
 
 
 def _read_csv(path):
@@ -100,11 +108,12 @@ def _read_csv(path):
                 yield DataError(f"{path}, line {reader.reader.line_num}: malformed csv: {error}")
                 continue
             if None in row or None in row.values():
-                row = DataError(
+                yield DataError(
                     f"{path}, line {reader.line_num}: {len(reader.fieldnames)} columns are declared in the first line, "
                     f"but the row has {'more' if None in row else 'fewer'}."
                 )
-            yield row
+            else:
+                yield _checked(row, f"{path}, line {reader.line_num}")
 
 
 class RowWriter:
@@ -115,25 +124,29 @@ class RowWriter:
 
     Args:
         path: the file; `-` writes JSON lines to standard output.
+        types: types of columns that the first rows may not show (parquet).
 
     Raises:
-        DataError: if the ending is unknown, or if a batch has other types than the first one (parquet).
+        DataError: if the ending is unknown, or if a row has other columns or types than the first batch (parquet).
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, types: dict[str, pa.DataType] | None = None):
         if path != "-" and not path.endswith(OUTPUT_KINDS):
             raise DataError(f"{path}: unknown kind of output; known are {', '.join(OUTPUT_KINDS)}.")
         self.path = path
         self._aside = f"{path}.tmp"
         self._file = None
+        self._types = types or {}
         self._schema = None
 
     def __enter__(self):
         if self.path == "-":
+            sys.stdout.reconfigure(errors="backslashreplace")
             self._file = sys.stdout
         elif self.path.endswith(".jsonl"):
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._aside, "w", encoding="utf-8")
+            # a lone surrogate of a bad input becomes a JSON escape
+            self._file = open(self._aside, "w", encoding="utf-8", errors="backslashreplace")
         return self
 
     def write(self, rows: list[dict[str, Any]]) -> None:
@@ -146,20 +159,25 @@ class RowWriter:
         self._file.flush()
 
     def _write_parquet(self, rows):
+        names = list(dict.fromkeys(name for row in rows for name in row))
         if self._file is None:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            fields = [
-                pa.field(f.name, pa.string()) if pa.types.is_null(f.type) else f
-                for f in pa.Table.from_pylist(rows).schema
-            ]
-            self._schema = pa.schema(fields)
+            self._schema = pa.schema([(name, self._type_of(name, rows)) for name in names])
             self._file = pq.ParquetWriter(self._aside, self._schema)
         try:
+            if unknown := set(names) - set(self._schema.names):
+                raise pa.ArrowInvalid(f"new column {sorted(unknown)[0]!r}")
             self._file.write_table(pa.Table.from_pylist(rows, schema=self._schema))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(
-                f"{self.path}: a row has other types than the first rows ({error}). A .jsonl output takes any."
+                f"{self.path}: a row has other columns or types than the first rows ({error}). A .jsonl output takes any."
             ) from error
+
+    def _type_of(self, name, rows):
+        if name in self._types:
+            return self._types[name]
+        found = pa.array([row.get(name) for row in rows]).type
+        return pa.string() if pa.types.is_null(found) else found
 
     def __exit__(self, kind, value, traceback):
         if self.path == "-" or self._file is None:

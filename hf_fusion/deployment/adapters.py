@@ -63,7 +63,7 @@ def _attention_projections(model, name):
 
 
 def _trained_modules(model):
-    """Modules outside the encoders that own parameters, by their full names."""
+    """Modules outside the encoders that own parameters or a history to save, by their full names."""
     outside = [(f"dyfulm.{name}", child) for name, child in model.dyfulm.named_children() if "encoder_" not in name]
     outside += [(name, child) for name, child in model.named_children() if name != "dyfulm"]
-    return [name for name, child in outside if any(True for _ in child.parameters())]
+    return [name for name, child in outside if child.state_dict()]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+import pyarrow as pa
 import torch
 from transformers import pipeline
 
@@ -12,6 +13,12 @@ from hf_fusion.data.files import DataError
 
 # Rows read ahead: enough that texts of like length find each other.
 WINDOW_BATCHES = 16
+# Parquet types of the two columns that are added.
+_CLASS = [("label", pa.string()), ("score", pa.float64())]
+PREDICTION_TYPES = {
+    "prediction": pa.struct([*_CLASS, ("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())]),
+    "error": pa.string(),
+}
 NO_PREDICTION = {"label": None, "score": None, "coarse": {"label": None, "score": None}, "intensity": None}
 
 
@@ -44,6 +51,9 @@ def predict_rows(
         rows: dicts, or the error of a row that could not be read.
         text_column: where the text is.
         batch_size: texts per forward pass.
+
+    Raises:
+        DataError: if the input has a column `prediction` or `error` of its own.
     """
     rows = iter(rows)
     names: list[str] = []
@@ -52,6 +62,8 @@ def predict_rows(
         good = [row[text_column] for row, problem in zip(window, problems, strict=True) if problem is None]
         answers = iter(classify(good, batch_size=batch_size))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
+        if taken := set(PREDICTION_TYPES) & {name for row in window if isinstance(row, dict) for name in row}:
+            raise DataError(f"The input has a column {sorted(taken)[0]!r}, which would be overwritten; rename it.")
         yield [
             {
                 **(dict.fromkeys(names) if isinstance(row, DataError) else row),

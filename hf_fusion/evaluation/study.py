@@ -1,6 +1,7 @@
 """Studies: one recipe, several variants, several seeds, and what the differences are worth."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,8 +14,7 @@ from scipy import stats
 
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, write_json
 
-# Higher is better, except for these.
-ERRORS = ("intensity_mae", "intensity_mse", "loss")
+SETTINGS_FILE = "study_settings.json"
 
 
 class StudyError(ValueError):
@@ -72,7 +72,8 @@ def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) 
         The test metrics by variant and seed.
 
     Raises:
-        StudyError: if a run fails; what it printed is in `train.log` of its folder.
+        StudyError: if a run fails (what it printed is in `train.log` of its folder), or if a folder holds a run with
+            other settings.
     """
     results: dict[str, dict[int, dict]] = {name: {} for name in study.variants}
     total, number = len(study.variants) * len(study.seeds), 0
@@ -82,6 +83,7 @@ def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) 
             run_folder = folder / name.replace(" ", "_") / f"seed-{seed}"
             metrics_file = run_folder / METRICS_FILE
             fields = {**study.overrides, **overrides, **changes, "seed": seed, "output_dir": str(run_folder)}
+            _check_same_settings(run_folder, study.recipe, fields)
             if metrics_file.exists():
                 say(f"[{number}/{total}] {name}, seed {seed}: finished before")
             else:
@@ -91,8 +93,21 @@ def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) 
     return results
 
 
-def _run(recipe, fields, run_folder):
+def _check_same_settings(run_folder, recipe, fields):
+    """A folder is one run's alone: results of other settings must not slip into the comparison."""
+    path = run_folder / SETTINGS_FILE
+    text = Path(recipe).read_text(encoding="utf-8") if Path(recipe).is_file() else recipe
+    settings = json.dumps({"recipe": yaml.safe_load(text), "changes": fields}, indent=2, sort_keys=True)
+    if path.exists() and path.read_text(encoding="utf-8") != settings:
+        raise StudyError(
+            f"{run_folder} holds a run with other settings (see its {SETTINGS_FILE}). Remove it, or choose another "
+            "folder with --runs."
+        )
     run_folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(settings, encoding="utf-8")
+
+
+def _run(recipe, fields, run_folder):
     command = [sys.executable, "scripts/train.py", "--config", recipe, "--resume_from_checkpoint", "last"]
     for name, value in fields.items():
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
@@ -144,12 +159,17 @@ def paired_difference(values: np.ndarray, base: np.ndarray) -> dict:
     return {"mean": mean, "interval": [mean - half, mean + half]}
 
 
+def _public(value):
+    """A setting without the folders of this machine."""
+    return Path(value).name if isinstance(value, str) and ("/" in value or os.sep in value) else value
+
+
 def _std(column):
     return float(column.std(ddof=1)) if len(column) > 1 else None
 
 
-def write_study(path: str, study: Study, study_file: str, folder: Path, summary: dict) -> None:
-    """Writes the result file: the study, where and on what data it ran, and the summary."""
+def write_study(path: str, study: Study, study_file: str, folder: Path, overrides: dict, summary: dict) -> None:
+    """Writes the result file: the study and what was changed, where and on what data it ran, and the summary."""
     first = next(iter(study.variants)).replace(" ", "_")
     environment = json.loads((folder / first / f"seed-{study.seeds[0]}" / ENVIRONMENT_FILE).read_text("utf-8"))
     write_json(
@@ -157,7 +177,7 @@ def write_study(path: str, study: Study, study_file: str, folder: Path, summary:
         {
             "study": study_file,
             "recipe": study.recipe,
-            "overrides": study.overrides,
+            "overrides": {**study.overrides, **{name: _public(value) for name, value in overrides.items()}},
             "variants": {name: {"changes": study.variants[name], **entry} for name, entry in summary.items()},
             "data": {key: environment[key] for key in ("data_fingerprint", "rows")},
             **describe_environment(),

@@ -1,5 +1,7 @@
 """Configuration of DyFuLM."""
 
+import copy
+
 from transformers import AutoConfig, PretrainedConfig
 
 LAYER_FUSIONS = ("bilstm", "mean", "last")
@@ -159,7 +161,7 @@ class DyFuLMConfig(PretrainedConfig):
         if value is None and not needed:
             return None
         if isinstance(value, PretrainedConfig):
-            return value
+            return copy.deepcopy(value)  # two encoders may be built from one configuration, and then change apart
         value = dict(value or {})
         return AutoConfig.for_model(value.pop("model_type", default_model_type), **value)
 

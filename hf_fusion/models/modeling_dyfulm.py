@@ -112,11 +112,11 @@ class DyFuLMLayerLSTM(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
         gates = 4 * hidden_size
-        for direction in ("", "_reverse"):
-            self.register_parameter(f"weight_ih_l0{direction}", nn.Parameter(torch.empty(gates, input_size)))
-            self.register_parameter(f"weight_hh_l0{direction}", nn.Parameter(torch.empty(gates, hidden_size)))
-            self.register_parameter(f"bias_ih_l0{direction}", nn.Parameter(torch.empty(gates)))
-            self.register_parameter(f"bias_hh_l0{direction}", nn.Parameter(torch.empty(gates)))
+        shapes = {"weight_ih": (gates, input_size), "weight_hh": (gates, hidden_size)}
+        shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+        for direction in ("_l0", "_l0_reverse"):
+            for name, shape in shapes.items():
+                self.register_parameter(name + direction, nn.Parameter(torch.empty(shape)))
 
     def forward(self, inputs):
         """`(batch, steps, input)` -> `(batch, steps, 2 * hidden)`."""
@@ -353,6 +353,11 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             output_attentions=output_attentions,
             return_dict=True,
         )
+        if output_attentions and not outputs.attentions:
+            raise ValueError(
+                f"Encoder {name.upper()} returns no attentions with "
+                f"{self.config.encoder_configs[name]._attn_implementation} attention. Load the model with attn_implementation='eager', or call set_attn_implementation('eager')."
+            )
         states, alpha = getattr(self, f"layer_fusion_{name}")(outputs.hidden_states, attention_mask)
         states = getattr(self, f"projection_{name}")(states)  # (batch, tokens, fusion hidden)
         return states, attention_mask.bool(), alpha, outputs

@@ -55,6 +55,8 @@ class FusionSentimentPipeline(Pipeline):
             return self._answer(inputs, batch_size, options)
         if isinstance(inputs, Iterable):
             return self._stream(iter(inputs), batch_size, options)
+        if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):  # a `torch.utils.data.Dataset`
+            return self._stream((inputs[i] for i in range(len(inputs))), batch_size, options)
         _text_of(inputs)  # says what is wrong with it
 
     def _stream(self, inputs, batch_size, options):
@@ -125,8 +127,8 @@ def _text_of(value):
     if not isinstance(text, str):
         given = f"a dict with the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else repr(value)[:80]
         raise ValueError(f"Expected a string or a dict with a string under 'text', got {given}.")
-    ignored = sorted(set(value) - {"text"}) if isinstance(value, Mapping) else []
-    if ignored:
+    ignored = [key for key, item in value.items() if key != "text" and item is not None] if text is not value else []
+    if ignored:  # `None` marks a modality as missing, which it is here
         raise ValueError(f"This model reads text only; the input also has {', '.join(map(repr, ignored))}.")
     return text
 

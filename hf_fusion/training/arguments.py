@@ -1,9 +1,12 @@
 """What can be set for a training run, beyond `transformers.TrainingArguments`."""
 
+import logging
 from dataclasses import dataclass, field
 
 import torch
 from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,10 +54,21 @@ class FusionTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        # YAML reads a bare `no` as False
+        for name in ("eval_strategy", "save_strategy", "logging_strategy", "report_to"):
+            if getattr(self, name) in (False, "False"):
+                setattr(self, name, "none" if name == "report_to" else "no")
         if not torch.accelerator.is_available():
             # else bf16 asks for `use_cpu`, and every loader warns about pinned memory
             self.use_cpu, self.dataloader_pin_memory = True, False
         super().__post_init__()
+        if self.n_gpu > 1:
+            logger.warning("One of %d GPUs is used; `accelerate launch` uses them all.", self.n_gpu)
+            self._n_gpu = 1  # instead of `nn.DataParallel`, which cannot gather the outputs of these models
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "`label_smoothing_factor` would replace the losses of all tasks by one on the fine classes; leave it 0."
+            )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie in (0, 1], got {self.layer_decay}.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:

@@ -46,7 +46,8 @@ def test_long_fields(tmp_path):
         ("a.csv", b'text\n"x" y\n', "line 2: malformed csv"),
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2: no JSON"),
         ("a.jsonl", b"[1, 2]\n", "line 1: expected an object, got list"),
-        ("a.csv", b"text\n\xff\xfe\n", "not UTF-8"),
+        ("a.csv", b"id,text\n1,x\n2,\xff\xfe\n", "line 3: field 'text' is not UTF-8"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "line 1: field 'text' is not UTF-8"),
         ("a.parquet", b"no parquet at all", "no parquet file"),
         ("a.csv.gz", gzip.compress(b"text\n" + b"x\n" * 9999, mtime=0)[:40], "cannot be read to the end"),
         ("a.csv.gz", b"no gzip", "cannot be read to the end"),
@@ -112,6 +113,18 @@ class TestRowWriter:
         ):
             w.write([{"a": 1}])
             w.write([{"a": "one"}])
+
+    def test_columns_that_come_and_go(self, tmp_path):
+        path = str(tmp_path / "o.parquet")
+        with RowWriter(path, {"late": pa.float64()}) as writer:
+            writer.write([{"a": 1}, {"a": 2, "b": "x", "late": None}])
+            writer.write([{"late": 0.5}])
+        assert list(read_rows(path)) == [
+            {"a": 1, "b": None, "late": None}, {"a": 2, "b": "x", "late": None}, {"a": None, "b": None, "late": 0.5},
+        ]  # fmt: skip
+        with pytest.raises(DataError, match="new column 'c'"), RowWriter(path) as writer:
+            writer.write([{"a": 1}])
+            writer.write([{"a": 1, "c": 2}])
 
     def test_unknown_kind(self):
         with pytest.raises(DataError, match=r"out\.csv: unknown kind of output"):

@@ -59,6 +59,17 @@ def test_adapter_alone_restores_fusion_and_heads(make_model, inputs, labels, tmp
         torch.testing.assert_close(loaded(**inputs).logits, adapted(**inputs).logits, atol=1e-6, rtol=0)
 
 
+def test_adapter_keeps_the_history_of_dynamic_weight_averaging(make_model, tmp_path):
+    adapted = add_lora(make_model(loss_weighting="dwa"))
+    adapted.base_model.model.loss_weighting.record_epoch([3.0, 2.0, 1.0])
+    adapted.save_pretrained(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(make_model(loss_weighting="dwa"), tmp_path)
+    histories = [
+        value for name, value in loaded.state_dict().items() if "modules_to_save" in name and "history" in name
+    ]
+    assert histories[0].tolist() == [[0, 0, 0], [3.0, 2.0, 1.0]]
+
+
 def test_encoder_that_is_not_there(make_model):
     with pytest.raises(ValueError, match="no encoder b"):
         add_lora(make_model(cross_fusion="a"), "b")

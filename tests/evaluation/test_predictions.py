@@ -33,6 +33,11 @@ def test_every_row_comes_back_in_order(classify, corpus):
             assert row["prediction"]["label"] == classify(rows[i]["review"])["label"]
 
 
+def test_own_columns_are_not_overwritten(classify):
+    with pytest.raises(DataError, match="column 'error', which would be overwritten"):
+        list(predict_rows(classify, [{"text": "x", "error": 3}]))
+
+
 def test_only_bad_rows(classify):
     ((row,),) = predict_rows(classify, [DataError("x")])
     assert row == {"prediction": NO_PREDICTION, "error": "x"}

@@ -80,11 +80,18 @@ def test_summary(study, trainings, tmp_path):
     half = stats.t.ppf(0.975, 2) * 0.02 / np.sqrt(3)
     assert difference["interval"] == pytest.approx([0.14 - half, 0.14 + half])
     assert "difference" not in summary["base"]
-    write_study(str(tmp_path / "out.json"), study, "study.yaml", tmp_path, summary)
+    write_study(str(tmp_path / "out.json"), study, "study.yaml", tmp_path, {"dataset": "/data/my.csv"}, summary)
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["variants"]["new one"]["changes"] == {"cross_fusion": "a"}
     assert written["variants"]["new one"]["seeds"]["2"]["fine_accuracy"] == pytest.approx(0.66)
+    assert written["overrides"] == {"max_train_samples": 5, "dataset": "my.csv"}
     assert written["data"]["data_fingerprint"] == {"test": "f"} and written["hardware"]["cores"]
+
+
+def test_runs_with_other_settings_are_not_mixed_in(study, trainings, tmp_path):
+    run_study(study, tmp_path, {"dataset": "small.csv"}, say=lambda line: None)
+    with pytest.raises(StudyError, match="seed-1 holds a run with other settings"):
+        run_study(study, tmp_path, {"dataset": "large.csv"}, say=lambda line: None)
 
 
 def test_a_failed_run_is_named(study, tmp_path, monkeypatch):

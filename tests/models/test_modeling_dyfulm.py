@@ -492,6 +492,14 @@ class TestModes:
         model.save_pretrained(tmp_path)
         assert DyFuLMForSequenceClassification.from_pretrained(tmp_path).get_input_embeddings().num_embeddings == 650
 
+    def test_encoders_from_one_configuration_change_apart(self, inputs, tmp_path):
+        shared = encoder_config("bert")
+        model = DyFuLMForSequenceClassification.from_encoders(shared, shared, layer_fusion_hidden_size=8)
+        model.resize_token_embeddings(650)
+        model.save_pretrained(tmp_path)
+        loaded = DyFuLMForSequenceClassification.from_pretrained(tmp_path)
+        assert [c.vocab_size for c in loaded.config.encoder_configs.values()] == [650, 600]
+
     def test_layers_stay_in_one_piece(self, make_model):
         assert {"RobertaLayer", "DebertaV2Layer"} <= set(make_model()._no_split_modules)
 
@@ -509,6 +517,10 @@ class TestModes:
 
 
 class TestBadInput:
+    def test_attentions_that_sdpa_cannot_give(self, make_model, inputs):
+        with pytest.raises(ValueError, match=r"Encoder A returns no attentions with sdpa attention.*'eager'"):
+            make_model()(**inputs, output_attentions=True)
+
     def test_says_which_encoder_has_no_input(self, make_model, inputs):
         inputs.pop("input_ids_b")
         with pytest.raises(ValueError, match=r"`input_ids_b` is missing.*encoder A and encoder B"):

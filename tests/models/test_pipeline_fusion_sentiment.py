@@ -59,7 +59,17 @@ def test_reads_no_further_than_it_must(pipe):
 def test_dicts_and_empty_lists(pipe):
     assert close(pipe({"text": "good"}), pipe("good"))
     assert close(pipe([{"text": "good"}, "bad"])[0], pipe("good"))
+    assert close(pipe({"text": "good", "audio": None, "vision": None}), pipe("good"))
     assert pipe([]) == []
+
+
+def test_data_sets(pipe):
+    from datasets import Dataset
+    from transformers.pipelines.pt_utils import KeyDataset
+
+    rows = Dataset.from_dict({"text": ["good", "bad", "fine"]})
+    for data in (rows, KeyDataset(rows, "text")):
+        assert [close(a, pipe(t)) for a, t in zip(pipe(data), rows["text"], strict=True)] == [True] * 3
 
 
 def test_top_k(pipe):

@@ -56,6 +56,14 @@ class TestPredict:
         assert [row["text"] for row in rows] == ["Not bad.", "", "Good 😀"]
         assert all(row["prediction"]["coarse"]["label"] and row["error"] is None for row in rows)
 
+    def test_a_bad_byte_is_that_lines_error_alone(self, checkpoint, tmp_path):
+        source = tmp_path / "in.csv"
+        source.write_bytes(b"id,text\n1,\xff\n2,fine\n")
+        process = script("predict.py", source, "-c", checkpoint, "-o", tmp_path / "out.parquet")
+        assert process.returncode == 1, process.stderr
+        bad, good = read_rows(tmp_path / "out.parquet")
+        assert "line 2" in bad["error"] and good["prediction"]["label"] and good["id"] == "2"
+
     @pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
     def test_bad_rows_are_reported_and_kept_in_place(self, checkpoint, tmp_path, output):
         source = tmp_path / "in.csv"

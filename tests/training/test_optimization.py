@@ -51,7 +51,12 @@ def test_frozen_parameters_stay_out(make_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "word"), [({"layer_decay": 0.0}, "layer_decay"), ({"early_stopping_patience": 0}, "patience")]
+    ("fields", "word"),
+    [
+        ({"layer_decay": 0.0}, "layer_decay"),
+        ({"early_stopping_patience": 0}, "patience"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
+    ],
 )
 def test_arguments_that_make_no_sense(tmp_path, fields, word):
     with pytest.raises(ValueError, match=word):
