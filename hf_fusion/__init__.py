@@ -1,4 +1,4 @@
-"""Two sentiment models of recent papers, DyFuLM and DashFusion, on the Hugging Face stack.
+"""Fusion models for sentiment analysis from recent papers, on the Hugging Face stack.
 
 Importing the package registers its models with the Auto classes: `AutoModel.from_pretrained` then needs no
 `trust_remote_code`.

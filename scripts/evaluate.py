@@ -22,6 +22,7 @@ from hf_fusion.data.reviews import load_reviews
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
+from hf_fusion.training.build import check_classes
 from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
 
 
@@ -43,6 +44,7 @@ def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
     if data_args.max_eval_samples:
         rows = rows.select(range(min(data_args.max_eval_samples, len(rows))))
     classify = load_pipeline(args.checkpoint, args.dtype, args.device)
+    check_classes(classify.model.config, data_args.source().rules)
     folder = Path(args.output_dir or Path(args.checkpoint) / f"evaluation-{args.split}")
     folder.mkdir(parents=True, exist_ok=True)
     metrics = evaluate_reviews(

@@ -170,7 +170,7 @@ class RowWriter:
             self._file.write_table(pa.Table.from_pylist(rows, schema=self._schema))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(
-                f"{self.path}: a row has other columns or types than the first rows ({error}). A .jsonl output takes any."
+                f"{self.path}: a row differs from the first ones ({error}). A .jsonl output takes any."
             ) from error
 
     def _type_of(self, name, rows):

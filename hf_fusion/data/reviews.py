@@ -2,12 +2,13 @@
 
 import hashlib
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, Value, load_dataset
 
-from hf_fusion.data.files import FILE_KINDS, DataError, read_rows
+from hf_fusion.data.files import FILE_KINDS, DataError, read_rows_or_errors
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 
@@ -79,29 +80,47 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
     if source.name == SYNTHETIC:
         tables = {name: (f"{SYNTHETIC} ({name})", rows) for name, rows in synthetic_reviews(**source.options).items()}
     elif source.is_file:
-        tables = {None: (source.name, read_rows(source.name))}
+        tables = {None: (source.name, read_rows_or_errors(source.name))}
     else:
         found = load_dataset(source.name, **source.options)
         found = found if isinstance(found, DatasetDict) else {None: found}
-        tables = {name: (f"{source.name} ({name})", rows) for name, rows in found.items()}
+        tables = {name: (source.name + (f" ({name})" if name else ""), rows) for name, rows in found.items()}
+    shares = _shares_to_draw(tables, source.split_shares)
 
     cleaned: dict[str, dict[str, list]] = {}
     for split, (origin, rows) in tables.items():
-        _label_rows(rows, origin, split, source, cleaned)
+        _label_rows(rows, origin, split, shares.get(split), source, cleaned)
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
     return DatasetDict({split: _to_dataset(cleaned[split]) for split in SPLITS if split in cleaned})
 
 
-def _label_rows(rows, origin, split, source, cleaned):
+def _shares_to_draw(splits, shares):
+    """For each split that is to be divided by hash: the shares of train, validation and test.
+
+    A source in one piece is divided into all three; one without validation gives up a part of its training split.
+    """
+    names = [SPLIT_ALIASES.get(name, name) for name in splits]
+    if len(splits) == 1 and names[0] in (None, "train"):
+        return dict.fromkeys(splits, shares)
+    if "train" in names and "validation" not in names and shares[1]:
+        return {"train": (shares[0] / (shares[0] + shares[1]), shares[1] / (shares[0] + shares[1]), 0.0)}
+    return {}
+
+
+def _label_rows(rows, origin, split, shares, source, cleaned):
     """Adds each usable row to `cleaned[split]`; counts the others by reason."""
     columns = None
     rejected: dict[str, list[str]] = {}
     for number, row in enumerate(rows, 1):
+        if isinstance(row, DataError):
+            rejected.setdefault("malformed row", []).append(str(row))
+            continue
         if columns is None:
             columns = _resolve_columns(row, origin, source.columns)
         try:
-            clean, row_split = _label_row(row, columns, split, source)
+            clean, row_split = _label_row(row, columns, source)
+            row_split = _split_of(row_split, split, shares, clean["text"], source)
         except LabelError as error:
             reason, _, detail = str(error).partition("|")
             rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
@@ -147,7 +166,7 @@ def _resolve_columns(row, origin, mapping):
     return columns
 
 
-def _label_row(row, columns, split, source):
+def _label_row(row, columns, source):
     values = {name: row[own] for name, own in columns.items()}
     text = values["text"]
     if text is not None and not isinstance(text, str):
@@ -166,11 +185,14 @@ def _label_row(row, columns, split, source):
         "coarse_labels": coarse,
         "intensity_labels": intensity,
     }
-    return clean, _split_of(values, columns, split, text, source)
+    return clean, values.get("split")
 
 
 def _labels(number, columns, rules):
-    """Fine class, coarse class and intensity: as given, else from stars or score; `None` where nothing tells."""
+    """Fine class, coarse class and intensity: as given, else from stars or score; `None` where nothing tells.
+
+    Without a score, the fine classes lie at even distances on the intensity scale.
+    """
     try:
         fine = _class(number["label"], rules.num_labels, "label")
         coarse = _class(number["coarse_label"], len(rules.coarse), "coarse_label")
@@ -179,8 +201,6 @@ def _labels(number, columns, rules):
             raise LabelError(f"{intensity!r} lies outside [0, 1]")
         if intensity is None and number["score"] is not None:
             intensity = rules.intensity(number["score"])
-        if intensity is None and number["stars"] is not None:
-            intensity = rules.fine_of_stars(number["stars"]) / (rules.num_labels - 1)
         if fine is None and number["stars"] is not None:
             fine = rules.fine_of_stars(number["stars"])
         if fine is None and number["score"] is not None:
@@ -189,6 +209,8 @@ def _labels(number, columns, rules):
         raise LabelError(f"rating outside the scale|{error} (fields {_given(number, columns)})") from error
     if coarse is None and fine is not None:
         coarse = rules.coarse_of_fine(fine)
+    if intensity is None and fine is not None:
+        intensity = fine / (rules.num_labels - 1)
     return fine, coarse, intensity
 
 
@@ -206,6 +228,8 @@ def _number(values, columns, name):
         raise LabelError(f"no number|field {columns[name]!r} is {value!r}") from None
     if number != number:
         return None
+    if math.isinf(number):
+        raise LabelError(f"no number|field {columns[name]!r} is {value!r}")
     return number
 
 
@@ -217,15 +241,15 @@ def _class(number, count, name):
     return int(number)
 
 
-def _split_of(values, columns, split, text, source):
-    if "split" in columns:
-        split = str(values["split"])
-    if split is not None:
+def _split_of(own, split, shares, text, source):
+    """The split of a row: its own, else by hash where its table is divided, else its table's."""
+    split = split if own is None else str(own)
+    if own is not None or shares is None:
         split = SPLIT_ALIASES.get(split, split)
         if split not in SPLITS:
             raise LabelError(f"unknown split|{split!r} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
         return split
-    return split_by_hash(text, source.split_shares, source.split_seed)
+    return split_by_hash(text, shares, source.split_seed)
 
 
 def split_by_hash(text: str, shares: tuple[float, float, float], seed: int) -> str:

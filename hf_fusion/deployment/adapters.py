@@ -1,6 +1,9 @@
 """LoRA on the encoders; fusion and heads are trained in full (needs the extra `peft`)."""
 
+from pathlib import Path
+
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 ENCODERS = ("a", "b", "both")
 # What models call the query and value projections of their attention.
@@ -45,6 +48,19 @@ def add_lora(model, encoders: str = "both", rank: int = 8, alpha: int = 16, drop
         modules_to_save=_trained_modules(model),
     )
     return get_peft_model(model, config)
+
+
+def load_merged(folder):
+    """
+    A model from a run folder that holds an adapter and, in `base/`, the model that it was trained on.
+
+    Returns:
+        [`DyFuLMForSequenceClassification`] with the adapter merged in.
+    """
+    from peft import PeftModel
+
+    base = AutoModelForSequenceClassification.from_pretrained(Path(folder) / "base")
+    return PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
 
 
 def _attention_projections(model, name):

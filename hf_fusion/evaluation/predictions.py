@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
-from transformers import pipeline
+from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
 
 import hf_fusion  # noqa: F401 - registers pipeline and models
 from hf_fusion.data.files import DataError
@@ -27,14 +28,28 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
     The `fusion-sentiment` pipeline of a checkpoint, run by this package's code.
 
     Args:
-        checkpoint: a folder, or a name on the Hub.
+        checkpoint: a folder (also of a LoRA run that was not merged), or a name on the Hub.
         dtype: "float32", "bfloat16" or "float16".
         device: "cpu", "cuda:0" ...; by default the accelerator, if there is one.
+
+    Raises:
+        DataError: if weights are missing, which would be random.
     """
-    # The package's own classes are registered and win over the copies in the checkpoint.
-    return pipeline(
-        "fusion-sentiment", model=str(checkpoint), dtype=getattr(torch, dtype), device=device, trust_remote_code=True
-    )
+    if (Path(checkpoint) / "adapter_config.json").is_file():
+        from hf_fusion.deployment.adapters import load_merged
+
+        model = load_merged(checkpoint)
+    else:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, output_loading_info=True, dtype=torch.float32
+        )
+        if report["missing_keys"]:
+            raise DataError(
+                f"{checkpoint} has no weights for {sorted(report['missing_keys'])[0]} and {len(report['missing_keys'])} "
+                "parameters in all: it is no trained checkpoint of this version."
+            )
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    return pipeline("fusion-sentiment", model=model.to(getattr(torch, dtype)), processor=processor, device=device)
 
 
 def predict_rows(

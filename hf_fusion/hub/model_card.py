@@ -21,9 +21,16 @@ intensity from {{ intensity_range[0] }} to {{ intensity_range[1] }}. Made with
 ## Use
 
 ```python
+{% if adapter -%}
+from hf_fusion.evaluation.predictions import load_pipeline
+
+# a LoRA adapter; the model that it was trained on is in the folder base
+classify = load_pipeline("{{ name }}")
+{%- else -%}
 from transformers import pipeline
 
 classify = pipeline("fusion-sentiment", model="{{ name }}", trust_remote_code=True)
+{%- endif %}
 classify("The room was not clean, but the staff made up for it.")
 ```
 
@@ -72,6 +79,7 @@ def write_model_card(folder) -> Path:
         _card_data(folder.name, recipe, dataset, metrics),
         template_str=TEMPLATE,
         name=folder.name,
+        adapter=(folder / "adapter_config.json").exists(),
         dataset=dataset,
         splits=splits,
         rows=rows,

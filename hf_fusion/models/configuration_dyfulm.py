@@ -108,28 +108,24 @@ class DyFuLMConfig(PretrainedConfig):
         initializer_range=0.02,
         **kwargs,
     ):
-        _check_choice("layer_fusion", layer_fusion, LAYER_FUSIONS)
-        _check_choice("cross_fusion", cross_fusion, CROSS_FUSIONS)
-        _check_choice("gate_level", gate_level, GATE_LEVELS)
-        _check_choice("loss_weighting", loss_weighting, LOSS_WEIGHTINGS)
-
         self.encoder_a_config = self._encoder_config(encoder_a_config, "roberta", needed=cross_fusion != "b")
         self.encoder_b_config = self._encoder_config(encoder_b_config, "deberta-v2", needed=cross_fusion != "a")
+        self.layer_fusion = layer_fusion
+        self.cross_fusion = cross_fusion
+        self.gate_level = gate_level
+        self.loss_weighting = loss_weighting
+        self.check_choices()
         if fusion_hidden_size is None:
             first = self.encoder_b_config if cross_fusion == "b" else self.encoder_a_config
             fusion_hidden_size = first.hidden_size
         self.fusion_hidden_size = fusion_hidden_size
-        self.layer_fusion = layer_fusion
         self.layer_fusion_hidden_size = layer_fusion_hidden_size
-        self.cross_fusion = cross_fusion
-        self.gate_level = gate_level
         self.num_coarse_labels = num_coarse_labels
         self.coarse_id2label = {
             int(i): name for i, name in (coarse_id2label or _named_labels(COARSE_LABELS, num_coarse_labels)).items()
         }
         self.intensity_range = tuple(intensity_range)
         self.use_guidance = use_guidance
-        self.loss_weighting = loss_weighting
         self.loss_weights = tuple(loss_weights)
         self.dwa_temperature = dwa_temperature
         self.classifier_dropout = classifier_dropout
@@ -164,6 +160,16 @@ class DyFuLMConfig(PretrainedConfig):
             return copy.deepcopy(value)  # two encoders may be built from one configuration, and then change apart
         value = dict(value or {})
         return AutoConfig.for_model(value.pop("model_type", default_model_type), **value)
+
+    def check_choices(self):
+        """Raises `ValueError` if a named choice does not exist, or an encoder that it needs has no configuration."""
+        _check_choice("layer_fusion", self.layer_fusion, LAYER_FUSIONS)
+        _check_choice("cross_fusion", self.cross_fusion, CROSS_FUSIONS)
+        _check_choice("gate_level", self.gate_level, GATE_LEVELS)
+        _check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
+        for name, config in self.encoder_configs.items():
+            if config is None:
+                raise ValueError(f"cross_fusion={self.cross_fusion!r} needs `encoder_{name}_config`, which is absent.")
 
     def _check_values(self):
         for name in ("fusion_hidden_size", "layer_fusion_hidden_size"):

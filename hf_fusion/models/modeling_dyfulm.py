@@ -297,6 +297,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
+        config.check_choices()  # `from_pretrained` may have changed fields of a checked configuration
         self.encoder_a = self.encoder_b = None
         for name, encoder_config in config.encoder_configs.items():
             width = encoder_config.hidden_size
@@ -354,9 +355,10 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             return_dict=True,
         )
         if output_attentions and not outputs.attentions:
+            implementation = self.config.encoder_configs[name]._attn_implementation
             raise ValueError(
-                f"Encoder {name.upper()} returns no attentions with "
-                f"{self.config.encoder_configs[name]._attn_implementation} attention. Load the model with attn_implementation='eager', or call set_attn_implementation('eager')."
+                f"Encoder {name.upper()} returns no attentions with {implementation} attention. Load the model with "
+                "attn_implementation='eager', or call set_attn_implementation('eager')."
             )
         states, alpha = getattr(self, f"layer_fusion_{name}")(outputs.hidden_states, attention_mask)
         states = getattr(self, f"projection_{name}")(states)  # (batch, tokens, fusion hidden)

@@ -33,10 +33,9 @@ def build_model(model_args, rules, texts):
     """
     if model_args.checkpoint:
         checkpoint = resolve_name(model_args.checkpoint)
-        return (
-            DyFuLMForSequenceClassification.from_pretrained(checkpoint, **model_args.config_fields()),
-            DyFuLMProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length)),
-        )
+        model = DyFuLMForSequenceClassification.from_pretrained(checkpoint, **model_args.config_fields())
+        check_classes(model.config, rules)
+        return model, DyFuLMProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length))
     only = model_args.cross_fusion if model_args.cross_fusion in ("a", "b") else None
     specs = {"a": model_args.encoder_a, "b": model_args.encoder_b}
     max_length = model_args.max_length or DEFAULT_MAX_LENGTH
@@ -50,11 +49,26 @@ def build_model(model_args, rules, texts):
             _from_scratch(name, spec, texts, max_length) if isinstance(spec, dict) else _pretrained(spec)
         )
         encoders[f"encoder_{name}"] = encoder
+        if model_args.max_length and model_args.max_length > tokenizer.model_max_length:
+            raise RecipeError(
+                f"`max_length` is {model_args.max_length}, but encoder {name} reads at most "
+                f"{tokenizer.model_max_length} tokens."
+            )
         tokenizers.append(tokenizer)
     model = DyFuLMForSequenceClassification.from_encoders(
         **encoders, num_labels=rules.num_labels, num_coarse_labels=len(rules.coarse), **model_args.config_fields()
     )
     return model, DyFuLMProcessor(*tokenizers, max_length=model_args.max_length)
+
+
+def check_classes(config, rules):
+    """Raises `RecipeError` if the labels of the data are not the classes of the model."""
+    ours, theirs = (config.num_labels, config.num_coarse_labels), (rules.num_labels, len(rules.coarse))
+    if ours != theirs:
+        raise RecipeError(
+            f"The model has {ours[0]} fine and {ours[1]} coarse classes, the labels of the data have {theirs[0]} and "
+            f"{theirs[1]}; set num_labels and coarse_starts to match."
+        )
 
 
 def resolve_name(name: str) -> str:

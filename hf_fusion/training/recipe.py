@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
-from hf_fusion.data.labels import LabelRules
+from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.reviews import SYNTHETIC, ReviewSource
 from hf_fusion.training.arguments import FusionTrainingArguments
 
@@ -88,12 +88,16 @@ class DataArguments:
     max_eval_samples: int | None = _option("Evaluate on the first so many reviews of validation and of test.")
 
     def source(self) -> ReviewSource:
-        """The reader's view of these fields."""
+        """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
         scale = self.scale or ([0.0, 1.0] if self.dataset == SYNTHETIC else [1.0, 5.0])
+        try:
+            rules = LabelRules(tuple(scale), self.num_labels, tuple(self.coarse_starts))
+        except LabelError as error:
+            raise RecipeError(f"scale, num_labels and coarse_starts do not fit together: {error}") from error
         return ReviewSource(
             name=self.dataset,
             columns=self.columns or {},
-            rules=LabelRules(tuple(scale), self.num_labels, tuple(self.coarse_starts)),
+            rules=rules,
             rejected=self.rejected_rows,
             split_shares=tuple(self.split_shares),
             split_seed=self.split_seed,
@@ -107,6 +111,7 @@ _DERIVED = (
     "accelerator_config", "activation_checkpointing", "dataloader_pin_memory", "debug", "disable_tqdm", "do_eval",
     "gradient_checkpointing_kwargs", "label_names", "local_rank", "logging_dir", "resume_from_checkpoint", "use_cpu",
 )  # fmt: skip
+_DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments)}
 _MAPPINGS = ("encoder_a", "encoder_b", "dataset_options", "columns")
 
 
@@ -129,7 +134,10 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None):
     parser.add_argument("--config", help="A recipe: a YAML file with any of the fields below.")
     config = _config_of(argv)
     if config:
-        parser.set_defaults(**read_recipe(config))
+        recipe = read_recipe(config)
+        if _has_flag(argv, "--dataset"):
+            recipe.pop("dataset_options", None)  # they belong to the recipe's own data set
+        parser.set_defaults(**recipe)
     *groups, _ = parser.parse_args_into_dataclasses(argv)
     return _with_mappings(groups)
 
@@ -152,10 +160,15 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
     parser = _parser((own_arguments, DataArguments), description)
     own, _ = _with_mappings(parser.parse_args_into_dataclasses(argv))
     config = Path(own.checkpoint) / "config.yaml"
-    if config.is_file() and not any(word.split("=")[0] == "--dataset" for word in argv):
-        names = {f.name for f in dataclasses.fields(DataArguments)}
+    if config.is_file():
+        # of another data set only the classes are known: they are the model's
+        names = {"num_labels", "coarse_starts"} if _has_flag(argv, "--dataset") else _DATA_FIELDS
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
     return _with_mappings(parser.parse_args_into_dataclasses(argv))
+
+
+def _has_flag(argv, flag):
+    return any(word.partition("=")[0] == flag for word in argv)
 
 
 def _parser(groups, description):

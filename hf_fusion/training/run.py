@@ -45,11 +45,14 @@ def run_training(model_args, data_args, training_args) -> dict:
     if model_args.lora_encoders:
         from hf_fusion.deployment.adapters import add_lora
 
+        base = Path(training_args.output_dir) / "base"
         if not model_args.merge_lora and training_args.should_save:
-            model.save_pretrained(Path(training_args.output_dir) / "base")
+            model.save_pretrained(base)
         model = add_lora(
             model, model_args.lora_encoders, model_args.lora_rank, model_args.lora_alpha, model_args.lora_dropout
         )
+        if not model_args.merge_lora:
+            model.peft_config["default"].base_model_name_or_path = str(base)
     trainer = FusionTrainer(
         model,
         training_args,

@@ -108,7 +108,7 @@ class TestRowWriter:
 
     def test_other_types_later(self, tmp_path):
         with (
-            pytest.raises(DataError, match="other types than the first rows"),
+            pytest.raises(DataError, match="differs from the first ones"),
             RowWriter(str(tmp_path / "o.parquet")) as w,
         ):
             w.write([{"a": 1}])

@@ -143,6 +143,31 @@ def test_unknown_field_in_the_mapping():
         ReviewSource("x.csv", columns={"rating": "x"})
 
 
+def test_hub_data_sets_without_validation(monkeypatch):
+    from datasets import DatasetDict
+
+    rows = Dataset.from_list([{"text": f"review {n}", "label": n % 5} for n in range(300)])
+    splits = DatasetDict({"train": rows})
+    monkeypatch.setattr("hf_fusion.data.reviews.load_dataset", lambda name: splits)
+    assert {name: len(data) > 10 for name, data in load_reviews(ReviewSource("acme/hotels")).items()} == {
+        "train": True, "validation": True, "test": True,
+    }  # fmt: skip
+    splits["test"] = rows.select(range(7))
+    drawn = load_reviews(ReviewSource("acme/hotels"))
+    assert len(drawn["test"]) == 7 and len(drawn["train"]) + len(drawn["validation"]) == 300
+    assert 15 < len(drawn["validation"]) < 60
+    assert drawn["test"][4]["intensity_labels"] == 1.0
+
+
+def test_malformed_rows_count_among_the_unusable(tmp_path, caplog):
+    path = tmp_path / "reviews.csv"
+    path.write_bytes(b"text,stars,split\ngood,5,train\nbroken\n\xff,1,train\nfar,inf,train\n")
+    with pytest.raises(DataError, match="3 unusable rows"):
+        load_reviews(ReviewSource(str(path)))
+    assert list(load_reviews(ReviewSource(str(path), rejected="drop"))["train"]["text"]) == ["good"]
+    assert "line 3" in caplog.text and "line 4" in caplog.text and "inf" in caplog.text
+
+
 def test_hub_data_set(tmp_path, monkeypatch):
     rows = Dataset.from_list([{"review": "x", "stars": 2.0}])
     calls = {}

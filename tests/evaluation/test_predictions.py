@@ -2,7 +2,7 @@ import pytest
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.predictions import NO_PREDICTION, predict_rows
+from hf_fusion.evaluation.predictions import NO_PREDICTION, load_pipeline, predict_rows
 
 
 @pytest.fixture
@@ -31,6 +31,13 @@ def test_every_row_comes_back_in_order(classify, corpus):
             assert row["prediction"] == NO_PREDICTION
         else:
             assert row["prediction"]["label"] == classify(rows[i]["review"])["label"]
+
+
+def test_checkpoint_without_all_weights_is_refused(make_model, processor, tmp_path):
+    make_model().dyfulm.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="no weights for classifier.bias"):
+        load_pipeline(str(tmp_path))
 
 
 def test_own_columns_are_not_overwritten(classify):

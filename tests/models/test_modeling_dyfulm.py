@@ -517,6 +517,13 @@ class TestModes:
 
 
 class TestBadInput:
+    def test_fields_changed_on_loading_are_checked(self, make_model, tmp_path):
+        make_model(cross_fusion="a").save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="'nonsense'"):
+            DyFuLMForSequenceClassification.from_pretrained(tmp_path, loss_weighting="nonsense")
+        with pytest.raises(ValueError, match="cross_fusion='gate' needs `encoder_b_config`"):
+            DyFuLMForSequenceClassification.from_pretrained(tmp_path, cross_fusion="gate")
+
     def test_attentions_that_sdpa_cannot_give(self, make_model, inputs):
         with pytest.raises(ValueError, match=r"Encoder A returns no attentions with sdpa attention.*'eager'"):
             make_model()(**inputs, output_attentions=True)

@@ -81,6 +81,13 @@ def test_files_that_are_no_recipe(tmp_path, content, words):
         parse_recipe(["--config", str(path)])
 
 
+def test_options_of_one_data_set_do_not_reach_another(recipe):
+    with open(recipe, "a") as file:
+        file.write("dataset: synthetic-reviews\ndataset_options: {num_train: 5}\n")
+    assert parse_recipe(["--config", recipe])[1].dataset_options == {"num_train": 5}
+    assert parse_recipe(["--config", recipe, "--dataset", "my.csv"])[1].dataset_options is None
+
+
 def test_missing_file():
     with pytest.raises(RecipeError, match="no such recipe"):
         parse_recipe(["--config", "nowhere.yaml"])

