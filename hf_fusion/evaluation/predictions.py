@@ -44,9 +44,10 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
             checkpoint, output_loading_info=True, dtype=torch.float32
         )
         if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])
             raise DataError(
-                f"{checkpoint} has no weights for {sorted(report['missing_keys'])[0]} and {len(report['missing_keys'])} "
-                "parameters in all: it is no trained checkpoint of this version."
+                f"{checkpoint} has no weights for {missing[0]}, {len(missing)} parameters in all: it is no trained "
+                "checkpoint of this version."
             )
     processor = AutoProcessor.from_pretrained(checkpoint)
     return pipeline("fusion-sentiment", model=model.to(getattr(torch, dtype)), processor=processor, device=device)
