@@ -31,23 +31,21 @@ def parse_args():
 
 
 def print_summary(summary, console):
-    metrics = [name for name in next(iter(summary.values()))["mean"] if name != "loss"]
-    table = Table("variant", *metrics, title="test, mean ± standard deviation over seeds")
-    for name, entry in summary.items():
-        cells = []
-        for metric in metrics:
-            std = entry["std"][metric]
-            cells.append(f"{entry['mean'][metric]:.4f}" + (f" ± {std:.4f}" if std is not None else ""))
-        table.add_row(name, *cells)
-        if "difference" in entry:
-            table.add_row("  minus the first", *(_difference(entry["difference"][metric]) for metric in metrics))
+    seeds = len(next(iter(summary.values()))["seeds"])
+    table = Table("test", *summary, title=f"mean ± standard deviation over {seeds} seed(s); below: minus the first")
+    for metric in next(iter(summary.values()))["mean"]:
+        if metric != "loss":  # its scale depends on the loss weights
+            table.add_row(metric, *(_cell(entry, metric) for entry in summary.values()))
     console.print(table)
 
 
-def _difference(difference):
-    interval = difference["interval"]
-    text = f"{difference['mean']:+.4f}"
-    return text if interval is None else f"{text} [{interval[0]:+.4f}, {interval[1]:+.4f}]"
+def _cell(entry, metric):
+    mean, std = entry["mean"][metric], entry["std"][metric]
+    lines = [f"{mean:.4f}" + (f" ± {std:.4f}" if std is not None else "")]
+    if "difference" in entry:
+        difference, interval = entry["difference"][metric]["mean"], entry["difference"][metric]["interval"]
+        lines.append(f"{difference:+.4f}" + (f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else ""))
+    return "\n".join(lines)
 
 
 def main() -> int:

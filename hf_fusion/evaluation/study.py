@@ -69,7 +69,8 @@ def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) 
         say: called with a line before each run.
 
     Returns:
-        The test metrics by variant and seed.
+        The content of `metrics.json` by variant and seed, with `last_log`: what training logged last (loss components
+        and weights, mean and spread of the gate).
 
     Raises:
         StudyError: if a run fails (what it printed is in `train.log` of its folder), or if a folder holds a run with
@@ -90,6 +91,7 @@ def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) 
                 say(f"[{number}/{total}] {name}, seed {seed}: running, log in {run_folder / 'train.log'}")
                 _run(study.recipe, fields, run_folder)
             results[name][seed] = json.loads(metrics_file.read_text(encoding="utf-8"))
+            results[name][seed]["last_log"] = _last_log(run_folder / "trainer_state.json")
     return results
 
 
@@ -105,6 +107,13 @@ def _check_same_settings(run_folder, recipe, fields):
         )
     run_folder.mkdir(parents=True, exist_ok=True)
     path.write_text(settings, encoding="utf-8")
+
+
+def _last_log(path):
+    if not path.is_file():
+        return None
+    logs = json.loads(path.read_text(encoding="utf-8"))["log_history"]
+    return next((log for log in reversed(logs) if "grad_norm" in log), None)
 
 
 def _run(recipe, fields, run_folder):
@@ -137,6 +146,7 @@ def summarize(results: dict[str, dict[int, dict]], split: str = "test") -> dict[
             "seeds": {str(seed): row for seed, row in by_seed.items()},
             "mean": {metric: float(column.mean()) for metric, column in values.items()},
             "std": {metric: _std(column) for metric, column in values.items()},
+            "last_log": {str(seed): run["last_log"] for seed, run in runs.items()},
             "train_seconds": {str(seed): run["train_seconds"] for seed, run in runs.items()},
             "parameters": next(iter(runs.values()))["parameters"],
         }

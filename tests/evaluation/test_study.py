@@ -26,6 +26,8 @@ def trainings(monkeypatch):
         accuracy = 0.5 + 0.01 * seed + (0.1 + 0.02 * seed if fields.get("--cross_fusion") else 0)
         metrics = {"test": {"fine_accuracy": accuracy}, "train_seconds": 1.0, "parameters": 10}
         (folder / "metrics.json").write_text(json.dumps(metrics))
+        state = {"log_history": [{"grad_norm": 1, "gate_mean": 0.4}, {"eval_loss": 2}]}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
         (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "f"}, "rows": {"test": 1}}))
 
         class Finished:
@@ -80,6 +82,7 @@ def test_summary(study, trainings, tmp_path):
     half = stats.t.ppf(0.975, 2) * 0.02 / np.sqrt(3)
     assert difference["interval"] == pytest.approx([0.14 - half, 0.14 + half])
     assert "difference" not in summary["base"]
+    assert summary["new one"]["last_log"]["2"]["gate_mean"] == 0.4
     write_study(str(tmp_path / "out.json"), study, "study.yaml", tmp_path, {"dataset": "/data/my.csv"}, summary)
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["variants"]["new one"]["changes"] == {"cross_fusion": "a"}
