@@ -458,6 +458,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.guidance = DyFuLMGuidance(config) if config.use_guidance else None
         self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)
         self.loss_weighting = DyFuLMLossWeighting(config)
+        self._no_split_modules = layer_class_names(self)
         self.post_init()
 
     @classmethod

@@ -87,7 +87,7 @@ def run_training(model_args, data_args, training_args) -> dict:
 def tokenize_reviews(reviews: Dataset, processor) -> Dataset:
     """Adds the model's inputs and `length`, the longer of the two tokenisations; drops the text."""
 
-    def encode(batch):
+    def encode(batch):  # columns of texts -> columns of ids, masks and spans
         encoded = dict(processor(batch["text"], padding=False))
         sides = [encoded[name] for name in encoded if name.startswith("input_ids")]
         encoded["length"] = [max(map(len, pair)) for pair in zip(*sides, strict=True)]

@@ -243,7 +243,8 @@ class TestSaving:
     def test_missing_second_tokenizer_is_noticed(self, processor, tmp_path):
         processor.save_pretrained(tmp_path)
         shutil.rmtree(tmp_path / "tokenizer_b")
-        with pytest.raises(ValueError, match="`tokenizer_b` is not the one that the checkpoint was saved with"):
+        # from transformers itself where it notices, else from the comparison of the vocabularies
+        with pytest.raises(ValueError, match="`tokenizer_b` is not the one|backend tokenizer"):
             DyFuLMProcessor.from_pretrained(tmp_path)
 
     def test_changed_vocabulary_is_noticed(self, processor, tmp_path):
