@@ -244,7 +244,7 @@ class TestSaving:
         processor.save_pretrained(tmp_path)
         shutil.rmtree(tmp_path / "tokenizer_b")
         # from transformers itself where it notices, else from the comparison of the vocabularies
-        with pytest.raises(ValueError, match="`tokenizer_b` is not the one|backend tokenizer"):
+        with pytest.raises(ValueError, match=r"`tokenizer_b` is not the one|backend tokenizer"):
             DyFuLMProcessor.from_pretrained(tmp_path)
 
     def test_changed_vocabulary_is_noticed(self, processor, tmp_path):
