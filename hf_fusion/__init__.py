@@ -6,12 +6,16 @@ Importing the package registers its models with the Auto classes: `AutoModel.fro
 
 from importlib import import_module
 
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from hf_fusion.models.configuration_dashfusion import DashFusionConfig
 from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
+from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
+from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification, DashFusionModel
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification, DyFuLMModel
 from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
+from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 
 __version__ = "0.1.0"
@@ -24,6 +28,11 @@ _LAZY = {
 }
 
 __all__ = [
+    "DashFusionConfig",
+    "DashFusionFeatureExtractor",
+    "DashFusionForSequenceClassification",
+    "DashFusionModel",
+    "DashFusionProcessor",
     "DyFuLMConfig",
     "DyFuLMForSequenceClassification",
     "DyFuLMModel",
@@ -47,6 +56,7 @@ def __dir__():
 
 for _config, _model, _classifier, _processor in [
     (DyFuLMConfig, DyFuLMModel, DyFuLMForSequenceClassification, DyFuLMProcessor),
+    (DashFusionConfig, DashFusionModel, DashFusionForSequenceClassification, DashFusionProcessor),
 ]:
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)
@@ -57,6 +67,9 @@ for _config, _model, _classifier, _processor in [
     _model.register_for_auto_class("AutoModel")
     _classifier.register_for_auto_class("AutoModelForSequenceClassification")
     _processor.register_for_auto_class("AutoProcessor")
+
+AutoFeatureExtractor.register(DashFusionConfig, DashFusionFeatureExtractor, exist_ok=True)
+DashFusionFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 
 PIPELINE_REGISTRY.register_pipeline(
     "fusion-sentiment",

@@ -4,6 +4,8 @@ import copy
 
 from transformers import AutoConfig, PretrainedConfig
 
+from .configuration_common import add_code_map, check_choice, check_positive_integers, check_range, named_labels
+
 LAYER_FUSIONS = ("bilstm", "mean", "last")
 CROSS_FUSIONS = ("gate", "mean", "concat", "a", "b")
 GATE_LEVELS = ("span", "sequence")
@@ -11,16 +13,6 @@ LOSS_WEIGHTINGS = ("uncertainty", "dwa", "fixed")
 
 FINE_LABELS = ("very negative", "negative", "neutral", "positive", "very positive")
 COARSE_LABELS = ("negative", "neutral", "positive")
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
-
-
-def _named_labels(names, count):
-    """Readable names where the number of classes is the usual one, else LABEL_0, LABEL_1 ..."""
-    return dict(enumerate(names)) if len(names) == count else {i: f"LABEL_{i}" for i in range(count)}
 
 
 class DyFuLMConfig(PretrainedConfig):
@@ -122,7 +114,7 @@ class DyFuLMConfig(PretrainedConfig):
         self.layer_fusion_hidden_size = layer_fusion_hidden_size
         self.num_coarse_labels = num_coarse_labels
         self.coarse_id2label = {
-            int(i): name for i, name in (coarse_id2label or _named_labels(COARSE_LABELS, num_coarse_labels)).items()
+            int(i): name for i, name in (coarse_id2label or named_labels(COARSE_LABELS, num_coarse_labels)).items()
         }
         self.intensity_range = tuple(intensity_range)
         self.use_guidance = use_guidance
@@ -132,23 +124,9 @@ class DyFuLMConfig(PretrainedConfig):
         self.initializer_range = initializer_range
 
         if kwargs.get("id2label") is None:
-            kwargs["id2label"] = _named_labels(FINE_LABELS, kwargs.pop("num_labels", None) or len(FINE_LABELS))
+            kwargs["id2label"] = named_labels(FINE_LABELS, kwargs.pop("num_labels", None) or len(FINE_LABELS))
             kwargs["label2id"] = {name: i for i, name in kwargs["id2label"].items()}
-        # `save_pretrained` records only the class that saves; a checkpoint serves every Auto class and the pipeline.
-        kwargs["auto_map"] = {
-            "AutoConfig": "configuration_dyfulm.DyFuLMConfig",
-            "AutoModel": "modeling_dyfulm.DyFuLMModel",
-            "AutoModelForSequenceClassification": "modeling_dyfulm.DyFuLMForSequenceClassification",
-            **(kwargs.get("auto_map") or {}),
-        }
-        kwargs["custom_pipelines"] = {
-            "fusion-sentiment": {
-                "impl": "pipeline_fusion_sentiment.FusionSentimentPipeline",
-                "pt": ["AutoModelForSequenceClassification"],
-                "type": "text",
-            },
-            **(kwargs.get("custom_pipelines") or {}),
-        }
+        add_code_map(kwargs, "DyFuLM")
         super().__init__(**kwargs)
         self._check_values()
 
@@ -163,18 +141,17 @@ class DyFuLMConfig(PretrainedConfig):
 
     def check_choices(self):
         """Raises `ValueError` if a named choice does not exist, or an encoder that it needs has no configuration."""
-        _check_choice("layer_fusion", self.layer_fusion, LAYER_FUSIONS)
-        _check_choice("cross_fusion", self.cross_fusion, CROSS_FUSIONS)
-        _check_choice("gate_level", self.gate_level, GATE_LEVELS)
-        _check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
+        check_choice("layer_fusion", self.layer_fusion, LAYER_FUSIONS)
+        check_choice("cross_fusion", self.cross_fusion, CROSS_FUSIONS)
+        check_choice("gate_level", self.gate_level, GATE_LEVELS)
+        check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
         for name, config in self.encoder_configs.items():
             if config is None:
                 raise ValueError(f"cross_fusion={self.cross_fusion!r} needs `encoder_{name}_config`, which is absent.")
 
     def _check_values(self):
-        for name in ("fusion_hidden_size", "layer_fusion_hidden_size"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be a positive integer, got {getattr(self, name)!r}.")
+        check_positive_integers(self, ("fusion_hidden_size", "layer_fusion_hidden_size"))
+        check_range("intensity_range", self.intensity_range)
         for name in ("num_labels", "num_coarse_labels"):
             if getattr(self, name) < 2:
                 raise ValueError(f"`{name}` must be at least 2 classes, got {getattr(self, name)}.")
@@ -182,8 +159,6 @@ class DyFuLMConfig(PretrainedConfig):
             raise ValueError(
                 f"`coarse_id2label` must name classes 0 to {self.num_coarse_labels - 1}, got {self.coarse_id2label}."
             )
-        if len(self.intensity_range) != 2 or not self.intensity_range[0] < self.intensity_range[1]:
-            raise ValueError(f"`intensity_range` must be (lowest, highest), got {self.intensity_range!r}.")
         if len(self.loss_weights) != 3 or min(self.loss_weights) < 0:
             raise ValueError(
                 "`loss_weights` must be three numbers of at least 0 (fine, coarse, intensity), "

@@ -18,6 +18,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_dyfulm import DyFuLMConfig
+from .modeling_losses import at_least_float32, cross_entropy, squared_error
 from .modeling_text_encoder import encoder_class, encoder_from_config, encoder_kwargs, layer_class_names, masked_mean
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
 
@@ -509,11 +510,11 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
     def _losses(self, logits, coarse_logits, unit_intensity, labels, coarse_labels, intensity_labels):
         """The three losses, each with whether it has any label. A task without labels costs 0 and trains nothing."""
         low, high = self.config.intensity_range
-        intensity = low + (high - low) * _at_least_float32(unit_intensity)
+        intensity = low + (high - low) * at_least_float32(unit_intensity)
         tasks = (
-            (labels, _at_least_float32(logits), _cross_entropy),
-            (coarse_labels, _at_least_float32(coarse_logits), _cross_entropy),
-            (intensity_labels, intensity, _squared_error),
+            (labels, at_least_float32(logits), cross_entropy),
+            (coarse_labels, at_least_float32(coarse_logits), cross_entropy),
+            (intensity_labels, intensity, squared_error),
         )
         # `0 * sum` keeps an unlabelled head in the graph: distributed training wants a gradient for every parameter.
         pairs = [
@@ -616,26 +617,6 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             attentions_b=base.attentions_b,
         )
         return output if return_dict else output.to_tuple()
-
-
-def _at_least_float32(values):
-    """Half-precision values in float32, for the losses; others as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def _cross_entropy(logits, labels):
-    """Mean cross-entropy over the labels that are not -100, and 1 if there is any (else 0 and 0)."""
-    total = nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
-    count = (labels != -100).sum()
-    return total / count.clamp(min=1), (count > 0).to(total.dtype)
-
-
-def _squared_error(predictions, targets):
-    """Mean squared error over the targets that are not NaN, and 1 if there is any (else 0 and 0)."""
-    present = ~torch.isnan(targets)
-    errors = (predictions - torch.where(present, targets, predictions.detach().to(targets.dtype))) ** 2
-    count = present.sum()
-    return errors.sum() / count.clamp(min=1), (count > 0).to(errors.dtype)
 
 
 __all__ = ["DyFuLMForSequenceClassification", "DyFuLMModel", "DyFuLMPreTrainedModel"]

@@ -10,25 +10,31 @@ from transformers import Pipeline
 LOOKAHEAD_BATCHES = 16
 DEFAULT_BATCH_SIZE = 32
 
+MODALITIES = ("text", "audio", "vision")
+
 
 class FusionSentimentPipeline(Pipeline):
-    """Sentiment of texts, by `pipeline("fusion-sentiment", model=..., trust_remote_code=True)`.
+    """Sentiment of texts or clips, by `pipeline("fusion-sentiment", model=..., trust_remote_code=True)`.
 
-    Inputs are a string, a dict `{"text": ...}`, or lists, data sets and generators of them. Texts of like length are
-    batched together; the results come in the order of the inputs and do not depend on `batch_size`.
+    Inputs are a string, a dict `{"text": ..., "audio": ..., "vision": ...}` (for DashFusion; audio and vision are
+    arrays of shape `(frames, features)`, and any of the three may be absent or `None`), or lists, data sets and
+    generators of them. Inputs of like length are batched together; the results come in the order of the inputs and do
+    not depend on `batch_size`.
 
     Args:
-        batch_size (`int`, *optional*, defaults to 32): texts per forward pass.
-        top_k (`int`, *optional*): return the `top_k` most probable fine classes (`None`: all) as a list per input,
-            instead of the single best one.
+        batch_size (`int`, *optional*, defaults to 32): inputs per forward pass.
+        top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
+            of the single best one. Only for models that predict classes.
 
     Returns:
-        `dict` per input, a list of them per list, a generator of them per generator: `label` and `score` (the fine
-        class and its probability), `coarse` (`label` and `score` of the coarse class) and `intensity` (inside
-        `model.config.intensity_range`).
+        `dict` per input, a list of them per list, a generator of them per generator, with `label` and `score`.
+        DyFuLM: the fine class and its probability, and also `coarse` (`label` and `score` of the coarse class) and
+        `intensity` (inside `model.config.intensity_range`). DashFusion: the signed score on the scale of the labels,
+        and "negative", "neutral" or "positive" as it lies below, at or above the middle of `model.config.label_range`;
+        or, if it was trained on classes, the class and its probability.
 
     Raises:
-        ValueError: for an input that is neither a string nor a dict with a string under `"text"`.
+        ValueError: for an input that the model cannot read; says which one and why.
     """
 
     _load_processor = True
@@ -57,26 +63,62 @@ class FusionSentimentPipeline(Pipeline):
             return self._stream(iter(inputs), batch_size, options)
         if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):  # a `torch.utils.data.Dataset`
             return self._stream((inputs[i] for i in range(len(inputs))), batch_size, options)
-        _text_of(inputs)  # says what is wrong with it
+        self._clip_of(inputs)  # says what is wrong with it
 
     def _stream(self, inputs, batch_size, options):
         while window := list(islice(inputs, LOOKAHEAD_BATCHES * batch_size)):
             yield from self._answer(window, batch_size, options)
 
     def _answer(self, inputs, batch_size, options):
-        texts = [_text_of(value) for value in inputs]
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)  # memory runs out first, or never
-        answers = [None] * len(texts)
+        clips = [self._clip_of(value) for value in inputs]
+        order = sorted(range(len(clips)), key=lambda i: _length(clips[i]), reverse=True)  # longest first
+        answers = [None] * len(clips)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            outputs = self.forward(self.preprocess([texts[i] for i in rows]))
-            for i, answer in zip(rows, self.postprocess(outputs, **options), strict=True):
+            try:
+                batch = self.preprocess([clips[i] for i in rows])
+            except ValueError:
+                self._blame(rows, clips)
+                raise
+            for i, answer in zip(rows, self.postprocess(self.forward(batch), **options), strict=True):
                 answers[i] = answer
         return answers
 
-    def preprocess(self, texts):
-        """A list of texts -> the tensors of one batch."""
-        return dict(self.processor(texts, padding=True, return_tensors="pt"))
+    def _blame(self, rows, clips):
+        """Says which input cannot be read."""
+        for i in sorted(rows):
+            try:
+                self.preprocess([clips[i]])
+            except ValueError as error:
+                raise ValueError(f"Input {i} cannot be read. {error}") from error
+
+    def _clip_of(self, value):
+        """An input -> a dict with the modalities that it has."""
+        accepted = MODALITIES if self._reads_frames else MODALITIES[:1]
+        clip = value if isinstance(value, Mapping) else {"text": value}
+        clip = {name: item for name, item in clip.items() if item is not None}  # `None` marks it as missing
+        if not isinstance(clip.get("text", ""), str) or not set(clip) & set(accepted):
+            given = (
+                f"a dict with the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else repr(value)[:80]
+            )
+            wanted = "'text', 'audio' or 'vision'" if self._reads_frames else "a string under 'text'"
+            raise ValueError(f"Expected a string or a dict with {wanted}, got {given}.")
+        ignored = [name for name in clip if name not in accepted]
+        if ignored:
+            reads = "text, audio and vision" if self._reads_frames else "text only"
+            raise ValueError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
+        return clip
+
+    @property
+    def _reads_frames(self):
+        return self.model.config.model_type == "dashfusion"
+
+    def preprocess(self, clips):
+        """A list of dicts of modalities -> the tensors of one batch."""
+        columns = {name: [clip.get(name) for clip in clips] for name in MODALITIES}
+        if not self._reads_frames:
+            columns = {"text": columns["text"]}
+        return dict(self.processor(**columns, padding=True, return_tensors="pt"))
 
     def get_inference_context(self):
         """Inference mode: no gradients, no version counters."""
@@ -87,34 +129,49 @@ class FusionSentimentPipeline(Pipeline):
 
     def postprocess(self, outputs, **options):
         """The outputs of one batch -> one answer per row."""
+        if "coarse_logits" in outputs:
+            answers = self._fine_and_coarse(outputs, options.get("top_k", 1))
+        elif self.model.config.num_labels == 1:
+            if "top_k" in options:
+                raise ValueError("This model predicts a score, not classes: it takes no `top_k`.")
+            return self._scores(outputs["logits"].float().squeeze(-1))
+        else:
+            answers = self._classes(outputs["logits"].float(), options.get("top_k", 1))
+        return answers if "top_k" in options else [answer for (answer,) in answers]
+
+    def _scores(self, scores):
+        middle = sum(self.model.config.label_range) / 2
+        labels = ("negative", "neutral", "positive")
+        return [{"label": labels[1 + (score > middle) - (score < middle)], "score": score} for score in scores.tolist()]
+
+    def _classes(self, logits, top_k):
         config = self.model.config
-        fine = outputs["logits"].float().softmax(dim=-1)
+        several = config.problem_type == "multi_label_classification"
+        probabilities = logits.sigmoid() if several else logits.softmax(dim=-1)
+        count = config.num_labels if top_k is None else min(top_k, config.num_labels)
+        scores, ids = probabilities.topk(count, dim=-1)
+        return [
+            [{"label": config.id2label[i], "score": score} for i, score in zip(row_ids, row_scores, strict=True)]
+            for row_ids, row_scores in zip(ids.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def _fine_and_coarse(self, outputs, top_k):
+        names = self.model.config.coarse_id2label
         coarse_scores, coarse_ids = outputs["coarse_logits"].float().softmax(dim=-1).max(dim=-1)
-        count = (
-            config.num_labels if options.get("top_k", 1) is None else min(options.get("top_k", 1), config.num_labels)
-        )
-        scores, ids = fine.topk(count, dim=-1)
         rows = zip(
-            ids.tolist(),
-            scores.tolist(),
+            self._classes(outputs["logits"].float(), top_k),
             coarse_ids.tolist(),
             coarse_scores.tolist(),
             outputs["intensity"].float().tolist(),
             strict=True,
         )
-        answers = [
+        return [
             [
-                {
-                    "label": config.id2label[label_id],
-                    "score": score,
-                    "coarse": {"label": config.coarse_id2label[coarse_id], "score": coarse_score},
-                    "intensity": intensity,
-                }
-                for label_id, score in zip(label_ids, label_scores, strict=True)
+                {**answer, "coarse": {"label": names[coarse_id], "score": coarse_score}, "intensity": intensity}
+                for answer in answers
             ]
-            for label_ids, label_scores, coarse_id, coarse_score, intensity in rows
+            for answers, coarse_id, coarse_score, intensity in rows
         ]
-        return answers if "top_k" in options else [answer for (answer,) in answers]
 
     def save_pretrained(self, save_directory, **kwargs):
         """Saves model, processor and the code of all three."""
@@ -122,15 +179,9 @@ class FusionSentimentPipeline(Pipeline):
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
-def _text_of(value):
-    text = value.get("text") if isinstance(value, Mapping) else value
-    if not isinstance(text, str):
-        given = f"a dict with the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else repr(value)[:80]
-        raise ValueError(f"Expected a string or a dict with a string under 'text', got {given}.")
-    ignored = [key for key, item in value.items() if key != "text" and item is not None] if text is not value else []
-    if ignored:  # `None` marks a modality as missing, which it is here
-        raise ValueError(f"This model reads text only; the input also has {', '.join(map(repr, ignored))}.")
-    return text
+def _length(clip):
+    """Of the longest modality: characters or frames."""
+    return max(len(value) for value in clip.values())
 
 
 __all__ = ["FusionSentimentPipeline"]

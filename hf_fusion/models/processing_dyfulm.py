@@ -48,8 +48,8 @@ class DyFuLMProcessor(ProcessorMixin):
     ):
         tokenizer_b = copy.deepcopy(tokenizer) if tokenizer_b in (None, tokenizer) else tokenizer_b
         super().__init__(tokenizer, tokenizer_b)
-        _check_fingerprint("tokenizer", tokenizer, vocabulary_fingerprint)
-        _check_fingerprint("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)
+        check_fingerprint("tokenizer", tokenizer, vocabulary_fingerprint)
+        check_fingerprint("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)
         if max_length is None:
             max_length = min(tokenizer.model_max_length, tokenizer_b.model_max_length, DEFAULT_MAX_LENGTH)
         self.max_length = max_length
@@ -107,7 +107,7 @@ class DyFuLMProcessor(ProcessorMixin):
         """
         single = isinstance(text, str)
         texts = [text] if single else list(text) if isinstance(text, (list, tuple)) else text
-        _check_texts(texts)
+        check_texts(texts)
         max_length = self.max_length if max_length is None else max_length
         self._check_max_length(max_length)
 
@@ -116,6 +116,10 @@ class DyFuLMProcessor(ProcessorMixin):
         if single and return_tensors is None:
             return BatchFeature({name: rows[0] for name, rows in columns.items()})
         return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+
+    def encode_text(self, texts):
+        """Texts -> unpadded rows for [`pad`], as lists by the names of `model_input_names`."""
+        return dict(self(texts, padding=False))
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         """
@@ -202,34 +206,62 @@ class DyFuLMProcessor(ProcessorMixin):
         return pair
 
     def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
-        if padding not in (True, False, "longest", "max_length", "do_not_pad"):
-            raise ValueError(
-                f"`padding` must be True, False, 'longest', 'max_length' or 'do_not_pad', got {padding!r}."
-            )
-        if padding in (True, "longest", "max_length"):
-            for tokenizer, suffix in zip(self.tokenizers, _SUFFIXES, strict=True):
-                lengths = [len(ids) for ids in columns["input_ids" + suffix]]
-                width = max_length if padding == "max_length" else max(lengths, default=0)
-                if pad_to_multiple_of:
-                    width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
-                fills = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 0, "span_ids": -1}
-                for name, fill in fills.items():
-                    if name + suffix in columns:
-                        columns[name + suffix] = [
-                            _padded(row, width, fill, tokenizer.padding_side) for row in columns[name + suffix]
-                        ]
+        columns = pad_token_columns(columns, self.tokenizers, padding, max_length, pad_to_multiple_of)
         return BatchFeature(columns, tensor_type=return_tensors)
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves both tokenizers and the processor's settings and code; see `ProcessorMixin.save_pretrained`."""
-        # Without a config.json of its own, the folder of the second tokenizer is passed over for the root tokenizer.
-        folder = os.path.join(save_directory, "tokenizer_b")
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
-            json.dump({}, file)
+        save_second_tokenizer_config(save_directory)
         self.vocabulary_fingerprint = vocabulary_fingerprint(self.tokenizer)
         self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def pad_token_columns(columns, tokenizers, padding, max_length, pad_to_multiple_of):
+    """
+    Pads the token rows of each tokenizer to a common width.
+
+    Args:
+        columns (`dict[str, list[list[int]]]`): rows by name; those of the second tokenizer have names with `_b`.
+        tokenizers (`tuple`): one or two tokenizers; they say with what, and on which side.
+        padding, max_length, pad_to_multiple_of: see [`DyFuLMProcessor.__call__`].
+
+    Returns:
+        `dict` of the padded rows; the same rows without padding.
+
+    Raises:
+        ValueError: if `padding` is none of the known kinds.
+    """
+    if padding not in (True, False, "longest", "max_length", "do_not_pad"):
+        raise ValueError(f"`padding` must be True, False, 'longest', 'max_length' or 'do_not_pad', got {padding!r}.")
+    if padding in (False, "do_not_pad"):
+        return columns
+    padded = {}
+    for tokenizer, suffix in zip(tokenizers, _SUFFIXES, strict=False):
+        lengths = [len(ids) for ids in columns["input_ids" + suffix]]
+        width = max_length if padding == "max_length" else max(lengths, default=0)
+        if pad_to_multiple_of:
+            width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
+        fills = {
+            "input_ids": tokenizer.pad_token_id or 0,
+            "attention_mask": 0,
+            "token_type_ids": tokenizer.pad_token_type_id,
+            "span_ids": -1,
+        }
+        for name, fill in fills.items():
+            if name + suffix in columns:
+                padded[name + suffix] = [
+                    _padded(row, width, fill, tokenizer.padding_side) for row in columns[name + suffix]
+                ]
+    return padded
+
+
+def save_second_tokenizer_config(save_directory):
+    """Writes `tokenizer_b/config.json`: without it the folder would be passed over for the root tokenizer."""
+    folder = os.path.join(save_directory, "tokenizer_b")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump({}, file)
 
 
 def vocabulary_fingerprint(tokenizer):
@@ -307,10 +339,11 @@ def _last_common_boundary(text, pair, end):
     return int(np.flatnonzero(_free_positions(sides, len(text))[: end + 1])[-1]) or end
 
 
-def _check_texts(texts):
+def check_texts(texts, numbers=None):
+    """Raises `ValueError` unless `texts` is a list of encodable strings; `numbers` are what to call them."""
     if not isinstance(texts, list):
         raise ValueError(f"`text` must be a string or a list of strings, got {type(texts).__name__}.")
-    for i, text in enumerate(texts):
+    for i, text in enumerate(texts) if numbers is None else zip(numbers, texts, strict=True):
         if not isinstance(text, str):
             raise ValueError(f"Text {i} must be a string, got {type(text).__name__}: {repr(text)[:80]}.")
         try:
@@ -322,7 +355,8 @@ def _check_texts(texts):
             ) from error
 
 
-def _check_fingerprint(name, tokenizer, expected):
+def check_fingerprint(name, tokenizer, expected):
+    """Raises `ValueError` if the vocabulary is not the one that was saved (`expected`; `None` = unknown)."""
     if expected is None:
         return
     found = vocabulary_fingerprint(tokenizer)

@@ -1,0 +1,234 @@
+"""Configuration of DashFusion."""
+
+import copy
+
+from transformers import AutoConfig, PretrainedConfig
+
+from .configuration_common import add_code_map, check_choice, check_positive_integers, check_range
+from .configuration_dyfulm import DyFuLMConfig
+
+MODALITIES = ("text", "audio", "vision")
+FUSIONS = ("hbf", "concat_attention", "concat")
+ANCHORS = (*MODALITIES, "symmetric")
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+class DashFusionConfig(PretrainedConfig):
+    r"""
+    Configuration of [`DashFusionModel`] and [`DashFusionForSequenceClassification`] (arXiv 2512.05515). The defaults
+    are the paper's for CMU-MOSI.
+
+    Args:
+        text_config (`PretrainedConfig` or `dict`, *optional*):
+            Configuration of the text encoder: any text model, or a [`DyFuLMConfig`], whose two encoders then read the
+            text together. Defaults to a BERT-base configuration.
+        audio_feature_size, vision_feature_size (`int`, defaults to 5 and 20):
+            Width of an audio and of a vision frame.
+        max_audio_length, max_vision_length (`int`, defaults to 375 and 500):
+            Most frames of a clip; a position is learned for each.
+        hidden_size (`int`, defaults to 128):
+            Width of all streams (the paper's d_model).
+        num_attention_heads (`int`, defaults to 8):
+            Heads of every attention of this model; the text encoder has its own.
+        intermediate_size (`int`, *optional*):
+            Width of the feed-forward layers. Defaults to `2 * hidden_size`.
+        num_encoder_layers (`int`, defaults to 2):
+            Layers of the audio and of the vision encoder (MOSI and CH-SIMS 2, MOSEI 4).
+        num_fusion_layers (`int`, defaults to 2):
+            Levels of the hierarchical bottleneck fusion, or layers of `"concat_attention"` (MOSI and CH-SIMS 2,
+            MOSEI 3).
+        num_bottleneck_tokens (`int`, defaults to 8):
+            Bottleneck tokens of the first level (p); each level has half of the one before, and at least one.
+        fusion (`str`, defaults to `"hbf"`):
+            `"hbf"` (hierarchical bottleneck fusion), or the paper's comparisons: `"concat_attention"` (self-attention
+            over all streams in one sequence) and `"concat"` (their means side by side).
+        temporal_alignment (`bool`, defaults to `True`):
+            Whether the anchor attends to the other modalities. Without it, its own states take the place of the
+            aligned ones.
+        alignment_head_size (`int`, defaults to 32):
+            Width of each head of the temporal alignment.
+        anchor (`str`, defaults to `"text"`):
+            The modality that the others are aligned to, in time and in meaning: `"text"`, `"audio"`, `"vision"`, or
+            `"symmetric"`: each in turn.
+        semantic_alignment (`bool`, defaults to `True`):
+            Whether training pulls the modalities of one clip together and those of different clips apart.
+        supervised_contrastive (`bool`, defaults to `True`):
+            Whether training pulls clips of one class together and clips of different classes apart.
+        contrastive_weight (`float`, defaults to 0.2):
+            Factor of the contrastive losses in the loss.
+        temperature (`float`, defaults to 0.5):
+            Temperature of both contrastive losses; lower looks more at the most similar negatives.
+        contrastive_label_step (`float`, defaults to 1.0):
+            In regression, scores of one class are those that round to the same multiple of this step: 1 for MOSI and
+            MOSEI, 0.2 (each label its own class) for CH-SIMS.
+        num_positives, num_hard_negatives, num_easy_negatives (`int`, defaults to 2):
+            For each anchor of the supervised contrastive loss: the most similar clips of its class, and the most and
+            least similar ones of other classes.
+        modality_dropout (`float`, defaults to 0.0):
+            Probability that training hides a modality of a clip; at least one remains.
+        label_range (`tuple(float, float)`, defaults to `(-3.0, 3.0)`):
+            Lowest and highest score of the labels. Its middle separates negative from positive; predictions are not
+            clipped to it.
+        hidden_dropout_prob (`float`, defaults to 0.1):
+            Dropout of positions, attention and feed-forward layers.
+        classifier_dropout (`float`, defaults to 0.0):
+            Dropout before the head.
+        initializer_range (`float`, defaults to 0.02):
+            Standard deviation of newly initialised weights.
+        kwargs:
+            `num_labels` (defaults to 1: regression) and `problem_type` as sequence-classification models have them:
+            with more labels, integer labels are classes and float labels of shape `(batch, num_labels)` are several
+            labels at once, unless `problem_type` says otherwise.
+    """
+
+    model_type = "dashfusion"
+    sub_configs = {"text_config": AutoConfig}
+    keys_to_ignore_at_inference = [
+        "prediction_loss",
+        "contrastive_loss",
+        "semantic_loss",
+        "supervised_loss",
+        "text_embeds",
+        "audio_embeds",
+        "vision_embeds",
+        "aligned_embeds",
+        "bottleneck",
+        "alignment_attentions",
+        "hidden_states",
+        "attentions",
+    ]
+
+    def __init__(
+        self,
+        text_config=None,
+        audio_feature_size=5,
+        vision_feature_size=20,
+        max_audio_length=375,
+        max_vision_length=500,
+        hidden_size=128,
+        num_attention_heads=8,
+        num_encoder_layers=2,
+        num_fusion_layers=2,
+        num_bottleneck_tokens=8,
+        fusion="hbf",
+        temporal_alignment=True,
+        anchor="text",
+        semantic_alignment=True,
+        supervised_contrastive=True,
+        contrastive_weight=0.2,
+        temperature=0.5,
+        modality_dropout=0.0,
+        label_range=(-3.0, 3.0),
+        intermediate_size=None,
+        alignment_head_size=32,
+        contrastive_label_step=1.0,
+        num_positives=2,
+        num_hard_negatives=2,
+        num_easy_negatives=2,
+        hidden_dropout_prob=0.1,
+        classifier_dropout=0.0,
+        initializer_range=0.02,
+        **kwargs,
+    ):
+        self.text_config = _text_config(text_config)
+        self.audio_feature_size = audio_feature_size
+        self.vision_feature_size = vision_feature_size
+        self.max_audio_length = max_audio_length
+        self.max_vision_length = max_vision_length
+        self.hidden_size = hidden_size
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = 2 * hidden_size if intermediate_size is None else intermediate_size
+        self.num_encoder_layers = num_encoder_layers
+        self.num_fusion_layers = num_fusion_layers
+        self.num_bottleneck_tokens = num_bottleneck_tokens
+        self.fusion = fusion
+        self.temporal_alignment = temporal_alignment
+        self.alignment_head_size = alignment_head_size
+        self.anchor = anchor
+        self.semantic_alignment = semantic_alignment
+        self.supervised_contrastive = supervised_contrastive
+        self.contrastive_weight = contrastive_weight
+        self.temperature = temperature
+        self.contrastive_label_step = contrastive_label_step
+        self.num_positives = num_positives
+        self.num_hard_negatives = num_hard_negatives
+        self.num_easy_negatives = num_easy_negatives
+        self.modality_dropout = modality_dropout
+        self.label_range = tuple(label_range)
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.classifier_dropout = classifier_dropout
+        self.initializer_range = initializer_range
+        self.check_choices()
+
+        if kwargs.get("id2label") is None and kwargs.get("num_labels") is None:
+            kwargs["num_labels"] = 1
+        add_code_map(kwargs, "DashFusion")
+        super().__init__(**kwargs)
+        self._check_values()
+
+    def check_choices(self):
+        """Raises `ValueError` if a named choice does not exist."""
+        check_choice("fusion", self.fusion, FUSIONS)
+        check_choice("anchor", self.anchor, ANCHORS)
+        if self.text_config.model_type == "dyfulm" and self.text_config.cross_fusion == "b":
+            raise ValueError("A DyFuLM that reads the text with encoder B alone has no `input_ids`: make it encoder A.")
+
+    def _check_values(self):
+        check_choice("problem_type", self.problem_type, (None, *PROBLEM_TYPES))
+        positive = (
+            "audio_feature_size", "vision_feature_size", "max_audio_length", "max_vision_length", "hidden_size",
+            "num_attention_heads", "intermediate_size", "num_encoder_layers", "num_fusion_layers",
+            "num_bottleneck_tokens", "alignment_head_size", "num_positives",
+        )  # fmt: skip
+        check_positive_integers(self, positive)
+        check_range("label_range", self.label_range)
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
+                f"({self.num_attention_heads})."
+            )
+        if self.problem_type == "regression" and self.num_labels != 1:
+            raise ValueError(f"Regression predicts one score: `num_labels` must be 1, got {self.num_labels}.")
+        if self.problem_type == "single_label_classification" and self.num_labels < 2:
+            raise ValueError(f"Classification needs `num_labels` of at least 2, got {self.num_labels}.")
+        if min(self.num_hard_negatives, self.num_easy_negatives) < 0 or not (
+            self.num_hard_negatives + self.num_easy_negatives
+        ):
+            raise ValueError(
+                "`num_hard_negatives` and `num_easy_negatives` must be at least 0 and not both 0, got "
+                f"{self.num_hard_negatives} and {self.num_easy_negatives}."
+            )
+        for name in ("temperature", "contrastive_label_step"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)!r}.")
+        if not self.contrastive_weight >= 0:
+            raise ValueError(f"`contrastive_weight` must be at least 0, got {self.contrastive_weight!r}.")
+        for name in ("modality_dropout", "hidden_dropout_prob", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)!r}.")
+
+    @property
+    def anchors(self):
+        """`tuple(str)`: the modalities that the others are aligned to."""
+        return MODALITIES if self.anchor == "symmetric" else (self.anchor,)
+
+    def _get_generation_parameters(self):
+        """`save_pretrained` refuses settings of text generation; `temperature` is one, but here it is a loss's."""
+        found = super()._get_generation_parameters()
+        return {name: value for name, value in found.items() if name != "temperature"}
+
+    def get_text_config(self, *args, **kwargs):
+        """The configuration that owns the vocabulary of `input_ids`."""
+        return self.text_config.get_text_config(*args, **kwargs)
+
+
+def _text_config(value):
+    if isinstance(value, PretrainedConfig):
+        return copy.deepcopy(value)
+    value = dict(value or {})
+    model_type = value.pop("model_type", "bert")
+    # by name: where this file came with a checkpoint, the Auto classes do not know DyFuLM
+    return DyFuLMConfig(**value) if model_type == "dyfulm" else AutoConfig.for_model(model_type, **value)
+
+
+__all__ = ["DashFusionConfig"]

@@ -1,0 +1,161 @@
+"""Audio and vision frames of DashFusion: checked, normalised, padded."""
+
+import logging
+
+import numpy as np
+from transformers import FeatureExtractionMixin
+
+logger = logging.getLogger(__name__)
+
+STREAMS = ("audio", "vision")
+
+
+class DashFusionFeatureExtractor(FeatureExtractionMixin):
+    r"""
+    Turns audio and vision frames into padded tensors.
+
+    Features are normalised by the mean and standard deviation of each column, which [`fit`] takes from the training
+    split; before that they pass unchanged.
+
+    Args:
+        audio_feature_size, vision_feature_size (`int`): width of a frame.
+        max_audio_length, max_vision_length (`int`): most frames of a clip; longer ones are cut at the end.
+        audio_mean, audio_std, vision_mean, vision_std (`list[float]`, *optional*): of each column, in the units of the
+            features.
+    """
+
+    def __init__(
+        self,
+        audio_feature_size=5,
+        vision_feature_size=20,
+        max_audio_length=375,
+        max_vision_length=500,
+        audio_mean=None,
+        audio_std=None,
+        vision_mean=None,
+        vision_std=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.audio_feature_size = audio_feature_size
+        self.vision_feature_size = vision_feature_size
+        self.max_audio_length = max_audio_length
+        self.max_vision_length = max_vision_length
+        given = {"audio_mean": audio_mean, "audio_std": audio_std, "vision_mean": vision_mean, "vision_std": vision_std}
+        for field, values in given.items():
+            setattr(self, field, None if values is None else self._statistics(field, values))
+
+    def _statistics(self, field, values):
+        values = [float(value) for value in np.asarray(values, dtype=np.float64).reshape(-1)]
+        size = getattr(self, f"{field.split('_')[0]}_feature_size")
+        if len(values) != size:
+            raise ValueError(f"`{field}` must have {size} values, one for each column, got {len(values)}.")
+        if field.endswith("std") and not min(values) > 0:
+            raise ValueError(f"`{field}` must be above 0 in every column, got {min(values)}.")
+        return values
+
+    def fit(self, name, clips):
+        """
+        Takes the normalisation statistics of one stream over all frames of `clips`, in one pass.
+
+        Args:
+            name (`str`): "audio" or "vision".
+            clips (`Iterable` of arrays of shape `(frames, features)` or `None`): the training split. A constant column
+                keeps its scale.
+
+        Raises:
+            ValueError: if a clip has another width, or a value that is not finite.
+        """
+        size = getattr(self, f"{name}_feature_size")
+        count, mean, squares = 0, np.zeros(size), np.zeros(size)
+        for i, clip in enumerate(clips):
+            frames = self._frames(name, clip, i).astype(np.float64)
+            if not len(frames):
+                continue
+            if not np.isfinite(frames).all():
+                raise ValueError(f"Clip {i}: the {name} features are not all finite.")
+            # pairwise update of mean and squared deviations (Chan et al. 1979), stable for large offsets
+            own_mean = frames.mean(axis=0)
+            delta, total = own_mean - mean, count + len(frames)
+            squares += ((frames - own_mean) ** 2).sum(axis=0) + delta**2 * count * len(frames) / total
+            mean, count = mean + delta * len(frames) / total, total
+        if count:
+            std = np.sqrt(squares / count)
+            setattr(self, f"{name}_mean", mean.tolist())
+            setattr(self, f"{name}_std", np.where(std > 1e-6 * np.maximum(np.abs(mean), 1), std, 1.0).tolist())
+
+    def _frames(self, name, clip, index):
+        """One clip as float32 of shape `(frames, features)`; `None` and an empty clip have no frame."""
+        size = getattr(self, f"{name}_feature_size")
+        try:
+            frames = np.zeros((0, size)) if clip is None else np.asarray(clip)
+            frames = frames.astype(np.float32, copy=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
+        if frames.size == 0:
+            return np.zeros((0, size), dtype=np.float32)
+        if frames.ndim != 2 or frames.shape[1] != size:
+            raise ValueError(
+                f"Clip {index}: the {name} features must have the shape (frames, {size}), got {frames.shape}: "
+                f"width {frames.shape[-1]} where {size} is expected."
+            )
+        return frames
+
+    def prepare(self, name, clips, truncation=True):
+        """
+        Checks, cuts and normalises the clips of one stream.
+
+        Args:
+            name (`str`): "audio" or "vision".
+            clips (`list` of arrays of shape `(frames, features)` or `None`): one for each clip.
+            truncation (`bool`): whether longer clips are cut to the first `max_{name}_length` frames.
+
+        Returns:
+            `list` of float32 arrays `(frames, features)`. Values that are not finite become the column's mean, and
+            their number is logged.
+
+        Raises:
+            ValueError: if a clip has another width, or is too long and `truncation` is off.
+        """
+        longest = getattr(self, f"max_{name}_length")
+        mean, std = (getattr(self, f"{name}_{statistic}") for statistic in ("mean", "std"))
+        prepared, replaced = [], 0
+        for i, clip in enumerate(clips):
+            frames = self._frames(name, clip, i)
+            if len(frames) > longest and not truncation:
+                raise ValueError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
+            frames = frames[:longest]
+            if mean is not None:
+                frames = ((frames - np.asarray(mean)) / np.asarray(std)).astype(np.float32)
+            finite = np.isfinite(frames)
+            if not finite.all():
+                replaced += int((~finite).sum())
+                frames = np.where(finite, frames, np.float32(0))
+            prepared.append(frames)
+        if replaced:
+            logger.warning("%d %s values were not finite and became the mean of their column.", replaced, name)
+        return prepared
+
+    def pad(self, name, prepared, padding=True, pad_to_multiple_of=None):
+        """
+        Prepared clips of one stream -> features `(batch, frames, features)` and mask `(batch, frames)`, 1 = real.
+
+        Args:
+            name (`str`): "audio" or "vision".
+            prepared (`list` of arrays): what [`prepare`] returns.
+            padding (`bool` or `str`): to the longest clip (`True`, "longest") or to the limit ("max_length").
+            pad_to_multiple_of (`int`, *optional*): rounds the length up, within the limit.
+        """
+        limit = getattr(self, f"max_{name}_length")
+        longest = limit if padding == "max_length" else max(map(len, prepared))
+        if pad_to_multiple_of:
+            longest = min(-(-longest // pad_to_multiple_of) * pad_to_multiple_of, limit)
+        features = np.zeros((len(prepared), longest, getattr(self, f"{name}_feature_size")), dtype=np.float32)
+        mask = np.zeros((len(prepared), longest), dtype=np.int64)
+        for row, frames in enumerate(prepared):
+            features[row, : len(frames)] = frames
+            mask[row, : len(frames)] = 1
+        return features, mask
+
+
+__all__ = ["DashFusionFeatureExtractor"]

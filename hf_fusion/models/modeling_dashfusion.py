@@ -1,0 +1,805 @@
+"""DashFusion: text, audio and vision, aligned in time and meaning, fused through bottleneck tokens.
+
+Paper: "DashFusion" (arXiv 2512.05515). What differs from the authors' released code, on purpose:
+
+- padding is masked in every attention, so a clip's prediction does not depend on the batch that it is in; on input
+  without padding both agree;
+- all attention scales by head_dim ** -0.5; released weights are converted (`scripts/convert_dashfusion_checkpoint.py`);
+- the head reads [bottleneck, text, audio, vision]: audio and vision are not exchanged inside the fusion;
+- the contrastive losses take their pairs from the batch itself, so that no clip is encoded twice;
+- a missing modality is one learned token (the paper has none missing).
+"""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+
+from .configuration_dashfusion import MODALITIES, DashFusionConfig
+from .modeling_dyfulm import DyFuLMModel
+from .modeling_losses import (
+    at_least_float32,
+    binary_cross_entropy,
+    contrastive_pairs,
+    cross_entropy,
+    label_classes,
+    semantic_alignment_loss,
+    squared_error,
+    supervised_contrastive_loss,
+)
+from .modeling_text_encoder import encoder_class, encoder_from_config, encoder_kwargs, layer_class_names, masked_mean
+from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
+
+
+@dataclass
+class DashFusionModelOutput(ModelOutput):
+    """
+    Output of [`DashFusionModel`].
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch, positions, hidden)`):
+            The aligned sequence: the anchor's states, each with what it found in the other modalities. With
+            `anchor="symmetric"` the three sequences take turns, position by position.
+        pooler_output (`torch.FloatTensor` of shape `(batch, 4 * hidden)`):
+            The fused vector that the head reads: bottleneck (aligned states if there is none), text, audio, vision.
+        sequence_mask (`torch.BoolTensor` of shape `(batch, positions)`):
+            True where `last_hidden_state` is real.
+        text_embeds, audio_embeds, vision_embeds, aligned_embeds (`torch.FloatTensor` of shape `(batch, hidden)`):
+            Each modality before fusion, and the aligned sequence, averaged over their real positions. Where a modality
+            is missing: its learned stand-in.
+        present (`torch.BoolTensor` of shape `(batch, 3)`):
+            Which of text, audio and vision a clip has (after modality dropout).
+        bottleneck (`torch.FloatTensor` of shape `(batch, tokens, hidden)`):
+            The bottleneck tokens of the last level; only with `fusion="hbf"`. A clip with fewer positions than tokens
+            has fewer.
+        alignment_attentions (`dict[str, torch.FloatTensor]`):
+            For each pair such as `"text_audio"` the attention `(batch, heads, anchor positions, other positions)`, with
+            `output_fusion=True`. Position 0 of audio and vision is their class token.
+        hidden_states, attentions:
+            The text encoder's, when asked for.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    sequence_mask: torch.BoolTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    audio_embeds: torch.FloatTensor | None = None
+    vision_embeds: torch.FloatTensor | None = None
+    aligned_embeds: torch.FloatTensor | None = None
+    present: torch.BoolTensor | None = None
+    bottleneck: torch.FloatTensor | None = None
+    alignment_attentions: dict[str, torch.FloatTensor] | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class DashFusionSequenceClassifierOutput(ModelOutput):
+    """
+    Output of [`DashFusionForSequenceClassification`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`):
+            `prediction_loss + config.contrastive_weight * contrastive_loss`.
+        logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
+            The score, on the scale of the labels (regression), or one logit for each class.
+        prediction_loss (`torch.FloatTensor` of shape `()`):
+            Mean squared error, cross-entropy or binary cross-entropy.
+        contrastive_loss (`torch.FloatTensor` of shape `()`):
+            Sum of the two losses below.
+        semantic_loss, supervised_loss (`torch.FloatTensor` of shape `()`):
+            Semantic alignment and supervised contrastive loss, where switched on.
+
+    The other fields are those of [`DashFusionModelOutput`].
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    prediction_loss: torch.FloatTensor | None = None
+    contrastive_loss: torch.FloatTensor | None = None
+    semantic_loss: torch.FloatTensor | None = None
+    supervised_loss: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    audio_embeds: torch.FloatTensor | None = None
+    vision_embeds: torch.FloatTensor | None = None
+    aligned_embeds: torch.FloatTensor | None = None
+    bottleneck: torch.FloatTensor | None = None
+    alignment_attentions: dict[str, torch.FloatTensor] | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def attend(query, key, value, mask, num_heads, dropout=0.0, need_weights=False):
+    """
+    Multi-head scaled dot-product attention.
+
+    Args:
+        query, key, value (`torch.Tensor` of shape `(batch, length, num_heads * head)`): the projected states.
+        mask (`torch.BoolTensor` of shape `(batch, key length)`): True for real keys; every row has at least one.
+        num_heads (`int`): heads.
+        dropout (`float`): of the attention weights.
+        need_weights (`bool`): whether to return the weights, at the price of computing them explicitly.
+
+    Returns:
+        Values of the queries `(batch, query length, num_heads * head)`, and the weights
+        `(batch, num_heads, query length, key length)` or `None`.
+    """
+    query, key, value = (states.unflatten(-1, (num_heads, -1)).transpose(1, 2) for states in (query, key, value))
+    mask = mask[:, None, None, :]
+    weights = None
+    if need_weights:
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+        context = nn.functional.dropout(weights, dropout) @ value
+    else:
+        context = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return context.transpose(1, 2).flatten(-2), weights
+
+
+class DashFusionAttention(nn.Module):
+    """Attention of one sequence to another, or to itself."""
+
+    def __init__(self, config, output_projection):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.hidden_dropout_prob
+        self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size) if output_projection else nn.Identity()
+
+    def forward(self, states, context, context_mask):
+        key, value = self.key(context), self.value(context)
+        dropout = self.dropout if self.training else 0.0
+        return self.out_proj(attend(self.query(states), key, value, context_mask, self.num_heads, dropout)[0])
+
+
+class DashFusionMultiSourceAttention(nn.Module):
+    """Attention to several sequences at once: one query, keys and values for each source, the results summed."""
+
+    def __init__(self, config, sources, inner_size):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.hidden_dropout_prob
+        self.query = nn.Linear(config.hidden_size, inner_size, bias=False)
+        self.key = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
+        self.value = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
+
+    def forward(self, states, streams, need_weights=False):
+        """Returns the sum `(batch, positions, inner)` and, by source, the weights where asked for."""
+        query = self.query(states)
+        dropout = self.dropout if self.training else 0.0
+        total, weights = 0, {}
+        for name in self.key:
+            source, mask = streams[name]
+            key, value = self.key[name](source), self.value[name](source)
+            found, weights[name] = attend(query, key, value, mask, self.num_heads, dropout, need_weights)
+            total = total + found
+        return total, weights
+
+
+class DashFusionFeedForward(nn.Sequential):
+    """Two linear layers with GELU between."""
+
+    def __init__(self, config):
+        super().__init__(
+            nn.Linear(config.hidden_size, config.intermediate_size),
+            nn.GELU(),
+            nn.Dropout(config.hidden_dropout_prob),
+            nn.Linear(config.intermediate_size, config.hidden_size),
+            nn.Dropout(config.hidden_dropout_prob),
+        )
+
+
+class DashFusionTextProjector(nn.Module):
+    """Text states to the width of the other streams."""
+
+    def __init__(self, text_hidden_size, config):
+        super().__init__()
+        self.dense = nn.Linear(text_hidden_size, config.hidden_size, bias=False)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.layer_norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, states):
+        gelu = nn.functional.gelu
+        return self.layer_norm(gelu(self.out_proj(gelu(self.dense(states)))))
+
+
+class DashFusionEncoderLayer(GradientCheckpointingLayer):
+    """Transformer layer of the audio and vision encoders: LN(x + sublayer(x))."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.attention = DashFusionAttention(config, output_projection=True)
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = DashFusionFeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, states, mask):
+        states = self.attention_norm(states + self.dropout(self.attention(states, states, mask)))
+        return self.feed_forward_norm(states + self.feed_forward(states))
+
+
+class DashFusionSequenceEncoder(nn.Module):
+    """Audio or vision frames to states; a learned class token comes first."""
+
+    def __init__(self, feature_size, max_length, config):
+        super().__init__()
+        self.projection = nn.Linear(feature_size, config.hidden_size)
+        self.class_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
+        self.position_embeddings = nn.Parameter(torch.empty(1, max_length + 1, config.hidden_size))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.layers = nn.ModuleList(DashFusionEncoderLayer(config) for _ in range(config.num_encoder_layers))
+        self.layer_norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, features, mask):
+        """`(batch, frames, features)` and mask -> `(batch, 1 + frames, hidden)` and mask."""
+        mask = nn.functional.pad(mask, (1, 0), value=True)
+        # whatever lies in the padding, NaN included, must not count
+        features = features.masked_fill(~mask[:, 1:, None], 0).to(self.projection.weight.dtype)
+        frames = self.projection(features)
+        states = torch.cat([self.class_token.expand(len(frames), -1, -1).to(frames.dtype), frames], dim=1)
+        states = self.dropout(states + self.position_embeddings[:, : states.shape[1]])
+        for layer in self.layers:
+            states = layer(states, mask)
+        return self.layer_norm(states).masked_fill(~mask.unsqueeze(-1), 0), mask
+
+
+class DashFusionTemporalAlignment(nn.Module):
+    """H = X_anchor + O(CA(X_anchor, X_1) + CA(X_anchor, X_2)): each position of the anchor finds its moment."""
+
+    def __init__(self, config, anchor):
+        super().__init__()
+        inner_size = config.num_attention_heads * config.alignment_head_size
+        self.anchor = anchor
+        others = [name for name in MODALITIES if name != anchor]
+        self.attention = DashFusionMultiSourceAttention(config, others, inner_size)
+        self.out_proj = nn.Linear(inner_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, streams, need_weights=False):
+        states, mask = streams[self.anchor]
+        found, weights = self.attention(states, streams, need_weights)
+        named_weights = {f"{self.anchor}_{name}": value for name, value in weights.items()}
+        return states + self.dropout(self.out_proj(found)), mask, named_weights
+
+
+class DashFusionFusionLayer(GradientCheckpointingLayer):
+    """Transformer layer of the fusion: x + LN(sublayer(x)), where the attention may look at another sequence."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.attention = DashFusionAttention(config, output_projection=False)
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = DashFusionFeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, states, context, context_mask):
+        states = states + self.attention_norm(self.attention(states, context, context_mask))
+        return states + self.feed_forward_norm(self.feed_forward(states))
+
+
+class DashFusionBottleneckLevel(nn.Module):
+    """One level of the hierarchical bottleneck fusion.
+
+    The first tokens of TransformerLayer(previous tokens) become the bottleneck B; B attends to text, audio and vision
+    together; then each of the three attends to B.
+    """
+
+    def __init__(self, config, num_tokens):
+        super().__init__()
+        self.num_tokens = num_tokens
+        self.compression = DashFusionFusionLayer(config)
+        self.attention = DashFusionMultiSourceAttention(config, MODALITIES, config.hidden_size)
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = DashFusionFeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+        self.expansion = nn.ModuleDict({name: DashFusionFusionLayer(config) for name in MODALITIES})
+
+    def forward(self, tokens, tokens_mask, streams):
+        # Only the tokens that are kept need computing: every position of a layer is computed on its own.
+        bottleneck = self.compression(tokens[:, : self.num_tokens], tokens, tokens_mask)
+        mask = tokens_mask[:, : self.num_tokens]
+        bottleneck = self.attention_norm(bottleneck + self.attention(bottleneck, streams)[0])
+        bottleneck = self.feed_forward_norm(bottleneck + self.feed_forward(bottleneck))
+        streams = {
+            name: (self.expansion[name](states, bottleneck, mask), stream_mask)
+            for name, (states, stream_mask) in streams.items()
+        }
+        return bottleneck, mask, streams
+
+
+class DashFusionBottleneckFusion(nn.Module):
+    """Hierarchical bottleneck fusion (HBF): level l has the first p / 2^(l-1) tokens, at least one."""
+
+    def __init__(self, config):
+        super().__init__()
+        sizes = [max(config.num_bottleneck_tokens // 2**level, 1) for level in range(config.num_fusion_layers)]
+        self.levels = nn.ModuleList(DashFusionBottleneckLevel(config, size) for size in sizes)
+
+    def forward(self, aligned, streams):
+        tokens, mask = aligned
+        for level in self.levels:
+            tokens, mask, streams = level(tokens, mask, streams)
+        first = [tokens[:, 0], *(streams[name][0][:, 0] for name in MODALITIES)]
+        return torch.cat(first, dim=-1), tokens.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+class DashFusionConcatAttentionFusion(nn.Module):
+    """The comparison of the paper: self-attention over all streams in one sequence."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.layers = nn.ModuleList(DashFusionFusionLayer(config) for _ in range(config.num_fusion_layers))
+
+    def forward(self, aligned, streams):
+        parts = [aligned, *(streams[name] for name in MODALITIES)]
+        states = torch.cat([part for part, _ in parts], dim=1)
+        mask = torch.cat([part_mask for _, part_mask in parts], dim=1)
+        for layer in self.layers:
+            states = layer(states, states, mask)
+        lengths = [part.shape[1] for part, _ in parts]
+        return torch.cat([part[:, 0] for part in states.split(lengths, dim=1)], dim=-1), None
+
+
+class DashFusionConcatFusion(nn.Module):
+    """The plainest comparison: the means of all streams side by side."""
+
+    def __init__(self, config):
+        super().__init__()
+
+    def forward(self, aligned, streams):
+        parts = [aligned, *(streams[name] for name in MODALITIES)]
+        return torch.cat([masked_mean(states, mask) for states, mask in parts], dim=-1), None
+
+
+_FUSIONS = {
+    "hbf": DashFusionBottleneckFusion,
+    "concat_attention": DashFusionConcatAttentionFusion,
+    "concat": DashFusionConcatFusion,
+}
+
+
+class DashFusionPreTrainedModel(PreTrainedModel):
+    """Weight initialisation, and what the loading machinery needs to know, for all DashFusion classes."""
+
+    config_class = DashFusionConfig
+    base_model_prefix = "dashfusion"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, DashFusionSequenceEncoder):
+            nn.init.zeros_(module.position_embeddings)
+            nn.init.normal_(module.class_token, std=self.config.initializer_range)
+
+    @property
+    def dummy_inputs(self):
+        """Inputs of the smallest valid call."""
+        return {"input_ids": torch.tensor([[1, 2, 3]], device=self.device)}
+
+
+class DashFusionModel(DashFusionPreTrainedModel):
+    """Encoders, alignment and fusion, without a head: a clip to one vector.
+
+    See [`DashFusionForSequenceClassification.forward`] for the inputs and [`DashFusionModelOutput`] for the outputs.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        config.check_choices()  # `from_pretrained` may have changed fields of a checked configuration
+        text_config = config.text_config
+        if text_config.model_type == "dyfulm":
+            self.text_encoder = DyFuLMModel(text_config)
+        else:
+            self.text_encoder = encoder_from_config(text_config)
+        self.text_inputs = frozenset(inspect.signature(self.text_encoder.forward).parameters)
+        self.text_projector = DashFusionTextProjector(text_config.hidden_size, config)
+        self.audio_encoder = DashFusionSequenceEncoder(config.audio_feature_size, config.max_audio_length, config)
+        self.vision_encoder = DashFusionSequenceEncoder(config.vision_feature_size, config.max_vision_length, config)
+        self.missing_embeddings = nn.Embedding(len(MODALITIES), config.hidden_size)
+        self.temporal_alignment = nn.ModuleDict(
+            {name: DashFusionTemporalAlignment(config, name) for name in config.anchors if config.temporal_alignment}
+        )
+        self.fusion = _FUSIONS[config.fusion](config)
+        self._no_split_modules = layer_class_names(self)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        """The token embeddings of the text encoder."""
+        return self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        """Replaces the token embeddings of the text encoder."""
+        self.text_encoder.set_input_embeddings(value)
+
+    @property
+    def encoders(self):
+        """`dict`: the pretrained encoders: `"text"`, or a DyFuLM's `"a"` and `"b"`."""
+        return getattr(self.text_encoder, "encoders", {"text": self.text_encoder})
+
+    def _encode_text(self, inputs, options):
+        """The text stream `(states, mask, present)`, real tokens in front, and the text encoder's outputs."""
+        tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
+        second = inputs["input_ids_b"] if inputs["inputs_embeds_b"] is None else inputs["inputs_embeds_b"]
+        present = tokens.new_ones(len(tokens), dtype=torch.bool)
+        for name, values in (("attention_mask", tokens), ("attention_mask_b", second)):
+            if inputs[name] is None and values is not None:
+                inputs[name] = torch.ones(values.shape[:2], dtype=torch.long, device=values.device)
+            if inputs[name] is not None:
+                if inputs[name].shape != values.shape[:2]:
+                    raise ValueError(
+                        f"`{name}` has the shape {tuple(inputs[name].shape)}, but the tokens have "
+                        f"{tuple(values.shape[:2])}."
+                    )
+                some = inputs[name].any(-1)
+                present &= some
+                # an encoder must not see a text without any token: what comes out is replaced
+                inputs[name] = inputs[name] + nn.functional.pad(
+                    (~some).unsqueeze(-1), (0, inputs[name].shape[1] - 1)
+                ).to(inputs[name].dtype)
+        given = {name: value for name, value in inputs.items() if value is not None}
+        not_optional = sorted(set(given) - self.text_inputs - {"token_type_ids"})
+        if not_optional:
+            raise ValueError(
+                f"The text encoder ({type(self.text_encoder).__name__}) takes no `{not_optional[0]}`; only a DyFuLM "
+                "text encoder reads two tokenisations."
+            )
+        outputs = self.text_encoder(
+            **{name: value for name, value in given.items() if name in self.text_inputs}, **options, return_dict=True
+        )
+        if options["output_attentions"] and not outputs.attentions:
+            raise ValueError(
+                f"The text encoder returns no attentions with {self.config.text_config._attn_implementation} "
+                "attention. Load the model with attn_implementation='eager', or call set_attn_implementation('eager')."
+            )
+        mask = outputs.get("sequence_mask")
+        mask = inputs["attention_mask"].bool() if mask is None else mask
+        states = self.text_projector(outputs.last_hidden_state)  # (batch, tokens, hidden)
+        # Real tokens in front, whichever side the tokenizer pads: the fusion takes the first ones.
+        order = mask.long().argsort(dim=1, descending=True, stable=True)
+        states = states.gather(1, order.unsqueeze(-1).expand_as(states))
+        return (states, mask.gather(1, order), present), outputs
+
+    def _encode_frames(self, name, features, mask):
+        """The stream `(states, mask, present)` of audio or vision."""
+        width, longest = (getattr(self.config, field) for field in (f"{name}_feature_size", f"max_{name}_length"))
+        if features.dim() != 3 or features.shape[-1] != width:
+            raise ValueError(
+                f"`{name}_features` must have the shape (batch, frames, {width}), got {tuple(features.shape)}: this "
+                f"model reads {name} frames of {width} features."
+            )
+        if features.shape[1] > longest:
+            raise ValueError(
+                f"`{name}_features` has {features.shape[1]} frames, this model reads at most {longest} "
+                f"(`max_{name}_length`). The processor cuts longer clips."
+            )
+        if mask is None:
+            mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+        elif mask.shape != features.shape[:2]:
+            raise ValueError(
+                f"`{name}_attention_mask` has the shape {tuple(mask.shape)}, but `{name}_features` has "
+                f"{tuple(features.shape)}."
+            )
+        states, mask_with_class = getattr(self, f"{name}_encoder")(features, mask.bool())
+        return states, mask_with_class, mask.bool().any(-1)
+
+    def _with_stand_ins(self, streams, batch_size):
+        """Puts one learned token in the place of each missing modality, and hides modalities in training."""
+        device = self.missing_embeddings.weight.device
+        absent = torch.zeros(batch_size, dtype=torch.bool, device=device)
+        present = torch.stack([streams[name][2] if name in streams else absent for name in MODALITIES], dim=1)
+        if self.training and self.config.modality_dropout > 0:
+            draws = torch.rand(present.shape, device=device).masked_fill(~present, -1)
+            # the highest draw of a clip always stays
+            present = present & ((draws > self.config.modality_dropout) | (draws == draws.amax(1, keepdim=True)))
+        completed = {}
+        for i, name in enumerate(MODALITIES):
+            stand_in = self.missing_embeddings.weight[i].expand(batch_size, 1, -1)
+            states, mask, _ = streams.get(name, (stand_in, None, None))
+            only_first = torch.zeros(states.shape[:2], dtype=torch.bool, device=device)
+            only_first[:, 0] = True
+            here = present[:, i]
+            states = torch.where(here[:, None, None], states, stand_in.to(states.dtype))
+            mask = only_first if mask is None else torch.where(here.unsqueeze(1), mask, only_first)
+            completed[name] = (states, mask)
+        return completed, present
+
+    def _align(self, streams, need_weights):
+        """The aligned sequence, its mask, and the attention by pair."""
+        aligned, weights = [], {}
+        for name in self.config.anchors:
+            if self.config.temporal_alignment:
+                states, mask, found = self.temporal_alignment[name](streams, need_weights)
+                weights.update(found)
+            else:
+                states, mask = streams[name]
+            aligned.append((states, mask))
+        if len(aligned) == 1:
+            return (*aligned[0], weights)
+        # several anchors take turns, so that the first tokens come from all of them
+        longest = max(states.shape[1] for states, _ in aligned)
+        padding = [longest - states.shape[1] for states, _ in aligned]
+        pad = nn.functional.pad
+        states = [pad(states, (0, 0, 0, more)) for (states, _), more in zip(aligned, padding, strict=True)]
+        masks = [pad(mask, (0, more)) for (_, mask), more in zip(aligned, padding, strict=True)]
+        return torch.stack(states, dim=2).flatten(1, 2), torch.stack(masks, dim=2).flatten(1, 2), weights
+
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        token_type_ids=None,
+        audio_features=None,
+        audio_attention_mask=None,
+        vision_features=None,
+        vision_attention_mask=None,
+        span_ids=None,
+        input_ids_b=None,
+        attention_mask_b=None,
+        span_ids_b=None,
+        inputs_embeds=None,
+        inputs_embeds_b=None,
+        output_attentions=None,
+        output_hidden_states=None,
+        output_fusion=False,
+        return_dict=None,
+    ):
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+
+        given = {"text": input_ids if inputs_embeds is None else inputs_embeds}
+        given |= {"audio": audio_features, "vision": vision_features}
+        # a sequence without a single position holds nothing
+        given = {name: values for name, values in given.items() if values is not None and values.shape[1] > 0}
+        if not given:
+            raise ValueError("Give at least one of `input_ids`, `audio_features` and `vision_features`.")
+        rows = {name: len(values) for name, values in given.items()}
+        if len(set(rows.values())) > 1:
+            raise ValueError(f"All modalities must have the same number of clips, got {rows}.")
+
+        streams, text_outputs = {}, None
+        if "text" in given:
+            inputs = {
+                "input_ids": input_ids,
+                "attention_mask": attention_mask,
+                "token_type_ids": token_type_ids,
+                "span_ids": span_ids,
+                "input_ids_b": input_ids_b,
+                "attention_mask_b": attention_mask_b,
+                "span_ids_b": span_ids_b,
+                "inputs_embeds": inputs_embeds,
+                "inputs_embeds_b": inputs_embeds_b,
+            }
+            options = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+            streams["text"], text_outputs = self._encode_text(inputs, options)
+        if "audio" in given:
+            streams["audio"] = self._encode_frames("audio", audio_features, audio_attention_mask)
+        if "vision" in given:
+            streams["vision"] = self._encode_frames("vision", vision_features, vision_attention_mask)
+        streams, present = self._with_stand_ins(streams, next(iter(rows.values())))
+
+        aligned, aligned_mask, alignment_attentions = self._align(streams, output_fusion)
+        pooled, bottleneck = self.fusion((aligned, aligned_mask), streams)
+        embeds = {f"{name}_embeds": masked_mean(*streams[name]) for name in MODALITIES}
+        output = DashFusionModelOutput(
+            last_hidden_state=aligned,
+            pooler_output=pooled,
+            sequence_mask=aligned_mask,
+            **embeds,
+            aligned_embeds=masked_mean(aligned, aligned_mask),
+            present=present,
+            bottleneck=bottleneck,
+            alignment_attentions=alignment_attentions if output_fusion and self.config.temporal_alignment else None,
+            hidden_states=text_outputs.hidden_states if output_hidden_states and text_outputs else None,
+            attentions=text_outputs.attentions if output_attentions and text_outputs else None,
+        )
+        return output if return_dict else output.to_tuple()
+
+
+class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
+    """DashFusion with a head: a sentiment score (regression), a class, or several labels."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.dashfusion = DashFusionModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        size = config.hidden_size
+        self.classifier = nn.Sequential(
+            nn.Linear(4 * size, 2 * size), nn.GELU(), nn.Linear(2 * size, size), nn.GELU(),
+            nn.Linear(size, config.num_labels),
+        )  # fmt: skip
+        self._no_split_modules = layer_class_names(self)
+        self.post_init()
+
+    @classmethod
+    def from_text_encoder(cls, text_encoder, **config_kwargs):
+        """Builds a DashFusion on a text encoder; everything else is initialised.
+
+        Args:
+            text_encoder (`str`, `os.PathLike`, `PreTrainedModel` or `PretrainedConfig`):
+                A pretrained text encoder or DyFuLM: its name on the Hub, its folder, or itself (its weights are
+                copied). Or the configuration of one that starts from scratch.
+            config_kwargs: fields of [`DashFusionConfig`].
+
+        Returns:
+            [`DashFusionForSequenceClassification`] in float32 and evaluation mode, as `from_pretrained` gives it.
+
+        Raises:
+            ValueError: if it is no text encoder.
+        """
+        pretrained = text_encoder if isinstance(text_encoder, PreTrainedModel) else None
+        if pretrained is not None:
+            text_encoder = pretrained.config
+        elif not isinstance(text_encoder, PretrainedConfig):
+            text_config = AutoConfig.from_pretrained(text_encoder)
+            is_dyfulm = text_config.model_type == "dyfulm"
+            model_class = DyFuLMModel if is_dyfulm else encoder_class(text_config)
+            options = {} if is_dyfulm else encoder_kwargs(text_config)
+            pretrained = model_class.from_pretrained(text_encoder, dtype=torch.float32, **options)
+            text_encoder = pretrained.config
+        model = cls(DashFusionConfig(text_encoder, **config_kwargs))
+        if pretrained is not None:
+            model.dashfusion.text_encoder.load_state_dict(pretrained.state_dict())
+        return model.eval()
+
+    def get_input_embeddings(self):
+        """The token embeddings of the text encoder."""
+        return self.dashfusion.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        """Replaces the token embeddings of the text encoder."""
+        self.dashfusion.set_input_embeddings(value)
+
+    def _problem_type(self, labels):
+        """As in other sequence-classification models: seen from the first labels, and kept in the configuration."""
+        if self.config.problem_type is None:
+            several = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+            self.config.problem_type = "regression" if self.num_labels == 1 else several
+        return self.config.problem_type
+
+    def _prediction_loss(self, logits, labels, problem_type):
+        logits = at_least_float32(logits)
+        if problem_type == "single_label_classification":
+            return cross_entropy(logits, labels.view(-1).long())[0]
+        if labels.numel() != logits.numel():
+            raise ValueError(
+                f"`labels` has the shape {tuple(labels.shape)}, but {problem_type} with {self.num_labels} label(s) "
+                f"needs {tuple(logits.shape)}."
+            )
+        loss = squared_error if problem_type == "regression" else binary_cross_entropy
+        return loss(logits, labels.view(logits.shape).to(logits.dtype))[0]
+
+    def _contrastive_losses(self, base, labels, problem_type):
+        """Semantic and supervised contrastive loss; `None` where switched off."""
+        config = self.config
+        present = dict(zip(MODALITIES, base.present.unbind(1), strict=True))
+        embeds = {name: base[f"{name}_embeds"] for name in MODALITIES}
+        semantic = supervised = None
+        if config.semantic_alignment:
+            semantic = semantic_alignment_loss(embeds, present, config.anchors, config.temperature)
+        if config.supervised_contrastive:
+            if config.temporal_alignment:
+                embeds["aligned"], present["aligned"] = base.aligned_embeds, base.present.any(1)
+            step = config.contrastive_label_step if problem_type == "regression" else None
+            same, different = label_classes(labels, step)
+            features = torch.cat([embeds[name] * present[name].unsqueeze(1) for name in embeds], dim=-1)
+            counts = (config.num_positives, config.num_hard_negatives, config.num_easy_negatives)
+            positives, negatives = contrastive_pairs(features, same, different, *counts)
+            supervised = supervised_contrastive_loss(embeds, present, positives, negatives, config.temperature)
+        return semantic, supervised
+
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        token_type_ids=None,
+        audio_features=None,
+        audio_attention_mask=None,
+        vision_features=None,
+        vision_attention_mask=None,
+        labels=None,
+        span_ids=None,
+        input_ids_b=None,
+        attention_mask_b=None,
+        span_ids_b=None,
+        inputs_embeds=None,
+        inputs_embeds_b=None,
+        output_attentions=None,
+        output_hidden_states=None,
+        output_fusion=False,
+        return_dict=None,
+    ):
+        r"""
+        A modality may be missing for the whole batch (`None`) or for single clips (a mask of zeros).
+
+        Args:
+            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(batch, tokens)`):
+                The text, as the text encoder reads it.
+            audio_features (`torch.FloatTensor` of shape `(batch, frames, audio_feature_size)`):
+                Audio frames, at most `config.max_audio_length`.
+            audio_attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*):
+                1 for real frames, 0 for padding. Defaults to all real.
+            vision_features, vision_attention_mask: the same for vision, which may have another frame rate.
+            labels (`torch.Tensor`, *optional*):
+                Scores of shape `(batch,)` (NaN = missing), classes of shape `(batch,)` (-100 = missing), or several
+                labels of shape `(batch, num_labels)`, each in [0, 1] (NaN = missing).
+            span_ids, input_ids_b, attention_mask_b, span_ids_b (`torch.LongTensor`, *optional*):
+                The second tokenisation and the common spans, for a DyFuLM text encoder; see its `forward`.
+            inputs_embeds, inputs_embeds_b (`torch.FloatTensor` of shape `(batch, tokens, encoder hidden)`, *optional*):
+                Token embeddings in place of `input_ids` and `input_ids_b`.
+            output_attentions, output_hidden_states (`bool`, *optional*):
+                Whether to return those of the text encoder.
+            output_fusion (`bool`, defaults to `False`):
+                Whether to return `alignment_attentions`.
+
+        Returns:
+            [`DashFusionSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
+
+        Raises:
+            ValueError: if all modalities are `None`, or if shapes do not fit; names the modality.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        base = self.dashfusion(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            audio_features=audio_features,
+            audio_attention_mask=audio_attention_mask,
+            vision_features=vision_features,
+            vision_attention_mask=vision_attention_mask,
+            span_ids=span_ids,
+            input_ids_b=input_ids_b,
+            attention_mask_b=attention_mask_b,
+            span_ids_b=span_ids_b,
+            inputs_embeds=inputs_embeds,
+            inputs_embeds_b=inputs_embeds_b,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            output_fusion=output_fusion,
+            return_dict=True,
+        )
+        logits = self.classifier(self.dropout(base.pooler_output))  # (batch, num_labels)
+
+        loss = prediction_loss = contrastive_loss = semantic_loss = supervised_loss = None
+        if labels is not None:
+            problem_type = self._problem_type(labels)
+            loss = prediction_loss = self._prediction_loss(logits, labels, problem_type)
+            semantic_loss, supervised_loss = self._contrastive_losses(base, labels, problem_type)
+            parts = [part for part in (semantic_loss, supervised_loss) if part is not None]
+            if parts:
+                contrastive_loss = sum(parts)
+                loss = prediction_loss + self.config.contrastive_weight * contrastive_loss
+
+        output = DashFusionSequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            prediction_loss=prediction_loss,
+            contrastive_loss=contrastive_loss,
+            semantic_loss=semantic_loss,
+            supervised_loss=supervised_loss,
+            text_embeds=base.text_embeds,
+            audio_embeds=base.audio_embeds,
+            vision_embeds=base.vision_embeds,
+            aligned_embeds=base.aligned_embeds,
+            bottleneck=base.bottleneck,
+            alignment_attentions=base.alignment_attentions,
+            hidden_states=base.hidden_states,
+            attentions=base.attentions,
+        )
+        return output if return_dict else output.to_tuple()
+
+
+__all__ = ["DashFusionForSequenceClassification", "DashFusionModel", "DashFusionPreTrainedModel"]

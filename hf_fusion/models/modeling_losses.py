@@ -1,0 +1,151 @@
+"""Losses over the labels that are present, and contrastive losses over the pairs that there are."""
+
+import torch
+from torch import nn
+
+
+def at_least_float32(values):
+    """Half-precision values in float32, for the losses; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def cross_entropy(logits, labels):
+    """Mean cross-entropy over the labels that are not -100, and 1 if there is any (else 0 and 0)."""
+    total = nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+    count = (labels != -100).sum()
+    return total / count.clamp(min=1), (count > 0).to(total.dtype)
+
+
+def squared_error(predictions, targets):
+    """Mean squared error over the targets that are not NaN, and 1 if there is any (else 0 and 0)."""
+    present = ~torch.isnan(targets)
+    errors = (predictions - torch.where(present, targets, predictions.detach().to(targets.dtype))) ** 2
+    count = present.sum()
+    return errors.sum() / count.clamp(min=1), (count > 0).to(errors.dtype)
+
+
+def binary_cross_entropy(logits, labels):
+    """Mean binary cross-entropy over the labels that are not NaN, and 1 if there is any (else 0 and 0)."""
+    present = ~torch.isnan(labels)
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+    count = present.sum()
+    return (losses * present).sum() / count.clamp(min=1), (count > 0).to(losses.dtype)
+
+
+def nt_xent(similarity, positives, negatives, temperature):
+    """
+    Normalised temperature-scaled cross-entropy (NT-Xent; Chen et al. 2020, Eq. 1) over chosen pairs.
+
+    The loss of a positive pair (i, j) is -log(e_ij / (e_ij + sum of e_ik over the negatives k of i)), with
+    e = exp(similarity / temperature); it is 0 where i has no negatives.
+
+    Args:
+        similarity (`torch.Tensor` of shape `(..., anchors, others)`): cosine similarities.
+        positives, negatives (`torch.BoolTensor` of the same shape): which pairs count as what.
+        temperature (`float`): above 0.
+
+    Returns:
+        `torch.Tensor` of shape `()`: the mean over all positive pairs; 0 if there is none.
+    """
+    logits = similarity / temperature
+    # finite, so that an anchor without negatives has gradient 0 instead of NaN
+    nothing = torch.finfo(logits.dtype).min / 2
+    negative_mass = logits.masked_fill(~negatives, nothing).logsumexp(dim=-1, keepdim=True)  # (..., anchors, 1)
+    losses = nn.functional.softplus(negative_mass - logits)
+    return (losses * positives).sum() / positives.sum().clamp(min=1)
+
+
+def semantic_alignment_loss(embeds, present, anchors, temperature):
+    """
+    NT-Xent between the modalities of a batch: an anchor's positives are the other modalities of its own clip, its
+    negatives those of all other clips (DashFusion, semantic alignment).
+
+    Args:
+        embeds (`dict[str, torch.Tensor]`): for each modality the clips' vectors, of shape `(batch, hidden)`.
+        present (`dict[str, torch.BoolTensor]`): for each modality which clips have it, of shape `(batch,)`.
+        anchors (`tuple[str]`): the modalities that the others are aligned to.
+        temperature (`float`): of NT-Xent.
+
+    Returns:
+        `torch.Tensor` of shape `()`; 0 if no clip has an anchor and another modality.
+    """
+    unit = {name: nn.functional.normalize(at_least_float32(value), dim=-1) for name, value in embeds.items()}
+    own = torch.eye(len(next(iter(unit.values()))), dtype=torch.bool, device=next(iter(unit.values())).device)
+    similarities, positives, negatives = [], [], []
+    for anchor in anchors:
+        others = [name for name in unit if name != anchor]
+        similarities.append(unit[anchor] @ torch.cat([unit[name] for name in others]).T)  # (batch, others * batch)
+        valid = present[anchor].unsqueeze(1) & torch.cat([present[name] for name in others])
+        same_clip = own.repeat(1, len(others))
+        positives.append(valid & same_clip)
+        negatives.append(valid & ~same_clip)
+    return nt_xent(torch.stack(similarities), torch.stack(positives), torch.stack(negatives), temperature)
+
+
+def contrastive_pairs(features, same, different, num_positives, num_hard, num_easy):
+    """
+    Chooses each clip's partners within the batch (DashFusion, supervised contrastive learning).
+
+    Args:
+        features (`torch.Tensor` of shape `(batch, width)`): what similarity (cosine) is taken of; no gradient flows.
+        same, different (`torch.BoolTensor` of shape `(batch, batch)`): whether two clips have the same class or
+            different ones. Clips without a label are in neither, and no clip is its own partner.
+        num_positives (`int`): the most similar clips of the same class.
+        num_hard, num_easy (`int`): the most and the least similar clips of other classes.
+
+    Returns:
+        `positives` and `negatives` (`torch.BoolTensor` of shape `(batch, batch)`), with fewer partners where the batch
+        does not have as many.
+    """
+    unit = nn.functional.normalize(at_least_float32(features.detach()), dim=-1)
+    similarity = unit @ unit.T
+    positives = _most_similar(similarity, same, num_positives)
+    hard = _most_similar(similarity, different, num_hard)
+    return positives, hard | _most_similar(-similarity, different, num_easy)
+
+
+def _most_similar(similarity, candidates, count):
+    count = min(count, len(similarity))
+    chosen = similarity.masked_fill(~candidates, -torch.inf).topk(count, dim=-1).indices
+    return torch.zeros_like(candidates).scatter(-1, chosen, True) & candidates
+
+
+def label_classes(labels, step):
+    """
+    Which clips are of the same class and which of different ones.
+
+    Args:
+        labels (`torch.Tensor` of shape `(batch,)` or `(batch, labels)`): classes (-100 = missing), or scores or
+            several labels (NaN = missing).
+        step (`float` or `None`): scores are rounded to multiples of it, half to even; `None` compares them as they are.
+
+    Returns:
+        `same` and `different` (`torch.BoolTensor` of shape `(batch, batch)`); a clip is neither to itself.
+    """
+    rows = labels.reshape(len(labels), -1)
+    known = ~torch.isnan(rows).any(-1) if rows.is_floating_point() else (rows != -100).all(-1)
+    if step is not None:
+        rows = torch.round(rows / step)
+    equal = (rows.unsqueeze(1) == rows.unsqueeze(0)).all(-1)
+    comparable = known.unsqueeze(1) & known.unsqueeze(0)
+    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    return equal & comparable & ~itself, ~equal & comparable
+
+
+def supervised_contrastive_loss(embeds, present, positives, negatives, temperature):
+    """
+    NT-Xent between clips, for each kind of vector on its own (DashFusion, supervised contrastive learning).
+
+    Args:
+        embeds (`dict[str, torch.Tensor]`): for each kind the clips' vectors, of shape `(batch, hidden)`.
+        present (`dict[str, torch.BoolTensor]`): for each kind which clips have it, of shape `(batch,)`.
+        positives, negatives (`torch.BoolTensor` of shape `(batch, batch)`): see [`contrastive_pairs`].
+        temperature (`float`): of NT-Xent.
+
+    Returns:
+        `torch.Tensor` of shape `()`: the mean over all positive pairs of all kinds; 0 if there is none.
+    """
+    stacked = torch.stack([nn.functional.normalize(at_least_float32(value), dim=-1) for value in embeds.values()])
+    both = torch.stack([present[name].unsqueeze(1) & present[name].unsqueeze(0) for name in embeds])
+    similarity = stacked @ stacked.mT  # (kinds, batch, batch)
+    return nt_xent(similarity, positives & both, negatives & both, temperature)

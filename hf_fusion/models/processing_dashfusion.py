@@ -1,0 +1,257 @@
+"""Processor of DashFusion: text, audio and vision of clips -> tensors."""
+
+import copy
+import os
+import shutil
+
+import numpy as np
+from transformers import BatchFeature, ProcessorMixin
+
+from .feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from .processing_dyfulm import (
+    DyFuLMProcessor,
+    check_fingerprint,
+    check_texts,
+    pad_token_columns,
+    save_second_tokenizer_config,
+    vocabulary_fingerprint,
+)
+
+DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
+
+
+class DashFusionProcessor(ProcessorMixin):
+    r"""
+    Turns clips into the tensors of DashFusion.
+
+    Any of the three modalities may be missing, for single clips or for all of them; the mask of a clip that lacks one
+    is all zero, and a modality that all clips lack has no tensors.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): tokenizer of the text encoder.
+        feature_extractor ([`DashFusionFeatureExtractor`], *optional*): normalises and pads audio and vision; by
+            default one for the feature sizes of MOSI.
+        tokenizer_b (`PreTrainedTokenizerBase`, *optional*): second tokenizer, for a DyFuLM as text encoder; then the
+            text becomes the six tensors of [`DyFuLMProcessor`].
+        max_length (`int`, *optional*): most tokens of a text, special tokens included. Defaults to what the tokenizers
+            allow, at most 128.
+        vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
+            on loading.
+    """
+
+    def __init__(
+        self,
+        tokenizer=None,
+        feature_extractor=None,
+        tokenizer_b=None,
+        max_length=None,
+        vocabulary_fingerprint=None,
+        vocabulary_fingerprint_b=None,
+    ):
+        # Loading fills in the first tokenizer where a second one was not saved; only the fingerprints tell.
+        self.has_two_tokenizers = tokenizer_b is not None and (
+            vocabulary_fingerprint is None or vocabulary_fingerprint_b is not None
+        )
+        if not self.has_two_tokenizers or tokenizer_b is tokenizer:
+            tokenizer_b = copy.deepcopy(tokenizer)
+        super().__init__(tokenizer, feature_extractor or DashFusionFeatureExtractor(), tokenizer_b)
+        check_fingerprint("tokenizer", tokenizer, vocabulary_fingerprint)
+        check_fingerprint("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)
+        if max_length is None:
+            max_length = min(*(t.model_max_length for t in (tokenizer, tokenizer_b)), DEFAULT_MAX_LENGTH)
+        self.max_length = max_length
+        self._check_max_length(max_length)
+
+    @property
+    def tokenizers(self):
+        """`tuple`: the tokenizers of the text encoder."""
+        return (self.tokenizer, self.tokenizer_b) if self.has_two_tokenizers else (self.tokenizer,)
+
+    @property
+    def text_input_names(self):
+        """Names of the text's tensors."""
+        if self.has_two_tokenizers:
+            return self._two_tokenizers().model_input_names
+        names = [name for name in self.tokenizer.model_input_names if name != "attention_mask"]
+        return [*names, "attention_mask"]
+
+    @property
+    def model_input_names(self):
+        """Names of the tensors that `__call__` returns, where no modality is missing."""
+        return self.text_input_names + [f"{name}_{kind}" for name in STREAMS for kind in ("features", "attention_mask")]
+
+    def _two_tokenizers(self):
+        return DyFuLMProcessor(self.tokenizer, self.tokenizer_b, max_length=self.max_length)
+
+    def _check_max_length(self, max_length):
+        least = 1 + max(tokenizer.num_special_tokens_to_add() for tokenizer in self.tokenizers)
+        if not isinstance(max_length, int) or max_length < least:
+            raise ValueError(
+                f"`max_length` must be an integer of at least {least} (one token beside the special ones), "
+                f"got {max_length!r}."
+            )
+
+    def __call__(
+        self,
+        text=None,
+        audio=None,
+        vision=None,
+        padding=True,
+        truncation=True,
+        max_length=None,
+        pad_to_multiple_of=None,
+        return_tensors=None,
+    ):
+        """
+        Args:
+            text (`str`, or `list` of `str` or `None`): what is said. An empty text is a text.
+            audio, vision (array of shape `(frames, features)`, or `list` of them or `None`): the frames of a clip, or
+                of several; an array `(clips, frames, features)` too. A clip without a frame lacks the modality.
+            padding (`bool` or `str`, defaults to `True`): to the longest (`True`, "longest"), to the limit
+                ("max_length"), or not at all; each modality has its own length.
+            truncation (`bool`, defaults to `True`): whether to cut what is longer than the limits.
+            max_length (`int`, *optional*): most tokens; overrides the processor's.
+            pad_to_multiple_of (`int`, *optional*): rounds padded lengths up.
+            return_tensors (`str`, *optional*): "pt" or "np".
+
+        Returns:
+            `BatchFeature` with the text's tensors (`input_ids`, `attention_mask` ...), `audio_features` of shape
+            `(batch, frames, features)`, `audio_attention_mask` of shape `(batch, frames)`, and the same for vision. A
+            single clip is a batch of one.
+
+        Raises:
+            ValueError: if the modalities differ in the number of clips, a clip has none of them, or a value is not as
+                described; names clip and modality.
+        """
+        given = {"text": _texts(text), "audio": _clips("audio", audio), "vision": _clips("vision", vision)}
+        counts = {name: len(values) for name, values in given.items() if values is not None}
+        if not counts:
+            raise ValueError("Give at least one of `text`, `audio` and `vision`.")
+        if len(set(counts.values())) > 1:
+            raise ValueError(
+                f"All modalities must have the same number of clips, got {counts}. (A two-dimensional array is one "
+                "clip, its rows are frames.)"
+            )
+        count = next(iter(counts.values()))
+        columns = self.encode_text(given["text"] or [None] * count, truncation, max_length)
+        for name in STREAMS:
+            columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, truncation)
+        for i in range(count):
+            if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
+                raise ValueError(f"Clip {i} has no text, no audio frame and no vision frame.")
+        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+
+    def encode_text(self, texts, truncation=True, max_length=None):
+        """
+        Texts -> unpadded rows for [`pad`].
+
+        Args:
+            texts (`list` of `str` or `None`): `None` gives a row without tokens.
+            truncation, max_length: as in `__call__`.
+
+        Returns:
+            `dict` of lists by the names of the text's tensors.
+        """
+        max_length = self.max_length if max_length is None else max_length
+        self._check_max_length(max_length)
+        there = [i for i, text in enumerate(texts) if text is not None]
+        check_texts([texts[i] for i in there], there)
+        columns = {name: [[] for _ in texts] for name in self.text_input_names}
+        if there:
+            found = [texts[i] for i in there]
+            if self.has_two_tokenizers:
+                encoded = self._two_tokenizers()(found, padding=False, truncation=truncation, max_length=max_length)
+            else:
+                limit = {"max_length": max_length} if truncation else {}
+                encoded = self.tokenizer(found, truncation=truncation, return_attention_mask=True, **limit)
+            for name, column in columns.items():
+                for i, row in zip(there, encoded[name], strict=True):
+                    column[i] = list(row)
+        return columns
+
+    def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
+        """
+        Pads rows for a collator: their text encoded before, their frames as they were read.
+
+        Args:
+            features (`list[dict]`): rows with the names of [`encode_text`], `audio` and `vision`; each may be absent
+                or empty. Other keys are left out.
+            padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
+
+        Returns:
+            `BatchFeature`, as `__call__`.
+        """
+        columns = {name: [_row(row.get(name)) for row in features] for name in self.text_input_names}
+        for name in STREAMS:
+            columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
+        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+
+    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
+        text = {name: columns[name] for name in self.text_input_names}
+        batch = {}
+        if any(text["input_ids"]):
+            batch = pad_token_columns(text, self.tokenizers, padding, max_length or self.max_length, pad_to_multiple_of)
+        for name in STREAMS:
+            if not any(map(len, columns[name])):
+                continue
+            if padding in (False, "do_not_pad"):
+                batch[f"{name}_features"] = columns[name]
+                batch[f"{name}_attention_mask"] = [np.ones(len(frames), dtype=np.int64) for frames in columns[name]]
+            else:
+                batch[f"{name}_features"], batch[f"{name}_attention_mask"] = self.feature_extractor.pad(
+                    name, columns[name], padding, pad_to_multiple_of
+                )
+        return BatchFeature(batch, tensor_type=return_tensors)
+
+    def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
+        """Saves tokenizers, feature extractor, settings and code; see `ProcessorMixin.save_pretrained`."""
+        self.vocabulary_fingerprint = vocabulary_fingerprint(self.tokenizer)
+        self.vocabulary_fingerprint_b = None
+        if self.has_two_tokenizers:
+            save_second_tokenizer_config(save_directory)
+            self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
+        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        if not self.has_two_tokenizers:
+            shutil.rmtree(os.path.join(save_directory, "tokenizer_b"))  # the first one again
+        return files
+
+
+def _texts(text):
+    if text is None or isinstance(text, list):
+        return text
+    if isinstance(text, (str, tuple)):
+        return [text] if isinstance(text, str) else list(text)
+    raise ValueError(f"`text` must be a string or a list of strings, got {type(text).__name__}.")
+
+
+def _clips(name, values):
+    """One clip or several -> a list of clips."""
+    if values is None:
+        return None
+    if isinstance(values, (list, tuple)):
+        first = next((value for value in values if value is not None), None)
+        depth = 2 if first is None else _depth(first)
+        return [values] if depth == 1 else list(values)
+    depth = getattr(values, "ndim", None)
+    if depth not in (2, 3):
+        raise ValueError(
+            f"`{name}` must be an array of shape (frames, features), or several of them, got "
+            f"{f'an array with {depth} dimension(s)' if depth is not None else type(values).__name__}."
+        )
+    return [values] if depth == 2 else list(values)
+
+
+def _depth(value):
+    """How deeply a value is nested: 1 for a frame, 2 for a clip."""
+    if hasattr(value, "ndim"):
+        return value.ndim
+    if isinstance(value, (list, tuple)):
+        return 1 + (_depth(value[0]) if len(value) else 1)
+    return 0
+
+
+def _row(values):
+    return [] if values is None else list(values)
+
+
+__all__ = ["DashFusionProcessor"]
