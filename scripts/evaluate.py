@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Measures a checkpoint on labelled reviews: metrics.json, confusion matrices and a calibration plot.
+"""Measures a checkpoint on labelled data: metrics.json and pictures (confusion and calibration, or true and predicted
+scores).
 
     python scripts/evaluate.py runs/dyfulm_synthetic
     python scripts/evaluate.py runs/dyfulm_synthetic --dataset my_reviews.csv --columns '{"text": "review"}'
+    python scripts/evaluate.py runs/dashfusion_mosi --dataset MOSI/Processed/unaligned_50.pkl
 
 Without --dataset the data of the checkpoint's own recipe is used (its test split).
 """
@@ -18,12 +20,13 @@ from rich.table import Table
 from tqdm import tqdm
 
 from hf_fusion.data.files import DataError
-from hf_fusion.data.reviews import load_reviews
+from hf_fusion.evaluation.evaluate_clips import evaluate_clips
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
-from hf_fusion.training.build import check_classes
+from hf_fusion.training.build import check_classes, check_widths
 from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
+from hf_fusion.training.tasks import TASKS
 
 
 @dataclass
@@ -31,30 +34,37 @@ class EvaluateArguments:
     checkpoint: str = field(metadata={"help": "A run folder, or a name on the Hub.", "aliases": ["-c"]})
     split: str = field(default="test", metadata={"help": "train, validation or test."})
     output_dir: str | None = field(default=None, metadata={"help": "Default: CHECKPOINT/evaluation-SPLIT."})
-    batch_size: int = field(default=32, metadata={"help": "Texts per forward pass."})
+    batch_size: int = field(default=32, metadata={"help": "Rows per forward pass."})
     dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
     device: str | None = field(default=None, metadata={"help": "cpu, cuda:0 ...; default: the accelerator, if any."})
 
 
 def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
-    reviews = load_reviews(data_args.source())
-    if args.split not in reviews:
-        raise DataError(f"{data_args.dataset} has no {args.split} split; it has {', '.join(reviews)}.")
-    rows = reviews[args.split]
+    classify = load_pipeline(args.checkpoint, args.dtype, args.device)
+    config = classify.model.config
+    data_args.complete(config.model_type)
+    task = TASKS[config.model_type]
+    data = task.load(data_args)
+    if args.split not in data:
+        raise DataError(f"{data_args.dataset} has no {args.split} split; it has {', '.join(data)}.")
+    rows = data[args.split]
     if data_args.max_eval_samples:
         rows = rows.select(range(min(data_args.max_eval_samples, len(rows))))
-    classify = load_pipeline(args.checkpoint, args.dtype, args.device)
-    check_classes(classify.model.config, data_args.source().rules)
     folder = Path(args.output_dir or Path(args.checkpoint) / f"evaluation-{args.split}")
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = evaluate_reviews(
-        classify, rows, folder, args.batch_size, track=lambda answers: tqdm(answers, total=len(rows), unit="review")
+    if config.model_type == "dyfulm":
+        check_classes(config, data_args.source().rules)
+    else:
+        check_widths(config, rows)
+    measure = evaluate_reviews if config.model_type == "dyfulm" else evaluate_clips
+    metrics = measure(
+        classify, rows, folder, args.batch_size, track=lambda answers: tqdm(answers, total=len(rows), unit=task.unit)
     )
     facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": args.dtype}
     facts.update(split=args.split, rows=len(rows), data_fingerprint=fingerprint({args.split: rows}))
     write_json(folder / "metrics.json", {args.split: metrics, **describe_environment(**facts)})
 
-    table = Table("metric", args.split, title=f"{args.checkpoint} on {data_args.dataset} ({len(rows):,} reviews)")
+    table = Table("metric", args.split, title=f"{args.checkpoint} on {data_args.dataset} ({len(rows):,} {task.unit}s)")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
     Console().print(table)

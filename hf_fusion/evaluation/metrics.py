@@ -119,6 +119,134 @@ def _is_missing(value):
     return value is None or math.isnan(value) or value == -100
 
 
+class SentimentRegressionMetrics(evaluate.Metric):
+    """
+    The metrics of multimodal sentiment regression, as the field computes them.
+
+    Args:
+        dataset (`str`): "mosi" and "mosei" (labels in [-3, 3]) or "sims" (CH-SIMS, labels in [-1, 1]).
+
+    `compute(predictions=[...], references=[...])` takes one score for each row; a reference of NaN or `None` leaves the
+    row out.
+
+    Returns:
+        `dict[str, float]`. For MOSI and MOSEI: `acc2_has0`, `f1_has0` (negative against non-negative), `acc2_non0`,
+        `f1_non0` (negative against positive; rows with the label 0 are left out, and NaN if no other is left), `acc5`,
+        `acc7` (clipped to +-2 and +-3, rounded half to even). For CH-SIMS, clipped to +-1: `acc2_has0`, `f1_has0`
+        (at most 0 against above 0), `acc3` (bounds -0.1, 0.1), `acc5` (bounds -0.7, -0.1, 0.1, 0.7; each class
+        includes its upper bound). For all: `mae` and `corr` (Pearson; NaN where undefined). F1 is weighted by the
+        classes' frequency among the labels.
+
+    Raises:
+        ValueError: if the two sides differ in length, a prediction is not finite, or there is no reference at all.
+    """
+
+    def __init__(self, dataset="mosi", **kwargs):
+        if dataset not in ("mosi", "mosei", "sims"):
+            raise ValueError(f"`dataset` must be 'mosi', 'mosei' or 'sims', got {dataset!r}.")
+        self.dataset = dataset
+        super().__init__(keep_in_memory=True, **kwargs)
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Metrics of multimodal sentiment regression (CMU-MOSI, CMU-MOSEI, CH-SIMS).",
+            citation=_CITATION,
+            inputs_description=self.__doc__,
+            features=datasets.Features(
+                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
+            ),
+        )
+
+    def _compute(self, predictions, references):
+        predicted = np.array([math.nan if value is None else value for value in predictions], dtype=np.float64)
+        expected = np.array([math.nan if value is None else value for value in references], dtype=np.float64)
+        kept = ~np.isnan(expected)
+        if not kept.any():
+            raise ValueError("There is not one reference.")
+        predicted, expected = predicted[kept], expected[kept]
+        if not np.isfinite(predicted).all():
+            row = int(np.flatnonzero(kept)[np.flatnonzero(~np.isfinite(predicted))[0]])
+            raise ValueError(f"Row {row} has no finite prediction: {predictions[row]!r}.")
+        if self.dataset == "sims":
+            predicted, expected = np.clip(predicted, -1, 1), np.clip(expected, -1, 1)
+            classes = _sims_classes(predicted, expected)
+        else:
+            classes = _mosi_classes(predicted, expected)
+        return {
+            **classes,
+            "mae": float(mean_absolute_error(expected, predicted)),
+            "corr": _correlation(predicted, expected),
+        }
+
+
+def _binary(name, predicted, expected):
+    if not len(expected):
+        return {f"acc2_{name}": math.nan, f"f1_{name}": math.nan}
+    return {
+        f"acc2_{name}": float(accuracy_score(expected, predicted)),
+        f"f1_{name}": float(f1_score(expected, predicted, average="weighted", zero_division=0)),
+    }
+
+
+def _mosi_classes(predicted, expected):
+    polar = expected != 0
+    results = _binary("has0", predicted >= 0, expected >= 0)
+    results |= _binary("non0", predicted[polar] > 0, expected[polar] > 0)
+    for classes, limit in ((5, 2), (7, 3)):
+        sides = [np.round(np.clip(side, -limit, limit)) for side in (predicted, expected)]
+        results[f"acc{classes}"] = float(np.mean(sides[0] == sides[1]))
+    return results
+
+
+def _sims_classes(predicted, expected):
+    # Labels come as float32: what was written as 0.1 must not lie above the bound 0.1.
+    predicted, expected = predicted.astype(np.float32), expected.astype(np.float32)
+    results = _binary("has0", predicted > 0, expected > 0)
+    for classes, bounds in ((3, (-0.1, 0.1)), (5, (-0.7, -0.1, 0.1, 0.7))):
+        bounds = np.array(bounds, dtype=np.float32)
+        sides = [np.searchsorted(bounds, side, side="left") for side in (predicted, expected)]
+        results[f"acc{classes}"] = float(np.mean(sides[0] == sides[1]))
+    return results
+
+
+def sentiment_metrics_for(label_range) -> SentimentRegressionMetrics:
+    """The metrics for labels of this range: those of CH-SIMS for (-1, 1), else those of MOSI."""
+    return SentimentRegressionMetrics("sims" if tuple(label_range) == (-1, 1) else "mosi")
+
+
+def metrics_of(config, predictions, label_ids, label_names) -> dict[str, float]:
+    """
+    The metrics of what a `Trainer` gathered, by the model's configuration.
+
+    Args:
+        config ([`DyFuLMConfig`] or [`DashFusionConfig`]): of the model.
+        predictions: what the model predicted: for DyFuLM logits, coarse logits and intensity; for DashFusion logits.
+        label_ids: one array for each of `label_names`.
+        label_names: the names of the labels.
+    """
+    if config.model_type == "dyfulm":
+        return review_metrics_of(predictions, label_ids, label_names)
+    logits = predictions[0] if isinstance(predictions, (tuple, list)) else predictions
+    (labels,) = label_ids
+    if config.num_labels == 1:
+        return sentiment_metrics_for(config.label_range).compute(
+            predictions=logits.reshape(-1), references=labels.reshape(-1)
+        )
+    return _class_metrics(logits, labels)
+
+
+def _class_metrics(logits, labels):
+    """Accuracy and macro F1 of classes `(rows,)` (-100 = missing) or of several labels `(rows, labels)` (NaN)."""
+    several = labels.ndim == 2
+    predicted = (logits > 0).astype(int) if several else logits.argmax(-1)
+    kept = ~np.isnan(labels).any(-1) if several else labels != -100
+    expected = labels[kept].astype(int)
+    return {
+        "accuracy": float(accuracy_score(expected, predicted[kept])),
+        "macro_f1": float(f1_score(expected, predicted[kept], average="macro", zero_division=0)),
+    }
+
+
 def review_metrics_of(predictions, label_ids, label_names) -> dict[str, float]:
     """
     [`ReviewMetrics`] of what a `Trainer` gathered.

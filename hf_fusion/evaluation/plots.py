@@ -59,6 +59,27 @@ def plot_calibration(path, correct, confidence, title, bins=10) -> None:
     _save(figure, path)
 
 
+def plot_scores(path, expected, predicted, title) -> None:
+    """
+    Predicted scores against true ones: each row a point, with the line of perfect answers.
+
+    Args:
+        path: of the PNG.
+        expected, predicted (`Sequence[float]`): score of each row.
+        title (`str`): what is shown.
+    """
+    expected, predicted = np.asarray(expected), np.asarray(predicted)
+    figure, axes = plt.subplots(figsize=(5, 5))
+    ends = [min(expected.min(), predicted.min()), max(expected.max(), predicted.max())]
+    axes.plot(ends, ends, color="grey", linestyle=":", label="perfect")
+    axes.axhline(0, color="lightgrey", linewidth=1)
+    axes.axvline(0, color="lightgrey", linewidth=1)
+    axes.scatter(expected, predicted, s=12, alpha=0.4, label="row")
+    axes.set(title=title, xlabel="true", ylabel="predicted")
+    axes.legend(loc="upper left")
+    _save(figure, path)
+
+
 def calibration_error(correct, confidence, bins=10) -> float:
     """Expected calibration error: mean over answers of |share right - mean confidence| of their bin, in [0, 1]."""
     correct, confidence = np.asarray(correct, dtype=float), np.asarray(confidence, dtype=float)

@@ -11,16 +11,24 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor, pipe
 
 import hf_fusion  # noqa: F401 - registers pipeline and models
 from hf_fusion.data.files import DataError
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 # Rows read ahead: enough that texts of like length find each other.
 WINDOW_BATCHES = 16
-# Parquet types of the two columns that are added.
 _CLASS = [("label", pa.string()), ("score", pa.float64())]
-PREDICTION_TYPES = {
-    "prediction": pa.struct([*_CLASS, ("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())]),
-    "error": pa.string(),
-}
-NO_PREDICTION = {"label": None, "score": None, "coarse": {"label": None, "score": None}, "intensity": None}
+
+
+def prediction_types(config) -> dict[str, pa.DataType]:
+    """Parquet types of the two columns that are added, for a model of this configuration."""
+    fields = [*_CLASS]
+    if config.model_type == "dyfulm":
+        fields += [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())]
+    return {"prediction": pa.struct(fields), "error": pa.string()}
+
+
+def _no_prediction(config):
+    nothing = {"label": None, "score": None}
+    return {**nothing, "coarse": nothing, "intensity": None} if config.model_type == "dyfulm" else nothing
 
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None):
@@ -60,42 +68,61 @@ def predict_rows(
     Adds `prediction` and `error` to each row, window by window, in the order of the rows.
 
     `prediction` is what the pipeline returns, with `None` in all its fields where there is an `error`: the row was
-    malformed (then nothing else is left of it), or its text is missing or no text.
+    malformed (then nothing else is left of it), or the model cannot read it. For a DashFusion the fields `audio` and
+    `vision` of a row are its frames; they are not part of the output.
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline.
         rows: dicts, or the error of a row that could not be read.
         text_column: where the text is.
-        batch_size: texts per forward pass.
+        batch_size: rows per forward pass.
 
     Raises:
         DataError: if the input has a column `prediction` or `error` of its own.
     """
     rows = iter(rows)
+    config = classify.model.config
+    streams = STREAMS if config.model_type == "dashfusion" else ()
     names: list[str] = []
     while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
-        problems = [_problem(row, text_column) for row in window]
-        good = [row[text_column] for row, problem in zip(window, problems, strict=True) if problem is None]
-        answers = iter(classify(good, batch_size=batch_size))
+        problems = [_problem(row, text_column, streams) for row in window]
+        good = [i for i, problem in enumerate(problems) if problem is None]
+        clips = [{"text": window[i].get(text_column), **{name: window[i].get(name) for name in streams}} for i in good]
+        answers = dict(zip(good, _answers(classify, clips, batch_size), strict=True))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
-        if taken := set(PREDICTION_TYPES) & {name for row in window if isinstance(row, dict) for name in row}:
+        if taken := {"prediction", "error"} & {name for row in window if isinstance(row, dict) for name in row}:
             raise DataError(f"The input has a column {sorted(taken)[0]!r}, which would be overwritten; rename it.")
         yield [
             {
-                **(dict.fromkeys(names) if isinstance(row, DataError) else row),
-                "prediction": next(answers) if problem is None else NO_PREDICTION,
-                "error": problem,
+                **{
+                    name: value
+                    for name, value in (dict.fromkeys(names) if isinstance(row, DataError) else row).items()
+                    if name not in streams
+                },
+                **(answers[i] if i in answers else {"prediction": _no_prediction(config), "error": problems[i]}),
             }
-            for row, problem in zip(window, problems, strict=True)
+            for i, row in enumerate(window)
         ]
 
 
-def _problem(row, text_column):
+def _answers(classify, clips, batch_size):
+    """For each clip its `prediction` and `error`."""
+    try:
+        return [{"prediction": answer, "error": None} for answer in classify(clips, batch_size=batch_size)]
+    except ValueError as error:  # one of them cannot be read: which one shows when they come alone
+        if len(clips) == 1:
+            return [{"prediction": _no_prediction(classify.model.config), "error": str(error)}]
+        return [_answers(classify, [clip], 1)[0] for clip in clips]
+
+
+def _problem(row, text_column, streams):
     if isinstance(row, DataError):
         return str(row)
-    if text_column not in row:
+    if text_column not in row and not set(streams) & set(row):
         return f"no column {text_column!r}; there are {', '.join(map(str, row))}"
-    text = row[text_column]
+    text = row.get(text_column)
+    if text is None and any(row.get(name) is not None for name in streams):
+        return None
     if not isinstance(text, str):
         return f"{text_column!r} is no text but {type(text).__name__}"
     try:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from datasets import DatasetDict
+from datasets import Array2D, DatasetDict
 
 METRICS_FILE = "metrics.json"
 ENVIRONMENT_FILE = "environment.json"
@@ -50,8 +50,12 @@ def fingerprint(dataset: DatasetDict) -> dict[str, str]:
     digests = {}
     for split, rows in dataset.items():
         digest = hashlib.sha256()
-        for row in rows:
+        streams = [name for name, feature in rows.features.items() if isinstance(feature, Array2D)]
+        for row in rows.remove_columns(streams):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+        for row in rows.select_columns(streams).with_format("numpy") if streams else ():
+            for name in streams:
+                digest.update(f"{name}{row[name].shape}".encode() + row[name].tobytes())
         digests[split] = digest.hexdigest()[:16]
     return digests
 

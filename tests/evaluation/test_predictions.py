@@ -2,7 +2,10 @@ import pytest
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.predictions import NO_PREDICTION, load_pipeline, predict_rows
+from hf_fusion.evaluation.predictions import load_pipeline, predict_rows
+
+CLASS = {"label": None, "score": None}
+NO_PREDICTION = {**CLASS, "coarse": CLASS, "intensity": None}
 
 
 @pytest.fixture

@@ -1,0 +1,34 @@
+"""A checkpoint on labelled clips: metrics and a picture."""
+
+from pathlib import Path
+
+from datasets import Dataset
+
+from hf_fusion.evaluation.metrics import sentiment_metrics_for
+from hf_fusion.evaluation.plots import plot_scores
+
+
+def evaluate_clips(classify, clips: Dataset, folder: Path | None = None, batch_size: int = 32, track=iter) -> dict:
+    """
+    Measures a pipeline on clips.
+
+    Args:
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion that predicts scores.
+        clips: with `label` and some of `text`, `audio` and `vision`.
+        folder: if given, gets `scores.png`: predicted against true scores.
+        batch_size: clips per forward pass.
+        track: wraps the answers, for a progress bar.
+
+    Returns:
+        [`SentimentRegressionMetrics`], those of CH-SIMS if the model's labels lie in [-1, 1].
+    """
+    names = [name for name in ("text", "audio", "vision") if name in clips.column_names]
+    rows = clips.select_columns(names).with_format("numpy")
+    inputs = (
+        {**row, "text": None if row.get("text") is None else str(row["text"])} if "text" in row else row for row in rows
+    )
+    scores = [answer["score"] for answer in track(classify(inputs, batch_size=batch_size))]
+    labels = list(clips["label"])
+    if folder:
+        plot_scores(folder / "scores.png", labels, scores, "Sentiment score")
+    return sentiment_metrics_for(classify.model.config.label_range).compute(predictions=scores, references=labels)
