@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-# Missing labels: the value that the loss passes over.
+# Missing labels: the value that the loss passes over. `labels` are classes, or scores where they are floats.
 LABEL_FILLS = {"labels": -100, "coarse_labels": -100, "intensity_labels": float("nan")}
-_LABEL_TYPES = {"labels": torch.long, "coarse_labels": torch.long, "intensity_labels": torch.float32}
 
 
 @dataclass
@@ -15,11 +15,11 @@ class FusionCollator:
     """
     Pads each of the processor's sequences to the longest in the batch and gathers the labels.
 
-    A label column that only some rows have, or that holds `None`, becomes -100 (classes) or NaN (intensity) where it
-    is missing. Other columns (`id`, `text`, `length` ...) stay behind.
+    A label column that only some rows have, or that holds `None`, becomes -100 (classes) or NaN (intensity, and scores
+    or several labels in `labels`) where it is missing. Other columns (`id`, `text`, `length` ...) stay behind.
 
     Args:
-        processor ([`DyFuLMProcessor`]): pads the rows.
+        processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): pads the rows.
         pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up, for tensor cores.
     """
 
@@ -30,6 +30,14 @@ class FusionCollator:
         batch = self.processor.pad(features, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt")
         for name, fill in LABEL_FILLS.items():
             if any(name in row for row in features):
-                values = [fill if row.get(name) is None else row[name] for row in features]
-                batch[name] = torch.tensor(values, dtype=_LABEL_TYPES[name])
+                batch[name] = _label_tensor([row.get(name) for row in features], fill)
         return dict(batch)
+
+
+def _label_tensor(values, fill):
+    present = np.asarray([value for value in values if value is not None])
+    if (present.size and present.dtype.kind == "f") or present.ndim == 2:
+        fill = float("nan")
+    gap = np.full(present.shape[1:], fill)
+    filled = np.stack([gap if value is None else np.asarray(value) for value in values])
+    return torch.from_numpy(filled).to(torch.long if fill == -100 else torch.float32)

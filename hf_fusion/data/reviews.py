@@ -1,7 +1,5 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
-import hashlib
-import logging
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +8,12 @@ from datasets import Dataset, DatasetDict, Features, Value, load_dataset
 
 from hf_fusion.data.files import FILE_KINDS, DataError, read_rows_or_errors
 from hf_fusion.data.labels import LabelError, LabelRules
+from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 
-logger = logging.getLogger(__name__)
-
 SYNTHETIC = "synthetic-reviews"
-SPLITS = ("train", "validation", "test")
-SPLIT_ALIASES = {"valid": "validation", "val": "validation", "dev": "validation"}
 # What users call a column; `ReviewSource.columns` maps each to the file's own name.
 FIELDS = ("id", "text", "stars", "score", "label", "coarse_label", "intensity", "split", "source")
-_MAX_SHOWN = 5
 
 
 @dataclass
@@ -54,8 +48,7 @@ class ReviewSource:
             raise DataError(f"Unknown field {', '.join(unknown)} in the column mapping; there are {', '.join(FIELDS)}.")
         if self.rejected not in ("error", "drop"):
             raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r}.")
-        if len(self.split_shares) != 3 or min(self.split_shares) < 0 or abs(sum(self.split_shares) - 1) > 1e-6:
-            raise DataError(f"`split_shares` must be three shares that sum to 1, got {self.split_shares!r}.")
+        check_shares(self.split_shares)
         if self.rules is None:
             self.rules = LabelRules(scale=(0.0, 1.0)) if self.name == SYNTHETIC else LabelRules()
 
@@ -130,21 +123,7 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
         target = cleaned.setdefault(row_split, {name: [] for name in clean})
         for name, value in clean.items():
             target[name].append(value)
-    _report_rejected(origin, rejected, source.rejected)
-
-
-def _report_rejected(origin, rejected, policy):
-    if not rejected:
-        return
-    count = sum(len(places) for places in rejected.values())
-    lines = [
-        f"  {len(places)} x {reason}: {'; '.join(places[:_MAX_SHOWN])}{' ...' if len(places) > _MAX_SHOWN else ''}"
-        for reason, places in rejected.items()
-    ]
-    message = f"{origin}: {count} unusable row{'s' if count > 1 else ''}\n" + "\n".join(lines)
-    if policy == "error":
-        raise DataError(message + "\nMend them, or leave them out with rejected='drop' (--rejected_rows drop).")
-    logger.warning("%s\n(left out)", message)
+    report_rejected(origin, rejected, source.rejected)
 
 
 def _resolve_columns(row, origin, mapping):
@@ -250,17 +229,6 @@ def _split_of(own, split, shares, text, source):
             raise LabelError(f"unknown split|{split!r} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
         return split
     return split_by_hash(text, shares, source.split_seed)
-
-
-def split_by_hash(text: str, shares: tuple[float, float, float], seed: int) -> str:
-    """The split of a text, drawn by its hash: the same text (but for case and white space) always has the same."""
-    key = f"{seed}\0{' '.join(text.lower().split())}"
-    position = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
-    for split, share in zip(SPLITS, shares, strict=True):
-        position -= share
-        if position < 0:
-            return split
-    return next(split for split, share in reversed(list(zip(SPLITS, shares, strict=True))) if share)
 
 
 def _to_dataset(columns):

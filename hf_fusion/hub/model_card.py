@@ -14,9 +14,15 @@ TEMPLATE = """---
 
 # {{ name }}
 
+{% if model_type == "dyfulm" -%}
 A DyFuLM: reviews to fine sentiment ({{ fine | join(", ") }}), coarse sentiment ({{ coarse | join(", ") }}) and an
 intensity from {{ intensity_range[0] }} to {{ intensity_range[1] }}. Made with
 [hf_fusion](https://pypi.org/project/hf-fusion/) after arXiv 2512.01410.
+{%- else -%}
+A DashFusion: clips to a sentiment score from {{ label_range[0] }} to {{ label_range[1] }}. It reads
+{{ modalities | join(", ") }}{% if frames %}; {{ frames | join(", ") }}{% endif %}. Made with
+[hf_fusion](https://pypi.org/project/hf-fusion/) after arXiv 2512.05515.
+{%- endif %}
 
 ## Use
 
@@ -31,7 +37,12 @@ from transformers import pipeline
 
 classify = pipeline("fusion-sentiment", model="{{ name }}", trust_remote_code=True)
 {%- endif %}
+{% if model_type == "dyfulm" -%}
 classify("The room was not clean, but the staff made up for it.")
+{%- else -%}
+# arrays of shape (frames, features), as they come from the feature extractor of the data; each may be left out
+classify({"text": "It was better than I thought.", "audio": audio, "vision": vision})
+{%- endif %}
 ```
 
 The code of model, processor and pipeline is part of this repository; `trust_remote_code=True` runs it. Pin
@@ -41,20 +52,26 @@ The code of model, processor and pipeline is part of this repository; `trust_rem
 
 Measured on `{{ dataset }}` by the checkpoint that was best on validation, seed {{ seed }}.
 
-| metric |{% for split in splits %} {{ split }} ({{ rows[split] }} reviews) |{% endfor %}
+| metric |{% for split in splits %} {{ split }} ({{ rows[split] }} {{ unit }}s) |{% endfor %}
 |---|{% for split in splits %}---|{% endfor %}
 {% for metric in metric_names -%}
 | {{ metric }} |{% for split in splits %} {{ metrics[split][metric] }} |{% endfor %}
 {% endfor %}
 ## Training
 
-{{ train_samples }} reviews, {{ train_seconds }} s on {{ hardware }}. The full recipe is `config.yaml`; versions,
+{{ train_samples }} {{ unit }}s, {{ train_seconds }} s on {{ hardware }}. The full recipe is `config.yaml`; versions,
 command and fingerprints of the data are in `environment.json`.
 
 ## Limits
 
+{% if model_type == "dyfulm" -%}
 The labels are ratings given by guests, not judgements of the text: equal words come with different stars. The model
 knows the kind of text it was trained on; measure it on yours before you rely on it, and do not use it to judge people.
+{%- else -%}
+The labels are what annotators saw in other people's faces and voices, not what those people felt. The model knows the
+kind of clip and the very features it was trained on; measure it on yours before you rely on it, and do not use it to
+judge people.
+{%- endif %}
 """
 
 
@@ -69,7 +86,7 @@ def write_model_card(folder) -> Path:
     metrics, environment = (json.loads((folder / name).read_text("utf-8")) for name in (METRICS_FILE, ENVIRONMENT_FILE))
     recipe = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
     splits = [split for split in ("validation", "test") if split in metrics]
-    labels = _labels(folder)
+    facts = _model_facts(folder, recipe)
     rows, dataset = environment["rows"], Path(environment["dataset"]).name
     shown = {
         split: {name: _shown(value) for name, value in metrics[split].items() if name != "loss"} for split in splits
@@ -89,26 +106,39 @@ def write_model_card(folder) -> Path:
         train_samples=metrics["train_samples"],
         train_seconds=metrics["train_seconds"],
         hardware=", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}",
-        **labels,
+        **facts,
     )
     card.save(folder / "README.md")
     return folder / "README.md"
 
 
-def _labels(folder):
+def _model_facts(folder, recipe):
     path = folder / "config.json"
-    if not path.exists():  # a LoRA adapter: the labels are its base model's
+    if not path.exists():  # a LoRA adapter: the rest is its base model's
         path = folder / "base" / "config.json"
     config = json.loads(path.read_text("utf-8"))
+    if config["model_type"] == "dyfulm":
+        return {
+            "model_type": "dyfulm",
+            "unit": "review",
+            "fine": list(config["id2label"].values()),
+            "coarse": list(config["coarse_id2label"].values()),
+            "intensity_range": config["intensity_range"],
+        }
+    modalities = recipe.get("modalities", ["text", "audio", "vision"])
     return {
-        "fine": list(config["id2label"].values()),
-        "coarse": list(config["coarse_id2label"].values()),
-        "intensity_range": config["intensity_range"],
+        "model_type": "dashfusion",
+        "unit": "clip",
+        "label_range": config["label_range"],
+        "modalities": modalities,
+        "frames": [
+            f"{name} frames have {config[f'{name}_feature_size']} features" for name in modalities if name != "text"
+        ],
     }
 
 
 def _card_data(name, recipe, dataset, metrics):
-    encoders = [recipe.get(field) for field in ("encoder_a", "encoder_b")]
+    encoders = [recipe.get(field) for field in ("encoder_a", "encoder_b", "text_encoder")]
     base_models = [encoder for encoder in encoders if isinstance(encoder, str) and ":" not in encoder]
     results = [
         EvalResult(
@@ -126,7 +156,7 @@ def _card_data(name, recipe, dataset, metrics):
         library_name="transformers",
         license="apache-2.0",
         pipeline_tag="text-classification",
-        tags=["sentiment-analysis", "dyfulm", "hf-fusion"],
+        tags=["sentiment-analysis", recipe.get("model_type", "dyfulm"), "hf-fusion"],
         base_model=base_models or None,
         model_name=name,
         eval_results=results or None,

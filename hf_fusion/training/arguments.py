@@ -43,7 +43,7 @@ class FusionTrainingArguments(TrainingArguments):
     )
     bucket_by_length: bool = field(
         default=True,
-        metadata={"help": "Put texts of like length into one batch, by the longer of the two tokenisations."},
+        metadata={"help": "Put rows of like length into one batch, by the longer tokenisation or longest modality."},
     )
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round padded lengths up: fewer shapes to prepare for, and tensor cores."}

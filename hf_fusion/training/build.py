@@ -8,17 +8,21 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer
 
 from hf_fusion.data.tokenizers import train_tokenizer
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
+from hf_fusion.models.processing_dashfusion import DEFAULT_MAX_LENGTH as DEFAULT_CLIP_LENGTH
+from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH, DyFuLMProcessor
-from hf_fusion.training.recipe import RecipeError
+from hf_fusion.training.model_arguments import RecipeError
 
 # RoBERTa counts positions from its padding id on.
 _SPARE_POSITIONS = 8
 
 
-def build_model(model_args, rules, texts):
+def build_dyfulm(model_args, rules, texts):
     """
-    Builds or loads what a recipe describes.
+    Builds or loads the DyFuLM that a recipe describes.
 
     Args:
         model_args ([`ModelArguments`]): the recipe's model part.
@@ -36,29 +40,47 @@ def build_model(model_args, rules, texts):
         model = DyFuLMForSequenceClassification.from_pretrained(checkpoint, **model_args.config_fields())
         check_classes(model.config, rules)
         return model, DyFuLMProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length))
-    only = model_args.cross_fusion if model_args.cross_fusion in ("a", "b") else None
     specs = {"a": model_args.encoder_a, "b": model_args.encoder_b}
-    max_length = model_args.max_length or DEFAULT_MAX_LENGTH
-    encoders, tokenizers = {}, []
-    for name, spec in specs.items():
-        if only not in (None, name):
-            continue
-        if spec is None:
-            raise RecipeError(f"`encoder_{name}` is missing: a name, a folder, or a mapping for one from scratch.")
-        encoder, tokenizer = (
-            _from_scratch(name, spec, texts, max_length) if isinstance(spec, dict) else _pretrained(spec)
-        )
-        encoders[f"encoder_{name}"] = encoder
-        if model_args.max_length and model_args.max_length > tokenizer.model_max_length:
-            raise RecipeError(
-                f"`max_length` is {model_args.max_length}, but encoder {name} reads at most "
-                f"{tokenizer.model_max_length} tokens."
-            )
-        tokenizers.append(tokenizer)
+    encoders, tokenizers = _two_encoders(specs, model_args.cross_fusion, model_args.max_length, texts)
     model = DyFuLMForSequenceClassification.from_encoders(
         **encoders, num_labels=rules.num_labels, num_coarse_labels=len(rules.coarse), **model_args.config_fields()
     )
     return model, DyFuLMProcessor(*tokenizers, max_length=model_args.max_length)
+
+
+def build_dashfusion(model_args, data_args, clips):
+    """
+    Builds or loads the DashFusion that a recipe describes, for the widths and lengths of the training clips.
+
+    Args:
+        model_args ([`ModelArguments`]): the recipe's model part.
+        data_args ([`DataArguments`]): its data part.
+        clips (`Dataset`): the training split; also what the normalisation is fitted on.
+
+    Returns:
+        ([`DashFusionForSequenceClassification`], [`DashFusionProcessor`]).
+
+    Raises:
+        RecipeError: if the recipe describes no model, or a checkpoint reads frames of another width.
+    """
+    fields = model_args.config_fields()
+    if model_args.checkpoint:
+        checkpoint = resolve_name(model_args.checkpoint)
+        model = DashFusionForSequenceClassification.from_pretrained(checkpoint, **fields)
+        check_widths(model.config, clips)
+        return model, DashFusionProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length))
+    if model_args.text_encoder is None:
+        raise RecipeError("`text_encoder` is missing: a name, a folder, or a mapping for one from scratch.")
+    texts = [text for text in clips["text"] if text is not None] if "text" in clips.column_names else []
+    encoder, tokenizers = _text_stream(model_args.text_encoder, model_args.max_length, texts)
+    extractor = _feature_extractor(fields, data_args.normalize, clips)
+    sizes = {f"{name}_feature_size": getattr(extractor, f"{name}_feature_size") for name in STREAMS}
+    sizes |= {f"max_{name}_length": getattr(extractor, f"max_{name}_length") for name in STREAMS}
+    model = DashFusionForSequenceClassification.from_text_encoder(
+        encoder, **{**fields, **sizes}, label_range=data_args.label_range
+    )
+    tokenizer, tokenizer_b = (*tokenizers, None)[:2]
+    return model, DashFusionProcessor(tokenizer, extractor, tokenizer_b, max_length=model_args.max_length)
 
 
 def check_classes(config, rules):
@@ -69,6 +91,17 @@ def check_classes(config, rules):
             f"The model has {ours[0]} fine and {ours[1]} coarse classes, the labels of the data have {theirs[0]} and "
             f"{theirs[1]}; set num_labels and coarse_starts to match."
         )
+
+
+def check_widths(config, clips):
+    """Raises `RecipeError` if the frames of the data are not those that the model reads."""
+    for name in STREAMS:
+        expected = getattr(config, f"{name}_feature_size")
+        if name in clips.column_names and clips.features[name].shape[1] != expected:
+            raise RecipeError(
+                f"The model reads {name} frames of {expected} features, those of the data have "
+                f"{clips.features[name].shape[1]}."
+            )
 
 
 def resolve_name(name: str) -> str:
@@ -85,16 +118,70 @@ def resolve_name(name: str) -> str:
     return str(path)
 
 
-def _pretrained(spec):
-    name = resolve_name(spec)
-    return name, AutoTokenizer.from_pretrained(name)
+def _two_encoders(specs, cross_fusion, max_length, texts):
+    """Encoders (names or configurations) and tokenizers of a DyFuLM."""
+    only = cross_fusion if cross_fusion in ("a", "b") else None
+    encoders, tokenizers = {}, []
+    for name, spec in specs.items():
+        if only not in (None, name):
+            continue
+        if spec is None:
+            raise RecipeError(f"`encoder_{name}` is missing: a name, a folder, or a mapping for one from scratch.")
+        encoders[f"encoder_{name}"], tokenizer = _encoder(
+            f"encoder_{name}", spec, max_length, DEFAULT_MAX_LENGTH, texts
+        )
+        tokenizers.append(tokenizer)
+    return encoders, tokenizers
 
 
-def _from_scratch(name, spec, texts, max_length):
+def _text_stream(spec, max_length, texts):
+    """The text encoder of a DashFusion (a name, a configuration or a DyFuLM), and its tokenizers."""
+    if isinstance(spec, dict) and spec.get("model_type") == "dyfulm":
+        fields = {name: value for name, value in spec.items() if name != "model_type"}
+        specs = {name: fields.pop(f"encoder_{name}", None) for name in ("a", "b")}
+        encoders, tokenizers = _two_encoders(specs, fields.get("cross_fusion"), max_length, texts)
+        return DyFuLMForSequenceClassification.from_encoders(**encoders, **fields).dyfulm, tokenizers
+    if isinstance(spec, str) and AutoConfig.from_pretrained(resolve_name(spec)).model_type == "dyfulm":
+        return resolve_name(spec), DyFuLMProcessor.from_pretrained(resolve_name(spec)).tokenizers
+    encoder, tokenizer = _encoder("text_encoder", spec, max_length, DEFAULT_CLIP_LENGTH, texts)
+    return encoder, [tokenizer]
+
+
+def _feature_extractor(fields, normalize, clips):
+    """A feature extractor for the widths and lengths of the training clips, fitted on them."""
+    sizes, streams = {}, {}
+    for name in STREAMS:
+        there = name in clips.column_names
+        streams[name] = clips.select_columns([name]).with_format("numpy") if there else []
+        sizes[f"{name}_feature_size"] = clips.features[name].shape[1] if there else 1
+        longest = max((len(row[name]) for row in streams[name]), default=1)
+        sizes[f"max_{name}_length"] = fields.get(f"max_{name}_length") or max(longest, 1)
+    extractor = DashFusionFeatureExtractor(**sizes)
+    for name, rows in streams.items():
+        if normalize:
+            extractor.fit(name, (row[name] for row in rows))
+    return extractor
+
+
+def _encoder(field, spec, max_length, default_length, texts):
+    """An encoder's name or configuration, and its tokenizer."""
+    if isinstance(spec, dict):
+        encoder, tokenizer = _from_scratch(field, spec, texts, max_length or default_length)
+    else:
+        encoder = resolve_name(spec)
+        tokenizer = AutoTokenizer.from_pretrained(encoder)
+    if max_length and max_length > tokenizer.model_max_length:
+        raise RecipeError(
+            f"`max_length` is {max_length}, but {field} reads at most {tokenizer.model_max_length} tokens."
+        )
+    return encoder, tokenizer
+
+
+def _from_scratch(field, spec, texts, max_length):
     spec = dict(spec)
     if "model_type" not in spec or "tokenizer" not in spec:
         raise RecipeError(
-            f"`encoder_{name}` from scratch needs `model_type` (such as roberta) and `tokenizer` (bpe, unigram or "
+            f"`{field}` from scratch needs `model_type` (such as roberta) and `tokenizer` (bpe, unigram or "
             f"wordpiece), got {spec}."
         )
     kind, vocab_size = spec.pop("tokenizer"), spec.pop("vocab_size", 8000)

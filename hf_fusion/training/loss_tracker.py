@@ -5,8 +5,18 @@ from accelerate.utils import reduce
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-LOSSES = {"fine_loss": "labels", "coarse_loss": "coarse_labels", "intensity_loss": "intensity_labels"}
-NAMES = (*LOSSES, "fine_weight", "coarse_weight", "intensity_weight", "gate", "gate_squared")
+# Each loss with the labels that it is a mean over; the contrastive ones count for every row of the batch.
+LOSSES = {
+    "fine_loss": "labels",
+    "coarse_loss": "coarse_labels",
+    "intensity_loss": "intensity_labels",
+    "prediction_loss": "labels",
+    "contrastive_loss": None,
+    "semantic_loss": None,
+    "supervised_loss": None,
+}
+WEIGHTS = ("fine_weight", "coarse_weight", "intensity_weight")
+NAMES = (*LOSSES, *WEIGHTS, "gate", "gate_squared")
 
 
 class LossTracker(TrainerCallback, ExportableState):
@@ -37,19 +47,19 @@ class LossTracker(TrainerCallback, ExportableState):
         rows = torch.zeros(len(NAMES), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
         for i, (name, label) in enumerate(LOSSES.items()):
             if outputs.get(name) is not None:
-                labels = inputs[label]
-                count = (~torch.isnan(labels) if labels.is_floating_point() else labels != -100).sum()
+                count = _count(inputs[label]) if label else rows.new_tensor(len(outputs["logits"]))
                 rows[i] = torch.stack([outputs[name].detach() * count, count])
         if outputs.get("loss_weights") is not None:
-            rows[3:6, 0] = outputs["loss_weights"].detach()
-            rows[3:6, 1] = (outputs["loss_weights"].detach() != 0).to(rows.dtype)
+            weights = slice(NAMES.index(WEIGHTS[0]), NAMES.index(WEIGHTS[-1]) + 1)
+            rows[weights, 0] = outputs["loss_weights"].detach().to(rows.dtype)
+            rows[weights, 1] = (outputs["loss_weights"].detach() != 0).to(rows.dtype)
         if outputs.get("gate") is not None:
             gate = outputs["gate"].detach().to(rows.dtype)  # (batch, spans, hidden) or (batch, hidden)
             mask = outputs.get("span_mask")
             mask = torch.ones_like(gate[..., 0]) if mask is None else mask.to(rows.dtype)
             count = mask.sum() * gate.shape[-1]
-            for row, values in ((6, gate), (7, gate**2)):
-                rows[row] = torch.stack([(values * mask.unsqueeze(-1)).sum(), count])
+            for name, values in (("gate", gate), ("gate_squared", gate**2)):
+                rows[NAMES.index(name)] = torch.stack([(values * mask.unsqueeze(-1)).sum(), count])
         self._pending = rows if self._pending is None else self._pending + rows
 
     def flush(self, device):
@@ -87,8 +97,12 @@ class LossTracker(TrainerCallback, ExportableState):
     def _close_epoch(self, args, model):
         """Hands the epoch's mean losses to the model, for dynamic weight averaging."""
         self.flush(args.device)
-        means = [total / count if count else 0.0 for total, count in self.epoch[: len(LOSSES)]]
+        means = [total / count if count else 0.0 for total, count in self.epoch[: len(WEIGHTS)]]
         for name, module in model.named_modules():
             if name.rpartition(".")[2] == "loss_weighting" and hasattr(module, "record_epoch"):
                 module.record_epoch(means)
         self.epoch = [[0.0, 0.0] for _ in NAMES]
+
+
+def _count(labels):
+    return (~torch.isnan(labels) if labels.is_floating_point() else labels != -100).sum()

@@ -2,7 +2,10 @@
 
 import re
 
-_ENCODER = re.compile(r"(?:^|\.)(encoder_[ab])\.")
+# A DyFuLM inside `text_encoder` has encoders of its own; the rest of it belongs to the fusion.
+_ENCODER = re.compile(
+    r"(?:^|\.)(encoder_[ab]|text_encoder(?!\.(?:encoder_[ab]|layer_fusion_[ab]|projection_[ab]|cross_fusion|pooling)\.))\."
+)
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 _LOSS_WEIGHTING = re.compile(r"(?:^|\.)loss_weighting\.")
 

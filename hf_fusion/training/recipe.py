@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import sys
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -11,99 +10,9 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
-from hf_fusion.data.labels import LabelError, LabelRules
-from hf_fusion.data.reviews import SYNTHETIC, ReviewSource
 from hf_fusion.training.arguments import FusionTrainingArguments
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be run; says which field, what was given and what is accepted."""
-
-
-def _option(text, default=None, **kwargs):
-    return field(default=default, metadata={"help": text, **kwargs})
-
-
-@dataclass
-class ModelArguments:
-    """The model: two encoders and how they are fused. Fields left out have the defaults of `DyFuLMConfig`."""
-
-    checkpoint: str | None = _option("A trained DyFuLM to go on from, instead of encoders.")
-    encoder_a: dict | str | None = _option(
-        "Pretrained encoder A: a name on the Hub, a folder, or package:NAME/FOLDER for weights inside an installed "
-        "Python package. Or a mapping (JSON) for one from scratch: model_type and fields of its configuration, and "
-        "tokenizer (bpe, unigram or wordpiece, trained on the training texts) with vocab_size."
-    )
-    encoder_b: dict | str | None = _option("Encoder B, likewise; not needed with cross_fusion a.")
-    max_length: int | None = _option("Most tokens of a text; defaults to what both encoders allow, at most 512.")
-    fusion_hidden_size: int | None = _option("Width of the fused features; defaults to encoder A's.")
-    layer_fusion: str | None = _option("bilstm, mean or last.")
-    layer_fusion_hidden_size: int | None = _option("Width of the layer BiLSTM, per direction.")
-    cross_fusion: str | None = _option("gate, mean, concat, or a single encoder: a or b.")
-    gate_level: str | None = _option("span or sequence.")
-    use_guidance: bool | None = _option("Whether coarse sentiment and intensity guide the fine head.")
-    loss_weighting: str | None = _option("uncertainty, dwa or fixed.")
-    loss_weights: list[float] | None = _option("Constant factors of fine, coarse and intensity loss.")
-    classifier_dropout: float | None = _option("Dropout before the heads.")
-    lora_encoders: str | None = _option("Train encoders a, b or both by LoRA; fusion and heads are trained in full.")
-    lora_rank: int = _option("Rank of the LoRA matrices.", 8)
-    lora_alpha: int = _option("Scale of the LoRA update, over the rank.", 16)
-    lora_dropout: float = _option("Dropout of the LoRA input.", 0.05)
-    merge_lora: bool = _option("Save a plain checkpoint with the adapter merged in, instead of the adapter.", True)
-
-    def config_fields(self) -> dict[str, Any]:
-        """What was set of `DyFuLMConfig`."""
-        names = (
-            "fusion_hidden_size", "layer_fusion", "layer_fusion_hidden_size", "cross_fusion", "gate_level",
-            "use_guidance", "loss_weighting", "loss_weights", "classifier_dropout",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-
-@dataclass
-class DataArguments:
-    """The reviews: where they are, and how ratings become labels."""
-
-    dataset: str = _option(
-        "synthetic-reviews, a file (.csv, .csv.gz, .tsv, .jsonl, .parquet), or the name of a data set on the Hub.",
-        SYNTHETIC,
-    )
-    dataset_options: dict | str | None = _option("Options of the synthetic corpus or of datasets.load_dataset (JSON).")
-    columns: dict | str | None = _option(
-        "The data's own name for each of text, id, split, stars, score, label, coarse_label, intensity, source (JSON)."
-    )
-    scale: list[float] | None = _option("Lowest and highest score; 1 5 for files, 0 1 for the synthetic corpus.")
-    num_labels: int = _option("Fine classes.", 5)
-    coarse_starts: list[int] = field(
-        default_factory=lambda: [0, 2, 3],
-        metadata={"help": "The fine class that each coarse class begins with; 0 2 3 means 1-2 / 3 / 4-5 stars."},
-    )
-    rejected_rows: str = _option("What to do with unusable rows: error, or drop (with a warning).", "error")
-    split_shares: list[float] = field(
-        default_factory=lambda: [0.8, 0.1, 0.1],
-        metadata={"help": "Shares of train, validation, test where there is no split column; drawn by text hash."},
-    )
-    split_seed: int = _option("Seed of that split.", 0)
-    max_train_samples: int | None = _option("Train on so many reviews, drawn with the run's data_seed or seed.")
-    max_eval_samples: int | None = _option("Evaluate on the first so many reviews of validation and of test.")
-
-    def source(self) -> ReviewSource:
-        """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
-        scale = self.scale or ([0.0, 1.0] if self.dataset == SYNTHETIC else [1.0, 5.0])
-        try:
-            rules = LabelRules(tuple(scale), self.num_labels, tuple(self.coarse_starts))
-        except LabelError as error:
-            raise RecipeError(f"scale, num_labels and coarse_starts do not fit together: {error}") from error
-        return ReviewSource(
-            name=self.dataset,
-            columns=self.columns or {},
-            rules=rules,
-            rejected=self.rejected_rows,
-            split_shares=tuple(self.split_shares),
-            split_seed=self.split_seed,
-            options=self.dataset_options or {},
-        )
-
+from hf_fusion.training.data_arguments import DataArguments
+from hf_fusion.training.model_arguments import ModelArguments, RecipeError
 
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, FusionTrainingArguments)
 # What `TrainingArguments`, the trainer or the machine fill in; none of it repeats a run.
@@ -111,8 +20,10 @@ _DERIVED = (
     "accelerator_config", "activation_checkpointing", "dataloader_pin_memory", "debug", "disable_tqdm", "do_eval",
     "gradient_checkpointing_kwargs", "label_names", "local_rank", "logging_dir", "resume_from_checkpoint", "use_cpu",
 )  # fmt: skip
-_DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments)}
-_MAPPINGS = ("encoder_a", "encoder_b", "dataset_options", "columns")
+_DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init}
+# What is known of another data set, because it is the model's.
+_MODEL_DATA_FIELDS = {"num_labels", "coarse_starts", "label_range", "modalities"}
+_MAPPINGS = ("encoder_a", "encoder_b", "text_encoder", "dataset_options", "columns")
 
 
 def parse_recipe(argv: list[str] | None = None, description: str | None = None):
@@ -139,7 +50,9 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None):
             recipe.pop("dataset_options", None)  # they belong to the recipe's own data set
         parser.set_defaults(**recipe)
     *groups, _ = parser.parse_args_into_dataclasses(argv)
-    return _with_mappings(groups)
+    model_args, data_args, training_args = _with_mappings(groups)
+    data_args.complete(model_args.model_type)
+    return model_args, data_args, training_args
 
 
 def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, description: str | None = None):
@@ -161,8 +74,12 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
     own, _ = _with_mappings(parser.parse_args_into_dataclasses(argv))
     config = Path(own.checkpoint) / "config.yaml"
     if config.is_file():
-        # of another data set only the classes are known: they are the model's
-        names = {"num_labels", "coarse_starts"} if _has_flag(argv, "--dataset") else _DATA_FIELDS
+        # of another data set only this is known, because it is the model's
+        names = (
+            {"num_labels", "coarse_starts", "label_range", "modalities"}
+            if _has_flag(argv, "--dataset")
+            else _DATA_FIELDS
+        )
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
     return _with_mappings(parser.parse_args_into_dataclasses(argv))
 
@@ -210,7 +127,7 @@ def read_recipe(path: str) -> dict[str, Any]:
 def _mapping_of(name, text):
     """A mapping given as JSON; an encoder's name stays a name."""
     if not text.lstrip().startswith("{"):
-        if name.startswith("encoder"):
+        if "encoder" in name:
             return text
         raise RecipeError(f'`{name}` must be a JSON mapping such as \'{{"text": "review"}}\', got {text!r}.')
     try:

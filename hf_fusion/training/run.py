@@ -9,11 +9,11 @@ from datasets import Dataset, DatasetDict
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_fusion.data.reviews import load_reviews
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
-from hf_fusion.training.build import build_model
-from hf_fusion.training.recipe import RecipeError, resolved_recipe
+from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.recipe import resolved_recipe
+from hf_fusion.training.tasks import TASKS
 from hf_fusion.training.trainer import FusionTrainer
 
 
@@ -29,19 +29,20 @@ def run_training(model_args, data_args, training_args) -> dict:
 
     Raises:
         RecipeError: if the folder holds another run, or the recipe cannot be run.
-        DataError: if the reviews are not as declared.
+        DataError: if the data is not as declared.
     """
+    task = TASKS[model_args.model_type]
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
-    with training_args.main_process_first(desc="reading the reviews"):
-        reviews = load_reviews(data_args.source())
-    reviews = _limit(reviews, data_args, training_args)
-    missing = [split for split in ("train", "validation") if split not in reviews]
+    with training_args.main_process_first(desc=f"reading the {task.unit}s"):
+        data = task.load(data_args)
+    data = _limit(data, data_args, training_args)
+    missing = [split for split in ("train", "validation") if split not in data]
     if missing and training_args.do_eval:
-        raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(reviews)}.")
+        raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
 
-    model, processor = build_model(model_args, data_args.source().rules, reviews["train"]["text"])
-    tokenized = DatasetDict({split: tokenize_reviews(rows, processor) for split, rows in reviews.items()})
+    model, processor = task.build(model_args, data_args, data["train"])
+    encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in data.items()})
     if model_args.lora_encoders:
         from hf_fusion.deployment.adapters import add_lora
 
@@ -56,24 +57,24 @@ def run_training(model_args, data_args, training_args) -> dict:
     trainer = FusionTrainer(
         model,
         training_args,
-        train_dataset=tokenized["train"],
-        eval_dataset=tokenized.get("validation"),
+        train_dataset=encoded["train"],
+        eval_dataset=encoded.get("validation"),
         processing_class=processor,
     )
     if training_args.should_save:
-        _write_before(model_args, data_args, training_args, reviews)
+        _write_before(model_args, data_args, training_args, data)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     metrics = {
         "seed": training_args.seed,
-        "train_samples": len(reviews["train"]),
+        "train_samples": len(data["train"]),
         "train_seconds": round(time.perf_counter() - started, 1),
         "parameters": sum(p.numel() for p in model.parameters()),
         "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
     }
     for split in ("validation", "test"):
-        if split in tokenized:
-            metrics[split] = evaluate_split(trainer, tokenized[split])
+        if split in encoded:
+            metrics[split] = evaluate_split(trainer, encoded[split])
     if model_args.lora_encoders and model_args.merge_lora:
         trainer.model = trainer.model.merge_and_unload()
     trainer.save_model()
@@ -84,21 +85,8 @@ def run_training(model_args, data_args, training_args) -> dict:
     return metrics
 
 
-def tokenize_reviews(reviews: Dataset, processor) -> Dataset:
-    """Adds the model's inputs and `length`, the longer of the two tokenisations; drops the text."""
-
-    def encode(batch):  # columns of texts -> columns of ids, masks and spans
-        encoded = dict(processor(batch["text"], padding=False))
-        sides = [encoded[name] for name in encoded if name.startswith("input_ids")]
-        encoded["length"] = [max(map(len, pair)) for pair in zip(*sides, strict=True)]
-        return encoded
-
-    unused = [name for name in ("text", "source") if name in reviews.column_names]
-    return reviews.map(encode, batched=True, remove_columns=unused, desc="tokenizing")
-
-
 def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
-    """The metrics of one split, longest texts first: if memory runs out it does so at once."""
+    """The metrics of one split, longest rows first: if memory runs out it does so at once."""
     metrics = trainer.predict(dataset.sort("length", reverse=True), metric_key_prefix="eval").metrics
     machinery = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
     names = {name: name.removeprefix("eval_") for name in metrics}
@@ -120,8 +108,8 @@ def _checkpoint_to_resume(training_args):
     return wish
 
 
-def _limit(reviews, data_args, training_args):
-    limited = DatasetDict(reviews)
+def _limit(data, data_args, training_args):
+    limited = DatasetDict(data)
     if data_args.max_train_samples and "train" in limited:
         count = min(data_args.max_train_samples, len(limited["train"]))
         seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
@@ -132,7 +120,7 @@ def _limit(reviews, data_args, training_args):
     return limited
 
 
-def _write_before(model_args, data_args, training_args, reviews):
+def _write_before(model_args, data_args, training_args, data):
     """Recipe and environment: written first, so that an interrupted run can be understood and repeated."""
     folder = Path(training_args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +129,7 @@ def _write_before(model_args, data_args, training_args, reviews):
     facts = {
         "seed": training_args.seed,
         "dataset": data_args.dataset,
-        "data_fingerprint": fingerprint(reviews),
-        "rows": {split: len(rows) for split, rows in reviews.items()},
+        "data_fingerprint": fingerprint(data),
+        "rows": {split: len(rows) for split, rows in data.items()},
     }
     write_json(folder / ENVIRONMENT_FILE, describe_environment(**facts))

@@ -3,7 +3,7 @@
 from transformers import EarlyStoppingCallback, Trainer
 
 from hf_fusion.data.collator import LABEL_FILLS, FusionCollator
-from hf_fusion.evaluation.metrics import review_metrics_of
+from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.sampler import LengthBucketSampler
@@ -11,18 +11,20 @@ from hf_fusion.training.sampler import LengthBucketSampler
 
 class FusionTrainer(Trainer):
     """
-    Trains DyFuLM. Beside what `Trainer` does, it
+    Trains DyFuLM and DashFusion. Beside what `Trainer` does, it
 
-    - logs each loss component, each loss weight and the mean and spread of the gate, averaged over samples, whatever
-      the number of processes and accumulation steps;
+    - logs each loss component (and for DyFuLM each loss weight and the mean and spread of the gate), averaged over
+      samples, whatever the number of processes and accumulation steps;
     - gives encoders, fusion and loss weighting their own learning rates (see [`FusionTrainingArguments`]);
-    - batches texts of like length, by the column `length` of the training set;
+    - batches rows of like length, by the column `length` of the training set;
     - hands each epoch's mean losses to the model, for dynamic weight averaging;
-    - computes [`ReviewMetrics`] in evaluation, unless `compute_metrics` is given.
+    - computes [`ReviewMetrics`] (DyFuLM), [`SentimentRegressionMetrics`] (DashFusion on scores) or accuracy and macro
+      F1 (DashFusion on classes) in evaluation, over the whole set, unless `compute_metrics` is given.
 
     Args:
         model, args, train_dataset, eval_dataset: as `Trainer` takes them; the data sets are tokenised.
-        processing_class ([`DyFuLMProcessor`]): is saved with the model, and pads unless `data_collator` is given.
+        processing_class ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): is saved with the model, and pads unless
+            `data_collator` is given.
         kwargs: everything else that `Trainer` takes.
     """
 
@@ -32,7 +34,7 @@ class FusionTrainer(Trainer):
         if args.label_names is None and dataset is not None:
             # A label that the data lacks would otherwise switch evaluation off without a word.
             args.label_names = [name for name in LABEL_FILLS if name in dataset.column_names]
-        kwargs.setdefault("compute_metrics", self._review_metrics)
+        kwargs.setdefault("compute_metrics", self._metrics)
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
         if args.early_stopping_patience is not None:
@@ -43,14 +45,14 @@ class FusionTrainer(Trainer):
         """The [`LossTracker`] in use; resuming replaces it."""
         return next(c for c in self.callback_handler.callbacks if isinstance(c, LossTracker))
 
-    def _review_metrics(self, prediction):
+    def _metrics(self, prediction):
         label_ids = prediction.label_ids
         label_ids = label_ids if isinstance(label_ids, (tuple, list)) else (label_ids,)
-        return review_metrics_of(prediction.predictions, label_ids, self.label_names)
+        return metrics_of(self.model.config, prediction.predictions, label_ids, self.label_names)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The model's loss; in training its components are added to the logs."""
-        if model.training:
+        if model.training and self.model.config.model_type == "dyfulm":
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:

@@ -61,7 +61,7 @@ def test_resolved_recipe_repeats_the_run(recipe, tmp_path):
     assert again[2].num_train_epochs == 2 and again[2].bf16
     assert set(resolved) == {
         "output_dir", "learning_rate", "encoder_a", "encoder_b", "columns", "scale", "use_guidance", "loss_weights",
-        "cross_fusion", "num_train_epochs", "bf16", "metric_for_best_model", "greater_is_better",
+        "cross_fusion", "num_train_epochs", "bf16", "metric_for_best_model", "greater_is_better", "dataset",
     }  # fmt: skip
 
 
@@ -101,5 +101,35 @@ def test_mapping_that_is_none(recipe):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path):
     model, data, training = parse_recipe(["--config", str(path)])
-    assert data.source().rules.num_labels == 5
-    assert model.encoder_a and model.encoder_b and training.metric_for_best_model
+    assert model.model_type == path.stem.split("_")[0] and training.output_dir == f"runs/{path.stem}"
+    if model.model_type == "dyfulm":
+        assert data.source().rules.num_labels == 5
+        assert model.encoder_a and model.encoder_b and training.metric_for_best_model
+    else:
+        assert model.text_encoder and training.metric_for_best_model == "mae" and not training.greater_is_better
+        assert data.source().label_range == ((-1, 1) if "sims" in path.stem else (-3, 3))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "flag", "value", "owner"),
+    [
+        ("dyfulm", "fusion", "concat", "dashfusion"),
+        ("dyfulm", "modalities", "text", "dashfusion"),
+        ("dashfusion", "cross_fusion", "mean", "dyfulm"),
+        ("dashfusion", "scale", "1 5", "dyfulm"),
+    ],
+)
+def test_fields_of_the_other_architecture_are_refused(model_type, flag, value, owner):
+    argv = ["--output_dir", "x", "--model_type", model_type, f"--{flag}", *value.split()]
+    with pytest.raises(RecipeError, match=f"`{flag}` belongs to {owner}, but the recipe's model_type is {model_type}"):
+        parse_recipe(argv)
+
+
+def test_unknown_architecture():
+    with pytest.raises(RecipeError, match="`model_type` must be one of dyfulm, dashfusion, got 'bert'"):
+        parse_recipe(["--output_dir", "x", "--model_type", "bert"])
+
+
+def test_data_set_that_belongs_to_the_architecture():
+    assert parse_recipe(["--output_dir", "x"])[1].dataset == "synthetic-reviews"
+    assert parse_recipe(["--output_dir", "x", "--model_type", "dashfusion"])[1].dataset == "synthetic-clips"

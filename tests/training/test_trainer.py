@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
-from hf_fusion.training.run import tokenize_reviews
+from hf_fusion.training.tasks import ReviewTask
 
 COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coarse_weight", "intensity_weight")
 
@@ -17,7 +17,7 @@ def dataset(corpus, processor):
         {"text": text, "labels": i % 5, "coarse_labels": i % 3, "intensity_labels": (i % 5) / 4}
         for i, text in enumerate(corpus[:16])
     ]
-    return tokenize_reviews(Dataset.from_list(rows), processor)
+    return ReviewTask.encode(Dataset.from_list(rows), processor)
 
 
 @pytest.fixture

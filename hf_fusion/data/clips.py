@@ -1,0 +1,296 @@
+"""Clips: from files, folders, the Hub or the generator to a data set with text, audio, vision and label."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets, load_dataset
+
+from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
+from hf_fusion.data.files import DataError
+from hf_fusion.data.mmsa import read_mmsa
+from hf_fusion.data.mosi_utterance import read_mosi_utterance
+from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
+from hf_fusion.data.synthetic_clips import synthetic_clips
+
+logger = logging.getLogger(__name__)
+
+SYNTHETIC = "synthetic-clips"
+PREPARED_FILE = "dataset_dict.json"
+STREAMS = ("audio", "vision")
+MODALITIES = ("text", *STREAMS)
+UNIMODAL_LABELS = ("label_text", "label_audio", "label_vision")
+# Clips that are turned into Arrow at a time.
+_CHUNK = 256
+
+
+@dataclass
+class ClipSource:
+    """
+    Where clips come from.
+
+    Args:
+        name: "synthetic-clips"; an MMSA pickle (.pkl); the MOSI utterances (.npz); a folder written by
+            `scripts/prepare_data.py`; a folder of features with a labels file; or the name of a data set on the Hub
+            with the columns `text`, `audio`, `vision` (frames x features) and `label`.
+        modalities: which of text, audio and vision to keep; a model trained on the rest is a unimodal baseline.
+        label_range: lowest and highest label; `None` accepts any number.
+        rejected: "error" stops at unusable rows (no label, a label outside the range, no modality at all), "drop"
+            leaves them out and logs how many and why.
+        split_shares, split_seed: shares of train, validation and test for clips without a split; drawn by a hash of
+            the video's name, so that a video never lies in two splits.
+        options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
+    """
+
+    name: str = SYNTHETIC
+    modalities: tuple[str, ...] = MODALITIES
+    label_range: tuple[float, float] | None = None
+    rejected: str = "error"
+    split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = [name for name in self.modalities if name not in MODALITIES]
+        if unknown or not self.modalities:
+            raise DataError(f"`modalities` must be some of {', '.join(MODALITIES)}, got {list(self.modalities)}.")
+        if self.rejected not in ("error", "drop"):
+            raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r}.")
+        check_shares(self.split_shares)
+
+
+def load_clips(source: ClipSource) -> DatasetDict:
+    """
+    Reads and checks clips.
+
+    Returns:
+        `DatasetDict` of the splits found, with the columns `id`, `text` (`None` where missing), `audio` and `vision`
+        (float32 arrays `(frames, features)`, without frames where missing), `label` (float), and what else the source
+        knows (labels of single modalities, the truth of the synthetic corpus). Values that are not finite are replaced
+        by 0, and their number is logged.
+
+    Raises:
+        DataError: if a file or a row is not as declared; names it.
+        FileNotFoundError: if the file or folder does not exist.
+    """
+    if source.name == SYNTHETIC or (Path(source.name) / PREPARED_FILE).is_file():
+        clips = _dataset(source)
+    else:
+        clips = _to_datasets(list(clean_clips(source)))
+    if not clips:
+        raise DataError(f"{source.name} has no clips.")
+    return DatasetDict({split: _with_only(table, source, split) for split, table in clips.items()})
+
+
+def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
+    """
+    Reads clips one by one, each with `split`, checked and with finite features; see [`load_clips`].
+
+    What was replaced or left out is logged when the last clip has been read.
+
+    Raises:
+        DataError: if a file or a row is not as declared, or, at the end, if rows were unusable and
+            `source.rejected` is "error".
+    """
+    widths: dict[str, int] = {}
+    rejected: dict[str, list[str]] = {}
+    counts = {"audio": 0, "vision": 0, "text": 0}
+    seen: set[str] = set()
+    for number, row in enumerate(read_clips(source), 1):
+        place = f"row {number} ({row['id']})"
+        row.update((name, None) for name in MODALITIES if name not in source.modalities)
+        for name in STREAMS:
+            row[name], replaced = _frames(row[name], name, widths, f"{source.name}, {place}")
+            counts[name] += replaced
+        if row["text"] is not None and not row["text"].strip():
+            row["text"], counts["text"] = None, counts["text"] + 1
+        row["split"] = _split(row, source)
+        reason = _unusable(row, source.label_range)
+        if row["id"] in seen:
+            reason = "an id that came before"
+        seen.add(row["id"])
+        if reason:
+            rejected.setdefault(reason, []).append(place)
+            continue
+        row["label"] = float(row["label"])
+        yield row
+    for name in STREAMS:
+        if counts[name]:
+            logger.warning("%s: %d %s values were not finite and became 0.", source.name, counts[name], name)
+    if counts["text"]:
+        logger.warning("%s: %d texts are empty and count as missing.", source.name, counts["text"])
+    report_rejected(source.name, rejected, source.rejected)
+
+
+def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
+    """
+    Clips one by one as the source has them, unchecked: `id`, `split`, `text`, `audio`, `vision`, `label` ...
+
+    Raises:
+        DataError: if a file is not as declared.
+        FileNotFoundError: if the file or folder does not exist.
+    """
+    path = Path(source.name)
+    if source.name == SYNTHETIC or (path / PREPARED_FILE).is_file():
+        return _dataset_rows(_dataset(source))
+    if source.name.endswith(".pkl"):
+        return _accepting(source.name, lambda: read_mmsa(source.name), source.options)
+    if source.name.endswith(".npz"):
+        options = {"modalities": source.modalities, **source.options}
+        return _accepting(source.name, lambda **given: read_mosi_utterance(source.name, **given), options)
+    if path.is_dir():
+        return _accepting(source.name, lambda: read_feature_folder(source.name), source.options)
+    if path.suffix or source.name.startswith((".", "/")):
+        raise FileNotFoundError(
+            f"{source.name}: no such file or folder. Known are MMSA pickles (.pkl), the MOSI utterances (.npz), "
+            f"folders written by prepare_data.py, and folders with one of {', '.join(LABEL_FILES)}."
+        )
+    return _hub_rows(source)
+
+
+def _dataset(source):
+    """A prepared folder or the synthetic corpus."""
+    if source.name == SYNTHETIC:
+        return _accepting(SYNTHETIC, synthetic_clips, source.options)
+    return _accepting(source.name, lambda: DatasetDict.load_from_disk(source.name), source.options)
+
+
+def _dataset_rows(splits):
+    for split, table in splits.items():
+        for row in table.with_format("numpy"):
+            text = row.get("text")
+            frames = {name: row[name] if name in row and len(row[name]) else None for name in STREAMS}
+            yield {
+                "id": str(row["id"]),
+                "split": split,
+                "text": None if text is None else str(text),
+                **frames,
+                "label": float(row["label"]),
+            }
+
+
+def _accepting(name, read, options):
+    try:
+        return read(**options)
+    except TypeError as error:
+        raise DataError(f"{name}: the options {options} are not those of this source: {error}") from error
+
+
+def _hub_rows(source):
+    found = load_dataset(source.name, **source.options)
+    found = found if isinstance(found, DatasetDict) else {None: found}
+    for split, rows in found.items():
+        if "label" not in rows.column_names or not set(MODALITIES) & set(rows.column_names):
+            raise DataError(
+                f"{source.name}: needed are the column 'label' and some of {', '.join(MODALITIES)}; there are "
+                f"{', '.join(rows.column_names)}."
+            )
+        own_id = "id" in rows.column_names
+        for number, row in enumerate(rows):
+            fields = {name: row.get(name) for name in (*MODALITIES, "label")}
+            yield {"id": str(row["id"]) if own_id else f"{split}-{number}", "split": split, **fields}
+
+
+def _frames(frames, name, widths, place):
+    """Frames as finite float32 `(frames, features)`, and how many values were not finite."""
+    if frames is None:
+        return None, 0
+    try:
+        frames = np.asarray(frames, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: field '{name}' is no array of numbers: {error}") from error
+    if frames.size == 0:
+        return None, 0
+    if frames.ndim != 2:
+        raise DataError(f"{place}: field '{name}' must have the shape (frames, features), got {frames.shape}.")
+    if frames.shape[1] != widths.setdefault(name, frames.shape[1]):
+        raise DataError(f"{place}: field '{name}' has {frames.shape[1]} features, the rows before {widths[name]}.")
+    finite = np.isfinite(frames)
+    if finite.all():
+        return frames, 0
+    return np.where(finite, frames, np.float32(0)), int((~finite).sum())
+
+
+def _split(row, source):
+    split = row.get("split")
+    if split is None:
+        return split_by_hash(row["id"].split("$_$")[0], source.split_shares, source.split_seed)
+    split = SPLIT_ALIASES.get(str(split), str(split))
+    if split not in SPLITS:
+        raise DataError(f"{source.name}, {row['id']}: the split {split!r} is none of {', '.join(SPLITS)}.")
+    return split
+
+
+def _unusable(row, label_range):
+    """Why a row cannot be used, or `None`."""
+    if all(row[name] is None for name in MODALITIES):
+        return "no text, no audio and no vision"
+    try:
+        label = float("nan" if row["label"] is None else row["label"])
+    except (TypeError, ValueError):
+        return "a label that is no number"
+    if not np.isfinite(label):
+        return "no label"
+    if label_range is not None and not label_range[0] <= label <= label_range[1]:
+        return f"a label outside the range {label_range[0]:g} to {label_range[1]:g}"
+    return None
+
+
+def clip_features(row: dict[str, Any], widths: dict[str, int]) -> Features:
+    """
+    The columns of a data set of clips.
+
+    Args:
+        row: one of the clips.
+        widths: the widths of audio and vision frames; a stream that no clip has is left out.
+    """
+    columns = {"id": Value("string"), "text": Value("string"), "label": Value("float32")}
+    columns |= {name: Array2D((None, width), "float32") for name, width in widths.items()}
+    columns |= {name: Value("float32") for name in UNIMODAL_LABELS if name in row}
+    return Features({**columns, **({"text_features": List(Value("float32"))} if "text_features" in row else {})})
+
+
+def encode_clip(row: dict[str, Any], features: Features) -> dict[str, Any]:
+    """The clip as a row of a data set with these columns: a missing stream has no frames."""
+    encoded = {name: row[name] for name in features}
+    for name, feature in features.items():
+        if isinstance(feature, Array2D) and encoded[name] is None:
+            encoded[name] = np.zeros((0, feature.shape[1]), dtype=np.float32)
+    return encoded
+
+
+def _to_datasets(rows):
+    """Clean rows -> a data set for each split, built piece by piece."""
+    if not rows:
+        return DatasetDict()
+    widths = {row_name: row[row_name].shape[1] for row in rows for row_name in STREAMS if row[row_name] is not None}
+    features = clip_features(rows[0], widths)
+    tables: dict[str, list[Dataset]] = {}
+    for start in range(0, len(rows), _CHUNK):
+        by_split: dict[str, list] = {}
+        for row in rows[start : start + _CHUNK]:
+            by_split.setdefault(row["split"], []).append(encode_clip(row, features))
+        for split, members in by_split.items():
+            columns = {name: [row[name] for row in members] for name in features}
+            tables.setdefault(split, []).append(Dataset.from_dict(columns, features=features))
+    return DatasetDict({split: concatenate_datasets(tables[split]) for split in SPLITS if split in tables})
+
+
+def _with_only(table, source, split):
+    """The table without the other modalities, and without the rows that have nothing left."""
+    kept = [name for name in source.modalities if name in table.column_names]
+    table = table.remove_columns([name for name in MODALITIES if name in table.column_names and name not in kept])
+    if not kept:
+        raise DataError(f"{source.name} ({split}) has none of {', '.join(source.modalities)}.")
+    if len(kept) == len(MODALITIES):
+        return table
+    rows = table.select_columns(kept).with_format("numpy")
+    empty = [i for i, row in enumerate(rows) if not any(value is not None and np.size(value) for value in row.values())]
+    if not empty:
+        return table
+    places = [f"row {i + 1} ({table[i]['id']})" for i in empty]
+    report_rejected(source.name, {f"no {' and no '.join(kept)}": places}, source.rejected)
+    return table.select(sorted(set(range(len(table))) - set(empty)))

@@ -1,0 +1,93 @@
+"""CMU-MOSI by utterances: one audio and one vision vector for each, and its text."""
+
+import zipfile
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from hf_fusion.data.files import DataError
+
+SPLIT_COLUMNS = ("split", "split_standard", "split_bclstm")
+_FIELDS = ("ids", "video_id", "clip_id", "raw_text", "audio", "vision", "regression_label")
+
+
+def read_mosi_utterance(
+    path: str,
+    split: str = "split",
+    context: int = 0,
+    text_features: bool = False,
+    modalities: tuple[str, ...] = ("text", "audio", "vision"),
+) -> Iterator[dict[str, Any]]:
+    """
+    Utterances of MOSI, one by one.
+
+    The file has one vector for each utterance and modality. A time axis can be had over the utterances of the video:
+    the frames of a clip are its own vector first, then those of the utterances before it, back in time.
+
+    Args:
+        path: an .npz file with `ids`, `video_id`, `clip_id`, `raw_text`, `audio`, `vision`, `regression_label`
+            (-3 to 3) and the column of the split.
+        split: "split", "split_standard" or "split_bclstm" (which has no validation part).
+        context: how many utterances before the own one to add as frames.
+        text_features: whether to add the column `text_features` (`text_cnn` of the file), for linear baselines.
+        modalities: which ones will be used. The vision vectors and `text_cnn` were learned with the labels of videos
+            that lie in the test part of "split_standard": with this split only text is allowed.
+
+    Raises:
+        DataError: if the file lacks a field, or if the split would leak labels.
+    """
+    if split not in SPLIT_COLUMNS:
+        raise DataError(f"{path}: the split column must be one of {', '.join(SPLIT_COLUMNS)}, got {split!r}.")
+    if split == "split_standard" and (text_features or set(modalities) - {"text"}):
+        raise DataError(
+            f"{path}: with split_standard the features leak: they were learned with labels of its test videos. Use "
+            "the text alone (--modalities text), or the column 'split'."
+        )
+    if isinstance(context, bool) or not isinstance(context, int) or context < 0:
+        raise DataError(f"{path}: `context` must be a whole number of at least 0, got {context!r}.")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            wanted = (*_FIELDS, split, *(["text_cnn"] if text_features else []))
+            missing = [name for name in wanted if name not in content]
+            if missing:
+                raise DataError(f"{path}: no field {missing[0]!r}; there are {', '.join(content)}.")
+            data = {name: content[name] for name in wanted}
+    except (EOFError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read as arrays: {error}") from error
+    counts = {name: len(values) for name, values in data.items()}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"{path}: the fields differ in length: {counts}.")
+    yield from _utterances(data, split, context)
+
+
+def _utterances(data, split, context):
+    before = _utterances_before(data["video_id"], data["clip_id"])
+    for i, clip_id in enumerate(data["ids"].tolist()):
+        frames = [i]
+        while len(frames) <= context and before[frames[-1]] is not None:
+            frames.append(before[frames[-1]])
+        row = {
+            "id": clip_id,
+            "split": str(data[split][i]),
+            "text": str(data["raw_text"][i]).lower(),  # transcripts are in capitals
+            "audio": data["audio"][frames],
+            "vision": data["vision"][frames],
+            "label": float(data["regression_label"][i]),
+        }
+        if "text_cnn" in data:
+            row["text_features"] = data["text_cnn"][i]
+        yield row
+
+
+def _utterances_before(video_ids, clip_ids):
+    """For each utterance the row of the one before it in its video, or `None`."""
+    before = [None] * len(video_ids)
+    order = sorted(range(len(video_ids)), key=lambda i: (str(video_ids[i]), int(clip_ids[i])))
+    for earlier, later in pairwise(order):
+        if video_ids[earlier] == video_ids[later]:
+            before[later] = earlier
+    return before

@@ -1,0 +1,260 @@
+"""Pickles of plain values and numpy arrays, read without running anything that a file asks for."""
+
+import hashlib
+import math
+import os
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+
+from hf_fusion.data.files import DataError
+
+MAX_DEPTH = 300
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_DTYPE = re.compile("[biufcSU][1-9][0-9]{0,8}|O[0-9]?")  # bool, int, unsigned, float, complex, bytes, text; objects
+_ACCEPTED = "accepted are plain values, lists, tuples, dicts, sets and numpy arrays of numbers, text or these"
+
+
+def read_pickle(path: str | os.PathLike) -> object:
+    """
+    The object in a pickle of any protocol, written by Python 2 or 3 and numpy 1 or 2; no code of the file is run.
+
+    None, bools, numbers, strings, bytes, lists, tuples, dicts, sets, numpy arrays and numpy scalars are read. An
+    ordered dict comes as a dict, a bytearray as bytes. Arrays are read-only views of what was read, without a copy.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: if the file is damaged or holds anything else; names the function or class that it refers to.
+    """
+    with _open(path) as file:
+        try:
+            # Python 2 has one type for text and bytes: this reads UTF-8, and any other bytes can be had back from it
+            value = _Unpickler(file, encoding="utf-8", errors="surrogateescape").load()
+            if file.read(1):
+                raise ValueError("more data follows after the end")
+            return _Finisher().finish(value)
+        except DataError as error:
+            raise DataError(f"{path}: {error}.") from error
+        except EOFError as error:
+            raise DataError(f"{path}: no pickle, or one that is cut off; get the file again.") from error
+        except MemoryError as error:
+            raise DataError(f"{path}: does not fit into memory, or is damaged.") from error
+        except RecursionError as error:
+            raise DataError(f"{path}: values are nested too deeply.") from error
+        except Exception as error:  # wrong bytes can make an opcode fail in any way
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            raise DataError(f"{path}: no pickle, or a damaged one ({reason}).") from error
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """
+    SHA-256 of a file in hexadecimal digits; reads it piece by piece.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    digest = hashlib.sha256()
+    with _open(path) as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _open(path):
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    return open(path, "rb")
+
+
+# Stand-ins for what pickles of arrays refer to: numpy's own functions trust sizes and types that a file gives.
+
+
+class _DType:
+    """Stands for `numpy.dtype(name, align, copy)`; the state that follows tells the order of the bytes."""
+
+    def __init__(self, name, align=False, copy=False):
+        if not _DTYPE.fullmatch(name):
+            raise DataError(f"holds an array of type {name!r}, which is refused; {_ACCEPTED}")
+        self.type = np.dtype(name)
+
+    def __setstate__(self, state):
+        _, order, subarray, names, fields, *_ = state
+        if (subarray, names, fields) != (None, None, None):
+            raise DataError(f"holds an array of a structured type, which is refused; {_ACCEPTED}")
+        if order not in ("<", ">", "=", "|"):
+            raise ValueError(f"an array whose order of bytes is {order!r}")
+        self.type = np.dtype(order + self.type.str[1:])
+
+
+class _Array:
+    """Stands for an array: made empty, then filled."""
+
+    __hash__ = None  # as an array: no stand-in is the key of a dict
+    array = None
+
+    def __setstate__(self, state):
+        _, shape, dtype, is_fortran, raw = state
+        self.fill(raw, dtype, shape, "F" if is_fortran else "C")
+
+    def fill(self, raw, dtype, shape, order):
+        if len(shape) > 64 or not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError("an array with an impossible shape")
+        if isinstance(raw, str):  # of Python 2, see read_pickle
+            raw = raw.encode("utf-8", "surrogateescape")
+        objects = dtype.type.hasobject
+        if type(raw) is not (list if objects else bytes):
+            raise ValueError(f"an array with {type(raw).__name__} as its content")
+        expected = math.prod(shape) * (1 if objects else dtype.type.itemsize)
+        if len(raw) != expected:
+            unit = "items" if objects else "bytes"
+            raise ValueError(f"an array of {len(raw):,} {unit}, but its shape and type take {expected:,}")
+        if objects:  # which numpy writes in C order in any case; `fromiter` takes an item as it is, be it a list
+            self.array = np.fromiter(raw, dtype=object, count=expected).reshape(shape)
+        else:
+            self.array = np.ndarray(shape, dtype.type, raw, order=order)
+        if dtype.type.kind == "U" and raw:
+            self.array.tolist()  # fails here rather than later where it is no Unicode
+
+
+def _reconstruct(kind, shape, code):
+    if kind is not _Array:
+        raise ValueError("an array of another class than numpy.ndarray")
+    return _Array()
+
+
+def _frombuffer(raw, dtype, shape, order, axes=None):
+    made = _Array()
+    made.fill(raw, dtype, shape, "C" if order == "K" else order)
+    if axes is not None:
+        made.array = made.array.transpose(axes)
+    return made
+
+
+def _scalar(dtype, raw):
+    made = _Array()
+    made.fill(raw, dtype, (), "C")
+    return made.array[()]
+
+
+def _encode(text, encoding):
+    # how Python 3 writes bytes where the protocol has none
+    if encoding not in ("latin1", "latin-1"):
+        raise DataError(f"refers to the codec {encoding!r}, which is refused; accepted is latin1")
+    return text.encode("latin1")
+
+
+def _bytes(raw=b""):
+    if type(raw) is not bytes:  # a number would be a size
+        raise ValueError(f"bytes made of {type(raw).__name__}")
+    return raw
+
+
+_GLOBALS = {
+    "numpy": {"ndarray": _Array, "dtype": _DType},
+    "numpy.core.multiarray": {"_reconstruct": _reconstruct, "scalar": _scalar},
+    "numpy.core.numeric": {"_frombuffer": _frombuffer},
+    "_codecs": {"encode": _encode},
+    "builtins": {"set": set, "frozenset": frozenset, "complex": complex, "bytes": _bytes, "bytearray": _bytes},
+    "collections": {"OrderedDict": dict},
+}
+for _old, _new in (("numpy.core.multiarray", "numpy._core.multiarray"), ("numpy.core.numeric", "numpy._core.numeric")):
+    _GLOBALS[_new] = _GLOBALS[_old]
+_GLOBALS["__builtin__"] = _GLOBALS["builtins"]
+
+
+def _limited(load):
+    """The opcode `load`, which makes a tuple, with a limit: Python crashes when it hashes tuples nested too deeply."""
+
+    def load_tuple(self):
+        load(self)
+        made = self.stack[-1]
+        depth = 1 + max((self.depths.get(id(item), 0) for item in made if type(item) is tuple), default=0)
+        if depth > MAX_DEPTH:
+            raise RecursionError
+        self.depths[id(made)] = depth
+
+    return load_tuple
+
+
+class _Unpickler(pickle._Unpickler):
+    """
+    Calls nothing but the stand-ins.
+
+    It builds on the unpickler written in Python. The one in C takes gigabytes for nine bytes (a high memo index), hands
+    out what an extension code meant before, and sets attributes of whatever `find_class` returns.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.depths = {}
+
+    def find_class(self, module, name):
+        if name not in _GLOBALS.get(module, {}):
+            raise _refused(f"refers to {f'{module}.{name}'[:100]!r}")
+        return _GLOBALS[module][name]
+
+    def get_extension(self, code):
+        raise _refused(f"refers to the extension {code}")
+
+    def persistent_load(self, pid):
+        raise _refused("refers to an object outside of the file")
+
+    def load_build(self):
+        if type(self.stack[-2]) not in (_Array, _DType):
+            raise _refused(f"sets attributes of {type(self.stack[-2]).__name__}")
+        super().load_build()
+
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: load_build,
+        pickle.BYTEARRAY8[0]: pickle._Unpickler.load_binbytes8,  # a bytearray is filled before it is read
+        pickle.TUPLE[0]: _limited(pickle._Unpickler.load_tuple),
+        pickle.TUPLE1[0]: _limited(pickle._Unpickler.load_tuple1),
+        pickle.TUPLE2[0]: _limited(pickle._Unpickler.load_tuple2),
+        pickle.TUPLE3[0]: _limited(pickle._Unpickler.load_tuple3),
+    }
+
+
+def _refused(what):
+    return DataError(f"{what}, which is refused, as it may run code; {_ACCEPTED}")
+
+
+class _Finisher:
+    """Puts arrays in the place of their stand-ins; lists and dicts are changed where they are."""
+
+    def __init__(self):
+        self.done = {}  # by id: the value, kept so that its id is not used again, and what became of it
+
+    def finish(self, value):
+        if type(value) in _PLAIN or isinstance(value, np.generic):
+            return value
+        if id(value) not in self.done:
+            self.done[id(value)] = (value, None)
+            self.done[id(value)] = (value, self._finished(value))
+        result = self.done[id(value)][1]
+        if result is None:
+            raise DataError("holds a list, dict or array that contains itself, which is refused")
+        return result
+
+    def _finished(self, value):
+        if type(value) is list:
+            value[:] = [self.finish(item) for item in value]
+        elif type(value) is dict:
+            for key in list(value):
+                self.finish(key)
+                value[key] = self.finish(value[key])
+        elif type(value) is tuple:
+            value = tuple([self.finish(item) for item in value])
+        elif type(value) in (set, frozenset):
+            for item in value:
+                self.finish(item)
+        elif type(value) is _Array and value.array is not None:
+            value = value.array
+            if value.dtype.hasobject:
+                for index in np.ndindex(value.shape):
+                    value[index] = self.finish(value[index])
+        else:
+            raise DataError(f"holds something that is no value; {_ACCEPTED}")
+        return value

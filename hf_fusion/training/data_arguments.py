@@ -1,0 +1,91 @@
+"""What a recipe says about the data."""
+
+from dataclasses import dataclass, field
+
+from hf_fusion.data.clips import SYNTHETIC as SYNTHETIC_CLIPS
+from hf_fusion.data.clips import ClipSource
+from hf_fusion.data.labels import LabelError, LabelRules
+from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
+from hf_fusion.data.reviews import ReviewSource
+from hf_fusion.training.model_arguments import RecipeError, check_belongs, list_option, option
+
+_DEFAULTS = {"dyfulm": SYNTHETIC_REVIEWS, "dashfusion": SYNTHETIC_CLIPS}
+
+
+@dataclass
+class ReviewFields:
+    """Fields that only DyFuLM's data has."""
+
+    columns: dict | str | None = option(
+        "The data's own name for each of text, id, split, stars, score, label, coarse_label, intensity, source (JSON)."
+    )
+    scale: list[float] | None = option("Lowest and highest score; 1 5 for files, 0 1 for the synthetic corpus.")
+    num_labels: int = option("Fine classes.", 5)
+    coarse_starts: list[int] = list_option(
+        "The fine class that each coarse class begins with; 0 2 3 means 1-2 / 3 / 4-5 stars.", (0, 2, 3)
+    )
+
+
+@dataclass
+class ClipFields:
+    """Fields that only DashFusion's data has."""
+
+    modalities: list[str] = list_option("Which modalities to use; the rest is taken away.", ("text", "audio", "vision"))
+    label_range: list[float] = list_option(
+        "Lowest and highest label; -1 1 (CH-SIMS) also chooses the metrics of CH-SIMS.", (-3.0, 3.0)
+    )
+    normalize: bool = option("Whether audio and vision are normalised by the training split.", True)
+
+
+@dataclass
+class DataArguments(ClipFields, ReviewFields):
+    """The data: where it is, and what its columns and labels mean."""
+
+    dataset: str | None = option(
+        "For dyfulm: synthetic-reviews (default), a file (.csv, .csv.gz, .tsv, .jsonl, .parquet), or the name of a "
+        "data set on the Hub. For dashfusion: synthetic-clips (default), an MMSA pickle (.pkl), the MOSI utterances "
+        "(.npz), a folder written by prepare_data.py, a folder of features, or a data set on the Hub."
+    )
+    dataset_options: dict | str | None = option(
+        "Options of the synthetic corpus, of the reader or of datasets.load_dataset (JSON)."
+    )
+    rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
+    split_shares: list[float] = list_option(
+        "Shares of train, validation, test where there is no split column; drawn by a hash of the text (dyfulm) or of "
+        "the video's name (dashfusion).",
+        (0.8, 0.1, 0.1),
+    )
+    split_seed: int = option("Seed of that split.", 0)
+    max_train_samples: int | None = option("Train on so many rows, drawn with the run's data_seed or seed.")
+    max_eval_samples: int | None = option("Evaluate on the first so many rows of validation and of test.")
+    model_type: str = field(default="dyfulm", init=False)
+
+    def complete(self, model_type: str) -> None:
+        """Fits the fields to an architecture; raises [`RecipeError`] if one was set that belongs to another."""
+        self.model_type = model_type
+        check_belongs(self, {"dyfulm": ReviewFields, "dashfusion": ClipFields}, model_type)
+        self.dataset = self.dataset or _DEFAULTS[model_type]
+
+    def source(self) -> ReviewSource | ClipSource:
+        """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
+        shared = {
+            "name": self.dataset or _DEFAULTS[self.model_type],
+            "rejected": self.rejected_rows,
+            "split_shares": tuple(self.split_shares),
+            "split_seed": self.split_seed,
+            "options": self.dataset_options or {},
+        }
+        if self.model_type == "dashfusion":
+            low_high = tuple(self.label_range)
+            if len(low_high) != 2 or not low_high[0] < low_high[1]:
+                raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
+            return ClipSource(**shared, modalities=tuple(self.modalities), label_range=low_high)
+        return ReviewSource(**shared, columns=self.columns or {}, rules=self.rules())
+
+    def rules(self) -> LabelRules:
+        """How ratings become labels (dyfulm)."""
+        scale = self.scale or ([0.0, 1.0] if self.dataset in (None, SYNTHETIC_REVIEWS) else [1.0, 5.0])
+        try:
+            return LabelRules(tuple(scale), self.num_labels, tuple(self.coarse_starts))
+        except LabelError as error:
+            raise RecipeError(f"scale, num_labels and coarse_starts do not fit together: {error}") from error

@@ -1,0 +1,121 @@
+"""What a recipe says about the model."""
+
+import dataclasses
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from hf_fusion.models.configuration_dashfusion import DashFusionConfig
+from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
+
+CONFIGS = {"dyfulm": DyFuLMConfig, "dashfusion": DashFusionConfig}
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run; says which field, what was given and what is accepted."""
+
+
+def option(text, default=None):
+    """A field of a recipe with its help."""
+    return field(default=default, metadata={"help": text})
+
+
+def list_option(text, default):
+    """A field of a recipe that holds a list."""
+    return field(default_factory=lambda: list(default), metadata={"help": text})
+
+
+def check_belongs(arguments, groups, model_type) -> None:
+    """Raises [`RecipeError`] if a field was set that only another architecture has: it would silently do nothing.
+
+    Args:
+        arguments: the dataclass with all fields.
+        groups (`dict[str, type]`): for each architecture the dataclass of its own fields.
+        model_type: the architecture in use.
+    """
+    for other, group in groups.items():
+        for item in dataclasses.fields(group) if other != model_type else ():
+            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+            if getattr(arguments, item.name) != default:
+                raise RecipeError(f"`{item.name}` belongs to {other}, but the recipe's model_type is {model_type}.")
+
+
+@dataclass
+class DyFuLMFields:
+    """Fields that only DyFuLM has."""
+
+    encoder_a: dict | str | None = option(
+        "Pretrained encoder A: a name on the Hub, a folder, or package:NAME/FOLDER for weights inside an installed "
+        "Python package. Or a mapping (JSON) for one from scratch: model_type and fields of its configuration, and "
+        "tokenizer (bpe, unigram or wordpiece, trained on the training texts) with vocab_size."
+    )
+    encoder_b: dict | str | None = option("Encoder B, likewise; not needed with cross_fusion a.")
+    fusion_hidden_size: int | None = option("Width of the fused features; defaults to encoder A's.")
+    layer_fusion: str | None = option("bilstm, mean or last.")
+    layer_fusion_hidden_size: int | None = option("Width of the layer BiLSTM, per direction.")
+    cross_fusion: str | None = option("gate, mean, concat, or a single encoder: a or b.")
+    gate_level: str | None = option("span or sequence.")
+    use_guidance: bool | None = option("Whether coarse sentiment and intensity guide the fine head.")
+    loss_weighting: str | None = option("uncertainty, dwa or fixed.")
+    loss_weights: list[float] | None = option("Constant factors of fine, coarse and intensity loss.")
+
+
+@dataclass
+class DashFusionFields:
+    """Fields that only DashFusion has."""
+
+    text_encoder: dict | str | None = option(
+        "The text encoder: a name, a folder (also of a DyFuLM), package:NAME/FOLDER, or a mapping for one from "
+        "scratch, as encoder_a. A mapping with model_type dyfulm, encoder_a, encoder_b and other fields of DyFuLM "
+        "reads the text with two encoders."
+    )
+    hidden_size: int | None = option("Width of all streams.")
+    num_attention_heads: int | None = option("Attention heads outside the text encoder.")
+    intermediate_size: int | None = option("Width of the feed-forward layers.")
+    num_encoder_layers: int | None = option("Layers of the audio and vision encoders.")
+    max_audio_length: int | None = option("Most audio frames of a clip; defaults to the longest training clip.")
+    max_vision_length: int | None = option("Most vision frames, likewise.")
+    fusion: str | None = option("hbf, concat_attention or concat.")
+    num_fusion_layers: int | None = option("Levels of the fusion.")
+    num_bottleneck_tokens: int | None = option("Bottleneck tokens of the first level.")
+    temporal_alignment: bool | None = option("Whether the anchor attends to the others.")
+    alignment_head_size: int | None = option("Width of a head of the temporal alignment.")
+    anchor: str | None = option("text, audio, vision or symmetric.")
+    semantic_alignment: bool | None = option("Whether modalities of a clip are pulled together.")
+    supervised_contrastive: bool | None = option("Whether clips of a class are pulled together.")
+    contrastive_weight: float | None = option("Factor of the contrastive losses.")
+    contrastive_label_step: float | None = option("Scores of one class round to the same multiple of it.")
+    temperature: float | None = option("Temperature of the contrastive losses.")
+    modality_dropout: float | None = option("Probability that training hides a modality.")
+    hidden_dropout_prob: float | None = option("Dropout outside the text encoder.")
+
+
+@dataclass
+class ModelArguments(DashFusionFields, DyFuLMFields):
+    """The model: encoders, and how they are fused. Fields left out have the defaults of the configuration class."""
+
+    model_type: str = option("dyfulm (two text encoders) or dashfusion (text, audio and vision).", "dyfulm")
+    checkpoint: str | None = option("A trained model to go on from, instead of encoders.")
+    max_length: int | None = option(
+        "Most tokens of a text; defaults to what the encoders allow, at most 512 (dyfulm) or 128 (dashfusion)."
+    )
+    classifier_dropout: float | None = option("Dropout before the heads.")
+    initializer_range: float | None = option("Standard deviation of new weights.")
+    lora_encoders: str | None = option(
+        "Train the encoders by LoRA: a, b or both of a DyFuLM, or text; fusion and heads are trained in full."
+    )
+    lora_rank: int = option("Rank of the LoRA matrices.", 8)
+    lora_alpha: int = option("Scale of the LoRA update, over the rank.", 16)
+    lora_dropout: float = option("Dropout of the LoRA input.", 0.05)
+    merge_lora: bool = option("Save a plain checkpoint with the adapter merged in, instead of the adapter.", True)
+
+    def __post_init__(self):
+        if self.model_type not in CONFIGS:
+            raise RecipeError(f"`model_type` must be one of {', '.join(CONFIGS)}, got {self.model_type!r}.")
+        check_belongs(self, {"dyfulm": DyFuLMFields, "dashfusion": DashFusionFields}, self.model_type)
+
+    def config_fields(self) -> dict[str, Any]:
+        """What was set of the configuration class."""
+        names = set(inspect.signature(CONFIGS[self.model_type].__init__).parameters)
+        own = [item.name for item in dataclasses.fields(self) if item.name in names]
+        return {name: getattr(self, name) for name in own if getattr(self, name) is not None}

@@ -1,0 +1,94 @@
+"""What differs between the architectures in a training run: which data, which model, which tensors."""
+
+import logging
+
+from datasets import Dataset, DatasetDict, concatenate_datasets
+
+from hf_fusion.data.clips import load_clips
+from hf_fusion.data.reviews import load_reviews
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+from hf_fusion.training.build import build_dashfusion, build_dyfulm
+
+logger = logging.getLogger(__name__)
+
+
+class ReviewTask:
+    """Reviews for a DyFuLM."""
+
+    unit = "review"
+
+    @staticmethod
+    def load(data_args) -> DatasetDict:
+        """Reads the reviews."""
+        return load_reviews(data_args.source())
+
+    @staticmethod
+    def build(model_args, data_args, train):
+        """Model and processor for a training split."""
+        return build_dyfulm(model_args, data_args.source().rules, train["text"])
+
+    @staticmethod
+    def encode(reviews: Dataset, processor) -> Dataset:
+        """Adds the model's inputs and `length`, the longer of the two tokenisations; drops the text."""
+
+        def encode(batch):  # columns of texts -> columns of ids, masks and spans
+            encoded = processor.encode_text(batch["text"])
+            return {**encoded, "length": _token_counts(encoded)}
+
+        unused = [name for name in ("text", "source") if name in reviews.column_names]
+        return reviews.map(encode, batched=True, remove_columns=unused, desc="tokenizing")
+
+
+class ClipTask:
+    """Clips for a DashFusion."""
+
+    unit = "clip"
+
+    @staticmethod
+    def load(data_args) -> DatasetDict:
+        """Reads the clips."""
+        return load_clips(data_args.source())
+
+    @staticmethod
+    def build(model_args, data_args, train):
+        """Model and processor for a training split, on which the normalisation is fitted."""
+        return build_dashfusion(model_args, data_args, train)
+
+    @staticmethod
+    def encode(clips: Dataset, processor) -> Dataset:
+        """The text's tensors, `audio` and `vision` as they are, `labels`, and `length`: of the longest modality."""
+        parts = []
+        lengths = [0] * len(clips)
+        if "text" in clips.column_names:
+            texts = clips.select_columns(["text"])
+            parts.append(
+                texts.map(
+                    lambda batch: processor.encode_text(batch["text"]),
+                    batched=True,
+                    remove_columns=["text"],
+                    desc="tokenizing",
+                )
+            )
+            lengths = _token_counts(parts[0])
+        for name in STREAMS:
+            if name not in clips.column_names:
+                continue
+            frames = clips.select_columns([name])
+            parts.append(frames)
+            counts = [len(row[name]) for row in frames.with_format("numpy")]
+            limit = getattr(processor.feature_extractor, f"max_{name}_length")
+            if too_long := sum(count > limit for count in counts):
+                logger.warning("%d of %d clips are cut to their first %d %s frames.", too_long, len(clips), limit, name)
+            lengths = [max(length, min(count, limit)) for length, count in zip(lengths, counts, strict=True)]
+        rest = clips.select_columns(["id", "label"]).rename_column("label", "labels").add_column("length", lengths)
+        return concatenate_datasets([rest, *parts], axis=1).with_format("numpy")
+
+
+TASKS = {"dyfulm": ReviewTask, "dashfusion": ClipTask}
+
+
+def _token_counts(encoded):
+    """Tokens of each row; with two tokenisations, of the longer one."""
+    names = encoded.column_names if isinstance(encoded, Dataset) else encoded
+    sides = [encoded[name] for name in names if name.startswith("input_ids")]
+    return [max(map(len, pair)) for pair in zip(*sides, strict=True)]
