@@ -6,12 +6,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 from transformers import BertConfig, DebertaV2Config, RobertaConfig
 
-from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
+from hf_fusion import (
+    DashFusionConfig,
+    DashFusionFeatureExtractor,
+    DashFusionForSequenceClassification,
+    DashFusionProcessor,
+    DyFuLMConfig,
+    DyFuLMForSequenceClassification,
+    DyFuLMProcessor,
+)
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 from hf_fusion.data.tokenizers import train_tokenizer
 
@@ -108,4 +117,69 @@ def labels():
         "labels": torch.tensor([0, 4, 2, 1]),
         "coarse_labels": torch.tensor([0, 2, 1, 0]),
         "intensity_labels": torch.tensor([0.1, 0.9, 0.5, 0.3]),
+    }
+
+
+AUDIO_SIZE, VISION_SIZE, MAX_AUDIO, MAX_VISION = 3, 5, 12, 10
+
+
+@pytest.fixture
+def clip_config(make_config):
+    """A tiny DashFusion; `text` is "bert", "roberta", "deberta" or "dyfulm"."""
+
+    def make(text="bert", **fields):
+        text_config = make_config() if text == "dyfulm" else encoder_config(text)
+        sizes = {"audio_feature_size": AUDIO_SIZE, "vision_feature_size": VISION_SIZE}
+        sizes |= {"max_audio_length": MAX_AUDIO, "max_vision_length": MAX_VISION}
+        small = {"hidden_size": 16, "num_attention_heads": 4, "alignment_head_size": 4, "num_encoder_layers": 1}
+        return DashFusionConfig(text_config, **{**sizes, **small, "num_bottleneck_tokens": 4, **fields})
+
+    return make
+
+
+@pytest.fixture
+def clip_model(clip_config):
+    """A tiny DashFusion far from the start, so that every part of it counts."""
+
+    def make(text="bert", **fields):
+        torch.manual_seed(1)
+        model = DashFusionForSequenceClassification(clip_config(text, **fields)).eval()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "text_encoder" not in name and "norm" not in name:
+                    parameter.normal_(std=0.4)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def clip_processor(wordpiece):
+    extractor = DashFusionFeatureExtractor(AUDIO_SIZE, VISION_SIZE, MAX_AUDIO, MAX_VISION)
+    return DashFusionProcessor(wordpiece, extractor)
+
+
+@pytest.fixture
+def clip_processor_b(bpe, unigram):
+    """With two tokenizers, for a DyFuLM as text encoder."""
+    extractor = DashFusionFeatureExtractor(AUDIO_SIZE, VISION_SIZE, MAX_AUDIO, MAX_VISION)
+    return DashFusionProcessor(bpe, extractor, unigram)
+
+
+@pytest.fixture
+def clips():
+    """Columns of five clips: complete, short, and with one modality missing each."""
+    rng = np.random.default_rng(0)
+    audio = [rng.normal(size=(n, AUDIO_SIZE)).astype(np.float32) for n in (7, 1, 12, 4)]
+    vision = [rng.normal(size=(n, VISION_SIZE)).astype(np.float32) for n in (3, 1, 10, 5)]
+    return {
+        "text": [
+            "The room was not bad at all, but breakfast was cold.",
+            "Great!",
+            None,
+            "Good bed.",
+            "the bar was fine",
+        ],
+        "audio": [audio[0], audio[1], audio[2], None, audio[3]],
+        "vision": [vision[0], vision[1], vision[2], vision[3], None],
     }
