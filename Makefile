@@ -24,7 +24,7 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-quickstart: install  ## Train, evaluate and use a small model in under 4 minutes
+quickstart: install  ## Train, evaluate and use both models, small in under 6 minutes
 	$(BIN)/python scripts/quickstart.py
 
 test: install lint  ## Lint, then run the test suite

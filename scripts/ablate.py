@@ -26,6 +26,7 @@ def parse_args():
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a recipe field for all"
     )
     parser.add_argument("--runs", type=Path, help="where the run folders go (default: runs/NAME of the study)")
+    parser.add_argument("--slots", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
     parser.add_argument("--output", help="result file (default: model_cards/results/NAME of the study.json)")
     return parser.parse_args()
 
@@ -58,7 +59,7 @@ def main() -> int:
             raise StudyError(f"--set needs FIELD=VALUE, got {malformed[0]!r}.")
         overrides = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in args.set)}
         study = Study.read(args.study)
-        summary = summarize(run_study(study, folder, overrides))
+        summary = summarize(run_study(study, folder, overrides, slots=args.slots))
         output = args.output or f"model_cards/results/{name}.json"
         write_study(output, study, args.study, folder, overrides, summary)
     except StudyError as error:

@@ -80,9 +80,11 @@ def load_clips(source: ClipSource) -> DatasetDict:
         clips = _dataset(source)
     else:
         clips = _to_datasets(list(clean_clips(source)))
+    clips = {split: _with_only(table, source, split) for split, table in clips.items()}
+    clips = DatasetDict({split: table for split, table in clips.items() if len(table)})
     if not clips:
         raise DataError(f"{source.name} has no clips.")
-    return DatasetDict({split: _with_only(table, source, split) for split, table in clips.items()})
+    return clips
 
 
 def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
@@ -105,10 +107,12 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         for name in STREAMS:
             row[name], replaced = _frames(row[name], name, widths, f"{source.name}, {place}")
             counts[name] += replaced
+        if not isinstance(row["text"], str | None):
+            raise DataError(f"{source.name}, {place}: field 'text' must be a text, got {row['text']!r:.50}.")
         if row["text"] is not None and not row["text"].strip():
             row["text"], counts["text"] = None, counts["text"] + 1
         row["split"] = _split(row, source)
-        reason = _unusable(row, source.label_range)
+        reason = _unusable(row, source)
         if row["id"] in seen:
             reason = "an id that came before"
         seen.add(row["id"])
@@ -143,11 +147,14 @@ def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         return _accepting(source.name, lambda **given: read_mosi_utterance(source.name, **given), options)
     if path.is_dir():
         return _accepting(source.name, lambda: read_feature_folder(source.name), source.options)
+    known = (
+        "Known are MMSA pickles (.pkl), the MOSI utterances (.npz), folders written by prepare_data.py, and folders "
+        f"with one of {', '.join(LABEL_FILES)}."
+    )
+    if path.is_file():
+        raise DataError(f"{source.name}: unknown kind of file. {known}")
     if path.suffix or source.name.startswith((".", "/")):
-        raise FileNotFoundError(
-            f"{source.name}: no such file or folder. Known are MMSA pickles (.pkl), the MOSI utterances (.npz), "
-            f"folders written by prepare_data.py, and folders with one of {', '.join(LABEL_FILES)}."
-        )
+        raise FileNotFoundError(f"{source.name}: no such file or folder. {known}")
     return _hub_rows(source)
 
 
@@ -163,12 +170,14 @@ def _dataset_rows(splits):
         for row in table.with_format("numpy"):
             text = row.get("text")
             frames = {name: row[name] if name in row and len(row[name]) else None for name in STREAMS}
+            more = {name: row[name] for name in (*UNIMODAL_LABELS, "text_features") if name in row}
             yield {
                 "id": str(row["id"]),
                 "split": split,
                 "text": None if text is None else str(text),
                 **frames,
                 "label": float(row["label"]),
+                **more,
             }
 
 
@@ -191,7 +200,8 @@ def _hub_rows(source):
         own_id = "id" in rows.column_names
         for number, row in enumerate(rows):
             fields = {name: row.get(name) for name in (*MODALITIES, "label")}
-            yield {"id": str(row["id"]) if own_id else f"{split}-{number}", "split": split, **fields}
+            place = str(number) if split is None else f"{split}-{number}"
+            yield {"id": str(row["id"]) if own_id else place, "split": split, **fields}
 
 
 def _frames(frames, name, widths, place):
@@ -224,17 +234,22 @@ def _split(row, source):
     return split
 
 
-def _unusable(row, label_range):
+def _unusable(row, source):
     """Why a row cannot be used, or `None`."""
-    if all(row[name] is None for name in MODALITIES):
-        return "no text, no audio and no vision"
+    if all(row[name] is None for name in source.modalities):
+        return f"no {' and no '.join(source.modalities)}"
+    return _unusable_label(row["label"], source.label_range)
+
+
+def _unusable_label(label, label_range):
     try:
-        label = float("nan" if row["label"] is None else row["label"])
+        label = float("nan" if label is None else label)
     except (TypeError, ValueError):
         return "a label that is no number"
     if not np.isfinite(label):
         return "no label"
-    if label_range is not None and not label_range[0] <= label <= label_range[1]:
+    # as float32, which labels are stored as: 0.1 lies within 0 to 0.1
+    if label_range is not None and not np.float32(label_range[0]) <= np.float32(label) <= np.float32(label_range[1]):
         return f"a label outside the range {label_range[0]:g} to {label_range[1]:g}"
     return None
 
@@ -248,14 +263,14 @@ def clip_features(row: dict[str, Any], widths: dict[str, int]) -> Features:
         widths: the widths of audio and vision frames; a stream that no clip has is left out.
     """
     columns = {"id": Value("string"), "text": Value("string"), "label": Value("float32")}
-    columns |= {name: Array2D((None, width), "float32") for name, width in widths.items()}
+    columns |= {name: Array2D((None, widths[name]), "float32") for name in STREAMS if name in widths}
     columns |= {name: Value("float32") for name in UNIMODAL_LABELS if name in row}
     return Features({**columns, **({"text_features": List(Value("float32"))} if "text_features" in row else {})})
 
 
 def encode_clip(row: dict[str, Any], features: Features) -> dict[str, Any]:
     """The clip as a row of a data set with these columns: a missing stream has no frames."""
-    encoded = {name: row[name] for name in features}
+    encoded = {name: row.get(name) for name in features}
     for name, feature in features.items():
         if isinstance(feature, Array2D) and encoded[name] is None:
             encoded[name] = np.zeros((0, feature.shape[1]), dtype=np.float32)
@@ -280,17 +295,21 @@ def _to_datasets(rows):
 
 
 def _with_only(table, source, split):
-    """The table without the other modalities, and without the rows that have nothing left."""
+    """The table without the other modalities, and without the rows that have nothing left or a wrong label."""
     kept = [name for name in source.modalities if name in table.column_names]
     table = table.remove_columns([name for name in MODALITIES if name in table.column_names and name not in kept])
     if not kept:
         raise DataError(f"{source.name} ({split}) has none of {', '.join(source.modalities)}.")
-    if len(kept) == len(MODALITIES):
+    reasons = [_unusable_label(label, source.label_range) for label in table["label"]]
+    if len(kept) < len(MODALITIES):
+        for i, row in enumerate(table.select_columns(kept).with_format("numpy")):
+            if not any(value is not None and np.size(value) for value in row.values()):
+                reasons[i] = f"no {' and no '.join(kept)}"
+    if not any(reasons):
         return table
-    rows = table.select_columns(kept).with_format("numpy")
-    empty = [i for i, row in enumerate(rows) if not any(value is not None and np.size(value) for value in row.values())]
-    if not empty:
-        return table
-    places = [f"row {i + 1} ({table[i]['id']})" for i in empty]
-    report_rejected(source.name, {f"no {' and no '.join(kept)}": places}, source.rejected)
-    return table.select(sorted(set(range(len(table))) - set(empty)))
+    rejected: dict[str, list[str]] = {}
+    for i, reason in enumerate(reasons):
+        if reason:
+            rejected.setdefault(reason, []).append(f"row {i + 1} ({table[i]['id']})")
+    report_rejected(f"{source.name} ({split})", rejected, source.rejected)
+    return table.select([i for i, reason in enumerate(reasons) if not reason])

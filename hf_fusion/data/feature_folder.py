@@ -1,6 +1,5 @@
 """Folders of features: a labels file, and for each clip an npz file or parquet files."""
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def read_feature_folder(folder: str) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(read_rows(labels), 1):
         if "id" not in row:
             raise DataError(f"{labels}: no column 'id'; there are {', '.join(map(str, row))}.")
-        clip_id = str(row["id"])
+        clip_id = "" if row["id"] is None else str(row["id"])
         if not clip_id or Path(clip_id).name != clip_id:
             raise DataError(f"{labels}, row {number}: the id {clip_id!r} is no file name.")
         yield {
@@ -60,7 +59,7 @@ def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as content:
             return {name: content[name] for name in _STREAMS if name in content}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # wrong bytes can make numpy and zipfile fail in any way
         raise DataError(f"{path}: cannot be read as arrays of numbers: {error}") from error
 
 

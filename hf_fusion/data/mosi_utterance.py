@@ -1,6 +1,5 @@
 """CMU-MOSI by utterances: one audio and one vision vector for each, and its text."""
 
-import zipfile
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -54,9 +53,9 @@ def read_mosi_utterance(
             if missing:
                 raise DataError(f"{path}: no field {missing[0]!r}; there are {', '.join(content)}.")
             data = {name: content[name] for name in wanted}
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
+    except (DataError, FileNotFoundError):
+        raise
+    except Exception as error:  # wrong bytes can make numpy and zipfile fail in any way
         raise DataError(f"{path}: cannot be read as arrays: {error}") from error
     counts = {name: len(values) for name, values in data.items()}
     if len(set(counts.values())) > 1:

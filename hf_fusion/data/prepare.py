@@ -39,9 +39,10 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
     Raises:
         DataError: if the folder exists, or a clip is not as declared.
     """
-    if Path(folder).exists():
+    folder = Path(folder)
+    if folder.exists():
         raise DataError(f"{folder} exists already; remove it or choose another name.")
-    aside = Path(f"{folder}.tmp")
+    aside = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -116,7 +117,7 @@ def _write_splits(rows: Iterator[dict[str, Any]], folder: Path) -> dict[str, _Fa
                 split = row["split"]
                 if split not in writers:
                     path = str(folder / f"{split}.arrow")
-                    writers[split] = ArrowWriter(features, path=path, writer_batch_size=_ROWS_AT_A_TIME)
+                    writers[split] = ArrowWriter(features=features, path=path, writer_batch_size=_ROWS_AT_A_TIME)
                     facts[split] = _Facts(widths)
                 writers[split].write(encode_clip(row, features))
                 facts[split].add(row)

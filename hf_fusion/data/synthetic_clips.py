@@ -1,17 +1,17 @@
 """`synthetic-clips`: spoken reviews as words, audio frames and vision frames, whose exact score is known.
 
-A speaker gives two or three opinions. Each modality knows a part of the score, and time joins the parts:
+A speaker gives two or three opinions ("room terrible view nice bar small"). Each modality knows a part of the score,
+and time joins the parts:
 
-- the text says what the opinions are: each opinion word has a strength from 1 to 3 and a polarity;
+- the text says what the opinions are: each opinion word has a strength from -3 to 3;
 - the audio says which opinion counts: the voice is loud at one opinion word, and at some words that are no opinion;
-- the vision says what the speaker means: at each opinion word the face shows a smile or a frown, and where it
-  contradicts the word (sarcasm) the face is right.
+- the vision says what is meant the other way round (sarcasm): the face is wry at some of the opinion words.
 
-The score is the strength of the emphasised word with the sign of the face at that moment, in [-3, 3]. Words have
-lengths of their own, audio and vision have frame rates of their own, and the tempo differs from clip to clip: position
-alone does not tell which frame belongs to which word. What does is the sound: every word belongs to one of eight
-sounds, which show in audio frames (as a voice) and in vision frames (as a mouth). Opinion words of either polarity and
-of any strength share a sound, so that the sound says nothing by itself; within a clip no two opinions do.
+The score is the strength of the loud opinion, with the other sign if the face is wry at that moment; in [-3, 3]. Words
+have lengths of their own, audio and vision have frame rates of their own, and the tempo differs from clip to clip:
+position alone does not tell which frame belongs to which word. What does is the sound: every word belongs to one of six
+sounds, which show in the audio frames (as a voice) and in the vision frames (as a mouth). Each sound has opinion words
+of either polarity, so that the sound says nothing by itself; within a clip no two opinions share one.
 """
 
 import numpy as np
@@ -47,12 +47,12 @@ def _words(rng):
     return words, places
 
 
-def _frames(rng, words, times, rate, first_feature, marks):
-    """Frames `(frames, 2 + sounds)`: a mark at some words, a distractor, and the sound of the word spoken."""
+def _frames(rng, words, times, rate, level, marks):
+    """Frames `(frames, 2 + sounds)`: a level with marks at some words, a distractor, and the sound of the word."""
     moments = np.arange(0, times[-1], 1 / rate) + 0.5 / rate
     spoken = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(words) - 1)
     features = rng.normal(0, _NOISE, (len(moments), 2 + NUM_SOUNDS))
-    features[:, 0] += first_feature
+    features[:, 0] += level
     for word, value in marks.items():
         features[spoken == word, 0] += value
     features[:, 1] += np.sin(moments * rng.uniform(1, 3))  # pitch, or a movement of the head: means nothing
@@ -65,9 +65,9 @@ def generate_clip(rng: np.random.Generator) -> dict:
     One clip.
 
     Returns:
-        `dict` with `text`, `audio` (frames, 10), `vision` (frames, 10), `label` (the score), `word_times` (when each
+        `dict` with `text`, `audio` (frames, 8), `vision` (frames, 8), `label` (the score), `word_times` (when each
         word begins, and the end, in seconds), `opinions` (places of the opinion words among the words), `emphasis`
-        (place of the one that counts) and `sarcastic` (whether face and word contradict each other there).
+        (place of the one that counts) and `sarcastic` (whether the face is wry there).
     """
     words, places = _words(rng)
     tempo = rng.uniform(0.25, 0.45)  # seconds a word

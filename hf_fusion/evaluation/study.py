@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ import yaml
 from scipy import stats
 
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, write_json
+from hf_fusion.training.launch import Run, run_all
+from hf_fusion.training.model_arguments import RecipeError
 
 SETTINGS_FILE = "study_settings.json"
 
@@ -55,7 +55,9 @@ class Study:
         return study
 
 
-def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) -> dict[str, dict[int, dict]]:
+def run_study(
+    study: Study, folder: Path, overrides: dict[str, Any], say=print, slots: int = 1
+) -> dict[str, dict[int, dict]]:
     """
     Runs what is not yet finished, seed by seed, each run in a process of its own (`scripts/train.py`).
 
@@ -66,7 +68,8 @@ def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) 
         study: what to run.
         folder: where the run folders are, `folder/VARIANT/seed-N`.
         overrides: recipe fields on top of the study's (where the data is on this machine, say).
-        say: called with a line before each run.
+        say: called with a line when a run starts, or was finished before.
+        slots: how many runs at a time; the cores are shared between them.
 
     Returns:
         The content of `metrics.json` by variant and seed, with `last_log`: what training logged last (loss components
@@ -76,23 +79,36 @@ def run_study(study: Study, folder: Path, overrides: dict[str, Any], say=print) 
         StudyError: if a run fails (what it printed is in `train.log` of its folder), or if a folder holds a run with
             other settings.
     """
+    waiting = []
+    cells = [(name, seed) for seed in study.seeds for name in study.variants]
+    for name, seed in cells:
+        run_folder = _run_folder(folder, name, seed)
+        fields = {**study.overrides, **overrides, **study.variants[name], "seed": seed}
+        _check_same_settings(run_folder, study.recipe, {**fields, "output_dir": str(run_folder)})
+        if (run_folder / METRICS_FILE).exists():
+            say(f"{name}, seed {seed}: finished before")
+        else:
+            flags = ["--resume_from_checkpoint", "last", *_flags(fields)]
+            waiting.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
+
+    def report(run, epochs):
+        if epochs == 0:
+            say(f"[{waiting.index(run) + 1}/{len(waiting)}] {run.name}: running, log in {run.folder / 'train.log'}")
+
+    try:
+        run_all(waiting, slots, report)
+    except RecipeError as error:
+        raise StudyError(str(error)) from error
     results: dict[str, dict[int, dict]] = {name: {} for name in study.variants}
-    total, number = len(study.variants) * len(study.seeds), 0
-    for seed in study.seeds:
-        for name, changes in study.variants.items():
-            number += 1
-            run_folder = folder / name.replace(" ", "_") / f"seed-{seed}"
-            metrics_file = run_folder / METRICS_FILE
-            fields = {**study.overrides, **overrides, **changes, "seed": seed, "output_dir": str(run_folder)}
-            _check_same_settings(run_folder, study.recipe, fields)
-            if metrics_file.exists():
-                say(f"[{number}/{total}] {name}, seed {seed}: finished before")
-            else:
-                say(f"[{number}/{total}] {name}, seed {seed}: running, log in {run_folder / 'train.log'}")
-                _run(study.recipe, fields, run_folder)
-            results[name][seed] = json.loads(metrics_file.read_text(encoding="utf-8"))
-            results[name][seed]["last_log"] = _last_log(run_folder / "trainer_state.json")
+    for name, seed in cells:
+        run_folder = _run_folder(folder, name, seed)
+        results[name][seed] = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
+        results[name][seed]["last_log"] = _last_log(run_folder / "trainer_state.json")
     return results
+
+
+def _run_folder(folder, name, seed):
+    return folder / name.replace(" ", "_") / f"seed-{seed}"
 
 
 def _check_same_settings(run_folder, recipe, fields):
@@ -116,15 +132,12 @@ def _last_log(path):
     return next((log for log in reversed(logs) if "grad_norm" in log), None)
 
 
-def _run(recipe, fields, run_folder):
-    command = [sys.executable, "scripts/train.py", "--config", recipe, "--resume_from_checkpoint", "last"]
+def _flags(fields):
+    flags = []
     for name, value in fields.items():
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
-        command += [f"--{name}", *map(str, values)]
-    with open(run_folder / "train.log", "a", encoding="utf-8") as log:
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if status:
-        raise StudyError(f"The run in {run_folder} failed with status {status}; see its train.log.")
+        flags += [f"--{name}", *map(str, values)]
+    return flags
 
 
 def summarize(results: dict[str, dict[int, dict]], split: str = "test") -> dict[str, dict]:
@@ -180,8 +193,8 @@ def _std(column):
 
 def write_study(path: str, study: Study, study_file: str, folder: Path, overrides: dict, summary: dict) -> None:
     """Writes the result file: the study and what was changed, where and on what data it ran, and the summary."""
-    first = next(iter(study.variants)).replace(" ", "_")
-    environment = json.loads((folder / first / f"seed-{study.seeds[0]}" / ENVIRONMENT_FILE).read_text("utf-8"))
+    first = _run_folder(folder, next(iter(study.variants)), study.seeds[0])
+    environment = json.loads((first / ENVIRONMENT_FILE).read_text("utf-8"))
     write_json(
         path,
         {

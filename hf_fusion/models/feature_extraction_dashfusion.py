@@ -44,12 +44,17 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         given = {"audio_mean": audio_mean, "audio_std": audio_std, "vision_mean": vision_mean, "vision_std": vision_std}
         for field, values in given.items():
             setattr(self, field, None if values is None else self._statistics(field, values))
+        for name in STREAMS:
+            if (given[f"{name}_mean"] is None) != (given[f"{name}_std"] is None):
+                raise ValueError(f"`{name}_mean` and `{name}_std` belong together: give both or none.")
 
     def _statistics(self, field, values):
         values = [float(value) for value in np.asarray(values, dtype=np.float64).reshape(-1)]
         size = getattr(self, f"{field.split('_')[0]}_feature_size")
         if len(values) != size:
             raise ValueError(f"`{field}` must have {size} values, one for each column, got {len(values)}.")
+        if not np.isfinite(values).all():
+            raise ValueError(f"`{field}` must be finite in every column, got {values}.")
         if field.endswith("std") and not min(values) > 0:
             raise ValueError(f"`{field}` must be above 0 in every column, got {min(values)}.")
         return values
@@ -69,7 +74,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         size = getattr(self, f"{name}_feature_size")
         count, mean, squares = 0, np.zeros(size), np.zeros(size)
         for i, clip in enumerate(clips):
-            frames = self._frames(name, clip, i).astype(np.float64)
+            frames = self._frames(name, clip, i)
             if not len(frames):
                 continue
             if not np.isfinite(frames).all():
@@ -82,22 +87,22 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         if count:
             std = np.sqrt(squares / count)
             setattr(self, f"{name}_mean", mean.tolist())
-            setattr(self, f"{name}_std", np.where(std > 1e-6 * np.maximum(np.abs(mean), 1), std, 1.0).tolist())
+            # what float32 may have rounded is no variation
+            setattr(self, f"{name}_std", np.where(std > 1e-7 * np.maximum(np.abs(mean), 1), std, 1.0).tolist())
 
     def _frames(self, name, clip, index):
-        """One clip as float32 of shape `(frames, features)`; `None` and an empty clip have no frame."""
+        """One clip as float64 of shape `(frames, features)`; `None` and an empty clip have no frame."""
         size = getattr(self, f"{name}_feature_size")
         try:
-            frames = np.zeros((0, size)) if clip is None else np.asarray(clip)
-            frames = frames.astype(np.float32, copy=False)
-        except (TypeError, ValueError) as error:
+            frames = np.zeros((0, size)) if clip is None else np.asarray(clip, dtype=np.float64)
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that requires gradients
             raise ValueError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
         if frames.size == 0:
-            return np.zeros((0, size), dtype=np.float32)
+            return np.zeros((0, size))
         if frames.ndim != 2 or frames.shape[1] != size:
+            width = f": width {frames.shape[1]} where {size} is expected" if frames.ndim == 2 else ""
             raise ValueError(
-                f"Clip {index}: the {name} features must have the shape (frames, {size}), got {frames.shape}: "
-                f"width {frames.shape[-1]} where {size} is expected."
+                f"Clip {index}: the {name} features must have the shape (frames, {size}), got {frames.shape}{width}."
             )
         return frames
 
@@ -126,7 +131,8 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
                 raise ValueError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
             frames = frames[:longest]
             if mean is not None:
-                frames = ((frames - np.asarray(mean)) / np.asarray(std)).astype(np.float32)
+                frames = (frames - np.asarray(mean)) / np.asarray(std)
+            frames = frames.astype(np.float32)
             finite = np.isfinite(frames)
             if not finite.all():
                 replaced += int((~finite).sum())

@@ -652,7 +652,9 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             text_encoder = pretrained.config
         model = cls(DashFusionConfig(text_encoder, **config_kwargs))
         if pretrained is not None:
-            model.dashfusion.text_encoder.load_state_dict(pretrained.state_dict())
+            own = model.dashfusion.text_encoder.state_dict()  # a given model may have a pooler, which is not used
+            weights = {name: value for name, value in pretrained.state_dict().items() if name in own}
+            model.dashfusion.text_encoder.load_state_dict(weights)
         return model.eval()
 
     def get_input_embeddings(self):

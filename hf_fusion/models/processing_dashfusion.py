@@ -188,9 +188,9 @@ class DashFusionProcessor(ProcessorMixin):
 
     def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
         text = {name: columns[name] for name in self.text_input_names}
-        batch = {}
-        if any(text["input_ids"]):
-            batch = pad_token_columns(text, self.tokenizers, padding, max_length or self.max_length, pad_to_multiple_of)
+        batch = pad_token_columns(text, self.tokenizers, padding, max_length or self.max_length, pad_to_multiple_of)
+        if not any(text["input_ids"]):
+            batch = {}
         for name in STREAMS:
             if not any(map(len, columns[name])):
                 continue

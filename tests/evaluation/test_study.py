@@ -7,6 +7,7 @@ from scipy import stats
 
 import hf_fusion.evaluation.study as study_module
 from hf_fusion.evaluation.study import Study, StudyError, paired_difference, run_study, summarize, write_study
+from hf_fusion.training.model_arguments import RecipeError
 
 
 @pytest.fixture
@@ -16,27 +17,25 @@ def study():
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Replaces the training process by one that writes metrics; gives the commands that were run."""
-    commands = []
+    """Replaces training by a function that writes metrics; gives the runs that there were."""
+    runs = []
 
-    def run(command, stdout, stderr, check):
-        commands.append(command)
-        fields = dict(zip(command[2::2], command[3::2], strict=True))
-        folder, seed = Path(fields["--output_dir"]), int(fields["--seed"])
-        accuracy = 0.5 + 0.01 * seed + (0.1 + 0.02 * seed if fields.get("--cross_fusion") else 0)
-        metrics = {"test": {"fine_accuracy": accuracy}, "train_seconds": 1.0, "parameters": 10}
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-        state = {"log_history": [{"grad_norm": 1, "gate_mean": 0.4}, {"eval_loss": 2}]}
-        (folder / "trainer_state.json").write_text(json.dumps(state))
-        (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "f"}, "rows": {"test": 1}}))
+    def run_all(waiting, slots, report):
+        for run in waiting:
+            runs.append(run)
+            report(run, 0)
+            fields = dict(zip(run.flags[::2], run.flags[1::2], strict=True))
+            seed = int(fields["--seed"])
+            accuracy = 0.5 + 0.01 * seed + (0.1 + 0.02 * seed if fields.get("--cross_fusion") else 0)
+            metrics = {"test": {"fine_accuracy": accuracy}, "train_seconds": 1.0, "parameters": 10}
+            (run.folder / "metrics.json").write_text(json.dumps(metrics))
+            state = {"log_history": [{"grad_norm": 1, "gate_mean": 0.4}, {"eval_loss": 2}]}
+            (run.folder / "trainer_state.json").write_text(json.dumps(state))
+            facts = {"data_fingerprint": {"test": "f"}, "rows": {"test": 1}}
+            (run.folder / "environment.json").write_text(json.dumps(facts))
 
-        class Finished:
-            returncode = 0
-
-        return Finished
-
-    monkeypatch.setattr(study_module.subprocess, "run", run)
-    return commands
+    monkeypatch.setattr(study_module, "run_all", run_all)
+    return runs
 
 
 def test_paired_difference_is_scipys():
@@ -54,11 +53,11 @@ def test_one_seed_has_no_interval():
 
 def test_runs_every_variant_with_every_seed(study, trainings, tmp_path):
     results = run_study(study, tmp_path, {"dataset": "my.csv"}, say=lambda line: None)
-    assert len(trainings) == 6
-    assert ["--cross_fusion" in command for command in trainings] == [False, True] * 3
-    assert trainings[1][trainings[1].index("--output_dir") + 1] == str(tmp_path / "new_one" / "seed-1")
-    assert all(command[command.index("--max_train_samples") + 1] == "5" for command in trainings)
-    assert all(command[command.index("--dataset") + 1] == "my.csv" for command in trainings)
+    assert len(trainings) == 6 and all(run.recipe == "recipe.yaml" for run in trainings)
+    assert ["--cross_fusion" in run.flags for run in trainings] == [False, True] * 3
+    assert trainings[1].folder == tmp_path / "new_one" / "seed-1"
+    assert all(run.flags[run.flags.index("--max_train_samples") + 1] == "5" for run in trainings)
+    assert all(run.flags[run.flags.index("--dataset") + 1] == "my.csv" for run in trainings)
     assert results["new one"][3]["test"]["fine_accuracy"] == pytest.approx(0.69)
 
 
@@ -68,8 +67,8 @@ def test_goes_on_where_it_was(study, trainings, tmp_path):
     trainings.clear()
     lines = []
     run_study(study, tmp_path, {}, say=lines.append)
-    assert len(trainings) == 1 and "seed-2" in trainings[0][-1]
-    assert "--resume_from_checkpoint" in trainings[0]
+    assert [run.folder for run in trainings] == [tmp_path / "base" / "seed-2"]
+    assert "--resume_from_checkpoint" in trainings[0].flags
     assert sum("finished before" in line for line in lines) == 5
 
 
@@ -98,12 +97,17 @@ def test_runs_with_other_settings_are_not_mixed_in(study, trainings, tmp_path):
 
 
 def test_a_failed_run_is_named(study, tmp_path, monkeypatch):
-    class Failed:
-        returncode = 3
+    def run_all(waiting, slots, report):
+        raise RecipeError(f"{waiting[0].name}: training failed with status 3; see train.log.")
 
-    monkeypatch.setattr(study_module.subprocess, "run", lambda *args, **kwargs: Failed)
-    with pytest.raises(StudyError, match=r"base/seed-1 failed with status 3; see its train\.log"):
+    monkeypatch.setattr(study_module, "run_all", run_all)
+    with pytest.raises(StudyError, match="base, seed 1: training failed with status 3"):
         run_study(study, tmp_path, {}, say=lambda line: None)
+
+
+def test_values_become_flags():
+    fields = {"a": 1, "b": [1, 2], "c": {"x": "y"}, "d": False}
+    assert study_module._flags(fields) == ["--a", "1", "--b", "1", "2", "--c", '{"x": "y"}', "--d", "False"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Several training runs at a time, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_fusion.training.model_arguments import RecipeError
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass
+class Run:
+    """
+    One training run.
+
+    Args:
+        name: what to call it.
+        recipe: path of its recipe.
+        folder: the run folder; what the run prints is added to `train.log` in it.
+        flags: recipe fields that differ, as on the command line.
+    """
+
+    name: str
+    recipe: str
+    folder: Path
+    flags: list[str] = field(default_factory=list)
+
+
+def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = lambda run, epochs: None) -> None:
+    """
+    Trains all runs, at most `slots` at a time; the cores are shared between them.
+
+    Args:
+        runs: what to train.
+        slots: how many processes at a time.
+        report: called with a run and 0 when it starts, and with the number of finished epochs when that changes.
+
+    Raises:
+        RecipeError: if a run fails; the others are stopped.
+    """
+    threads = max((os.cpu_count() or 1) // slots, 1)
+    processes: list[subprocess.Popen] = []
+    with ThreadPoolExecutor(slots) as pool:
+        waiting = [pool.submit(_train, run, threads, processes, report) for run in runs]
+        try:
+            for done in waiting:
+                done.result()
+        except BaseException:  # Ctrl-C too
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            raise
+
+
+def _train(run, threads, processes, report):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    log = run.folder / "train.log"
+    before = _epochs(log)
+    report(run, 0)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with open(log, "a", encoding="utf-8") as file:
+        process = subprocess.Popen(_command(run, threads), stdout=file, stderr=subprocess.STDOUT, env=environment)
+    processes.append(process)
+    reported = 0
+    while process.poll() is None:
+        time.sleep(_POLL_SECONDS)
+        if (epochs := _epochs(log) - before) != reported:
+            reported = epochs
+            report(run, epochs)
+    if process.returncode:
+        raise RecipeError(f"{run.name}: training failed with status {process.returncode}; see {log}.")
+
+
+def _command(run, threads):
+    """What `accelerate launch --num_processes 1 scripts/train.py` does, without asking for its configuration."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)]
+    command += ["scripts/train.py", "--config", run.recipe, "--output_dir", str(run.folder), "--disable_tqdm", "true"]
+    return [*command, *run.flags]
+
+
+def _epochs(log):
+    return log.read_text(encoding="utf-8", errors="replace").count("'eval_loss'") if log.exists() else 0

@@ -1,0 +1,61 @@
+"""Several processes at a time, with small programs in the place of training."""
+
+import sys
+import time
+
+import pytest
+
+from hf_fusion.training import launch
+from hf_fusion.training.launch import Run, run_all
+from hf_fusion.training.model_arguments import RecipeError
+
+PROGRAM = """
+import os, sys, time
+print("threads", os.environ["OMP_NUM_THREADS"])
+for epoch in range(int(sys.argv[1])):
+    print({'eval_loss': epoch}, flush=True)
+    time.sleep(0.15)
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _small_programs(monkeypatch):
+    monkeypatch.setattr(launch, "_command", lambda run, threads: [sys.executable, "-c", PROGRAM, *run.flags])
+    monkeypatch.setattr(launch, "_POLL_SECONDS", 0.05)
+
+
+def test_runs_all_and_reports_epochs(tmp_path):
+    runs = [Run(f"run {i}", "recipe.yaml", tmp_path / str(i), ["2", "0"]) for i in range(3)]
+    reports = []
+    run_all(runs, slots=2, report=lambda run, epochs: reports.append((run.name, epochs)))
+    for run in runs:
+        epochs = [count for name, count in reports if name == run.name]
+        assert epochs[0] == 0 and epochs[-1] == 2 and epochs == sorted(set(epochs))
+        assert "threads" in (run.folder / "train.log").read_text()
+
+
+def test_goes_on_in_the_same_log(tmp_path):
+    run = Run("run", "recipe.yaml", tmp_path, ["2", "0"])
+    reports = []
+    run_all([run], 1)
+    run_all([run], 1, lambda run, epochs: reports.append(epochs))
+    assert (tmp_path / "train.log").read_text().count("eval_loss") == 4 and max(reports) == 2
+
+
+def test_a_failure_stops_the_others(tmp_path):
+    runs = [Run("bad", "recipe.yaml", tmp_path / "bad", ["1", "3"])]
+    runs += [Run("long", "recipe.yaml", tmp_path / "long", ["200", "0"])]
+    runs += [Run("never", "recipe.yaml", tmp_path / "never", ["1", "0"])]
+    started = time.perf_counter()
+    with pytest.raises(RecipeError, match=r"bad: training failed with status 3; see .*bad.train\.log"):
+        run_all(runs, slots=2)
+    assert time.perf_counter() - started < 15, "30 s if it waited"
+
+
+def test_the_command(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    words = launch._command(Run("x", "recipe.yaml", tmp_path, ["--seed", "3"]), 2)
+    assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    assert words[words.index("--num_cpu_threads_per_process") + 1] == "2"
+    assert words[words.index("--config") + 1] == "recipe.yaml" and words[-2:] == ["--seed", "3"]
