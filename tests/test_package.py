@@ -18,6 +18,14 @@ def test_unknown_name():
         _ = hf_fusion.Nothing
 
 
+def test_dashfusion_is_registered(clip_config):
+    config = clip_config()
+    assert type(AutoConfig.for_model("dashfusion")) is hf_fusion.DashFusionConfig
+    assert type(AutoModel.from_config(config)) is hf_fusion.DashFusionModel
+    model = AutoModelForSequenceClassification.from_config(config)
+    assert type(model) is hf_fusion.DashFusionForSequenceClassification
+
+
 def test_models_are_registered(make_config):
     config = make_config()
     assert type(AutoConfig.for_model("dyfulm")) is hf_fusion.DyFuLMConfig

@@ -167,18 +167,10 @@ def _dataset(source):
 
 def _dataset_rows(splits):
     for split, table in splits.items():
-        for row in table.with_format("numpy"):
-            text = row.get("text")
+        streams = [name for name in STREAMS if name in table.column_names]
+        for row in table.with_format("numpy", columns=streams, output_all_columns=True):
             frames = {name: row[name] if name in row and len(row[name]) else None for name in STREAMS}
-            more = {name: row[name] for name in (*UNIMODAL_LABELS, "text_features") if name in row}
-            yield {
-                "id": str(row["id"]),
-                "split": split,
-                "text": None if text is None else str(text),
-                **frames,
-                "label": float(row["label"]),
-                **more,
-            }
+            yield {**row, "split": split, "text": row.get("text"), **frames}
 
 
 def _accepting(name, read, options):

@@ -5,18 +5,20 @@ from pathlib import Path
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-ENCODERS = ("a", "b", "both")
+ENCODERS = ("a", "b", "both", "text")
 # What models call the query and value projections of their attention.
 _ATTENTION_NAMES = ("query", "value", "query_proj", "value_proj", "q_proj", "v_proj", "q_lin", "v_lin", "Wqkv")
 
 
 def add_lora(model, encoders: str = "both", rank: int = 8, alpha: int = 16, dropout: float = 0.05):
     """
-    Wraps a [`DyFuLMForSequenceClassification`] so that encoders train by low-rank updates.
+    Wraps a model so that its text encoders train by low-rank updates.
 
     Args:
-        model: the model; its encoder weights stay as they are.
-        encoders: "a", "b" or "both" get LoRA matrices. An encoder without them is frozen.
+        model ([`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`]): the model; the weights
+            of its text encoders stay as they are.
+        encoders: which encoders get LoRA matrices: "a", "b" or "both" of a DyFuLM (also where it is the text encoder of
+            a DashFusion), or "text", the single text encoder of a DashFusion. An encoder without them is frozen.
         rank, alpha, dropout: of the LoRA matrices on the query and value projections.
 
     Returns:
@@ -33,12 +35,12 @@ def add_lora(model, encoders: str = "both", rank: int = 8, alpha: int = 16, drop
 
     if encoders not in ENCODERS:
         raise ValueError(f"`encoders` must be one of {', '.join(ENCODERS)}, got {encoders!r}.")
-    present = model.dyfulm.encoders
-    wanted = list(present) if encoders == "both" else [encoders]
+    present = model.base_model.encoders
+    wanted = [name for name in present if name != "text"] if encoders == "both" else [encoders]
     absent = [name for name in wanted if name not in present]
-    if absent:
-        raise ValueError(f"The model has no encoder {absent[0]} (cross_fusion={model.config.cross_fusion!r}).")
-    targets = [target for name in wanted for target in _attention_projections(model, name)]
+    if absent or not wanted:
+        raise ValueError(f"The model has no encoder {encoders}; it has {', '.join(present)}.")
+    targets = [target for name in wanted for target in _attention_projections(model, present[name])]
     config = LoraConfig(
         task_type="SEQ_CLS",
         r=rank,
@@ -55,7 +57,7 @@ def load_merged(folder):
     A model from a run folder that holds an adapter and, in `base/`, the model that it was trained on.
 
     Returns:
-        [`DyFuLMForSequenceClassification`] with the adapter merged in.
+        [`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`] with the adapter merged in.
     """
     from peft import PeftModel
 
@@ -63,23 +65,35 @@ def load_merged(folder):
     return PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
 
 
-def _attention_projections(model, name):
-    prefix = f"dyfulm.encoder_{name}"
+def _attention_projections(model, encoder):
+    prefix = _path(model, encoder)
     found = [
         f"{prefix}.{path}"
-        for path, module in model.dyfulm.encoders[name].named_modules()
+        for path, module in encoder.named_modules()
         if isinstance(module, nn.Linear) and path.rpartition(".")[2] in _ATTENTION_NAMES
     ]
     if not found:
         raise ValueError(
-            f"Encoder {name} ({type(model.dyfulm.encoders[name]).__name__}) has no projections named "
-            f"{', '.join(_ATTENTION_NAMES)}."
+            f"The encoder {prefix} ({type(encoder).__name__}) has no projections named {', '.join(_ATTENTION_NAMES)}."
         )
     return found
 
 
+def _path(model, module):
+    return next(path for path, candidate in model.named_modules() if candidate is module)
+
+
 def _trained_modules(model):
-    """Modules outside the encoders that own parameters or a history to save, by their full names."""
-    outside = [(f"dyfulm.{name}", child) for name, child in model.dyfulm.named_children() if "encoder_" not in name]
-    outside += [(name, child) for name, child in model.named_children() if name != "dyfulm"]
-    return [name for name, child in outside if child.state_dict()]
+    """The largest modules that hold no encoder and own parameters or a history to save, by their full names."""
+    encoders = [_path(model, encoder) for encoder in model.base_model.encoders.values()]
+    found = []
+    waiting = list(model.named_children())
+    while waiting:
+        path, module = waiting.pop(0)
+        inside = any(encoder == path for encoder in encoders)
+        holds_encoder = any(encoder.startswith(f"{path}.") for encoder in encoders)
+        if holds_encoder or isinstance(module, nn.ModuleDict):  # which peft cannot wrap as a whole
+            waiting += [(f"{path}.{name}", child) for name, child in module.named_children()]
+        elif not inside and module.state_dict():
+            found.append(path)
+    return found

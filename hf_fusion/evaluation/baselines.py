@@ -1,12 +1,17 @@
 """What a model has to beat: the majority, and words counted without their order."""
 
 import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
+from datasets import DatasetDict
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from hf_fusion.evaluation.metrics import ReviewMetrics
+from hf_fusion.evaluation.metrics import ReviewMetrics, sentiment_metrics_for
 
+_STREAMS = ("audio", "vision")
+_ALPHAS = np.logspace(-1, 6, 29)
 _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
 
 
@@ -28,6 +33,60 @@ def bag_of_words_baseline(train, test) -> dict[str, float]:
         model = make_pipeline(CountVectorizer(), linear).fit(list(train["text"]), np.array(train[column]))
         predictions[task] = model.predict(list(test["text"]))
     return _measure(predictions, test)
+
+
+def mean_baseline(clips: DatasetDict, label_range) -> dict[str, float]:
+    """[`SentimentRegressionMetrics`] of the mean training label, on the test split."""
+    return _measure_scores(np.full(len(clips["test"]), np.mean(clips["train"]["label"])), clips, label_range)
+
+
+def ridge_baseline(clips: DatasetDict, modalities, label_range) -> dict[str, float]:
+    """
+    [`SentimentRegressionMetrics`] of ridge regression on the means of each clip's frames and on its words.
+
+    The text is the column `text_features` where there is one, else TF-IDF of words and word pairs; columns are scaled
+    by the training split, and the penalty is the one with the lowest MAE on validation.
+
+    Args:
+        clips: `train`, `validation` and `test`.
+        modalities: some of "text", "audio" and "vision".
+        label_range: of the labels; chooses the metrics.
+    """
+    features = [_clip_features(clips, name) for name in modalities]
+    inputs = {split: sparse.hstack([part[split] for part in features]).tocsr() for split in clips}
+    labels = {split: np.array(clips[split]["label"]) for split in clips}
+
+    def fit(alpha):
+        return Ridge(alpha=alpha).fit(inputs["train"], labels["train"])
+
+    def validation_error(alpha):
+        return np.abs(fit(alpha).predict(inputs["validation"]) - labels["validation"]).mean()
+
+    return _measure_scores(fit(min(_ALPHAS, key=validation_error)).predict(inputs["test"]), clips, label_range)
+
+
+def _clip_features(clips, name):
+    """For each split one row of numbers a clip, fitted on the training split."""
+    if name == "text" and "text_features" not in clips["train"].column_names:
+        texts = {split: [text or "" for text in rows["text"]] for split, rows in clips.items()}
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2).fit(texts["train"])
+        return {split: vectorizer.transform(values) for split, values in texts.items()}
+    if name == "text":
+        rows = {split: np.array(rows["text_features"]) for split, rows in clips.items()}
+    else:
+        rows = {split: _mean_frames(part, name) for split, part in clips.items()}
+    scaler = StandardScaler().fit(rows["train"])
+    return {split: sparse.csr_matrix(scaler.transform(values)) for split, values in rows.items()}
+
+
+def _mean_frames(rows, name):
+    """The mean frame of each clip, `(clips, features)`; 0 where it has none."""
+    frames = (row[name] for row in rows.select_columns([name]).with_format("numpy"))
+    return np.stack([clip.mean(axis=0) if len(clip) else np.zeros(clip.shape[1]) for clip in frames])
+
+
+def _measure_scores(predictions, clips, label_range):
+    return sentiment_metrics_for(label_range).compute(predictions=predictions, references=list(clips["test"]["label"]))
 
 
 def _measure(predictions, test):

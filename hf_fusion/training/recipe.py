@@ -84,6 +84,12 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
     return _with_mappings(parser.parse_args_into_dataclasses(argv))
 
 
+def parse_options(groups: tuple[type, ...], argv: list[str] | None = None, description: str | None = None):
+    """An object of each of the dataclasses `groups`, from the command line alone."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    return _with_mappings(_parser(groups, description).parse_args_into_dataclasses(argv))
+
+
 def _has_flag(argv, flag):
     return any(word.partition("=")[0] == flag for word in argv)
 

@@ -75,3 +75,36 @@ def test_encoder_that_is_not_there(make_model):
         add_lora(make_model(cross_fusion="a"), "b")
     with pytest.raises(ValueError, match="'c'"):
         add_lora(make_model(), "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoders"), [("bert", "text"), ("deberta", "text"), ("dyfulm", "both"), ("dyfulm", "b")]
+)
+def test_dashfusion(clip_model, clip_processor, clip_processor_b, clips, tmp_path, text, encoders):
+    model = clip_model(text)
+    processor = clip_processor_b if text == "dyfulm" else clip_processor
+    batch = dict(processor(**clips, return_tensors="pt"))
+    model.save_pretrained(tmp_path / "base")
+    adapted = add_lora(model, encoders)
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    plain = {name.replace("base_model.model.", "").replace("modules_to_save.default.", "") for name in trained}
+    inside = [f"{name}." for name in ("text_encoder.encoder", "text_encoder.embeddings", "encoder_a", "encoder_b")]
+    outside = {n for n, _ in clip_model(text).named_parameters() if not any(part in n for part in inside)}
+    assert outside <= plain and any("lora_" in name for name in trained)
+    train_a_little(adapted, batch, {"labels": torch.tensor([1.0, 2.0, 1.0, -1.0, 0.0])})
+    adapted.save_pretrained(tmp_path / "adapter")
+    fresh = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    loaded = peft.PeftModel.from_pretrained(fresh, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        expected = adapted(**batch).logits
+        assert (expected - clip_model(text)(**batch).logits).abs().max() > 1e-3
+        torch.testing.assert_close(loaded(**batch).logits, expected, atol=1e-6, rtol=0)
+        merged = loaded.merge_and_unload()
+        assert merged.state_dict().keys() == clip_model(text).state_dict().keys()
+        torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-4, rtol=0)
+
+
+def test_encoder_that_a_dashfusion_does_not_have(clip_model):
+    for text, encoders in (("bert", "a"), ("bert", "both"), ("dyfulm", "text")):
+        with pytest.raises(ValueError, match=f"no encoder {encoders}; it has"):
+            add_lora(clip_model(text), encoders)

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Array2D, Dataset, DatasetDict, Features, Value
 
-from hf_fusion.evaluation.baselines import bag_of_words_baseline, majority_baseline
+from hf_fusion.data.clips import ClipSource, load_clips
+from hf_fusion.evaluation.baselines import bag_of_words_baseline, majority_baseline, mean_baseline, ridge_baseline
 
 
 @pytest.fixture
@@ -22,3 +24,56 @@ def test_bag_of_words_learns_words(reviews):
     result = bag_of_words_baseline(reviews, reviews)
     assert result["fine_accuracy"] == result["coarse_accuracy"] == 1
     assert result["intensity_mae"] < 0.05
+
+
+def linear_clips(informative):
+    """Clips whose label is the mean of one audio column, or a word."""
+    rng = np.random.default_rng(0)
+    splits = {}
+    for split, count in (("train", 200), ("validation", 50), ("test", 50)):
+        labels = rng.uniform(-3, 3, count)
+        audio = [rng.normal(0, 0.1, (rng.integers(1, 6), 2)) for _ in labels]
+        for frames, label in zip(audio, labels, strict=True):
+            frames[:, 1] += 50 + 7 * label * (informative == "audio")
+        words = ["good" if label > 0 else "bad" for label in labels]
+        features = Features(text=Value("string"), audio=Array2D((None, 2), "float32"), label=Value("float32"))
+        texts = [f"the {word} bar" if informative == "text" else "the bar" for word in words]
+        splits[split] = Dataset.from_dict({"text": texts, "audio": audio, "label": labels}, features=features)
+    return DatasetDict(splits)
+
+
+def test_ridge_finds_what_is_linear():
+    clips = linear_clips("audio")
+    assert ridge_baseline(clips, ["audio"], (-3, 3))["mae"] < 0.05
+    assert ridge_baseline(clips, ["text"], (-3, 3))["mae"] > 1
+    clips = linear_clips("text")
+    assert ridge_baseline(clips, ["text"], (-3, 3))["acc2_non0"] == 1
+    assert ridge_baseline(clips, ["text", "audio"], (-3, 3))["mae"] < 0.9
+
+
+def test_ridge_reads_given_text_features():
+    clips = linear_clips("none")
+    for split in clips:
+        column = [[label, 1.0] for label in clips[split]["label"]]
+        clips[split] = clips[split].add_column("text_features", column)
+    assert ridge_baseline(clips, ["text"], (-3, 3))["mae"] < 0.05
+
+
+def test_mean_of_the_training_labels():
+    clips = linear_clips("none")
+    labels = np.array(clips["test"]["label"])
+    found = mean_baseline(clips, (-3, 3))
+    assert found["mae"] == pytest.approx(np.abs(labels - np.mean(clips["train"]["label"])).mean(), abs=1e-6)
+    assert np.isnan(found["corr"])
+
+
+def test_clips_without_frames_count_as_zero(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["id,label,split,text"]
+    for i in range(30):
+        if i % 5:
+            np.savez(tmp_path / f"{i}.npz", audio=rng.normal(size=(3, 2)))
+        rows.append(f"{i},{rng.uniform(-3, 3):.2f},{('train', 'validation', 'test')[i % 3]},word")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    clips = load_clips(ClipSource(str(tmp_path)))
+    assert np.isfinite(ridge_baseline(clips, ["audio"], (-3, 3))["mae"])

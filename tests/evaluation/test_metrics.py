@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from sklearn.metrics import f1_score, r2_score
 
-from hf_fusion.evaluation.metrics import ReviewMetrics, review_metrics_of
+from hf_fusion.evaluation.metrics import (
+    ReviewMetrics,
+    SentimentRegressionMetrics,
+    metrics_of,
+    review_metrics_of,
+    sentiment_metrics_for,
+)
 
 PREDICTED = {"fine": [0, 1, 2, 4], "coarse": [0, 0, 1, 2], "intensity": [0.1, 0.2, 0.6, 0.9]}
 EXPECTED = {"fine": [0, 1, 1, 4], "coarse": [0, 0, 2, 2], "intensity": [0.0, 0.25, 0.5, 1.0]}
@@ -117,3 +123,86 @@ def test_needs_no_network_and_writes_no_files(tmp_path):
         env={"HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf"), "PATH": ""},
     )  # fmt: skip
     assert json.loads(process.stdout)["fine_accuracy"] == 1.0
+
+
+class TestSentimentRegression:
+    def compute(self, predictions, references, dataset="mosi"):
+        return SentimentRegressionMetrics(dataset).compute(predictions=predictions, references=references)
+
+    def test_zero_is_non_negative_and_left_out_of_non0(self):
+        found = self.compute([-0.1, 0.0, 0.2, -1.0, 2.0], [0.0, 0.0, 1.0, -2.0, -1.0])
+        assert found["acc2_has0"] == 3 / 5  # rows 1, 2 and 3
+        assert found["acc2_non0"] == 2 / 3  # of the last three rows
+        # in Non0 a prediction of exactly 0 is negative
+        assert self.compute([0.0, 1.0], [-1.0, 1.0])["acc2_non0"] == 1
+
+    def test_classes_are_clipped_and_rounded_half_to_even(self):
+        found = self.compute([0.5, 1.5, 9.0, -2.5], [0.0, 2.0, 2.2, -3.0])
+        assert found["acc7"] == 2 / 4  # 0=0, 2=2, 3!=2, -2!=-3
+        assert found["acc5"] == 1  # 0=0, 2=2, 2=2, -2=-2
+
+    def test_bins_of_sims_include_their_upper_bound(self):
+        bounds = [-0.7, -0.1, 0.1, 0.7]
+        found = self.compute([b - 0.05 for b in bounds], bounds, "sims")
+        assert found["acc5"] == 1
+        found = self.compute([b + 0.05 for b in bounds], bounds, "sims")
+        assert found["acc5"] == 0 and found["acc3"] == 2 / 4  # -0.7 and 0.7 stay in their third
+        assert self.compute([0.0, 5.0], [-0.5, 1.0], "sims")["acc2_has0"] == 1
+        # labels that were float32 lie a little above the decimal
+        assert self.compute([0.05], [float(np.float32(0.1))], "sims")["acc3"] == 1
+
+    def test_clipping_of_sims_comes_before_the_mae(self):
+        assert self.compute([3.0, -0.5], [1.0, -0.5], "sims")["mae"] == 0
+        assert self.compute([5.0, -0.5], [3.0, -0.5], "mosi")["mae"] == 1
+
+    def test_over_the_whole_set_and_not_by_batches(self):
+        rng = np.random.default_rng(0)
+        predictions, references = rng.normal(size=50), rng.normal(size=50)
+        metric = SentimentRegressionMetrics("mosi")
+        for part in (slice(0, 3), slice(3, 50)):
+            metric.add_batch(predictions=predictions[part], references=references[part])
+        found = metric.compute()
+        assert found["mae"] == pytest.approx(np.abs(predictions - references).mean())
+        assert found["corr"] == pytest.approx(np.corrcoef(predictions, references)[0, 1])
+
+    def test_missing_labels_are_left_out(self):
+        found = self.compute([1.0, 7.0, -1.0, 2.0], [1.0, float("nan"), -1.0, 2.0])
+        assert found["mae"] == 0 and found["corr"] == pytest.approx(1)
+
+    def test_undefined_values_are_nan(self):
+        found = self.compute([1.0, 1.0], [0.0, 0.0])
+        assert np.isnan(found["corr"]) and np.isnan(found["acc2_non0"]) and np.isnan(found["f1_non0"])
+
+    @pytest.mark.parametrize(
+        ("predictions", "references", "words"),
+        [([1.0, float("inf")], [1.0, 2.0], "Row 1 has no finite prediction"), ([1.0], [float("nan")], "not one")],
+        ids=["infinite", "no label"],
+    )
+    def test_bad_input(self, predictions, references, words):
+        with pytest.raises(ValueError, match=words):
+            self.compute(predictions, references)
+
+    def test_unknown_data_set(self):
+        with pytest.raises(ValueError, match="'mosi', 'mosei' or 'sims', got 'iemocap'"):
+            SentimentRegressionMetrics("iemocap")
+
+    def test_chosen_by_the_range_of_the_labels(self):
+        assert sentiment_metrics_for([-1.0, 1.0]).dataset == "sims"
+        assert sentiment_metrics_for((-3, 3)).dataset == "mosi"
+
+
+class TestOfADashFusion:
+    def test_scores(self, clip_config):
+        logits, labels = np.array([[1.0], [-2.0], [0.5]]), np.array([1.0, -1.0, 0.5])
+        expected = SentimentRegressionMetrics("mosi").compute(predictions=logits[:, 0], references=labels)
+        assert metrics_of(clip_config(), logits, (labels,), ["labels"]) == expected
+        assert "acc3" in metrics_of(clip_config(label_range=(-1, 1)), logits, (labels,), ["labels"])
+
+    def test_classes(self, clip_config):
+        logits = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
+        found = metrics_of(clip_config(num_labels=3), logits, (np.array([0, 1, -100]),), ["labels"])
+        assert found == {"accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
+
+    def test_several_labels(self, clip_config):
+        logits, labels = np.array([[2.0, -1.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+        assert metrics_of(clip_config(num_labels=2), logits, (labels,), ["labels"])["accuracy"] == 0.5

@@ -37,3 +37,15 @@ def test_of_a_lora_adapter_takes_the_labels_of_its_base(run_folder):
     (run_folder / "base").mkdir()
     (run_folder / "config.json").rename(run_folder / "base" / "config.json")
     assert "very positive" in write_model_card(run_folder).read_text()
+
+
+def test_of_a_dashfusion(run_folder, clip_config):
+    clip_config().save_pretrained(run_folder)
+    recipe = {"model_type": "dashfusion", "text_encoder": "acme/text", "modalities": ["text", "vision"]}
+    (run_folder / "config.yaml").write_text(yaml.safe_dump(recipe))
+    card = ModelCard.load(write_model_card(run_folder))
+    assert card.data.base_model == ["acme/text"] and "dashfusion" in card.data.tags
+    for words in ("A DashFusion: clips to a sentiment score from -3.0 to 3.0", "vision frames have 5 features",
+                  "test (20 clips)", '"vision": vision', "arXiv 2512.05515"):  # fmt: skip
+        assert words in card.text, words
+    assert "audio frames have" not in card.text and "DyFuLM" not in card.text

@@ -43,11 +43,39 @@ print("RESULT", json.dumps({
 """
 
 
-def load_as_stranger(folder, texts, cache, *more):
+# The same for clips, which come as JSON on standard input.
+STRANGER_WITH_CLIPS = """
+import json, sys
+sys.modules["hf_fusion"] = None
+import torch
+from transformers import (AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification,
+                          AutoProcessor, pipeline)
+folder, clips = sys.argv[1], json.loads(sys.argv[2])
+torch.set_num_threads(1)
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+columns = {name: [clip[name] for clip in clips] for name in ("text", "audio", "vision")}
+batch = processor(**columns, return_tensors="pt")
+model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+base = AutoModel.from_pretrained(folder, trust_remote_code=True)
+with torch.no_grad():
+    outputs, pooled = model(**batch), base(**batch).pooler_output
+answers = pipeline("fusion-sentiment", model=folder, trust_remote_code=True, device="cpu")(clips)
+if len(sys.argv) > 3:
+    model.save_pretrained(sys.argv[3]); processor.save_pretrained(sys.argv[3])
+print("RESULT", json.dumps({
+    "modules": [type(x).__module__.split(".")[0] for x in (config, processor, extractor, model, base)],
+    "batch": {name: values.tolist() for name, values in batch.items()},
+    "logits": outputs.logits.tolist(), "pooled": pooled.tolist(), "answers": answers}))
+"""
+
+
+def load_as_stranger(folder, texts, cache, *more, script=STRANGER):
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HF_MODULES_CACHE")}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
     process = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(folder), json.dumps(texts), *map(str, more)],
+        [sys.executable, "-c", script, str(folder), json.dumps(texts), *map(str, more)],
         capture_output=True, text=True, cwd=cache, env=environment, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-3000:]
@@ -84,6 +112,58 @@ def test_loads_and_computes_the_same(make_model, processor, texts, tmp_path, fie
     assert result["inferred"]["label"] == answers[0]["label"]
     # saved by the stranger, loaded by the next one
     assert load_as_stranger(again, texts, cache)["logits"] == result["logits"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [("bert", {}), ("dyfulm", {}), ("deberta", {"fusion": "concat_attention", "anchor": "symmetric"})],
+    ids=["bert", "dyfulm", "deberta"],
+)
+@pytest.mark.parametrize("how", ["pipeline", "model and processor"])
+def test_dashfusion_loads_and_computes_the_same(
+    clip_model, clip_processor, clip_processor_b, clips, tmp_path, text, fields, how
+):
+    model, processor = clip_model(text, **fields), clip_processor_b if text == "dyfulm" else clip_processor
+    processor.feature_extractor.fit("audio", clips["audio"])
+    folder = tmp_path / "some.name-1"
+    if how == "pipeline":
+        FusionSentimentPipeline(model, processor=processor, device="cpu").save_pretrained(folder)
+    else:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    as_lists = {
+        name: [value.tolist() if hasattr(value, "tolist") else value for value in values]
+        for name, values in clips.items()
+    }
+    rows = [dict(zip(as_lists, values, strict=True)) for values in zip(*as_lists.values(), strict=True)]
+    cache, again = tmp_path / "home", tmp_path / "again"
+    cache.mkdir()
+    result = load_as_stranger(folder, rows, cache, again, script=STRANGER_WITH_CLIPS)
+
+    assert result["modules"] == ["transformers_modules"] * 5
+    batch = processor(**clips, return_tensors="pt")
+    assert result["batch"] == {name: values.tolist() for name, values in batch.items()}
+    with torch.no_grad():
+        assert result["logits"] == model(**batch).logits.tolist(), "bit for bit"
+        assert result["pooled"] == model.dashfusion(**batch).pooler_output.tolist()
+    scores = [answer["score"] for answer in result["answers"]]
+    assert scores == pytest.approx([row[0] for row in result["logits"]], abs=1e-4)
+    # saved by the stranger, loaded by the next one
+    assert load_as_stranger(again, rows, cache, script=STRANGER_WITH_CLIPS)["logits"] == result["logits"]
+
+
+@pytest.mark.parametrize("text", ["bert", "dyfulm"])
+def test_dashfusion_from_a_hub_repository(clip_model, clip_processor, clip_processor_b, clips, tmp_path, text):
+    hub = tmp_path / "hub" / "models--acme--dashfusion-tiny"
+    model, processor = clip_model(text), clip_processor_b if text == "dyfulm" else clip_processor
+    FusionSentimentPipeline(model, processor=processor, device="cpu").save_pretrained(hub / "snapshots" / ("a" * 40))
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("a" * 40)
+    rows = [{"text": clips["text"][0], "audio": clips["audio"][0].tolist(), "vision": None}]
+    result = load_as_stranger("acme/dashfusion-tiny", rows, tmp_path, script=STRANGER_WITH_CLIPS)
+    batch = processor(text=clips["text"][:1], audio=clips["audio"][:1], return_tensors="pt")
+    with torch.no_grad():
+        assert result["logits"] == model(**batch).logits.tolist()
 
 
 def test_snapshot_of_a_hub_repository(make_model, processor, texts, tmp_path):

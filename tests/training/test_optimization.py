@@ -61,3 +61,22 @@ def test_frozen_parameters_stay_out(make_model, tmp_path):
 def test_arguments_that_make_no_sense(tmp_path, fields, word):
     with pytest.raises(ValueError, match=word):
         FusionTrainingArguments(output_dir=str(tmp_path), **fields)
+
+
+def test_dashfusion_with_one_text_encoder(clip_model, tmp_path):
+    found = rates(clip_model(), tmp_path, layer_decay=0.5, fusion_learning_rate=5.0)  # BERT: 3 layers
+    base = "dashfusion.text_encoder"
+    assert found[f"{base}.encoder.layer.2.attention.self.query.weight"][0] == 1.0
+    assert found[f"{base}.encoder.layer.0.attention.self.query.weight"][0] == 0.25
+    assert found[f"{base}.embeddings.word_embeddings.weight"][0] == 0.125
+    for name, (rate, _) in found.items():
+        assert rate <= 1 if name.startswith(base) else rate == 5.0, name
+
+
+def test_dashfusion_with_a_dyfulm_as_text_encoder(clip_model, tmp_path):
+    found = rates(clip_model("dyfulm"), tmp_path, layer_decay=0.5, fusion_learning_rate=5.0)
+    base = "dashfusion.text_encoder"
+    assert found[f"{base}.encoder_a.encoder.layer.1.attention.self.query.weight"][0] == 1.0
+    assert found[f"{base}.encoder_b.encoder.layer.0.attention.self.query_proj.weight"][0] == 0.25
+    for name, (rate, _) in found.items():
+        assert rate <= 1 if ".encoder_a." in name or ".encoder_b." in name else rate == 5.0, name

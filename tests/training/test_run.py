@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from transformers import AutoModelForSequenceClassification
 
+from hf_fusion.data.clips import load_clips
+from hf_fusion.data.files import DataError
 from hf_fusion.training.recipe import RecipeError, parse_recipe
 from hf_fusion.training.run import run_training
 
@@ -121,6 +125,119 @@ def test_lora(recipe, tmp_path, merge):
 def test_recipes_that_describe_no_model(recipe, changes, words):
     with pytest.raises(RecipeError, match=words):
         run(recipe(**changes))
+
+
+TINY_CLIPS = {
+    "model_type": "dashfusion", "dataset": "synthetic-clips",
+    "dataset_options": {"num_train": 48, "num_validation": 17, "num_test": 13},
+    "text_encoder": TINY["encoder_a"], "max_length": 32, "hidden_size": 16, "num_attention_heads": 2,
+    "num_encoder_layers": 1, "alignment_head_size": 4, "num_bottleneck_tokens": 2, "num_train_epochs": 1,
+    "per_device_train_batch_size": 8, "logging_steps": 3, "learning_rate": 0.001, "metric_for_best_model": "mae",
+    "greater_is_better": False, "disable_tqdm": True,
+}  # fmt: skip
+DYFULM_TEXT = {"model_type": "dyfulm", "layer_fusion_hidden_size": 8}
+DYFULM_TEXT |= {name: TINY[name] for name in ("encoder_a", "encoder_b")}
+
+
+@pytest.fixture
+def clip_recipe(tmp_path):
+    def write(**changes):
+        path = tmp_path / "clips.yaml"
+        path.write_text(yaml.safe_dump({**TINY_CLIPS, "output_dir": str(tmp_path / "run"), **changes}))
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("text_encoder", [TINY["encoder_a"], DYFULM_TEXT], ids=["bert", "dyfulm"])
+def test_a_run_of_dashfusion(clip_recipe, tmp_path, text_encoder):
+    metrics = run(clip_recipe(text_encoder=text_encoder))
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "modeling_dashfusion.py", "feature_extraction_dashfusion.py", "README.md"} <= names
+    assert ("tokenizer_b" in names) == (text_encoder is DYFULM_TEXT)
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert {"mae", "corr", "acc2_has0", "acc2_non0", "acc7"} <= set(metrics["test"]) == set(metrics["validation"])
+    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    for log in (log for log in logs if "grad_norm" in log):
+        assert log["contrastive_loss"] == pytest.approx(log["semantic_loss"] + log["supervised_loss"], abs=1e-5)
+        assert log["loss"] == pytest.approx(log["prediction_loss"] + 0.2 * log["contrastive_loss"], abs=1e-4)
+    card = (folder / "README.md").read_text()
+    assert "A DashFusion" in card and f"{metrics['test']['mae']:.4f}" in card
+    # the statistics of the normalisation are those of the training split
+    config = json.loads((folder / "processor_config.json").read_text())["feature_extractor"]
+    clips = load_clips(parse_recipe(["--config", str(folder / "config.yaml")])[1].source())
+    frames = np.concatenate([row["audio"] for row in clips["train"].with_format("numpy")])
+    assert config["audio_mean"] == pytest.approx(frames.mean(0).tolist(), abs=1e-5)
+    assert config["audio_std"] == pytest.approx(frames.std(0).tolist(), rel=1e-4)
+    # the same recipe gives the same model, and a run can go on from its checkpoint
+    again = parse_recipe(["--config", str(folder / "config.yaml"), "--output_dir", str(tmp_path / "again")])
+    assert run_training(*again)["test"] == metrics["test"]
+    more = run(
+        clip_recipe(text_encoder=None), "--checkpoint", str(folder), "--output_dir", str(tmp_path / "more"),
+        "--modality_dropout", "0.3",
+    )  # fmt: skip
+    assert more["parameters"] == metrics["parameters"]
+
+
+@pytest.mark.parametrize("modality", ["text", "audio", "vision"])
+def test_unimodal_baselines(clip_recipe, tmp_path, modality):
+    metrics = run(clip_recipe(save_strategy="no", load_best_model_at_end=False), "--modalities", modality)
+    assert 0 < metrics["test"]["mae"] < 4
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")
+    sizes = {"audio": model.config.audio_feature_size, "vision": model.config.vision_feature_size}
+    assert sizes == {name: 8 if name == modality else 1 for name in sizes}
+
+
+def test_dashfusion_with_lora(clip_recipe, tmp_path):
+    pytest.importorskip("peft")
+    run(clip_recipe(lora_encoders="text", merge_lora=False))
+    from hf_fusion.evaluation.predictions import load_pipeline
+
+    assert load_pipeline(str(tmp_path / "run"), device="cpu")("room terrible")["label"] in ("negative", "positive")
+
+
+def test_dashfusion_resumes_exactly(clip_recipe, tmp_path):
+    """Killed after its first epoch, with modality dropout, a run ends with the weights that it would have had."""
+    changes = {"num_train_epochs": 3, "modality_dropout": 0.3, "save_total_limit": None}
+    run(clip_recipe(**changes), "--output_dir", str(tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for name in ("checkpoint-12", "checkpoint-18"):
+        shutil.rmtree(tmp_path / "cut" / name)
+    (tmp_path / "cut" / "metrics.json").unlink()
+    run(clip_recipe(**changes), "--output_dir", str(tmp_path / "cut"), "--resume_from_checkpoint", "last")
+    first, second = (
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "cut")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"text_encoder": None}, RecipeError, "`text_encoder` is missing"),
+        ({"label_range": [3]}, RecipeError, "`label_range` must be"),
+        ({"label_range": [-1, 1]}, DataError, "a label outside the range -1 to 1"),
+        ({"modalities": ["smell"]}, DataError, "`modalities` must be some of text, audio, vision"),
+        ({"dataset": "nowhere.pkl", "dataset_options": None}, FileNotFoundError, "nowhere.pkl"),
+    ],
+    ids=["encoder", "range", "labels", "modality", "file"],
+)
+def test_recipes_that_describe_no_dashfusion(clip_recipe, changes, error, words):
+    with pytest.raises(error, match=words):
+        run(clip_recipe(**changes))
+
+
+def test_clips_of_another_width_are_refused(clip_recipe, tmp_path):
+    run(clip_recipe())
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    np.savez(folder / "a.npz", audio=np.ones((3, 4)))
+    np.savez(folder / "b.npz", audio=np.ones((2, 4)))
+    (folder / "labels.csv").write_text("id,label,split\na,1,train\nb,1,validation\n")
+    flags = ["--checkpoint", str(tmp_path / "run"), "--dataset", str(folder), "--output_dir", str(tmp_path / "more")]
+    with pytest.raises(RecipeError, match="audio frames of 8 features, those of the data have 4"):
+        run(clip_recipe(text_encoder=None), *flags)
 
 
 def launch(processes, recipe, *flags):

@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Measures what a DashFusion has to beat: the mean label, and ridge regression on each modality and on all.
+
+    python scripts/baselines.py --dataset mosi_utterance.npz --dataset_options '{"text_features": true}'
+
+Takes the data fields of a recipe (--help) and writes a JSON file beside printing a table.
+"""
+
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hf_fusion.data.clips import MODALITIES, load_clips
+from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.baselines import mean_baseline, ridge_baseline
+from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
+from hf_fusion.training.model_arguments import RecipeError, option
+from hf_fusion.training.recipe import DataArguments, parse_options
+
+
+@dataclass
+class BaselineArguments:
+    output: str | None = option("Result file; default: model_cards/results/baselines_NAME of the data set.json.")
+
+
+def measure(data_args):
+    """The metrics of each baseline on the test split, and the clips."""
+    clips = load_clips(data_args.source())
+    missing = [split for split in ("train", "validation", "test") if split not in clips]
+    if missing:
+        raise DataError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(clips)}.")
+    present = [name for name in MODALITIES if name in clips["train"].column_names]
+    results = {"mean": mean_baseline(clips, data_args.label_range)}
+    for modalities in [[name] for name in present] + ([present] if len(present) > 1 else []):
+        name = "ridge: " + " + ".join(modalities)
+        results[name] = ridge_baseline(clips, modalities, data_args.label_range)
+    return results, clips
+
+
+def main() -> int:
+    try:
+        args, data_args = parse_options((BaselineArguments, DataArguments), description=__doc__)
+        data_args.complete("dashfusion")
+        results, clips = measure(data_args)
+    except (RecipeError, DataError, OSError) as error:
+        print(f"baselines.py: {error}", file=sys.stderr)
+        return 2
+    name = Path(data_args.dataset).name
+    facts = {"dataset": name, "dataset_options": data_args.dataset_options, "data_fingerprint": fingerprint(clips)}
+    facts["rows"] = {split: len(rows) for split, rows in clips.items()}
+    output = args.output or f"model_cards/results/baselines_{name.partition('.')[0]}.json"
+    write_json(output, {"test": results, **describe_environment(**facts)})
+
+    table = Table("metric", *results, title=f"{name}: {len(clips['test']):,} test clips")
+    for metric in results["mean"]:
+        table.add_row(metric, *(f"{metrics[metric]:.4f}" for metrics in results.values()))
+    Console().print(table)
+    print(f"Written: {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
