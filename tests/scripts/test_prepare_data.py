@@ -1,0 +1,121 @@
+"""Preparing clips as a user does it."""
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from hf_fusion.data.clips import ClipSource, load_clips
+from hf_fusion.evaluation.records import fingerprint
+from hf_fusion.training.recipe import parse_recipe
+from hf_fusion.training.run import run_training
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "model_type": "dashfusion", "hidden_size": 16, "num_attention_heads": 2, "num_encoder_layers": 1,
+    "num_bottleneck_tokens": 2, "alignment_head_size": 8, "max_length": 16, "num_train_epochs": 1,
+    "per_device_train_batch_size": 4, "disable_tqdm": True, "metric_for_best_model": "mae", "greater_is_better": False,
+    "text_encoder": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 100, "hidden_size": 16,
+                     "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+}  # fmt: skip
+
+
+def script(*args):
+    return subprocess.run(
+        [sys.executable, "scripts/prepare_data.py", *map(str, args)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """An MMSA file, with a label that is missing and one outside of the range among the last of the training clips."""
+    rng = np.random.default_rng(0)
+    data = {}
+    for split, count in (("train", 12), ("valid", 4), ("test", 5)):
+        data[split] = {
+            "id": [f"{split} {i // 2}$_${i}" for i in range(count)],
+            "raw_text": [f"clip {i} is {'good' if i % 2 else 'bad'}" for i in range(count)],
+            "regression_labels": np.linspace(-2, 2.5, count),
+            "audio": rng.normal(size=(count, 6, 2)).astype(np.float32),
+            "audio_lengths": [i % 6 for i in range(count)],
+            "vision": rng.normal(size=(count, 3, 4)).astype(np.float32),
+        }
+    data["train"]["regression_labels"][10:] = np.nan, 9
+    path = tmp_path_factory.mktemp("source") / "features.pkl"
+    path.write_bytes(pickle.dumps(data))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("done") / "data" / "clips"
+    process = script(source, folder, "--label_range", "-3", "3", "--rejected_rows", "drop")
+    assert process.returncode == 0, process.stderr
+    return folder, process
+
+
+def test_the_table_shows_what_was_written(done):
+    folder, process = done
+    cells = {}
+    for line in process.stdout.splitlines():
+        name, *values = (cell.strip() for cell in re.split("[│┃]", line.strip("│┃ ")))
+        cells[name] = values
+    assert cells["clips"] == ["10", "4", "5"]
+    assert cells["label"][1:] == ["+0.250 in [-2, 2.5]"] * 2
+    assert cells["without text"] == cells["without vision"] == ["0", "0", "0"]
+    assert cells["without audio"] == ["2", "1", "1"]
+    assert cells["audio features"] == ["2"] * 3 and cells["vision features"] == ["4"] * 3
+    assert cells["audio frames: median / 95 % / max"] == ["2 / 4.55 / 5", "1.5 / 2.85 / 3", "2 / 3.8 / 4"]
+    assert cells["vision frames: median / 95 % / max"] == ["3 / 3 / 3"] * 3
+    report = json.loads((folder / "prepared.json").read_text())
+    assert cells["fingerprint"] == list(report["fingerprint"].values())
+    assert "features.pkl" in process.stdout and f"Written: {folder}" in process.stdout
+
+
+def test_clips_that_were_left_out_are_named(done):
+    _, process = done
+    for words in ("2 unusable rows", "1 x no label: row 11 (train 5$_$10)", "outside the range -3 to 3: row 12"):
+        assert words in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_the_folder_is_what_the_source_is(done, source):
+    folder, _ = done
+    clips = load_clips(ClipSource(str(folder)))
+    assert fingerprint(clips) == fingerprint(load_clips(ClipSource(str(source), label_range=(-3, 3), rejected="drop")))
+    assert [path.name for path in folder.parent.iterdir()] == ["clips"]
+
+
+def test_the_folder_trains(done, tmp_path):
+    folder, _ = done
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({**TINY, "dataset": str(folder), "output_dir": str(tmp_path / "run")}))
+    metrics = run_training(*parse_recipe(["--config", str(recipe)]))
+    assert metrics["train_samples"] == 10 and np.isfinite(metrics["test"]["mae"])
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["data_fingerprint"] == json.loads((folder / "prepared.json").read_text())["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["SOURCE", "new"], "unusable row\n  1 x no label: row 11 (train 5$_$10)\nMend them, or leave them out with"),
+        (["nothing.npz", "new", "--options", '{"context": 2}'], "nothing.npz"),
+    ],
+    ids=["unusable rows", "missing file"],
+)
+def test_errors_are_a_message_and_leave_nothing(args, words, source, tmp_path):
+    places = {"SOURCE": source, "new": tmp_path / "new"}
+    process = script(*(places.get(word, word) for word in args))
+    assert process.returncode == 2
+    assert "prepare_data.py: " in process.stderr and words in process.stderr and "Traceback" not in process.stderr
+    assert not list(tmp_path.iterdir()) and "Written" not in process.stdout
