@@ -1,8 +1,10 @@
 """The `fusion-sentiment` pipeline. It travels with every checkpoint and imports nothing of the package."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
 from itertools import islice
 
+import numpy as np
 import torch
 from transformers import Pipeline
 
@@ -66,11 +68,16 @@ class FusionSentimentPipeline(Pipeline):
         self._clip_of(inputs)  # says what is wrong with it
 
     def _stream(self, inputs, batch_size, options):
+        first = 0
         while window := list(islice(inputs, LOOKAHEAD_BATCHES * batch_size)):
-            yield from self._answer(window, batch_size, options)
+            yield from self._answer(window, batch_size, options, first)
+            first += len(window)
 
-    def _answer(self, inputs, batch_size, options):
-        clips = [self._clip_of(value) for value in inputs]
+    def _answer(self, inputs, batch_size, options, first=0):
+        clips = []
+        for i, value in enumerate(inputs):
+            with _naming_input(first + i):
+                clips.append(self._clip_of(value))
         order = sorted(range(len(clips)), key=lambda i: _length(clips[i]), reverse=True)  # longest first
         answers = [None] * len(clips)
         for start in range(0, len(order), batch_size):
@@ -78,35 +85,35 @@ class FusionSentimentPipeline(Pipeline):
             try:
                 batch = self.preprocess([clips[i] for i in rows])
             except ValueError:
-                self._blame(rows, clips)
+                for i in sorted(rows):
+                    with _naming_input(first + i):
+                        self.preprocess([clips[i]])
                 raise
             for i, answer in zip(rows, self.postprocess(self.forward(batch), **options), strict=True):
                 answers[i] = answer
         return answers
-
-    def _blame(self, rows, clips):
-        """Says which input cannot be read."""
-        for i in sorted(rows):
-            try:
-                self.preprocess([clips[i]])
-            except ValueError as error:
-                raise ValueError(f"Input {i} cannot be read. {error}") from error
 
     def _clip_of(self, value):
         """An input -> a dict with the modalities that it has."""
         accepted = MODALITIES if self._reads_frames else MODALITIES[:1]
         clip = value if isinstance(value, Mapping) else {"text": value}
         clip = {name: item for name, item in clip.items() if item is not None}  # `None` marks it as missing
-        if not isinstance(clip.get("text", ""), str) or not set(clip) & set(accepted):
-            given = (
-                f"a dict with the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else repr(value)[:80]
-            )
+        text = clip.get("text", "")
+        if not isinstance(text, str) or not set(clip) & set(accepted):
+            given = repr(value)[:80]
+            if isinstance(value, Mapping):
+                given = f"a dict with the keys {sorted(map(str, value))}"
+                given += "" if isinstance(text, str) else f" and the text {repr(text)[:80]}"
             wanted = "'text', 'audio' or 'vision'" if self._reads_frames else "a string under 'text'"
             raise ValueError(f"Expected a string or a dict with {wanted}, got {given}.")
         ignored = [name for name in clip if name not in accepted]
         if ignored:
             reads = "text, audio and vision" if self._reads_frames else "text only"
             raise ValueError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
+        for name in MODALITIES[1:]:
+            if name in clip and not _is_frames(clip[name]):
+                given = getattr(clip[name], "shape", None) or type(clip[name]).__name__
+                raise ValueError(f"{name!r} must be an array of shape (frames, features), got {given}.")
         return clip
 
     @property
@@ -177,6 +184,24 @@ class FusionSentimentPipeline(Pipeline):
         """Saves model, processor and the code of all three."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+@contextmanager
+def _naming_input(number):
+    """Says which input cannot be read."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Input {number} cannot be read. {error}") from error
+
+
+def _is_frames(value):
+    """Whether it is `(frames, features)`, or holds nothing."""
+    try:
+        depth = np.ndim(value)
+    except ValueError:  # rows of different lengths
+        return False
+    return depth == 2 or (depth == 1 and len(value) == 0)
 
 
 def _length(clip):

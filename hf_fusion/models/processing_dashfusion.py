@@ -1,8 +1,6 @@
 """Processor of DashFusion: text, audio and vision of clips -> tensors."""
 
 import copy
-import os
-import shutil
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
@@ -48,7 +46,8 @@ class DashFusionProcessor(ProcessorMixin):
         vocabulary_fingerprint=None,
         vocabulary_fingerprint_b=None,
     ):
-        # Loading fills in the first tokenizer where a second one was not saved; only the fingerprints tell.
+        # A processor always has and saves two tokenizers: loading asks for both. With one text encoder the second is a
+        # copy of the first, and only the fingerprints tell.
         self.has_two_tokenizers = tokenizer_b is not None and (
             vocabulary_fingerprint is None or vocabulary_fingerprint_b is not None
         )
@@ -210,10 +209,7 @@ class DashFusionProcessor(ProcessorMixin):
         if self.has_two_tokenizers:
             save_second_tokenizer_config(save_directory)
             self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
-        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-        if not self.has_two_tokenizers:
-            shutil.rmtree(os.path.join(save_directory, "tokenizer_b"))  # the first one again
-        return files
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
 
 def _texts(text):

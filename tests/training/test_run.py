@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion.data.clips import load_clips
 from hf_fusion.data.files import DataError
@@ -155,7 +155,8 @@ def test_a_run_of_dashfusion(clip_recipe, tmp_path, text_encoder):
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "modeling_dashfusion.py", "feature_extraction_dashfusion.py", "README.md"} <= names
-    assert ("tokenizer_b" in names) == (text_encoder is DYFULM_TEXT)
+    processor = AutoProcessor.from_pretrained(folder)
+    assert len(processor.tokenizers) == (2 if text_encoder is DYFULM_TEXT else 1)
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert {"mae", "corr", "acc2_has0", "acc2_non0", "acc7"} <= set(metrics["test"]) == set(metrics["validation"])
     logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
@@ -277,3 +278,25 @@ def test_two_processes_train_like_one(recipe, tmp_path):
     for name, value in metrics_1["test"].items():
         if name != "loss":  # a mean of batch means, and the batches differ
             assert value == pytest.approx(metrics_2["test"][name], abs=1e-4), name
+
+
+def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path):
+    """Without the contrastive losses, which are over each process's own batch."""
+    encoder = {**TINY["encoder_a"], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    off = {"semantic_alignment": False, "supervised_contrastive": False, "hidden_dropout_prob": 0.0}
+    path = clip_recipe(text_encoder=encoder, **off)
+    results = {}
+    for processes, batch_size in ((1, 8), (2, 4)):
+        folder = tmp_path / str(processes)
+        launch(processes, path, "--output_dir", str(folder), "--per_device_train_batch_size", str(batch_size))
+        state = json.loads((folder / "trainer_state.json").read_text())
+        logs = [entry for entry in state["log_history"] if "prediction_loss" in entry]
+        results[processes] = logs, json.loads((folder / "metrics.json").read_text())["test"]
+    (logs_1, metrics_1), (logs_2, metrics_2) = results[1], results[2]
+    assert len(logs_1) == len(logs_2) == 2
+    for one, two in zip(logs_1, logs_2, strict=True):
+        for name in ("loss", "grad_norm", "prediction_loss"):
+            assert one[name] == pytest.approx(two[name], rel=1e-3), name
+    for name, value in metrics_1.items():
+        if name != "loss":
+            assert value == pytest.approx(metrics_2[name], abs=1e-4), name

@@ -1,0 +1,185 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hf_fusion.data.feature_folder import read_feature_folder
+from hf_fusion.data.files import DataError
+
+AUDIO = np.float32([[0.25, -1], [2, 3.5], [0, 1e-3]])
+VISION = np.float32([[1, 2, 3]])
+LABELS = [
+    {"id": "v$_$1", "text": 'said "no", then left', "label": "-1.5", "split": "train"},
+    {"id": "v$_$2", "text": "中文", "label": "2", "split": "dev"},
+]
+
+
+def write_labels(folder, rows, kind=".jsonl"):
+    path = folder / f"labels{kind}"
+    if kind == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter="\t" if kind == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def write_parquet(path, frames):
+    pq.write_table(pa.table({f"feature {i}": column for i, column in enumerate(np.transpose(frames))}), path)
+
+
+def write_folder(folder, rows, kind="npz"):
+    """A folder of features from rows whose `audio` and `vision` are arrays or absent; returns its name."""
+    folder.mkdir(exist_ok=True)
+    streams = ("audio", "vision")
+    write_labels(folder, [{name: value for name, value in row.items() if name not in streams} for row in rows])
+    for row in rows:
+        found = {name: row[name] for name in streams if row.get(name) is not None}
+        if kind == "npz" and found:
+            np.savez(folder / f"{row['id']}.npz", **found)
+        for name, frames in found.items() if kind == "parquet" else ():
+            write_parquet(folder / f"{row['id']}.{name}.parquet", frames)
+    return str(folder)
+
+
+def read_one(folder, **changes):
+    write_labels(folder, [LABELS[0] | changes])
+    (row,) = read_feature_folder(str(folder))
+    return row
+
+
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_labels_of_every_kind(tmp_path, kind):
+    write_labels(tmp_path, LABELS, kind)
+    assert list(read_feature_folder(str(tmp_path))) == [{**row, "audio": None, "vision": None} for row in LABELS]
+
+
+def test_a_column_of_ids_is_enough(tmp_path):
+    write_labels(tmp_path, [{"id": 7}])
+    (row,) = read_feature_folder(str(tmp_path))
+    assert row == {"id": "7", "split": None, "text": None, "label": None, "audio": None, "vision": None}
+
+
+def test_empty_cells_of_a_csv_are_missing_labels_and_splits(tmp_path):
+    write_labels(tmp_path, [{"id": "a", "label": "", "split": "", "text": "NA"}], ".csv")
+    (row,) = read_feature_folder(str(tmp_path))
+    assert (row["label"], row["split"], row["text"]) == (None, None, "NA")
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+@pytest.mark.parametrize("there", [(), ("audio",), ("vision",), ("audio", "vision")], ids=lambda names: "+".join(names))
+def test_frames(tmp_path, kind, there):
+    frames = {name: array for name, array in (("audio", AUDIO), ("vision", VISION)) if name in there}
+    write_folder(tmp_path, [LABELS[0] | frames, LABELS[1]], kind)
+    row, other = read_feature_folder(str(tmp_path))
+    for name in ("audio", "vision"):
+        assert other[name] is None
+        if name in there:
+            assert row[name].dtype == np.float32 and np.array_equal(row[name], frames[name])
+        else:
+            assert row[name] is None
+
+
+def test_the_streams_of_a_clip_may_be_of_either_kind(tmp_path):
+    np.savez_compressed(tmp_path / "v$_$1.npz", audio=AUDIO, other=np.zeros(3))
+    write_parquet(tmp_path / "v$_$1.vision.parquet", VISION)
+    row = read_one(tmp_path)
+    assert np.array_equal(row["audio"], AUDIO) and np.array_equal(row["vision"], VISION) and "other" not in row
+
+
+class Canary:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_pickled_objects_are_refused_and_not_run(tmp_path):
+    canary = tmp_path / "canary"
+    objects = np.array([[Canary(canary)]], dtype=object)
+    np.savez(tmp_path / "v$_$1.npz", audio=objects)
+    with pytest.raises(DataError, match=r"v\$_\$1\.npz: cannot be read.*allow_pickle=False"):
+        read_one(tmp_path)
+    assert not canary.exists()
+    np.load(tmp_path / "v$_$1.npz", allow_pickle=True)["audio"]
+    assert canary.exists(), "the canary works"
+
+
+class TestDamage:
+    def test_files_that_are_no_npz(self, tmp_path):
+        with open(tmp_path / "one array.npz", "wb") as file:
+            np.save(file, AUDIO)
+        (tmp_path / "text.npz").write_text("no archive")
+        (tmp_path / "empty.npz").write_bytes(b"")
+        for name in ("one array", "text", "empty"):
+            with pytest.raises(DataError, match=rf"{name}\.npz: cannot be read"):
+                read_one(tmp_path, id=name)
+
+    @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+    def test_any_change_of_an_npz_gives_the_arrays_or_a_data_error(self, tmp_path, save):
+        path = tmp_path / "v$_$1.npz"
+        save(path, audio=AUDIO, vision=VISION)
+        content, errors = path.read_bytes(), 0
+        for place in range(0, len(content), 7):
+            for changed in (content[:place], content[:place] + b"\xc3" + content[place + 1 :]):
+                path.write_bytes(changed)
+                try:
+                    read_one(tmp_path)
+                except DataError as error:
+                    assert "v$_$1.npz" in str(error)
+                    errors += 1
+        assert errors > len(content) / 7, "at least those that are cut off"
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"no parquet", pa.table({"a": ["x"]}), pa.table({"a": [[1.0, 2.0], [1.0]]}), pa.table({})],
+        ids=["bytes", "texts", "lists", "no columns"],
+    )
+    def test_parquet(self, tmp_path, content):
+        path = tmp_path / "v$_$1.audio.parquet"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            pq.write_table(content, path)
+        with pytest.raises(DataError, match=r"v\$_\$1\.audio\.parquet: expected a row for each frame"):
+            read_one(tmp_path)
+
+    def test_gaps_in_parquet_are_not_finite(self, tmp_path):
+        pq.write_table(pa.table({"a": [1, None, 3]}), tmp_path / "v$_$1.audio.parquet")
+        np.testing.assert_array_equal(read_one(tmp_path)["audio"], np.float32([[1], [np.nan], [3]]))
+
+
+@pytest.mark.parametrize("name", ["../secret", "a/b", "/secret", "secret/", ".", "", None])
+def test_ids_never_lead_out_of_the_folder(tmp_path, name):
+    (tmp_path / "clips" / "a").mkdir(parents=True)
+    for place in ("secret.npz", "clips/a/b.npz", "clips/secret.npz", "clips/.npz"):
+        np.savez(tmp_path / place, audio=AUDIO)
+    with pytest.raises(DataError, match=rf"labels\.jsonl, row 1: the id '{name or ''}' is no file name"):
+        read_one(tmp_path / "clips", id=name)
+
+
+def test_labels_without_ids(tmp_path):
+    write_labels(tmp_path, [{"name": "a", "label": 1}])
+    with pytest.raises(DataError, match=r"labels\.jsonl: no column 'id'; there are name, label"):
+        list(read_feature_folder(str(tmp_path)))
+
+
+def test_no_labels_file(tmp_path):
+    with pytest.raises(DataError, match=r"no labels file; expected one of labels\.csv, labels\.tsv, labels\.jsonl"):
+        list(read_feature_folder(str(tmp_path)))
+
+
+def test_a_malformed_row_of_labels_is_named(tmp_path):
+    (tmp_path / "labels.csv").write_text("id,label\na,1\nb\n")
+    with pytest.raises(DataError, match=r"labels\.csv, line 3"):
+        list(read_feature_folder(str(tmp_path)))

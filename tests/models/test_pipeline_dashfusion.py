@@ -1,0 +1,326 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import AUDIO_SIZE, MAX_AUDIO, VISION_SIZE
+from transformers import dynamic_module_utils, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from hf_fusion import FusionSentimentPipeline
+from hf_fusion.models.pipeline_fusion_sentiment import LOOKAHEAD_BATCHES
+
+
+@pytest.fixture
+def make_pipe(clip_model, clip_processor, clip_processor_b):
+    def make(text="bert", **fields):
+        model = clip_model(text, **fields)
+        with torch.no_grad():
+            model.classifier[-1].weight.mul_(0.1)  # scores of a few units, as labels are
+        processor = clip_processor_b if text == "dyfulm" else clip_processor
+        return FusionSentimentPipeline(model, processor=processor, device="cpu")
+
+    return make
+
+
+@pytest.fixture
+def pipe(make_pipe):
+    return make_pipe()
+
+
+@pytest.fixture
+def inputs(clips):
+    """The clips in every form of input: dicts with and without `None`, a string, lists for arrays."""
+    rows = [dict(zip(clips, values, strict=True)) for values in zip(*clips.values(), strict=True)]
+    sparse = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    nested = {**rows[0], "audio": rows[0]["audio"].tolist(), "vision": torch.tensor(rows[0]["vision"])}
+    return [*rows, "Great staff!", *sparse[2:], nested, "", {"text": "the " * 90}, {"vision": rows[1]["vision"]}]
+
+
+def clip_of(value):
+    return value if isinstance(value, dict) else {"text": value}
+
+
+def logits_of(pipe, value):
+    """What the model says about one clip alone."""
+    with torch.no_grad():
+        return pipe.model(**pipe.processor(**clip_of(value), return_tensors="pt")).logits[0]
+
+
+def close(answer, expected):
+    return answer.keys() == expected.keys() and all(
+        answer[key] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value)
+        for key, value in expected.items()
+    )
+
+
+class TestScores:
+    @pytest.mark.parametrize("text", ["bert", "deberta", "dyfulm"])
+    def test_are_the_models(self, make_pipe, inputs, text):
+        pipe = make_pipe(text)
+        with torch.no_grad():  # so that there are scores of either sign
+            pipe.model.classifier[-1].bias.sub_(np.mean([logits_of(pipe, value).item() for value in inputs[:5]]))
+        answers, expected = pipe(inputs), [logits_of(pipe, value).item() for value in inputs]
+        assert [answer["score"] for answer in answers] == pytest.approx(expected, abs=1e-5)
+        assert len({round(score, 2) for score in expected}) > 6 and min(expected) < 0 < max(expected), "they do differ"
+        assert [answer["label"] for answer in answers] == ["positive" if s > 0 else "negative" for s in expected]
+        assert all(answer.keys() == {"label", "score"} for answer in answers)
+
+    @pytest.mark.parametrize(
+        ("label_range", "score", "label"),
+        [
+            (None, -0.25, "negative"),
+            (None, 0.0, "neutral"),
+            (None, 0.25, "positive"),
+            (None, -40.0, "negative"),
+            ((1, 5), 0.5, "negative"),
+            ((1, 5), 2.75, "negative"),
+            ((1, 5), 3.0, "neutral"),
+            ((1, 5), 3.25, "positive"),
+            ((-2, 0), -1.5, "negative"),
+            ((-2, 0), -1.0, "neutral"),
+            ((-2, 0), -0.5, "positive"),
+        ],
+        ids=str,
+    )
+    def test_label_by_the_middle_of_the_range(self, make_pipe, label_range, score, label):
+        pipe = make_pipe(**({} if label_range is None else {"label_range": label_range}))
+        with torch.no_grad():
+            pipe.model.classifier[-1].weight.zero_()
+            pipe.model.classifier[-1].bias.fill_(score)
+        assert pipe("The bar was fine.") == {"label": label, "score": score}
+
+    def test_read_every_modality(self, pipe, inputs):
+        complete = inputs[0]
+        score = pipe(complete)["score"]
+        for name in complete:
+            without = {key: value for key, value in complete.items() if key != name}
+            assert pipe(without)["score"] != pytest.approx(score, abs=1e-3), name
+
+    @pytest.mark.parametrize("missing", ["text", "audio", "vision"])
+    def test_missing_is_absent_or_none(self, pipe, inputs, missing):
+        absent = {name: value for name, value in inputs[0].items() if name != missing}
+        assert close(pipe({**absent, missing: None}), pipe(absent))
+
+    @pytest.mark.parametrize(
+        "empty",
+        [np.zeros((0, AUDIO_SIZE)), [], [[]], torch.zeros(0, AUDIO_SIZE)],
+        ids=["array", "list", "2-d", "torch"],
+    )
+    def test_without_a_frame_is_missing(self, pipe, empty):
+        assert close(pipe({"text": "Great!", "audio": empty}), pipe("Great!"))
+
+    def test_of_long_clips_are_those_of_the_first_frames(self, pipe):
+        frames = np.random.default_rng(0).normal(size=(MAX_AUDIO + 9, AUDIO_SIZE))
+        assert close(pipe({"audio": frames}), pipe({"audio": frames[:MAX_AUDIO]}))
+
+    def test_are_normalised_as_in_training(self, pipe, inputs):
+        before = pipe(inputs[0])["score"]
+        pipe.processor.feature_extractor.fit("audio", [5 + 3 * inputs[0]["audio"]])
+        assert pipe(inputs[0])["score"] != pytest.approx(before, abs=1e-3)
+        assert pipe(inputs[0])["score"] == pytest.approx(logits_of(pipe, inputs[0]).item(), abs=1e-5)
+
+    def test_have_no_dropout_even_straight_from_training(self, clip_model, clip_processor, inputs):
+        model = clip_model(hidden_dropout_prob=0.5, modality_dropout=0.5).train()
+        pipe = FusionSentimentPipeline(model, processor=clip_processor, device="cpu")
+        assert pipe(inputs[0]) == pipe(inputs[0])
+
+
+class TestForms:
+    def test_string_is_the_text(self, pipe):
+        assert pipe("Great staff!") == pipe({"text": "Great staff!"})
+        assert isinstance(pipe("Great staff!"), dict)
+
+    def test_lists_and_tuples_of_anything(self, pipe, inputs):
+        alone = [pipe(value) for value in inputs]
+        assert isinstance(pipe(inputs), list)
+        for answers in (pipe(inputs), pipe(tuple(inputs))):
+            assert all(close(a, b) for a, b in zip(answers, alone, strict=True))
+        assert pipe([]) == []
+        assert pipe([inputs[0]]) == [alone[0]]
+
+    @pytest.mark.parametrize("text", ["bert", "dyfulm"])
+    def test_order_and_answers_do_not_depend_on_the_batch_size(self, make_pipe, inputs, text):
+        pipe = make_pipe(text)
+        alone = [pipe(value) for value in inputs]
+        for batch_size in (1, 2, 5, 100):
+            answers = pipe(inputs + inputs[::-1], batch_size=batch_size)
+            assert all(close(a, b) for a, b in zip(answers, alone + alone[::-1], strict=True)), batch_size
+
+    def test_generators_are_streamed_in_order(self, pipe, inputs):
+        many = inputs * 4
+        stream = pipe((value for value in many), batch_size=2)
+        assert not isinstance(stream, list) and len(many) > 2 * LOOKAHEAD_BATCHES
+        assert all(close(a, b) for a, b in zip(stream, pipe(inputs) * 4, strict=True))
+
+    def test_generators_are_read_no_further_than_needed(self, pipe):
+        read = []
+
+        def endless():
+            while True:
+                read.append(1)
+                yield {"text": "good", "audio": np.ones((2, AUDIO_SIZE))}
+
+        assert next(pipe(endless(), batch_size=2))["label"]
+        assert len(read) == 2 * LOOKAHEAD_BATCHES
+
+    def test_data_sets(self, pipe, inputs):
+        from datasets import Dataset
+
+        rows = inputs[:2]
+        data = Dataset.from_list(
+            [{**row, "audio": row["audio"].tolist(), "vision": row["vision"].tolist()} for row in rows]
+        )
+        assert all(close(a, pipe(row)) for a, row in zip(pipe(data), rows, strict=True))
+        texts = [row["text"] for row in rows]
+        assert all(close(a, pipe(t)) for a, t in zip(pipe(KeyDataset(data, "text")), texts, strict=True))
+
+    def test_longest_modality_decides_what_shares_a_batch(self, pipe, monkeypatch):
+        widths = []
+        forward = pipe._forward
+
+        def record(batch):
+            widths.append(batch["audio_features"].shape[1])
+            return forward(batch)
+
+        monkeypatch.setattr(pipe, "_forward", record)
+        pipe([{"audio": np.ones((length, AUDIO_SIZE))} for length in (2, 11, 1, 12)], batch_size=2)
+        assert widths == [12, 2]
+
+
+class TestClasses:
+    LABELS = {"id2label": {0: "bad", 1: "fair", 2: "good"}, "label2id": {"bad": 0, "fair": 1, "good": 2}}
+
+    @pytest.mark.parametrize("several", [False, True], ids=["single-label", "multi-label"])
+    def test_label_and_probability(self, make_pipe, inputs, several):
+        problem_type = "multi_label_classification" if several else None
+        pipe = make_pipe(num_labels=3, problem_type=problem_type, **self.LABELS)
+        answers = pipe(inputs)
+        assert len({answer["label"] for answer in answers}) > 1, "the clips do differ"
+        for answer, value in zip(answers, inputs, strict=True):
+            logits = logits_of(pipe, value)
+            probabilities = logits.sigmoid() if several else logits.softmax(-1)
+            assert answer["label"] == self.LABELS["id2label"][int(logits.argmax())]
+            assert answer["score"] == pytest.approx(probabilities.max().item(), abs=1e-5)
+            assert answer.keys() == {"label", "score"}
+
+    @pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
+    def test_top_k(self, make_pipe, inputs, problem_type):
+        pipe = make_pipe(num_labels=3, problem_type=problem_type, **self.LABELS)
+        every = pipe(inputs[0], top_k=None)
+        probabilities = logits_of(pipe, inputs[0])
+        probabilities = probabilities.softmax(-1) if problem_type.startswith("single") else probabilities.sigmoid()
+        expected = {name: probabilities[i].item() for i, name in self.LABELS["id2label"].items()}
+        assert {entry["label"]: entry["score"] for entry in every} == pytest.approx(expected, abs=1e-5)
+        scores = [entry["score"] for entry in every]
+        assert scores == sorted(scores, reverse=True)
+        assert pipe(inputs[0], top_k=2) == every[:2]
+        assert pipe(inputs[0], top_k=1) == [pipe(inputs[0])]
+        assert pipe(inputs[0], top_k=99) == every
+        assert [len(answer) for answer in pipe(inputs, top_k=2)] == [2] * len(inputs)
+
+    @pytest.mark.parametrize("top_k", [1, 2, None], ids=str)
+    def test_scores_have_no_top_k(self, pipe, top_k):
+        with pytest.raises(ValueError, match="predicts a score, not classes: it takes no `top_k`"):
+            pipe("Great!", top_k=top_k)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            ({"text": "a", "video": [[1.0]]}, "reads text, audio and vision; the input also has 'video'"),
+            ({"audio": np.ones((1, 3)), "label": 3, "id": "x"}, "also has 'label', 'id'"),
+            ({"speech": "a"}, r"dict with 'text', 'audio' or 'vision', got a dict with the keys \['speech'\]"),
+            ({}, r"got a dict with the keys \[\]"),
+            ({"text": None, "audio": None}, r"'text', 'audio' or 'vision', got a dict"),
+            ({"text": float("nan"), "audio": np.ones((1, 3))}, r"keys \['audio', 'text'\] and the text nan"),
+            ({"text": "\ud800"}, "lone surrogate"),
+            ({"audio": np.ones((2, 4))}, "the audio features .* width 4 where 3 is expected"),
+            ({"vision": np.ones((2, 3))}, "the vision features .* width 3 where 5 is expected"),
+            ({"audio": np.zeros((0, 3))}, "has no text, no audio frame and no vision frame"),
+            ({"audio": [["a", "b", "c"]]}, "no array of numbers.*'a'"),
+            ({"audio": np.ones(3)}, r"'audio' must be an array of shape \(frames, features\), got \(3,\)"),
+            ({"audio": [1.0, 2.0, 3.0]}, r"'audio' must be an array of shape \(frames, features\), got list"),
+            ({"text": "a", "vision": np.ones((1, 2, 5))}, r"'vision' must be an array .*got \(1, 2, 5\)"),
+            ({"vision": [[1, 2], [3]]}, "'vision' must be an array .*got list"),
+            ({"audio": 3.0}, "'audio' must be an array .*got float"),
+            ({"audio": torch.tensor(3.0)}, "'audio' must be an array .*got Tensor"),
+            ({"audio": "speech.wav"}, "'audio' must be an array .*got str"),
+            ({"audio": {"array": [1.0], "sampling_rate": 16000}}, "'audio' must be an array .*got dict"),
+        ],
+        ids=[
+            "unknown-key", "unknown-keys", "no-known-key", "empty", "all-none", "nan-text", "surrogate", "audio-width",
+            "vision-width", "no-frame", "letters", "1-d", "flat-list", "3-d", "ragged", "number", "0-d", "file", "dict",
+        ],
+    )  # fmt: skip
+    def test_name_the_input(self, pipe, inputs, value, words):
+        with pytest.raises(ValueError, match=f"(?s){words}"):
+            pipe(value)
+        with pytest.raises(ValueError, match=f"(?s)^Input 3 cannot be read.*{words}"):
+            pipe([*inputs[:3], value, *inputs[3:]], batch_size=4)
+
+    @pytest.mark.parametrize("value", [3, None, np.nan, np.ones((2, 3)), ["a"]], ids=str)
+    def test_inputs_that_are_neither_text_nor_dict(self, pipe, value):
+        with pytest.raises(
+            ValueError, match=r"^Input 1 cannot be read\. Expected a string or a dict with 'text', 'audio'"
+        ):
+            pipe(["good", value])
+
+    @pytest.mark.parametrize("bad", [{"audio": np.ones((1, AUDIO_SIZE + 1))}, 7], ids=["width", "number"])
+    @pytest.mark.parametrize("place", [0, LOOKAHEAD_BATCHES - 1, LOOKAHEAD_BATCHES, 2 * LOOKAHEAD_BATCHES + 3])
+    def test_number_inputs_of_generators_from_the_first_on(self, pipe, bad, place):
+        stream = pipe((bad if i == place else "good" for i in range(3 * LOOKAHEAD_BATCHES)), batch_size=1)
+        with pytest.raises(ValueError, match=f"^Input {place} cannot be read"):
+            list(stream)
+
+    def test_several_bad_ones_name_the_first_of_the_batch(self, pipe):
+        bad = {"vision": np.ones((50, VISION_SIZE - 1))}
+        with pytest.raises(ValueError, match=r"^Input 1 cannot be read\."):
+            pipe(["good", {"vision": np.ones((1, 2))}, "fine", bad])
+
+    def test_unknown_option(self, pipe):
+        with pytest.raises(ValueError, match="Unknown argument modality"):
+            pipe("good", modality="audio")
+
+    @pytest.mark.parametrize("name", ["audio", "vision"])
+    def test_dyfulm_still_reads_text_only(self, make_model, processor, name):
+        pipe = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
+        frames = np.ones((2, AUDIO_SIZE))
+        with pytest.raises(ValueError, match=f"reads text only; the input also has '{name}'"):
+            pipe({"text": "good", name: frames})
+        with pytest.raises(ValueError, match="Expected a string or a dict with a string under 'text'"):
+            pipe({name: frames})
+        assert pipe({"text": "good", name: None}) == pipe("good")
+
+
+class TestSaved:
+    @pytest.mark.parametrize("text", ["bert", "dyfulm"])
+    @pytest.mark.parametrize("how", ["by its class", "by its code"])
+    def test_folder_gives_the_same_answers(self, make_pipe, inputs, tmp_path, monkeypatch, text, how):
+        pipe = make_pipe(text, label_range=(1, 5))
+        pipe.processor.feature_extractor.fit("audio", [inputs[0]["audio"]])
+        pipe.save_pretrained(tmp_path / "saved")
+        if how == "by its class":
+            options = {"pipeline_class": FusionSentimentPipeline}
+        else:
+            options = {"trust_remote_code": True}
+            # the code of the folder is copied there, which is not to outlive the test
+            monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+            monkeypatch.setattr(sys, "path", list(sys.path))
+        loaded = pipeline(task="fusion-sentiment", model=str(tmp_path / "saved"), device="cpu", **options)
+        assert loaded(inputs) == pipe(inputs)
+        assert loaded(inputs[0]) == pipe(inputs[0])
+
+    def test_classes_keep_their_names(self, make_pipe, inputs, tmp_path):
+        pipe = make_pipe(num_labels=3, **TestClasses.LABELS)
+        pipe.save_pretrained(tmp_path)
+        loaded = pipeline(
+            task="fusion-sentiment", model=str(tmp_path), pipeline_class=FusionSentimentPipeline, device="cpu"
+        )
+        assert loaded(inputs, top_k=None) == pipe(inputs, top_k=None)
+
+    def test_folder_runs_no_code_unasked(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="trust_remote_code=True"):
+            pipeline(task="fusion-sentiment", model=str(tmp_path), device="cpu")
