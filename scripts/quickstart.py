@@ -57,17 +57,16 @@ CLIP_RUNS = {
     "text only": ["--modalities", "text"],
     "audio only": ["--modalities", "audio"],
     "vision only": ["--modalities", "vision"],
-    "all, without temporal alignment": ["--temporal_alignment", "false"],
+    "all three, without temporal alignment": ["--temporal_alignment", "false"],
     "all three": [],
 }
 
 
 def train(folder, console):
     """Trains everything, two runs at a time; returns the test metrics by run."""
-    runs = [Run("DyFuLM", REVIEWS, folder / "dyfulm"), Run("all three", CLIPS, folder / "dashfusion")]
-    for name, flags in CLIP_RUNS.items():
-        if flags:
-            runs.append(Run(name, CLIPS, folder / f"dashfusion_{flags[-1]}", flags))
+    runs = [Run("DyFuLM", REVIEWS, folder / "dyfulm")]
+    for name, flags in reversed(CLIP_RUNS.items()):  # the longest first
+        runs.append(Run(name, CLIPS, folder / "_".join(["dashfusion", *flags[1:]]), flags))
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as progress:
         bars = {
             run.name: progress.add_task(
@@ -127,7 +126,7 @@ def show_clips(console, results, folder):
     }
     print_metrics(console, f"DashFusion on {len(labels):,} held-out synthetic clips", results, CLIP_METRICS)
     console.print(
-        "The loud word (audio) is the opinion that counts (text), and a wry face at that moment turns it around\n"
+        "The loud word (audio) is the opinion that counts (text), and a wry face at that moment turns it around "
         "(vision): only all three together, matched in time, know the score.\n"
     )
     rows = [clips["test"][i] for i in range(5)]

@@ -57,16 +57,16 @@ class TestContent:
         "missing",
         [
             {},
-            {"without_audio": lambda i: i < 200},
-            {"without_vision": lambda i: i < 279},
+            {"without_audio": lambda i: i < 70},
+            {"without_vision": lambda i: i < 99},
             {"without_audio": lambda i: True},
             {"without_audio": lambda i: True, "without_vision": lambda i: True},
-            {"without_audio": lambda i: i < 150, "without_vision": lambda i: i >= 140},
+            {"without_audio": lambda i: i < 50, "without_vision": lambda i: i >= 40},
         ],
         ids=["few", "first audio", "all but the last vision", "all audio", "both", "one, then the other"],
     )
     def test_is_that_of_the_source(self, write, tmp_path, missing):
-        rows = [row for row in make_rows(280, **missing) if any(row[name] is not None for name in ("text", "audio"))]
+        rows = [row for row in make_rows(100, **missing) if any(row[name] is not None for name in ("text", "audio"))]
         source = write(rows)
         report = prepare_clips(source, tmp_path / "prepared")
         clips = load_clips(ClipSource(str(tmp_path / "prepared")))
