@@ -2,7 +2,6 @@ import hashlib
 
 import pytest
 
-from hf_fusion.data import splits
 from hf_fusion.data.files import DataError
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 
@@ -38,18 +37,26 @@ class TestSplitByHash:
         drawn = {split_by_hash(str(n), shares, 0) for n in range(100)}
         assert drawn == {split for split, share in zip(SPLITS, shares, strict=True) if share}
 
-    def test_rounding_at_the_end_falls_to_the_last_split_with_a_share(self, monkeypatch):
-        class Highest:
+    @pytest.mark.parametrize(
+        ("byte", "shares", "split"),
+        [
+            (b"\xff", (0.7, 0.3, 0.0), "validation"),
+            (b"\xff", (0.7, 0.2, 0.1), "test"),
+            (b"\0", (0.0, 0.5, 0.5), "validation"),
+            (b"\0", (0.1, 0.5, 0.4), "train"),
+        ],
+        ids=["highest, no test", "highest", "lowest, no train", "lowest"],
+    )
+    def test_the_ends_of_the_hashes(self, monkeypatch, byte, shares, split):
+        class Constant:
             def __init__(self, content):
                 pass
 
             def digest(self):
-                return b"\xff" * 32
+                return byte * 32
 
-        monkeypatch.setattr(splits.hashlib, "sha256", Highest)
-        assert split_by_hash("x", (0.7, 0.3, 0.0), 0) == "validation"
-        assert split_by_hash("x", (0.7, 0.2, 0.1), 0) == "test"
-        assert hashlib.sha256 is Highest, "the hash was replaced"
+        monkeypatch.setattr(hashlib, "sha256", Constant)
+        assert split_by_hash("x", shares, 0) == split
 
 
 @pytest.mark.parametrize("shares", [(1, 0, 0), (0.8, 0.1, 0.1), [0.7, 0.2, 0.1], (1 / 3, 1 / 3, 1 / 3)], ids=str)
