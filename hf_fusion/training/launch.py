@@ -1,6 +1,7 @@
 """Several training runs at a time, each in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = la
         except BaseException:  # Ctrl-C too
             pool.shutdown(wait=False, cancel_futures=True)
             for process in processes:
-                process.terminate()
+                _stop(process)
             raise
 
 
@@ -65,7 +66,9 @@ def _train(run, threads, processes, report):
     report(run, 0)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with open(log, "a", encoding="utf-8") as file:
-        process = subprocess.Popen(_command(run, threads), stdout=file, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            _command(run, threads), stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
     processes.append(process)
     reported = 0
     while process.poll() is None:
@@ -75,6 +78,12 @@ def _train(run, threads, processes, report):
             report(run, epochs)
     if process.returncode:
         raise RecipeError(f"{run.name}: training failed with status {process.returncode}; see {log}.")
+
+
+def _stop(process):
+    """Ends the launcher and the training that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM) if hasattr(os, "killpg") else process.terminate()
 
 
 def _command(run, threads):

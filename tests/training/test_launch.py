@@ -43,7 +43,12 @@ def test_goes_on_in_the_same_log(tmp_path):
     assert (tmp_path / "train.log").read_text().count("eval_loss") == 4 and max(reports) == 2
 
 
-def test_a_failure_stops_the_others(tmp_path):
+def test_a_failure_stops_the_others_and_what_they_started(tmp_path, monkeypatch):
+    def command(run, threads):
+        words = [sys.executable, "-c", PROGRAM, *run.flags]
+        return words if run.name != "long" else [sys.executable, "-c", f"import subprocess; subprocess.run({words!r})"]
+
+    monkeypatch.setattr(launch, "_command", command)
     runs = [Run("bad", "recipe.yaml", tmp_path / "bad", ["1", "3"])]
     runs += [Run("long", "recipe.yaml", tmp_path / "long", ["200", "0"])]
     runs += [Run("never", "recipe.yaml", tmp_path / "never", ["1", "0"])]
@@ -51,6 +56,11 @@ def test_a_failure_stops_the_others(tmp_path):
     with pytest.raises(RecipeError, match=r"bad: training failed with status 3; see .*bad.train\.log"):
         run_all(runs, slots=2)
     assert time.perf_counter() - started < 15, "30 s if it waited"
+    log = tmp_path / "long" / "train.log"
+    time.sleep(0.5)
+    size = log.stat().st_size
+    time.sleep(0.5)
+    assert log.stat().st_size == size, "the program inside the launcher has ended too"
 
 
 def test_the_command(tmp_path, monkeypatch):
