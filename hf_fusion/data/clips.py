@@ -40,8 +40,8 @@ class ClipSource:
         label_range: lowest and highest label; `None` accepts any number.
         rejected: "error" stops at unusable rows (no label, a label outside the range, no modality at all), "drop"
             leaves them out and logs how many and why.
-        split_shares, split_seed: shares of train, validation and test for clips without a split; drawn by a hash of
-            the video's name, so that a video never lies in two splits.
+        split_shares, split_seed: shares of train, validation and test for clips without a split (also a Hub data set
+            that has nothing but `train`); drawn by a hash of the video's name, so that a video lies in one split.
         options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
     """
 
@@ -183,6 +183,8 @@ def _accepting(name, read, options):
 def _hub_rows(source):
     found = load_dataset(source.name, **source.options)
     found = found if isinstance(found, DatasetDict) else {None: found}
+    if list(found) == ["train"]:
+        found = {None: found["train"]}  # in one piece: divided by hash
     for split, rows in found.items():
         if "label" not in rows.column_names or not set(MODALITIES) & set(rows.column_names):
             raise DataError(

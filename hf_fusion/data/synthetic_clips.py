@@ -10,8 +10,9 @@ and time joins the parts:
 The score is the strength of the loud opinion, with the other sign if the face is wry at that moment; in [-3, 3]. Words
 have lengths of their own, audio and vision have frame rates of their own, and the tempo differs from clip to clip:
 position alone does not tell which frame belongs to which word. What does is the sound: every word belongs to one of six
-sounds, which show in the audio frames (as a voice) and in the vision frames (as a mouth). Each sound has opinion words
-of either polarity, so that the sound says nothing by itself; within a clip no two opinions share one.
+sounds, which show in the audio frames (as a voice) and in the vision frames (as a mouth). Each sound has one
+opinion word of either polarity and of the same strength, so that no sound leans to a side; within a clip no two
+opinions share one.
 """
 
 import numpy as np
@@ -24,7 +25,7 @@ NUM_SOUNDS = 6
 AUDIO_FEATURE_SIZE, VISION_FEATURE_SIZE = 2 + NUM_SOUNDS, 2 + NUM_SOUNDS
 SARCASM = 0.3
 _STRENGTHS = {word: strength for strength, words in OPINIONS.items() for word in words[:2]}
-# the weakest sound like the weakest, the strongest like the strongest: each sound has one word of either polarity
+# the weakest sound like the weakest, the strongest like the strongest
 _NEGATIVE = [word for word, strength in _STRENGTHS.items() if strength < 0]
 _POSITIVE = [word for word, strength in reversed(_STRENGTHS.items()) if strength > 0]
 _SOUNDS = {word: i for words in (_NEGATIVE, _POSITIVE) for i, word in enumerate(words)}

@@ -284,7 +284,7 @@ class TestValues:
 
     def test_frames_of_different_widths_in_one_clip(self, monkeypatch):
         hub(monkeypatch, DatasetDict(train=Dataset.from_list([{"audio": [[1.0, 2.0], [1.0]], "label": 1.0}])))
-        with pytest.raises(DataError, match=r"row 1 \(train-0\): field 'audio' is no array of numbers"):
+        with pytest.raises(DataError, match=r"row 1 \(0\): field 'audio' is no array of numbers"):
             load_clips(ClipSource("acme/clips"))
 
     @pytest.mark.parametrize("name", ["audio", "vision"])
@@ -480,3 +480,11 @@ class TestWrongSources:
         (tmp_path / "labels.csv").write_text("id,label\n")
         with pytest.raises(DataError, match="has no clips"):
             load_clips(ClipSource(str(tmp_path)))
+
+
+def test_a_hub_data_set_in_one_piece_is_divided(monkeypatch):
+    rows = Dataset.from_list([{"id": f"v{i}$_$0", "text": "x", "label": 0.5} for i in range(60)])
+    for found in (DatasetDict(train=rows), rows):
+        hub(monkeypatch, found)
+        clips = load_clips(ClipSource("acme/clips"))
+        assert set(clips) == {"train", "validation", "test"} and sum(map(len, clips.values())) == 60
