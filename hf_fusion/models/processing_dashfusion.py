@@ -9,6 +9,7 @@ from .feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from .processing_dyfulm import (
     DyFuLMProcessor,
     check_fingerprint,
+    check_max_length,
     check_texts,
     pad_token_columns,
     save_second_tokenizer_config,
@@ -59,7 +60,7 @@ class DashFusionProcessor(ProcessorMixin):
         if max_length is None:
             max_length = min(*(t.model_max_length for t in (tokenizer, tokenizer_b)), DEFAULT_MAX_LENGTH)
         self.max_length = max_length
-        self._check_max_length(max_length)
+        check_max_length(self.tokenizers, max_length)
 
     @property
     def tokenizers(self):
@@ -81,14 +82,6 @@ class DashFusionProcessor(ProcessorMixin):
 
     def _two_tokenizers(self):
         return DyFuLMProcessor(self.tokenizer, self.tokenizer_b, max_length=self.max_length)
-
-    def _check_max_length(self, max_length):
-        least = 1 + max(tokenizer.num_special_tokens_to_add() for tokenizer in self.tokenizers)
-        if not isinstance(max_length, int) or max_length < least:
-            raise ValueError(
-                f"`max_length` must be an integer of at least {least} (one token beside the special ones), "
-                f"got {max_length!r}."
-            )
 
     def __call__(
         self,
@@ -152,7 +145,7 @@ class DashFusionProcessor(ProcessorMixin):
             `dict` of lists by the names of the text's tensors.
         """
         max_length = self.max_length if max_length is None else max_length
-        self._check_max_length(max_length)
+        check_max_length(self.tokenizers, max_length)
         there = [i for i, text in enumerate(texts) if text is not None]
         check_texts([texts[i] for i in there], there)
         columns = {name: [[] for _ in texts] for name in self.text_input_names}

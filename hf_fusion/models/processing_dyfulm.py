@@ -53,7 +53,7 @@ class DyFuLMProcessor(ProcessorMixin):
         if max_length is None:
             max_length = min(tokenizer.model_max_length, tokenizer_b.model_max_length, DEFAULT_MAX_LENGTH)
         self.max_length = max_length
-        self._check_max_length(max_length)
+        check_max_length(self.tokenizers, max_length)
 
     @property
     def tokenizers(self):
@@ -70,14 +70,6 @@ class DyFuLMProcessor(ProcessorMixin):
         """Names of the tensors that `__call__` returns."""
         names = ["input_ids", "attention_mask"] + (["span_ids"] if self.has_spans else [])
         return [name + suffix for suffix in _SUFFIXES for name in names]
-
-    def _check_max_length(self, max_length):
-        least = 1 + max(tokenizer.num_special_tokens_to_add() for tokenizer in self.tokenizers)
-        if not isinstance(max_length, int) or max_length < least:
-            raise ValueError(
-                f"`max_length` must be an integer of at least {least} (one token beside the special ones), "
-                f"got {max_length!r}."
-            )
 
     def __call__(
         self,
@@ -109,7 +101,7 @@ class DyFuLMProcessor(ProcessorMixin):
         texts = [text] if single else list(text) if isinstance(text, (list, tuple)) else text
         check_texts(texts)
         max_length = self.max_length if max_length is None else max_length
-        self._check_max_length(max_length)
+        check_max_length(self.tokenizers, max_length)
 
         limit = max_length if truncation else None
         columns = self._encode_spans(texts, limit) if self.has_spans else self._encode_plain(texts, limit)
@@ -337,6 +329,16 @@ def _last_common_boundary(text, pair, end):
     """The last position up to `end` where both tokenisations have a boundary; `end` itself if there is none."""
     sides = [offsets[~special].T for _, offsets, special in pair]
     return int(np.flatnonzero(_free_positions(sides, len(text))[: end + 1])[-1]) or end
+
+
+def check_max_length(tokenizers, max_length):
+    """Raises `ValueError` unless `max_length` leaves room for a token beside the special ones of each tokenizer."""
+    least = 1 + max(tokenizer.num_special_tokens_to_add() for tokenizer in tokenizers)
+    if not isinstance(max_length, int) or max_length < least:
+        raise ValueError(
+            f"`max_length` must be an integer of at least {least} (one token beside the special ones), "
+            f"got {max_length!r}."
+        )
 
 
 def check_texts(texts, numbers=None):
