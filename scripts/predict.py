@@ -43,6 +43,8 @@ def read_input(path, text_column, model_type):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # a bad byte is that line's error alone
         return ({text_column: line.rstrip("\r\n")} for line in sys.stdin), None
     if model_type == "dashfusion" and not path.endswith(FILE_KINDS):
+        if text_column != "text":
+            raise DataError(f"{path} has its text under 'text': leave --text_column {text_column} out.")
         return read_clips(ClipSource(path)), None
     return read_rows_or_errors(path), sum(1 for _ in read_rows_or_errors(path))
 

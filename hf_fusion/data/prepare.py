@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,8 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
     folder = Path(folder)
     if folder.exists():
         raise DataError(f"{folder} exists already; remove it or choose another name.")
-    aside = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f"{folder.name}.", suffix=".tmp"))
     try:
         facts = _write_splits(track(clean_clips(source)), aside / "arrow")
         if not facts:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import sentiment_metrics_for
 from hf_fusion.evaluation.plots import plot_scores
 
@@ -21,7 +22,12 @@ def evaluate_clips(classify, clips: Dataset, folder: Path | None = None, batch_s
 
     Returns:
         [`SentimentRegressionMetrics`], those of CH-SIMS if the model's labels lie in [-1, 1].
+
+    Raises:
+        DataError: if the model predicts classes.
     """
+    if classify.model.config.num_labels != 1:
+        raise DataError("These are the metrics of scores, but the model predicts classes; `predict.py` shows them.")
     names = [name for name in ("text", "audio", "vision") if name in clips.column_names]
     rows = clips.select_columns(names).with_format("numpy")
     inputs = (

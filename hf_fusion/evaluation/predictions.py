@@ -80,6 +80,8 @@ def predict_rows(
     Raises:
         DataError: if the input has a column `prediction` or `error` of its own.
     """
+    if batch_size < 1:
+        raise DataError(f"`batch_size` must be at least 1, got {batch_size}.")
     rows = iter(rows)
     config = classify.model.config
     streams = STREAMS if config.model_type == "dashfusion" else ()

@@ -642,6 +642,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         """
         pretrained = text_encoder if isinstance(text_encoder, PreTrainedModel) else None
         if pretrained is not None:
+            pretrained = pretrained.base_model  # of a model with a head
             text_encoder = pretrained.config
         elif not isinstance(text_encoder, PretrainedConfig):
             text_config = AutoConfig.from_pretrained(text_encoder)
@@ -667,10 +668,10 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
 
     def _problem_type(self, labels):
         """As in other sequence-classification models: seen from the first labels, and kept in the configuration."""
-        if self.config.problem_type is None:
-            several = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
-            self.config.problem_type = "regression" if self.num_labels == 1 else several
-        return self.config.problem_type
+        if self.config.problem_type is not None:
+            return self.config.problem_type
+        several = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+        return "regression" if self.num_labels == 1 else several
 
     def _prediction_loss(self, logits, labels, problem_type):
         logits = at_least_float32(logits)
@@ -681,6 +682,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
                 f"`labels` has the shape {tuple(labels.shape)}, but {problem_type} with {self.num_labels} label(s) "
                 f"needs {tuple(logits.shape)}."
             )
+        if not labels.is_floating_point():
+            labels = labels.to(logits.dtype).masked_fill(labels == -100, float("nan"))
         loss = squared_error if problem_type == "regression" else binary_cross_entropy
         return loss(logits, labels.view(logits.shape).to(logits.dtype))[0]
 
@@ -779,6 +782,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         if labels is not None:
             problem_type = self._problem_type(labels)
             loss = prediction_loss = self._prediction_loss(logits, labels, problem_type)
+            self.config.problem_type = problem_type  # the labels were of this kind
             semantic_loss, supervised_loss = self._contrastive_losses(base, labels, problem_type)
             parts = [part for part in (semantic_loss, supervised_loss) if part is not None]
             if parts:

@@ -55,7 +55,9 @@ class FusionSentimentPipeline(Pipeline):
         return {}, {}, {"top_k": kwargs["top_k"]} if "top_k" in kwargs else {}
 
     def __call__(self, inputs, batch_size=None, **kwargs):
-        batch_size = batch_size or self._batch_size or DEFAULT_BATCH_SIZE
+        batch_size = self._batch_size or DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         options = {**self._postprocess_params, **self._sanitize_parameters(**kwargs)[2]}
         if isinstance(inputs, (str, Mapping)):
             return self._answer([inputs], batch_size, options)[0]

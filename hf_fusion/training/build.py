@@ -66,6 +66,7 @@ def build_dashfusion(model_args, data_args, clips):
     fields = model_args.config_fields()
     if model_args.checkpoint:
         checkpoint = resolve_name(model_args.checkpoint)
+        fields["label_range"] = tuple(data_args.label_range)
         model = DashFusionForSequenceClassification.from_pretrained(checkpoint, **fields)
         check_widths(model.config, clips)
         return model, DashFusionProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length))

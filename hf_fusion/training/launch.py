@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,8 +50,8 @@ def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = la
     with ThreadPoolExecutor(slots) as pool:
         waiting = [pool.submit(_train, run, threads, processes, report) for run in runs]
         try:
-            for done in waiting:
-                done.result()
+            for run in wait(waiting, return_when=FIRST_EXCEPTION).done:
+                run.result()
         except BaseException:  # Ctrl-C too
             pool.shutdown(wait=False, cancel_futures=True)
             for process in processes:

@@ -197,13 +197,6 @@ class TestFolder:
         }  # fmt: skip
         assert not list(tmp_path.rglob("*.tmp")) and not list(folder.rglob("*.tmp"))
 
-    def test_what_an_interrupted_conversion_left_is_no_obstacle(self, write, tmp_path):
-        (tmp_path / "prepared.tmp" / "arrow").mkdir(parents=True)
-        (tmp_path / "prepared.tmp" / "arrow" / "train.arrow").write_text("half")
-        prepare_clips(write(make_rows(20)), tmp_path / "prepared")
-        assert len(load_clips(ClipSource(str(tmp_path / "prepared")))["train"]) == 10
-        assert not (tmp_path / "prepared.tmp").exists()
-
 
 class TestFailure:
     """Of a source: nothing is left behind."""
@@ -239,8 +232,15 @@ class TestFailure:
         def interrupted(rows):
             for number, row in enumerate(rows):
                 if number == 150:
-                    assert (tmp_path / "prepared.tmp").exists() and not (tmp_path / "prepared").exists()
+                    assert list(tmp_path.glob("prepared.*.tmp")) and not (tmp_path / "prepared").exists()
                     raise KeyboardInterrupt
                 yield row
 
         self.fails(write(make_rows()), tmp_path / "prepared", KeyboardInterrupt, track=interrupted)
+
+
+def test_a_folder_of_the_users_stays(write, tmp_path):
+    (tmp_path / "prepared.tmp").mkdir()
+    (tmp_path / "prepared.tmp" / "mine.txt").write_text("mine")
+    prepare_clips(write(make_rows(12)), tmp_path / "prepared")
+    assert (tmp_path / "prepared.tmp" / "mine.txt").read_text() == "mine"

@@ -51,3 +51,11 @@ def test_own_columns_are_not_overwritten(classify):
 def test_only_bad_rows(classify):
     ((row,),) = predict_rows(classify, [DataError("x")])
     assert row == {"prediction": NO_PREDICTION, "error": "x"}
+
+
+def test_batches_without_rows_are_refused(classify):
+    for batch_size in (0, -1):
+        with pytest.raises(DataError, match=f"`batch_size` must be at least 1, got {batch_size}"):
+            list(predict_rows(classify, [{"text": "x"}], batch_size=batch_size))
+        with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+            classify("x", batch_size=batch_size)

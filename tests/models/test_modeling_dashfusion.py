@@ -288,6 +288,21 @@ class TestLosses:
         torch.testing.assert_close(columns.loss, outputs.loss)
         assert model.config.problem_type == "regression"
 
+    def test_whole_numbers_are_scores_too_and_the_fill_of_classes_is_missing(self, clip_model, batch_of, clips):
+        model = clip_model()
+        batch = batch_of(model, clips)
+        as_float = model(**batch, labels=torch.tensor([1.0, float("nan"), -2.0, 0.0, 3.0]))
+        as_int = model(**batch, labels=torch.tensor([1, -100, -2, 0, 3]))
+        torch.testing.assert_close(as_int.prediction_loss, as_float.prediction_loss)
+        assert model(**batch, labels=torch.full((5,), -100)).prediction_loss == 0
+
+    def test_wrong_labels_leave_no_trace_in_the_configuration(self, clip_model, batch_of, clips):
+        model = clip_model(num_labels=3)
+        with pytest.raises(ValueError, match="`labels` has the shape"):
+            model(**batch_of(model, clips), labels=torch.ones(5))
+        model(**batch_of(model, clips), labels=torch.tensor([0, 2, 1, 1, 2]))
+        assert model.config.problem_type == "single_label_classification"
+
     def test_classes(self, clip_model, batch_of, clips):
         model = clip_model(num_labels=3)
         labels = torch.tensor([0, 2, -100, 1, 2])
@@ -470,6 +485,12 @@ class TestLoading:
         dyfulm = make_model()
         dyfulm.save_pretrained(tmp_path)
         model = DashFusionForSequenceClassification.from_text_encoder(tmp_path)
+        theirs, ours = dyfulm.dyfulm.state_dict(), model.dashfusion.text_encoder.state_dict()
+        assert theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+    def test_from_a_model_with_a_head(self, make_model):
+        dyfulm = make_model()
+        model = DashFusionForSequenceClassification.from_text_encoder(dyfulm)
         theirs, ours = dyfulm.dyfulm.state_dict(), model.dashfusion.text_encoder.state_dict()
         assert theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in theirs)
 

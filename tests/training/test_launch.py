@@ -49,8 +49,8 @@ def test_a_failure_stops_the_others_and_what_they_started(tmp_path, monkeypatch)
         return words if run.name != "long" else [sys.executable, "-c", f"import subprocess; subprocess.run({words!r})"]
 
     monkeypatch.setattr(launch, "_command", command)
-    runs = [Run("bad", "recipe.yaml", tmp_path / "bad", ["1", "3"])]
-    runs += [Run("long", "recipe.yaml", tmp_path / "long", ["200", "0"])]
+    runs = [Run("long", "recipe.yaml", tmp_path / "long", ["200", "0"])]
+    runs += [Run("bad", "recipe.yaml", tmp_path / "bad", ["1", "3"])]
     runs += [Run("never", "recipe.yaml", tmp_path / "never", ["1", "0"])]
     started = time.perf_counter()
     with pytest.raises(RecipeError, match=r"bad: training failed with status 3; see .*bad.train\.log"):
