@@ -89,7 +89,7 @@ def predict_rows(
     while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
         problems = [_problem(row, text_column, streams) for row in window]
         good = [i for i, problem in enumerate(problems) if problem is None]
-        clips = [{"text": window[i].get(text_column), **{name: window[i].get(name) for name in streams}} for i in good]
+        clips = [_clip(window[i], text_column, streams) for i in good]
         answers = dict(zip(good, _answers(classify, clips, batch_size), strict=True))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
         if taken := {"prediction", "error"} & {name for row in window if isinstance(row, dict) for name in row}:
@@ -105,6 +105,15 @@ def predict_rows(
             }
             for i, row in enumerate(window)
         ]
+
+
+def _clip(row, text_column, streams):
+    """What the model reads of a row; a blank text beside frames counts as missing, as in training."""
+    frames = {name: row.get(name) for name in streams}
+    text = row.get(text_column)
+    if text is not None and not text.strip() and any(value is not None for value in frames.values()):
+        text = None
+    return {"text": text, **frames}
 
 
 def _answers(classify, clips, batch_size):

@@ -116,8 +116,8 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             truncation (`bool`): whether longer clips are cut to the first `max_{name}_length` frames.
 
         Returns:
-            `list` of float32 arrays `(frames, features)`. Values that are not finite become the column's mean, and
-            their number is logged.
+            `list` of float32 arrays `(frames, features)`. Values that are not finite count as 0 in the units of the
+            features, as in the readers of training data, and their number is logged.
 
         Raises:
             ValueError: if a clip has another width, or is too long and `truncation` is off.
@@ -130,16 +130,15 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             if len(frames) > longest and not truncation:
                 raise ValueError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
             frames = frames[:longest]
-            if mean is not None:
-                frames = (frames - np.asarray(mean)) / np.asarray(std)
-            frames = frames.astype(np.float32)
-            finite = np.isfinite(frames)
+            finite = np.isfinite(frames.astype(np.float32))
             if not finite.all():
                 replaced += int((~finite).sum())
-                frames = np.where(finite, frames, np.float32(0))
-            prepared.append(frames)
+                frames = np.where(finite, frames, 0)
+            if mean is not None:
+                frames = (frames - np.asarray(mean)) / np.asarray(std)
+            prepared.append(frames.astype(np.float32))
         if replaced:
-            logger.warning("%d %s values were not finite and became the mean of their column.", replaced, name)
+            logger.warning("%d %s values were not finite and became 0.", replaced, name)
         return prepared
 
     def pad(self, name, prepared, padding=True, pad_to_multiple_of=None):

@@ -145,6 +145,24 @@ class TestPredict:
         assert "width 7 where 8 is expected" in found[1]["error"] and found[1]["prediction"]["score"] is None
         assert found[2]["error"]
 
+    def test_blank_texts_and_values_that_are_not_finite_score_as_in_evaluation(self, checkpoint, tmp_path):
+        rng = np.random.default_rng(0)
+        frames = rng.normal(size=(2, 4, 8))
+        frames[0, 1, 2] = -np.inf
+        split = {
+            "raw_text": ["", "good bed"], "id": ["a$_$0", "b$_$0"], "regression_labels": np.array([1.0, -1.0]),
+            "audio": frames, "vision": frames[:, :3],
+        }  # fmt: skip
+        path = tmp_path / "clips.pkl"
+        path.write_bytes(pickle.dumps({"test": split}))
+        process = script("evaluate.py", checkpoint, "--dataset", path, "--output_dir", tmp_path)
+        assert process.returncode == 0, process.stderr
+        process = script("predict.py", path, "-c", checkpoint, "-o", tmp_path / "out.jsonl")
+        assert process.returncode == 0, process.stderr
+        errors = [abs(row["prediction"]["score"] - row["label"]) for row in read_rows(tmp_path / "out.jsonl")]
+        mae = json.loads((tmp_path / "metrics.json").read_text())["test"]["mae"]
+        assert np.mean(errors) == pytest.approx(mae, abs=1e-6)
+
     def test_missing_file(self, checkpoint):
         process = script("predict.py", "nowhere.pkl", "-c", checkpoint)
         assert process.returncode == 2 and "nowhere.pkl" in process.stderr and "Traceback" not in process.stderr
