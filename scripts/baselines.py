@@ -8,6 +8,7 @@ Takes the data fields of a recipe (--help) and writes a JSON file beside printin
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ def measure(data_args):
     return results, clips
 
 
+def holds_other_data(path, data_fingerprint):
+    """Two data sets can have one file name."""
+    return Path(path).is_file() and json.loads(Path(path).read_text("utf-8"))["data_fingerprint"] != data_fingerprint
+
+
 def main() -> int:
     try:
         args, data_args = parse_options((BaselineArguments, DataArguments), description=__doc__)
@@ -54,6 +60,9 @@ def main() -> int:
     facts = {"dataset": name, "dataset_options": data_args.dataset_options, "data_fingerprint": fingerprint(clips)}
     facts["rows"] = {split: len(rows) for split, rows in clips.items()}
     output = args.output or f"model_cards/results/baselines_{name.partition('.')[0]}.json"
+    if not args.output and holds_other_data(output, facts["data_fingerprint"]):
+        print(f"baselines.py: {output} holds results of other data; name a file with --output.", file=sys.stderr)
+        return 2
     write_json(output, {"test": results, **describe_environment(**facts)})
 
     table = Table("metric", *results, title=f"{name}: {len(clips['test']):,} test clips")

@@ -45,9 +45,21 @@ def parse_args():
     return parser.parse_args()
 
 
+def processor_for(config, tokenizer):
+    """The processor of a converted model; its features pass as they are."""
+    if len(tokenizer) > config.text_config.vocab_size:
+        raise ConversionError(
+            f"The tokenizer has {len(tokenizer)} pieces, the text encoder {config.text_config.vocab_size}: it is "
+            "another model's."
+        )
+    sizes = (config.audio_feature_size, config.vision_feature_size, config.max_audio_length, config.max_vision_length)
+    return DashFusionProcessor(tokenizer, DashFusionFeatureExtractor(*sizes))
+
+
 def main() -> int:
     args = parse_args()
     try:
+        tokenizer = args.tokenizer and AutoTokenizer.from_pretrained(resolve_name(args.tokenizer))
         weights = load_released_weights(args.weights)
         name = args.text_encoder and resolve_name(args.text_encoder)
         model = convert_released_weights(
@@ -58,17 +70,13 @@ def main() -> int:
             num_bottleneck_tokens=args.num_bottleneck_tokens,
             label_range=args.label_range,
         )
-    except (ConversionError, OSError) as error:
+        processor = tokenizer and processor_for(model.config, tokenizer)
+    except (ValueError, OSError) as error:  # also what the tokenizer's library raises
         print(f"convert_dashfusion_checkpoint.py: {error}", file=sys.stderr)
         return 2
     model.save_pretrained(args.folder)
-    if args.tokenizer:
-        config = model.config
-        extractor = DashFusionFeatureExtractor(
-            config.audio_feature_size, config.vision_feature_size, config.max_audio_length, config.max_vision_length
-        )
-        tokenizer = AutoTokenizer.from_pretrained(resolve_name(args.tokenizer))
-        DashFusionProcessor(tokenizer, extractor).save_pretrained(args.folder)
+    if processor:
+        processor.save_pretrained(args.folder)
     print(f"Written: {args.folder} ({sum(p.numel() for p in model.parameters()):,} parameters)")
     if not any("text_encoder.extractor." in name for name in weights):
         print("The file has no weights of the text encoder: they are random.", file=sys.stderr)

@@ -43,6 +43,8 @@ def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
     classify = load_pipeline(args.checkpoint, args.dtype, args.device)
     config = classify.model.config
     data_args.complete(config.model_type)
+    if config.model_type == "dashfusion":
+        data_args.modalities = [name for name in data_args.modalities if name in config.modalities]
     task = TASKS[config.model_type]
     data = task.load(data_args)
     if args.split not in data:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from hf_fusion.data.clips import ClipSource, read_clips
 from hf_fusion.data.files import FILE_KINDS, DataError, RowWriter, read_rows_or_errors
-from hf_fusion.evaluation.predictions import load_pipeline, predict_rows, prediction_types
+from hf_fusion.evaluation.predictions import DTYPES, load_pipeline, predict_rows, prediction_types
 
 
 def parse_args():
@@ -32,7 +32,7 @@ def parse_args():
     parser.add_argument("-o", "--output", default="-", help=".jsonl or .parquet; - is standard output (default)")
     parser.add_argument("--text_column", default="text", help="where the text is (default: text)")
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass (default: 32)")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--device", help="cpu, cuda:0 ... (default: the accelerator, if there is one)")
     return parser.parse_args()
 

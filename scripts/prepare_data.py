@@ -58,6 +58,10 @@ def main() -> int:
     args = parse_args()
     label_range = tuple(args.label_range) if args.label_range else None
     try:
+        if label_range and not label_range[0] < label_range[1]:
+            raise DataError(
+                "--label_range must be the lowest and the highest label, got {:g} {:g}.".format(*label_range)
+            )
         source = ClipSource(args.source, tuple(args.modalities), label_range, args.rejected_rows, options=args.options)
         report = prepare_clips(source, args.folder, track=lambda clips: tqdm(clips, unit="clip"))
     except (DataError, OSError) as error:

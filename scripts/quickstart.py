@@ -62,11 +62,16 @@ CLIP_RUNS = {
 }
 
 
+def clip_folder(flags):
+    """The run folder of DashFusion with these flags."""
+    return "_".join(["dashfusion", *flags[1:]])
+
+
 def train(folder, console):
     """Trains everything, two runs at a time; returns the test metrics by run."""
     runs = [Run("DyFuLM", REVIEWS, folder / "dyfulm")]
     for name, flags in reversed(CLIP_RUNS.items()):  # the longest first
-        runs.append(Run(name, CLIPS, folder / "_".join(["dashfusion", *flags[1:]]), flags))
+        runs.append(Run(name, CLIPS, folder / clip_folder(flags), flags))
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as progress:
         bars = {
             run.name: progress.add_task(
@@ -140,13 +145,22 @@ def show_clips(console, results, folder):
     console.print(table)
 
 
+def remove_previous(folder):
+    """Removes what an earlier quickstart left; a folder with anything else in it stays."""
+    ours = {"dyfulm", *(clip_folder(flags) for flags in CLIP_RUNS.values())}
+    others = sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.exists() else []
+    if others:
+        raise RecipeError(f"{folder} holds {others[0]!r}, which is no run of the quickstart: choose another folder.")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/quickstart"), help="replaced if it exists")
     folder = parser.parse_args().output_dir
     started, console = time.perf_counter(), Console()
-    shutil.rmtree(folder, ignore_errors=True)
     try:
+        remove_previous(folder)
         console.rule("1. Train, two runs at a time: accelerate launch scripts/train.py")
         results = train(folder, console)
         console.rule("2. DyFuLM: reviews")

@@ -33,10 +33,10 @@ def main() -> int:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     if training_args.should_log:
-        table = Table("metric", "validation", "test", title=f"{training_args.output_dir} (seed {training_args.seed})")
-        for name in metrics["validation"]:
-            values = [metrics[split][name] if split in metrics else float("nan") for split in ("validation", "test")]
-            table.add_row(name, *(f"{value:.4f}" for value in values))
+        splits = [split for split in ("validation", "test") if split in metrics]
+        table = Table("metric", *splits, title=f"{training_args.output_dir} (seed {training_args.seed})")
+        for name in metrics[splits[0]] if splits else ():
+            table.add_row(name, *(f"{metrics[split][name]:.4f}" for split in splits))
         Console().print(table)
     return 0
 

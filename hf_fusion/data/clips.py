@@ -15,13 +15,13 @@ from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 from hf_fusion.data.synthetic_clips import synthetic_clips
+from hf_fusion.models.configuration_dashfusion import MODALITIES
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 logger = logging.getLogger(__name__)
 
 SYNTHETIC = "synthetic-clips"
 PREPARED_FILE = "dataset_dict.json"
-STREAMS = ("audio", "vision")
-MODALITIES = ("text", *STREAMS)
 UNIMODAL_LABELS = ("label_text", "label_audio", "label_vision")
 # Clips that are turned into Arrow at a time.
 _CHUNK = 256
@@ -84,6 +84,9 @@ def load_clips(source: ClipSource) -> DatasetDict:
     clips = DatasetDict({split: table for split, table in clips.items() if len(table)})
     if not clips:
         raise DataError(f"{source.name} has no clips.")
+    for name in source.modalities:
+        if not any(has_modality(table, name) for table in clips.values()):
+            logger.warning("%s: no clip has %s.", source.name, name)
     return clips
 
 
@@ -162,7 +165,26 @@ def _dataset(source):
     """A prepared folder or the synthetic corpus."""
     if source.name == SYNTHETIC:
         return _accepting(SYNTHETIC, synthetic_clips, source.options)
-    return _accepting(source.name, lambda: DatasetDict.load_from_disk(source.name), source.options)
+    splits = _accepting(source.name, lambda: DatasetDict.load_from_disk(source.name), source.options)
+    for split, table in splits.items():
+        shapes = [table.features[name] for name in STREAMS if name in table.column_names]
+        if "id" not in table.column_names or not all(isinstance(shape, Array2D) for shape in shapes):
+            raise DataError(
+                f"{source.name} ({split}): was not written by prepare_data.py. Needed are the columns 'id', 'label', "
+                "'text' and, as Array2D, 'audio' and 'vision'."
+            )
+        _check_columns(source.name, table)
+        if split not in SPLITS:
+            raise DataError(f"{source.name}: the split {split!r} is none of {', '.join(SPLITS)}.")
+    return splits
+
+
+def _check_columns(name, table):
+    if "label" not in table.column_names or not set(MODALITIES) & set(table.column_names):
+        raise DataError(
+            f"{name}: needed are the column 'label' and some of {', '.join(MODALITIES)}; there are "
+            f"{', '.join(table.column_names)}."
+        )
 
 
 def _dataset_rows(splits):
@@ -177,7 +199,8 @@ def _accepting(name, read, options):
     try:
         return read(**options)
     except TypeError as error:
-        raise DataError(f"{name}: the options {options} are not those of this source: {error}") from error
+        reason = str(error).replace("_accepting.<locals>.", "").replace("<lambda>", "the reader")
+        raise DataError(f"{name}: the options {options} are not those of this source: {reason}") from error
 
 
 def _hub_rows(source):
@@ -186,11 +209,7 @@ def _hub_rows(source):
     if list(found) == ["train"]:
         found = {None: found["train"]}  # in one piece: divided by hash
     for split, rows in found.items():
-        if "label" not in rows.column_names or not set(MODALITIES) & set(rows.column_names):
-            raise DataError(
-                f"{source.name}: needed are the column 'label' and some of {', '.join(MODALITIES)}; there are "
-                f"{', '.join(rows.column_names)}."
-            )
+        _check_columns(source.name, rows)
         own_id = "id" in rows.column_names
         for number, row in enumerate(rows):
             fields = {name: row.get(name) for name in (*MODALITIES, "label")}
@@ -286,6 +305,13 @@ def _to_datasets(rows):
             columns = {name: [row[name] for row in members] for name in features}
             tables.setdefault(split, []).append(Dataset.from_dict(columns, features=features))
     return DatasetDict({split: concatenate_datasets(tables[split]) for split in SPLITS if split in tables})
+
+
+def has_modality(table: Dataset, name: str) -> bool:
+    """Whether any clip has this modality."""
+    if name == "text" and "text" in table.column_names:
+        return any(text is not None for text in table["text"])
+    return name in table.column_names
 
 
 def _with_only(table, source, split):

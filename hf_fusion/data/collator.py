@@ -27,6 +27,11 @@ class FusionCollator:
     pad_to_multiple_of: int | None = None
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if any(row.get("text") is not None and row.get("input_ids") is None for row in features):
+            raise ValueError(
+                "A row has a `text` but no `input_ids`: encode the texts first (`processor.encode_text`), or leave the "
+                "column out."
+            )
         batch = self.processor.pad(features, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt")
         for name, fill in LABEL_FILLS.items():
             if any(name in row for row in features):

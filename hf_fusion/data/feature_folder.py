@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_fusion.data.files import DataError, read_rows
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 LABEL_FILES = ("labels.csv", "labels.tsv", "labels.jsonl", "labels.parquet")
-_STREAMS = ("audio", "vision")
 
 
 def read_feature_folder(folder: str) -> Iterator[dict[str, Any]]:
@@ -20,7 +20,7 @@ def read_feature_folder(folder: str) -> Iterator[dict[str, Any]]:
 
     The folder holds one of `labels.csv`, `.tsv`, `.jsonl` or `.parquet` with the column `id`, and if there
     are any `label`, `text` and `split`. The frames of the clip ID are the arrays `audio` and `vision` (frames,
-    features) of `ID.npz`, or the rows of `ID.audio.parquet` and `ID.vision.parquet`. Each of them may be absent.
+    features) of `ID.npz`, or the rows of `ID.audio.parquet` and `ID.vision.parquet`. Each of the files may be absent.
 
     Raises:
         DataError: if the labels file is absent or lacks a column, or if a file of features is damaged; names it.
@@ -44,11 +44,11 @@ def read_feature_folder(folder: str) -> Iterator[dict[str, Any]]:
 
 
 def _features(folder, clip_id):
-    found = dict.fromkeys(_STREAMS)
+    found = dict.fromkeys(STREAMS)
     path = folder / f"{clip_id}.npz"
     if path.is_file():
         found.update(_read_npz(path))
-    for name in _STREAMS:
+    for name in STREAMS:
         path = folder / f"{clip_id}.{name}.parquet"
         if path.is_file():
             found[name] = _read_parquet(path)
@@ -58,7 +58,13 @@ def _features(folder, clip_id):
 def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in _STREAMS if name in content}
+            if not set(STREAMS) & set(content):
+                raise DataError(
+                    f"{path}: expected the arrays 'audio' or 'vision', found {', '.join(map(repr, content)) or 'none'}."
+                )
+            return {name: content[name] for name in STREAMS if name in content}
+    except DataError:
+        raise
     except Exception as error:  # wrong bytes can make numpy and zipfile fail in any way
         raise DataError(f"{path}: cannot be read as arrays of numbers: {error}") from error
 

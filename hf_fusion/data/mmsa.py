@@ -12,6 +12,7 @@ import numpy as np
 
 from hf_fusion.data.files import _SURROGATE, DataError
 from hf_fusion.data.pickles import read_pickle, sha256_of
+from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,6 @@ PUBLISHED = {
     },
     "unaligned_39.pkl": {"c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f": "CH-SIMS"},
 }
-SPLITS = {"train": "train", "valid": "validation", "dev": "validation", "test": "test"}
 LABELS = {
     "label": "regression_labels",
     "label_text": "regression_labels_T",
@@ -71,15 +71,16 @@ def _splits(path, data):
     """Columns of each split by its name in rows; drops the other fields, which may take most of the memory."""
     if not isinstance(data, dict):
         raise DataError(f"{path}: expected a dict of splits, got {_shown(data)}.")
-    splits = {}
+    splits, known = {}, ", ".join((*SPLITS, *SPLIT_ALIASES))
     for name, fields in data.items():
-        if name not in SPLITS:
-            raise DataError(f"{path}: unknown split {_shown(name)}; known are {', '.join(SPLITS)}.")
-        if SPLITS[name] in splits:
-            raise DataError(f"{path}: 'valid' and 'dev' are the same split; keep one of them.")
-        splits[SPLITS[name]] = _columns(f"{path}, split {name!r}", fields)
+        split = SPLIT_ALIASES.get(name, name)
+        if split not in SPLITS:
+            raise DataError(f"{path}: unknown split {_shown(name)}; known are {known}.")
+        if split in splits:
+            raise DataError(f"{path}: the split {split} comes twice, again as {name!r}; keep one of them.")
+        splits[split] = _columns(f"{path}, split {name!r}", fields)
     if not splits:
-        raise DataError(f"{path}: has no split; known are {', '.join(SPLITS)}.")
+        raise DataError(f"{path}: has no split; known are {known}.")
     return splits
 
 

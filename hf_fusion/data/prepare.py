@@ -46,7 +46,7 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f"{folder.name}.", suffix=".tmp"))
     try:
-        facts = _write_splits(track(clean_clips(source)), aside / "arrow")
+        facts = _write_splits(track(clean_clips(source)), aside / "arrow", source.modalities)
         if not facts:
             raise DataError(f"{source.name} has no clips.")
         splits = DatasetDict(
@@ -105,10 +105,10 @@ class _Facts:
         return report
 
 
-def _write_splits(rows: Iterator[dict[str, Any]], folder: Path) -> dict[str, _Facts]:
+def _write_splits(rows: Iterator[dict[str, Any]], folder: Path, modalities: tuple[str, ...]) -> dict[str, _Facts]:
     """Writes the clips to one Arrow file for each split."""
     folder.mkdir()
-    first, widths = _until_widths_are_known(rows)
+    first, widths = _until_widths_are_known(rows, [name for name in STREAMS if name in modalities])
     writers, facts = {}, {}
     features = clip_features(first[0], widths) if first else None
     try:
@@ -129,12 +129,12 @@ def _write_splits(rows: Iterator[dict[str, Any]], folder: Path) -> dict[str, _Fa
     return facts
 
 
-def _until_widths_are_known(rows):
+def _until_widths_are_known(rows, streams):
     """The first clips, until each stream has been seen (all of them, if one never is), and the streams' widths."""
     first, widths = [], {}
     for row in rows:
         first.append(row)
-        widths.update((name, row[name].shape[1]) for name in STREAMS if row[name] is not None)
-        if len(widths) == len(STREAMS):
+        widths.update((name, row[name].shape[1]) for name in streams if row[name] is not None)
+        if len(widths) == len(streams):
             break
     return first, widths

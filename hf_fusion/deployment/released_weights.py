@@ -74,6 +74,8 @@ def convert_released_weights(
         config = DashFusionConfig(text_config, **{**_sizes(weights, num_heads), **config_kwargs})
     except KeyError as error:
         raise ConversionError(f"No weights named {error}: this is no DashFusion of the authors.") from error
+    except ValueError as error:  # a number of heads, or a range, that cannot be
+        raise ConversionError(str(error)) from error
     model = DashFusionForSequenceClassification(config).eval()
     converted = _converted(weights, config, exchanged)
     expected = model.state_dict()

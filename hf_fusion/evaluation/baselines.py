@@ -10,7 +10,6 @@ from sklearn.preprocessing import StandardScaler
 
 from hf_fusion.evaluation.metrics import ReviewMetrics, sentiment_metrics_for
 
-_STREAMS = ("audio", "vision")
 _ALPHAS = np.logspace(-1, 6, 29)
 _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
 

@@ -235,6 +235,16 @@ def metrics_of(config, predictions, label_ids, label_names) -> dict[str, float]:
     return _class_metrics(logits, labels)
 
 
+def metric_names(config, label_names) -> list[str]:
+    """The names of the metrics that [`metrics_of`] computes for a model of this configuration and these labels."""
+    logits = np.zeros((2, config.num_labels))
+    if config.model_type == "dyfulm":
+        predictions = (logits, np.zeros((2, config.num_coarse_labels)), np.zeros(2))
+    else:
+        predictions = logits
+    return list(metrics_of(config, predictions, [np.arange(2.0)] * len(label_names), label_names))
+
+
 def _class_metrics(logits, labels):
     """Accuracy and macro F1 of classes `(rows,)` (-100 = missing) or of several labels `(rows, labels)` (NaN)."""
     several = labels.ndim == 2

@@ -15,6 +15,7 @@ from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 # Rows read ahead: enough that texts of like length find each other.
 WINDOW_BATCHES = 16
+DTYPES = ("float32", "bfloat16", "float16")
 _CLASS = [("label", pa.string()), ("score", pa.float64())]
 
 
@@ -41,8 +42,11 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
         device: "cpu", "cuda:0" ...; by default the accelerator, if there is one.
 
     Raises:
-        DataError: if weights are missing, which would be random.
+        DataError: if weights are missing, which would be random, or there is no such dtype or device.
     """
+    if dtype not in DTYPES:
+        raise DataError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    _check_device(device)
     if (Path(checkpoint) / "adapter_config.json").is_file():
         from hf_fusion.deployment.adapters import load_merged
 
@@ -61,6 +65,14 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
     return pipeline("fusion-sentiment", model=model.to(getattr(torch, dtype)), processor=processor, device=device)
 
 
+def _check_device(device):
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise DataError(f"`device` {device!r} cannot be used here: {reason}") from error
+
+
 def predict_rows(
     classify, rows: Iterable[dict[str, Any] | DataError], text_column: str = "text", batch_size: int = 32
 ) -> Iterator[list[dict[str, Any]]]:
@@ -69,7 +81,8 @@ def predict_rows(
 
     `prediction` is what the pipeline returns, with `None` in all its fields where there is an `error`: the row was
     malformed (then nothing else is left of it), or the model cannot read it. For a DashFusion the fields `audio` and
-    `vision` of a row are its frames; they are not part of the output.
+    `vision` of a row are its frames; they are not part of the output. A modality that the model was not trained on is
+    not read.
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline.
@@ -85,11 +98,12 @@ def predict_rows(
     rows = iter(rows)
     config = classify.model.config
     streams = STREAMS if config.model_type == "dashfusion" else ()
+    modalities = getattr(config, "modalities", ("text",))
     names: list[str] = []
     while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
         problems = [_problem(row, text_column, streams) for row in window]
         good = [i for i, problem in enumerate(problems) if problem is None]
-        clips = [_clip(window[i], text_column, streams) for i in good]
+        clips = [_clip(window[i], text_column, modalities) for i in good]
         answers = dict(zip(good, _answers(classify, clips, batch_size), strict=True))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
         if taken := {"prediction", "error"} & {name for row in window if isinstance(row, dict) for name in row}:
@@ -107,23 +121,25 @@ def predict_rows(
         ]
 
 
-def _clip(row, text_column, streams):
+def _clip(row, text_column, modalities):
     """What the model reads of a row; a blank text beside frames counts as missing, as in training."""
-    frames = {name: row.get(name) for name in streams}
-    text = row.get(text_column)
-    if text is not None and not text.strip() and any(value is not None for value in frames.values()):
-        text = None
-    return {"text": text, **frames}
+    clip = {name: row.get(text_column if name == "text" else name) for name in modalities}
+    text = clip.get("text")
+    if text is not None and not text.strip() and any(clip[name] is not None for name in modalities if name != "text"):
+        clip["text"] = None
+    return clip
 
 
 def _answers(classify, clips, batch_size):
     """For each clip its `prediction` and `error`."""
     try:
         return [{"prediction": answer, "error": None} for answer in classify(clips, batch_size=batch_size)]
-    except ValueError as error:  # one of them cannot be read: which one shows when they come alone
+    except ValueError as error:  # one of them cannot be read: halving finds it in few passes
         if len(clips) == 1:
-            return [{"prediction": _no_prediction(classify.model.config), "error": str(error)}]
-        return [_answers(classify, [clip], 1)[0] for clip in clips]
+            reason = str(error).removeprefix("Input 0 cannot be read. ")
+            return [{"prediction": _no_prediction(classify.model.config), "error": reason}]
+        half = len(clips) // 2
+        return _answers(classify, clips[:half], batch_size) + _answers(classify, clips[half:], batch_size)
 
 
 def _problem(row, text_column, streams):

@@ -1,6 +1,7 @@
 """The model card of a run, written from the run's own files."""
 
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -125,7 +126,7 @@ def _model_facts(folder, recipe):
             "coarse": list(config["coarse_id2label"].values()),
             "intensity_range": config["intensity_range"],
         }
-    modalities = recipe.get("modalities", ["text", "audio", "vision"])
+    modalities = config["modalities"]
     return {
         "model_type": "dashfusion",
         "unit": "clip",
@@ -139,7 +140,7 @@ def _model_facts(folder, recipe):
 
 def _card_data(name, recipe, dataset, metrics):
     encoders = [recipe.get(field) for field in ("encoder_a", "encoder_b", "text_encoder")]
-    base_models = [encoder for encoder in encoders if isinstance(encoder, str) and ":" not in encoder]
+    base_models = [encoder for encoder in encoders if isinstance(encoder, str) and _is_hub_name(encoder)]
     results = [
         EvalResult(
             task_type="text-classification",
@@ -161,6 +162,11 @@ def _card_data(name, recipe, dataset, metrics):
         model_name=name,
         eval_results=results or None,
     )
+
+
+def _is_hub_name(name):
+    """Whether it can be a name on the Hub, and not a folder of this machine."""
+    return re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) is not None and not Path(name).exists()
 
 
 def _shown(value):

@@ -66,6 +66,8 @@ class DashFusionConfig(PretrainedConfig):
             least similar ones of other classes.
         modality_dropout (`float`, defaults to 0.0):
             Probability that training hides a modality of a clip; at least one remains.
+        modalities (`tuple(str)`, defaults to `("text", "audio", "vision")`):
+            The modalities that the model is trained on. Others are refused: their encoders know nothing.
         label_range (`tuple(float, float)`, defaults to `(-3.0, 3.0)`):
             Lowest and highest score of the labels. Its middle separates negative from positive; predictions are not
             clipped to it.
@@ -118,6 +120,7 @@ class DashFusionConfig(PretrainedConfig):
         contrastive_weight=0.2,
         temperature=0.5,
         modality_dropout=0.0,
+        modalities=MODALITIES,
         label_range=(-3.0, 3.0),
         intermediate_size=None,
         alignment_head_size=32,
@@ -154,27 +157,32 @@ class DashFusionConfig(PretrainedConfig):
         self.num_hard_negatives = num_hard_negatives
         self.num_easy_negatives = num_easy_negatives
         self.modality_dropout = modality_dropout
+        self.modalities = tuple(modalities)
         self.label_range = tuple(label_range)
         self.hidden_dropout_prob = hidden_dropout_prob
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
-        self.check_choices()
 
         if kwargs.get("id2label") is None and kwargs.get("num_labels") is None:
             kwargs["num_labels"] = 1
         add_code_map(kwargs, "DashFusion")
         super().__init__(**kwargs)
-        self._check_values()
+        self.check()
 
-    def check_choices(self):
-        """Raises `ValueError` if a named choice does not exist."""
+    def check(self):
+        """Raises `ValueError` if a field has no sensible value; names field and value.
+
+        The model calls it again: `from_pretrained(..., field=value)` changes fields of a checked configuration.
+        """
         check_choice("fusion", self.fusion, FUSIONS)
         check_choice("anchor", self.anchor, ANCHORS)
         if self.text_config.model_type == "dyfulm" and self.text_config.cross_fusion == "b":
             raise ValueError("A DyFuLM that reads the text with encoder B alone has no `input_ids`: make it encoder A.")
+        check_modalities(self.modalities)
+        self._check_numbers()
+        self._check_problem()
 
-    def _check_values(self):
-        check_choice("problem_type", self.problem_type, (None, *PROBLEM_TYPES))
+    def _check_numbers(self):
         positive = (
             "audio_feature_size", "vision_feature_size", "max_audio_length", "max_vision_length", "hidden_size",
             "num_attention_heads", "intermediate_size", "num_encoder_layers", "num_fusion_layers",
@@ -187,10 +195,6 @@ class DashFusionConfig(PretrainedConfig):
                 f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
                 f"({self.num_attention_heads})."
             )
-        if self.problem_type == "regression" and self.num_labels != 1:
-            raise ValueError(f"Regression predicts one score: `num_labels` must be 1, got {self.num_labels}.")
-        if self.problem_type == "single_label_classification" and self.num_labels < 2:
-            raise ValueError(f"Classification needs `num_labels` of at least 2, got {self.num_labels}.")
         if min(self.num_hard_negatives, self.num_easy_negatives) < 0 or not (
             self.num_hard_negatives + self.num_easy_negatives
         ):
@@ -207,6 +211,19 @@ class DashFusionConfig(PretrainedConfig):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)!r}.")
 
+    def _check_problem(self):
+        check_choice("problem_type", self.problem_type, (None, *PROBLEM_TYPES))
+        if self.problem_type == "regression" and self.num_labels != 1:
+            raise ValueError(
+                f"Regression predicts one score, but `num_labels` is {self.num_labels}. For classes also give "
+                "problem_type='single_label_classification' (or 'multi_label_classification')."
+            )
+        if self.problem_type not in (None, "regression") and self.num_labels < 2:
+            raise ValueError(
+                f"{self.problem_type} needs `num_labels` of at least 2, got {self.num_labels}. For a score give "
+                "problem_type='regression'."
+            )
+
     @property
     def anchors(self):
         """`tuple(str)`: the modalities that the others are aligned to."""
@@ -220,6 +237,14 @@ class DashFusionConfig(PretrainedConfig):
     def get_text_config(self, *args, **kwargs):
         """The configuration that owns the vocabulary of `input_ids`."""
         return self.text_config.get_text_config(*args, **kwargs)
+
+
+def check_modalities(modalities):
+    """Raises `ValueError` unless `modalities` are some of text, audio and vision, each once."""
+    for name in modalities:
+        check_choice("modalities", name, MODALITIES)
+    if not modalities or len(set(modalities)) < len(modalities):
+        raise ValueError(f"`modalities` must be some of {', '.join(MODALITIES)}, each once, got {modalities!r}.")
 
 
 def _text_config(value):

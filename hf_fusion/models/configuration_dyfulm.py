@@ -106,7 +106,6 @@ class DyFuLMConfig(PretrainedConfig):
         self.cross_fusion = cross_fusion
         self.gate_level = gate_level
         self.loss_weighting = loss_weighting
-        self.check_choices()
         if fusion_hidden_size is None:
             first = self.encoder_b_config if cross_fusion == "b" else self.encoder_a_config
             fusion_hidden_size = first.hidden_size
@@ -128,7 +127,7 @@ class DyFuLMConfig(PretrainedConfig):
             kwargs["label2id"] = {name: i for i, name in kwargs["id2label"].items()}
         add_code_map(kwargs, "DyFuLM")
         super().__init__(**kwargs)
-        self._check_values()
+        self.check()
 
     @staticmethod
     def _encoder_config(value, default_model_type, needed):
@@ -139,8 +138,11 @@ class DyFuLMConfig(PretrainedConfig):
         value = dict(value or {})
         return AutoConfig.for_model(value.pop("model_type", default_model_type), **value)
 
-    def check_choices(self):
-        """Raises `ValueError` if a named choice does not exist, or an encoder that it needs has no configuration."""
+    def check(self):
+        """Raises `ValueError` if a field has no sensible value, or an encoder in use has no configuration.
+
+        The model calls it again: `from_pretrained(..., field=value)` changes fields of a checked configuration.
+        """
         check_choice("layer_fusion", self.layer_fusion, LAYER_FUSIONS)
         check_choice("cross_fusion", self.cross_fusion, CROSS_FUSIONS)
         check_choice("gate_level", self.gate_level, GATE_LEVELS)
@@ -148,8 +150,9 @@ class DyFuLMConfig(PretrainedConfig):
         for name, config in self.encoder_configs.items():
             if config is None:
                 raise ValueError(f"cross_fusion={self.cross_fusion!r} needs `encoder_{name}_config`, which is absent.")
+        self._check_numbers()
 
-    def _check_values(self):
+    def _check_numbers(self):
         check_positive_integers(self, ("fusion_hidden_size", "layer_fusion_hidden_size"))
         check_range("intensity_range", self.intensity_range)
         for name in ("num_labels", "num_coarse_labels"):

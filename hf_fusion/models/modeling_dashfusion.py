@@ -396,7 +396,7 @@ class DashFusionModel(DashFusionPreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
-        config.check_choices()  # `from_pretrained` may have changed fields of a checked configuration
+        config.check()  # `from_pretrained` may have changed fields of a checked configuration
         text_config = config.text_config
         if text_config.model_type == "dyfulm":
             self.text_encoder = DyFuLMModel(text_config)
@@ -565,6 +565,12 @@ class DashFusionModel(DashFusionPreTrainedModel):
         given = {name: values for name, values in given.items() if values is not None and values.shape[1] > 0}
         if not given:
             raise ValueError("Give at least one of `input_ids`, `audio_features` and `vision_features`.")
+        untrained = [name for name in given if name not in self.config.modalities]
+        if untrained:
+            raise ValueError(
+                f"This model was trained on {', '.join(self.config.modalities)} (`config.modalities`): leave "
+                f"{untrained[0]} out."
+            )
         rows = {name: len(values) for name, values in given.items()}
         if len(set(rows.values())) > 1:
             raise ValueError(f"All modalities must have the same number of clips, got {rows}.")
@@ -754,7 +760,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             [`DashFusionSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
 
         Raises:
-            ValueError: if all modalities are `None`, or if shapes do not fit; names the modality.
+            ValueError: if all modalities are `None`, one is given that is not in `config.modalities`, or shapes do not
+                fit; names the modality.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         base = self.dashfusion(
@@ -783,7 +790,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             problem_type = self._problem_type(labels)
             loss = prediction_loss = self._prediction_loss(logits, labels, problem_type)
             self.config.problem_type = problem_type  # the labels were of this kind
-            semantic_loss, supervised_loss = self._contrastive_losses(base, labels, problem_type)
+            with torch.autocast(logits.device.type, enabled=False):  # similarities in float32
+                semantic_loss, supervised_loss = self._contrastive_losses(base, labels, problem_type)
             parts = [part for part in (semantic_loss, supervised_loss) if part is not None]
             if parts:
                 contrastive_loss = sum(parts)

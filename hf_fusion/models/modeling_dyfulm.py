@@ -298,7 +298,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
-        config.check_choices()  # `from_pretrained` may have changed fields of a checked configuration
+        config.check()  # `from_pretrained` may have changed fields of a checked configuration
         self.encoder_a = self.encoder_b = None
         for name, encoder_config in config.encoder_configs.items():
             width = encoder_config.hidden_size

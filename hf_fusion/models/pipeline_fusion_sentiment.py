@@ -59,6 +59,8 @@ class FusionSentimentPipeline(Pipeline):
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         options = {**self._postprocess_params, **self._sanitize_parameters(**kwargs)[2]}
+        if not (options.get("top_k") is None or options["top_k"] >= 1):
+            raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
         if isinstance(inputs, (str, Mapping)):
             return self._answer([inputs], batch_size, options)[0]
         if isinstance(inputs, (list, tuple)):
@@ -97,7 +99,7 @@ class FusionSentimentPipeline(Pipeline):
 
     def _clip_of(self, value):
         """An input -> a dict with the modalities that it has."""
-        accepted = MODALITIES if self._reads_frames else MODALITIES[:1]
+        accepted = self._modalities
         clip = value if isinstance(value, Mapping) else {"text": value}
         clip = {name: item for name, item in clip.items() if item is not None}  # `None` marks it as missing
         text = clip.get("text", "")
@@ -106,11 +108,11 @@ class FusionSentimentPipeline(Pipeline):
             if isinstance(value, Mapping):
                 given = f"a dict with the keys {sorted(map(str, value))}"
                 given += "" if isinstance(text, str) else f" and the text {repr(text)[:80]}"
-            wanted = "'text', 'audio' or 'vision'" if self._reads_frames else "a string under 'text'"
-            raise ValueError(f"Expected a string or a dict with {wanted}, got {given}.")
+            wanted = "a string or a dict" if "text" in accepted else "a dict"
+            raise ValueError(f"Expected {wanted} with {_listed(map(repr, accepted), 'or')}, got {given}.")
         ignored = [name for name in clip if name not in accepted]
         if ignored:
-            reads = "text, audio and vision" if self._reads_frames else "text only"
+            reads = f"{accepted[0]} only" if len(accepted) == 1 else _listed(accepted, "and")
             raise ValueError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
         for name in MODALITIES[1:]:
             if name in clip and not _is_frames(clip[name]):
@@ -119,14 +121,13 @@ class FusionSentimentPipeline(Pipeline):
         return clip
 
     @property
-    def _reads_frames(self):
-        return self.model.config.model_type == "dashfusion"
+    def _modalities(self):
+        """What the model reads."""
+        return getattr(self.model.config, "modalities", MODALITIES[:1])
 
     def preprocess(self, clips):
         """A list of dicts of modalities -> the tensors of one batch."""
-        columns = {name: [clip.get(name) for clip in clips] for name in MODALITIES}
-        if not self._reads_frames:
-            columns = {"text": columns["text"]}
+        columns = {name: [clip.get(name) for clip in clips] for name in self._modalities}
         return dict(self.processor(**columns, padding=True, return_tensors="pt"))
 
     def get_inference_context(self):
@@ -195,6 +196,12 @@ def _naming_input(number):
         yield
     except ValueError as error:
         raise ValueError(f"Input {number} cannot be read. {error}") from error
+
+
+def _listed(words, last):
+    """`a, b or c`."""
+    *first, end = words
+    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def _is_frames(value):

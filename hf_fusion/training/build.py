@@ -7,6 +7,7 @@ from accelerate.utils import broadcast_object_list
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer
 
+from hf_fusion.data.clips import has_modality
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
@@ -63,15 +64,19 @@ def build_dashfusion(model_args, data_args, clips):
     Raises:
         RecipeError: if the recipe describes no model, or a checkpoint reads frames of another width.
     """
-    fields = model_args.config_fields()
+    fields = {**model_args.config_fields(), "modalities": tuple(data_args.modalities)}
     if model_args.checkpoint:
         checkpoint = resolve_name(model_args.checkpoint)
         fields["label_range"] = tuple(data_args.label_range)
+        if not data_args.normalize:
+            raise RecipeError("`normalize` is for new models: with `checkpoint` its processor normalises as it did.")
         model = DashFusionForSequenceClassification.from_pretrained(checkpoint, **fields)
         check_widths(model.config, clips)
+        _check_modalities(data_args, clips)
         return model, DashFusionProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length))
     if model_args.text_encoder is None:
         raise RecipeError("`text_encoder` is missing: a name, a folder, or a mapping for one from scratch.")
+    _check_modalities(data_args, clips)
     texts = [text for text in clips["text"] if text is not None] if "text" in clips.column_names else []
     encoder, tokenizers = _text_stream(model_args.text_encoder, model_args.max_length, texts)
     extractor = _feature_extractor(fields, data_args.normalize, clips)
@@ -103,6 +108,17 @@ def check_widths(config, clips):
                 f"The model reads {name} frames of {expected} features, those of the data have "
                 f"{clips.features[name].shape[1]}."
             )
+
+
+def _check_modalities(data_args, clips):
+    """A model must not claim a modality that it was never shown."""
+    there = [name for name in data_args.modalities if has_modality(clips, name)]
+    if len(there) < len(data_args.modalities):
+        absent = next(name for name in data_args.modalities if name not in there)
+        raise RecipeError(
+            f"No training clip of {data_args.dataset} has {absent}. If that is right, train on the rest: --modalities "
+            f"{' '.join(there)}"
+        )
 
 
 def resolve_name(name: str) -> str:

@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,11 +45,14 @@ def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = la
         report: called with a run and 0 when it starts, and with the number of finished epochs when that changes.
 
     Raises:
-        RecipeError: if a run fails; the others are stopped.
+        RecipeError: if a run fails, or `slots` is below 1; the others are stopped. They are too when this process is
+            interrupted, terminated or loses its terminal.
     """
+    if slots < 1:
+        raise RecipeError(f"`slots` must be at least 1, got {slots}.")
     threads = max((os.cpu_count() or 1) // slots, 1)
     processes: list[subprocess.Popen] = []
-    with ThreadPoolExecutor(slots) as pool:
+    with _signals_as_exceptions(), ThreadPoolExecutor(slots) as pool:
         waiting = [pool.submit(_train, run, threads, processes, report) for run in runs]
         try:
             for run in wait(waiting, return_when=FIRST_EXCEPTION).done:
@@ -57,6 +62,25 @@ def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = la
             for process in processes:
                 _stop(process)
             raise
+
+
+@contextmanager
+def _signals_as_exceptions():
+    """SIGTERM and SIGHUP end this process as Ctrl-C does: by an exception, so that it can tidy up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), leave) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def _train(run, threads, processes, report):

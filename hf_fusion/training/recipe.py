@@ -49,7 +49,10 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None):
         if _has_flag(argv, "--dataset"):
             recipe.pop("dataset_options", None)  # they belong to the recipe's own data set
         parser.set_defaults(**recipe)
-    *groups, _ = parser.parse_args_into_dataclasses(argv)
+    try:
+        *groups, _ = parser.parse_args_into_dataclasses(argv)
+    except ValueError as error:  # fields that `TrainingArguments` refuses
+        raise RecipeError(str(error)) from error
     model_args, data_args, training_args = _with_mappings(groups)
     data_args.complete(model_args.model_type)
     return model_args, data_args, training_args
@@ -65,7 +68,10 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
 
     Returns:
         (`own_arguments`, [`DataArguments`]). Without `--dataset` the data fields of the checkpoint's own recipe are
-        taken, if it is a run folder.
+        taken.
+
+    Raises:
+        RecipeError: without `--dataset`, if the checkpoint is no run folder with a recipe.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
@@ -74,13 +80,10 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
     own, _ = _with_mappings(parser.parse_args_into_dataclasses(argv))
     config = Path(own.checkpoint) / "config.yaml"
     if config.is_file():
-        # of another data set only this is known, because it is the model's
-        names = (
-            {"num_labels", "coarse_starts", "label_range", "modalities"}
-            if _has_flag(argv, "--dataset")
-            else _DATA_FIELDS
-        )
+        names = _MODEL_DATA_FIELDS if _has_flag(argv, "--dataset") else _DATA_FIELDS
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
+    elif not _has_flag(argv, "--dataset"):
+        raise RecipeError(f"{own.checkpoint} has no config.yaml that names its data: choose one with --dataset.")
     return _with_mappings(parser.parse_args_into_dataclasses(argv))
 
 

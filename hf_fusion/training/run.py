@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -9,6 +10,8 @@ from datasets import Dataset, DatasetDict
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.training.model_arguments import RecipeError
@@ -37,23 +40,15 @@ def run_training(model_args, data_args, training_args) -> dict:
     with training_args.main_process_first(desc=f"reading the {task.unit}s"):
         data = task.load(data_args)
     data = _limit(data, data_args, training_args)
-    missing = [split for split in ("train", "validation") if split not in data]
-    if missing and training_args.do_eval:
+    needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
+    if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
 
-    model, processor = task.build(model_args, data_args, data["train"])
-    encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in data.items()})
-    if model_args.lora_encoders:
-        from hf_fusion.deployment.adapters import add_lora
-
-        base = Path(training_args.output_dir) / "base"
-        if not model_args.merge_lora and training_args.should_save:
-            model.save_pretrained(base)
-        model = add_lora(
-            model, model_args.lora_encoders, model_args.lora_rank, model_args.lora_alpha, model_args.lora_dropout
-        )
-        if not model_args.merge_lora:
-            model.peft_config["default"].base_model_name_or_path = str(base)
+    with _as_recipe_error():
+        model, processor = task.build(model_args, data_args, data["train"])
+        encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in data.items()})
+        if model_args.lora_encoders:
+            model = _with_lora(model, model_args, training_args)
     trainer = FusionTrainer(
         model,
         training_args,
@@ -61,6 +56,7 @@ def run_training(model_args, data_args, training_args) -> dict:
         eval_dataset=encoded.get("validation"),
         processing_class=processor,
     )
+    _check_metric(trainer)
     if training_args.should_save:
         _write_before(model_args, data_args, training_args, data)
     started = time.perf_counter()
@@ -91,6 +87,39 @@ def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
     machinery = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
     names = {name: name.removeprefix("eval_") for name in metrics}
     return {short: metrics[name] for name, short in names.items() if short not in machinery}
+
+
+@contextmanager
+def _as_recipe_error():
+    """What the model's classes refuse was in the recipe."""
+    try:
+        yield
+    except (RecipeError, DataError):
+        raise
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _with_lora(model, model_args, training_args):
+    from hf_fusion.deployment.adapters import add_lora
+
+    base = Path(training_args.output_dir) / "base"
+    if not model_args.merge_lora and training_args.should_save:
+        model.save_pretrained(base)
+    model = add_lora(
+        model, model_args.lora_encoders, model_args.lora_rank, model_args.lora_alpha, model_args.lora_dropout
+    )
+    if not model_args.merge_lora:
+        model.peft_config["default"].base_model_name_or_path = str(base)
+    return model
+
+
+def _check_metric(trainer):
+    """A metric that does not exist must show before the first epoch, not after it."""
+    wanted = (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
+    names = ["loss", *metric_names(trainer.model.config, trainer.label_names)]
+    if wanted not in names:
+        raise RecipeError(f"`metric_for_best_model` must be one of {', '.join(names)}, got {wanted!r}.")
 
 
 def _checkpoint_to_resume(training_args):

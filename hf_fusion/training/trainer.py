@@ -1,9 +1,11 @@
 """`FusionTrainer`: `transformers.Trainer` for models with several losses."""
 
 from transformers import EarlyStoppingCallback, Trainer
+from transformers.training_args import ParallelMode
 
 from hf_fusion.data.collator import LABEL_FILLS, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
+from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.sampler import LengthBucketSampler
@@ -29,11 +31,19 @@ class FusionTrainer(Trainer):
     """
 
     def __init__(self, model=None, args=None, data_collator=None, *, processing_class=None, **kwargs):
+        args = FusionTrainingArguments() if args is None else args
+        if not isinstance(args, FusionTrainingArguments):
+            raise TypeError(f"`args` must be FusionTrainingArguments, got {type(args).__name__}; it takes the same.")
+        if data_collator is None and processing_class is None:
+            raise ValueError("Give the model's processor as `processing_class` (or a `data_collator` of your own).")
         data_collator = data_collator or FusionCollator(processing_class, args.pad_to_multiple_of)
-        dataset = next((d for d in (kwargs.get("eval_dataset"), kwargs.get("train_dataset")) if d is not None), None)
-        if args.label_names is None and dataset is not None:
+        if args.label_names is None:
             # A label that the data lacks would otherwise switch evaluation off without a word.
-            args.label_names = [name for name in LABEL_FILLS if name in dataset.column_names]
+            names = _column_names(kwargs.get("eval_dataset")) or _column_names(kwargs.get("train_dataset"))
+            args.label_names = [name for name in LABEL_FILLS if name in names] or None
+        if args.ddp_find_unused_parameters is None and args.parallel_mode == ParallelMode.DISTRIBUTED:
+            # a batch in which all clips lack a modality gives its encoder no gradient
+            args.ddp_find_unused_parameters = True
         kwargs.setdefault("compute_metrics", self._metrics)
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
@@ -84,3 +94,12 @@ class FusionTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         self.loss_tracker.flush(self.args.device)
         super()._save_checkpoint(model, trial)
+
+
+def _column_names(dataset):
+    """Names of a data set's columns; those of its first row, where it does not tell; of the first of several."""
+    if isinstance(dataset, dict):
+        dataset = next(iter(dataset.values()), None)
+    if dataset is None or getattr(dataset, "column_names", None):
+        return () if dataset is None else dataset.column_names
+    return next(iter(dataset), ()) if not hasattr(dataset, "__getitem__") else dataset[0] if len(dataset) else ()

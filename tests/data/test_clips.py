@@ -431,6 +431,17 @@ class TestModalities:
         with pytest.raises(DataError, match=r"prepared \(train\) has none of audio"):
             load_clips(ClipSource(name, modalities=("audio",)))
 
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("absent", ["text", "audio", "vision"])
+    def test_one_that_no_clip_has_is_named(self, write, kind, absent, caplog):
+        name = write([clip("a", **{absent: None}), clip("b", "test", **{absent: None})], kind)
+        rest = tuple(other for other in ("text", "audio", "vision") if other != absent)
+        load_clips(ClipSource(name))
+        assert f"no clip has {absent}" in caplog.text
+        caplog.clear()
+        assert ids(load_clips(ClipSource(name, modalities=rest))) == {"train": ["a"], "test": ["b"]}
+        assert "no clip has" not in caplog.text
+
 
 class TestWrongSources:
     @pytest.mark.parametrize(
@@ -488,3 +499,18 @@ def test_a_hub_data_set_in_one_piece_is_divided(monkeypatch):
         hub(monkeypatch, found)
         clips = load_clips(ClipSource("acme/clips"))
         assert set(clips) == {"train", "validation", "test"} and sum(map(len, clips.values())) == 60
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"text": ["a"], "label": [1.0]}, "was not written by prepare_data.py"),
+        ({"id": ["a"], "label": [1.0], "audio": [[[1.0]]]}, "was not written by prepare_data.py"),
+        ({"id": ["a"], "text": ["a"]}, "needed are the column 'label'"),
+    ],
+    ids=["id", "frames", "label"],
+)
+def test_a_saved_data_set_of_another_kind(tmp_path, table, words):
+    DatasetDict({"train": Dataset.from_dict(table)}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=words):
+        load_clips(ClipSource(str(tmp_path / "saved")))

@@ -1,3 +1,5 @@
+import numpy as np
+import pytest
 import torch
 
 from hf_fusion import FusionCollator
@@ -33,3 +35,8 @@ def test_no_labels(processor, texts):
 def test_lengths_for_tensor_cores(processor, texts):
     batch = FusionCollator(processor, pad_to_multiple_of=8)([dict(processor(text)) for text in texts])
     assert batch["input_ids"].shape[1] % 8 == batch["span_ids_b"].shape[1] % 8 == 0
+
+
+def test_texts_that_were_not_encoded(clip_processor):
+    with pytest.raises(ValueError, match="a `text` but no `input_ids`"):
+        FusionCollator(clip_processor)([{"text": "good", "audio": np.ones((2, 5)), "labels": 1.0}])

@@ -183,3 +183,10 @@ def test_a_malformed_row_of_labels_is_named(tmp_path):
     (tmp_path / "labels.csv").write_text("id,label\na,1\nb\n")
     with pytest.raises(DataError, match=r"labels\.csv, line 3"):
         list(read_feature_folder(str(tmp_path)))
+
+
+def test_arrays_of_other_names(tmp_path):
+    write_labels(tmp_path, LABELS)
+    np.savez(tmp_path / "v$_$1.npz", audios=AUDIO)
+    with pytest.raises(DataError, match=r"v\$_\$1.npz: expected the arrays 'audio' or 'vision', found 'audios'"):
+        list(read_feature_folder(str(tmp_path)))

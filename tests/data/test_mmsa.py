@@ -12,6 +12,7 @@ from hf_fusion.data import mmsa
 from hf_fusion.data.files import DataError
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.pickles import sha256_of
+from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS
 
 SHAPES = {"audio": (9, 4), "vision": (7, 5)}
 
@@ -72,7 +73,7 @@ def test_every_clip_comes_with_its_own_values(read, protocol):
             assert same(row[name], fields[name][index][: fields[f"{name}_lengths"][index]])
 
 
-@pytest.mark.parametrize(("name", "split"), mmsa.SPLITS.items())
+@pytest.mark.parametrize(("name", "split"), [*zip(SPLITS, SPLITS, strict=True), *SPLIT_ALIASES.items()])
 def test_names_of_splits(read, name, split):
     assert [row["split"] for row in read({name: fields_of(2)})] == [split] * 2
 
@@ -235,13 +236,13 @@ def test_errors_name_file_split_field_and_clip(read, changes, words):
     [
         ([1, 2], "expected a dict of splits, got list"),
         (np.zeros(2), "expected a dict of splits, got an array"),
-        ({}, "has no split; known are train, valid, dev, test"),
-        (fields_of(2), "unknown split 'raw_text'; known are train, valid, dev, test"),
+        ({}, "has no split; known are train, validation, test, valid, val, dev"),
+        (fields_of(2), "unknown split 'raw_text'; known are train, validation, test, valid, val, dev"),
         ({"train": fields_of(1), "test_normal": fields_of(1)}, "unknown split 'test_normal'"),
         ({1: fields_of(1)}, "unknown split 1"),
         ({10**4400: fields_of(1)}, "unknown split int"),
         ({"train": [1]}, "split 'train': expected a dict of fields, got list"),
-        ({"valid": fields_of(1), "dev": fields_of(1)}, "'valid' and 'dev' are the same split"),
+        ({"valid": fields_of(1), "dev": fields_of(1)}, "the split validation comes twice, again as 'dev'"),
     ],
 )
 def test_errors_of_the_whole(read, data, words):

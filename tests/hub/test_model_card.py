@@ -40,8 +40,8 @@ def test_of_a_lora_adapter_takes_the_labels_of_its_base(run_folder):
 
 
 def test_of_a_dashfusion(run_folder, clip_config):
-    clip_config().save_pretrained(run_folder)
-    recipe = {"model_type": "dashfusion", "text_encoder": "acme/text", "modalities": ["text", "vision"]}
+    clip_config(modalities=("text", "vision")).save_pretrained(run_folder)
+    recipe = {"model_type": "dashfusion", "text_encoder": "acme/text"}
     (run_folder / "config.yaml").write_text(yaml.safe_dump(recipe))
     card = ModelCard.load(write_model_card(run_folder))
     assert card.data.base_model == ["acme/text"] and "dashfusion" in card.data.tags
@@ -49,3 +49,10 @@ def test_of_a_dashfusion(run_folder, clip_config):
                   "test (20 clips)", '"vision": vision', "arXiv 2512.05515"):  # fmt: skip
         assert words in card.text, words
     assert "audio frames have" not in card.text and "DyFuLM" not in card.text
+
+
+def test_a_folder_of_this_machine_is_no_base_model(run_folder, clip_config):
+    clip_config().save_pretrained(run_folder)
+    for name in ("/data/encoder", "./encoder", str(run_folder), "package:some_package/model"):
+        (run_folder / "config.yaml").write_text(yaml.safe_dump({"model_type": "dashfusion", "text_encoder": name}))
+        assert ModelCard.load(write_model_card(run_folder)).data.base_model is None

@@ -73,6 +73,10 @@ def test_the_vocabulary_is_the_text_encoders():
         ({"problem_type": "ranking"}, "problem_type"),
         ({"problem_type": "regression", "num_labels": 2}, "Regression predicts one score"),
         ({"problem_type": "single_label_classification"}, "num_labels"),
+        ({"problem_type": "multi_label_classification"}, "needs `num_labels` of at least 2"),
+        ({"modalities": ()}, "`modalities` must be some of text, audio, vision"),
+        ({"modalities": ("text", "smell")}, "`modalities` must be one of .*got 'smell'"),
+        ({"modalities": ("text", "text")}, "each once"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

@@ -565,3 +565,47 @@ def test_dyfulm_alone_is_unchanged_inside(clip_model, make_model, batch_of, clip
         mask = states.sequence_mask.unsqueeze(-1)
         expected = (projected * mask).sum(1) / mask.sum(1)
         torch.testing.assert_close(model(**batch).text_embeds, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"label_range": (1, -1)}, "`label_range` must be"),
+        ({"hidden_dropout_prob": 1.5}, "`hidden_dropout_prob` must lie"),
+        ({"num_labels": 3}, "Regression predicts one score, but `num_labels` is 3"),
+        ({"modalities": ("smell",)}, "got 'smell'"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_fields_changed_while_loading_are_checked(clip_model, tmp_path, changes, words):
+    clip_model(problem_type="regression").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        DashFusionForSequenceClassification.from_pretrained(tmp_path, **changes)
+
+
+def test_a_modality_that_the_model_was_not_trained_on_is_refused(clip_model):
+    model = clip_model(modalities=("text", "vision"))
+    text = {"input_ids": torch.randint(5, 90, (2, 6))}
+    with pytest.raises(ValueError, match=r"trained on text, vision \(`config.modalities`\): leave audio out"):
+        model(**text, audio_features=torch.randn(2, 3, model.config.audio_feature_size))
+    assert torch.equal(model(**text).logits, clip_model()(**text).logits)
+
+
+def test_contrastive_losses_are_of_float32_similarities_under_autocast(clip_model, monkeypatch):
+    """bfloat16 has three digits: two neighbours of an anchor would change places."""
+    from hf_fusion.models import modeling_losses
+
+    seen = []
+    monkeypatch.setattr(
+        modeling_losses, "nt_xent", lambda similarity, *rest: seen.append(similarity.dtype) or similarity.sum()
+    )
+    pairs = modeling_losses._most_similar
+    monkeypatch.setattr(
+        modeling_losses,
+        "_most_similar",
+        lambda similarity, *rest: seen.append(similarity.dtype) or pairs(similarity, *rest),
+    )
+    model, ids = clip_model(), torch.randint(5, 90, (4, 6))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(input_ids=ids, audio_features=torch.randn(4, 3, model.config.audio_feature_size), labels=torch.zeros(4))
+    assert len(seen) == 5 and set(seen) == {torch.float32}

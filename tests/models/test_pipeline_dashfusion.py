@@ -289,7 +289,7 @@ class TestErrors:
         frames = np.ones((2, AUDIO_SIZE))
         with pytest.raises(ValueError, match=f"reads text only; the input also has '{name}'"):
             pipe({"text": "good", name: frames})
-        with pytest.raises(ValueError, match="Expected a string or a dict with a string under 'text'"):
+        with pytest.raises(ValueError, match="Expected a string or a dict with 'text', got"):
             pipe({name: frames})
         assert pipe({"text": "good", name: None}) == pipe("good")
 
@@ -324,3 +324,25 @@ class TestSaved:
         pipe.save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="trust_remote_code=True"):
             pipeline(task="fusion-sentiment", model=str(tmp_path), device="cpu")
+
+
+class TestModalities:
+    def test_others_are_refused_by_name(self, make_pipe, inputs):
+        pipe = make_pipe(modalities=("text",))
+        assert pipe("good")["label"]
+        with pytest.raises(ValueError, match="reads text only; the input also has 'audio'"):
+            pipe({"text": "good", "audio": inputs[0]["audio"]})
+        with pytest.raises(ValueError, match="Expected a string or a dict with 'text', got a dict with the keys"):
+            pipe({"audio": inputs[0]["audio"]})
+
+    def test_a_model_without_text(self, make_pipe, inputs):
+        pipe = make_pipe(modalities=("audio", "vision"))
+        assert pipe({"audio": inputs[0]["audio"], "text": None})["label"]
+        with pytest.raises(ValueError, match="Expected a dict with 'audio' or 'vision', got 'good'"):
+            pipe("good")
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_top_k_of_nothing(make_pipe, top_k):
+    with pytest.raises(ValueError, match="`top_k` must be at least 1"):
+        make_pipe(num_labels=3)("good", top_k=top_k)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import matplotlib.image
 import numpy as np
@@ -163,6 +164,24 @@ class TestPredict:
         mae = json.loads((tmp_path / "metrics.json").read_text())["test"]["mae"]
         assert np.mean(errors) == pytest.approx(mae, abs=1e-6)
 
+    def test_a_model_of_text_reads_the_text_of_full_clips(self, checkpoint, mmsa, tmp_path):
+        folder = shutil.copytree(checkpoint, tmp_path / "text")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"modalities": ["text"]}))
+        process = script("predict.py", mmsa, "-c", folder, "-o", tmp_path / "out.jsonl")
+        assert process.returncode == 0, process.stderr
+        process = script("evaluate.py", folder, "--dataset", mmsa, "--output_dir", tmp_path)
+        assert process.returncode == 0, process.stderr
+        rows = [row for row in read_rows(tmp_path / "out.jsonl") if row["split"] == "test"]
+        mae = json.loads((tmp_path / "metrics.json").read_text())["test"]["mae"]
+        assert np.mean([abs(row["prediction"]["score"] - row["label"]) for row in rows]) == pytest.approx(mae, abs=1e-6)
+
+    @pytest.mark.parametrize("flags", [("--dtype", "int"), ("--device", "cuda:99")], ids=" ".join)
+    def test_impossible_options(self, checkpoint, flags):
+        for command in (("evaluate.py", checkpoint, *flags), ("predict.py", "-c", checkpoint, *flags)):
+            process = script(*command, stdin="good\n")
+            assert process.returncode == 2 and "Traceback" not in process.stderr and flags[1] in process.stderr
+
     def test_missing_file(self, checkpoint):
         process = script("predict.py", "nowhere.pkl", "-c", checkpoint)
         assert process.returncode == 2 and "nowhere.pkl" in process.stderr and "Traceback" not in process.stderr
@@ -193,6 +212,24 @@ class TestConvert:
         processor = AutoProcessor.from_pretrained(tmp_path / "out")
         batch = processor(text="good bed", audio=np.ones((4, 5)), vision=np.ones((3, 20)), return_tensors="pt")
         assert model(**batch).logits.shape == (1, 1) and model.config.hidden_size == 32
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (["--num_heads", 7], "must be a multiple of `num_attention_heads` (7)"),
+            (["--label_range", 1, -1], "`label_range` must be"),
+            (["--tokenizer", "nowhere/at/all"], "nowhere/at/all"),
+        ],
+        ids=["heads", "range", "tokenizer"],
+    )
+    def test_wrong_options_write_nothing(self, released, tmp_path, flags, words):
+        from conftest import encoder_config
+
+        encoder_config("bert", hidden_size=48).save_pretrained(tmp_path / "text")
+        flags = ["--text_encoder", tmp_path / "text", *flags]
+        process = script("convert_dashfusion_checkpoint.py", released, tmp_path / "out", *flags)
+        assert process.returncode == 2 and words in process.stderr and "Traceback" not in process.stderr
+        assert not (tmp_path / "out").exists()
 
     def test_of_another_model(self, tmp_path):
         import torch

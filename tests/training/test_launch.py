@@ -1,5 +1,7 @@
 """Several processes at a time, with small programs in the place of training."""
 
+import signal
+import subprocess
 import sys
 import time
 
@@ -69,3 +71,27 @@ def test_the_command(tmp_path, monkeypatch):
     assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     assert words[words.index("--num_cpu_threads_per_process") + 1] == "2"
     assert words[words.index("--config") + 1] == "recipe.yaml" and words[-2:] == ["--seed", "3"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_what_ends_this_process_ends_the_runs(tmp_path, name):
+    words = [sys.executable, "-c", PROGRAM, "200", "0"]
+    program = (
+        f"from pathlib import Path; from hf_fusion.training import launch; launch._command = lambda *_: {words!r}\n"
+        f"launch.run_all([launch.Run('long', 'recipe.yaml', Path({str(tmp_path)!r}))], 1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    log = tmp_path / "train.log"
+    while not (log.exists() and log.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(20) != 0
+    size = log.stat().st_size
+    time.sleep(0.5)
+    assert log.stat().st_size == size
+
+
+def test_no_slot(tmp_path):
+    with pytest.raises(RecipeError, match="`slots` must be at least 1, got 0"):
+        run_all([Run("run", "recipe.yaml", tmp_path)], 0)

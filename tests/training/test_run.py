@@ -188,6 +188,8 @@ def test_unimodal_baselines(clip_recipe, tmp_path, modality):
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")
     sizes = {"audio": model.config.audio_feature_size, "vision": model.config.vision_feature_size}
     assert sizes == {name: 8 if name == modality else 1 for name in sizes}
+    assert model.config.modalities == (modality,)
+    assert f"It reads\n{modality}" in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_dashfusion_with_lora(clip_recipe, tmp_path):
@@ -221,8 +223,14 @@ def test_dashfusion_resumes_exactly(clip_recipe, tmp_path):
         ({"label_range": [-1, 1]}, DataError, "a label outside the range -1 to 1"),
         ({"modalities": ["smell"]}, DataError, "`modalities` must be some of text, audio, vision"),
         ({"dataset": "nowhere.pkl", "dataset_options": None}, FileNotFoundError, "nowhere.pkl"),
+        ({"num_attention_heads": 3}, RecipeError, "must be a multiple of `num_attention_heads`"),
+        ({"fusion": "sum"}, RecipeError, "`fusion` must be one of"),
+        ({"max_length": 2}, RecipeError, "max_length"),
+        ({"lora_encoders": "a"}, RecipeError, "The model has no encoder a; it has text"),
+        ({"metric_for_best_model": "f2"}, RecipeError, "must be one of loss, .*acc7, mae, corr, got 'f2'"),
+        ({"save_strategy": "steps", "save_steps": 3}, RecipeError, "save and eval strategy"),
     ],
-    ids=["encoder", "range", "labels", "modality", "file"],
+    ids=["encoder", "range", "labels", "modality", "file", "heads", "fusion", "length", "lora", "metric", "strategy"],
 )
 def test_recipes_that_describe_no_dashfusion(clip_recipe, changes, error, words):
     with pytest.raises(error, match=words):
@@ -300,3 +308,24 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path):
     for name, value in metrics_1.items():
         if name != "loss":
             assert value == pytest.approx(metrics_2[name], abs=1e-4), name
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("validation", "test")], ids="+".join)
+def test_data_without_all_splits(clip_recipe, tmp_path, splits):
+    rows = {f"{split}{i}": split for split in splits for i in range(4)}
+    (tmp_path / "labels.csv").write_text(
+        "id,text,label,split\n" + "".join(f"{n},good,1,{s}\n" for n, s in rows.items())
+    )
+    flags = ["--dataset", str(tmp_path), "--modalities", "text"]
+    if "train" in splits:
+        with pytest.raises(RecipeError, match=r"(?s)No training clip .* has audio.*--modalities text"):
+            run(clip_recipe(eval_strategy="no", load_best_model_at_end=False), *flags[:2])
+    with pytest.raises(RecipeError, match=f"has no {'validation' if 'train' in splits else 'train'} split; it has"):
+        run(clip_recipe(), *flags)
+    alone = ["--eval_strategy", "no", "--load_best_model_at_end", "false"]
+    if "train" in splits:
+        metrics = run(clip_recipe(), *flags, *alone)
+        assert set(splits) & {"validation", "test"} == set(metrics) & {"validation", "test"}
+    else:
+        with pytest.raises(RecipeError, match="has no train split"):
+            run(clip_recipe(), *flags, *alone)

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainingArguments
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
 from hf_fusion.training.tasks import ReviewTask
@@ -178,3 +179,30 @@ def test_checkpoints_hold_the_code_and_the_processor(make_trainer):
     assert {"modeling_dyfulm.py", "processing_dyfulm.py", "pipeline_fusion_sentiment.py", "model.safetensors",
             "tokenizer.json", "tokenizer_b", "processor_config.json"} <= names  # fmt: skip
     assert "auto_map" in json.loads((Path(folder) / "config.json").read_text())
+
+
+class TestWhatItTakes:
+    @pytest.mark.parametrize("kind", ["list", "torch", "dict"])
+    def test_other_data_sets(self, make_trainer, dataset, kind):
+        class Rows(torch.utils.data.Dataset):
+            __len__, __getitem__ = lambda self: len(dataset), lambda self, i: dataset[i]
+
+        given = {"list": list(dataset), "torch": Rows(), "dict": {"first": dataset, "second": list(dataset)}}[kind]
+        trainer = make_trainer(train_dataset=list(dataset) if kind == "dict" else given)
+        trainer = FusionTrainer(
+            trainer.model, trainer.args, train_dataset=trainer.train_dataset, eval_dataset=given,
+            processing_class=trainer.processing_class,
+        )  # fmt: skip
+        trainer.train()
+        metrics = trainer.evaluate()
+        assert ("eval_second_fine_accuracy" if kind == "dict" else "eval_fine_accuracy") in metrics
+
+    def test_plain_arguments(self, make_model, processor, tmp_path):
+        args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+        with pytest.raises(TypeError, match="must be FusionTrainingArguments, got TrainingArguments"):
+            FusionTrainer(make_model(), args, processing_class=processor)
+
+    def test_no_processor(self, make_model, tmp_path):
+        args = FusionTrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+        with pytest.raises(ValueError, match="Give the model's processor"):
+            FusionTrainer(make_model(), args)
