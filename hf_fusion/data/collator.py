@@ -16,15 +16,18 @@ class FusionCollator:
     Pads each of the processor's sequences to the longest in the batch and gathers the labels.
 
     A label column that only some rows have, or that holds `None`, becomes -100 (classes) or NaN (intensity, and scores
-    or several labels in `labels`) where it is missing. Other columns (`id`, `text`, `length` ...) stay behind.
+    or several labels in `labels`) where it is missing. `index`, the row's number in the data set, is kept; other
+    columns (`id`, `text`, `length` ...) stay behind.
 
     Args:
         processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): pads the rows.
         pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up, for tensor cores.
+        padding (`bool` or `str`): `True` pads to the longest of the batch, "max_length" to the processor's limits.
     """
 
     processor: Any
     pad_to_multiple_of: int | None = None
+    padding: bool | str = True
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if any(row.get("text") is not None and row.get("input_ids") is None for row in features):
@@ -32,10 +35,14 @@ class FusionCollator:
                 "A row has a `text` but no `input_ids`: encode the texts first (`processor.encode_text`), or leave the "
                 "column out."
             )
-        batch = self.processor.pad(features, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt")
+        batch = self.processor.pad(
+            features, padding=self.padding, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"
+        )
         for name, fill in LABEL_FILLS.items():
             if any(name in row for row in features):
                 batch[name] = _label_tensor([row.get(name) for row in features], fill)
+        if all("index" in row for row in features):
+            batch["index"] = torch.tensor([row["index"] for row in features])
         return dict(batch)
 
 

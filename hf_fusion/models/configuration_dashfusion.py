@@ -64,6 +64,9 @@ class DashFusionConfig(PretrainedConfig):
         num_positives, num_hard_negatives, num_easy_negatives (`int`, defaults to 2):
             For each anchor of the supervised contrastive loss: the most similar clips of its class, and the most and
             least similar ones of other classes.
+        gather_negatives (`bool`, defaults to `False`):
+            Whether training on several processes takes the pairs of the contrastive losses from the batches of all of
+            them; else each batch has its own (accumulation steps always do).
         modality_dropout (`float`, defaults to 0.0):
             Probability that training hides a modality of a clip; at least one remains.
         modalities (`tuple(str)`, defaults to `("text", "audio", "vision")`):
@@ -94,6 +97,7 @@ class DashFusionConfig(PretrainedConfig):
         "audio_embeds",
         "vision_embeds",
         "aligned_embeds",
+        "present",
         "bottleneck",
         "alignment_attentions",
         "hidden_states",
@@ -131,6 +135,7 @@ class DashFusionConfig(PretrainedConfig):
         hidden_dropout_prob=0.1,
         classifier_dropout=0.0,
         initializer_range=0.02,
+        gather_negatives=False,
         **kwargs,
     ):
         self.text_config = _text_config(text_config)
@@ -162,6 +167,7 @@ class DashFusionConfig(PretrainedConfig):
         self.hidden_dropout_prob = hidden_dropout_prob
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
+        self.gather_negatives = gather_negatives
 
         if kwargs.get("id2label") is None and kwargs.get("num_labels") is None:
             kwargs["num_labels"] = 1

@@ -6,7 +6,8 @@ Paper: "DashFusion" (arXiv 2512.05515). What differs from the authors' released 
   without padding both agree;
 - all attention scales by head_dim ** -0.5; released weights are converted (`scripts/convert_dashfusion_checkpoint.py`);
 - the head reads [bottleneck, text, audio, vision]: audio and vision are not exchanged inside the fusion;
-- the contrastive losses take their pairs from the batch itself, so that no clip is encoded twice;
+- the contrastive losses take their pairs from the batch itself, so that no clip is encoded twice (`partner_mask` is
+  the paper's way);
 - a missing modality is one learned token (the paper has none missing).
 """
 
@@ -26,6 +27,9 @@ from .modeling_losses import (
     binary_cross_entropy,
     contrastive_pairs,
     cross_entropy,
+    encoded_partner_loss,
+    gather_clips,
+    joint_features,
     label_classes,
     semantic_alignment_loss,
     squared_error,
@@ -107,6 +111,7 @@ class DashFusionSequenceClassifierOutput(ModelOutput):
     audio_embeds: torch.FloatTensor | None = None
     vision_embeds: torch.FloatTensor | None = None
     aligned_embeds: torch.FloatTensor | None = None
+    present: torch.BoolTensor | None = None
     bottleneck: torch.FloatTensor | None = None
     alignment_attentions: dict[str, torch.FloatTensor] | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
@@ -553,7 +558,10 @@ class DashFusionModel(DashFusionPreTrainedModel):
         output_hidden_states=None,
         output_fusion=False,
         return_dict=None,
+        num_fused=None,
     ):
+        """See [`DashFusionForSequenceClassification.forward`]; only the first `num_fused` clips (all by default) are
+        fused, the rest is encoded and aligned."""
         return_dict = self.config.return_dict if return_dict is None else return_dict
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         if output_hidden_states is None:
@@ -597,7 +605,8 @@ class DashFusionModel(DashFusionPreTrainedModel):
         streams, present = self._with_stand_ins(streams, next(iter(rows.values())))
 
         aligned, aligned_mask, alignment_attentions = self._align(streams, output_fusion)
-        pooled, bottleneck = self.fusion((aligned, aligned_mask), streams)
+        fused = {name: (states[:num_fused], mask[:num_fused]) for name, (states, mask) in streams.items()}
+        pooled, bottleneck = self.fusion((aligned[:num_fused], aligned_mask[:num_fused]), fused)
         embeds = {f"{name}_embeds": masked_mean(*streams[name]) for name in MODALITIES}
         output = DashFusionModelOutput(
             last_hidden_state=aligned,
@@ -696,21 +705,30 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
     def _contrastive_losses(self, base, labels, problem_type):
         """Semantic and supervised contrastive loss; `None` where switched off."""
         config = self.config
-        present = dict(zip(MODALITIES, base.present.unbind(1), strict=True))
-        embeds = {name: base[f"{name}_embeds"] for name in MODALITIES}
+        embeds, present = contrastive_embeds(base, config)
+        if config.gather_negatives and self.training:
+            embeds, present, labels = gather_clips(embeds, present, labels)
         semantic = supervised = None
         if config.semantic_alignment:
-            semantic = semantic_alignment_loss(embeds, present, config.anchors, config.temperature)
+            modalities = {name: embeds[name] for name in MODALITIES}
+            semantic = semantic_alignment_loss(modalities, present, config.anchors, config.temperature)
         if config.supervised_contrastive:
-            if config.temporal_alignment:
-                embeds["aligned"], present["aligned"] = base.aligned_embeds, base.present.any(1)
             step = config.contrastive_label_step if problem_type == "regression" else None
             same, different = label_classes(labels, step)
-            features = torch.cat([embeds[name] * present[name].unsqueeze(1) for name in embeds], dim=-1)
+            features = joint_features(embeds, present)
             counts = (config.num_positives, config.num_hard_negatives, config.num_easy_negatives)
             positives, negatives = contrastive_pairs(features, same, different, *counts)
             supervised = supervised_contrastive_loss(embeds, present, positives, negatives, config.temperature)
         return semantic, supervised
+
+    def _encoded_partner_loss(self, base, partner_mask):
+        config = self.config
+        anchors = config.anchors if config.semantic_alignment else ()
+        embeds, present = contrastive_embeds(base, config)
+        return encoded_partner_loss(
+            embeds, present, partner_mask, config.num_positives, anchors, config.supervised_contrastive,
+            config.temperature,
+        )  # fmt: skip
 
     def forward(
         self,
@@ -732,6 +750,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         output_hidden_states=None,
         output_fusion=False,
         return_dict=None,
+        partner_mask=None,
     ):
         r"""
         A modality may be missing for the whole batch (`None`) or for single clips (a mask of zeros).
@@ -755,6 +774,10 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
                 Whether to return those of the text encoder.
             output_fusion (`bool`, defaults to `False`):
                 Whether to return `alignment_attentions`.
+            partner_mask (`torch.BoolTensor` of shape `(clips, partners)`, *optional*):
+                For the paper's way of training: behind the `clips` that are predicted, the inputs have the first
+                partner of each, then the second, and so on, `config.num_positives` positive ones first. They are
+                encoded for the contrastive loss alone, which then has no other pairs and no parts; `False` = none.
 
         Returns:
             [`DashFusionSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
@@ -782,6 +805,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             output_hidden_states=output_hidden_states,
             output_fusion=output_fusion,
             return_dict=True,
+            num_fused=None if partner_mask is None else len(partner_mask),
         )
         logits = self.classifier(self.dropout(base.pooler_output))  # (batch, num_labels)
 
@@ -791,10 +815,13 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             loss = prediction_loss = self._prediction_loss(logits, labels, problem_type)
             self.config.problem_type = problem_type  # the labels were of this kind
             with torch.autocast(logits.device.type, enabled=False):  # similarities in float32
-                semantic_loss, supervised_loss = self._contrastive_losses(base, labels, problem_type)
-            parts = [part for part in (semantic_loss, supervised_loss) if part is not None]
-            if parts:
-                contrastive_loss = sum(parts)
+                if partner_mask is not None:
+                    contrastive_loss = self._encoded_partner_loss(base, partner_mask)
+                else:
+                    semantic_loss, supervised_loss = self._contrastive_losses(base, labels, problem_type)
+                    parts = [part for part in (semantic_loss, supervised_loss) if part is not None]
+                    contrastive_loss = sum(parts) if parts else None
+            if contrastive_loss is not None:
                 loss = prediction_loss + self.config.contrastive_weight * contrastive_loss
 
         output = DashFusionSequenceClassifierOutput(
@@ -808,12 +835,32 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             audio_embeds=base.audio_embeds,
             vision_embeds=base.vision_embeds,
             aligned_embeds=base.aligned_embeds,
+            present=base.present,
             bottleneck=base.bottleneck,
             alignment_attentions=base.alignment_attentions,
             hidden_states=base.hidden_states,
             attentions=base.attentions,
         )
         return output if return_dict else output.to_tuple()
+
+
+def contrastive_embeds(outputs, config):
+    """
+    What the contrastive losses compare.
+
+    Args:
+        outputs ([`DashFusionModelOutput`] or [`DashFusionSequenceClassifierOutput`]): of clips.
+        config ([`DashFusionConfig`]): of the model.
+
+    Returns:
+        For text, audio, vision and, with temporal alignment, "aligned": the vectors `(batch, hidden)`, and where they
+        are present `(batch,)`.
+    """
+    embeds = {name: outputs[f"{name}_embeds"] for name in MODALITIES}
+    present = dict(zip(MODALITIES, outputs["present"].unbind(1), strict=True))
+    if config.temporal_alignment:
+        embeds["aligned"], present["aligned"] = outputs["aligned_embeds"], outputs["present"].any(1)
+    return embeds, present
 
 
 __all__ = ["DashFusionForSequenceClassification", "DashFusionModel", "DashFusionPreTrainedModel"]

@@ -82,6 +82,20 @@ def semantic_alignment_loss(embeds, present, anchors, temperature):
     return nt_xent(torch.stack(similarities), torch.stack(positives), torch.stack(negatives), temperature)
 
 
+def joint_features(embeds, present):
+    """
+    What clips are compared by: all their vectors side by side, 0 where a modality is missing.
+
+    Args:
+        embeds (`dict[str, torch.Tensor]`): for each kind the clips' vectors, of shape `(batch, hidden)`.
+        present (`dict[str, torch.BoolTensor]`): for each kind which clips have it, of shape `(batch,)`.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, kinds * hidden)`.
+    """
+    return torch.cat([value * present[name].unsqueeze(1) for name, value in embeds.items()], dim=-1)
+
+
 def contrastive_pairs(features, same, different, num_positives, num_hard, num_easy):
     """
     Chooses each clip's partners within the batch (DashFusion, supervised contrastive learning).
@@ -149,3 +163,100 @@ def supervised_contrastive_loss(embeds, present, positives, negatives, temperatu
     both = torch.stack([present[name].unsqueeze(1) & present[name].unsqueeze(0) for name in embeds])
     similarity = stacked @ stacked.mT  # (kinds, batch, batch)
     return nt_xent(similarity, positives & both, negatives & both, temperature)
+
+
+def encoded_partner_loss(embeds, present, partner_mask, num_positives, anchors, supervised, temperature):
+    """
+    The paper's contrastive loss over clips and partners that were encoded for them: one NT-Xent over each clip's own
+    vectors, of all kinds.
+
+    Positive pairs: the anchor modality and each other one, of the clip and of each of its partners (`anchors`); and,
+    for each kind, the clip and its positive partners (`supervised`). Negative pairs: for each kind, the clip and its
+    negative partners.
+
+    Args:
+        embeds (`dict[str, torch.Tensor]`): for each kind the vectors of shape `((1 + partners) * clips, hidden)`: of
+            the clips, then of the first partner of each, and so on; positive partners first.
+        present (`dict[str, torch.BoolTensor]`): for each kind where there is a vector, of the same length.
+        partner_mask (`torch.BoolTensor` of shape `(clips, partners)`): which partners there are.
+        num_positives (`int`): how many of the partners are positive.
+        anchors (`tuple[str]`): the modalities that the others are aligned to; empty for no semantic alignment.
+        supervised (`bool`): whether clips of one class are positive pairs.
+        temperature (`float`): of NT-Xent.
+
+    Returns:
+        `torch.Tensor` of shape `()`: the mean over all positive pairs of all clips; 0 if there is none.
+    """
+    clips, partners = partner_mask.shape
+    kinds, size = list(embeds), 1 + partners
+
+    def by_clip(values):  # ((1 + partners) * clips, ...) -> (clips, 1 + partners, ...)
+        return values.unflatten(0, (size, clips)).transpose(0, 1)
+
+    vectors = torch.cat([by_clip(at_least_float32(embeds[name])) for name in kinds], dim=1)
+    vectors = nn.functional.normalize(vectors, dim=-1)  # (clips, kinds * size, hidden)
+    there = nn.functional.pad(partner_mask, (1, 0), value=True)
+    there = torch.cat([by_clip(present[name]) & there for name in kinds], dim=1)
+    positives = torch.zeros(len(kinds), size, len(kinds), size, dtype=torch.bool, device=vectors.device)
+    negatives = torch.zeros_like(positives)
+    for kind, name in enumerate(kinds):
+        negatives[kind, 0, kind, 1 + num_positives :] = True
+        positives[kind, 0, kind, 1 : 1 + num_positives] = supervised
+        for other, other_name in enumerate(kinds):
+            if name in anchors and other != kind and other_name != "aligned":
+                positives[kind, :, other, :] |= torch.eye(size, dtype=torch.bool, device=vectors.device)
+    both = there.unsqueeze(2) & there.unsqueeze(1)
+    positives, negatives = (pairs.flatten(2).flatten(0, 1) & both for pairs in (positives, negatives))
+    return nt_xent(vectors @ vectors.mT, positives, negatives, temperature)
+
+
+class _GatherRows(torch.autograd.Function):
+    """Rows of all processes; the gradient of a row is the sum of what all processes have for it."""
+
+    @staticmethod
+    def forward(ctx, values):
+        parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, values.contiguous())
+        ctx.rows = len(values)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = gradient.contiguous()
+        torch.distributed.all_reduce(gradient)
+        return gradient.narrow(0, torch.distributed.get_rank() * ctx.rows, ctx.rows)
+
+
+def gather_clips(embeds, present, labels):
+    """
+    Vectors, presence and labels of the batches of all processes, in the order of the processes; unchanged in one.
+
+    Every process then has the loss of the joined batch, and the mean of their gradients is that loss's gradient.
+    Batches may differ in size: a shorter one is filled up with clips that nothing is present of.
+
+    Args:
+        embeds, present (`dict[str, torch.Tensor]`): for each kind, rows of the batch.
+        labels (`torch.Tensor` of shape `(batch,)` or `(batch, labels)`): of the batch.
+
+    Returns:
+        The same three, of all processes.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return embeds, present, labels
+    rows = labels.new_tensor([len(labels)], dtype=torch.long)
+    longest = max(part.item() for part in _gather_equal(rows))
+
+    def gather(values, fill=0):
+        more = values.new_full((longest - len(values), *values.shape[1:]), fill)
+        return _GatherRows.apply(torch.cat([values, more]))
+
+    missing = float("nan") if labels.is_floating_point() else -100
+    embeds = {name: gather(value) for name, value in embeds.items()}
+    present = {name: gather(value.to(torch.uint8)).bool() for name, value in present.items()}
+    return embeds, present, gather(labels, missing)
+
+
+def _gather_equal(values):
+    parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, values)
+    return parts

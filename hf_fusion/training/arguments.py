@@ -48,6 +48,38 @@ class FusionTrainingArguments(TrainingArguments):
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round padded lengths up: fewer shapes to prepare for, and tensor cores."}
     )
+    contrastive_partners: str = field(
+        default="batch",
+        metadata={
+            "help": "DashFusion: which clips the contrastive loss compares. batch: those of the batch as it comes; "
+            "mined: batches are made of clips and their most and least similar ones; encoded: the paper's way, the "
+            "partners of each clip are encoded once more for it (slow)."
+        },
+    )
+    mining_embeddings: str | None = field(
+        default=None,
+        metadata={
+            "help": "What partners are mined from: bank (what the training passes of the epoch before saw, every "
+            "epoch; the default for mined) or refresh (a pass over the training data every mining_refresh_epochs "
+            "epochs; the default for encoded, and the paper's way)."
+        },
+    )
+    mining_refresh_epochs: int = field(default=2, metadata={"help": "Epochs from one refresh to the next."})
+    mining_negatives: str = field(
+        default="nearest", metadata={"help": "nearest: the most and least similar ones; random: any of other classes."}
+    )
+    mining_rank_range: list[int] | None = field(
+        default=None, metadata={"help": "First and last rank of hard negatives; 10 50 leaves out the ten nearest."}
+    )
+    mining_margin: float | None = field(
+        default=None, metadata={"help": "Hard negatives must be less similar than the nearest positive by this."}
+    )
+    mining_relative_margin: float | None = field(
+        default=None, metadata={"help": "The same as a share of the positive's similarity, such as 0.05."}
+    )
+    mining_index: str = field(
+        default="exact", metadata={"help": "exact, or faiss (approximate; extra faiss) for very large data."}
+    )
     early_stopping_patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations without improvement; needs metric_for_best_model."},
@@ -71,5 +103,17 @@ class FusionTrainingArguments(TrainingArguments):
             )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie in (0, 1], got {self.layer_decay}.")
+        choices = {
+            "contrastive_partners": ("batch", "mined", "encoded"),
+            "mining_embeddings": (None, "bank", "refresh"),
+            "mining_negatives": ("nearest", "random"),
+            "mining_index": ("exact", "faiss"),
+        }
+        for name, accepted in choices.items():
+            if getattr(self, name) not in accepted:
+                names = ", ".join(filter(None, accepted))
+                raise ValueError(f"`{name}` must be one of {names}, got {getattr(self, name)!r}.")
+        if self.mining_refresh_epochs < 1:
+            raise ValueError(f"`mining_refresh_epochs` must be at least 1, got {self.mining_refresh_epochs}.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"`early_stopping_patience` must be at least 1, got {self.early_stopping_patience}.")

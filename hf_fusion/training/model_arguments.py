@@ -86,6 +86,10 @@ class DashFusionFields:
     contrastive_weight: float | None = option("Factor of the contrastive losses.")
     contrastive_label_step: float | None = option("Scores of one class round to the same multiple of it.")
     temperature: float | None = option("Temperature of the contrastive losses.")
+    num_positives: int | None = option("Positive partners of each clip in the contrastive loss.")
+    num_hard_negatives: int | None = option("Most similar partners of other classes.")
+    num_easy_negatives: int | None = option("Least similar partners of other classes.")
+    gather_negatives: bool | None = option("Contrast clips across the batches of all processes.")
     modality_dropout: float | None = option("Probability that training hides a modality.")
     hidden_dropout_prob: float | None = option("Dropout outside the text encoder.")
 

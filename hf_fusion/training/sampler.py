@@ -1,7 +1,15 @@
 """The order in which training rows are seen."""
 
+from collections.abc import Callable, Iterator
+
 import torch
+from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from hf_fusion.training.model_arguments import RecipeError
+
+# A partner must be at least so long as a share of the longest clip of the batch: the rest would be padding.
+_SHORTEST_PARTNER = 0.5
 
 
 class LengthBucketSampler(LengthGroupedSampler):
@@ -29,3 +37,106 @@ class LengthBucketSampler(LengthGroupedSampler):
     def __iter__(self):
         self.generator.manual_seed(self.seed * 1_000_003 + self.epoch)
         return super().__iter__()
+
+
+class PartnerBatchSampler(Sampler):
+    """
+    Batches in which clips meet the partners that were mined for them; every clip comes once an epoch.
+
+    A batch begins with the next clip of the order (random, neighbours of like length), takes that clip's partners that
+    no batch has yet, then the next clip of the order, until it is full. Every process computes the same batches and
+    gives out its own share of them: no clip comes twice, all have the same number of batches, and the sizes of the
+    batches differ by one clip at most. The batches depend on seed, epoch and partners alone.
+
+    With `encode_partners` a batch holds clips of the order, and after them the partners of all of them, one kind of
+    partner after the other: they are encoded again for each clip that they are partners of. A missing partner is the
+    clip itself.
+
+    Args:
+        order (`Sampler`): the order of an epoch's clips, with `set_epoch`.
+        batch_size (`int`): clips of a batch, without encoded partners; at most.
+        partners (`Callable[[int], torch.LongTensor | None]`): for an epoch the partners of each clip,
+            `(clips, partners)`, -1 where there is none; `None` before anything is known.
+        lengths (`list[int]`, *optional*): length of each clip; then partners that are much shorter or longer than the
+            rest of the batch stay out.
+        num_replicas, rank (`int`): number of processes, and which one this is.
+        encode_partners (`bool`): see above.
+    """
+
+    def __init__(
+        self,
+        order,
+        batch_size: int,
+        partners: Callable[[int], torch.Tensor | None],
+        lengths: list[int] | None = None,
+        num_replicas: int = 1,
+        rank: int = 0,
+        encode_partners: bool = False,
+    ):
+        self.order = order
+        self.partners = partners
+        self.lengths = lengths
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.encode_partners = encode_partners
+        self.epoch = 0
+        if len(order) < num_replicas:
+            raise RecipeError(f"{len(order)} training clips are too few for {num_replicas} processes.")
+        steps = -(-len(order) // (batch_size * num_replicas))
+        self.num_batches = min(steps * num_replicas, len(order) // num_replicas * num_replicas or num_replicas)
+
+    @property
+    def sampler(self):
+        """Itself: where `accelerate` looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the batches of this epoch."""
+        self.epoch = epoch
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self.num_batches // self.num_replicas
+
+    def __iter__(self) -> Iterator[list[int]]:
+        table = self.partners(self.epoch)
+        rows = None if table is None else table.tolist()
+        batches = self._plain() if rows is None or self.encode_partners else self._joined(rows)
+        for number, batch in enumerate(batches):
+            if number % self.num_replicas == self.rank:
+                yield self._with_partners(batch, rows) if rows is not None and self.encode_partners else batch
+
+    def _sizes(self):
+        """Sizes of the batches: as equal as can be."""
+        small, more = divmod(len(self.order), self.num_batches)
+        return [small + (number < more) for number in range(self.num_batches)]
+
+    def _plain(self):
+        order = iter(self.order)
+        for size in self._sizes():
+            yield [next(order) for _ in range(size)]
+
+    def _joined(self, partners):
+        free = bytearray([1]) * len(self.order)
+        order = iter(self.order)
+        for size in self._sizes():
+            batch: list[int] = []
+            while len(batch) < size:
+                clip = next(row for row in order if free[row])
+                free[clip] = 0
+                batch.append(clip)
+                for row in partners[clip]:
+                    if len(batch) < size and row >= 0 and free[row] and self._fits(row, batch[0]):
+                        free[row] = 0
+                        batch.append(row)
+            yield batch
+
+    def _fits(self, row, longest):
+        if self.lengths is None:
+            return True
+        return _SHORTEST_PARTNER * self.lengths[longest] <= self.lengths[row] <= self.lengths[longest]
+
+    def _with_partners(self, batch, partners):
+        columns = zip(*(partners[row] for row in batch), strict=True)
+        encoded = [clip if row < 0 else row for column in columns for clip, row in zip(batch, column, strict=True)]
+        return batch + encoded

@@ -1,5 +1,8 @@
 """`FusionTrainer`: `transformers.Trainer` for models with several losses."""
 
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.training_args import ParallelMode
 
@@ -7,8 +10,10 @@ from hf_fusion.data.collator import LABEL_FILLS, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.loss_tracker import LossTracker
+from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.optimization import parameter_groups
-from hf_fusion.training.sampler import LengthBucketSampler
+from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
+from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 
 
 class FusionTrainer(Trainer):
@@ -47,8 +52,36 @@ class FusionTrainer(Trainer):
         kwargs.setdefault("compute_metrics", self._metrics)
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
+        self.miner = self._partner_miner() if self.args.contrastive_partners != "batch" else None
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+
+    def _partner_miner(self):
+        config = self.model.config
+        if config.model_type != "dashfusion" or not (config.supervised_contrastive or config.semantic_alignment):
+            raise RecipeError("`contrastive_partners` is for a DashFusion with contrastive losses.")
+        labels = _column(self.train_dataset, "labels")
+        default = "refresh" if self.args.contrastive_partners == "encoded" else "bank"
+        from_bank = (self.args.mining_embeddings or default) == "bank"
+        return PartnerMiner(
+            label_classes_of(labels, config),
+            rules_of(self.args, config),
+            every=1 if from_bank else self.args.mining_refresh_epochs,
+            refresh=None if from_bank else self._refresh_embeddings,
+            device=self.args.device,
+            index=self.args.mining_index,
+        )
+
+    def _refresh_embeddings(self, miner):
+        """A pass over the training data, each process over its share, for the embeddings alone."""
+        self.model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch in self.get_eval_dataloader(IndexedRows(self.train_dataset)):
+                inputs = self._prepare_inputs(batch)
+                index = inputs.pop("index")
+                inputs = {name: value for name, value in inputs.items() if name not in LABEL_FILLS}
+                miner.add(index, self.model(**inputs), self.model.config)
+        self.model.train()
 
     @property
     def loss_tracker(self):
@@ -64,10 +97,27 @@ class FusionTrainer(Trainer):
         """The model's loss; in training its components are added to the logs."""
         if model.training and self.model.config.model_type == "dyfulm":
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
+        index = inputs.get("index")
+        if index is not None:
+            inputs, index = self._with_partners(inputs)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             self.loss_tracker.add(outputs, inputs)
+            if index is not None:
+                self.miner.add(index, outputs, self.model.config)
         return (loss, outputs) if return_outputs else loss
+
+    def _with_partners(self, inputs):
+        """The model's inputs, and the numbers of the clips that are predicted."""
+        inputs = dict(inputs)
+        index = inputs.pop("index")
+        table = self.miner.table
+        if self.args.contrastive_partners != "encoded" or table is None:
+            return inputs, index
+        index = index[: len(index) // (1 + table.shape[1])]
+        inputs["labels"] = inputs["labels"][: len(index)]
+        inputs["partner_mask"] = (table[index.cpu()] >= 0).to(index.device)
+        return inputs, index
 
     def log(self, logs, start_time=None):
         """Adds the components to a log of the training loss."""
@@ -84,16 +134,70 @@ class FusionTrainer(Trainer):
         return self.optimizer
 
     def _get_train_sampler(self, train_dataset=None):
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        if not self.args.bucket_by_length or "length" not in (getattr(dataset, "column_names", None) or ()):
+        lengths = self._lengths(self.train_dataset if train_dataset is None else train_dataset)
+        if lengths is None:
             return super()._get_train_sampler(train_dataset)
-        global_batch_size = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthBucketSampler(list(dataset["length"]), global_batch_size, seed)
+        return LengthBucketSampler(lengths, self._global_batch_size, self._data_seed)
+
+    def _lengths(self, dataset):
+        """The length of each row, if batches are to be of like length and it is known."""
+        known = self.args.bucket_by_length and "length" in (getattr(dataset, "column_names", None) or ())
+        return list(dataset["length"]) if known else None
+
+    @property
+    def _global_batch_size(self):
+        return self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+
+    @property
+    def _data_seed(self):
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def get_train_dataloader(self):
+        """Batches of the training data; with mined or encoded partners those of [`PartnerBatchSampler`]."""
+        if self.miner is None:
+            return super().get_train_dataloader()
+        args, lengths, size = self.args, self._lengths(self.train_dataset), len(self.train_dataset)
+        sampler = PartnerBatchSampler(
+            # all of one length: random order
+            LengthBucketSampler(lengths or [1] * size, self._global_batch_size, self._data_seed),
+            self._train_batch_size,
+            self.miner.partners,
+            lengths,
+            args.world_size,
+            args.process_index,
+            encode_partners=args.contrastive_partners == "encoded",
+        )
+        loader = DataLoader(
+            IndexedRows(self.train_dataset),
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        # the sampler gives each process its own batches: nothing is left to divide
+        return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.miner is not None:
+            self.miner.load(resume_from_checkpoint)
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        if self.miner is not None:
+            self.miner.save(output_dir, self.args.should_save)
 
     def _save_checkpoint(self, model, trial):
         self.loss_tracker.flush(self.args.device)
         super()._save_checkpoint(model, trial)
+
+
+def _column(dataset, name):
+    if getattr(dataset, "column_names", None):
+        return dataset[name]
+    return [row[name] for row in dataset]
 
 
 def _column_names(dataset):

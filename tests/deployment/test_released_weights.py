@@ -18,7 +18,7 @@ from hf_fusion.deployment.released_weights import (
     released_text_config,
 )
 from hf_fusion.evaluation.metrics import SentimentRegressionMetrics
-from hf_fusion.models.modeling_losses import nt_xent
+from hf_fusion.models.modeling_losses import encoded_partner_loss, nt_xent
 
 REFERENCE = Path(__file__).parents[1] / "fixtures/dashfusion_reference.safetensors"
 TEXT_CONFIG = BertConfig(
@@ -124,6 +124,15 @@ def test_contrastive_loss(reference):
     positives[tuple(reference["contrastive.positive_pairs"])] = True
     negatives[tuple(reference["contrastive.negative_pairs"])] = True
     loss = nt_xent(features @ features.T, positives, negatives, 0.5)
+    torch.testing.assert_close(loss, reference["contrastive.loss"][0], **close)
+
+
+def test_contrastive_loss_of_encoded_partners(reference):
+    kinds = ("text", "audio", "vision", "aligned")
+    embeds = dict(zip(kinds, reference["contrastive.features"].unflatten(0, (4, 7)), strict=True))
+    present = {name: torch.ones(7, dtype=torch.bool) for name in kinds}
+    partner_mask = torch.ones(1, 6, dtype=torch.bool)
+    loss = encoded_partner_loss(embeds, present, partner_mask, 2, ("text",), True, 0.5)
     torch.testing.assert_close(loss, reference["contrastive.loss"][0], **close)
 
 

@@ -609,3 +609,63 @@ def test_contrastive_losses_are_of_float32_similarities_under_autocast(clip_mode
     with torch.autocast("cpu", torch.bfloat16):
         model(input_ids=ids, audio_features=torch.randn(4, 3, model.config.audio_feature_size), labels=torch.zeros(4))
     assert len(seen) == 5 and set(seen) == {torch.float32}
+
+
+class TestEncodedPartners:
+    """The paper's way: partners are encoded behind the clips."""
+
+    @staticmethod
+    def batch(model, clips=2, partners=3):
+        rows = clips * (1 + partners)
+        return {
+            "input_ids": torch.randint(5, 90, (rows, 6)),
+            "audio_features": torch.randn(rows, 4, model.config.audio_feature_size),
+            "vision_features": torch.randn(rows, 3, model.config.vision_feature_size),
+            "labels": torch.tensor([1.0, -2.0]),
+            "partner_mask": torch.ones(clips, partners, dtype=torch.bool),
+        }
+
+    def test_are_not_predicted_and_change_no_prediction(self, clip_model):
+        model = clip_model(num_positives=1)
+        batch = self.batch(model)
+        outputs = model(**batch)
+        alone = model(**{name: batch[name][:2] for name in batch if name not in ("labels", "partner_mask")})
+        assert outputs.logits.shape == (2, 1) and outputs.text_embeds.shape[0] == 8
+        torch.testing.assert_close(outputs.logits, alone.logits)
+        torch.testing.assert_close(outputs.loss, outputs.prediction_loss + 0.2 * outputs.contrastive_loss)
+
+    @pytest.mark.parametrize("anchor", ["text", "symmetric"])
+    @pytest.mark.parametrize("fields", [{}, {"semantic_alignment": False}, {"temporal_alignment": False}], ids=str)
+    def test_the_loss_is_that_of_a_double_loop(self, clip_model, anchor, fields):
+        model = clip_model(num_positives=1, anchor=anchor, **fields)
+        batch = self.batch(model)
+        batch["partner_mask"][1, 0] = False  # the second clip has no positive partner
+        batch["audio_attention_mask"] = torch.ones(8, 4)
+        batch["audio_attention_mask"][4] = 0  # the second partner of the first clip has no audio
+        outputs = model(**batch)
+        kinds = ["text", "audio", "vision", *(["aligned"] if model.config.temporal_alignment else [])]
+        unit = {k: torch.nn.functional.normalize(outputs[f"{k}_embeds"], dim=-1) for k in kinds}
+        losses = []
+        for clip in range(2):
+            rows = [(k, clip + 2 * j) for k in kinds for j in range(4) if j == 0 or batch["partner_mask"][clip, j - 1]]
+            rows = [row for row in rows if row != ("audio", 4)]
+            negatives = {k: [(k, clip + 2 * j) for j in (2, 3) if (k, clip + 2 * j) in rows] for k in kinds}
+            for first in rows:
+                for second in rows:
+                    semantic = model.config.semantic_alignment and first[0] in model.config.anchors
+                    semantic &= first[1] == second[1] and first[0] != second[0] and second[0] != "aligned"
+                    supervised = first[0] == second[0] and first[1] == clip and second[1] == clip + 2
+                    if semantic or supervised:
+                        e = {o: (unit[first[0]][first[1]] @ unit[o[0]][o[1]] / 0.5).exp() for o in rows}
+                        mass = sum(e[o] for o in negatives[first[0]]) if first[1] == clip else 0
+                        losses.append(-torch.log(e[second] / (e[second] + mass)))
+        torch.testing.assert_close(outputs.contrastive_loss, torch.stack(losses).mean())
+
+    def test_no_partner_at_all(self, clip_model):
+        model = clip_model(num_positives=1, semantic_alignment=False)
+        batch = self.batch(model)
+        batch["partner_mask"][:] = False
+        outputs = model(**batch)
+        assert outputs.contrastive_loss == 0
+        outputs.loss.backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

@@ -288,11 +288,14 @@ def test_two_processes_train_like_one(recipe, tmp_path):
             assert value == pytest.approx(metrics_2["test"][name], abs=1e-4), name
 
 
-def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path):
-    """Without the contrastive losses, which are over each process's own batch."""
+@pytest.mark.parametrize(
+    "contrastive", [{"semantic_alignment": False, "supervised_contrastive": False}, {"gather_negatives": True}],
+    ids=["off", "gathered"],
+)  # fmt: skip
+def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, contrastive):
+    """The contrastive losses are over each process's own batch, unless they are gathered."""
     encoder = {**TINY["encoder_a"], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    off = {"semantic_alignment": False, "supervised_contrastive": False, "hidden_dropout_prob": 0.0}
-    path = clip_recipe(text_encoder=encoder, **off)
+    path = clip_recipe(text_encoder=encoder, hidden_dropout_prob=0.0, **contrastive)
     results = {}
     for processes, batch_size in ((1, 8), (2, 4)):
         folder = tmp_path / str(processes)
@@ -305,6 +308,7 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path):
     for one, two in zip(logs_1, logs_2, strict=True):
         for name in ("loss", "grad_norm", "prediction_loss"):
             assert one[name] == pytest.approx(two[name], rel=1e-3), name
+        assert one.get("contrastive_loss") == pytest.approx(two.get("contrastive_loss"), rel=1e-3)
     for name, value in metrics_1.items():
         if name != "loss":
             assert value == pytest.approx(metrics_2[name], abs=1e-4), name

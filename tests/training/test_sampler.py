@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
-from hf_fusion.training.sampler import LengthBucketSampler
+from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 
 
 @pytest.fixture
@@ -33,3 +35,70 @@ def test_batches_hold_little_padding(lengths):
         return batches.max(axis=1).sum() * 8 / sum(lengths)
 
     assert padded(LengthBucketSampler(lengths, 8, 0)) < 1.15 < 1.5 < padded(np.random.default_rng(0).permutation(1000))
+
+
+class TestPartnerBatches:
+    LENGTHS = [(7 * i) % 23 + 1 for i in range(103)]
+
+    def sampler(self, partners=None, batch_size=8, lengths=None, num_replicas=1, rank=0, seed=3, **options):
+        order = LengthBucketSampler(lengths or [1] * 103, batch_size * num_replicas, seed)
+        return PartnerBatchSampler(order, batch_size, lambda epoch: partners, lengths, num_replicas, rank, **options)
+
+    def table(self, partners=4):
+        """Each clip's partners are those whose number is the same modulo 20, and some have none."""
+        rows = [[j for j in range(i % 20, 103, 20) if j != i] for i in range(103)]
+        none = [-1] * partners
+        return torch.tensor([(row + none)[:partners] if i % 9 else none for i, row in enumerate(rows)])
+
+    @pytest.mark.parametrize("num_replicas", [1, 2, 3, 7])
+    @pytest.mark.parametrize("mined", [False, True])
+    @pytest.mark.parametrize("bucketed", [False, True])
+    def test_every_clip_once_an_epoch(self, num_replicas, mined, bucketed):
+        options = {"lengths": self.LENGTHS if bucketed else None, "num_replicas": num_replicas}
+        shares = [self.sampler(self.table() if mined else None, rank=r, **options) for r in range(num_replicas)]
+        batches = [list(share) for share in shares]
+        assert sorted(row for share in batches for batch in share for row in batch) == list(range(103))
+        assert {len(share) for share in batches} == {len(shares[0])}, "a process without a batch would be waited for"
+        sizes = {len(batch) for share in batches for batch in share}
+        assert max(sizes) <= 8 and max(sizes) - min(sizes) <= 1
+
+    def test_partners_are_in_the_batch(self):
+        def share(table):
+            together = 0
+            for batch in self.sampler(table):
+                together += sum(bool(set(self.table()[row].tolist()) & set(batch)) for row in batch)
+            return together / 103
+
+        assert share(self.table()) > 0.7 > 0.4 > share(None)
+
+    def test_partners_of_another_length_stay_out(self):
+        def padding(sampler):
+            return sum(max(self.LENGTHS[r] for r in batch) * len(batch) for batch in sampler) / sum(self.LENGTHS)
+
+        bucketed = padding(self.sampler(self.table(), lengths=self.LENGTHS))
+        assert bucketed < 1.5 < 1.6 < padding(self.sampler(self.table()))
+
+    def test_depends_on_seed_and_epoch_alone(self):
+        sampler = self.sampler(self.table())
+        first = list(sampler)
+        assert first == list(sampler) == list(self.sampler(self.table()))
+        sampler.set_epoch(1)
+        assert list(sampler) != first != list(self.sampler(self.table(), seed=4))
+        sampler.set_epoch(0)
+        assert list(sampler) == first
+
+    def test_encoded_partners_follow_their_clips(self):
+        table = self.table(partners=3)
+        sampler = self.sampler(table, encode_partners=True)
+        seen = []
+        for batch in sampler:
+            clips = batch[: len(batch) // 4]
+            seen += clips
+            for kind in range(3):
+                expected = [row if p < 0 else p for row, p in zip(clips, table[clips, kind].tolist(), strict=True)]
+                assert batch[(1 + kind) * len(clips) : (2 + kind) * len(clips)] == expected
+        assert sorted(seen) == list(range(103))
+
+    def test_fewer_clips_than_processes(self):
+        with pytest.raises(RecipeError, match="2 training clips are too few for 3 processes"):
+            PartnerBatchSampler(LengthBucketSampler([1, 1], 3, 0), 1, lambda epoch: None, num_replicas=3)

@@ -1,0 +1,174 @@
+"""Partners for the contrastive loss during a training: what the clips look like now, and who is near whom."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils import reduce
+from safetensors.torch import load_file, save_file
+from torch.utils.data import Dataset
+
+from hf_fusion.models.modeling_dashfusion import contrastive_embeds
+from hf_fusion.models.modeling_losses import joint_features
+from hf_fusion.training.mining import MiningRules, mine_partners
+from hf_fusion.training.model_arguments import RecipeError
+
+MINING_FILE = "mining.safetensors"
+
+
+class IndexedRows(Dataset):
+    """A data set whose rows have their number under `index`."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return {**self.rows[index], "index": index}
+
+
+class PartnerMiner:
+    """
+    Keeps an embedding of every training clip and mines partners from them at the beginning of an epoch.
+
+    The embeddings come from the training passes themselves (they cost nothing, and are at most an epoch old), or from a
+    pass of their own. Each process keeps what it saw; before mining and saving they are put together, so that all
+    processes mine the same. Embeddings and the partners of the epoch are part of a checkpoint: a resumed epoch has the
+    same batches.
+
+    Args:
+        classes (`torch.LongTensor` of shape `(clips,)`): see [`label_classes_of`].
+        rules ([`MiningRules`]): how many partners of which kind.
+        every (`int`): mine anew every so many epochs.
+        refresh (`Callable`, *optional*): called with the miner before mining; gives it the embeddings of all clips.
+            Without it they are those of the training passes, and there is nothing to mine from in the first epoch.
+        device: where the embeddings are kept and compared.
+        index: see [`mine_partners`].
+    """
+
+    def __init__(self, classes, rules, every=1, refresh=None, device="cpu", index="exact"):
+        self.classes = classes
+        self.rules = rules
+        self.every = every
+        self.refresh = refresh
+        self.device = torch.device(device)
+        self.index = index
+        self.epoch = None  # for which `table` was asked last
+        self.table = None  # (clips, partners)
+        self._embeddings = None  # (clips, width)
+        self._known = torch.zeros(len(classes), dtype=torch.bool, device=self.device)
+        self._fresh = torch.zeros_like(self._known)  # not yet shared with the other processes
+
+    def add(self, index: torch.Tensor, outputs, config) -> None:
+        """Takes the embeddings of the clips `index` from the outputs of the model, without waiting for the device."""
+        embeds, present = contrastive_embeds(outputs, config)
+        count = len(index)
+        features = joint_features(
+            {name: value[:count] for name, value in embeds.items()},
+            {name: value[:count] for name, value in present.items()},
+        )
+        if self._embeddings is None:
+            self._embeddings = torch.zeros(len(self.classes), features.shape[1], device=self.device)
+        index = index.to(self.device)
+        self._embeddings[index] = features.detach().to(self.device, torch.float32)
+        self._known[index] = self._fresh[index] = True
+
+    def partners(self, epoch: int) -> torch.Tensor | None:
+        """The partners `(clips, partners)` for an epoch, positives first; `None` while no clip is known."""
+        if epoch != self.epoch:
+            if epoch % self.every == 0 or self.table is None:
+                self._mine()
+            self.epoch = epoch
+        return self.table
+
+    def _mine(self):
+        if self.refresh is not None:
+            self.refresh(self)
+        self._share()
+        if self._embeddings is None or not self._known.any():
+            return
+        classes = torch.where(self._known.cpu(), self.classes, -1)
+        self.table = mine_partners(self._embeddings, classes, self.rules, index=self.index).table()
+
+    def _share(self):
+        """Puts together what the processes have seen since the last time."""
+        if self._embeddings is None:
+            return
+        fresh = self._fresh.unsqueeze(1).float()
+        count = reduce(fresh.clone(), reduction="sum")
+        total = reduce(self._embeddings * fresh, reduction="sum")
+        self._embeddings = torch.where(count > 0, total / count.clamp(min=1), self._embeddings)
+        self._known |= count.squeeze(1) > 0
+        self._fresh.zero_()
+
+    def save(self, folder, write: bool) -> None:
+        """Writes the state into a checkpoint's folder; all processes call it together, and those with `write` write."""
+        self._share()
+        if not write:
+            return
+        state = {"known": self._known.cpu(), "epoch": torch.tensor(-1 if self.epoch is None else self.epoch)}
+        if self._embeddings is not None:
+            state["embeddings"] = self._embeddings.cpu()
+        if self.table is not None:
+            state["table"] = self.table
+        save_file(state, Path(folder) / MINING_FILE)
+
+    def load(self, folder) -> None:
+        """
+        Takes up the state of a checkpoint.
+
+        Raises:
+            RecipeError: if the checkpoint has none, or is of other data.
+        """
+        path = Path(folder) / MINING_FILE
+        if not path.is_file():
+            raise RecipeError(f"{folder} has no {MINING_FILE}: it was not trained with mined partners.")
+        state = load_file(path)
+        if len(state["known"]) != len(self.classes):
+            raise RecipeError(f"{path} is of {len(state['known'])} clips, the training data has {len(self.classes)}.")
+        self._known = state["known"].to(self.device)
+        self._fresh = torch.zeros_like(self._known)
+        self._embeddings = state["embeddings"].to(self.device) if "embeddings" in state else None
+        self.table = state.get("table")
+        epoch = int(state["epoch"])
+        self.epoch = None if epoch < 0 else epoch
+
+
+def label_classes_of(labels, config) -> torch.Tensor:
+    """
+    The class of each clip, for mining: as [`label_classes`] compares them inside a batch.
+
+    Args:
+        labels: scores (`None` or NaN = missing), classes (-100), or several labels for each clip.
+        config ([`DashFusionConfig`]): of the model; in regression `contrastive_label_step` rounds the scores.
+
+    Returns:
+        `torch.LongTensor` of shape `(clips,)`: numbers of the classes; -1 where the label is missing.
+    """
+    rows = np.asarray([np.nan if label is None else label for label in labels], dtype=np.float64)
+    rows = rows.reshape(len(rows), -1)
+    known = ~np.isnan(rows).any(1)
+    if config.problem_type == "single_label_classification" or (config.num_labels > 1 and rows.shape[1] == 1):
+        known &= rows[:, 0] != -100
+    elif config.num_labels == 1:
+        rows = np.round(rows / config.contrastive_label_step)
+    classes = np.full(len(rows), -1, dtype=np.int64)
+    if known.any():
+        classes[known] = np.unique(rows[known], axis=0, return_inverse=True)[1].reshape(-1)
+    return torch.from_numpy(classes)
+
+
+def rules_of(args, config) -> MiningRules:
+    """The rules that training arguments and a model's configuration describe."""
+    return MiningRules(
+        num_positives=config.num_positives,
+        num_hard=config.num_hard_negatives,
+        num_easy=config.num_easy_negatives,
+        negatives=args.mining_negatives,
+        rank_range=None if args.mining_rank_range is None else tuple(args.mining_rank_range),
+        margin=args.mining_margin,
+        relative_margin=args.mining_relative_margin,
+        seed=args.seed,
+    )
