@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig
+from transformers.utils import logging
 
 from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, plot_comparisons, result_record
 from hf_fusion.evaluation.records import write_json
@@ -98,6 +99,8 @@ def main() -> int:
     except RecipeError as error:
         print(f"benchmark.py: {error}", file=sys.stderr)
         return 2
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     comparisons = []
     for module in BENCHMARKS[args.name][0]:
         comparisons += importlib.import_module(f"hf_fusion.evaluation.benchmark.{module}").run(options)

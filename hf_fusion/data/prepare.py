@@ -46,7 +46,7 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f"{folder.name}.", suffix=".tmp"))
     try:
-        facts = _write_splits(track(clean_clips(source)), aside / "arrow", source.modalities)
+        facts = write_splits(track(clean_clips(source)), aside / "arrow", source.modalities)
         if not facts:
             raise DataError(f"{source.name} has no clips.")
         splits = DatasetDict(
@@ -105,8 +105,8 @@ class _Facts:
         return report
 
 
-def _write_splits(rows: Iterator[dict[str, Any]], folder: Path, modalities: tuple[str, ...]) -> dict[str, _Facts]:
-    """Writes the clips to one Arrow file for each split."""
+def write_splits(rows: Iterator[dict[str, Any]], folder: Path, modalities: tuple[str, ...]) -> dict[str, _Facts]:
+    """Writes clips, as [`clean_clips`] gives them, to one Arrow file `SPLIT.arrow` for each split."""
     folder.mkdir()
     first, widths = _until_widths_are_known(rows, [name for name in STREAMS if name in modalities])
     writers, facts = {}, {}

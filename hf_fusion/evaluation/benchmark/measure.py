@@ -160,11 +160,13 @@ def plot_comparisons(path: str | Path, comparisons: list[Comparison], title: str
     plt.close(figure)
 
 
-def resident_bytes(peak: bool = False) -> int:
-    """Memory of this process that is resident now, or was at most (since [`peak_bytes`] last began)."""
-    field = "VmHWM:" if peak else "VmRSS:"
+def resident_bytes(field: str = "VmRSS") -> int:
+    """
+    Resident memory of this process, as Linux counts it: "VmRSS" now, "VmHWM" at most (since [`peak_bytes`] last began),
+    "RssAnon" now without the pages of mapped files, which the system takes back when it needs them.
+    """
     with open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
 
 
 def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> int:
@@ -183,7 +185,7 @@ def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> int:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the earlier peak
     before = resident_bytes()
     run()
-    return resident_bytes(peak=True) - before
+    return resident_bytes("VmHWM") - before
 
 
 def in_child(function: Callable[..., Any], **arguments: Any) -> Any:

@@ -1,0 +1,159 @@
+"""Inference: the pipeline against padding to the limit, bf16 against float32, DashFusion with and without padding."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from hf_fusion.evaluation.benchmark.fusion_cost import stub_text_config
+from hf_fusion.evaluation.benchmark.inputs import (
+    MOSI,
+    REVIEW_LIMIT,
+    ClipShape,
+    clip_lengths,
+    clip_tensors,
+    review_texts,
+)
+from hf_fusion.evaluation.benchmark.measure import (
+    BenchmarkOptions,
+    Comparison,
+    compare,
+    in_child,
+    peak_bytes,
+    timed_pairs,
+)
+from hf_fusion.models.configuration_dashfusion import DashFusionConfig
+from hf_fusion.models.modeling_dashfusion import DashFusionModel
+from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
+from hf_fusion.models.pipeline_fusion_sentiment import LOOKAHEAD_BATCHES, FusionSentimentPipeline
+from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
+
+_BATCH = 32
+_PEAK_BATCH = 64
+
+
+def run(options: BenchmarkOptions) -> list[Comparison]:
+    """Reviews through the pipeline; then DashFusion: latency of one clip, memory of a batch."""
+    return [*_reviews(options), _latency(options), _peak_memory(options)]
+
+
+def _reviews(options):
+    texts = review_texts(16 if options.quick else 16 * _BATCH, seed=0)
+    pipe = review_pipeline(options.text_encoder, options.device)
+    halved = _in_bf16(pipe)
+    rows = [
+        ("DyFuLM", "input order, padded to 160", lambda: padded_answers(pipe, texts), "pipeline", pipe),
+        ("DyFuLM", "pipeline, float32", lambda: pipe(texts, batch_size=_BATCH), "pipeline, bf16", halved),
+    ]
+    if not options.quick and (compiled := _compiled(halved, texts)):
+        rows.append(("DyFuLM", rows[1][1], rows[1][2], "pipeline, bf16, torch.compile", compiled))
+    comparisons = []
+    for what, name, reference, candidate_name, candidate in rows:
+        pairs = timed_pairs(reference, lambda c=candidate: c(texts, batch_size=_BATCH), options.repeats)
+        medians = np.median(pairs, axis=0).tolist()
+        facts = [
+            {"name": name, "reviews_per_second": len(texts) / median}
+            for name, median in zip((name, candidate_name), medians, strict=True)
+        ]
+        facts[1]["largest_difference"] = _largest_difference(reference(), candidate(texts, batch_size=_BATCH))
+        comparisons.append(compare(f"{what}, {len(texts)} reviews", "seconds", pairs, *facts))
+    return comparisons
+
+
+def review_pipeline(text_encoder: str, device: str = "cpu") -> FusionSentimentPipeline:
+    """A DyFuLM that has the pretrained encoder twice, with new heads."""
+    torch.manual_seed(0)
+    model = DyFuLMForSequenceClassification.from_encoders(text_encoder, text_encoder)
+    processor = DyFuLMProcessor(AutoTokenizer.from_pretrained(text_encoder), max_length=REVIEW_LIMIT)
+    return FusionSentimentPipeline(model, processor=processor, device=device)
+
+
+def padded_answers(pipe: FusionSentimentPipeline, texts: list[str]) -> list[dict]:
+    """What the pipeline answers, in batches as the texts come, each padded to the processor's limit."""
+    answers = []
+    for start in range(0, len(texts), _BATCH):
+        batch = pipe.processor(texts[start : start + _BATCH], padding="max_length", return_tensors="pt")
+        answers += pipe.postprocess(pipe.forward(dict(batch)))
+    return answers
+
+
+def _in_bf16(pipe):
+    model = copy.deepcopy(pipe.model).to(torch.bfloat16)
+    return FusionSentimentPipeline(model, processor=pipe.processor, device=pipe.device)
+
+
+def _compiled(pipe, texts):
+    """The pipeline with its model compiled for any length, or `None` where this machine cannot."""
+    compiled = FusionSentimentPipeline(copy.deepcopy(pipe.model), processor=pipe.processor, device=pipe.device)
+    compiled.model.compile(dynamic=True)
+    try:
+        compiled(texts, batch_size=_BATCH)
+    except Exception as error:  # whatever the compiler or its toolchain raises
+        print(f"torch.compile does not work here: {str(error).splitlines()[0]}")
+        return None
+    return compiled
+
+
+def _largest_difference(expected, found):
+    """Of the intensities: evidence that both sides computed the same."""
+    return max(abs(a["intensity"] - b["intensity"]) for a, b in zip(expected, found, strict=True))
+
+
+def clip_model(shape: ClipShape, device: str = "cpu") -> DashFusionModel:
+    """A DashFusion of the paper's size whose text encoder only looks tokens up: streams, alignment and fusion."""
+    torch.manual_seed(0)
+    return DashFusionModel(DashFusionConfig(stub_text_config(), **shape.config_fields)).eval().to(device)
+
+
+def _shape(quick):
+    return MOSI.times(0.1) if quick else MOSI
+
+
+def _latency(options):
+    shape, count = _shape(options.quick), 4 if options.quick else 32
+    model = clip_model(shape, options.device)
+    lengths = clip_lengths(shape, count, seed=0)
+    clips = [{name: values[i : i + 1] for name, values in lengths.items()} for i in range(count)]
+    padded, exact = (
+        [clip_tensors(shape, clip, options.device, padded=pad, seed=i) for i, clip in enumerate(clips)]
+        for pad in (True, False)
+    )
+    pairs = timed_pairs(lambda: _forward_all(model, padded), lambda: _forward_all(model, exact), options.repeats)
+    pairs = [(reference / count, candidate / count) for reference, candidate in pairs]
+    sides = [{"name": f"padded to {shape.audio_frames} and {shape.vision_frames} frames"}, {"name": "own length"}]
+    outputs = [_forward_all(model, side) for side in (padded, exact)]
+    sides[1]["largest_difference"] = max((a - b).abs().max().item() for a, b in zip(*outputs, strict=True))
+    return compare("DashFusion without text encoder, one clip", "seconds", pairs, *sides)
+
+
+def _forward_all(model, batches) -> list[torch.Tensor]:
+    with torch.inference_mode():
+        return [model(**batch).pooler_output for batch in batches]
+
+
+def _peak_memory(options):
+    """
+    A batch of like lengths, as the pipeline makes them, against the same clips padded to the limits. The batches of a
+    whole window, longest first: pairs, of which the first is the peak of the window.
+    """
+    arguments = {"device": options.device, "quick": options.quick}
+    peaks = [in_child(peaks_of_window, padded=padded, **arguments) for padded in (True, False)]
+    shape, size = _shape(options.quick), 2 if options.quick else _PEAK_BATCH
+    sides = ({"name": f"padded to {shape.audio_frames} and {shape.vision_frames} frames"}, {"name": "own length"})
+    facts = [{**side, "peak_of_window": max(values)} for side, values in zip(sides, peaks, strict=True)]
+    what = f"DashFusion without text encoder, peak of a batch of {size}"
+    return compare(what, "bytes", list(zip(*peaks, strict=True)), *facts)
+
+
+def peaks_of_window(padded: bool, device: str, quick: bool) -> list[int]:
+    """Bytes beyond the loaded model for each batch of one window of the pipeline, longest first."""
+    shape, size = _shape(quick), 2 if quick else _PEAK_BATCH
+    model = clip_model(shape, device)
+    forward: Callable = torch.inference_mode()(lambda batch: model(**batch))
+    lengths = clip_lengths(shape, LOOKAHEAD_BATCHES * size, seed=0)
+    order = np.argsort(-lengths["vision"], kind="stable").reshape(LOOKAHEAD_BATCHES, size)
+    batches = [{name: values[rows] for name, values in lengths.items()} for rows in order]
+    forward(clip_tensors(shape, {name: values[:1] for name, values in batches[0].items()}, device, padded))  # warm-up
+    return [peak_bytes(lambda b=b: forward(clip_tensors(shape, b, device, padded)), device) for b in batches]
