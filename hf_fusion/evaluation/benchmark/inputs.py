@@ -1,6 +1,7 @@
 """Inputs of benchmarks: random values, but shapes and lengths as the data sets have them."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,3 +124,17 @@ def words_of(counts: np.ndarray, seed: int) -> list[str]:
     """Texts of so many words each."""
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(_WORDS, size=n)) for n in counts]
+
+
+def corpus(shape: ClipShape, count: int, seed: int = 0) -> Iterator[dict]:
+    """Clips one by one, as `clean_clips` gives them, with the lengths of the data set."""
+    lengths = clip_lengths(shape, count, seed)
+    texts = words_of(np.maximum(lengths["text"] - 2, 1), seed)
+    for i in range(count):
+        frames = {name: _frames(shape, name, lengths[name][i], i) for name in STREAMS}
+        yield {"id": f"clip-{i}", "split": "train", "text": texts[i], **frames, "label": float(i % 7 - 3)}
+
+
+def _frames(shape, name, count, seed):
+    rng = np.random.default_rng((seed, STREAMS.index(name)))
+    return rng.standard_normal((count, getattr(shape, f"{name}_features")), dtype=np.float32)

@@ -7,7 +7,6 @@ just been written, so that what the system still holds of them in memory helps b
 import pickle
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from transformers import AutoTokenizer
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.prepare import write_splits
 from hf_fusion.evaluation.benchmark.fusion_cost import stub_text_config
-from hf_fusion.evaluation.benchmark.inputs import MOSEI, VOCABULARY, ClipShape, clip_lengths, words_of
+from hf_fusion.evaluation.benchmark.inputs import MOSEI, VOCABULARY, clip_lengths, corpus
 from hf_fusion.evaluation.benchmark.measure import (
     BenchmarkOptions,
     Comparison,
@@ -83,20 +82,6 @@ def _comparison(runs, what, unit, key):
 def _stages(results):
     """Median seconds of each stage up to the first batch."""
     return {name: float(np.median([run["stages"][name] for run in results])) for name in results[0]["stages"]}
-
-
-def corpus(shape: ClipShape, count: int, seed: int = 0) -> Iterator[dict]:
-    """Clips one by one, as the readers give them, with the lengths of the data set."""
-    lengths = clip_lengths(shape, count, seed)
-    texts = words_of(np.maximum(lengths["text"] - 2, 1), seed)
-    for i in range(count):
-        frames = {name: _frames(shape, name, lengths[name][i], i) for name in STREAMS}
-        yield {"id": f"clip-{i}", "split": "train", "text": texts[i], **frames, "label": float(i % 7 - 3)}
-
-
-def _frames(shape, name, count, seed):
-    rng = np.random.default_rng((seed, STREAMS.index(name)))
-    return rng.standard_normal((count, getattr(shape, f"{name}_features")), dtype=np.float32)
 
 
 def write_prepared(folder: str, count: int) -> None:

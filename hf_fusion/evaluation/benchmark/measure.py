@@ -75,14 +75,15 @@ def timed_pairs(reference: Callable[[], Any], candidate: Callable[[], Any], repe
 
 def seconds_of(run: Callable[[], Any]) -> float:
     """Seconds that `run()` takes, work queued on an accelerator included."""
-    _synchronize()
+    synchronize()
     start = time.perf_counter()
     run()
-    _synchronize()
+    synchronize()
     return time.perf_counter() - start
 
 
-def _synchronize():
+def synchronize() -> None:
+    """Waits for what is queued on an accelerator."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
 
