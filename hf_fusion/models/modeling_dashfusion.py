@@ -151,7 +151,7 @@ class DashFusionAttention(nn.Module):
     def __init__(self, config, output_projection):
         super().__init__()
         self.num_heads = config.num_attention_heads
-        self.dropout = config.hidden_dropout_prob
+        self.dropout = config.attention_probs_dropout_prob
         self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size) if output_projection else nn.Identity()
 
@@ -167,7 +167,7 @@ class DashFusionMultiSourceAttention(nn.Module):
     def __init__(self, config, sources, inner_size):
         super().__init__()
         self.num_heads = config.num_attention_heads
-        self.dropout = config.hidden_dropout_prob
+        self.dropout = config.attention_probs_dropout_prob
         self.query = nn.Linear(config.hidden_size, inner_size, bias=False)
         self.key = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
         self.value = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})

@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import nn
 
 from hf_fusion.training.model_arguments import RecipeError
 
@@ -122,7 +121,8 @@ def mine_partners(
     # Clips in the order of their classes: the same class is a slice, and needs no mask.
     order = classes.argsort(stable=True)
     order = order[classes[order] >= 0]
-    vectors = nn.functional.normalize(embeddings[order].to(device, torch.float32), dim=-1)
+    vectors = embeddings[order].to(device, torch.float32)
+    vectors /= torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-12)
     bounds = _bounds(classes[order])
     search = {"exact": _search_exactly, "faiss": _search_with_faiss}[index]
     places = torch.full_like(classes, -1).cpu()

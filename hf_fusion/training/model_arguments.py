@@ -92,6 +92,9 @@ class DashFusionFields:
     gather_negatives: bool | None = option("Contrast clips across the batches of all processes.")
     modality_dropout: float | None = option("Probability that training hides a modality.")
     hidden_dropout_prob: float | None = option("Dropout outside the text encoder.")
+    attention_probs_dropout_prob: float | None = option(
+        "Dropout of attention weights outside the text encoder; defaults to hidden_dropout_prob. 0 is faster on a CPU."
+    )
 
 
 @dataclass
