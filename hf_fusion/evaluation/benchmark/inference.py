@@ -1,7 +1,6 @@
 """Inference: the pipeline against padding to the limit, bf16 against float32, DashFusion with and without padding."""
 
 import copy
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -31,7 +30,8 @@ from hf_fusion.models.pipeline_fusion_sentiment import LOOKAHEAD_BATCHES, Fusion
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 
 _BATCH = 32
-_PEAK_BATCH = 64
+_PEAK_BATCH, _QUICK_PEAK_BATCH = 64, 4
+_PADDED_CLIPS = f"padded to {MOSI.audio_frames} and {MOSI.vision_frames} frames"
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
@@ -40,11 +40,11 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
 
 
 def _reviews(options):
-    texts = review_texts(16 if options.quick else 16 * _BATCH, seed=0)
+    texts = review_texts(8 if options.quick else 16 * _BATCH, seed=0)
     pipe = review_pipeline(options.text_encoder, options.device)
     halved = _in_bf16(pipe)
     rows = [
-        ("DyFuLM", "input order, padded to 160", lambda: padded_answers(pipe, texts), "pipeline", pipe),
+        ("DyFuLM", f"input order, padded to {REVIEW_LIMIT}", lambda: padded_answers(pipe, texts), "pipeline", pipe),
         ("DyFuLM", "pipeline, float32", lambda: pipe(texts, batch_size=_BATCH), "pipeline, bf16", halved),
     ]
     if not options.quick and (compiled := _compiled(halved, texts)):
@@ -107,22 +107,18 @@ def clip_model(shape: ClipShape, device: str = "cpu") -> DashFusionModel:
     return DashFusionModel(DashFusionConfig(stub_text_config(), **shape.config_fields)).eval().to(device)
 
 
-def _shape(quick):
-    return MOSI.times(0.1) if quick else MOSI
-
-
 def _latency(options):
-    shape, count = _shape(options.quick), 4 if options.quick else 32
-    model = clip_model(shape, options.device)
-    lengths = clip_lengths(shape, count, seed=0)
+    count = 2 if options.quick else 32
+    model = clip_model(MOSI, options.device)
+    lengths = clip_lengths(MOSI, count, seed=0)
     clips = [{name: values[i : i + 1] for name, values in lengths.items()} for i in range(count)]
     padded, exact = (
-        [clip_tensors(shape, clip, options.device, padded=pad, seed=i) for i, clip in enumerate(clips)]
+        [clip_tensors(MOSI, clip, options.device, padded=pad, seed=i) for i, clip in enumerate(clips)]
         for pad in (True, False)
     )
     pairs = timed_pairs(lambda: _forward_all(model, padded), lambda: _forward_all(model, exact), options.repeats)
     pairs = [(reference / count, candidate / count) for reference, candidate in pairs]
-    sides = [{"name": f"padded to {shape.audio_frames} and {shape.vision_frames} frames"}, {"name": "own length"}]
+    sides = [{"name": _PADDED_CLIPS}, {"name": "own length"}]
     outputs = [_forward_all(model, side) for side in (padded, exact)]
     sides[1]["largest_difference"] = max((a - b).abs().max().item() for a, b in zip(*outputs, strict=True))
     return compare("DashFusion without text encoder, one clip", "seconds", pairs, *sides)
@@ -140,20 +136,23 @@ def _peak_memory(options):
     """
     arguments = {"device": options.device, "quick": options.quick}
     peaks = [in_child(peaks_of_window, padded=padded, **arguments) for padded in (True, False)]
-    shape, size = _shape(options.quick), 2 if options.quick else _PEAK_BATCH
-    sides = ({"name": f"padded to {shape.audio_frames} and {shape.vision_frames} frames"}, {"name": "own length"})
-    facts = [{**side, "peak_of_window": max(values)} for side, values in zip(sides, peaks, strict=True)]
+    size = _QUICK_PEAK_BATCH if options.quick else _PEAK_BATCH
+    names = (_PADDED_CLIPS, "own length")
+    facts = [{"name": name, "peak_of_window": max(values)} for name, values in zip(names, peaks, strict=True)]
     what = f"DashFusion without text encoder, peak of a batch of {size}"
     return compare(what, "bytes", list(zip(*peaks, strict=True)), *facts)
 
 
 def peaks_of_window(padded: bool, device: str, quick: bool) -> list[int]:
     """Bytes beyond the loaded model for each batch of one window of the pipeline, longest first."""
-    shape, size = _shape(quick), 2 if quick else _PEAK_BATCH
-    model = clip_model(shape, device)
-    forward: Callable = torch.inference_mode()(lambda batch: model(**batch))
-    lengths = clip_lengths(shape, LOOKAHEAD_BATCHES * size, seed=0)
+    size = _QUICK_PEAK_BATCH if quick else _PEAK_BATCH
+    model = clip_model(MOSI, device)
+    lengths = clip_lengths(MOSI, LOOKAHEAD_BATCHES * size, seed=0)
     order = np.argsort(-lengths["vision"], kind="stable").reshape(LOOKAHEAD_BATCHES, size)
-    batches = [{name: values[rows] for name, values in lengths.items()} for rows in order]
-    forward(clip_tensors(shape, {name: values[:1] for name, values in batches[0].items()}, device, padded))  # warm-up
-    return [peak_bytes(lambda b=b: forward(clip_tensors(shape, b, device, padded)), device) for b in batches]
+
+    def forward(rows):
+        batch = {name: values[rows] for name, values in lengths.items()}
+        _forward_all(model, [clip_tensors(MOSI, batch, device, padded)])
+
+    forward(order[0, :1])  # warm-up
+    return [peak_bytes(lambda rows=rows: forward(rows), device) for rows in order]

@@ -36,6 +36,7 @@ from hf_fusion.training.tasks import ClipTask
 from hf_fusion.training.trainer import FusionTrainer
 
 CLIPS = 16_326  # MOSEI's training split
+QUICK_CLIPS = 200
 _BATCH = 32
 _FIT = "fit normalisation"
 # What costs something: unit, and key in the result of one process.
@@ -51,7 +52,7 @@ _COSTS = {
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
     """Seconds until the first batch and for each clip of an epoch, and resident memory."""
-    count = 200 if options.quick else CLIPS
+    count = QUICK_CLIPS if options.quick else CLIPS
     runs = {"reference": [], "candidate": []}
 
     def once(side, function, **arguments):
@@ -116,11 +117,15 @@ def write_pickle(folder: str, count: int) -> None:
 def read_pickle(folder: str) -> dict:
     """One process of the reference: loads the pickle, shuffles, and stacks padded rows."""
     clock = _Clock()
-    with open(Path(folder) / "clips.pkl", "rb") as file:
-        arrays = {name: torch.from_numpy(array) for name, array in pickle.load(file).items()}
+    rows = _Rows(read_arrays(folder))
     clock.stage("load")
-    rows = _Rows(arrays)
     return clock.through(DataLoader(rows, batch_size=_BATCH, shuffle=True))
+
+
+def read_arrays(folder: str) -> dict[str, torch.Tensor]:
+    """The arrays that [`write_pickle`] wrote."""
+    with open(Path(folder) / "clips.pkl", "rb") as file:
+        return {name: torch.from_numpy(array) for name, array in pickle.load(file).items()}
 
 
 class _Rows(torch.utils.data.Dataset):

@@ -8,6 +8,7 @@ import ctypes
 import gc
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -202,7 +203,10 @@ def in_child(function: Callable[..., Any], **arguments: Any) -> Any:
     """
     target = f"{function.__module__}:{function.__name__}"
     command = [sys.executable, "-m", "hf_fusion.evaluation.benchmark.measure", target]
-    process = subprocess.run(command, input=json.dumps(arguments), capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run(
+        command, input=json.dumps(arguments), capture_output=True, text=True, env=environment, check=False
+    )
     if process.returncode:
         raise RuntimeError(f"{target} failed in a process of its own:\n{process.stderr[-2000:]}")
     return json.loads(process.stdout.splitlines()[-1])
