@@ -83,6 +83,35 @@ def seconds_of(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+class StepClock:
+    """
+    Seconds of the steps of a loop: from the beginning of the first one after the warm-up to the end of the last, what
+    lies between them (the next batch, say) included.
+
+    Args:
+        warmup: steps that do not count.
+    """
+
+    def __init__(self, warmup: int = 0):
+        self.warmup = warmup
+        self.started = self.ended = self.steps = None
+
+    def begin(self, steps_before: int) -> None:
+        """A step begins, after so many others."""
+        if steps_before == self.warmup:
+            synchronize()
+            self.started = time.perf_counter()
+
+    def end(self, steps: int) -> None:
+        """A step has ended, the how manyth."""
+        self.ended, self.steps = time.perf_counter(), steps - self.warmup
+
+    def seconds_per_step(self) -> float:
+        """Mean seconds of a step."""
+        synchronize()
+        return (self.ended - self.started) / self.steps
+
+
 def synchronize() -> None:
     """Waits for what is queued on an accelerator."""
     if torch.accelerator.is_available():

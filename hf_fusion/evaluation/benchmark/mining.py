@@ -67,7 +67,7 @@ def _growth(options, counts, queries):
 
 
 def extra_memory(count: int, width: int, queries: int, device: str) -> dict[str, float]:
-    """Seconds, peak memory beyond the embeddings, and resident memory at the peak (MB), of mining for `queries` clips."""
+    """Of mining for `queries` clips: seconds, and peak memory (MB) beyond the embeddings and with them."""
     embeddings, classes = _clips(count, width)
     chosen = torch.randperm(count, generator=torch.Generator().manual_seed(1))[:queries]
     mine_partners(embeddings[:2048], classes[:2048], device=device)  # what torch sets up once

@@ -11,7 +11,7 @@ from transformers.trainer_callback import PrinterCallback
 from hf_fusion.data.clips import clip_features, encode_clip
 from hf_fusion.data.collator import FusionCollator
 from hf_fusion.evaluation.benchmark.inputs import MOSI, corpus
-from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, StepClock, alternate, compare
+from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, StepClock, compare
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
@@ -39,24 +39,31 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
     the same, and a few are enough. Mining itself is not part of it.
     """
     disable_progress_bars()
-    processor, rows = encoded_clips(options, 24 if options.quick else 640)
-    model = model_of(options)
-    comparisons = []
-    for name, (fields, config_fields) in CANDIDATES.items():
-        own = model_of(options, **config_fields) if config_fields else model
-        seconds_per_clip(own, processor, rows, options, fields, max_steps=1)  # warm-up
-        pairs = alternate(
-            lambda: seconds_per_clip(model, processor, rows, options, REFERENCE, padding="max_length", max_steps=2),
-            lambda m=own, f=fields: seconds_per_clip(m, processor, rows, options, f),
-            options.repeats,
-        )
-        reference = {"name": "partners encoded again, padded to the limits", **REFERENCE}
-        candidate = {"name": name, **fields, **config_fields}
-        record = compare(f"MOSI shapes, batch {BATCH_SIZE}", "seconds a clip", pairs, reference, candidate, TARGET)
-        for side in ("reference", "candidate"):
-            record[side]["clips_per_second"] = 1 / record[side]["median"]
-        comparisons.append(record)
-    return comparisons
+    processor, rows = encoded_clips(options, 24 if options.quick else 320)
+
+    def seconds(model, fields, **limits):
+        return seconds_per_clip(model, processor, rows, options, fields, **limits)
+
+    models = {name: model_of(options, **changes) for name, (_, changes) in CANDIDATES.items()}
+    sides = {None: lambda: seconds(next(iter(models.values())), REFERENCE, padding="max_length", max_steps=2)}
+    for name, (fields, _) in CANDIDATES.items():
+        sides[name] = lambda m=models[name], f=fields: seconds(m, f)
+        seconds(models[name], fields, max_steps=1)  # warm-up
+    rounds = []
+    for number in range(options.repeats):
+        order = list(sides) if number % 2 == 0 else list(reversed(sides))
+        rounds.append({name: sides[name]() for name in order})
+    return [_comparison(name, [(one[None], one[name]) for one in rounds]) for name in CANDIDATES]
+
+
+def _comparison(name, pairs):
+    fields, config_fields = CANDIDATES[name]
+    reference = {"name": "partners encoded again, padded to the limits", **REFERENCE}
+    candidate = {"name": name, **fields, **config_fields}
+    record = compare(f"MOSI shapes, batch {BATCH_SIZE}", "seconds a clip", pairs, reference, candidate, TARGET)
+    for side in ("reference", "candidate"):
+        record[side]["clips_per_second"] = 1 / record[side]["median"]
+    return record
 
 
 def seconds_per_clip(model, processor, rows, options, fields, padding=True, max_steps=-1) -> float:

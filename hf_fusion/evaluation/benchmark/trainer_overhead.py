@@ -1,18 +1,18 @@
 """What `FusionTrainer` adds to a bare loop: the same model, batches, optimizer and clipping of gradients."""
 
 import tempfile
-import time
 
 import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, BertConfig, TrainerCallback
+from transformers import AutoTokenizer, BertConfig
 from transformers.trainer_callback import PrinterCallback
 
 from hf_fusion.data.clips import clip_features, encode_clip
 from hf_fusion.evaluation.benchmark.inputs import MOSI, REVIEW_LIMIT, corpus, review_texts
-from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, alternate, compare, synchronize
+from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, StepClock, alternate, compare
+from hf_fusion.evaluation.benchmark.train_step import ClockCallback
 from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
@@ -69,7 +69,7 @@ def bare_loop(model, processor, rows, args) -> float:
     trainer.create_optimizer_and_scheduler(len(loader))
     optimizer, scheduler = trainer.optimizer, trainer.lr_scheduler
     model.train().to(device)
-    clock = _StepClock()
+    clock = StepClock(WARMUP_STEPS)
     for step, batch in enumerate(loader):
         clock.begin(step)
         loss = model(**{name: values.to(device) for name, values in batch.items()}).loss
@@ -84,43 +84,13 @@ def bare_loop(model, processor, rows, args) -> float:
 
 def trainer_loop(model, processor, rows, args) -> float:
     """Seconds of a step of [`FusionTrainer`]."""
-    clock = _StepClock()
+    clock = StepClock(WARMUP_STEPS)
     trainer = FusionTrainer(
-        model, args, train_dataset=rows, processing_class=processor, callbacks=[_StepCallback(clock)]
+        model, args, train_dataset=rows, processing_class=processor, callbacks=[ClockCallback(clock)]
     )
     trainer.remove_callback(PrinterCallback)  # its lines would stand between those of the benchmark
     trainer.train()
     return clock.seconds_per_step()
-
-
-class _StepClock:
-    """From the beginning of the first step after warm-up to the end of the last; fetching of batches is in between."""
-
-    def __init__(self):
-        self.started = self.ended = self.steps = None
-
-    def begin(self, steps_before):
-        if steps_before == WARMUP_STEPS:
-            synchronize()
-            self.started = time.perf_counter()
-
-    def end(self, steps):
-        self.ended, self.steps = time.perf_counter(), steps - WARMUP_STEPS
-
-    def seconds_per_step(self):
-        synchronize()
-        return (self.ended - self.started) / self.steps
-
-
-class _StepCallback(TrainerCallback):
-    def __init__(self, clock):
-        self.clock = clock
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self.clock.begin(state.global_step)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.clock.end(state.global_step)
 
 
 def small_dashfusion(text_encoder: str, count: int):
