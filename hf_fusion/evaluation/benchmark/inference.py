@@ -30,7 +30,7 @@ from hf_fusion.models.pipeline_fusion_sentiment import LOOKAHEAD_BATCHES, Fusion
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 
 _BATCH = 32
-_PEAK_BATCH, _QUICK_PEAK_BATCH = 64, 4
+_PEAK_BATCH, _QUICK_PEAK_BATCH = 64, 1
 _PADDED_CLIPS = f"padded to {MOSI.audio_frames} and {MOSI.vision_frames} frames"
 
 
@@ -40,7 +40,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
 
 
 def _reviews(options):
-    texts = review_texts(8 if options.quick else 16 * _BATCH, seed=0)
+    texts = review_texts(8 if options.quick else 8 * _BATCH, seed=0)
     pipe = review_pipeline(options.text_encoder, options.device)
     halved = _in_bf16(pipe)
     rows = [

@@ -5,7 +5,6 @@ is above 1 where the candidate is better.
 """
 
 import ctypes
-import gc
 import importlib
 import json
 import os
@@ -205,7 +204,6 @@ def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> int:
     Bytes that `run()` needs at its peak beyond what was held before. Call it in a fresh process ([`in_child`]): what
     an earlier peak left behind would hide a later one.
     """
-    gc.collect()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

@@ -31,7 +31,7 @@ WARMUP_STEPS = 3
 def run(options: BenchmarkOptions) -> list[Comparison]:
     """Seconds of a step in a bare loop and in `FusionTrainer`, for a small model of either architecture."""
     disable_progress_bars()
-    steps, batch_size = (3, 2) if options.quick else (40, 16)
+    steps, batch_size = (3, 2) if options.quick else (20, 8)
     steps += WARMUP_STEPS
     comparisons = []
     for name, build in (("DashFusion", small_dashfusion), ("DyFuLM", small_dyfulm)):
