@@ -77,7 +77,8 @@ def _comparison(runs, what, unit, key):
     if key == "per_clip":
         for side, values in costs.items():
             facts[side]["clips_per_second"] = 1 / float(np.median(values))
-    return compare(what, unit, list(zip(costs["reference"], costs["candidate"], strict=True)), **facts)
+    target = 1.0 if key == "per_clip" else None
+    return compare(what, unit, list(zip(costs["reference"], costs["candidate"], strict=True)), **facts, target=target)
 
 
 def _stages(results):

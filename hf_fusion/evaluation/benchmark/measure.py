@@ -178,12 +178,15 @@ def plot_comparisons(path: str | Path, comparisons: list[Comparison], title: str
         axes.scatter(ratios, [row] * len(ratios), s=12, color="grey", alpha=0.6)
         axes.plot(comparison["ratio_quartiles"], [row, row], color="tab:blue", linewidth=3)
         axes.scatter([comparison["ratio"]], [row], color="tab:blue", zorder=3)
-        axes.annotate(f"{comparison['ratio']:.2f}", (comparison["ratio"], row), (0, 7), textcoords="offset points")
+        axes.annotate(
+            f"{comparison['ratio']:.2f}", (comparison["ratio"], row), (0, 6), textcoords="offset points", ha="center"
+        )
         if "target" in comparison:
             axes.scatter([comparison["target"]], [row], marker="|", s=200, color="tab:red")
     axes.axvline(1, color="black", linestyle=":")
     axes.set(title=title, xlabel="reference / candidate, above 1 = candidate better (red: target)", xscale="log")
-    axes.set_yticks(range(len(comparisons)), [f"{c['what']} ({c['unit']})" for c in comparisons])
+    labels = [f"{c['what']}, {c['unit']}\n{c['reference']['name']} -> {c['candidate']['name']}" for c in comparisons]
+    axes.set_yticks(range(len(comparisons)), labels, fontsize=7)
     axes.set_ylim(len(comparisons) - 0.4, -0.8)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
