@@ -8,6 +8,8 @@ from transformers import FeatureExtractionMixin
 logger = logging.getLogger(__name__)
 
 STREAMS = ("audio", "vision")
+# Frames that are looked at together while the statistics are taken.
+_BLOCK = 2**14
 
 
 class DashFusionFeatureExtractor(FeatureExtractionMixin):
@@ -73,16 +75,12 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         """
         size = getattr(self, f"{name}_feature_size")
         count, mean, squares = 0, np.zeros(size), np.zeros(size)
-        for i, clip in enumerate(clips):
-            frames = self._frames(name, clip, i)
-            if not len(frames):
-                continue
-            if not np.isfinite(frames).all():
-                raise ValueError(f"Clip {i}: the {name} features are not all finite.")
+        for frames in self._blocks(name, clips):
             # pairwise update of mean and squared deviations (Chan et al. 1979), stable for large offsets
             own_mean = frames.mean(axis=0)
             delta, total = own_mean - mean, count + len(frames)
-            squares += ((frames - own_mean) ** 2).sum(axis=0) + delta**2 * count * len(frames) / total
+            frames -= own_mean
+            squares += np.einsum("ij,ij->j", frames, frames) + delta**2 * count * len(frames) / total
             mean, count = mean + delta * len(frames) / total, total
         if count:
             std = np.sqrt(squares / count)
@@ -90,11 +88,27 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             # what float32 may have rounded is no variation
             setattr(self, f"{name}_std", np.where(std > 1e-7 * np.maximum(np.abs(mean), 1), std, 1.0).tolist())
 
+    def _blocks(self, name, clips):
+        """The frames of many clips at a time, as float64 `(frames, features)` of their own."""
+        waiting, count = [], 0
+        for i, clip in enumerate(clips):
+            frames = self._frames(name, clip, i)
+            if not np.isfinite(frames).all():
+                raise ValueError(f"Clip {i}: the {name} features are not all finite.")
+            waiting.append(frames)
+            count += len(frames)
+            if count >= _BLOCK:
+                yield np.concatenate(waiting, dtype=np.float64)
+                waiting, count = [], 0
+        if count:
+            yield np.concatenate(waiting, dtype=np.float64)
+
     def _frames(self, name, clip, index):
-        """One clip as float64 of shape `(frames, features)`; `None` and an empty clip have no frame."""
+        """One clip of shape `(frames, features)`, in float32 if it comes so, else in float64; it may have no frame."""
         size = getattr(self, f"{name}_feature_size")
         try:
-            frames = np.zeros((0, size)) if clip is None else np.asarray(clip, dtype=np.float64)
+            frames = np.zeros((0, size)) if clip is None else np.asarray(clip)
+            frames = frames if frames.dtype == np.float32 else frames.astype(np.float64)
         except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that requires gradients
             raise ValueError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
         if frames.size == 0:
@@ -130,13 +144,14 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             if len(frames) > longest and not truncation:
                 raise ValueError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
             frames = frames[:longest]
-            finite = np.isfinite(frames.astype(np.float32))
+            finite = np.isfinite(frames.astype(np.float32, copy=False))
             if not finite.all():
                 replaced += int((~finite).sum())
                 frames = np.where(finite, frames, 0)
             if mean is not None:
-                frames = (frames - np.asarray(mean)) / np.asarray(std)
-            prepared.append(frames.astype(np.float32))
+                frames = np.subtract(frames, mean, dtype=np.float64)
+                frames /= std
+            prepared.append(frames.astype(np.float32, copy=False))
         if replaced:
             logger.warning("%d %s values were not finite and became 0.", replaced, name)
         return prepared

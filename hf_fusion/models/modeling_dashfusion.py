@@ -294,9 +294,10 @@ class DashFusionBottleneckLevel(nn.Module):
     together; then each of the three attends to B.
     """
 
-    def __init__(self, config, num_tokens):
+    def __init__(self, config, num_tokens, is_last):
         super().__init__()
         self.num_tokens = num_tokens
+        self.is_last = is_last
         self.compression = DashFusionFusionLayer(config)
         self.attention = DashFusionMultiSourceAttention(config, MODALITIES, config.hidden_size)
         self.attention_norm = nn.LayerNorm(config.hidden_size)
@@ -310,6 +311,8 @@ class DashFusionBottleneckLevel(nn.Module):
         mask = tokens_mask[:, : self.num_tokens]
         bottleneck = self.attention_norm(bottleneck + self.attention(bottleneck, streams)[0])
         bottleneck = self.feed_forward_norm(bottleneck + self.feed_forward(bottleneck))
+        if self.is_last:  # of which the head reads the first position
+            streams = {name: (states[:, :1], stream_mask[:, :1]) for name, (states, stream_mask) in streams.items()}
         streams = {
             name: (self.expansion[name](states, bottleneck, mask), stream_mask)
             for name, (states, stream_mask) in streams.items()
@@ -323,7 +326,9 @@ class DashFusionBottleneckFusion(nn.Module):
     def __init__(self, config):
         super().__init__()
         sizes = [max(config.num_bottleneck_tokens // 2**level, 1) for level in range(config.num_fusion_layers)]
-        self.levels = nn.ModuleList(DashFusionBottleneckLevel(config, size) for size in sizes)
+        self.levels = nn.ModuleList(
+            DashFusionBottleneckLevel(config, size, is_last=level == len(sizes)) for level, size in enumerate(sizes, 1)
+        )
 
     def forward(self, aligned, streams):
         tokens, mask = aligned

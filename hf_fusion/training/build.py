@@ -7,6 +7,7 @@ from accelerate.utils import broadcast_object_list
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer
 
+from hf_fusion.data.arrow_rows import ArrowRows, in_batches, lengths_of
 from hf_fusion.data.clips import has_modality
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
@@ -169,14 +170,14 @@ def _feature_extractor(fields, normalize, clips):
     sizes, streams = {}, {}
     for name in STREAMS:
         there = name in clips.column_names
-        streams[name] = clips.select_columns([name]).with_format("numpy") if there else []
+        streams[name] = ArrowRows(clips.select_columns([name])) if there else []
         sizes[f"{name}_feature_size"] = clips.features[name].shape[1] if there else 1
-        longest = max((len(row[name]) for row in streams[name]), default=1)
+        longest = max(lengths_of(clips, name), default=1) if there else 1
         sizes[f"max_{name}_length"] = fields.get(f"max_{name}_length") or max(longest, 1)
     extractor = DashFusionFeatureExtractor(**sizes)
     for name, rows in streams.items():
         if normalize:
-            extractor.fit(name, (row[name] for row in rows))
+            extractor.fit(name, (row[name] for row in in_batches(rows)))
     return extractor
 
 

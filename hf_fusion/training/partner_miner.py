@@ -28,6 +28,11 @@ class IndexedRows(Dataset):
     def __getitem__(self, index):
         return {**self.rows[index], "index": index}
 
+    def __getitems__(self, indices):
+        read = getattr(self.rows, "__getitems__", None)
+        rows = read(indices) if read else [self.rows[i] for i in indices]
+        return [{**row, "index": i} for i, row in zip(indices, rows, strict=True)]
+
 
 class PartnerMiner:
     """

@@ -4,6 +4,7 @@ import logging
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from hf_fusion.data.arrow_rows import lengths_of
 from hf_fusion.data.clips import load_clips
 from hf_fusion.data.reviews import load_reviews
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
@@ -75,13 +76,13 @@ class ClipTask:
                 continue
             frames = clips.select_columns([name])
             parts.append(frames)
-            counts = [len(row[name]) for row in frames.with_format("numpy")]
+            counts = lengths_of(frames, name)
             limit = getattr(processor.feature_extractor, f"max_{name}_length")
             if too_long := sum(count > limit for count in counts):
                 logger.warning("%d of %d clips are cut to their first %d %s frames.", too_long, len(clips), limit, name)
             lengths = [max(length, min(count, limit)) for length, count in zip(lengths, counts, strict=True)]
         rest = clips.select_columns(["id", "label"]).rename_column("label", "labels").add_column("length", lengths)
-        return concatenate_datasets([rest, *parts], axis=1).with_format("numpy")
+        return concatenate_datasets([rest, *parts], axis=1)
 
 
 TASKS = {"dyfulm": ReviewTask, "dashfusion": ClipTask}
@@ -89,6 +90,8 @@ TASKS = {"dyfulm": ReviewTask, "dashfusion": ClipTask}
 
 def _token_counts(encoded):
     """Tokens of each row; with two tokenisations, of the longer one."""
-    names = encoded.column_names if isinstance(encoded, Dataset) else encoded
-    sides = [encoded[name] for name in names if name.startswith("input_ids")]
-    return [max(map(len, pair)) for pair in zip(*sides, strict=True)]
+    if isinstance(encoded, Dataset):
+        sides = [lengths_of(encoded, name) for name in encoded.column_names if name.startswith("input_ids")]
+    else:
+        sides = [list(map(len, encoded[name])) for name in encoded if name.startswith("input_ids")]
+    return [max(pair) for pair in zip(*sides, strict=True)]

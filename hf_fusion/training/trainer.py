@@ -2,10 +2,12 @@
 
 import torch
 from accelerate.data_loader import prepare_data_loader
+from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.training_args import ParallelMode
 
+from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.training.arguments import FusionTrainingArguments
@@ -76,7 +78,7 @@ class FusionTrainer(Trainer):
         """A pass over the training data, each process over its share, for the embeddings alone."""
         self.model.eval()
         with torch.no_grad(), self.compute_loss_context_manager():
-            for batch in self.get_eval_dataloader(IndexedRows(self.train_dataset)):
+            for batch in self.get_eval_dataloader(IndexedRows(_fast(self.train_dataset))):
                 inputs = self._prepare_inputs(batch)
                 index = inputs.pop("index")
                 inputs = {name: value for name, value in inputs.items() if name not in LABEL_FILLS}
@@ -134,15 +136,15 @@ class FusionTrainer(Trainer):
         return self.optimizer
 
     def _get_train_sampler(self, train_dataset=None):
-        lengths = self._lengths(self.train_dataset if train_dataset is None else train_dataset)
+        lengths = self._lengths()
         if lengths is None:
             return super()._get_train_sampler(train_dataset)
         return LengthBucketSampler(lengths, self._global_batch_size, self._data_seed)
 
-    def _lengths(self, dataset):
-        """The length of each row, if batches are to be of like length and it is known."""
-        known = self.args.bucket_by_length and "length" in (getattr(dataset, "column_names", None) or ())
-        return list(dataset["length"]) if known else None
+    def _lengths(self):
+        """The length of each training row, if batches are to be of like length and it is known."""
+        known = self.args.bucket_by_length and "length" in (getattr(self.train_dataset, "column_names", None) or ())
+        return _column(self.train_dataset, "length") if known else None
 
     @property
     def _global_batch_size(self):
@@ -152,11 +154,15 @@ class FusionTrainer(Trainer):
     def _data_seed(self):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
+    def _get_dataloader(self, dataset, *args, **kwargs):
+        """As `Trainer`'s, with rows that are read as views."""
+        return super()._get_dataloader(_fast(dataset), *args, **kwargs)
+
     def get_train_dataloader(self):
         """Batches of the training data; with mined or encoded partners those of [`PartnerBatchSampler`]."""
         if self.miner is None:
             return super().get_train_dataloader()
-        args, lengths, size = self.args, self._lengths(self.train_dataset), len(self.train_dataset)
+        args, lengths, size = self.args, self._lengths(), len(self.train_dataset)
         sampler = PartnerBatchSampler(
             # all of one length: random order
             LengthBucketSampler(lengths or [1] * size, self._global_batch_size, self._data_seed),
@@ -168,7 +174,7 @@ class FusionTrainer(Trainer):
             encode_partners=args.contrastive_partners == "encoded",
         )
         loader = DataLoader(
-            IndexedRows(self.train_dataset),
+            IndexedRows(_fast(self.train_dataset)),
             batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
@@ -194,9 +200,13 @@ class FusionTrainer(Trainer):
         super()._save_checkpoint(model, trial)
 
 
+def _fast(dataset):
+    return ArrowRows(dataset) if isinstance(dataset, Dataset) else dataset
+
+
 def _column(dataset, name):
-    if getattr(dataset, "column_names", None):
-        return dataset[name]
+    if isinstance(dataset, Dataset):
+        return values_of(dataset, name)
     return [row[name] for row in dataset]
 
 

@@ -120,10 +120,10 @@ class TestMultiplyAdds:
         p, n = 8, 39 + 401 + 56
         candidate = fusion_cost.fusion_of(SIMS, fusion="hbf", num_bottleneck_tokens=p)
 
-        def level(tokens, size):
+        def level(tokens, size, spread_over=(39, 401, 56)):
             compress = fusion_layer(size, tokens)
             read = (size + 2 * n) * HIDDEN**2 + 2 * size * n * HIDDEN + 2 * size * HIDDEN * FEED_FORWARD
-            spread = sum(fusion_layer(positions, size) for positions in (39, 401, 56))
+            spread = sum(fusion_layer(positions, size) for positions in spread_over)
             return compress + read + spread
 
         def fusion_layer(queries, keys):
@@ -131,7 +131,8 @@ class TestMultiplyAdds:
             return attention + 2 * queries * HIDDEN * FEED_FORWARD
 
         counted = fusion_cost.multiply_adds(candidate, *fusion_cost.fusion_inputs(SIMS, 1))
-        assert counted == level(39, p) + level(p, p // 2)
+        # of what the last level gives, the head reads one position of each stream
+        assert counted == level(39, p) + level(p, p // 2, (1, 1, 1))
 
     def test_growth(self):
         assert scaling.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
