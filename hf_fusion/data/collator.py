@@ -36,14 +36,15 @@ class FusionCollator:
                 "column out."
             )
         batch = self.processor.pad(
-            features, padding=self.padding, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"
+            features, padding=self.padding, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="np"
         )
+        batch = {name: torch.from_numpy(values) for name, values in batch.items()}
         for name, fill in LABEL_FILLS.items():
             if any(name in row for row in features):
                 batch[name] = _label_tensor([row.get(name) for row in features], fill)
         if all("index" in row for row in features):
             batch["index"] = torch.tensor([row["index"] for row in features])
-        return dict(batch)
+        return batch
 
 
 def _label_tensor(values, fill):

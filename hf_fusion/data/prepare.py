@@ -1,9 +1,11 @@
 """Clips from a slow source to Arrow on disk, which training maps into memory."""
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from datasets.arrow_writer import ArrowWriter
 
+from hf_fusion.data.arrow_rows import values_of
 from hf_fusion.data.clips import STREAMS, ClipSource, clean_clips, clip_features, encode_clip
 from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.splits import SPLITS
 from hf_fusion.evaluation.records import fingerprint, write_json
+from hf_fusion.models.feature_extraction_dashfusion import FrameStatistics
 
 REPORT_FILE = "prepared.json"
 _ROWS_AT_A_TIME = 128
@@ -34,11 +38,29 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
 
     Returns:
         `dict`, also written to `prepared.json`: `source` (name, and SHA-256 if it is a file), `fingerprint` of each
-        split, and for each split `clips`, `label` (mean, std, min, max), `missing` (clips without text, audio, vision)
-        and for audio and vision `features` and `frames` (median, 95th percentile, max).
+        split, and for each split `clips`, `ids` (SHA-256), `label` (mean, std, min, max), `missing` (clips without
+        text, audio, vision) and for audio and vision `features`, `frames` (median, 95th percentile, max), and `mean`
+        and `std` of each column.
 
     Raises:
         DataError: if the folder exists, or a clip is not as declared.
+    """
+    path = Path(source.name)
+    hashes = {"sha256": sha256_of(source.name)} if path.is_file() else {}
+    return write_clips(track(clean_clips(source)), folder, source.modalities, {"name": path.name, **hashes})
+
+
+def write_clips(
+    rows: Iterable[dict[str, Any]], folder: str, modalities: tuple[str, ...], source: dict[str, Any]
+) -> dict[str, Any]:
+    """
+    Writes clips as [`prepare_clips`] does.
+
+    Args:
+        rows: clips as [`clean_clips`] gives them.
+        folder: where the data set goes; must not exist.
+        modalities: which of text, audio and vision the clips have.
+        source: what the report says of their origin; `name` at least.
     """
     folder = Path(folder)
     if folder.exists():
@@ -46,16 +68,15 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f"{folder.name}.", suffix=".tmp"))
     try:
-        facts = write_splits(track(clean_clips(source)), aside / "arrow", source.modalities)
+        facts = _write_splits(iter(rows), aside / "arrow", modalities)
         if not facts:
-            raise DataError(f"{source.name} has no clips.")
+            raise DataError(f"{source['name']} has no clips.")
         splits = DatasetDict(
             {split: Dataset.from_file(str(aside / "arrow" / f"{split}.arrow")) for split in SPLITS if split in facts}
         )
         splits.save_to_disk(aside / "data")
-        hashes = {"sha256": sha256_of(source.name)} if Path(source.name).is_file() else {}
         report = {
-            "source": {"name": Path(source.name).name, **hashes},
+            "source": source,
             "fingerprint": fingerprint(splits),
             "splits": {split: facts[split].report() for split in splits},
         }
@@ -66,6 +87,31 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
     return report
 
 
+def prepared_statistics(folder: str, clips: Dataset) -> dict[str, tuple[list[float], list[float]]] | None:
+    """
+    Mean and standard deviation of each column, as they were taken when the folder was prepared.
+
+    Args:
+        folder: a folder that [`prepare_clips`] wrote.
+        clips: a split of it.
+
+    Returns:
+        For each stream its mean and deviation; `None` if these are not all clips of a prepared split.
+    """
+    path = Path(folder) / REPORT_FILE
+    if not path.is_file():
+        return None
+    ids = hashlib.sha256(b"".join(map(_id_bytes, values_of(clips, "id")))).hexdigest()
+    for facts in json.loads(path.read_text("utf-8"))["splits"].values():
+        if facts.get("ids") == ids:
+            return {name: (facts[name]["mean"], facts[name]["std"]) for name in STREAMS if name in facts}
+    return None
+
+
+def _id_bytes(clip_id):
+    return clip_id.encode("utf-8", "surrogatepass") + b"\0"
+
+
 class _Facts:
     """What is counted of a split."""
 
@@ -73,9 +119,15 @@ class _Facts:
         self.widths = widths
         self.labels = []
         self.lengths = {name: [] for name in ("text", *STREAMS)}
+        self.ids = hashlib.sha256()
+        self.statistics = {name: FrameStatistics() for name in widths}
 
     def add(self, row):
         self.labels.append(row["label"])
+        self.ids.update(_id_bytes(row["id"]))
+        for name, statistics in self.statistics.items():
+            if row[name] is not None:
+                statistics.add(row[name])
         self.lengths["text"].append(0 if row["text"] is None else len(row["text"]))
         for name in STREAMS:
             self.lengths[name].append(0 if row[name] is None else len(row[name]))
@@ -84,6 +136,7 @@ class _Facts:
         labels = np.array(self.labels)
         report = {
             "clips": len(labels),
+            "ids": self.ids.hexdigest(),
             "label": {
                 "mean": float(labels.mean()),
                 "std": float(labels.std(ddof=1)) if len(labels) > 1 else None,
@@ -94,8 +147,11 @@ class _Facts:
         }
         for name, width in self.widths.items():
             lengths = np.array(self.lengths[name])
+            mean, std = self.statistics[name].mean_and_std()
             report[name] = {
                 "features": width,
+                "mean": mean,
+                "std": std,
                 "frames": {
                     "median": float(np.median(lengths)),
                     "p95": float(np.percentile(lengths, 95)),
@@ -105,7 +161,7 @@ class _Facts:
         return report
 
 
-def write_splits(rows: Iterator[dict[str, Any]], folder: Path, modalities: tuple[str, ...]) -> dict[str, _Facts]:
+def _write_splits(rows: Iterator[dict[str, Any]], folder: Path, modalities: tuple[str, ...]) -> dict[str, _Facts]:
     """Writes clips, as [`clean_clips`] gives them, to one Arrow file `SPLIT.arrow` for each split."""
     folder.mkdir()
     first, widths = _until_widths_are_known(rows, [name for name in STREAMS if name in modalities])

@@ -12,6 +12,43 @@ STREAMS = ("audio", "vision")
 _BLOCK = 2**14
 
 
+class FrameStatistics:
+    """Mean and standard deviation of each column over the frames of many clips, in one pass."""
+
+    def __init__(self):
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+        self._waiting, self._frames = [], 0
+
+    def add(self, frames):
+        """Takes the frames of a clip, an array of shape `(frames, features)`."""
+        if len(frames):
+            self._waiting.append(frames)
+            self._frames += len(frames)
+        if self._frames >= _BLOCK:
+            self._take()
+
+    def _take(self):
+        frames = np.concatenate(self._waiting, dtype=np.float64)
+        self._waiting, self._frames = [], 0
+        # pairwise update of mean and squared deviations (Chan et al. 1979), stable for large offsets
+        mean = frames.mean(axis=0)
+        frames -= mean
+        delta, total = mean - self._mean, self._count + len(frames)
+        self._squares += np.einsum("ij,ij->j", frames, frames) + delta**2 * self._count * len(frames) / total
+        self._mean, self._count = self._mean + delta * len(frames) / total, total
+
+    def mean_and_std(self):
+        """Two lists with a number for each column, the deviation of a constant column 1; `None` without a frame."""
+        if self._waiting:
+            self._take()
+        if not self._count:
+            return None, None
+        std = np.sqrt(self._squares / self._count)
+        # what float32 may have rounded is no variation
+        varies = std > 1e-7 * np.maximum(np.abs(self._mean), 1)
+        return self._mean.tolist(), np.where(varies, std, 1.0).tolist()
+
+
 class DashFusionFeatureExtractor(FeatureExtractionMixin):
     r"""
     Turns audio and vision frames into padded tensors.
@@ -73,35 +110,19 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: if a clip has another width, or a value that is not finite.
         """
-        size = getattr(self, f"{name}_feature_size")
-        count, mean, squares = 0, np.zeros(size), np.zeros(size)
-        for frames in self._blocks(name, clips):
-            # pairwise update of mean and squared deviations (Chan et al. 1979), stable for large offsets
-            own_mean = frames.mean(axis=0)
-            delta, total = own_mean - mean, count + len(frames)
-            frames -= own_mean
-            squares += np.einsum("ij,ij->j", frames, frames) + delta**2 * count * len(frames) / total
-            mean, count = mean + delta * len(frames) / total, total
-        if count:
-            std = np.sqrt(squares / count)
-            setattr(self, f"{name}_mean", mean.tolist())
-            # what float32 may have rounded is no variation
-            setattr(self, f"{name}_std", np.where(std > 1e-7 * np.maximum(np.abs(mean), 1), std, 1.0).tolist())
-
-    def _blocks(self, name, clips):
-        """The frames of many clips at a time, as float64 `(frames, features)` of their own."""
-        waiting, count = [], 0
+        statistics = FrameStatistics()
         for i, clip in enumerate(clips):
             frames = self._frames(name, clip, i)
             if not np.isfinite(frames).all():
                 raise ValueError(f"Clip {i}: the {name} features are not all finite.")
-            waiting.append(frames)
-            count += len(frames)
-            if count >= _BLOCK:
-                yield np.concatenate(waiting, dtype=np.float64)
-                waiting, count = [], 0
-        if count:
-            yield np.concatenate(waiting, dtype=np.float64)
+            statistics.add(frames)
+        self.set_statistics(name, *statistics.mean_and_std())
+
+    def set_statistics(self, name, mean, std):
+        """Sets the normalisation statistics of one stream, each a list with one number for each column, or `None`."""
+        for statistic, values in (("mean", mean), ("std", std)):
+            field = f"{name}_{statistic}"
+            setattr(self, field, None if values is None else self._statistics(field, values))
 
     def _frames(self, name, clip, index):
         """One clip of shape `(frames, features)`, in float32 if it comes so, else in float64; it may have no frame."""

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from hf_fusion.data.arrow_rows import ArrowRows, in_batches, lengths_of
 from hf_fusion.data.clips import has_modality
+from hf_fusion.data.prepare import prepared_statistics
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
@@ -80,7 +81,7 @@ def build_dashfusion(model_args, data_args, clips):
     _check_modalities(data_args, clips)
     texts = [text for text in clips["text"] if text is not None] if "text" in clips.column_names else []
     encoder, tokenizers = _text_stream(model_args.text_encoder, model_args.max_length, texts)
-    extractor = _feature_extractor(fields, data_args.normalize, clips)
+    extractor = feature_extractor_for(fields, data_args, clips)
     sizes = {f"{name}_feature_size": getattr(extractor, f"{name}_feature_size") for name in STREAMS}
     sizes |= {f"max_{name}_length": getattr(extractor, f"max_{name}_length") for name in STREAMS}
     model = DashFusionForSequenceClassification.from_text_encoder(
@@ -165,19 +166,28 @@ def _text_stream(spec, max_length, texts):
     return encoder, [tokenizer]
 
 
-def _feature_extractor(fields, normalize, clips):
-    """A feature extractor for the widths and lengths of the training clips, fitted on them."""
-    sizes, streams = {}, {}
+def feature_extractor_for(fields, data_args, clips):
+    """
+    A feature extractor for the widths and lengths of the training clips, fitted on them.
+
+    Args:
+        fields (`dict`): fields of the model's configuration that a recipe sets.
+        data_args ([`DataArguments`]): its data part.
+        clips (`Dataset`): the training split.
+    """
+    sizes = {}
     for name in STREAMS:
         there = name in clips.column_names
-        streams[name] = ArrowRows(clips.select_columns([name])) if there else []
         sizes[f"{name}_feature_size"] = clips.features[name].shape[1] if there else 1
         longest = max(lengths_of(clips, name), default=1) if there else 1
         sizes[f"max_{name}_length"] = fields.get(f"max_{name}_length") or max(longest, 1)
     extractor = DashFusionFeatureExtractor(**sizes)
-    for name, rows in streams.items():
-        if normalize:
-            extractor.fit(name, (row[name] for row in in_batches(rows)))
+    known = prepared_statistics(data_args.dataset, clips) or {}
+    for name in STREAMS if data_args.normalize else ():
+        if name in clips.column_names and name in known:
+            extractor.set_statistics(name, *known[name])
+        elif name in clips.column_names:
+            extractor.fit(name, (row[name] for row in in_batches(ArrowRows(clips.select_columns([name])))))
     return extractor
 
 

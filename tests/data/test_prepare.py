@@ -8,7 +8,7 @@ from hf_fusion.data import prepare
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import sha256_of
-from hf_fusion.data.prepare import prepare_clips
+from hf_fusion.data.prepare import prepare_clips, prepared_statistics
 from hf_fusion.evaluation.records import fingerprint
 
 
@@ -134,8 +134,11 @@ class TestReport:
             }
             for name, width in (("audio", 2), ("vision", 3)):
                 lengths = [0 if row[name] is None else len(row[name]) for row in members]
+                frames = np.concatenate([row[name] for row in members if row[name] is not None]).astype(np.float64)
                 assert facts[name] == {
                     "features": width,
+                    "mean": pytest.approx(frames.mean(0).tolist(), rel=1e-9),
+                    "std": pytest.approx(frames.std(0).tolist(), rel=1e-9),
                     "frames": {
                         "median": np.median(lengths),
                         "p95": pytest.approx(np.percentile(lengths, 95)),
@@ -244,3 +247,22 @@ def test_a_folder_of_the_users_stays(write, tmp_path):
     (tmp_path / "prepared.tmp" / "mine.txt").write_text("mine")
     prepare_clips(write(make_rows(12)), tmp_path / "prepared")
     assert (tmp_path / "prepared.tmp" / "mine.txt").read_text() == "mine"
+
+
+class TestStatistics:
+    def test_are_those_of_a_fit_on_the_split(self, write, tmp_path):
+        prepare_clips(write(make_rows()), tmp_path / "prepared")
+        for split, clips in load_clips(ClipSource(str(tmp_path / "prepared"))).items():
+            known = prepared_statistics(str(tmp_path / "prepared"), clips)
+            rows = clips.with_format("numpy")
+            for name, width in (("audio", 2), ("vision", 3)):
+                frames = np.concatenate([row[name] for row in rows if len(row[name])]).astype(np.float64)
+                assert frames.shape[1] == width, split
+                np.testing.assert_allclose(known[name], [frames.mean(0), frames.std(0)], rtol=1e-9)
+
+    def test_are_not_those_of_other_clips(self, write, tmp_path):
+        prepare_clips(write(make_rows()), tmp_path / "prepared")
+        train = load_clips(ClipSource(str(tmp_path / "prepared")))["train"]
+        assert prepared_statistics(str(tmp_path / "prepared"), train.select(range(1, len(train)))) is None
+        assert prepared_statistics(str(tmp_path / "prepared"), train.shuffle(seed=1)) is None
+        assert prepared_statistics(str(tmp_path / "clips"), train) is None

@@ -14,12 +14,16 @@ from hf_fusion.evaluation.benchmark import (
     inputs,
     loading,
     measure,
+    mining,
     scaling,
+    train_step,
     trainer_overhead,
 )
 from hf_fusion.evaluation.benchmark.inputs import MOSEI, MOSI, REVIEW_LIMIT, REVIEW_TOKENS, SIMS, ClipShape
 from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions
 from hf_fusion.training.build import resolve_name
+from hf_fusion.training.mining import mine_partners
+from hf_fusion.training.trainer import FusionTrainer
 
 HIDDEN, FEED_FORWARD = 128, 256
 TINY = ClipShape(words=4, audio_frames=10, audio_features=3, vision_frames=8, vision_features=2)
@@ -168,10 +172,9 @@ def test_loading(one_process, tiny_encoder, monkeypatch):
     monkeypatch.setattr(loading, "QUICK_CLIPS", 40)
     rows = {row["what"]: row for row in loading.run(BenchmarkOptions(2, text_encoder=tiny_encoder, quick=True))}
     start = rows["40 clips, until the first batch"]
-    assert len(start["pairs"]) == 2 and len(rows) == 6
-    known = rows["40 clips, until the first batch, normalisation known"]
-    for whole, part in zip(start["pairs"], known["pairs"], strict=True):
-        assert whole["candidate"] > part["candidate"] and whole["reference"] == part["reference"]
+    assert len(start["pairs"]) == 2 and len(rows) == 5
+    assert list(start["candidate"]["stages"]) == ["load", "normalisation", "encode", "trainer", "first batch"]
+    assert start["candidate"]["median"] == pytest.approx(sum(start["candidate"]["stages"].values()), rel=0.5)
     epoch = rows["40 clips, each clip of one epoch"]["candidate"]
     assert epoch["clips_per_second"] == pytest.approx(1 / epoch["median"])
 
@@ -208,3 +211,38 @@ def tiny_encoder(tmp_path_factory, wordpiece):
     AutoModel.from_config(encoder_config("bert")).save_pretrained(folder)
     wordpiece.save_pretrained(folder)
     return str(folder)
+
+
+class TestMining:
+    def test_the_double_loop_finds_the_same_partners(self):
+        embeddings, classes = mining._clips(40, 8)
+        partners = mine_partners(embeddings, classes)
+        for clip, kinds in enumerate(mining.double_loop(embeddings, classes)):
+            for found, expected in zip((partners.positives, partners.hard, partners.easy), kinds, strict=True):
+                assert [row for row in found[clip].tolist() if row >= 0] == expected
+
+    def test_record(self, monkeypatch):
+        monkeypatch.setattr(mining, "in_child", lambda function, **arguments: function(**arguments))
+        first, *growth = mining.run(BenchmarkOptions(repeats=2, quick=True))
+        assert first["ratio"] > 1 and first["reference"]["scaled_by"] == pytest.approx((400 / 60) ** 2)
+        assert first["candidate"]["extra_mb"] < first["extra_mb_limit"]
+        assert len(growth) == 1 and growth[0]["candidate"]["resident_mb"] > 8_000 * 128 * 4 / 2**20
+
+
+def test_train_step_encodes_seven_clips_for_one(tiny_encoder, monkeypatch):
+    """Multiply-adds are not counted here: what is seen is that the reference has seven times the rows, all padded."""
+    shapes = {}
+    original = FusionTrainer.training_step
+
+    def spy(trainer, model, inputs, *args, **kwargs):
+        shapes.setdefault(trainer.args.contrastive_partners, []).append(tuple(inputs["audio_features"].shape[:2]))
+        return original(trainer, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(FusionTrainer, "training_step", spy)
+    monkeypatch.setattr(train_step, "MOSI", MOSI.times(0.1))
+    rows = train_step.run(BenchmarkOptions(repeats=1, text_encoder=tiny_encoder, quick=True))
+    assert [row["candidate"]["name"] for row in rows] == list(train_step.CANDIDATES)
+    limit = MOSI.times(0.1).audio_frames
+    assert all(shape[0] % 7 == 0 and shape[1] == limit for shape in shapes["encoded"])
+    assert all(shape[0] <= 16 for shape in shapes["batch"] + shapes["mined"])
+    assert {shape[1] for shape in shapes["mined"]} != {limit}

@@ -13,8 +13,9 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-from hf_fusion.data.clips import load_clips
+from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.files import DataError
+from hf_fusion.data.prepare import prepare_clips
 from hf_fusion.training.recipe import RecipeError, parse_recipe
 from hf_fusion.training.run import run_training
 
@@ -333,3 +334,31 @@ def test_data_without_all_splits(clip_recipe, tmp_path, splits):
     else:
         with pytest.raises(RecipeError, match="has no train split"):
             run(clip_recipe(), *flags, *alone)
+
+
+def test_prepared_clips_are_normalised_as_the_source(clip_recipe, tmp_path):
+    """The statistics of a prepared folder are those that a fit gives; of a part of it they are fitted anew."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "clips").mkdir()
+    lines = ["id,text,label,split"]
+    for i in range(24):
+        lines.append(f"c{i},good room,{i % 3 - 1},{('train', 'train', 'validation')[i % 3]}")
+        np.savez(tmp_path / "clips" / f"c{i}.npz", audio=rng.normal(3, 2, (4, 3)), vision=rng.normal(size=(2, 2)))
+    (tmp_path / "clips" / "labels.csv").write_text("\n".join(lines))
+    prepare_clips(ClipSource(str(tmp_path / "clips")), tmp_path / "prepared")
+    (tmp_path / "prepared" / "prepared.json").rename(tmp_path / "kept.json")
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    kept["splits"]["train"]["audio"]["mean"] = [7.0, 8.0, 9.0]  # so that it shows where a mean comes from
+    (tmp_path / "prepared" / "prepared.json").write_text(json.dumps(kept))
+
+    def means(name, data, *flags):
+        flags = ["--dataset", str(tmp_path / data), "--output_dir", str(tmp_path / name), *flags]
+        run(clip_recipe(dataset_options=None), *flags)
+        extractor = json.loads((tmp_path / name / "processor_config.json").read_text())["feature_extractor"]
+        return extractor["audio_mean"], extractor["vision_std"]
+
+    plain, prepared, part = (
+        means("plain", "clips"), means("whole", "prepared"), means("part", "prepared", "--max_train_samples", "9")
+    )  # fmt: skip
+    assert prepared[0] == [7.0, 8.0, 9.0] and prepared[1] == pytest.approx(plain[1], rel=1e-9)
+    assert plain[0] == pytest.approx([3, 3, 3], abs=1.5) and part[0] == pytest.approx([3, 3, 3], abs=2)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, disable_caching, disable_progress_bars
+from datasets import disable_caching, disable_progress_bars
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
-from hf_fusion.data.clips import ClipSource, load_clips
-from hf_fusion.data.prepare import write_splits
+from hf_fusion.data.clips import load_clips
+from hf_fusion.data.prepare import write_clips
 from hf_fusion.evaluation.benchmark.fusion_cost import stub_text_config
 from hf_fusion.evaluation.benchmark.inputs import MOSEI, VOCABULARY, clip_lengths, corpus
 from hf_fusion.evaluation.benchmark.measure import (
@@ -28,21 +28,21 @@ from hf_fusion.evaluation.benchmark.measure import (
     resident_bytes,
 )
 from hf_fusion.models.configuration_dashfusion import MODALITIES
-from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.training.arguments import FusionTrainingArguments
+from hf_fusion.training.build import feature_extractor_for
+from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.tasks import ClipTask
 from hf_fusion.training.trainer import FusionTrainer
 
 CLIPS = 16_326  # MOSEI's training split
 QUICK_CLIPS = 200
 _BATCH = 32
-_FIT = "fit normalisation"
 # What costs something: unit, and key in the result of one process.
 _COSTS = {
     "until the first batch": ("seconds", "first_batch"),
-    "until the first batch, normalisation known": ("seconds", "known_first_batch"),
     "each clip of one epoch": ("seconds", "per_clip"),
     "resident after the first batch": ("bytes", "resident"),
     "resident at most": ("bytes", "peak"),
@@ -89,10 +89,7 @@ def _stages(results):
 def write_prepared(folder: str, count: int) -> None:
     """`folder/prepared`: the corpus as `scripts/prepare_data.py` writes it."""
     disable_progress_bars()
-    with tempfile.TemporaryDirectory(dir=folder) as aside:
-        write_splits(corpus(MOSEI, count), Path(aside) / "arrow", MODALITIES)
-        table = Dataset.from_file(str(Path(aside) / "arrow" / "train.arrow"))
-        DatasetDict({"train": table}).save_to_disk(Path(folder) / "prepared")
+    write_clips(corpus(MOSEI, count), str(Path(folder) / "prepared"), MODALITIES, {"name": "corpus"})
 
 
 def write_pickle(folder: str, count: int) -> None:
@@ -149,12 +146,12 @@ def read_prepared(folder: str, text_encoder: str) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(text_encoder)
     model = DashFusionForSequenceClassification.from_text_encoder(stub_text_config(), **MOSEI.config_fields)
     clock = _Clock()
-    clips = load_clips(ClipSource(str(Path(folder) / "prepared")))["train"]
+    data_args = DataArguments(dataset=str(Path(folder) / "prepared"))
+    data_args.complete("dashfusion")
+    clips = load_clips(data_args.source())["train"]
     clock.stage("load")
-    extractor = DashFusionFeatureExtractor(**MOSEI.config_fields)
-    for name in STREAMS:
-        extractor.fit(name, (row[name] for row in clips.select_columns([name]).with_format("numpy")))
-    clock.stage(_FIT)
+    extractor = feature_extractor_for({}, data_args, clips)
+    clock.stage("normalisation")
     processor = DashFusionProcessor(tokenizer, extractor)
     encoded = ClipTask.encode(clips, processor)
     clock.stage("encode")
@@ -193,7 +190,6 @@ class _Clock:
         seconds = time.perf_counter() - self.last
         return {
             "first_batch": sum(self.stages.values()),
-            "known_first_batch": sum(value for name, value in self.stages.items() if name != _FIT),
             "per_clip": seconds / clips,
             "resident": resident,
             "peak": resident_bytes("VmHWM"),
