@@ -45,10 +45,13 @@ class LossTracker(TrainerCallback, ExportableState):
         """Takes the outputs and inputs of one training batch, without waiting for the device."""
         device = outputs["loss"].device
         rows = torch.zeros(len(NAMES), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
-        for i, (name, label) in enumerate(LOSSES.items()):
-            if outputs.get(name) is not None:
-                count = _count(inputs[label]) if label else rows.new_tensor(len(outputs["logits"]))
-                rows[i] = torch.stack([outputs[name].detach() * count, count])
+        places = [i for i, name in enumerate(LOSSES) if outputs.get(name) is not None]
+        labels = [list(LOSSES.values())[i] for i in places]
+        counts = {label: _count(inputs[label]) for label in set(labels) if label}
+        counts[None] = rows.new_tensor(len(outputs["logits"]))
+        losses = torch.stack([outputs[NAMES[i]].detach().to(rows.dtype) for i in places])
+        count = torch.stack([counts[label].to(rows.dtype) for label in labels])
+        rows[places] = torch.stack([losses * count, count], dim=1)
         if outputs.get("loss_weights") is not None:
             weights = slice(NAMES.index(WEIGHTS[0]), NAMES.index(WEIGHTS[-1]) + 1)
             rows[weights, 0] = outputs["loss_weights"].detach().to(rows.dtype)

@@ -52,6 +52,7 @@ class FusionTrainer(Trainer):
             # a batch in which all clips lack a modality gives its encoder no gradient
             args.ddp_find_unused_parameters = True
         kwargs.setdefault("compute_metrics", self._metrics)
+        self._num_parameters = None
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
         self.miner = self._partner_miner() if self.args.contrastive_partners != "batch" else None
@@ -120,6 +121,13 @@ class FusionTrainer(Trainer):
         inputs["labels"] = inputs["labels"][: len(index)]
         inputs["partner_mask"] = (table[index.cpu()] >= 0).to(index.device)
         return inputs, index
+
+    def floating_point_ops(self, inputs):
+        """The usual estimate, 6 operations for each parameter and token; the parameters are counted once."""
+        if self._num_parameters is None:
+            self._num_parameters = self.model.num_parameters(exclude_embeddings=True)
+        tokens = inputs.get(self.model.main_input_name)
+        return 0 if tokens is None else 6 * tokens.numel() * self._num_parameters
 
     def log(self, logs, start_time=None):
         """Adds the components to a log of the training loss."""
