@@ -120,6 +120,11 @@ class TestMultiplyAdds:
         counted = fusion_cost.multiply_adds(reference, *fusion_cost.fusion_inputs(SIMS, 1))
         assert counted == 2 * (projections + attention + feed_forward)
 
+    def test_what_is_read_of_self_attention_is_the_same(self):
+        reference = fusion_cost.fusion_of(TINY, fusion="concat_attention")
+        one = fusion_cost.fusion_inputs(TINY, 2)
+        torch.testing.assert_close(fusion_cost.only_what_is_read(reference, *one), reference(*one)[0])
+
     def test_bottleneck(self):
         p, n = 8, 39 + 401 + 56
         candidate = fusion_cost.fusion_of(SIMS, fusion="hbf", num_bottleneck_tokens=p)

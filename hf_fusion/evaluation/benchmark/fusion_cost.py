@@ -30,6 +30,9 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
         one = fusion_inputs(shape, 1, options.device)
         counts = [(multiply_adds(reference, *one), multiply_adds(candidate, *one))]
         comparisons.append(compare(f"one clip, p = {tokens}", "multiply-adds", counts, *names, target=TARGET))
+        counts = [(multiply_adds(lambda *args: only_what_is_read(reference, *args), *one), counts[0][1])]
+        sides = ({"name": "concat_attention, four positions of the last layer"}, names[1])
+        comparisons.append(compare(f"one clip, p = {tokens}, pruned", "multiply-adds", counts, *sides))
         batch = fusion_inputs(shape, 2 if options.quick else _BATCH, options.device)
         pairs = timed_pairs(lambda b=batch: reference(*b), lambda b=batch, c=candidate: c(*b), options.repeats, 2)
         comparisons.append(compare(f"batch of {len(batch[0][0])}, p = {tokens}", "seconds", pairs, *names))
@@ -41,6 +44,17 @@ def fusion_of(shape: ClipShape, device: str = "cpu", **fields) -> nn.Module:
     torch.manual_seed(0)
     config = DashFusionConfig(stub_text_config(), **{**shape.config_fields, **fields})
     return DashFusionModel(config).eval().requires_grad_(False).fusion.to(device)
+
+
+def only_what_is_read(fusion: nn.Module, aligned, streams):
+    """`concat_attention` whose last layer, too, computes only the four positions that the head reads."""
+    parts = [aligned, *(streams[name] for name in MODALITIES)]
+    states, mask = (torch.cat(values, dim=1) for values in zip(*parts, strict=True))
+    for layer in fusion.layers[:-1]:
+        states = layer(states, states, mask)
+    lengths = [part.shape[1] for part, _ in parts]
+    first = torch.stack([part[:, 0] for part in states.split(lengths, dim=1)], dim=1)  # (batch, 4, hidden)
+    return fusion.layers[-1](first, states, mask).flatten(1)
 
 
 def stub_text_config() -> BertConfig:
