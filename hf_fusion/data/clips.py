@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets, load_dataset
+from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
 from hf_fusion.data.files import DataError
+from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
@@ -204,8 +205,7 @@ def _accepting(name, read, options):
 
 
 def _hub_rows(source):
-    found = load_dataset(source.name, **source.options)
-    found = found if isinstance(found, DatasetDict) else {None: found}
+    found = load_from_hub(source.name, source.options)
     if list(found) == ["train"]:
         found = {None: found["train"]}  # in one piece: divided by hash
     for split, rows in found.items():

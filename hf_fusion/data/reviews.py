@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Value, load_dataset
+from datasets import Dataset, DatasetDict, Features, Value
 
 from hf_fusion.data.files import FILE_KINDS, DataError, read_rows_or_errors
+from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
@@ -75,8 +76,7 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
     elif source.is_file:
         tables = {None: (source.name, read_rows_or_errors(source.name))}
     else:
-        found = load_dataset(source.name, **source.options)
-        found = found if isinstance(found, DatasetDict) else {None: found}
+        found = load_from_hub(source.name, source.options)
         tables = {name: (source.name + (f" ({name})" if name else ""), rows) for name, rows in found.items()}
     shares = _shares_to_draw(tables, source.split_shares)
 

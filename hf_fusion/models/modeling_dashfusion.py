@@ -697,6 +697,9 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         logits = at_least_float32(logits)
         if problem_type == "single_label_classification":
             return cross_entropy(logits, labels.view(-1).long())[0]
+        missing = torch.isnan(labels) if labels.is_floating_point() else labels == -100
+        if labels.numel() != logits.numel() and missing.all():  # a batch in which nothing shows how many there would be
+            labels = logits.new_full(logits.shape, float("nan"))
         if labels.numel() != logits.numel():
             raise ValueError(
                 f"`labels` has the shape {tuple(labels.shape)}, but {problem_type} with {self.num_labels} label(s) "

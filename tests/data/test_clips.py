@@ -80,7 +80,7 @@ def hub(monkeypatch, found):
         calls.append((name, options))
         return found
 
-    monkeypatch.setattr("hf_fusion.data.clips.load_dataset", load_dataset)
+    monkeypatch.setattr("hf_fusion.data.hub.load_dataset", load_dataset)
     return calls
 
 

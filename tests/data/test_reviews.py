@@ -148,7 +148,7 @@ def test_hub_data_sets_without_validation(monkeypatch):
 
     rows = Dataset.from_list([{"text": f"review {n}", "label": n % 5} for n in range(300)])
     splits = DatasetDict({"train": rows})
-    monkeypatch.setattr("hf_fusion.data.reviews.load_dataset", lambda name: splits)
+    monkeypatch.setattr("hf_fusion.data.hub.load_dataset", lambda name: splits)
     assert {name: len(data) > 10 for name, data in load_reviews(ReviewSource("acme/hotels")).items()} == {
         "train": True, "validation": True, "test": True,
     }  # fmt: skip
@@ -178,7 +178,7 @@ def test_hub_data_set(tmp_path, monkeypatch):
 
         return DatasetDict({"train": rows, "test": rows})
 
-    monkeypatch.setattr("hf_fusion.data.reviews.load_dataset", load_dataset)
+    monkeypatch.setattr("hf_fusion.data.hub.load_dataset", load_dataset)
     splits = load_reviews(ReviewSource("acme/hotels", columns={"text": "review"}, options={"revision": "abc"}))
     assert calls == {"name": "acme/hotels", "revision": "abc"}
     assert {split: list(data["labels"]) for split, data in splits.items()} == {"train": [1], "test": [1]}

@@ -669,3 +669,12 @@ class TestEncodedPartners:
         assert outputs.contrastive_loss == 0
         outputs.loss.backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([-100, -100]), torch.tensor([float("nan")] * 2)], ids=["-100", "nan"])
+def test_a_batch_without_any_of_several_labels(clip_model, labels):
+    model = clip_model(num_labels=3, problem_type="multi_label_classification")
+    outputs = model(input_ids=torch.randint(5, 90, (2, 6)), labels=labels)
+    assert outputs.prediction_loss == 0 and torch.isfinite(outputs.loss)
+    with pytest.raises(ValueError, match=r"has the shape \(2,\)"):
+        model(input_ids=torch.randint(5, 90, (2, 6)), labels=torch.tensor([1.0, float("nan")]))
