@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+# What `IndexedRows` adds to a row, so that the trainer knows which clips a batch holds.
+ROW_NUMBER = "_row"
 # Missing labels: the value that the loss passes over. `labels` are classes, or scores where they are floats.
 LABEL_FILLS = {"labels": -100, "coarse_labels": -100, "intensity_labels": float("nan")}
 
@@ -16,7 +18,7 @@ class FusionCollator:
     Pads each of the processor's sequences to the longest in the batch and gathers the labels.
 
     A label column that only some rows have, or that holds `None`, becomes -100 (classes) or NaN (intensity, and scores
-    or several labels in `labels`) where it is missing. `index`, the row's number in the data set, is kept; other
+    or several labels in `labels`) where it is missing. `_row`, the row's number in the training data, is kept; other
     columns (`id`, `text`, `length` ...) stay behind.
 
     Args:
@@ -42,8 +44,8 @@ class FusionCollator:
         for name, fill in LABEL_FILLS.items():
             if any(name in row for row in features):
                 batch[name] = _label_tensor([row.get(name) for row in features], fill)
-        if all("index" in row for row in features):
-            batch["index"] = torch.tensor([row["index"] for row in features])
+        if all(ROW_NUMBER in row for row in features):
+            batch[ROW_NUMBER] = torch.tensor([row[ROW_NUMBER] for row in features])
         return batch
 
 

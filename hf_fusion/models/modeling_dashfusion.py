@@ -715,6 +715,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         config = self.config
         embeds, present = contrastive_embeds(base, config)
         if config.gather_negatives and self.training:
+            if problem_type != "single_label_classification":  # the batch of one process may have no label at all
+                labels = labels.float().masked_fill(labels == -100, float("nan"))
             embeds, present, labels = gather_clips(embeds, present, labels)
         semantic = supervised = None
         if config.semantic_alignment:

@@ -25,10 +25,11 @@ class MiningRules:
         num_hard, num_easy: the most and the least similar clips of other classes.
         negatives: "nearest" chooses hard negatives by similarity, "random" draws all negatives among the other
             classes (the paper's ablation).
-        rank_range: hard negatives come from these ranks of the most similar ones, the first inclusive, the second
-            exclusive: (0, n) with n = `num_hard` by default; (10, 50) leaves the ten nearest out, which are often
-            wrongly labelled.
-        margin: a hard negative must be less similar than the clip's most similar positive by at least this.
+        rank_range: hard negatives come from these ranks of the most similar ones that the margins allow, the first
+            inclusive, the second exclusive: (0, `num_hard`) by default; (10, 50) leaves the ten nearest out, which are
+            often wrongly labelled.
+        margin: a hard negative must be less similar than the clip's most similar positive by at least this. A clip
+            without a positive has no limit.
         relative_margin: the same as a share of the positive's similarity: 0.05 wants at most 95 % of it.
         seed: of random negatives.
     """
@@ -43,23 +44,28 @@ class MiningRules:
     seed: int = 0
 
     def __post_init__(self):
+        if min(self.num_positives, self.num_hard, self.num_easy) < 0 or self.num_positives < 1:
+            raise RecipeError("There must be at least one positive, and no negative number of partners.")
         if self.negatives not in ("nearest", "random"):
             raise RecipeError(f"negatives must be 'nearest' or 'random', got {self.negatives!r}.")
         if self.rank_range is not None:
-            first, last = self.rank_range
-            if not 0 <= first < last or last - first < self.num_hard:
+            ranks = tuple(self.rank_range)
+            if len(ranks) != 2 or not 0 <= ranks[0] < ranks[1] or ranks[1] - ranks[0] < self.num_hard:
                 raise RecipeError(
-                    f"The rank range must be (first, last) with room for {self.num_hard} hard negatives, got "
-                    f"{tuple(self.rank_range)}."
+                    f"The rank range must be (first, last) with room for {self.num_hard} hard negatives, got {ranks}."
                 )
 
     @property
     def ranks(self) -> tuple[int, int]:
-        """First and last rank of hard negatives; with a margin more are looked at than taken."""
-        if self.rank_range is not None:
-            return tuple(self.rank_range)
-        filtered = self.margin is not None or self.relative_margin is not None
-        return 0, self.num_hard * (16 if filtered else 1)
+        """First and last rank of hard negatives."""
+        return (0, self.num_hard) if self.rank_range is None else tuple(self.rank_range)
+
+    def limit(self, nearest: torch.Tensor) -> torch.Tensor | None:
+        """How similar a hard negative may be, `(clips, 1)`, by the similarity of the nearest positive `(clips, 1)`."""
+        if self.margin is None and self.relative_margin is None:
+            return None
+        limits = [nearest - (self.margin or 0.0), nearest - (self.relative_margin or 0.0) * nearest.abs()]
+        return torch.where(nearest > -torch.inf, torch.minimum(*limits), torch.inf)
 
 
 @dataclass
@@ -124,23 +130,22 @@ def mine_partners(
     vectors = embeddings[order].to(device, torch.float32)
     vectors /= torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-12)
     bounds = _bounds(classes[order])
-    search = {"exact": _search_exactly, "faiss": _search_with_faiss}[index]
+    filtered = rules.margin is not None or rules.relative_margin is not None
+    if index not in ("exact", "faiss") or (index == "faiss" and filtered):
+        raise RecipeError(f"`index` must be 'exact', or 'faiss' (without margins), got {index!r}.")
+    search = _search_exactly if index == "exact" else _search_with_faiss
     places = torch.full_like(classes, -1).cpu()
     places[order.cpu()] = torch.arange(len(order))
     wanted = places if queries is None else places[queries.cpu()]
 
     count = (rules.num_positives, rules.ranks[1], rules.num_easy)
     found = [torch.full((len(wanted), n), -1) for n in count]
-    similarity = [torch.full((len(wanted), n), -torch.inf) for n in count]
     for first, last in pairwise(bounds):
         rows = torch.nonzero((wanted >= first) & (wanted < last)).squeeze(1)
-        for part, chosen, values in search(vectors, wanted[rows], first, last, count):
+        for part, chosen in search(vectors, wanted[rows], first, last, count, rules):
             for kind in range(3):
-                n = chosen[kind].shape[1]
-                found[kind][rows[part], :n] = chosen[kind].cpu()
-                similarity[kind][rows[part], :n] = values[kind].cpu()
-    hard = _within_rules(found[1], similarity[1], similarity[0][:, :1], rules)
-    found = [found[0], hard, found[2]]
+                found[kind][rows[part], : chosen[kind].shape[1]] = chosen[kind].cpu()
+    found[1] = found[1][:, rules.ranks[0] : rules.ranks[0] + rules.num_hard]
     if rules.negatives == "random":
         found[1:] = _random_negatives(wanted, bounds, rules)
     order = torch.cat([order.cpu(), torch.tensor([-1])])  # so that -1 stays -1
@@ -153,12 +158,11 @@ def _bounds(sorted_classes):
     return [0, *counts.cumsum(0).tolist()]
 
 
-def _search_exactly(vectors, places, first, last, count):
+def _search_exactly(vectors, places, first, last, count, rules):
     """
     The nearest of the same class and the nearest and furthest of the others, for clips of the class `first:last`.
 
-    Yields a slice of `places`, and for each kind the places `(rows, k)` and similarities, the best first; -1 where
-    there are too few.
+    Yields a slice of `places`, and for each kind the places `(rows, k)`, the best first; -1 where there are too few.
     """
     columns = min(len(vectors), _COLUMNS)
     height = max(_CHUNK_ELEMENTS // columns, 1)
@@ -167,21 +171,21 @@ def _search_exactly(vectors, places, first, last, count):
         own = places[part].to(vectors.device)
         anchors = vectors[own]
         best = [_Best(len(own), n, vectors.device) for n in count]
-        for left in range(0, len(vectors), columns):
-            right = min(left + columns, len(vectors))
-            similarity = anchors @ vectors[left:right].T  # (rows, columns)
-            inside = (max(first, left), min(last, right))
-            if inside[0] < inside[1]:
-                same = similarity[:, inside[0] - left : inside[1] - left]
-                here = (own >= inside[0]) & (own < inside[1])
-                same[here, own[here] - inside[0]] = -torch.inf  # itself
-                best[0].offer(same, inside[0])
-            for begin, end in ((left, min(first, right)), (max(last, left), right)):
-                if begin < end:
-                    others = similarity[:, begin - left : end - left]
-                    best[1].offer(others, begin)
-                    best[2].offer(others, begin, largest=False)
-        yield part, [kind.places for kind in best], [kind.values for kind in best]
+        for begin, end in _pieces(first, last, columns):
+            same = anchors @ vectors[begin:end].T  # (rows, columns)
+            here = (own >= begin) & (own < end)
+            same[here, own[here] - begin] = -torch.inf  # itself
+            best[0].offer(same, begin)
+        limit = rules.limit(best[0].nearest())
+        for begin, end in (*_pieces(0, first, columns), *_pieces(last, len(vectors), columns)):
+            others = anchors @ vectors[begin:end].T
+            best[2].offer(others, begin, largest=False)
+            best[1].offer(others if limit is None else others.masked_fill_(others > limit, -torch.inf), begin)
+        yield part, [kind.places for kind in best]
+
+
+def _pieces(first, last, size):
+    return [(begin, min(begin + size, last)) for begin in range(first, last, size)]
 
 
 class _Best:
@@ -191,6 +195,10 @@ class _Best:
         self.count = count
         self.values = torch.full((rows, 0), -torch.inf, device=device)
         self.places = torch.full((rows, 0), -1, device=device)
+
+    def nearest(self):
+        """The best value of each row, `(rows, 1)`; -inf where there is none."""
+        return self.values[:, :1] if self.values.shape[1] else self.values.new_full((len(self.values), 1), -torch.inf)
 
     def offer(self, similarity, offset, largest=True):
         """Takes more columns `(rows, columns)`, the first of which is number `offset`."""
@@ -222,7 +230,7 @@ def _extremes(values, count, largest):
     return found, candidates.gather(1, which)
 
 
-def _search_with_faiss(vectors, places, first, last, count):
+def _search_with_faiss(vectors, places, first, last, count, rules):
     """As [`_search_exactly`], approximately, with one index for each side; the least similar are the nearest to -x."""
     try:
         import faiss
@@ -243,7 +251,7 @@ def _search_with_faiss(vectors, places, first, last, count):
         values, ids = indexes[name].search(sign * anchors, n)
         results.append((torch.from_numpy(members[ids]), torch.from_numpy(values)))
     results[0] = _without_itself(*results[0], places, count[0])
-    yield slice(None), [ids for ids, _ in results], [values for _, values in results]
+    yield slice(None), [ids for ids, _ in results]
 
 
 def _faiss_index(faiss, vectors):
@@ -263,18 +271,6 @@ def _without_itself(ids, values, places, count):
     values, chosen = values.sort(dim=1, descending=True)
     ids = torch.where(values > -torch.inf, ids.gather(1, chosen), -1)
     return ids[:, :count], values[:, :count]
-
-
-def _within_rules(hard, similarity, nearest_positive, rules):
-    """Leaves out the first ranks and what is too similar; the best `num_hard` of the rest, -1 where there are fewer."""
-    allowed = hard >= 0
-    allowed[:, : rules.ranks[0]] = False
-    if rules.margin is not None:
-        allowed &= similarity <= nearest_positive - rules.margin
-    if rules.relative_margin is not None:
-        allowed &= similarity <= nearest_positive - rules.relative_margin * nearest_positive.abs()
-    order = (~allowed).int().argsort(dim=1, stable=True)[:, : rules.num_hard]
-    return torch.where(allowed.gather(1, order), hard.gather(1, order), -1)
 
 
 def _random_negatives(places, bounds, rules):

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.utils import reduce
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
 
+from hf_fusion.data.collator import ROW_NUMBER
 from hf_fusion.models.modeling_dashfusion import contrastive_embeds
 from hf_fusion.models.modeling_losses import joint_features
 from hf_fusion.training.mining import MiningRules, mine_partners
@@ -17,7 +19,7 @@ MINING_FILE = "mining.safetensors"
 
 
 class IndexedRows(Dataset):
-    """A data set whose rows have their number under `index`."""
+    """A data set whose rows have their number under `_row`."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -26,12 +28,12 @@ class IndexedRows(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index):
-        return {**self.rows[index], "index": index}
+        return {**self.rows[index], ROW_NUMBER: index}
 
     def __getitems__(self, indices):
         read = getattr(self.rows, "__getitems__", None)
         rows = read(indices) if read else [self.rows[i] for i in indices]
-        return [{**row, "index": i} for i, row in zip(indices, rows, strict=True)]
+        return [{**row, ROW_NUMBER: i} for i, row in zip(indices, rows, strict=True)]
 
 
 class PartnerMiner:
@@ -99,7 +101,7 @@ class PartnerMiner:
 
     def _share(self):
         """Puts together what the processes have seen since the last time."""
-        if self._embeddings is None:
+        if self._embeddings is None or PartialState().num_processes == 1:
             return
         fresh = self._fresh.unsqueeze(1).float()
         count = reduce(fresh.clone(), reduction="sum")
@@ -152,13 +154,12 @@ def label_classes_of(labels, config) -> torch.Tensor:
     Returns:
         `torch.LongTensor` of shape `(clips,)`: numbers of the classes; -1 where the label is missing.
     """
-    rows = np.asarray([np.nan if label is None else label for label in labels], dtype=np.float64)
-    rows = rows.reshape(len(rows), -1)
-    known = ~np.isnan(rows).any(1)
-    if config.problem_type == "single_label_classification" or (config.num_labels > 1 and rows.shape[1] == 1):
-        known &= rows[:, 0] != -100
-    elif config.num_labels == 1:
-        rows = np.round(rows / config.contrastive_label_step)
+    width = max((np.size(label) for label in labels if label is not None), default=1)
+    rows = np.array([np.full(width, np.nan) if label is None else np.reshape(label, width) for label in labels])
+    rows = rows.reshape(len(labels), width).astype(np.float32)  # as the loss has them
+    known = ~np.isnan(rows).any(1) & (rows != -100).all(1)
+    if config.num_labels == 1:
+        rows = np.round(rows / np.float32(config.contrastive_label_step))
     classes = np.full(len(rows), -1, dtype=np.int64)
     if known.any():
         classes[known] = np.unique(rows[known], axis=0, return_inverse=True)[1].reshape(-1)

@@ -8,7 +8,7 @@ from transformers import EarlyStoppingCallback, Trainer
 from transformers.training_args import ParallelMode
 
 from hf_fusion.data.arrow_rows import ArrowRows, values_of
-from hf_fusion.data.collator import LABEL_FILLS, FusionCollator
+from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.loss_tracker import LossTracker
@@ -55,7 +55,9 @@ class FusionTrainer(Trainer):
         self._num_parameters = None
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
-        self.miner = self._partner_miner() if self.args.contrastive_partners != "batch" else None
+        self.miner = None
+        if self.args.contrastive_partners != "batch" and self.train_dataset is not None:
+            self.miner = self._partner_miner()
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
 
@@ -79,9 +81,10 @@ class FusionTrainer(Trainer):
         """A pass over the training data, each process over its share, for the embeddings alone."""
         self.model.eval()
         with torch.no_grad(), self.compute_loss_context_manager():
-            for batch in self.get_eval_dataloader(IndexedRows(_fast(self.train_dataset))):
+            rows, size = IndexedRows(_fast(self.train_dataset)), self.args.eval_batch_size
+            for batch in super()._get_dataloader(rows, "Mining", size, self._get_eval_sampler):
                 inputs = self._prepare_inputs(batch)
-                index = inputs.pop("index")
+                index = inputs.pop(ROW_NUMBER)
                 inputs = {name: value for name, value in inputs.items() if name not in LABEL_FILLS}
                 miner.add(index, self.model(**inputs), self.model.config)
         self.model.train()
@@ -100,9 +103,11 @@ class FusionTrainer(Trainer):
         """The model's loss; in training its components are added to the logs."""
         if model.training and self.model.config.model_type == "dyfulm":
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
-        index = inputs.get("index")
+        index = inputs.get(ROW_NUMBER)
         if index is not None:
             inputs, index = self._with_partners(inputs)
+        elif self.miner is not None and model.training:
+            raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             self.loss_tracker.add(outputs, inputs)
@@ -113,7 +118,7 @@ class FusionTrainer(Trainer):
     def _with_partners(self, inputs):
         """The model's inputs, and the numbers of the clips that are predicted."""
         inputs = dict(inputs)
-        index = inputs.pop("index")
+        index = inputs.pop(ROW_NUMBER)
         table = self.miner.table
         if self.args.contrastive_partners != "encoded" or table is None:
             return inputs, index
@@ -209,13 +214,17 @@ class FusionTrainer(Trainer):
 
 
 def _fast(dataset):
-    return ArrowRows(dataset) if isinstance(dataset, Dataset) else dataset
+    """Rows as views, unless the data set has a way of its own to make them."""
+    own = isinstance(dataset, Dataset) and (
+        dataset.format["type"] == "custom" or set(dataset.format["columns"]) != set(dataset.column_names)
+    )
+    return ArrowRows(dataset) if isinstance(dataset, Dataset) and not own else dataset
 
 
 def _column(dataset, name):
     if isinstance(dataset, Dataset):
         return values_of(dataset, name)
-    return [row[name] for row in dataset]
+    return [row.get(name) for row in dataset]
 
 
 def _column_names(dataset):

@@ -98,7 +98,7 @@ def test_dashfusion(clip_model, clip_processor, clip_processor_b, clips, tmp_pat
     with torch.no_grad():
         expected = adapted(**batch).logits
         assert (expected - clip_model(text)(**batch).logits).abs().max() > 1e-3
-        torch.testing.assert_close(loaded(**batch).logits, expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(loaded(**batch).logits, expected, atol=1e-5, rtol=0)
         merged = loaded.merge_and_unload()
         assert merged.state_dict().keys() == clip_model(text).state_dict().keys()
         torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-4, rtol=0)

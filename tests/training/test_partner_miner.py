@@ -48,7 +48,7 @@ def spy(trainer):
     seen, original = [], trainer._with_partners
 
     def recorded(inputs):
-        rows = inputs["index"].tolist()
+        rows = inputs["_row"].tolist()
         result = original(inputs)
         seen.append((rows, result[0].get("partner_mask"), len(result[0]["labels"])))
         return result
