@@ -1,7 +1,7 @@
 """What can be set for a training run, beyond `transformers.TrainingArguments`."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from transformers import TrainingArguments
@@ -113,6 +113,10 @@ class FusionTrainingArguments(TrainingArguments):
             if getattr(self, name) not in accepted:
                 names = ", ".join(filter(None, accepted))
                 raise ValueError(f"`{name}` must be one of {names}, got {getattr(self, name)!r}.")
+        mining = [item for item in fields(self) if item.name.startswith("mining_")]
+        idle = [item.name for item in mining if getattr(self, item.name) != item.default]
+        if self.contrastive_partners == "batch" and idle:
+            raise ValueError(f"`{idle[0]}` does nothing with contrastive_partners batch; choose mined or encoded.")
         if self.mining_refresh_epochs < 1:
             raise ValueError(f"`mining_refresh_epochs` must be at least 1, got {self.mining_refresh_epochs}.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:

@@ -22,7 +22,7 @@ class MiningRules:
 
     Args:
         num_positives: the most similar clips of the same class.
-        num_hard, num_easy: the most and the least similar clips of other classes.
+        num_hard, num_easy: the most and the least similar clips of other classes; none is both.
         negatives: "nearest" chooses hard negatives by similarity, "random" draws all negatives among the other
             classes (the paper's ablation).
         rank_range: hard negatives come from these ranks of the most similar ones that the margins allow, the first
@@ -148,6 +148,8 @@ def mine_partners(
     found[1] = found[1][:, rules.ranks[0] : rules.ranks[0] + rules.num_hard]
     if rules.negatives == "random":
         found[1:] = _random_negatives(wanted, bounds, rules)
+    # in a small class one clip can be among the nearest and the furthest: it counts once
+    found[2] = torch.where((found[2].unsqueeze(2) == found[1].unsqueeze(1)).any(2), -1, found[2])
     order = torch.cat([order.cpu(), torch.tensor([-1])])  # so that -1 stays -1
     return Partners(*(order[ids] for ids in found))
 

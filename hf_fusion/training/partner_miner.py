@@ -1,5 +1,6 @@
 """Partners for the contrastive loss during a training: what the clips look like now, and who is near whom."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,14 @@ class PartnerMiner:
         self.refresh = refresh
         self.device = torch.device(device)
         self.index = index
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything, for a training from the start."""
         self.epoch = None  # for which `table` was asked last
         self.table = None  # (clips, partners)
         self._embeddings = None  # (clips, width)
-        self._known = torch.zeros(len(classes), dtype=torch.bool, device=self.device)
+        self._known = torch.zeros(len(self.classes), dtype=torch.bool, device=self.device)
         self._fresh = torch.zeros_like(self._known)  # not yet shared with the other processes
 
     def add(self, index: torch.Tensor, outputs, config) -> None:
@@ -86,18 +91,19 @@ class PartnerMiner:
         """The partners `(clips, partners)` for an epoch, positives first; `None` while no clip is known."""
         if epoch != self.epoch:
             if epoch % self.every == 0 or self.table is None:
-                self._mine()
+                self._mine(epoch)
             self.epoch = epoch
         return self.table
 
-    def _mine(self):
+    def _mine(self, epoch):
         if self.refresh is not None:
             self.refresh(self)
         self._share()
         if self._embeddings is None or not self._known.any():
             return
         classes = torch.where(self._known.cpu(), self.classes, -1)
-        self.table = mine_partners(self._embeddings, classes, self.rules, index=self.index).table()
+        rules = replace(self.rules, seed=self.rules.seed + epoch)  # random negatives change
+        self.table = mine_partners(self._embeddings, classes, rules, index=self.index).table()
 
     def _share(self):
         """Puts together what the processes have seen since the last time."""
@@ -131,7 +137,9 @@ class PartnerMiner:
         """
         path = Path(folder) / MINING_FILE
         if not path.is_file():
-            raise RecipeError(f"{folder} has no {MINING_FILE}: it was not trained with mined partners.")
+            raise RecipeError(
+                f"{folder} has no {MINING_FILE}: it was trained without mined partners, or saved with save_only_model."
+            )
         state = load_file(path)
         if len(state["known"]) != len(self.classes):
             raise RecipeError(f"{path} is of {len(state['known'])} clips, the training data has {len(self.classes)}.")

@@ -54,7 +54,7 @@ class PartnerBatchSampler(Sampler):
 
     Args:
         order (`Sampler`): the order of an epoch's clips, with `set_epoch`.
-        batch_size (`int`): clips of a batch, without encoded partners; at most.
+        batch_size (`int`): clips of a batch, without encoded partners; rarely one more, so that all are as large.
         partners (`Callable[[int], torch.LongTensor | None]`): for an epoch the partners of each clip,
             `(clips, partners)`, -1 where there is none; `None` before anything is known.
         lengths (`list[int]`, *optional*): length of each clip; then partners that are much shorter or longer than the
@@ -83,7 +83,7 @@ class PartnerBatchSampler(Sampler):
         if len(order) < num_replicas:
             raise RecipeError(f"{len(order)} training clips are too few for {num_replicas} processes.")
         steps = -(-len(order) // (batch_size * num_replicas))
-        self.num_batches = min(steps * num_replicas, len(order) // num_replicas * num_replicas or num_replicas)
+        self.num_batches = min(steps * num_replicas, len(order) // num_replicas * num_replicas)
 
     @property
     def sampler(self):

@@ -167,6 +167,12 @@ class FusionTrainer(Trainer):
     def _data_seed(self):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
+    def train(self, *args, **kwargs):
+        """As `Trainer.train`; nothing mined in an earlier training is left."""
+        if self.miner is not None:
+            self.miner.reset()
+        return super().train(*args, **kwargs)
+
     def _get_dataloader(self, dataset, *args, **kwargs):
         """As `Trainer`'s, with rows that are read as views."""
         return super()._get_dataloader(_fast(dataset), *args, **kwargs)

@@ -106,6 +106,21 @@ class TestMined:
             assert torch.equal(value, resumed.model.state_dict()[name]), name
         assert torch.equal(whole.miner.table, resumed.miner.table)
 
+    def test_random_negatives_change_from_epoch_to_epoch(self, make_trainer):
+        trainer = make_trainer(mining_embeddings="refresh", mining_refresh_epochs=1, mining_negatives="random")
+        tables, original = [], trainer.miner._mine
+        trainer.miner._mine = lambda epoch: (original(epoch), tables.append(trainer.miner.table.clone()))
+        trainer.train()
+        assert len(tables) == 3 and not torch.equal(tables[0][:, 2:], tables[1][:, 2:])
+
+    def test_a_second_training_starts_anew(self, make_trainer):
+        trainer = make_trainer(num_train_epochs=1, mining_embeddings="refresh")
+        passes, original = [], trainer.miner.refresh
+        trainer.miner.refresh = lambda miner: (passes.append(1), original(miner))
+        trainer.train()
+        trainer.train()
+        assert len(passes) == 2
+
     def test_refresh_comes_every_so_many_epochs(self, make_trainer):
         trainer = make_trainer(num_train_epochs=5, mining_embeddings="refresh", mining_refresh_epochs=2)
         passes, original = [], trainer.miner.refresh
@@ -116,7 +131,7 @@ class TestMined:
     def test_a_checkpoint_without_embeddings(self, make_trainer):
         trainer = make_trainer("batch", contrastive_partners="batch", save_strategy="epoch", num_train_epochs=1)
         trainer.train()
-        with pytest.raises(RecipeError, match=r"has no mining.safetensors: it was not trained with mined partners"):
+        with pytest.raises(RecipeError, match=r"has no mining.safetensors: it was trained without mined partners"):
             make_trainer().train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-6")
 
 
@@ -168,8 +183,13 @@ class TestErrors:
         "fields", [{"contrastive_partners": "all"}, {"mining_embeddings": "old"}, {"mining_refresh_epochs": 0}], ids=str
     )
     def test_arguments(self, tmp_path, fields):
+        given = {"contrastive_partners": "mined", **fields}
         with pytest.raises(ValueError, match=f"`{next(iter(fields))}` must be"):
-            FusionTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **fields)
+            FusionTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **given)
+
+    def test_arguments_that_would_do_nothing(self, tmp_path):
+        with pytest.raises(ValueError, match="`mining_margin` does nothing with contrastive_partners batch"):
+            FusionTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", mining_margin=0.1)
 
     def test_a_checkpoint_of_other_data(self, tmp_path):
         PartnerMiner(torch.zeros(3, dtype=torch.long), MiningRules()).save(tmp_path, write=True)
