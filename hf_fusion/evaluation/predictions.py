@@ -32,7 +32,7 @@ def _no_prediction(config):
     return {**nothing, "coarse": nothing, "intensity": None} if config.model_type == "dyfulm" else nothing
 
 
-def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None):
+def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):
     """
     The `fusion-sentiment` pipeline of a checkpoint, run by this package's code.
 
@@ -40,6 +40,7 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
         checkpoint: a folder (also of a LoRA run that was not merged), or a name on the Hub.
         dtype: "float32", "bfloat16" or "float16".
         device: "cpu", "cuda:0" ...; by default the accelerator, if there is one.
+        compiled: whether `torch.compile` is to compile the model, for any length, as the first batches come.
 
     Raises:
         DataError: if weights are missing, which would be random, or there is no such dtype or device.
@@ -62,7 +63,10 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
                 "checkpoint of this version."
             )
     processor = AutoProcessor.from_pretrained(checkpoint)
-    return pipeline("fusion-sentiment", model=model.to(getattr(torch, dtype)), processor=processor, device=device)
+    model = model.to(getattr(torch, dtype))
+    if compiled:
+        model.compile(dynamic=True)
+    return pipeline("fusion-sentiment", model=model, processor=processor, device=device)
 
 
 def _check_device(device):

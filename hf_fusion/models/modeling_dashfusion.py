@@ -13,6 +13,7 @@ Paper: "DashFusion" (arXiv 2512.05515). What differs from the authors' released 
 
 import inspect
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -118,13 +119,53 @@ class DashFusionSequenceClassifierOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
-def attend(query, key, value, mask, num_heads, dropout=0.0, need_weights=False):
+class Stream(NamedTuple):
+    """A sequence of each clip, on its way through the model."""
+
+    states: torch.Tensor  # (batch, positions, hidden)
+    mask: torch.Tensor  # (batch, positions), True = real
+    bias: torch.Tensor | None  # (batch, 1, 1, positions): 0 = real, -inf = padding; None if all is real
+
+    @classmethod
+    def of(cls, states, mask):
+        """With the bias, which every attention to this stream adds to its scores."""
+        return cls(states, mask, attention_bias(mask, states.dtype))
+
+    def first(self, count):
+        """The first positions."""
+        bias = None if self.bias is None else self.bias[..., :count]
+        return Stream(self.states[:, :count], self.mask[:, :count], bias)
+
+    def clips(self, count):
+        """The first clips of the batch; all of them if `count` is `None`."""
+        return Stream(self.states[:count], self.mask[:count], None if self.bias is None else self.bias[:count])
+
+
+def attention_bias(mask, dtype):
+    """
+    What is added to attention scores so that padding gets no weight.
+
+    Args:
+        mask (`torch.BoolTensor` of shape `(batch, positions)`): True = real.
+        dtype (`torch.dtype`): of the scores.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, 1, 1, positions)`, or `None` if all is real: attention without it is faster.
+        Only looked for where it does not stop an accelerator or end a graph.
+    """
+    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all()):
+        return None
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)[:, None, None, :]
+
+
+def attend(query, key, value, bias, num_heads, dropout=0.0, need_weights=False):
     """
     Multi-head scaled dot-product attention.
 
     Args:
         query, key, value (`torch.Tensor` of shape `(batch, length, num_heads * head)`): the projected states.
-        mask (`torch.BoolTensor` of shape `(batch, key length)`): True for real keys; every row has at least one.
+        bias (`torch.Tensor` of shape `(batch, 1, 1, key length)` or `None`): 0 for real keys, -inf for others; every
+            row has at least one real.
         num_heads (`int`): heads.
         dropout (`float`): of the attention weights.
         need_weights (`bool`): whether to return the weights, at the price of computing them explicitly.
@@ -134,14 +175,13 @@ def attend(query, key, value, mask, num_heads, dropout=0.0, need_weights=False):
         `(batch, num_heads, query length, key length)` or `None`.
     """
     query, key, value = (states.unflatten(-1, (num_heads, -1)).transpose(1, 2) for states in (query, key, value))
-    mask = mask[:, None, None, :]
     weights = None
     if need_weights:
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+        weights = (scores if bias is None else scores + bias).softmax(dim=-1)
         context = nn.functional.dropout(weights, dropout) @ value
     else:
-        context = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        context = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     return context.transpose(1, 2).flatten(-2), weights
 
 
@@ -155,10 +195,10 @@ class DashFusionAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size) if output_projection else nn.Identity()
 
-    def forward(self, states, context, context_mask):
+    def forward(self, states, context, context_bias):
         key, value = self.key(context), self.value(context)
         dropout = self.dropout if self.training else 0.0
-        return self.out_proj(attend(self.query(states), key, value, context_mask, self.num_heads, dropout)[0])
+        return self.out_proj(attend(self.query(states), key, value, context_bias, self.num_heads, dropout)[0])
 
 
 class DashFusionMultiSourceAttention(nn.Module):
@@ -178,9 +218,9 @@ class DashFusionMultiSourceAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         total, weights = 0, {}
         for name in self.key:
-            source, mask = streams[name]
-            key, value = self.key[name](source), self.value[name](source)
-            found, weights[name] = attend(query, key, value, mask, self.num_heads, dropout, need_weights)
+            source = streams[name]
+            key, value = self.key[name](source.states), self.value[name](source.states)
+            found, weights[name] = attend(query, key, value, source.bias, self.num_heads, dropout, need_weights)
             total = total + found
         return total, weights
 
@@ -223,8 +263,8 @@ class DashFusionEncoderLayer(GradientCheckpointingLayer):
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, states, mask):
-        states = self.attention_norm(states + self.dropout(self.attention(states, states, mask)))
+    def forward(self, states, bias):
+        states = self.attention_norm(states + self.dropout(self.attention(states, states, bias)))
         return self.feed_forward_norm(states + self.feed_forward(states))
 
 
@@ -248,8 +288,9 @@ class DashFusionSequenceEncoder(nn.Module):
         frames = self.projection(features)
         states = torch.cat([self.class_token.expand(len(frames), -1, -1).to(frames.dtype), frames], dim=1)
         states = self.dropout(states + self.position_embeddings[:, : states.shape[1]])
+        bias = attention_bias(mask, states.dtype)
         for layer in self.layers:
-            states = layer(states, mask)
+            states = layer(states, bias)
         return self.layer_norm(states).masked_fill(~mask.unsqueeze(-1), 0), mask
 
 
@@ -266,10 +307,10 @@ class DashFusionTemporalAlignment(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, streams, need_weights=False):
-        states, mask = streams[self.anchor]
-        found, weights = self.attention(states, streams, need_weights)
+        anchor = streams[self.anchor]
+        found, weights = self.attention(anchor.states, streams, need_weights)
         named_weights = {f"{self.anchor}_{name}": value for name, value in weights.items()}
-        return states + self.dropout(self.out_proj(found)), mask, named_weights
+        return anchor._replace(states=anchor.states + self.dropout(self.out_proj(found))), named_weights
 
 
 class DashFusionFusionLayer(GradientCheckpointingLayer):
@@ -282,8 +323,8 @@ class DashFusionFusionLayer(GradientCheckpointingLayer):
         self.feed_forward = DashFusionFeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
 
-    def forward(self, states, context, context_mask):
-        states = states + self.attention_norm(self.attention(states, context, context_mask))
+    def forward(self, states, context, context_bias):
+        states = states + self.attention_norm(self.attention(states, context, context_bias))
         return states + self.feed_forward_norm(self.feed_forward(states))
 
 
@@ -305,19 +346,19 @@ class DashFusionBottleneckLevel(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
         self.expansion = nn.ModuleDict({name: DashFusionFusionLayer(config) for name in MODALITIES})
 
-    def forward(self, tokens, tokens_mask, streams):
+    def forward(self, tokens, streams):
         # Only the tokens that are kept need computing: every position of a layer is computed on its own.
-        bottleneck = self.compression(tokens[:, : self.num_tokens], tokens, tokens_mask)
-        mask = tokens_mask[:, : self.num_tokens]
-        bottleneck = self.attention_norm(bottleneck + self.attention(bottleneck, streams)[0])
-        bottleneck = self.feed_forward_norm(bottleneck + self.feed_forward(bottleneck))
+        kept = tokens.first(self.num_tokens)
+        states = self.compression(kept.states, tokens.states, tokens.bias)
+        states = self.attention_norm(states + self.attention(states, streams)[0])
+        bottleneck = kept._replace(states=self.feed_forward_norm(states + self.feed_forward(states)))
         if self.is_last:  # of which the head reads the first position
-            streams = {name: (states[:, :1], stream_mask[:, :1]) for name, (states, stream_mask) in streams.items()}
+            streams = {name: stream.first(1) for name, stream in streams.items()}
         streams = {
-            name: (self.expansion[name](states, bottleneck, mask), stream_mask)
-            for name, (states, stream_mask) in streams.items()
+            name: stream._replace(states=self.expansion[name](stream.states, bottleneck.states, bottleneck.bias))
+            for name, stream in streams.items()
         }
-        return bottleneck, mask, streams
+        return bottleneck, streams
 
 
 class DashFusionBottleneckFusion(nn.Module):
@@ -331,11 +372,11 @@ class DashFusionBottleneckFusion(nn.Module):
         )
 
     def forward(self, aligned, streams):
-        tokens, mask = aligned
+        tokens = aligned
         for level in self.levels:
-            tokens, mask, streams = level(tokens, mask, streams)
-        first = [tokens[:, 0], *(streams[name][0][:, 0] for name in MODALITIES)]
-        return torch.cat(first, dim=-1), tokens.masked_fill(~mask.unsqueeze(-1), 0)
+            tokens, streams = level(tokens, streams)
+        first = [tokens.states[:, 0], *(streams[name].states[:, 0] for name in MODALITIES)]
+        return torch.cat(first, dim=-1), tokens.states.masked_fill(~tokens.mask.unsqueeze(-1), 0)
 
 
 class DashFusionConcatAttentionFusion(nn.Module):
@@ -347,11 +388,11 @@ class DashFusionConcatAttentionFusion(nn.Module):
 
     def forward(self, aligned, streams):
         parts = [aligned, *(streams[name] for name in MODALITIES)]
-        states = torch.cat([part for part, _ in parts], dim=1)
-        mask = torch.cat([part_mask for _, part_mask in parts], dim=1)
+        states = torch.cat([part.states for part in parts], dim=1)
+        bias = attention_bias(torch.cat([part.mask for part in parts], dim=1), states.dtype)
         for layer in self.layers:
-            states = layer(states, states, mask)
-        lengths = [part.shape[1] for part, _ in parts]
+            states = layer(states, states, bias)
+        lengths = [part.states.shape[1] for part in parts]
         return torch.cat([part[:, 0] for part in states.split(lengths, dim=1)], dim=-1), None
 
 
@@ -363,7 +404,7 @@ class DashFusionConcatFusion(nn.Module):
 
     def forward(self, aligned, streams):
         parts = [aligned, *(streams[name] for name in MODALITIES)]
-        return torch.cat([masked_mean(states, mask) for states, mask in parts], dim=-1), None
+        return torch.cat([masked_mean(part.states, part.mask) for part in parts], dim=-1), None
 
 
 _FUSIONS = {
@@ -521,28 +562,28 @@ class DashFusionModel(DashFusionPreTrainedModel):
             here = present[:, i]
             states = torch.where(here[:, None, None], states, stand_in.to(states.dtype))
             mask = only_first if mask is None else torch.where(here.unsqueeze(1), mask, only_first)
-            completed[name] = (states, mask)
+            completed[name] = Stream.of(states, mask)
         return completed, present
 
     def _align(self, streams, need_weights):
-        """The aligned sequence, its mask, and the attention by pair."""
+        """The aligned sequence, and the attention by pair."""
         aligned, weights = [], {}
         for name in self.config.anchors:
             if self.config.temporal_alignment:
-                states, mask, found = self.temporal_alignment[name](streams, need_weights)
+                stream, found = self.temporal_alignment[name](streams, need_weights)
                 weights.update(found)
             else:
-                states, mask = streams[name]
-            aligned.append((states, mask))
+                stream = streams[name]
+            aligned.append(stream)
         if len(aligned) == 1:
-            return (*aligned[0], weights)
+            return aligned[0], weights
         # several anchors take turns, so that the first tokens come from all of them
-        longest = max(states.shape[1] for states, _ in aligned)
-        padding = [longest - states.shape[1] for states, _ in aligned]
+        longest = max(stream.states.shape[1] for stream in aligned)
+        padding = [longest - stream.states.shape[1] for stream in aligned]
         pad = nn.functional.pad
-        states = [pad(states, (0, 0, 0, more)) for (states, _), more in zip(aligned, padding, strict=True)]
-        masks = [pad(mask, (0, more)) for (_, mask), more in zip(aligned, padding, strict=True)]
-        return torch.stack(states, dim=2).flatten(1, 2), torch.stack(masks, dim=2).flatten(1, 2), weights
+        states = [pad(stream.states, (0, 0, 0, more)) for stream, more in zip(aligned, padding, strict=True)]
+        masks = [pad(stream.mask, (0, more)) for stream, more in zip(aligned, padding, strict=True)]
+        return Stream.of(torch.stack(states, dim=2).flatten(1, 2), torch.stack(masks, dim=2).flatten(1, 2)), weights
 
     def forward(
         self,
@@ -609,16 +650,16 @@ class DashFusionModel(DashFusionPreTrainedModel):
             streams["vision"] = self._encode_frames("vision", vision_features, vision_attention_mask)
         streams, present = self._with_stand_ins(streams, next(iter(rows.values())))
 
-        aligned, aligned_mask, alignment_attentions = self._align(streams, output_fusion)
-        fused = {name: (states[:num_fused], mask[:num_fused]) for name, (states, mask) in streams.items()}
-        pooled, bottleneck = self.fusion((aligned[:num_fused], aligned_mask[:num_fused]), fused)
-        embeds = {f"{name}_embeds": masked_mean(*streams[name]) for name in MODALITIES}
+        aligned, alignment_attentions = self._align(streams, output_fusion)
+        fused = {name: stream.clips(num_fused) for name, stream in streams.items()}
+        pooled, bottleneck = self.fusion(aligned.clips(num_fused), fused)
+        embeds = {f"{name}_embeds": masked_mean(streams[name].states, streams[name].mask) for name in MODALITIES}
         output = DashFusionModelOutput(
-            last_hidden_state=aligned,
+            last_hidden_state=aligned.states,
             pooler_output=pooled,
-            sequence_mask=aligned_mask,
+            sequence_mask=aligned.mask,
             **embeds,
-            aligned_embeds=masked_mean(aligned, aligned_mask),
+            aligned_embeds=masked_mean(aligned.states, aligned.mask),
             present=present,
             bottleneck=bottleneck,
             alignment_attentions=alignment_attentions if output_fusion and self.config.temporal_alignment else None,

@@ -68,6 +68,7 @@ class TestMeasure:
 
     def test_in_a_process_of_its_own(self):
         assert measure.in_child(os.path.basename, p="a/b") == "b"
+        assert measure.in_child(os.getenv, {"FROM_PARENT": "here"}, key="FROM_PARENT") == "here"
         with pytest.raises(RuntimeError, match="JSONDecodeError"):
             measure.in_child(json.loads, s="{")
 
@@ -168,7 +169,7 @@ def test_loading_reads_what_was_written(tmp_path):
 def one_process(monkeypatch):
     """Starting processes takes longer than all that these tests do in them."""
     for module in (inference, loading):
-        monkeypatch.setattr(module, "in_child", lambda function, **arguments: function(**arguments))
+        monkeypatch.setattr(module, "in_child", lambda function, *_, **arguments: function(**arguments))
     yield
     enable_caching()
 
@@ -227,7 +228,7 @@ class TestMining:
                 assert [row for row in found[clip].tolist() if row >= 0] == expected
 
     def test_record(self, monkeypatch):
-        monkeypatch.setattr(mining, "in_child", lambda function, **arguments: function(**arguments))
+        monkeypatch.setattr(mining, "in_child", lambda function, *_, **arguments: function(**arguments))
         first, *growth = mining.run(BenchmarkOptions(repeats=2, quick=True))
         assert first["ratio"] > 1 and first["reference"]["scaled_by"] == pytest.approx((400 / 60) ** 2)
         assert first["candidate"]["extra_mb"] < first["extra_mb_limit"]

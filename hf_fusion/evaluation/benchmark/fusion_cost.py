@@ -11,7 +11,7 @@ from transformers import BertConfig
 from hf_fusion.evaluation.benchmark.inputs import SIMS, VOCABULARY, ClipShape
 from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, compare, timed_pairs
 from hf_fusion.models.configuration_dashfusion import MODALITIES, DashFusionConfig
-from hf_fusion.models.modeling_dashfusion import DashFusionModel
+from hf_fusion.models.modeling_dashfusion import DashFusionModel, Stream, attention_bias
 
 BOTTLENECK_TOKENS = (4, 8, 16, 32)
 # The paper counts 145 M multiply-adds of 324 M.
@@ -35,7 +35,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
         comparisons.append(compare(f"one clip, p = {tokens}, pruned", "multiply-adds", counts, *sides))
         batch = fusion_inputs(shape, 2 if options.quick else _BATCH, options.device)
         pairs = timed_pairs(lambda b=batch: reference(*b), lambda b=batch, c=candidate: c(*b), options.repeats, 2)
-        comparisons.append(compare(f"batch of {len(batch[0][0])}, p = {tokens}", "seconds", pairs, *names))
+        comparisons.append(compare(f"batch of {len(batch[0].states)}, p = {tokens}", "seconds", pairs, *names))
     return comparisons
 
 
@@ -49,12 +49,13 @@ def fusion_of(shape: ClipShape, device: str = "cpu", **fields) -> nn.Module:
 def only_what_is_read(fusion: nn.Module, aligned, streams):
     """`concat_attention` whose last layer, too, computes only the four positions that the head reads."""
     parts = [aligned, *(streams[name] for name in MODALITIES)]
-    states, mask = (torch.cat(values, dim=1) for values in zip(*parts, strict=True))
+    states = torch.cat([part.states for part in parts], dim=1)
+    bias = attention_bias(torch.cat([part.mask for part in parts], dim=1), states.dtype)
     for layer in fusion.layers[:-1]:
-        states = layer(states, states, mask)
-    lengths = [part.shape[1] for part, _ in parts]
+        states = layer(states, states, bias)
+    lengths = [part.states.shape[1] for part in parts]
     first = torch.stack([part[:, 0] for part in states.split(lengths, dim=1)], dim=1)  # (batch, 4, hidden)
-    return fusion.layers[-1](first, states, mask).flatten(1)
+    return fusion.layers[-1](first, states, bias).flatten(1)
 
 
 def stub_text_config() -> BertConfig:
@@ -68,7 +69,9 @@ def fusion_inputs(shape: ClipShape, batch_size: int, device: str = "cpu", hidden
     limits = shape.limits
     positions = {"aligned": limits["text"], **{name: limits[name] + (name != "text") for name in MODALITIES}}
     streams = {
-        name: (torch.randn(batch_size, count, hidden_size).to(device), torch.ones(batch_size, count).bool().to(device))
+        name: Stream.of(
+            torch.randn(batch_size, count, hidden_size).to(device), torch.ones(batch_size, count).bool().to(device)
+        )
         for name, count in positions.items()
     }
     return streams.pop("aligned"), streams

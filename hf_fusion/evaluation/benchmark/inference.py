@@ -16,6 +16,7 @@ from hf_fusion.evaluation.benchmark.inputs import (
     review_texts,
 )
 from hf_fusion.evaluation.benchmark.measure import (
+    EXACT_MALLOC,
     BenchmarkOptions,
     Comparison,
     compare,
@@ -36,7 +37,7 @@ _PADDED_CLIPS = f"padded to {MOSI.audio_frames} and {MOSI.vision_frames} frames"
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
     """Reviews through the pipeline; then DashFusion: latency of one clip, memory of a batch."""
-    return [*_reviews(options), _latency(options), _peak_memory(options)]
+    return [*_reviews(options), *_latency(options), _peak_memory(options)]
 
 
 def _reviews(options):
@@ -47,7 +48,8 @@ def _reviews(options):
         ("DyFuLM", f"input order, padded to {REVIEW_LIMIT}", lambda: padded_answers(pipe, texts), "pipeline", pipe),
         ("DyFuLM", "pipeline, float32", lambda: pipe(texts, batch_size=_BATCH), "pipeline, bf16", halved),
     ]
-    if not options.quick and (compiled := _compiled(halved, texts)):
+    compiled = _in_bf16(pipe)
+    if not options.quick and _compiles(compiled.model, lambda: compiled(texts, batch_size=_BATCH)):
         rows.append(("DyFuLM", rows[1][1], rows[1][2], "pipeline, bf16, torch.compile", compiled))
     comparisons = []
     for what, name, reference, candidate_name, candidate in rows:
@@ -84,16 +86,15 @@ def _in_bf16(pipe):
     return FusionSentimentPipeline(model, processor=pipe.processor, device=pipe.device)
 
 
-def _compiled(pipe, texts):
-    """The pipeline with its model compiled for any length, or `None` where this machine cannot."""
-    compiled = FusionSentimentPipeline(copy.deepcopy(pipe.model), processor=pipe.processor, device=pipe.device)
-    compiled.model.compile(dynamic=True)
+def _compiles(model, warm_up):
+    """Compiles a model for any length; False where this machine cannot."""
+    model.compile(dynamic=True)
     try:
-        compiled(texts, batch_size=_BATCH)
+        warm_up()
     except Exception as error:  # whatever the compiler or its toolchain raises
         print(f"torch.compile does not work here: {str(error).splitlines()[0]}")
-        return None
-    return compiled
+        return False
+    return True
 
 
 def _largest_difference(expected, found):
@@ -116,12 +117,22 @@ def _latency(options):
         [clip_tensors(MOSI, clip, options.device, padded=pad, seed=i) for i, clip in enumerate(clips)]
         for pad in (True, False)
     )
-    pairs = timed_pairs(lambda: _forward_all(model, padded), lambda: _forward_all(model, exact), options.repeats)
-    pairs = [(reference / count, candidate / count) for reference, candidate in pairs]
-    sides = [{"name": _PADDED_CLIPS}, {"name": "own length"}]
-    outputs = [_forward_all(model, side) for side in (padded, exact)]
-    sides[1]["largest_difference"] = max((a - b).abs().max().item() for a, b in zip(*outputs, strict=True))
-    return compare("DashFusion without text encoder, one clip", "seconds", pairs, *sides)
+    candidates = [("own length", model)]
+    compiled = copy.deepcopy(model)
+    if not options.quick and _compiles(compiled, lambda: _forward_all(compiled, exact)):
+        candidates.append(("own length, torch.compile", compiled))
+    expected, comparisons = _forward_all(model, padded), []
+    for name, candidate in candidates:
+        pairs = timed_pairs(
+            lambda: _forward_all(model, padded), lambda m=candidate: _forward_all(m, exact), options.repeats
+        )
+        pairs = [(reference_seconds / count, seconds / count) for reference_seconds, seconds in pairs]
+        found = _forward_all(candidate, exact)
+        difference = max((a - b).abs().max().item() for a, b in zip(expected, found, strict=True))
+        facts = {"name": name, "largest_difference": difference}
+        what = "DashFusion without text encoder, one clip"
+        comparisons.append(compare(what, "seconds", pairs, {"name": _PADDED_CLIPS}, facts))
+    return comparisons
 
 
 def _forward_all(model, batches) -> list[torch.Tensor]:
@@ -135,7 +146,7 @@ def _peak_memory(options):
     whole window, longest first: pairs, of which the first is the peak of the window.
     """
     arguments = {"device": options.device, "quick": options.quick}
-    peaks = [in_child(peaks_of_window, padded=padded, **arguments) for padded in (True, False)]
+    peaks = [in_child(peaks_of_window, EXACT_MALLOC, padded=padded, **arguments) for padded in (True, False)]
     size = _QUICK_PEAK_BATCH if options.quick else _PEAK_BATCH
     names = (_PADDED_CLIPS, "own length")
     facts = [{"name": name, "peak_of_window": max(values)} for name, values in zip(names, peaks, strict=True)]

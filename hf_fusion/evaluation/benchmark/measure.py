@@ -21,6 +21,10 @@ import torch
 
 from hf_fusion.evaluation.records import describe_environment
 
+# glibc then gives every tensor's memory back at once. By default it keeps some for later, how much depends on what was
+# freed before, and peaks of the same work differ by half.
+EXACT_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+
 Comparison = dict[str, Any]
 Pairs = list[tuple[float, float]]
 
@@ -220,12 +224,13 @@ def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> int:
     return resident_bytes("VmHWM") - before
 
 
-def in_child(function: Callable[..., Any], **arguments: Any) -> Any:
+def in_child(function: Callable[..., Any], variables: dict[str, str] | None = None, /, **arguments: Any) -> Any:
     """
     Calls a function in a fresh interpreter, whose memory is that of this work alone.
 
     Args:
         function: of a module, by which the other process finds it.
+        variables: of the other process's environment, on top of this one's.
         arguments: values that JSON can hold, as the result must be.
 
     Raises:
@@ -233,7 +238,7 @@ def in_child(function: Callable[..., Any], **arguments: Any) -> Any:
     """
     target = f"{function.__module__}:{function.__name__}"
     command = [sys.executable, "-m", "hf_fusion.evaluation.benchmark.measure", target]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, **(variables or {}), "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.run(
         command, input=json.dumps(arguments), capture_output=True, text=True, env=environment, check=False
     )
