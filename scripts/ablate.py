@@ -1,9 +1,14 @@
 #!/usr/bin/env python
-"""Runs a study: one recipe, several variants, several seeds; writes a result file and prints the comparison.
+"""Runs a study: one recipe, several variants, several seeds; writes result files and prints the comparison.
 
+    python scripts/ablate.py scripts/studies/ablation_dashfusion_synthetic.yaml --slots 2
     python scripts/ablate.py scripts/studies/dyfulm_hotel_reviews.yaml --set dataset=hotel_reviews.csv.gz
 
-A killed study goes on where it was: run the same command again. Finished runs are never repeated.
+The first variant is the reference. A killed study goes on where it was: run the same command again. Finished runs are
+never repeated; seeds and variants can be added to the file later.
+
+Results are NAME.json (everything), NAME.csv (one row for each number) and NAME.png (differences with intervals); with
+`pareto` in the study also NAME_pareto.png.
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -12,40 +17,51 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.evaluation.study import Study, StudyError, run_study, summarize, write_study
+from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.plots import plot_differences, plot_pareto
+from hf_fusion.evaluation.study import Study, StudyError, run_study
+from hf_fusion.evaluation.study_results import summarize, write_study
+from hf_fusion.training.model_arguments import RecipeError
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", help="a study file (YAML): recipe, variants, seeds, overrides")
+    parser.add_argument("study", help="a study file (YAML): recipe, variants, seeds, overrides, metrics ...")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a recipe field for all"
-    )
+        "--set", action="append", default=[], metavar="FIELD=VALUE",
+        help="change a recipe field for all variants; variants.NAME.FIELD=VALUE for one, evaluate_on.NAME.FIELD=VALUE "
+        "for other data",
+    )  # fmt: skip
     parser.add_argument("--runs", type=Path, help="where the run folders go (default: runs/NAME of the study)")
     parser.add_argument("--slots", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
-    parser.add_argument("--output", help="result file (default: model_cards/results/NAME of the study.json)")
+    parser.add_argument("--output", type=Path, help="result file (default: model_cards/results/NAME of the study.json)")
     return parser.parse_args()
 
 
-def print_summary(summary, console):
+def print_summary(summary, metrics, paper, title, console):
     seeds = len(next(iter(summary.values()))["seeds"])
-    table = Table("test", *summary, title=f"mean ± standard deviation over {seeds} seed(s); below: minus the first")
-    for metric in next(iter(summary.values()))["mean"]:
-        if metric != "loss":  # its scale depends on the loss weights
-            table.add_row(metric, *(_cell(entry, metric) for entry in summary.values()))
+    table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {seeds} seed(s)")
+    for name, entry in summary.items():
+        table.add_row(name, *(_cell(entry, metric, paper.get(name, {})) for metric in metrics))
     console.print(table)
+    console.print(
+        "Below each: minus the first, 95 % interval, p after Holm's correction" + (", the paper's." if paper else ".")
+    )
 
 
-def _cell(entry, metric):
+def _cell(entry, metric, paper):
     mean, std = entry["mean"][metric], entry["std"][metric]
     lines = [f"{mean:.4f}" + (f" ± {std:.4f}" if std is not None else "")]
     if "difference" in entry:
-        difference, interval = entry["difference"][metric]["mean"], entry["difference"][metric]["interval"]
-        lines.append(f"{difference:+.4f}" + (f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else ""))
+        difference = entry["difference"][metric]
+        low_high, p = difference["interval"], difference["p_holm"]
+        text = f"{difference['mean']:+.4f}" + (f" [{low_high[0]:+.4f}, {low_high[1]:+.4f}]" if low_high else "")
+        lines.append(text + (f" p = {p:.3f}" if p is not None else ""))
+    if metric in paper:
+        lines.append(f"paper {paper[metric]:+.4f}")
     return "\n".join(lines)
 
 
@@ -53,20 +69,31 @@ def main() -> int:
     args = parse_args()
     name = Path(args.study).stem
     folder = args.runs or Path("runs") / name
+    output = args.output or Path(f"model_cards/results/{name}.json")
     try:
-        malformed = [item for item in args.set if "=" not in item]
-        if malformed:
-            raise StudyError(f"--set needs FIELD=VALUE, got {malformed[0]!r}.")
-        overrides = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in args.set)}
         study = Study.read(args.study)
-        summary = summarize(run_study(study, folder, overrides, slots=args.slots))
-        output = args.output or f"model_cards/results/{name}.json"
-        write_study(output, study, args.study, folder, overrides, summary)
-    except StudyError as error:
+        for assignment in args.set:
+            study.set(assignment)
+        results = run_study(study, folder, slots=args.slots)
+        summaries = {
+            split: summarize(results, split, study.interval) for split in ("validation", "test", *study.evaluate_on)
+        }
+        record = write_study(output, study, args.study, folder, results, summaries)
+    except (StudyError, RecipeError, DataError) as error:
         print(f"ablate.py: {error}", file=sys.stderr)
         return 2
-    print_summary(summary, Console())
-    print(f"Written: {output}")
+    # the scale of the loss depends on its weights
+    metrics = study.metrics or [metric for metric in summaries["test"][next(iter(results))]["mean"] if metric != "loss"]
+    console = Console()
+    for split in ("test", *study.evaluate_on):
+        print_summary(summaries[split], metrics, study.paper if split == "test" else {}, split, console)
+    if len(results) > 1:
+        plot_differences(output.with_suffix(".png"), summaries["test"], metrics[:4], name)
+    if study.pareto:
+        found = record["pareto"]
+        plot_pareto(output.with_name(f"{name}_pareto.png"), found, summaries["test"], name)
+        print(f"Pareto front: {', '.join(found['front'])}; knee: {found['knee'] or 'none'}.")
+    print(f"Written: {output}, and .csv and .png beside it")
     return 0
 
 

@@ -20,11 +20,9 @@ from rich.table import Table
 from tqdm import tqdm
 
 from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.evaluate_clips import evaluate_clips
-from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
+from hf_fusion.evaluation.evaluate_checkpoint import MEASURES, load_split
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
-from hf_fusion.training.build import check_classes, check_widths
 from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
 from hf_fusion.training.tasks import TASKS
 
@@ -42,31 +40,18 @@ class EvaluateArguments:
 def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
     classify = load_pipeline(args.checkpoint, args.dtype, args.device)
     config = classify.model.config
-    data_args.complete(config.model_type)
-    if config.model_type == "dashfusion":
-        data_args.modalities = [name for name in data_args.modalities if name in config.modalities]
-    task = TASKS[config.model_type]
-    data = task.load(data_args)
-    if args.split not in data:
-        raise DataError(f"{data_args.dataset} has no {args.split} split; it has {', '.join(data)}.")
-    rows = data[args.split]
-    if data_args.max_eval_samples:
-        rows = rows.select(range(min(data_args.max_eval_samples, len(rows))))
+    rows = load_split(config, data_args, args.split)
+    unit = TASKS[config.model_type].unit
     folder = Path(args.output_dir or Path(args.checkpoint) / f"evaluation-{args.split}")
     folder.mkdir(parents=True, exist_ok=True)
-    if config.model_type == "dyfulm":
-        check_classes(config, data_args.source().rules)
-    else:
-        check_widths(config, rows)
-    measure = evaluate_reviews if config.model_type == "dyfulm" else evaluate_clips
-    metrics = measure(
-        classify, rows, folder, args.batch_size, track=lambda answers: tqdm(answers, total=len(rows), unit=task.unit)
+    metrics = MEASURES[config.model_type](
+        classify, rows, folder, args.batch_size, track=lambda answers: tqdm(answers, total=len(rows), unit=unit)
     )
     facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": args.dtype}
     facts.update(split=args.split, rows=len(rows), data_fingerprint=fingerprint({args.split: rows}))
     write_json(folder / "metrics.json", {args.split: metrics, **describe_environment(**facts)})
 
-    table = Table("metric", args.split, title=f"{args.checkpoint} on {data_args.dataset} ({len(rows):,} {task.unit}s)")
+    table = Table("metric", args.split, title=f"{args.checkpoint} on {data_args.dataset} ({len(rows):,} {unit}s)")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
     Console().print(table)

@@ -33,6 +33,7 @@ class ReviewSource:
         split_shares: shares of train, validation and test where there is no split column; drawn by a hash of the text
             and `split_seed`, so that the same text never lies in two splits.
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
+        sources: take only the rows whose `source` is one of these; all by default.
     """
 
     name: str = SYNTHETIC
@@ -42,6 +43,7 @@ class ReviewSource:
     split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] | None = None
 
     def __post_init__(self):
         unknown = sorted(set(self.columns) - set(FIELDS))
@@ -81,8 +83,13 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
     shares = _shares_to_draw(tables, source.split_shares)
 
     cleaned: dict[str, dict[str, list]] = {}
+    others: set[str] = set()
     for split, (origin, rows) in tables.items():
-        _label_rows(rows, origin, split, shares.get(split), source, cleaned)
+        others |= _label_rows(rows, origin, split, shares.get(split), source, cleaned)
+    if others and not cleaned:
+        raise DataError(
+            f"{source.name} has no rows of {', '.join(source.sources)}; its sources are {', '.join(sorted(others))}."
+        )
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
     return DatasetDict({split: _to_dataset(cleaned[split]) for split in SPLITS if split in cleaned})
@@ -102,8 +109,9 @@ def _shares_to_draw(splits, shares):
 
 
 def _label_rows(rows, origin, split, shares, source, cleaned):
-    """Adds each usable row to `cleaned[split]`; counts the others by reason."""
+    """Adds each usable row to `cleaned[split]`, counts the others by reason; returns the sources that are left out."""
     columns = None
+    others = set()
     rejected: dict[str, list[str]] = {}
     for number, row in enumerate(rows, 1):
         if isinstance(row, DataError):
@@ -118,12 +126,16 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
             reason, _, detail = str(error).partition("|")
             rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
             continue
+        if source.sources is not None and clean["source"] not in source.sources:
+            others.add(str(clean["source"]))
+            continue
         if clean["id"] is None:
             clean["id"] = str(number - 1) if split is None else f"{split}-{number - 1}"
         target = cleaned.setdefault(row_split, {name: [] for name in clean})
         for name, value in clean.items():
             target[name].append(value)
     report_rejected(origin, rejected, source.rejected)
+    return others
 
 
 def _resolve_columns(row, origin, mapping):

@@ -272,3 +272,8 @@ def review_metrics_of(predictions, label_ids, label_names) -> dict[str, float]:
     expected = {task_of[name]: values for name, values in zip(label_names, label_ids, strict=True)}
     expected = {task: values for task, values in expected.items() if not all(map(_is_missing, values.tolist()))}
     return ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a metric of this name is an error."""
+    return name.rpartition("_")[2] in ("loss", "mae", "mse", "error")

@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from hf_fusion.evaluation.metrics import lower_is_better
+
 
 def plot_confusion(path, expected, predicted, names, title) -> None:
     """
@@ -77,6 +79,86 @@ def plot_scores(path, expected, predicted, title) -> None:
     axes.scatter(expected, predicted, s=12, alpha=0.4, label="row")
     axes.set(title=title, xlabel="true", ylabel="predicted")
     axes.legend(loc="upper left")
+    _save(figure, path)
+
+
+def plot_differences(path, summary, metrics, title) -> None:
+    """
+    Each variant's difference to the first: a point with its interval, one panel for each metric.
+
+    Args:
+        path: of the PNG.
+        summary (`dict`): what [`summarize`] returns.
+        metrics (`list[str]`): the panels; right is better where more is better, and the axis says which.
+        title (`str`): what is shown.
+    """
+    others = [name for name, entry in summary.items() if "difference" in entry]
+    figure, panels = plt.subplots(
+        1, len(metrics), figsize=(2.5 + 2.6 * len(metrics), 1.6 + 0.32 * len(others)), sharey=True, squeeze=False
+    )
+    for axes, metric in zip(panels[0], metrics, strict=True):
+        axes.axvline(0, color="black", linestyle=":")
+        for row, name in enumerate(others):
+            difference = summary[name]["difference"][metric]
+            p = difference["p_holm"]
+            color = "tab:red" if p is not None and p < 0.05 else "tab:blue"
+            if difference["interval"]:
+                axes.plot(difference["interval"], [row, row], color=color, linewidth=2)
+            axes.scatter([difference["mean"]], [row], color=color, s=18, zorder=3)
+        direction = "less" if lower_is_better(metric) else "more"
+        axes.set(title=metric, xlabel=f"difference ({direction} is better)")
+    panels[0][0].set_yticks(range(len(others)), others)
+    panels[0][0].set_ylim(len(others) - 0.5, -0.5)
+    figure.suptitle(f"{title}; 95 % intervals, red: p < .05 after Holm's correction", fontsize=9)
+    _save(figure, path)
+
+
+def plot_pareto(path, record, summary, title) -> None:
+    """
+    Quality against multiply-adds: each variant a point, the front as a line, its knee circled.
+
+    Args:
+        path: of the PNG.
+        record (`dict`): what [`pareto`] returns.
+        summary (`dict`): what [`summarize`] returns.
+        title (`str`): what is shown.
+    """
+    metric, costs = record["metric"], record["costs"]
+    means = {name: summary[name]["mean"][metric] for name in costs}
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    axes.plot([costs[n] for n in record["front"]], [means[n] for n in record["front"]], color="tab:blue", alpha=0.5)
+    for name, cost in costs.items():
+        spread = summary[name]["std"][metric]
+        axes.errorbar(cost, means[name], yerr=spread, fmt="o", color="tab:blue" if name in record["front"] else "grey")
+        axes.annotate(name, (cost, means[name]), (5, 5), textcoords="offset points", fontsize=8)
+    if record["knee"]:
+        axes.scatter(costs[record["knee"]], means[record["knee"]], s=250, facecolors="none", edgecolors="tab:red")
+    axes.set(title=title, xlabel="multiply-adds of the fusion", ylabel=metric, xscale="log")
+    if lower_is_better(metric):
+        axes.invert_yaxis()
+    _save(figure, path)
+
+
+def plot_robustness(path, curves, metrics, title) -> None:
+    """
+    Metrics over the severity of damage: one panel for each metric, one line for each kind of damage.
+
+    Args:
+        path: of the PNG.
+        curves (`dict`): what [`robustness_curves`] returns.
+        metrics (`list[str]`): the panels.
+        title (`str`): what is shown.
+    """
+    figure, panels = plt.subplots(1, len(metrics), figsize=(2.2 + 4.2 * len(metrics), 4.5), squeeze=False)
+    styles = [(color, line) for line in ("-", "--", ":") for color in plt.get_cmap("tab10").colors]
+    for axes, metric in zip(panels[0], metrics, strict=True):
+        for (name, found), (color, line) in zip(
+            curves.items(), styles * (1 + len(curves) // len(styles)), strict=False
+        ):
+            axes.plot(found[metric], color=color, linestyle=line, marker=".", label=name)
+        axes.set(title=metric, xlabel="severity")
+    panels[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
 

@@ -1,20 +1,20 @@
-"""Studies: one recipe, several variants, several seeds, and what the differences are worth."""
+"""Studies: one recipe, several variants, several seeds; each run in a process of its own, none twice."""
 
 import json
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from scipy import stats
 
-from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, write_json
+from hf_fusion.evaluation.evaluate_checkpoint import evaluate_checkpoint
+from hf_fusion.evaluation.records import METRICS_FILE, write_json
+from hf_fusion.evaluation.statistics import INTERVALS
 from hf_fusion.training.launch import Run, run_all
 from hf_fusion.training.model_arguments import RecipeError
 
 SETTINGS_FILE = "study_settings.json"
+TRANSFER_FILE = "transfer.json"
 
 
 class StudyError(ValueError):
@@ -31,12 +31,23 @@ class Study:
         variants: for each variant the recipe fields that it changes; the first variant is the reference.
         seeds: every variant runs with every seed, so that differences can be paired.
         overrides: recipe fields that the study changes for all variants.
+        metrics: which metrics table and picture show, the most important one first; all by default.
+        interval: how intervals and p-values are computed, see [`paired_difference`].
+        evaluate_on: other data that every checkpoint is measured on too: by name the fields of the data, and `split`.
+        paper: for variants the differences to the reference that the paper reports, by metric.
+        pareto: for DashFusion, words, audio frames and vision frames of the clip for which each variant's fusion is
+            counted in multiply-adds, to set the first of `metrics` against them.
     """
 
     recipe: str
     variants: dict[str, dict[str, Any]]
     seeds: list[int]
     overrides: dict[str, Any] = field(default_factory=dict)
+    metrics: list[str] = field(default_factory=list)
+    interval: str = "t"
+    evaluate_on: dict[str, dict[str, Any]] = field(default_factory=dict)
+    paper: dict[str, dict[str, float]] = field(default_factory=dict)
+    pareto: list[int] | None = None
 
     @classmethod
     def read(cls, path: str) -> "Study":
@@ -47,17 +58,52 @@ class Study:
             raise StudyError(f"{path}: {error}") from error
         if not isinstance(content, dict) or {"recipe", "variants", "seeds"} - set(content):
             raise StudyError(f"{path}: a study is a mapping with recipe, variants and seeds.")
-        unknown = set(content) - {"recipe", "variants", "seeds", "overrides"}
+        unknown = set(content) - {item.name for item in fields(cls)}
         if unknown:
             raise StudyError(f"{path}: unknown field {', '.join(sorted(map(str, unknown)))}.")
         study = cls(**content)
+        study.check(path)
         study.variants = {str(name): changes or {} for name, changes in study.variants.items()}
         return study
 
+    def check(self, path: str) -> None:
+        """Raises [`StudyError`] where the fields are not what they should be."""
+        if not isinstance(self.variants, dict) or not self.variants:
+            raise StudyError(f"{path}: variants must be a mapping from names to changed fields, got {self.variants!r}.")
+        if not isinstance(self.seeds, list) or not all(type(seed) is int for seed in self.seeds) or not self.seeds:
+            raise StudyError(f"{path}: seeds must be a list of whole numbers, got {self.seeds!r}.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise StudyError(f"{path}: a seed is there twice: {self.seeds}.")
+        if self.interval not in INTERVALS:
+            raise StudyError(f"{path}: interval must be one of {', '.join(INTERVALS)}, got {self.interval!r}.")
+        if strangers := set(self.paper) - set(map(str, self.variants)):
+            raise StudyError(f"{path}: paper has {min(strangers)!r}, which is no variant.")
+        if self.pareto is not None and (len(self.pareto) != 3 or not self.metrics):
+            raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
 
-def run_study(
-    study: Study, folder: Path, overrides: dict[str, Any], say=print, slots: int = 1
-) -> dict[str, dict[int, dict]]:
+    def set(self, assignment: str) -> None:
+        """
+        Changes a recipe field for all variants (`dataset=reviews.csv`), or a field of one variant or of other data
+        (`variants.NAME.FIELD=VALUE`, `evaluate_on.NAME.FIELD=VALUE`).
+
+        Raises:
+            StudyError: if it is no assignment, or there is no such variant or data.
+        """
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise StudyError(f"--set needs FIELD=VALUE, got {assignment!r}.")
+        place, *rest = path.split(".")
+        if not rest:
+            self.overrides[path] = yaml.safe_load(value)
+            return
+        name, _, name_of_field = ".".join(rest).rpartition(".")
+        known = getattr(self, place, {}) if place in ("variants", "evaluate_on") else {}
+        if name not in known:
+            raise StudyError(f"--set {path}: there is no {path.rpartition('.')[0]!r}; known are {', '.join(known)}.")
+        known[name][name_of_field] = yaml.safe_load(value)
+
+
+def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:
     """
     Runs what is not yet finished, seed by seed, each run in a process of its own (`scripts/train.py`).
 
@@ -67,13 +113,12 @@ def run_study(
     Args:
         study: what to run.
         folder: where the run folders are, `folder/VARIANT/seed-N`.
-        overrides: recipe fields on top of the study's (where the data is on this machine, say).
         say: called with a line when a run starts, or was finished before.
         slots: how many runs at a time; the cores are shared between them.
 
     Returns:
         The content of `metrics.json` by variant and seed, with `last_log`: what training logged last (loss components
-        and weights, mean and spread of the gate).
+        and weights, mean and spread of the gate), and the metrics on other data under its name.
 
     Raises:
         StudyError: if a run fails (what it printed is in `train.log` of its folder), or if a folder holds a run with
@@ -82,13 +127,13 @@ def run_study(
     waiting = []
     cells = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in cells:
-        run_folder = _run_folder(folder, name, seed)
-        fields = {**study.overrides, **overrides, **study.variants[name], "seed": seed}
-        _check_same_settings(run_folder, study.recipe, {**fields, "output_dir": str(run_folder)})
+        run_folder = run_folder_of(folder, name, seed)
+        changes = {**study.overrides, **study.variants[name], "seed": seed}
+        _check_same_settings(run_folder, study.recipe, {**changes, "output_dir": str(run_folder)})
         if (run_folder / METRICS_FILE).exists():
             say(f"{name}, seed {seed}: finished before")
         else:
-            flags = ["--resume_from_checkpoint", "last", *_flags(fields)]
+            flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
             waiting.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
 
     def report(run, epochs):
@@ -101,14 +146,30 @@ def run_study(
         raise StudyError(str(error)) from error
     results: dict[str, dict[int, dict]] = {name: {} for name in study.variants}
     for name, seed in cells:
-        run_folder = _run_folder(folder, name, seed)
+        run_folder = run_folder_of(folder, name, seed)
         results[name][seed] = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
         results[name][seed]["last_log"] = _last_log(run_folder / "trainer_state.json")
+        results[name][seed].update(
+            _on_other_data(study, run_folder, lambda data, run=f"{name}, seed {seed}": say(f"{run}: on {data}"))
+        )
     return results
 
 
-def _run_folder(folder, name, seed):
-    return folder / name.replace(" ", "_") / f"seed-{seed}"
+def run_folder_of(folder: Path, name: str, seed: int) -> Path:
+    """Where a run of a study is."""
+    return folder / name.replace(" ", "_").replace("/", "_") / f"seed-{seed}"
+
+
+def _on_other_data(study, run_folder, say):
+    """The metrics on each of `study.evaluate_on`; what was measured before, on the same data, is read."""
+    path = run_folder / TRANSFER_FILE
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, data_fields in study.evaluate_on.items():
+        if known.get(name, {}).get("data") != data_fields:
+            say(name)
+            known[name] = {"data": data_fields, "metrics": evaluate_checkpoint(run_folder, data_fields)}
+            write_json(path, known)
+    return {name: known[name]["metrics"] for name in study.evaluate_on}
 
 
 def _check_same_settings(run_folder, recipe, fields):
@@ -132,77 +193,9 @@ def _last_log(path):
     return next((log for log in reversed(logs) if "grad_norm" in log), None)
 
 
-def _flags(fields):
+def _flags(changes):
     flags = []
-    for name, value in fields.items():
+    for name, value in changes.items():
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
         flags += [f"--{name}", *map(str, values)]
     return flags
-
-
-def summarize(results: dict[str, dict[int, dict]], split: str = "test") -> dict[str, dict]:
-    """
-    Mean and spread of each variant, and its paired difference to the first.
-
-    Returns:
-        For each variant: `seeds` (metrics by seed), `mean`, `std` (ddof=1; `None` for a single seed) and, but for the
-        first, `difference`: for each metric the `mean` of variant minus reference over the seeds and `interval`, its
-        95 % confidence interval by Student's t (`None` for a single seed).
-    """
-    reference = next(iter(results.values()))
-    summary = {}
-    for name, runs in results.items():
-        by_seed = {seed: run[split] for seed, run in runs.items()}
-        metrics = list(next(iter(by_seed.values())))
-        values = {metric: np.array([row[metric] for row in by_seed.values()], dtype=float) for metric in metrics}
-        entry = {
-            "seeds": {str(seed): row for seed, row in by_seed.items()},
-            "mean": {metric: float(column.mean()) for metric, column in values.items()},
-            "std": {metric: _std(column) for metric, column in values.items()},
-            "last_log": {str(seed): run["last_log"] for seed, run in runs.items()},
-            "train_seconds": {str(seed): run["train_seconds"] for seed, run in runs.items()},
-            "parameters": next(iter(runs.values()))["parameters"],
-        }
-        if runs is not reference:
-            base = {
-                metric: np.array([reference[seed][split][metric] for seed in runs], dtype=float) for metric in metrics
-            }
-            entry["difference"] = {metric: paired_difference(values[metric], base[metric]) for metric in metrics}
-        summary[name] = entry
-    return summary
-
-
-def paired_difference(values: np.ndarray, base: np.ndarray) -> dict:
-    """Mean of `values - base`, both of shape `(seeds,)`, with its 95 % interval by Student's t."""
-    difference = np.asarray(values, dtype=float) - np.asarray(base, dtype=float)
-    mean, std = float(difference.mean()), _std(difference)
-    if std is None:
-        return {"mean": mean, "interval": None}
-    half = float(stats.t.ppf(0.975, len(difference) - 1)) * std / len(difference) ** 0.5
-    return {"mean": mean, "interval": [mean - half, mean + half]}
-
-
-def _public(value):
-    """A setting without the folders of this machine."""
-    return Path(value).name if isinstance(value, str) and ("/" in value or os.sep in value) else value
-
-
-def _std(column):
-    return float(column.std(ddof=1)) if len(column) > 1 else None
-
-
-def write_study(path: str, study: Study, study_file: str, folder: Path, overrides: dict, summary: dict) -> None:
-    """Writes the result file: the study and what was changed, where and on what data it ran, and the summary."""
-    first = _run_folder(folder, next(iter(study.variants)), study.seeds[0])
-    environment = json.loads((first / ENVIRONMENT_FILE).read_text("utf-8"))
-    write_json(
-        path,
-        {
-            "study": study_file,
-            "recipe": study.recipe,
-            "overrides": {**study.overrides, **{name: _public(value) for name, value in overrides.items()}},
-            "variants": {name: {"changes": study.variants[name], **entry} for name, entry in summary.items()},
-            "data": {key: environment[key] for key in ("data_fingerprint", "rows")},
-            **describe_environment(),
-        },
-    )

@@ -11,6 +11,8 @@ from transformers import Pipeline
 # A stream is read this many batches ahead, so that texts of like length can share a batch.
 LOOKAHEAD_BATCHES = 16
 DEFAULT_BATCH_SIZE = 32
+# A batch that is a quarter full ends where inputs become shorter than this share of its longest: no padding for them.
+_SHORTEST_SHARE = 0.85
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -24,7 +26,7 @@ class FusionSentimentPipeline(Pipeline):
     not depend on `batch_size`.
 
     Args:
-        batch_size (`int`, *optional*, defaults to 32): inputs per forward pass.
+        batch_size (`int`, *optional*, defaults to 32): inputs per forward pass, at most.
         top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
             of the single best one. Only for models that predict classes.
 
@@ -82,10 +84,8 @@ class FusionSentimentPipeline(Pipeline):
         for i, value in enumerate(inputs):
             with _naming_input(first + i):
                 clips.append(self._clip_of(value))
-        order = sorted(range(len(clips)), key=lambda i: _length(clips[i]), reverse=True)  # longest first
         answers = [None] * len(clips)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in _batches([_length(clip) for clip in clips], batch_size):
             try:
                 batch = self.preprocess([clips[i] for i in rows])
             except ValueError:
@@ -211,6 +211,19 @@ def _is_frames(value):
     except ValueError:  # rows of different lengths
         return False
     return depth == 2 or (depth == 1 and len(value) == 0)
+
+
+def _batches(lengths, batch_size):
+    """Rows of like length, the longest first: if memory runs out it does so at once."""
+    batch = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        quarter_full = len(batch) >= max(batch_size // 4, 2)
+        if len(batch) == batch_size or (quarter_full and lengths[row] < _SHORTEST_SHARE * lengths[batch[0]]):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _length(clip):

@@ -52,8 +52,8 @@ class FusionTrainingArguments(TrainingArguments):
         default="batch",
         metadata={
             "help": "DashFusion: which clips the contrastive loss compares. batch: those of the batch as it comes; "
-            "mined: batches are made of clips and their most and least similar ones; encoded: the paper's way, the "
-            "partners of each clip are encoded once more for it (slow)."
+            "mined: batches are made of clips and their most and least similar ones, of which the loss takes the "
+            "nearest that met; encoded: the paper's way, the partners of each clip are encoded once more for it (slow)."
         },
     )
     mining_embeddings: str | None = field(
@@ -117,6 +117,8 @@ class FusionTrainingArguments(TrainingArguments):
         idle = [item.name for item in mining if getattr(self, item.name) != item.default]
         if self.contrastive_partners == "batch" and idle:
             raise ValueError(f"`{idle[0]}` does nothing with contrastive_partners batch; choose mined or encoded.")
+        if self.contrastive_partners != "batch" and self.dataloader_drop_last:
+            raise ValueError("`dataloader_drop_last` does nothing with mined or encoded partners: no batch is short.")
         if self.mining_refresh_epochs < 1:
             raise ValueError(f"`mining_refresh_epochs` must be at least 1, got {self.mining_refresh_epochs}.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:

@@ -20,6 +20,7 @@ class ReviewFields:
         "The data's own name for each of text, id, split, stars, score, label, coarse_label, intensity, source (JSON)."
     )
     scale: list[float] | None = option("Lowest and highest score; 1 5 for files, 0 1 for the synthetic corpus.")
+    sources: list[str] | None = option("Take only the reviews whose `source` is one of these.")
     num_labels: int = option("Fine classes.", 5)
     coarse_starts: list[int] = list_option(
         "The fine class that each coarse class begins with; 0 2 3 means 1-2 / 3 / 4-5 stars.", (0, 2, 3)
@@ -80,7 +81,8 @@ class DataArguments(ClipFields, ReviewFields):
             if len(low_high) != 2 or not low_high[0] < low_high[1]:
                 raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
             return ClipSource(**shared, modalities=tuple(self.modalities), label_range=low_high)
-        return ReviewSource(**shared, columns=self.columns or {}, rules=self.rules())
+        sources = None if self.sources is None else tuple(self.sources)
+        return ReviewSource(**shared, columns=self.columns or {}, rules=self.rules(), sources=sources)
 
     def rules(self) -> LabelRules:
         """How ratings become labels (dyfulm)."""

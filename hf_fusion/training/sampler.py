@@ -44,7 +44,8 @@ class PartnerBatchSampler(Sampler):
     Batches in which clips meet the partners that were mined for them; every clip comes once an epoch.
 
     A batch begins with the next clip of the order (random, neighbours of like length), takes that clip's partners that
-    no batch has yet, then the next clip of the order, until it is full. Every process computes the same batches and
+    no batch has yet, then the partners of these, and so on, and goes on with the next clip of the order where none is
+    left, until it is full. Every process computes the same batches and
     gives out its own share of them: no clip comes twice, all have the same number of batches, and the sizes of the
     batches differ by one clip at most. The batches depend on seed, epoch and partners alone.
 
@@ -121,14 +122,17 @@ class PartnerBatchSampler(Sampler):
         order = iter(self.order)
         for size in self._sizes():
             batch: list[int] = []
+            invited = 0  # clips of the batch whose partners were asked
             while len(batch) < size:
-                clip = next(row for row in order if free[row])
-                free[clip] = 0
-                batch.append(clip)
-                for row in partners[clip]:
+                if invited == len(batch):
+                    clip = next(row for row in order if free[row])
+                    free[clip] = 0
+                    batch.append(clip)
+                for row in partners[batch[invited]]:
                     if len(batch) < size and row >= 0 and free[row] and self._fits(row, batch[0]):
                         free[row] = 0
                         batch.append(row)
+                invited += 1
             yield batch
 
     def _fits(self, row, longest):

@@ -111,7 +111,7 @@ class FusionTrainer(Trainer):
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             self.loss_tracker.add(outputs, inputs)
-            if index is not None:
+            if index is not None and self.miner.refresh is None:
                 self.miner.add(index, outputs, self.model.config)
         return (loss, outputs) if return_outputs else loss
 

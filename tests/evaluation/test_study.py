@@ -1,13 +1,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy import stats
 
 import hf_fusion.evaluation.study as study_module
-from hf_fusion.evaluation.study import Study, StudyError, paired_difference, run_study, summarize, write_study
+from hf_fusion.evaluation.study import Study, StudyError, run_study
+from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.recipe import parse_recipe
 
 
 @pytest.fixture
@@ -38,21 +38,9 @@ def trainings(monkeypatch):
     return runs
 
 
-def test_paired_difference_is_scipys():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(1, 1, 8), rng.normal(0, 1, 8)
-    result = paired_difference(a, b)
-    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
-    assert result["mean"] == pytest.approx((a - b).mean())
-    assert result["interval"] == pytest.approx([interval.low, interval.high])
-
-
-def test_one_seed_has_no_interval():
-    assert paired_difference([2.0], [1.5]) == {"mean": 0.5, "interval": None}
-
-
 def test_runs_every_variant_with_every_seed(study, trainings, tmp_path):
-    results = run_study(study, tmp_path, {"dataset": "my.csv"}, say=lambda line: None)
+    study.set("dataset=my.csv")
+    results = run_study(study, tmp_path, say=lambda line: None)
     assert len(trainings) == 6 and all(run.recipe == "recipe.yaml" for run in trainings)
     assert ["--cross_fusion" in run.flags for run in trainings] == [False, True] * 3
     assert trainings[1].folder == tmp_path / "new_one" / "seed-1"
@@ -62,38 +50,54 @@ def test_runs_every_variant_with_every_seed(study, trainings, tmp_path):
 
 
 def test_goes_on_where_it_was(study, trainings, tmp_path):
-    run_study(study, tmp_path, {}, say=lambda line: None)
+    run_study(study, tmp_path, say=lambda line: None)
     (tmp_path / "base" / "seed-2" / "metrics.json").unlink()
     trainings.clear()
     lines = []
-    run_study(study, tmp_path, {}, say=lines.append)
+    run_study(study, tmp_path, say=lines.append)
     assert [run.folder for run in trainings] == [tmp_path / "base" / "seed-2"]
     assert "--resume_from_checkpoint" in trainings[0].flags
     assert sum("finished before" in line for line in lines) == 5
 
 
-def test_summary(study, trainings, tmp_path):
-    summary = summarize(run_study(study, tmp_path, {}, say=lambda line: None))
-    assert summary["base"]["mean"]["fine_accuracy"] == pytest.approx(0.52)
-    assert summary["base"]["std"]["fine_accuracy"] == pytest.approx(0.01)  # ddof=1
-    difference = summary["new one"]["difference"]["fine_accuracy"]
-    assert difference["mean"] == pytest.approx(0.14)
-    half = stats.t.ppf(0.975, 2) * 0.02 / np.sqrt(3)
-    assert difference["interval"] == pytest.approx([0.14 - half, 0.14 + half])
-    assert "difference" not in summary["base"]
-    assert summary["new one"]["last_log"]["2"]["gate_mean"] == 0.4
-    write_study(str(tmp_path / "out.json"), study, "study.yaml", tmp_path, {"dataset": "/data/my.csv"}, summary)
-    written = json.loads((tmp_path / "out.json").read_text())
-    assert written["variants"]["new one"]["changes"] == {"cross_fusion": "a"}
-    assert written["variants"]["new one"]["seeds"]["2"]["fine_accuracy"] == pytest.approx(0.66)
-    assert written["overrides"] == {"max_train_samples": 5, "dataset": "my.csv"}
-    assert written["data"]["data_fingerprint"] == {"test": "f"} and written["hardware"]["cores"]
-
-
 def test_runs_with_other_settings_are_not_mixed_in(study, trainings, tmp_path):
-    run_study(study, tmp_path, {"dataset": "small.csv"}, say=lambda line: None)
+    run_study(study, tmp_path, say=lambda line: None)
+    study.set("dataset=large.csv")
     with pytest.raises(StudyError, match="seed-1 holds a run with other settings"):
-        run_study(study, tmp_path, {"dataset": "large.csv"}, say=lambda line: None)
+        run_study(study, tmp_path, say=lambda line: None)
+
+
+def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
+    measured = []
+
+    def evaluate_checkpoint(folder, data_fields):
+        measured.append((folder.name, data_fields))
+        return {"fine_accuracy": 0.4}
+
+    monkeypatch.setattr(study_module, "evaluate_checkpoint", evaluate_checkpoint)
+    study.evaluate_on = {"elsewhere": {"dataset": "a.csv"}}
+    results = run_study(study, tmp_path, say=lambda line: None)
+    assert len(measured) == 6 and results["base"][2]["elsewhere"] == {"fine_accuracy": 0.4}
+    run_study(study, tmp_path, say=lambda line: None)
+    assert len(measured) == 6, "what was measured is read"
+    study.set("evaluate_on.elsewhere.dataset=b.csv")
+    run_study(study, tmp_path, say=lambda line: None)
+    assert len(measured) == 12 and measured[-1] == ("seed-3", {"dataset": "b.csv"})
+
+
+def test_settings(study):
+    study.set("num_train_epochs=2")
+    study.set("variants.new one.cross_fusion=b")
+    assert study.overrides == {"max_train_samples": 5, "num_train_epochs": 2}
+    assert study.variants["new one"] == {"cross_fusion": "b"}
+    for wrong, words in (
+        ("dataset", "FIELD=VALUE, got 'dataset'"),
+        ("variants.old one.x=1", "no 'variants.old one'; known are base, new one"),
+        ("evaluate_on.x.y=1", "there is no 'evaluate_on.x'"),
+        ("more.x=1", "there is no 'more'"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            study.set(wrong)
 
 
 def test_a_failed_run_is_named(study, tmp_path, monkeypatch):
@@ -102,7 +106,7 @@ def test_a_failed_run_is_named(study, tmp_path, monkeypatch):
 
     monkeypatch.setattr(study_module, "run_all", run_all)
     with pytest.raises(StudyError, match="base, seed 1: training failed with status 3"):
-        run_study(study, tmp_path, {}, say=lambda line: None)
+        run_study(study, tmp_path, say=lambda line: None)
 
 
 def test_values_become_flags():
@@ -112,9 +116,19 @@ def test_values_become_flags():
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[1]", "a study is a mapping"), ("recipe: x\nseeds: [1]", "recipe, variants and seeds"),
-     ("recipe: x\nseeds: [1]\nvariants: {}\nmore: 1", "unknown field more"), ("a: [", "study.yaml")],
-)  # fmt: skip
+    [
+        ("[1]", "a study is a mapping"),
+        ("recipe: x\nseeds: [1]", "recipe, variants and seeds"),
+        ("recipe: x\nseeds: [1]\nvariants: {}\nmore: 1", "unknown field more"),
+        ("a: [", "study.yaml"),
+        ("recipe: x\nseeds: [1]\nvariants: {}", "variants must be a mapping"),
+        ("recipe: x\nseeds: 1\nvariants: {a: {}}", "seeds must be a list of whole numbers, got 1"),
+        ("recipe: x\nseeds: [1, 1]\nvariants: {a: {}}", "a seed is there twice"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\ninterval: z", "interval must be one of t, bootstrap, got 'z'"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npaper: {b: {}}", "paper has 'b', which is no variant"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto: [1, 2, 3]", "pareto needs"),
+    ],
+)
 def test_files_that_are_no_study(tmp_path, text, words):
     path = tmp_path / "study.yaml"
     path.write_text(text)
@@ -125,4 +139,10 @@ def test_files_that_are_no_study(tmp_path, text, words):
 def test_shipped_studies_are_readable():
     root = Path(__file__).parents[2]
     for path in (root / "scripts/studies").glob("*.yaml"):
-        assert (root / Study.read(str(path)).recipe).is_file()
+        study = Study.read(str(path))
+        assert (root / study.recipe).is_file()
+        for changes in study.variants.values():
+            flags = study_module._flags({**study.overrides, **changes})
+            parse_recipe(["--config", str(root / study.recipe), *flags])  # every field exists and can have this value
+        for data_fields in study.evaluate_on.values():
+            DataArguments(**{name: value for name, value in data_fields.items() if name != "split"})

@@ -90,6 +90,17 @@ def test_batches_texts_of_like_length(pipe, monkeypatch):
     assert widths[0] > 40 and widths[1] < 10
 
 
+def test_a_batch_ends_early_where_texts_become_shorter(pipe, monkeypatch):
+    shapes = []
+    forward = pipe._forward
+    monkeypatch.setattr(pipe, "_forward", lambda batch: shapes.append(batch["input_ids"].shape) or forward(batch))
+    pipe(["bad " * 40] * 3 + ["good " * 20] * 5, batch_size=8)
+    assert [shape[0] for shape in shapes] == [3, 5] and shapes[1][1] < 0.7 * shapes[0][1]
+    shapes.clear()
+    pipe(["bad " * 40] + ["a"] * 7, batch_size=8)
+    assert [shape[0] for shape in shapes] == [2, 6], "a quarter is filled first"
+
+
 def test_model_straight_from_training_answers_without_dropout(make_model, processor):
     model = make_model().train()
     pipe = FusionSentimentPipeline(model, processor=processor, device="cpu")

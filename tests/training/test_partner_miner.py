@@ -191,6 +191,12 @@ class TestErrors:
         with pytest.raises(ValueError, match="`mining_margin` does nothing with contrastive_partners batch"):
             FusionTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", mining_margin=0.1)
 
+    def test_no_batch_is_short(self, tmp_path):
+        with pytest.raises(ValueError, match="`dataloader_drop_last` does nothing with mined"):
+            FusionTrainingArguments(
+                str(tmp_path), use_cpu=True, report_to="none", contrastive_partners="mined", dataloader_drop_last=True
+            )
+
     def test_a_checkpoint_of_other_data(self, tmp_path):
         PartnerMiner(torch.zeros(3, dtype=torch.long), MiningRules()).save(tmp_path, write=True)
         with pytest.raises(RecipeError, match="is of 3 clips, the training data has 4"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion.data.clips import ClipSource, load_clips
@@ -313,6 +314,23 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, contra
     for name, value in metrics_1.items():
         if name != "loss":
             assert value == pytest.approx(metrics_2[name], abs=1e-4), name
+
+
+def test_two_processes_resume_with_mined_partners(clip_recipe, tmp_path):
+    """Each process sees half of the clips, both know all embeddings, and an interrupted run ends the same."""
+    path = clip_recipe(num_train_epochs=3, save_total_limit=None, contrastive_partners="mined")
+    flags = ["--per_device_train_batch_size", "4", "--output_dir"]
+    launch(2, path, *flags, str(tmp_path / "whole"))
+    state = load_file(tmp_path / "whole" / "checkpoint-6" / "mining.safetensors")
+    assert state["known"].all() and state["embeddings"].any(1).all()
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for name in ("checkpoint-12", "checkpoint-18"):
+        shutil.rmtree(tmp_path / "cut" / name)
+    (tmp_path / "cut" / "metrics.json").unlink()
+    launch(2, path, *flags, str(tmp_path / "cut"), "--resume_from_checkpoint", "last")
+    for file in ("checkpoint-18/mining.safetensors", "model.safetensors"):
+        first, second = (load_file(tmp_path / name / file) for name in ("whole", "cut"))
+        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first), file
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("validation", "test")], ids="+".join)

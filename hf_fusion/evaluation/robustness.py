@@ -1,0 +1,144 @@
+"""How much a model loses when its input is damaged: curves over severity, and what they come to."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from hf_fusion.data.corruption import CORRUPTIONS, LOSSES, MAX_SEVERITY, check_corruptions, corrupt, modality_of
+from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.metrics import lower_is_better
+
+SEVERITIES = tuple(range(MAX_SEVERITY + 1))
+# The text is the weak point if damage to it costs more than this share of the accuracy (DashFusion, on its anchor).
+LARGEST_FALL = 0.15
+
+Curves = dict[str, dict[str, list[float]]]
+
+
+def default_scenarios(columns: Iterable[str]) -> list[str]:
+    """Every single corruption that data with these columns can suffer; lost modalities only if another one is left."""
+    modalities = [name for name in ("text", "audio", "vision") if name in columns]
+    fitting = [name for name in CORRUPTIONS if modality_of(name) in modalities]
+    return fitting if len(modalities) > 1 else [name for name in fitting if name not in LOSSES]
+
+
+def robustness_curves(
+    measure: Callable[[Dataset], dict[str, float]],
+    rows: Dataset,
+    scenarios: list[str],
+    seeds: Iterable[int] = (0,),
+    track: Callable[[list], Iterable] = iter,
+) -> Curves:
+    """
+    Metrics over the severity of each kind of damage.
+
+    Args:
+        measure: gives the metrics of a data set.
+        rows: labelled and undamaged.
+        scenarios: names of corruptions; "audio_loss+vision_loss" does both.
+        seeds: of the damage; the metrics are averaged over them.
+        track: wraps what is to be done, for a progress bar.
+
+    Returns:
+        By scenario and metric the six values at severity 0 to 5.
+
+    Raises:
+        DataError: if there is no such corruption, or the data has not what it damages.
+    """
+    for scenario in scenarios:
+        check_corruptions(dict.fromkeys(scenario.split("+"), MAX_SEVERITY), rows.column_names)
+    clean = measure(rows)
+    found: dict[str, list[dict]] = {scenario: [clean] for scenario in scenarios}
+    seeds = list(seeds)
+    for scenario, severity in track([(name, level) for name in scenarios for level in SEVERITIES[1:]]):
+        damage = dict.fromkeys(scenario.split("+"), severity)
+        runs = [measure(corrupt(rows, damage, seed)) for seed in seeds]
+        found[scenario].append({metric: float(np.mean([run[metric] for run in runs])) for metric in clean})
+    return {
+        scenario: {metric: [values[metric] for values in levels] for metric in clean}
+        for scenario, levels in found.items()
+    }
+
+
+def robustness(curve: list[float], baseline: list[float] | None = None) -> dict[str, float | None]:
+    """
+    What a curve comes to.
+
+    Args:
+        curve: a metric at severity 0 to 5.
+        baseline: the same of another model.
+
+    Returns:
+        `clean`, `worst` (severity 5), `area` (mean height of the curve: the relative robustness of MultiBench, Liang et
+        al. 2021), `share` (`area / clean`), `fall` (share of `clean` that is lost at severity 5, negative where the
+        metric rises) and `effective` (how much higher the curve lies than the baseline's if both began at the same
+        height; `None` without one).
+    """
+    clean, worst = float(curve[0]), float(curve[-1])
+    area = _area(curve)
+    effective = None if baseline is None else (area - clean) - (_area(baseline) - float(baseline[0]))
+    return {
+        "clean": clean,
+        "worst": worst,
+        "area": area,
+        "share": area / clean if clean else None,
+        "fall": (clean - worst) / abs(clean) if clean else None,
+        "effective": effective,
+    }
+
+
+def _area(curve):
+    return float(np.trapezoid(curve) / (len(curve) - 1))
+
+
+def summarize_curves(curves: Curves, baseline: Curves | None = None) -> dict[str, dict[str, dict]]:
+    """[`robustness`] of every scenario and metric."""
+    return {
+        scenario: {
+            metric: robustness(curve, baseline[scenario].get(metric) if baseline and scenario in baseline else None)
+            for metric, curve in metrics.items()
+        }
+        for scenario, metrics in curves.items()
+    }
+
+
+def text_verdict(summary: dict[str, dict], metric: str, baseline: Curves | None = None) -> dict[str, Any] | None:
+    """
+    The paper's check of the text anchor: does damaged text cost more than 15 % of the accuracy, while a model without
+    text holds?
+
+    Args:
+        summary: what [`summarize_curves`] returns.
+        metric: an accuracy.
+        baseline: curves of a model that does not read text.
+
+    Returns:
+        `fall` (the largest over the text scenarios), `scenario`, `limit`, `at_fault`, and a sentence; `None` if no
+        scenario damages the text alone. Without a baseline `at_fault` rests on the fall alone.
+    """
+    falls = {
+        scenario: metrics[metric]["fall"]
+        for scenario, metrics in summary.items()
+        if all(modality_of(name) == "text" for name in scenario.split("+")) and metrics[metric]["fall"] is not None
+    }
+    if lower_is_better(metric) or not falls:
+        return None
+    worst = max(falls, key=falls.get)
+    fall, at_fault = falls[worst], falls[worst] > LARGEST_FALL
+    text = f"{worst} costs {fall:.1%} of {metric} (limit {LARGEST_FALL:.0%})"
+    if baseline is not None:
+        other = next(iter(baseline.values()))[metric][0]
+        holds = other > summary[worst][metric]["worst"]
+        at_fault = at_fault and holds
+        text += f"; the model without text has {other:.4f}, this one then {summary[worst][metric]['worst']:.4f}"
+    text += ": the text is the weak point." if at_fault else ": the text is no weak point."
+    return {"scenario": worst, "fall": fall, "limit": LARGEST_FALL, "at_fault": at_fault, "verdict": text}
+
+
+def check_same_metrics(curves: Curves, baseline: Curves) -> None:
+    """Raises [`DataError`] if two models were not measured by the same metrics."""
+    first, second = (set(next(iter(side.values()))) for side in (curves, baseline))
+    if first != second:
+        raise DataError(f"The baseline has other metrics: {', '.join(sorted(first ^ second))}.")

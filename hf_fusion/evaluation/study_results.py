@@ -1,0 +1,164 @@
+"""What a study found: means, paired differences and what they are worth, as JSON, table and picture."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from transformers import AutoConfig
+
+from hf_fusion.evaluation.benchmark.fusion_cost import fusion_inputs, fusion_of, multiply_adds
+from hf_fusion.evaluation.benchmark.inputs import ClipShape
+from hf_fusion.evaluation.metrics import lower_is_better
+from hf_fusion.evaluation.records import ENVIRONMENT_FILE, describe_environment, write_json
+from hf_fusion.evaluation.statistics import holm, knee, paired_difference, pareto_front, standard_deviation
+from hf_fusion.evaluation.study import Study, run_folder_of
+
+Results = dict[str, dict[int, dict]]
+
+
+def summarize(results: Results, split: str = "test", interval: str = "t") -> dict[str, dict]:
+    """
+    Mean and spread of each variant, and its paired difference to the first.
+
+    Args:
+        results: what [`run_study`] returns.
+        split: "validation", "test" or the name of other data.
+        interval: see [`paired_difference`].
+
+    Returns:
+        For each variant: `seeds` (metrics by seed), `mean`, `std` (ddof=1; `None` for a single seed) and, but for the
+        first, `difference`: for each metric what [`paired_difference`] says of variant minus reference, and `p_holm`,
+        the p-value corrected for the number of variants.
+    """
+    reference, *others = results
+    summary = {name: _of_variant(runs, split) for name, runs in results.items()}
+    base = summary[reference]["seeds"]
+    for name in others:
+        entry = summary[name]
+        entry["difference"] = {
+            metric: paired_difference(_column(entry["seeds"], metric), _column(base, metric), interval)
+            for metric in entry["mean"]
+        }
+    for metric in summary[reference]["mean"]:
+        differences = [summary[name]["difference"][metric] for name in others]
+        for difference, p in zip(differences, holm([d["p"] for d in differences]), strict=True):
+            difference["p_holm"] = p
+    return summary
+
+
+def _of_variant(runs, split):
+    by_seed = {str(seed): run[split] for seed, run in runs.items()}
+    columns = {metric: _column(by_seed, metric) for metric in next(iter(by_seed.values()))}
+    return {
+        "seeds": by_seed,
+        "mean": {metric: float(np.mean(column)) for metric, column in columns.items()},
+        "std": {metric: standard_deviation(column) for metric, column in columns.items()},
+        "last_log": {str(seed): run["last_log"] for seed, run in runs.items()},
+        "train_seconds": {str(seed): run["train_seconds"] for seed, run in runs.items()},
+        "parameters": next(iter(runs.values()))["parameters"],
+    }
+
+
+def _column(by_seed, metric):
+    return [np.nan if row[metric] is None else row[metric] for row in by_seed.values()]
+
+
+def tidy(results: Results, splits: list[str]) -> pd.DataFrame:
+    """One row for each number: `variant`, `seed`, `split`, `metric`, `value`."""
+    rows = [
+        {"variant": name, "seed": seed, "split": split, "metric": metric, "value": value}
+        for name, runs in results.items()
+        for seed, run in runs.items()
+        for split in splits
+        for metric, value in run[split].items()
+    ]
+    return pd.DataFrame(rows, columns=["variant", "seed", "split", "metric", "value"])
+
+
+def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
+    """Multiply-adds of each variant's fusion (DashFusion) for one clip of the lengths `study.pareto`."""
+    words, audio, vision = study.pareto
+    costs = {}
+    for name in study.variants:
+        config = AutoConfig.from_pretrained(run_folder_of(folder, name, study.seeds[0]))
+        shape = ClipShape(words, audio, config.audio_feature_size, vision, config.vision_feature_size)
+        fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads")
+        fusion = fusion_of(shape, **{field: getattr(config, field) for field in fields})
+        costs[name] = multiply_adds(fusion, *fusion_inputs(shape, 1, hidden_size=config.hidden_size))
+    return costs
+
+
+def pareto(costs: dict[str, int], summary: dict[str, dict], metric: str) -> dict[str, Any]:
+    """
+    Quality against cost.
+
+    Returns:
+        `metric`, `costs` (multiply-adds by variant), `front` (variants that no other one beats in both) and `knee`, the
+        variant after which more cost buys least, see [`knee`]; `None` if there is none.
+    """
+    names = list(costs)
+    sign = -1 if lower_is_better(metric) else 1
+    quality = [sign * summary[name]["mean"][metric] for name in names]
+    front = pareto_front([costs[name] for name in names], quality)
+    bend = knee([costs[names[i]] for i in front], [quality[i] for i in front])
+    return {
+        "metric": metric,
+        "costs": costs,
+        "front": [names[i] for i in front],
+        "knee": None if bend is None else names[front[bend]],
+    }
+
+
+def write_study(
+    path: Path, study: Study, study_file: str, folder: Path, results: Results, summaries: dict[str, dict]
+) -> dict[str, Any]:
+    """
+    Writes the result files: JSON, and beside it a CSV with one row for each number.
+
+    Args:
+        path: of the JSON file.
+        study, study_file: the study and where it was read.
+        folder: of the runs.
+        results: what [`run_study`] returns.
+        summaries: by split what [`summarize`] returns; "test" at least.
+
+    Returns:
+        What the JSON file holds: the study and what was changed, where and on what data it ran, and the summaries.
+    """
+    environment = json.loads(
+        (run_folder_of(folder, next(iter(study.variants)), study.seeds[0]) / ENVIRONMENT_FILE).read_text("utf-8")
+    )
+    test = summaries["test"]
+    record = {
+        "study": study_file,
+        "recipe": study.recipe,
+        "overrides": {name: _public(value) for name, value in study.overrides.items()},
+        "interval": study.interval,
+        "variants": {name: {"changes": _all_public(study.variants[name]), **entry} for name, entry in test.items()},
+        "data": {key: environment[key] for key in ("data_fingerprint", "rows")},
+        **describe_environment(),
+    }
+    if study.evaluate_on:
+        record["evaluate_on"] = {
+            name: {"data": _all_public(fields), "variants": summaries[name]}
+            for name, fields in study.evaluate_on.items()
+        }
+    if study.paper:
+        record["paper"] = study.paper
+    if study.pareto:
+        record["pareto"] = pareto(fusion_costs(study, folder), test, study.metrics[0])
+    write_json(path, record)
+    tidy(results, list(summaries)).to_csv(path.with_suffix(".csv"), index=False)
+    return record
+
+
+def _all_public(fields):
+    return {name: _public(value) for name, value in fields.items()}
+
+
+def _public(value):
+    """A setting without the folders of this machine."""
+    return Path(value).name if isinstance(value, str) and ("/" in value or os.sep in value) else value

@@ -1,0 +1,124 @@
+#!/usr/bin/env python
+"""Measures what a checkpoint loses when its input is damaged: words dropped, misspelt or misheard, noise, lost frames,
+lost modalities.
+
+    python scripts/evaluate_robustness.py runs/dashfusion_synthetic
+    python scripts/evaluate_robustness.py runs/dyfulm_synthetic --corruptions typos word_dropout
+    python scripts/evaluate_robustness.py runs/dashfusion_mosi --corruptions audio_loss+vision_loss \\
+        --baseline runs/dashfusion_mosi_text
+
+Six severities from 0 (clean) to 5 each. Without --dataset the data of the checkpoint's own recipe is used (its test
+split). Writes robustness.json (curves of every metric, areas under them), robustness.csv and a picture.
+"""
+
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from datasets import disable_progress_bars
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.evaluate_checkpoint import MEASURES, load_split
+from hf_fusion.evaluation.plots import plot_robustness
+from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
+from hf_fusion.evaluation.robustness import (
+    SEVERITIES,
+    check_same_metrics,
+    default_scenarios,
+    robustness_curves,
+    summarize_curves,
+    text_verdict,
+)
+from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
+
+_MAIN_METRICS = {"dyfulm": ("fine_accuracy", "coarse_accuracy"), "dashfusion": ("mae", "acc2_has0", "acc2_non0")}
+
+
+@dataclass
+class RobustnessArguments:
+    checkpoint: str = field(metadata={"help": "A run folder, or a name on the Hub.", "aliases": ["-c"]})
+    corruptions: list[str] | None = field(
+        default=None, metadata={"help": "Which damage; a+b does both. Default: all that the data can suffer, singly."}
+    )
+    baseline: str | None = field(
+        default=None, metadata={"help": "Another checkpoint (say, one without text) for the effective robustness."}
+    )
+    seeds: int = field(default=1, metadata={"help": "Damage everything so many times, and average."})
+    split: str = field(default="test", metadata={"help": "train, validation or test."})
+    output_dir: str | None = field(default=None, metadata={"help": "Default: CHECKPOINT/robustness-SPLIT."})
+    batch_size: int = field(default=32, metadata={"help": "Rows per forward pass."})
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda:0 ...; default: the accelerator, if any."})
+
+
+def curves_of(checkpoint, args, rows, scenarios):
+    classify = load_pipeline(checkpoint, device=args.device)
+    measure = partial(MEASURES[classify.model.config.model_type], classify, batch_size=args.batch_size)
+    track = partial(tqdm, desc=Path(checkpoint).name, unit="severity")
+    return robustness_curves(measure, rows, scenarios, range(args.seeds), track)
+
+
+def evaluate(args: RobustnessArguments, data_args: DataArguments) -> dict:
+    if args.seeds < 1:
+        raise RecipeError(f"--seeds must be at least 1, got {args.seeds}.")
+    config = load_pipeline(args.checkpoint, device=args.device).model.config
+    rows = load_split(config, data_args, args.split)
+    scenarios = args.corruptions or default_scenarios(rows.column_names)
+    disable_progress_bars()
+    curves = curves_of(args.checkpoint, args, rows, scenarios)
+    baseline = curves_of(args.baseline, args, rows, scenarios) if args.baseline else None
+    if baseline:
+        check_same_metrics(curves, baseline)
+    summary = summarize_curves(curves, baseline)
+    available = next(iter(curves.values()))
+    main = [metric for metric in _MAIN_METRICS[config.model_type] if metric in available]
+    verdict = text_verdict(summary, main[-1], baseline)
+
+    folder = Path(args.output_dir or Path(args.checkpoint) / f"robustness-{args.split}")
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "split": args.split}
+    facts.update(rows=len(rows), data_fingerprint=fingerprint({args.split: rows}), damage_seeds=args.seeds)
+    record = {"curves": curves, "baseline": baseline, "summary": summary, "text": verdict}
+    write_json(folder / "robustness.json", {**record, **describe_environment(**facts)})
+    table = [
+        {"scenario": scenario, "metric": metric, "severity": severity, "value": value}
+        for scenario, metrics in curves.items()
+        for metric, values in metrics.items()
+        for severity, value in zip(SEVERITIES, values, strict=True)
+    ]
+    pd.DataFrame(table).to_csv(folder / "robustness.csv", index=False)
+    plot_robustness(folder / "robustness.png", curves, main, f"{Path(args.checkpoint).name}: damaged input")
+    print_summary(summary, main, args.checkpoint)
+    if verdict:
+        print(verdict["verdict"])
+    print(f"Written: {', '.join(str(path) for path in sorted(folder.iterdir()))}")
+    return record
+
+
+def print_summary(summary, metrics, title):
+    table = Table(
+        "damage", *(f"{metric}: {part}" for metric in metrics for part in ("clean", "worst", "area")), title=title
+    )
+    for scenario, found in summary.items():
+        table.add_row(scenario, *(f"{found[m][part]:.4f}" for m in metrics for part in ("clean", "worst", "area")))
+    Console().print(table)
+
+
+def main() -> int:
+    try:
+        evaluate(*parse_data_arguments(RobustnessArguments, description=__doc__))
+    except (RecipeError, DataError, OSError) as error:
+        print(f"evaluate_robustness.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
