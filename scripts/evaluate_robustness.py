@@ -14,7 +14,7 @@ split). Writes robustness.json (curves of every metric, areas under them), robus
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,14 +24,15 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from hf_fusion.data.corruption import SEVERITIES
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.evaluate_checkpoint import MEASURES, load_split
 from hf_fusion.evaluation.plots import plot_robustness
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
 from hf_fusion.evaluation.robustness import (
-    SEVERITIES,
     check_same_metrics,
+    check_scenarios,
     default_scenarios,
     robustness_curves,
     summarize_curves,
@@ -58,8 +59,7 @@ class RobustnessArguments:
     device: str | None = field(default=None, metadata={"help": "cpu, cuda:0 ...; default: the accelerator, if any."})
 
 
-def curves_of(checkpoint, args, rows, scenarios):
-    classify = load_pipeline(checkpoint, device=args.device)
+def curves_of(classify, checkpoint, args, rows, scenarios):
     measure = partial(MEASURES[classify.model.config.model_type], classify, batch_size=args.batch_size)
     track = partial(tqdm, desc=Path(checkpoint).name, unit="severity")
     return robustness_curves(measure, rows, scenarios, range(args.seeds), track)
@@ -68,13 +68,18 @@ def curves_of(checkpoint, args, rows, scenarios):
 def evaluate(args: RobustnessArguments, data_args: DataArguments) -> dict:
     if args.seeds < 1:
         raise RecipeError(f"--seeds must be at least 1, got {args.seeds}.")
-    config = load_pipeline(args.checkpoint, device=args.device).model.config
-    rows = load_split(config, data_args, args.split)
+    classify = load_pipeline(args.checkpoint, device=args.device)
+    config = classify.model.config
+    rows = load_split(config, replace(data_args), args.split)
     scenarios = args.corruptions or default_scenarios(rows.column_names)
+    check_scenarios(scenarios, rows.column_names)
     disable_progress_bars()
-    curves = curves_of(args.checkpoint, args, rows, scenarios)
-    baseline = curves_of(args.baseline, args, rows, scenarios) if args.baseline else None
-    if baseline:
+    curves = curves_of(classify, args.checkpoint, args, rows, scenarios)
+    baseline = None
+    if args.baseline:
+        other = load_pipeline(args.baseline, device=args.device)
+        its_rows = load_split(other.model.config, replace(data_args), args.split)
+        baseline = curves_of(other, args.baseline, args, its_rows, scenarios)
         check_same_metrics(curves, baseline)
     summary = summarize_curves(curves, baseline)
     available = next(iter(curves.values()))
@@ -103,11 +108,10 @@ def evaluate(args: RobustnessArguments, data_args: DataArguments) -> dict:
 
 
 def print_summary(summary, metrics, title):
-    table = Table(
-        "damage", *(f"{metric}: {part}" for metric in metrics for part in ("clean", "worst", "area")), title=title
-    )
+    table = Table("damage", *metrics, title=f"{title}: clean, at severity 5, mean over severities")
     for scenario, found in summary.items():
-        table.add_row(scenario, *(f"{found[m][part]:.4f}" for m in metrics for part in ("clean", "worst", "area")))
+        cells = (found[metric] for metric in metrics)
+        table.add_row(scenario, *(f"{cell['clean']:.3f} {cell['worst']:.3f} {cell['area']:.3f}" for cell in cells))
     Console().print(table)
 
 

@@ -4,18 +4,20 @@ Severity 0 leaves everything as it is, 5 is the worst. What is damaged depends o
 the order of the rows; and what severity 2 damages severity 3 damages too.
 """
 
+import math
 import string
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from hf_fusion.data.files import DataError
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 MAX_SEVERITY = 5
+SEVERITIES = tuple(range(MAX_SEVERITY + 1))
 # What is done at severity 0, 1 ... 5.
 _WORDS_LOST = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)  # share of the words
 _TYPOS = (0.0, 0.01, 0.03, 0.06, 0.1, 0.15)  # share of the characters
@@ -215,9 +217,8 @@ def corrupt(
         DataError: if there is no such corruption or severity, or nothing that it could damage.
     """
     check_corruptions(corruptions, rows.column_names)
-    streams = {modality_of(name) for name in corruptions if name in STREAM_CORRUPTIONS}
     if deviations is None:
-        deviations = {name: _deviation(rows, name) for name in streams}
+        deviations = {name: _deviation(rows, name) for name in _streams_of(corruptions)}
 
     def damage(row):
         damaged = corrupt_row(row, corruptions, seed, deviations)
@@ -225,6 +226,33 @@ def corrupt(
         return {**damaged, **{name: [] for name in empty}}  # no frames: how a data set has a missing stream
 
     return rows.map(damage, features=rows.features, desc="damaging")
+
+
+def augment(rows: Dataset, corruptions: Mapping[str, int], seed: int = 0) -> Dataset:
+    """
+    The rows, and after them a damaged copy of each, for training.
+
+    Args:
+        rows: as for [`corrupt`]; the copies have the same `id`.
+        corruptions: by name how severe at most; each copy draws from 1 to that.
+        seed: of draws and damage.
+
+    Raises:
+        DataError: as [`corrupt`].
+    """
+    check_corruptions(corruptions, rows.column_names)
+    severities = np.random.default_rng(seed).random(len(rows))
+    shares = [np.flatnonzero(np.ceil(severities * MAX_SEVERITY) == level) for level in SEVERITIES[1:]]
+    deviations = {name: _deviation(rows, name) for name in _streams_of(corruptions)}
+    copies = []
+    for level, members in zip(SEVERITIES[1:], shares, strict=True):
+        milder = {name: math.ceil(most * level / MAX_SEVERITY) for name, most in corruptions.items()}
+        copies.append(corrupt(rows.select(members), milder, seed, deviations))
+    return concatenate_datasets([rows, *copies])
+
+
+def _streams_of(corruptions):
+    return {modality_of(name) for name in corruptions if name in STREAM_CORRUPTIONS}
 
 
 def _deviation(rows, name):

@@ -6,11 +6,18 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from hf_fusion.data.corruption import CORRUPTIONS, LOSSES, MAX_SEVERITY, check_corruptions, corrupt, modality_of
+from hf_fusion.data.corruption import (
+    CORRUPTIONS,
+    LOSSES,
+    MAX_SEVERITY,
+    SEVERITIES,
+    check_corruptions,
+    corrupt,
+    modality_of,
+)
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import lower_is_better
 
-SEVERITIES = tuple(range(MAX_SEVERITY + 1))
 # The text is the weak point if damage to it costs more than this share of the accuracy (DashFusion, on its anchor).
 LARGEST_FALL = 0.15
 
@@ -22,6 +29,12 @@ def default_scenarios(columns: Iterable[str]) -> list[str]:
     modalities = [name for name in ("text", "audio", "vision") if name in columns]
     fitting = [name for name in CORRUPTIONS if modality_of(name) in modalities]
     return fitting if len(modalities) > 1 else [name for name in fitting if name not in LOSSES]
+
+
+def check_scenarios(scenarios: Iterable[str], columns: list[str]) -> None:
+    """Raises [`DataError`] if there is no such corruption, or the data has not what it damages."""
+    for scenario in scenarios:
+        check_corruptions(dict.fromkeys(scenario.split("+"), MAX_SEVERITY), columns)
 
 
 def robustness_curves(
@@ -37,24 +50,20 @@ def robustness_curves(
     Args:
         measure: gives the metrics of a data set.
         rows: labelled and undamaged.
-        scenarios: names of corruptions; "audio_loss+vision_loss" does both.
+        scenarios: names of corruptions; "audio_loss+vision_loss" does both. What damages a modality that the data does
+            not have leaves it as it is.
         seeds: of the damage; the metrics are averaged over them.
         track: wraps what is to be done, for a progress bar.
 
     Returns:
         By scenario and metric the six values at severity 0 to 5.
-
-    Raises:
-        DataError: if there is no such corruption, or the data has not what it damages.
     """
-    for scenario in scenarios:
-        check_corruptions(dict.fromkeys(scenario.split("+"), MAX_SEVERITY), rows.column_names)
     clean = measure(rows)
     found: dict[str, list[dict]] = {scenario: [clean] for scenario in scenarios}
     seeds = list(seeds)
     for scenario, severity in track([(name, level) for name in scenarios for level in SEVERITIES[1:]]):
-        damage = dict.fromkeys(scenario.split("+"), severity)
-        runs = [measure(corrupt(rows, damage, seed)) for seed in seeds]
+        damage = {name: severity for name in scenario.split("+") if modality_of(name) in rows.column_names}
+        runs = [measure(corrupt(rows, damage, seed)) for seed in seeds] if damage else [clean]
         found[scenario].append({metric: float(np.mean([run[metric] for run in runs])) for metric in clean})
     return {
         scenario: {metric: [values[metric] for values in levels] for metric in clean}

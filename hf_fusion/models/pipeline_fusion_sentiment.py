@@ -1,6 +1,8 @@
 """The `fusion-sentiment` pipeline. It travels with every checkpoint and imports nothing of the package."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 
@@ -85,17 +87,22 @@ class FusionSentimentPipeline(Pipeline):
             with _naming_input(first + i):
                 clips.append(self._clip_of(value))
         answers = [None] * len(clips)
-        for rows in _batches([_length(clip) for clip in clips], batch_size):
-            try:
-                batch = self.preprocess([clips[i] for i in rows])
-            except ValueError:
-                for i in sorted(rows):
-                    with _naming_input(first + i):
-                        self.preprocess([clips[i]])
-                raise
+        batches = list(_batches([_length(clip) for clip in clips], batch_size))
+        prepared = _one_ahead(lambda rows: self._prepare(clips, rows, first), batches)
+        for rows, batch in zip(batches, prepared, strict=True):
             for i, answer in zip(rows, self.postprocess(self.forward(batch), **options), strict=True):
                 answers[i] = answer
         return answers
+
+    def _prepare(self, clips, rows, first):
+        """The tensors of some of the clips; an error names the input, counted from `first`."""
+        try:
+            return self.preprocess([clips[i] for i in rows])
+        except ValueError:
+            for i in sorted(rows):
+                with _naming_input(first + i):
+                    self.preprocess([clips[i]])
+            raise
 
     def _clip_of(self, value):
         """An input -> a dict with the modalities that it has."""
@@ -211,6 +218,18 @@ def _is_frames(value):
     except ValueError:  # rows of different lengths
         return False
     return depth == 2 or (depth == 1 and len(value) == 0)
+
+
+def _one_ahead(function, items):
+    """`function` of each item; a thread computes the next one while the last one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) == 2:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _batches(lengths, batch_size):

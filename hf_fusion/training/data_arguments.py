@@ -57,6 +57,10 @@ class DataArguments(ClipFields, ReviewFields):
         (0.8, 0.1, 0.1),
     )
     split_seed: int = option("Seed of that split.", 0)
+    augmentations: dict | str | None = option(
+        "Training only: adds a damaged copy of each row; how severe at most, 1 to 5, by kind (JSON), such as "
+        '{"typos": 3, "audio_noise": 4}; the kinds are those of evaluate_robustness.py.'
+    )
     max_train_samples: int | None = option("Train on so many rows, drawn with the run's data_seed or seed.")
     max_eval_samples: int | None = option("Evaluate on the first so many rows of validation and of test.")
     model_type: str = field(default="dyfulm", init=False)

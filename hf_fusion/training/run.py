@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
@@ -20,12 +21,16 @@ from hf_fusion.training.tasks import TASKS
 from hf_fusion.training.trainer import FusionTrainer
 
 
-def run_training(model_args, data_args, training_args) -> dict:
+def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     """
     Trains, restores the checkpoint that is best on validation, and measures it on validation and test.
 
     The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
     recipe), `metrics.json`, `trainer_state.json` and `environment.json`.
+
+    Args:
+        model_args, data_args, training_args: what [`parse_recipe`] returns.
+        callbacks (`list[TrainerCallback]`, *optional*): for the trainer.
 
     Returns:
         `dict`: the content of `metrics.json`.
@@ -40,6 +45,8 @@ def run_training(model_args, data_args, training_args) -> dict:
     with training_args.main_process_first(desc=f"reading the {task.unit}s"):
         data = task.load(data_args)
     data = _limit(data, data_args, training_args)
+    if data_args.augmentations and "train" in data:
+        data["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
     needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
@@ -55,6 +62,7 @@ def run_training(model_args, data_args, training_args) -> dict:
         train_dataset=encoded["train"],
         eval_dataset=encoded.get("validation"),
         processing_class=processor,
+        callbacks=callbacks,
     )
     _check_metric(trainer)
     if training_args.should_save:

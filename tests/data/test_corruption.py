@@ -9,6 +9,7 @@ from hf_fusion.data.corruption import (
     LOSSES,
     STREAM_CORRUPTIONS,
     TEXT_CORRUPTIONS,
+    augment,
     corrupt,
     corrupt_row,
     modality_of,
@@ -145,6 +146,17 @@ def test_short_clips(name, frames):
 def test_missing_values_stay_missing():
     row = {"id": "x", "text": None, "audio": None}
     assert corrupt_row(row, {"typos": 5, "audio_noise": 5, "text_loss": 5}, 0, {"audio": np.ones(2)}) == row
+
+
+def test_augmented_rows_come_beside_the_others(rows):
+    found = augment(rows, {"word_dropout": 5, "audio_noise": 2}, seed=1)
+    assert len(found) == 80 and found[:40] == rows[:]
+    copies = found.select(range(40, 80))
+    assert sorted(copies["id"]) == sorted(rows["id"]) and set(copies["label"]) == {1.0}
+    lost = [damage("word_dropout", rows[0], row) for row in copies]
+    assert min(lost) < 0.2 < 0.4 < max(lost), "some are damaged more than others"
+    assert all(damage("audio_noise", rows[int(row["id"].split()[1])], row) > 0 for row in copies)
+    assert copies["vision"] != augment(rows, {"vision_noise": 1}, seed=1).select(range(40, 80))["vision"]
 
 
 @pytest.mark.parametrize(

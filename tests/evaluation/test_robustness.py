@@ -5,6 +5,7 @@ from datasets import Dataset
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.robustness import (
     check_same_metrics,
+    check_scenarios,
     default_scenarios,
     robustness,
     robustness_curves,
@@ -44,9 +45,17 @@ def test_clean_is_measured_once(rows):
     assert len(calls) == 1 + 2 * 5 * 2
 
 
-def test_unknown_damage_is_told_before_anything_is_measured(rows):
+def test_damage_to_what_is_not_read_changes_nothing(rows):
+    curves = robustness_curves(words_left, rows, ["audio_noise", "audio_loss+word_dropout"])
+    assert curves["audio_noise"]["acc"] == [1.0] * 6 and curves["audio_loss+word_dropout"]["acc"][5] < 0.7
+
+
+def test_unknown_damage():
+    check_scenarios(["typos", "typos+audio_noise"], ["text", "audio"])
     with pytest.raises(DataError, match="no corruption 'rain'"):
-        robustness_curves(lambda rows: pytest.fail("measured"), rows, ["typos", "rain"])
+        check_scenarios(["typos+rain"], ["text"])
+    with pytest.raises(DataError, match="audio_loss needs audio"):
+        check_scenarios(["audio_loss"], ["text"])
 
 
 def test_numbers_of_a_curve():

@@ -1,0 +1,148 @@
+import csv
+
+import optuna
+import pytest
+import yaml
+
+from hf_fusion.training import tuning
+from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.recipe import read_recipe
+from hf_fusion.training.tuning import Search, propose, tune
+
+RECIPE = {
+    "model_type": "dashfusion",
+    "text_encoder": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16,
+                     "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "dataset_options": {"num_train": 32, "num_validation": 9, "num_test": 9}, "hidden_size": 16,
+    "num_attention_heads": 2, "num_encoder_layers": 1, "num_train_epochs": 2, "per_device_train_batch_size": 8,
+    "learning_rate": 0.001, "disable_tqdm": True, "report_to": "none", "output_dir": "runs/mine",
+}  # fmt: skip
+SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "num_bottleneck_tokens": [2, 4]}
+
+
+@pytest.fixture
+def search(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return Search(str(path), SPACE, "mae", trials=4)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Replaces training: the error is how far the learning rate is from .003; gives the fields of every trial."""
+    seen = []
+
+    def run_training(model_args, data_args, training_args, callbacks):
+        seen.append((training_args.learning_rate, model_args.num_bottleneck_tokens))
+        return {"validation": {"mae": abs(training_args.learning_rate - 0.003)}}
+
+    monkeypatch.setattr(tuning, "run_training", run_training)
+    return seen
+
+
+def test_finds_the_best_and_writes_its_recipe(search, trainings, tmp_path):
+    search.trials = 15
+    lines = []
+    study = tune(search, tmp_path / "runs", lines.append)
+    assert len(trainings) == 15 and len(lines) == 15 and "[15/15] learning_rate" in lines[-1]
+    assert all(1e-4 <= rate <= 1e-2 and tokens in (2, 4) for rate, tokens in trainings)
+    best = min(trainings, key=lambda fields: abs(fields[0] - 0.003))
+    recipe = read_recipe(str(tmp_path / "runs" / "best.yaml"))
+    assert (recipe["learning_rate"], recipe["num_bottleneck_tokens"]) == best
+    assert recipe["output_dir"] == "runs/mine" and recipe["metric_for_best_model"] == "mae"
+    assert recipe["greater_is_better"] is False and study.best_value < 0.002
+    rows = list(csv.DictReader((tmp_path / "runs" / "trials.csv").open()))
+    assert len(rows) == 15 and {row["state"] for row in rows} == {"COMPLETE"}
+
+
+def test_goes_on_where_it_was(search, trainings, tmp_path, monkeypatch):
+    whole = tune(search, tmp_path / "whole", lambda line: None).trials
+    expected = list(trainings)
+    trainings.clear()
+
+    working = tuning.run_training
+
+    def killed(*args, **kwargs):
+        if len(trainings) == 2:
+            raise KeyboardInterrupt
+        return working(*args, **kwargs)
+
+    monkeypatch.setattr(tuning, "run_training", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tune(search, tmp_path / "cut", lambda line: None)
+    storage = f"sqlite:///{tmp_path / 'cut' / 'tuning.db'}"
+    study = optuna.load_study(study_name="search", storage=storage)
+    interrupted = study.trials[-1].params
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, params=interrupted,
+                                              distributions=study.trials[-1].distributions))  # fmt: skip
+    monkeypatch.setattr(tuning, "run_training", working)
+    resumed = tune(search, tmp_path / "cut", lambda line: None)
+    assert len(trainings) == 4 and trainings[:2] == expected[:2]
+    assert trainings[2] == (interrupted["learning_rate"], [2, 4][interrupted["num_bottleneck_tokens"]])
+    assert len(whole) == 4 and sum(t.state.name == "COMPLETE" for t in resumed.trials) == 4
+    trainings.clear()
+    search.trials = 5
+    tune(search, tmp_path / "cut", lambda line: None)
+    assert len(trainings) == 1, "more trials add to those that are there"
+
+
+def test_another_search_is_not_mixed_in(search, trainings, tmp_path):
+    tune(search, tmp_path / "runs", lambda line: None)
+    search.overrides = {"num_train_epochs": 3}
+    with pytest.raises(RecipeError, match="holds another search"):
+        tune(search, tmp_path / "runs", lambda line: None)
+
+
+def test_real_trainings(search, tmp_path):
+    """Two trials of a tiny model: fields arrive, epochs are reported, weights are kept of the best alone."""
+    search.trials = 2
+    study = tune(search, tmp_path / "runs", lambda line: None)
+    folders = [tmp_path / "runs" / f"trial-{number}" for number in (0, 1)]
+    for trial, folder in zip(study.trials, folders, strict=True):
+        fields = trial.user_attrs["fields"]
+        assert yaml.safe_load((folder / "config.yaml").read_text())["learning_rate"] == fields["learning_rate"]
+        assert list(trial.intermediate_values) == [1, 2]
+        assert trial.value == pytest.approx(min(trial.intermediate_values.values()), abs=1e-5)
+        assert (folder / "model.safetensors").exists() == (trial.number == study.best_trial.number)
+
+
+def test_hopeless_trials_stop_early(search, tmp_path, monkeypatch):
+    def run_training(model_args, data_args, training_args, callbacks):
+        class State:
+            epoch = 0
+
+        hopeless = len(list((tmp_path / "runs").glob("trial-*"))) == 5
+        for State.epoch in (1.0, 2.0):
+            callbacks[0].on_evaluate(None, State, None, {"eval_mae": 9.0 if hopeless else 1.0})
+        return {"validation": {"mae": 1.0}}
+
+    monkeypatch.setattr(tuning, "run_training", run_training)
+    search.trials, lines = 5, []
+    study = tune(search, tmp_path / "runs", lines.append)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4 + ["PRUNED"]
+    assert lines[-1].endswith("stopped early")
+
+
+def test_whole_numbers_stay_whole():
+    trial = optuna.create_study().ask()
+    found = propose(trial, {"a": {"low": 1, "high": 9}, "b": {"low": 0.5, "high": 1}, "c": ["x", [1, 2]]})
+    assert type(found["a"]) is int and type(found["b"]) is float and found["c"] in ("x", [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "search.yaml"),
+        ("recipe: x", "a search is a mapping"),
+        ("recipe: x\nspace: {a: [1]}\nmetric: mae\nmore: 1", "a search is a mapping"),
+        ("recipe: x\nspace: {}\nmetric: mae", "space must be a mapping"),
+        ("recipe: x\nspace: {a: 1}\nmetric: mae", "a must be a list of values or a range"),
+        ("recipe: x\nspace: {a: {low: 2, high: 1}}\nmetric: mae", "a has no room between 2 and 1"),
+        ("recipe: x\nspace: {a: [1]}\nmetric: mae\ntrials: 0", "trials must be at least 1, got 0"),
+    ],
+)
+def test_files_that_are_no_search(tmp_path, text, words):
+    path = tmp_path / "search.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=words):
+        Search.read(str(path))
