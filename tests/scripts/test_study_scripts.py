@@ -1,0 +1,124 @@
+"""Studies, searches and robustness, as a user runs them, with tiny models."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import matplotlib.image
+import pytest
+import yaml
+from test_scripts import ROOT, script
+
+RECIPE = {
+    "model_type": "dashfusion",
+    "text_encoder": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16,
+                     "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "dataset_options": {"num_train": 32, "num_validation": 9, "num_test": 40}, "hidden_size": 16,
+    "num_attention_heads": 2, "num_encoder_layers": 1, "num_train_epochs": 2, "per_device_train_batch_size": 8,
+    "metric_for_best_model": "mae", "greater_is_better": False, "disable_tqdm": True, "report_to": "none",
+}  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to(name, content):
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+        return str(tmp_path / name)
+
+    return to
+
+
+@pytest.mark.parametrize("name", ["ablate.py", "tune.py", "evaluate_robustness.py"])
+def test_help_teaches(name):
+    process = script(name, "--help")
+    assert process.returncode == 0 and "python scripts/" in process.stdout
+
+
+def test_a_killed_study_goes_on(write, tmp_path):
+    """Killed after its first run: the second start repeats nothing that was finished, and writes every result."""
+    recipe = write("recipe.yaml", RECIPE)
+    other = {
+        "dataset": "synthetic-clips",
+        "dataset_options": {"num_train": 2, "num_validation": 2, "num_test": 9, "seed": 5},
+    }
+    study = write("study.yaml", {
+        "recipe": recipe, "variants": {"full": {}, "text alone": {"modalities": ["text"]}}, "seeds": [1, 2],
+        "metrics": ["mae", "corr"], "evaluate_on": {"other": other}, "pareto": [39, 40, 55],
+    })  # fmt: skip
+    folder, output = tmp_path / "runs", tmp_path / "result.json"
+    flags = [study, "--runs", str(folder), "--output", str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "scripts/ablate.py", *flags], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    first = folder / "full" / "seed-1" / "metrics.json"
+    deadline = time.monotonic() + 120
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) != 0 and not output.exists()
+    before = first.read_bytes()
+
+    process = script("ablate.py", *flags, "--slots", "2")
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "full, seed 1: finished before" in process.stdout and first.read_bytes() == before
+    record = json.loads(output.read_text())
+    assert list(record["variants"]) == ["full", "text alone"]
+    assert set(record["variants"]["text alone"]["difference"]["mae"]) == {"mean", "interval", "p", "p_holm"}
+    assert record["evaluate_on"]["other"]["variants"]["full"]["mean"]["mae"] > 0
+    assert record["pareto"]["costs"]["full"] == record["pareto"]["costs"]["text alone"]
+    rows = list(csv.DictReader(output.with_suffix(".csv").open()))
+    assert {row["split"] for row in rows} == {"validation", "test", "other"}
+    metrics = json.loads(first.read_text())["test"]
+    value = [row["value"] for row in rows if (row["variant"], row["seed"], row["split"], row["metric"]) ==
+             ("full", "1", "test", "mae")]  # fmt: skip
+    assert float(value[0]) == pytest.approx(metrics["mae"])
+    for picture in ("result.png", "study_pareto.png"):
+        assert matplotlib.image.imread(tmp_path / picture).shape[0] > 100
+    assert "p after Holm's correction" in process.stdout and "Pareto front" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml"),
+        (["scripts/studies/dyfulm_hotel_reviews.yaml", "--set", "dataset"], "--set needs FIELD=VALUE"),
+        (["scripts/studies/dyfulm_hotel_reviews.yaml", "--set", "variants.x.y=1"], "there is no 'variants.x'"),
+    ],
+)
+def test_studies_that_cannot_run(flags, words):
+    process = script("ablate.py", *flags)
+    assert process.returncode == 2 and words in process.stderr and len(process.stderr.splitlines()) == 1
+
+
+def test_search_then_train_then_robustness(write, tmp_path):
+    search = {"recipe": write("recipe.yaml", RECIPE), "metric": "mae", "trials": 2,
+              "space": {"learning_rate": {"low": 1e-4, "high": 1e-3, "log": True}}}  # fmt: skip
+    runs = tmp_path / "runs"
+    process = script("tune.py", write("search.yaml", search), "--runs", str(runs), "--set", "num_train_epochs=1")
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "[2/2] learning_rate" in process.stdout and "Written:" in process.stdout
+    assert yaml.safe_load((runs / "best.yaml").read_text())["num_train_epochs"] == 1
+
+    folder = tmp_path / "final"
+    process = script("train.py", "--config", str(runs / "best.yaml"), "--output_dir", str(folder))
+    assert process.returncode == 0, process.stderr[-2000:]
+    flags = ["--corruptions", "typos", "audio_loss+vision_loss", "--baseline", str(folder), "--max_eval_samples", "20"]
+    process = script("evaluate_robustness.py", str(folder), *flags)
+    assert process.returncode == 0, process.stderr[-2000:]
+    record = json.loads((folder / "robustness-test" / "robustness.json").read_text())
+    assert list(record["curves"]) == ["typos", "audio_loss+vision_loss"] and record["rows"] == 20
+    found = record["summary"]["audio_loss+vision_loss"]["mae"]
+    assert len(record["curves"]["typos"]["mae"]) == 6 and found["clean"] != found["worst"]
+    assert found["effective"] == pytest.approx(0), "its own baseline"
+    assert "(limit 15%)" in process.stdout
+    assert len(list(csv.DictReader((folder / "robustness-test" / "robustness.csv").open()))) % 12 == 0
+    assert matplotlib.image.imread(folder / "robustness-test" / "robustness.png").shape[0] > 100
+
+    process = script("evaluate_robustness.py", str(folder), "--corruptions", "rain")
+    assert process.returncode == 2 and "no corruption 'rain'" in process.stderr.splitlines()[-1]
