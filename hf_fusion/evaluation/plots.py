@@ -34,7 +34,7 @@ def plot_confusion(path, expected, predicted, names, title) -> None:
         axes.text(column, row, f"{count:,}", ha="center", va="center", color=color)
     axes.set(title=title, xlabel="predicted", ylabel="true")
     plt.setp(axes.get_xticklabels(), rotation=30, ha="right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_calibration(path, correct, confidence, title, bins=10) -> None:
@@ -58,7 +58,7 @@ def plot_calibration(path, correct, confidence, title, bins=10) -> None:
     top.legend(loc="upper left")
     bottom.hist(confidence, bins=bins, range=(0, 1))
     bottom.set(xlabel="confidence", ylabel="answers")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_scores(path, expected, predicted, title) -> None:
@@ -79,7 +79,7 @@ def plot_scores(path, expected, predicted, title) -> None:
     axes.scatter(expected, predicted, s=12, alpha=0.4, label="row")
     axes.set(title=title, xlabel="true", ylabel="predicted")
     axes.legend(loc="upper left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_differences(path, summary, metrics, title) -> None:
@@ -110,7 +110,7 @@ def plot_differences(path, summary, metrics, title) -> None:
     panels[0][0].set_yticks(range(len(others)), others)
     panels[0][0].set_ylim(len(others) - 0.5, -0.5)
     figure.suptitle(f"{title}; 95 % intervals, red: p < .05 after Holm's correction", fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_pareto(path, record, summary, title) -> None:
@@ -136,7 +136,7 @@ def plot_pareto(path, record, summary, title) -> None:
     axes.set(title=title, xlabel="multiply-adds of the fusion", ylabel=metric, xscale="log")
     if lower_is_better(metric):
         axes.invert_yaxis()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_robustness(path, curves, metrics, title) -> None:
@@ -159,7 +159,7 @@ def plot_robustness(path, curves, metrics, title) -> None:
         axes.set(title=metric, xlabel="severity")
     panels[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def calibration_error(correct, confidence, bins=10) -> float:
@@ -174,7 +174,8 @@ def _counts(expected, predicted, size):
     return np.bincount(np.asarray(expected) * size + np.asarray(predicted), minlength=size * size).reshape(size, size)
 
 
-def _save(figure, path):
+def save_figure(figure, path) -> None:
+    """Writes a PNG and closes the figure."""
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)

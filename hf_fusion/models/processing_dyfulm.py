@@ -146,11 +146,7 @@ class DyFuLMProcessor(ProcessorMixin):
         return columns
 
     def _encode_spans(self, texts, limit):
-        readings = self._read(texts)
-        if limit is not None:
-            too_long = [i for i, pair in enumerate(readings) if max(len(ids) for ids, _, _ in pair) > limit]
-            for i in too_long:
-                readings[i] = self._cut(texts[i], readings[i], limit)
+        readings = self._readings(texts, limit)
         columns = {name: [] for name in self.model_input_names}
         for text, pair in zip(texts, readings, strict=True):
             spans = common_spans(text, *((offsets, special) for _, offsets, special in pair))
@@ -159,6 +155,34 @@ class DyFuLMProcessor(ProcessorMixin):
                 columns["attention_mask" + suffix].append([1] * len(ids))
                 columns["span_ids" + suffix].append(span_ids.tolist())
         return columns
+
+    def spans_of(self, text):
+        """
+        The common spans of a text, as `span_ids` numbers them.
+
+        Returns:
+            `list[tuple[int, int]]`: for each span the characters `[start, end)`; empty where there are no spans.
+        """
+        if not self.has_spans:
+            return []
+        (pair,) = self._readings([text], self.max_length)
+        sides = [(offsets, special) for _, offsets, special in pair]
+        places = {}
+        for (offsets, _), span_ids in zip(sides, common_spans(text, *sides), strict=True):
+            for (start, end), span in zip(offsets.tolist(), span_ids.tolist(), strict=True):
+                if span >= 0:
+                    first, last = places.get(span, (start, end))
+                    places[span] = (min(first, start), max(last, end))
+        return [places[span] for span in sorted(places)]
+
+    def _readings(self, texts, limit):
+        """As [`_read`], where need be of the beginning that fits into `limit` tokens."""
+        readings = self._read(texts)
+        if limit is not None:
+            too_long = [i for i, pair in enumerate(readings) if max(len(ids) for ids, _, _ in pair) > limit]
+            for i in too_long:
+                readings[i] = self._cut(texts[i], readings[i], limit)
+        return readings
 
     def _read(self, texts):
         """Each text as a pair of (ids, offsets, is special token), one for each tokenizer."""

@@ -1,0 +1,90 @@
+#!/usr/bin/env python
+"""Examines a checkpoint: what its parts do on your data, with a verdict for each, as one HTML page, PNGs and JSON.
+
+    python scripts/analyze.py runs/dyfulm_synthetic
+    python scripts/analyze.py runs/dashfusion_mosi --dataset data/mosi --split validation
+
+DyFuLM: the gate between the encoders, attention over layers, errors and calibration. DashFusion: what each modality
+contributes, where words look in audio and vision, errors. Without --dataset the data of the checkpoint's own recipe is
+used (its test split).
+"""
+
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from datasets import disable_progress_bars
+from rich.console import Console
+
+from hf_fusion.data.clips import SYNTHETIC
+from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.diagnostics.errors import clip_errors, review_errors
+from hf_fusion.evaluation.diagnostics.gate import gate_section, layer_section
+from hf_fusion.evaluation.diagnostics.modalities import alignment_section, modality_section
+from hf_fusion.evaluation.diagnostics.report import write_report
+from hf_fusion.evaluation.evaluate_checkpoint import load_split
+from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.evaluation.records import describe_environment, fingerprint
+from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
+
+_STYLES = {"fine": "green", "look here": "red", "for information": "dim"}
+
+
+@dataclass
+class AnalyzeArguments:
+    checkpoint: str = field(metadata={"help": "A run folder, or a name on the Hub.", "aliases": ["-c"]})
+    split: str = field(default="test", metadata={"help": "train, validation or test."})
+    output_dir: str | None = field(default=None, metadata={"help": "Default: CHECKPOINT/analysis-SPLIT."})
+    batch_size: int = field(default=32, metadata={"help": "Rows per forward pass."})
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda:0 ...; default: the accelerator, if any."})
+
+
+def sections_of(classify, rows, folder, args, data_args):
+    config = classify.model.config
+    if config.model_type == "dyfulm":
+        diagnoses = [gate_section, layer_section, review_errors]
+        return [diagnose(classify, rows, folder, args.batch_size) for diagnose in diagnoses]
+    synthetic = data_args.dataset == SYNTHETIC
+    corpus = (data_args.dataset_options or {}) if synthetic else None
+    return [
+        modality_section(classify, rows, folder, args.batch_size),
+        alignment_section(classify, rows, folder, args.batch_size, corpus),
+        clip_errors(classify, rows, folder, args.batch_size),
+    ]
+
+
+def analyze(args: AnalyzeArguments, data_args: DataArguments):
+    classify = load_pipeline(args.checkpoint, device=args.device)
+    data_args = replace(data_args)
+    rows = load_split(classify.model.config, data_args, args.split)
+    folder = Path(args.output_dir or Path(args.checkpoint) / f"analysis-{args.split}")
+    folder.mkdir(parents=True, exist_ok=True)
+    disable_progress_bars()
+    sections = [s for s in sections_of(classify, rows, folder, args, data_args) if s is not None]
+    facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "split": args.split}
+    facts.update(rows=len(rows), data_fingerprint=fingerprint({args.split: rows}))
+    page, record = write_report(folder, f"Analysis of {facts['checkpoint']}", describe_environment(**facts), sections)
+    console = Console()
+    for section in sections:
+        console.print(f"[bold]{section.title}")
+        for finding in section.findings:
+            found = f"{finding.name}: {finding.value:.4g} ({finding.limit})"
+            console.print(
+                f"  [{_STYLES[finding.verdict]}]{finding.verdict:15}[/] {found}; {finding.text}", highlight=False
+            )
+    print(f"Written: {page} and {record.name}")
+
+
+def main() -> int:
+    try:
+        analyze(*parse_data_arguments(AnalyzeArguments, description=__doc__))
+    except (RecipeError, DataError, OSError) as error:
+        print(f"analyze.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

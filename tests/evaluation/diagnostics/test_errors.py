@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from datasets import Dataset
+from scipy.special import softmax
+
+from hf_fusion import FusionSentimentPipeline
+from hf_fusion.evaluation.diagnostics import errors
+from hf_fusion.evaluation.diagnostics.errors import by_length, clip_errors, review_errors, scale_temperature
+from hf_fusion.evaluation.plots import calibration_error
+
+
+def honest_logits(rows, classes=4, seed=0):
+    """Logits of a model that is right as often as it says, and the labels."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, (rows, classes))
+    labels = np.array([rng.choice(classes, p=p) for p in softmax(logits, axis=1)])
+    return logits, labels
+
+
+class TestTemperature:
+    def test_finds_how_much_too_sure_a_model_is(self):
+        logits, labels = honest_logits(4000)
+        scaled, temperature = scale_temperature(3 * logits, labels)
+        assert temperature == pytest.approx(3, rel=0.1)
+        errors = []
+        for values in (3 * logits, scaled):
+            correct = values.argmax(1) == labels
+            errors.append(calibration_error(correct, softmax(values, axis=1).max(1)))
+        assert errors[0] > 0.1 > 0.03 > errors[1]
+        assert (scaled.argmax(1) == logits.argmax(1)).all()
+
+    def test_no_row_is_judged_by_a_temperature_that_it_shaped(self):
+        logits, labels = honest_logits(60)
+        changed = labels.copy()
+        changed[::2] = (changed[::2] + 1) % 4
+        np.testing.assert_array_equal(
+            scale_temperature(logits, labels)[0][::2], scale_temperature(logits, changed)[0][::2]
+        )
+
+    def test_a_single_row(self):
+        scaled, temperature = scale_temperature(np.array([[1.0, 2.0]]), np.array([1]))
+        assert temperature == 1 and scaled.tolist() == [[1, 2]]
+
+
+def fake_outputs(monkeypatch, values):
+    import torch
+
+    def outputs_over(classify, rows, batch_size):
+        yield list(range(len(rows))), {}, {"logits": torch.as_tensor(values, dtype=torch.float32)}
+
+    monkeypatch.setattr(errors, "outputs_over", outputs_over)
+
+
+def test_a_model_that_is_too_sure(make_model, processor, monkeypatch, tmp_path):
+    logits, labels = honest_logits(600, classes=5)
+    fake_outputs(monkeypatch, 4 * logits)
+    texts = [" ".join(["good"] * (1 + i % 30)) for i in range(600)]
+    rows = Dataset.from_dict({"text": texts, "labels": labels, "source": ["a", "b", "b"] * 199 + ["c"] * 3})
+    pipe = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
+    section = review_errors(pipe, rows, tmp_path)
+    before, after = section.findings
+    assert before.ok is False and after.ok is True and "mends it" in after.text
+    assert section.data["calibration"]["temperature"] == pytest.approx(4, rel=0.25)
+    accuracy = (logits.argmax(1) == labels).mean()
+    thirds = section.tables["By length of the text"]
+    assert [row["length"] for row in thirds] == ["1 to 10", "11 to 20", "21 to 30"]
+    assert sum(row["rows"] * row["accuracy"] for row in thirds) == pytest.approx(600 * accuracy)
+    assert [row["source"] for row in section.tables["By source"]] == ["a", "b"], "c is too small to say anything"
+    worst = section.tables["Worst examples"]
+    chances = [row["probability of the true class"] for row in worst]
+    assert chances == sorted(chances) and chances[0] == pytest.approx(
+        softmax(4 * logits, axis=1)[np.arange(600), labels].min(), rel=1e-3
+    )
+    assert all(path.stat().st_size > 5000 for path in section.pictures)
+
+
+def test_reviews_without_labels(make_model, processor, tmp_path):
+    pipe = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
+    assert review_errors(pipe, Dataset.from_dict({"text": ["a"]}), tmp_path) is None
+
+
+@pytest.mark.parametrize("strength", [True, False])
+def test_failure_signs_of_scores(clip_model, clip_processor, monkeypatch, tmp_path, strength):
+    """A model that knows the sign alone, and guesses at zero, shows both signs; one that knows the strength, none."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([-3.0, -1.0, 0.0, 1.0, 3.0], 40)
+    fake_outputs(monkeypatch, (labels if strength else np.where(labels == 0, -0.3, 0.3 * np.sign(labels)))[:, None])
+    rows = Dataset.from_dict({
+        "id": [str(i) for i in range(200)], "text": ["good"] * 200, "label": labels.tolist(),
+        "audio": [rng.normal(size=(1 + i % 9, 3)).tolist() for i in range(200)],
+    })  # fmt: skip
+    pipe = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+    section = clip_errors(pipe, rows, tmp_path)
+    assert [finding.ok for finding in section.findings] == [strength, strength]
+    assert section.data["metrics"]["mae"] == pytest.approx(0 if strength else (2 * (2.7 + 0.7) + 0.3) / 5, abs=1e-6)
+    assert len(section.tables["Worst clips"]) == 8
+
+
+def test_too_few_rows_for_thirds():
+    assert by_length(np.arange(30), lambda rows: {}) == []
