@@ -15,6 +15,7 @@ LOOKAHEAD_BATCHES = 16
 DEFAULT_BATCH_SIZE = 32
 # A batch that is a quarter full ends where inputs become shorter than this share of its longest: no padding for them.
 _SHORTEST_SHARE = 0.85
+_EXPLANATION_STEPS = 32
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -29,6 +30,11 @@ class FusionSentimentPipeline(Pipeline):
 
     Args:
         batch_size (`int`, *optional*, defaults to 32): inputs per forward pass, at most.
+        explain (`bool`, defaults to `False`): for DyFuLM: also return `explanation`, for each common span of the text
+            `start` and `end` (characters), `text`, `gate` (mean share of encoder A in [0, 1]; `None` without a gate for
+            each span) and `relevance`: how much the span adds to the logit of the answer against the other classes'
+            mean (integrated gradients, Sundararajan et al. 2017, from a text of mask tokens). Takes as long as some 30
+            texts.
         top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
             of the single best one. Only for models that predict classes.
 
@@ -53,10 +59,11 @@ class FusionSentimentPipeline(Pipeline):
         self.model.eval()  # a model straight from training would answer with dropout
 
     def _sanitize_parameters(self, **kwargs):
-        unknown = sorted(set(kwargs) - {"top_k", "trust_remote_code"})
+        unknown = sorted(set(kwargs) - {"top_k", "explain", "trust_remote_code"})
         if unknown:
-            raise ValueError(f"Unknown argument {', '.join(unknown)}: this pipeline takes `batch_size` and `top_k`.")
-        return {}, {}, {"top_k": kwargs["top_k"]} if "top_k" in kwargs else {}
+            accepted = "`batch_size`, `top_k` and `explain`"
+            raise ValueError(f"Unknown argument {', '.join(unknown)}: this pipeline takes {accepted}.")
+        return {}, {}, {name: kwargs[name] for name in ("top_k", "explain") if name in kwargs}
 
     def __call__(self, inputs, batch_size=None, **kwargs):
         batch_size = self._batch_size or DEFAULT_BATCH_SIZE if batch_size is None else batch_size
@@ -65,6 +72,11 @@ class FusionSentimentPipeline(Pipeline):
         options = {**self._postprocess_params, **self._sanitize_parameters(**kwargs)[2]}
         if not (options.get("top_k") is None or options["top_k"] >= 1):
             raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
+        if options.get("explain"):
+            if self.model.config.model_type != "dyfulm" or not self.processor.has_spans:
+                raise ValueError("`explain` is for a DyFuLM whose tokenizers both give offsets.")
+            if "top_k" in options:
+                raise ValueError("`explain` is about the best answer: leave `top_k` out.")
         if isinstance(inputs, (str, Mapping)):
             return self._answer([inputs], batch_size, options)[0]
         if isinstance(inputs, (list, tuple)):
@@ -91,8 +103,50 @@ class FusionSentimentPipeline(Pipeline):
         prepared = _one_ahead(lambda rows: self._prepare(clips, rows, first), batches)
         for rows, batch in zip(batches, prepared, strict=True):
             for i, answer in zip(rows, self.postprocess(self.forward(batch), **options), strict=True):
+                if options.get("explain"):
+                    answer["explanation"] = self._explanation(clips[i]["text"], answer["label"])
                 answers[i] = answer
         return answers
+
+    def _explanation(self, text, label):
+        """Gate and relevance of each common span of one text, for one fine class."""
+        spans = self.processor.spans_of(text)
+        batch = self._ensure_tensor_on_device(self.preprocess([{"text": text}]), device=self.device)
+        with torch.inference_mode():
+            outputs = self.model(**batch, output_fusion=True)
+        gate = [None] * len(spans)
+        if outputs.get("span_mask") is not None and spans:
+            gate = outputs.gate[0, : len(spans)].float().mean(-1).tolist()
+        relevance = self._relevance(batch, self.model.config.label2id[label], len(spans)) if spans else []
+        return [
+            {"start": start, "end": end, "text": text[start:end], "gate": share, "relevance": value}
+            for (start, end), share, value in zip(spans, gate, relevance, strict=True)
+        ]
+
+    def _relevance(self, batch, label_id, num_spans):
+        """Integrated gradients of one logit against the mean of all, summed over the tokens of each span."""
+        shares = (torch.arange(_EXPLANATION_STEPS, device=self.device) + 0.5) / _EXPLANATION_STEPS
+        inputs = {name: values.expand(len(shares), *values.shape[1:]) for name, values in batch.items()}
+        ways = {}
+        for name, encoder in self.model.dyfulm.encoders.items():
+            suffix, tokenizer = ("_b", self.processor.tokenizer_b) if name == "b" else ("", self.processor.tokenizer)
+            ids, span_ids = inputs.pop("input_ids" + suffix)[:1], batch["span_ids" + suffix]
+            unknown = next(i for i in (tokenizer.mask_token_id, tokenizer.unk_token_id, 0) if i is not None)
+            # not from zero: a layer norm right after the embeddings would undo the scaling
+            embed = encoder.get_input_embeddings()
+            start, end = embed(torch.where(span_ids < 0, ids, unknown)).detach(), embed(ids).detach()
+            path = (start + shares.view(-1, 1, 1).to(start.dtype) * (end - start)).requires_grad_()
+            inputs["inputs_embeds" + suffix] = path  # (steps, tokens, hidden)
+            ways[suffix] = path, (end - start)[0], span_ids[0]
+        with torch.enable_grad():
+            logits = self.model(**inputs).logits.float()
+            margin = (logits[:, label_id] - logits.mean(-1)).sum()
+            gradients = torch.autograd.grad(margin, [path for path, _, _ in ways.values()])
+        total = torch.zeros(num_spans)
+        for (_, way, span_ids), gradient in zip(ways.values(), gradients, strict=True):
+            tokens = (way * gradient.mean(0)).sum(-1).float().cpu()  # (tokens,)
+            total.index_add_(0, span_ids.cpu().clamp(min=0), tokens)  # special tokens do not move: theirs is 0
+        return total.tolist()
 
     def _prepare(self, clips, rows, first):
         """The tensors of some of the clips; an error names the input, counted from `first`."""

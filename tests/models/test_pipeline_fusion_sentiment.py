@@ -154,3 +154,72 @@ def test_bad_input(pipe, value, words):
 def test_unknown_option(pipe):
     with pytest.raises(ValueError, match="Unknown argument topk"):
         pipe("x", topk=2)
+
+
+class TestExplanation:
+    TEXT = "The room was not bad, but breakfast was cold."
+
+    def test_spans_and_gates(self, pipe, processor):
+        answer = pipe(self.TEXT, explain=True)
+        assert close({**answer, "explanation": 0}, {**pipe(self.TEXT), "explanation": 0})
+        spans = answer["explanation"]
+        assert [self.TEXT[span["start"] : span["end"]] for span in spans] == [span["text"] for span in spans]
+        assert "".join(span["text"] for span in spans).replace(" ", "") == self.TEXT.replace(" ", "")
+        outputs = pipe.model(**processor([self.TEXT], return_tensors="pt"), output_fusion=True)
+        gate = outputs.gate[0][outputs.span_mask[0]].mean(-1)
+        assert [span["gate"] for span in spans] == pytest.approx(gate.tolist(), abs=1e-5)
+
+    def test_relevance_is_complete(self, pipe, processor, monkeypatch):
+        """All spans together explain the whole way from a text of mask tokens to the text."""
+        monkeypatch.setattr("hf_fusion.models.pipeline_fusion_sentiment._EXPLANATION_STEPS", 1000)
+        batch = processor([self.TEXT], return_tensors="pt")
+        masked = {name: values.clone() for name, values in batch.items()}
+        for s, tokenizer in (("", processor.tokenizer), ("_b", processor.tokenizer_b)):
+            masked[f"input_ids{s}"][batch[f"span_ids{s}"] >= 0] = (
+                tokenizer.unk_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+            )
+        spans = 1 + int(batch["span_ids"].max())
+        for label in (0, 3):
+            margins = [(logits[label] - logits.mean()).item() for logits in
+                       (pipe.model(**given).logits[0] for given in (masked, batch))]  # fmt: skip
+            found = sum(pipe._relevance(batch, label, spans))
+            assert found == pytest.approx(margins[1] - margins[0], rel=0.01, abs=0.005)
+
+    def test_what_is_not_read_is_not_relevant(self, pipe):
+        with torch.no_grad():  # the second encoder loses its vote
+            pipe.model.dyfulm.cross_fusion.dense.weight.zero_()
+            pipe.model.dyfulm.cross_fusion.dense.bias.fill_(50.0)
+        calls, real = [], torch.autograd.grad
+        gradients = None
+
+        def recorded(*args, **kwargs):
+            nonlocal gradients
+            gradients = real(*args, **kwargs)
+            calls.append(1)
+            return gradients
+
+        torch.autograd.grad = recorded
+        try:
+            answer = pipe(self.TEXT, explain=True)
+        finally:
+            torch.autograd.grad = real
+        assert calls and gradients[0].abs().max() > 0 and gradients[1].abs().max() == 0
+        assert [span["gate"] for span in answer["explanation"]] == pytest.approx([1] * len(answer["explanation"]))
+
+    @pytest.mark.parametrize("fields", [{"cross_fusion": "mean"}, {"gate_level": "sequence"}])
+    def test_without_a_gate_for_each_span(self, make_model, processor, fields):
+        pipe = FusionSentimentPipeline(make_model(**fields), processor=processor, device="cpu")
+        spans = pipe(self.TEXT, explain=True)["explanation"]
+        assert {span["gate"] for span in spans} == {None} and len({span["relevance"] for span in spans}) > 3
+
+    def test_empty_texts_and_lists(self, pipe):
+        answers = pipe([self.TEXT, "", "good"], explain=True)
+        assert answers[1]["explanation"] == [] and len(answers[2]["explanation"]) >= 1
+        assert close(answers[0], pipe(self.TEXT, explain=True))
+
+    def test_what_cannot_be_explained(self, pipe, clip_model, clip_processor):
+        with pytest.raises(ValueError, match="`explain` is about the best answer"):
+            pipe("good", explain=True, top_k=2)
+        clips = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+        with pytest.raises(ValueError, match="`explain` is for a DyFuLM"):
+            clips("good", explain=True)
