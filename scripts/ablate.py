@@ -23,7 +23,7 @@ from rich.table import Table
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.plots import plot_differences, plot_pareto
 from hf_fusion.evaluation.study import Study, StudyError, run_study
-from hf_fusion.evaluation.study_results import summarize, write_study
+from hf_fusion.evaluation.study_results import check_metrics, summarize, write_study
 from hf_fusion.training.model_arguments import RecipeError
 
 
@@ -78,6 +78,7 @@ def main() -> int:
         summaries = {
             split: summarize(results, split, study.interval) for split in ("validation", "test", *study.evaluate_on)
         }
+        check_metrics(study, summaries["test"])
         record = write_study(output, study, args.study, folder, results, summaries)
     except (StudyError, RecipeError, DataError) as error:
         print(f"ablate.py: {error}", file=sys.stderr)
@@ -91,7 +92,7 @@ def main() -> int:
         plot_differences(output.with_suffix(".png"), summaries["test"], metrics[:4], name)
     if study.pareto:
         found = record["pareto"]
-        plot_pareto(output.with_name(f"{name}_pareto.png"), found, summaries["test"], name)
+        plot_pareto(output.with_name(f"{output.stem}_pareto.png"), found, summaries["test"], name)
         print(f"Pareto front: {', '.join(found['front'])}; knee: {found['knee'] or 'none'}.")
     print(f"Written: {output}, and .csv and .png beside it")
     return 0

@@ -5,8 +5,9 @@
     python scripts/analyze.py runs/dashfusion_mosi --dataset data/mosi --split validation
 
 DyFuLM: the gate between the encoders, attention over layers, errors and calibration. DashFusion: what each modality
-contributes, where words look in audio and vision, errors. Without --dataset the data of the checkpoint's own recipe is
-used (its test split).
+contributes, where words look in audio and vision, errors. Both: how the losses pulled at what they share, if the run
+was trained with --log_gradients_every. Without --dataset the data of the checkpoint's own recipe is used (its test
+split).
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -22,6 +23,7 @@ from hf_fusion.data.clips import SYNTHETIC
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.diagnostics.errors import clip_errors, review_errors
 from hf_fusion.evaluation.diagnostics.gate import gate_section, layer_section
+from hf_fusion.evaluation.diagnostics.gradients import gradient_section
 from hf_fusion.evaluation.diagnostics.modalities import alignment_section, modality_section
 from hf_fusion.evaluation.diagnostics.report import write_report
 from hf_fusion.evaluation.evaluate_checkpoint import load_split
@@ -45,13 +47,15 @@ def sections_of(classify, rows, folder, args, data_args):
     config = classify.model.config
     if config.model_type == "dyfulm":
         diagnoses = [gate_section, layer_section, review_errors]
-        return [diagnose(classify, rows, folder, args.batch_size) for diagnose in diagnoses]
+        found = [diagnose(classify, rows, folder, args.batch_size) for diagnose in diagnoses]
+        return [*found, gradient_section(args.checkpoint, folder)]
     synthetic = data_args.dataset == SYNTHETIC
     corpus = (data_args.dataset_options or {}) if synthetic else None
     return [
         modality_section(classify, rows, folder, args.batch_size),
         alignment_section(classify, rows, folder, args.batch_size, corpus),
         clip_errors(classify, rows, folder, args.batch_size),
+        gradient_section(args.checkpoint, folder),
     ]
 
 

@@ -5,7 +5,7 @@ lost modalities.
     python scripts/evaluate_robustness.py runs/dashfusion_synthetic
     python scripts/evaluate_robustness.py runs/dyfulm_synthetic --corruptions typos word_dropout
     python scripts/evaluate_robustness.py runs/dashfusion_mosi --corruptions audio_loss+vision_loss \\
-        --baseline runs/dashfusion_mosi_text
+        --baseline runs/dashfusion_mosi_without_text
 
 Six severities from 0 (clean) to 5 each. Without --dataset the data of the checkpoint's own recipe is used (its test
 split). Writes robustness.json (curves of every metric, areas under them), robustness.csv and a picture.
@@ -75,16 +75,17 @@ def evaluate(args: RobustnessArguments, data_args: DataArguments) -> dict:
     check_scenarios(scenarios, rows.column_names)
     disable_progress_bars()
     curves = curves_of(classify, args.checkpoint, args, rows, scenarios)
-    baseline = None
+    baseline, baseline_without_text = None, False
     if args.baseline:
         other = load_pipeline(args.baseline, device=args.device)
         its_rows = load_split(other.model.config, replace(data_args), args.split)
         baseline = curves_of(other, args.baseline, args, its_rows, scenarios)
         check_same_metrics(curves, baseline)
+        baseline_without_text = "text" not in its_rows.column_names
     summary = summarize_curves(curves, baseline)
     available = next(iter(curves.values()))
     main = [metric for metric in _MAIN_METRICS[config.model_type] if metric in available]
-    verdict = text_verdict(summary, main[-1], baseline)
+    verdict = text_verdict(summary, main[-1], baseline if baseline_without_text else None)
 
     folder = Path(args.output_dir or Path(args.checkpoint) / f"robustness-{args.split}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,12 @@
 """Damage as it happens outside the laboratory, in six degrees: to texts, to frames, to whole modalities.
 
 Severity 0 leaves everything as it is, 5 is the worst. What is damaged depends on the seed and on the row alone, not on
-the order of the rows; and what severity 2 damages severity 3 damages too.
+the order of the rows. One draw serves all severities: what a mild degree damages a worse one damages too, but for typos
+that meet and for the rule that a clip keeps its last modality.
 """
 
 import math
+import re
 import string
 import zlib
 from collections.abc import Callable, Mapping
@@ -43,6 +45,7 @@ _HOMOPHONES = (
 _SOUNDS_LIKE = {
     word: [other for other in group.split() if other != word] for group in _HOMOPHONES for word in group.split()
 }
+_IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _FUNCTION_WORDS = frozenset((
     "a", "an", "the", "of", "to", "in", "on", "at", "for", "with", "and", "or", "is", "are", "was", "were", "be",
     "been", "am", "it", "this", "that", "as", "by", "from", "has", "have", "had", "do", "does", "did", "will", "would",
@@ -51,11 +54,13 @@ _FUNCTION_WORDS = frozenset((
 
 
 def drop_words(text: str, severity: int, rng: np.random.Generator) -> str:
-    """Leaves words out; one always stays."""
+    """Leaves words out, in a script without spaces characters; one always stays."""
     words = text.split()
+    space = "" if len(words) == 1 and _IDEOGRAPH.search(text) else " "
+    words = words if space else list(words[0])
     draws = rng.random(len(words))
     kept = [word for word, draw in zip(words, draws, strict=True) if draw >= _WORDS_LOST[severity]]
-    return " ".join(kept or words[draws.argmax() :][:1]) if words else text
+    return space.join(kept or words[draws.argmax() :][:1]) if words else text
 
 
 def make_typos(text: str, severity: int, rng: np.random.Generator) -> str:
@@ -79,7 +84,7 @@ def make_typos(text: str, severity: int, rng: np.random.Generator) -> str:
 
 
 def mishear(text: str, severity: int, rng: np.random.Generator) -> str:
-    """As speech recognition errs: words for others that sound alike, short words swallowed (half as often)."""
+    """As speech recognition errs in English: words for others that sound alike, short ones swallowed, half as often."""
     words, share = text.split(), _MISHEARD[severity]
     draws, choices = rng.random(len(words)), rng.random(len(words))
     heard = []
@@ -113,7 +118,7 @@ def add_burst(frames, severity, rng, deviation):
     """Drowns one stretch in noise that is ten decibels louder than the signal."""
     start = int(rng.random() * len(frames))  # it may go on at the beginning
     noise = _noise(frames, _BURST_SIGNAL_TO_NOISE, rng, deviation)
-    inside = (np.arange(len(frames)) - start) % len(frames) < round(_BURST[severity] * len(frames))
+    inside = (np.arange(len(frames)) - start) % len(frames) < max(round(_BURST[severity] * len(frames)), 1)
     return np.where(inside[:, None], frames + noise, frames)
 
 
@@ -121,14 +126,14 @@ def drop_features(frames, severity, rng, deviation):
     """Sets a block of neighbouring features to 0 in the whole clip."""
     width = frames.shape[1]
     first = int(rng.random() * width)
-    lost = (np.arange(width) - first) % width < round(_FRAMES_LOST[severity] * width)
+    lost = (np.arange(width) - first) % width < max(round(_FRAMES_LOST[severity] * width), 1)
     return np.where(lost, 0, frames)
 
 
 def shift(frames, severity, rng, deviation):
     """Moves the frames in time, to either side; what leaves at one end comes in at the other."""
     side = 1 if rng.random() < 0.5 else -1
-    return np.roll(frames, side * round(_SHIFT[severity] * len(frames)), axis=0)
+    return np.roll(frames, side * max(round(_SHIFT[severity] * len(frames)), 1), axis=0)
 
 
 def _noise(frames, decibels, rng, deviation):
@@ -206,7 +211,7 @@ def corrupt(
     rows: Dataset, corruptions: Mapping[str, int], seed: int = 0, deviations: Mapping[str, np.ndarray] | None = None
 ) -> Dataset:
     """
-    A damaged data set, with the same columns.
+    A damaged data set, with the same columns, in memory.
 
     Args:
         rows: with `id` and what is damaged.
@@ -225,7 +230,8 @@ def corrupt(
         empty = [name for name in STREAMS if name in row and damaged[name] is None]
         return {**damaged, **{name: [] for name in empty}}  # no frames: how a data set has a missing stream
 
-    return rows.map(damage, features=rows.features, desc="damaging")
+    # in memory: a file for each severity and seed would be left beside the data
+    return rows.map(damage, features=rows.features, desc="damaging", keep_in_memory=True, load_from_cache_file=False)
 
 
 def augment(rows: Dataset, corruptions: Mapping[str, int], seed: int = 0) -> Dataset:

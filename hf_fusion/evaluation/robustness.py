@@ -11,6 +11,7 @@ from hf_fusion.data.corruption import (
     LOSSES,
     MAX_SEVERITY,
     SEVERITIES,
+    TEXT_CORRUPTIONS,
     check_corruptions,
     corrupt,
     modality_of,
@@ -99,7 +100,7 @@ def robustness(curve: list[float], baseline: list[float] | None = None) -> dict[
 
 
 def _area(curve):
-    return float(np.trapezoid(curve) / (len(curve) - 1))
+    return (sum(curve) - (curve[0] + curve[-1]) / 2) / (len(curve) - 1)
 
 
 def summarize_curves(curves: Curves, baseline: Curves | None = None) -> dict[str, dict[str, dict]]:
@@ -130,7 +131,7 @@ def text_verdict(summary: dict[str, dict], metric: str, baseline: Curves | None 
     falls = {
         scenario: metrics[metric]["fall"]
         for scenario, metrics in summary.items()
-        if all(modality_of(name) == "text" for name in scenario.split("+")) and metrics[metric]["fall"] is not None
+        if all(name in TEXT_CORRUPTIONS for name in scenario.split("+")) and metrics[metric]["fall"] is not None
     }
     if lower_is_better(metric) or not falls:
         return None

@@ -25,8 +25,9 @@ def paired_difference(values: Sequence[float], base: Sequence[float], interval: 
             and the permutation test that changes signs, whose p cannot be below 2 / 2^seeds).
 
     Returns:
-        `mean`, `interval` (95 %) and `p` (two-sided); `interval` and `p` are `None` for a single seed. If all
-        differences are equal the interval is that value, and `p` is `None`: nothing varies that it could be told from.
+        `mean`, `interval` (95 %) and `p` (two-sided); `interval` and `p` are `None` for a single seed, and if a value
+        is not finite (a correlation of constant predictions, say). If all differences are equal the interval is that
+        value, and `p` is `None`: nothing varies that it could be told from.
 
     Raises:
         ValueError: if there is no such interval.
@@ -35,7 +36,7 @@ def paired_difference(values: Sequence[float], base: Sequence[float], interval: 
         raise ValueError(f"`interval` must be one of {', '.join(INTERVALS)}, got {interval!r}.")
     differences = np.asarray(values, dtype=float) - np.asarray(base, dtype=float)
     mean = float(differences.mean())
-    if len(differences) < 2:
+    if len(differences) < 2 or not np.isfinite(differences).all():
         return {"mean": mean, "interval": None, "p": None}
     if np.ptp(differences) <= 1e-12 * np.abs(differences).max(initial=1e-300):
         return {"mean": mean, "interval": [mean, mean], "p": None}

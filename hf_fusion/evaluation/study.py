@@ -10,11 +10,15 @@ import yaml
 from hf_fusion.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from hf_fusion.evaluation.records import METRICS_FILE, write_json
 from hf_fusion.evaluation.statistics import INTERVALS
+from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.launch import Run, run_all
 from hf_fusion.training.model_arguments import RecipeError
 
 SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
+# what a run's own results are called
+_TAKEN = ("train", "validation", "test", "seed", "parameters", "last_log", "train_seconds", "train_samples",
+          "best_checkpoint")  # fmt: skip
 
 
 class StudyError(ValueError):
@@ -78,6 +82,11 @@ class Study:
             raise StudyError(f"{path}: interval must be one of {', '.join(INTERVALS)}, got {self.interval!r}.")
         if strangers := set(self.paper) - set(map(str, self.variants)):
             raise StudyError(f"{path}: paper has {min(strangers)!r}, which is no variant.")
+        for name, data_fields in self.evaluate_on.items():
+            if name in _TAKEN:
+                raise StudyError(f"{path}: evaluate_on cannot be called {name!r}, that is the run's own.")
+            if strangers := set(data_fields) - {item.name for item in fields(DataArguments)} - {"split"}:
+                raise StudyError(f"{path}: the data {name!r} has the unknown field {min(strangers)}.")
         if self.pareto is not None and (len(self.pareto) != 3 or not self.metrics):
             raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
 
@@ -89,18 +98,21 @@ class Study:
         Raises:
             StudyError: if it is no assignment, or there is no such variant or data.
         """
+        for place in ("variants", "evaluate_on"):
+            for name, known in getattr(self, place).items():  # names may hold dots and equals signs
+                if assignment.startswith(prefix := f"{place}.{name}."):
+                    name_of_field, equals, value = assignment.removeprefix(prefix).partition("=")
+                    if equals:
+                        known[name_of_field] = yaml.safe_load(value)
+                        return
         path, equals, value = assignment.partition("=")
         if not equals:
             raise StudyError(f"--set needs FIELD=VALUE, got {assignment!r}.")
-        place, *rest = path.split(".")
-        if not rest:
-            self.overrides[path] = yaml.safe_load(value)
-            return
-        name, _, name_of_field = ".".join(rest).rpartition(".")
-        known = getattr(self, place, {}) if place in ("variants", "evaluate_on") else {}
-        if name not in known:
-            raise StudyError(f"--set {path}: there is no {path.rpartition('.')[0]!r}; known are {', '.join(known)}.")
-        known[name][name_of_field] = yaml.safe_load(value)
+        if "." in path:
+            known = getattr(self, path.partition(".")[0], None) or {}
+            names = f"; known are {', '.join(known)}" if isinstance(known, dict) and known else ""
+            raise StudyError(f"--set {path}: there is no {path.rpartition('.')[0]!r}{names}.")
+        self.overrides[path] = yaml.safe_load(value)
 
 
 def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:

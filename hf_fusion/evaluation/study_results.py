@@ -14,7 +14,7 @@ from hf_fusion.evaluation.benchmark.inputs import ClipShape
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, describe_environment, write_json
 from hf_fusion.evaluation.statistics import holm, knee, paired_difference, pareto_front, standard_deviation
-from hf_fusion.evaluation.study import Study, run_folder_of
+from hf_fusion.evaluation.study import Study, StudyError, run_folder_of
 
 Results = dict[str, dict[int, dict]]
 
@@ -47,6 +47,15 @@ def summarize(results: Results, split: str = "test", interval: str = "t") -> dic
         for difference, p in zip(differences, holm([d["p"] for d in differences]), strict=True):
             difference["p_holm"] = p
     return summary
+
+
+def check_metrics(study: Study, summary: dict[str, dict]) -> None:
+    """Raises [`StudyError`] if the study wants to show a metric that there is not; the runs are kept."""
+    known = next(iter(summary.values()))["mean"]
+    if strangers := [metric for metric in study.metrics if metric not in known]:
+        raise StudyError(
+            f"metrics has {strangers[0]!r}; there are {', '.join(known)}. Mend the study and start it again."
+        )
 
 
 def _of_variant(runs, split):
@@ -85,9 +94,13 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
     for name in study.variants:
         config = AutoConfig.from_pretrained(run_folder_of(folder, name, study.seeds[0]))
         shape = ClipShape(words, audio, config.audio_feature_size, vision, config.vision_feature_size)
-        fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads")
+        fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads",
+                  "intermediate_size")  # fmt: skip
         fusion = fusion_of(shape, **{field: getattr(config, field) for field in fields})
-        costs[name] = multiply_adds(fusion, *fusion_inputs(shape, 1, hidden_size=config.hidden_size))
+        lengths = {"text": words, "audio": audio + 1, "vision": vision + 1}
+        aligned = len(config.anchors) * max(lengths[anchor] for anchor in config.anchors)
+        inputs = fusion_inputs(shape, 1, hidden_size=config.hidden_size, aligned=aligned)
+        costs[name] = multiply_adds(fusion, *inputs)
     return costs
 
 
@@ -128,9 +141,8 @@ def write_study(
     Returns:
         What the JSON file holds: the study and what was changed, where and on what data it ran, and the summaries.
     """
-    environment = json.loads(
-        (run_folder_of(folder, next(iter(study.variants)), study.seeds[0]) / ENVIRONMENT_FILE).read_text("utf-8")
-    )
+    data = {name: _data_of(run_folder_of(folder, name, study.seeds[0])) for name in study.variants}
+    first = next(iter(data.values()))
     test = summaries["test"]
     record = {
         "study": study_file,
@@ -138,7 +150,7 @@ def write_study(
         "overrides": {name: _public(value) for name, value in study.overrides.items()},
         "interval": study.interval,
         "variants": {name: {"changes": _all_public(study.variants[name]), **entry} for name, entry in test.items()},
-        "data": {key: environment[key] for key in ("data_fingerprint", "rows")},
+        "data": first if all(found == first for found in data.values()) else data,
         **describe_environment(),
     }
     if study.evaluate_on:
@@ -153,6 +165,11 @@ def write_study(
     write_json(path, record)
     tidy(results, list(summaries)).to_csv(path.with_suffix(".csv"), index=False)
     return record
+
+
+def _data_of(run_folder):
+    environment = json.loads((run_folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    return {key: environment[key] for key in ("data_fingerprint", "rows")}
 
 
 def _all_public(fields):

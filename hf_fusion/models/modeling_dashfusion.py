@@ -153,7 +153,8 @@ def attention_bias(mask, dtype):
         `torch.Tensor` of shape `(batch, 1, 1, positions)`, or `None` if all is real: attention without it is faster.
         Only looked for where it does not stop an accelerator or end a graph.
     """
-    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all()):
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(mask) is not torch.Tensor
+    if mask.device.type == "cpu" and not traced and bool(mask.all()):
         return None
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)[:, None, None, :]
 

@@ -13,7 +13,8 @@ from transformers import Pipeline
 # A stream is read this many batches ahead, so that texts of like length can share a batch.
 LOOKAHEAD_BATCHES = 16
 DEFAULT_BATCH_SIZE = 32
-# A batch that is a quarter full ends where inputs become shorter than this share of its longest: no padding for them.
+# On a CPU, which gains nothing from large batches, one that is a quarter full ends where inputs become shorter than
+# this share of its longest.
 _SHORTEST_SHARE = 0.85
 _EXPLANATION_STEPS = 32
 
@@ -99,7 +100,8 @@ class FusionSentimentPipeline(Pipeline):
             with _naming_input(first + i):
                 clips.append(self._clip_of(value))
         answers = [None] * len(clips)
-        batches = list(_batches([_length(clip) for clip in clips], batch_size))
+        least = max(batch_size // 4, 2) if self.device.type == "cpu" else batch_size
+        batches = list(_batches([_length(clip) for clip in clips], batch_size, least))
         prepared = _one_ahead(lambda rows: self._prepare(clips, rows, first), batches)
         for rows, batch in zip(batches, prepared, strict=True):
             for i, answer in zip(rows, self.postprocess(self.forward(batch), **options), strict=True):
@@ -286,12 +288,15 @@ def _one_ahead(function, items):
             yield pending.popleft().result()
 
 
-def _batches(lengths, batch_size):
-    """Rows of like length, the longest first: if memory runs out it does so at once."""
+def _batches(lengths, batch_size, least):
+    """
+    Rows of like length, the longest first: if memory runs out it does so at once. A batch of at least `least` rows ends
+    where the next ones are much shorter.
+    """
     batch = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        quarter_full = len(batch) >= max(batch_size // 4, 2)
-        if len(batch) == batch_size or (quarter_full and lengths[row] < _SHORTEST_SHARE * lengths[batch[0]]):
+        much_shorter = batch and lengths[row] < _SHORTEST_SHARE * lengths[batch[0]]
+        if len(batch) == batch_size or (len(batch) >= least and much_shorter):
             yield batch
             batch = []
         batch.append(row)

@@ -41,6 +41,14 @@ class FusionTrainingArguments(TrainingArguments):
         default=1.0,
         metadata={"help": "Factor on the learning rate for each layer below an encoder's last one; 1 = none."},
     )
+    log_gradients_every: int | None = field(
+        default=None,
+        metadata={
+            "help": "Every so many steps log the gradient norm of each loss on the shared parameters, and the cosine "
+            "of each pair (negative: they pull against each other); analyze.py judges them. Costs a backward pass for "
+            "each loss."
+        },
+    )
     bucket_by_length: bool = field(
         default=True,
         metadata={"help": "Put rows of like length into one batch, by the longer tokenisation or longest modality."},
@@ -101,6 +109,8 @@ class FusionTrainingArguments(TrainingArguments):
             raise ValueError(
                 "`label_smoothing_factor` would replace the losses of all tasks by one on the fine classes; leave it 0."
             )
+        if self.log_gradients_every is not None and self.log_gradients_every < 1:
+            raise ValueError(f"`log_gradients_every` must be at least 1, got {self.log_gradients_every}.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie in (0, 1], got {self.layer_decay}.")
         choices = {

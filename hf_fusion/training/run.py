@@ -45,15 +45,16 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     with training_args.main_process_first(desc=f"reading the {task.unit}s"):
         data = task.load(data_args)
     data = _limit(data, data_args, training_args)
-    if data_args.augmentations and "train" in data:
-        data["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
     needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
 
     with _as_recipe_error():
         model, processor = task.build(model_args, data_args, data["train"])
-        encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in data.items()})
+        rows_of = dict(data)
+        if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
+            rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
+        encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in rows_of.items()})
         if model_args.lora_encoders:
             model = _with_lora(model, model_args, training_args)
     trainer = FusionTrainer(

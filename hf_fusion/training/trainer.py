@@ -16,6 +16,7 @@ from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
+from hf_fusion.training.task_gradients import task_gradients, weighted_losses
 
 
 class FusionTrainer(Trainer):
@@ -53,6 +54,7 @@ class FusionTrainer(Trainer):
             args.ddp_find_unused_parameters = True
         kwargs.setdefault("compute_metrics", self._metrics)
         self._num_parameters = None
+        self._gradients = []  # of the first process, since the last log
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
         self.miner = None
@@ -111,6 +113,10 @@ class FusionTrainer(Trainer):
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             self.loss_tracker.add(outputs, inputs)
+            every = self.args.log_gradients_every
+            if every and self.state.global_step % every == 0:
+                losses = weighted_losses(outputs, self.model.config)
+                self._gradients.append(task_gradients(self.accelerator.unwrap_model(model), losses))
             if index is not None and self.miner.refresh is None:
                 self.miner.add(index, outputs, self.model.config)
         return (loss, outputs) if return_outputs else loss
@@ -138,6 +144,10 @@ class FusionTrainer(Trainer):
         """Adds the components to a log of the training loss."""
         if "loss" in logs:
             logs.update(self.loss_tracker.pop_logs(self.args.device))
+            for name in sorted({name for found in self._gradients for name in found}):
+                values = [found[name] for found in self._gradients if name in found]
+                logs[name] = sum(values) / len(values)
+            self._gradients = []
         super().log(logs, start_time)
 
     def create_optimizer(self, *args, **kwargs):

@@ -1,6 +1,7 @@
 """Hyper-parameter search: Optuna proposes fields of a recipe, the trainer reports, what is hopeless stops early."""
 
 import gc
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -68,10 +69,27 @@ class Search:
             is_range = isinstance(choice, dict) and {"low", "high"} <= set(choice) <= _RANGE
             if not is_range and not (isinstance(choice, list) and choice):
                 raise RecipeError(f"{path}: {name} must be a list of values or a range {{low, high}}, got {choice!r}.")
+            if is_range:
+                self.space[name] = choice = {**choice, **_numbers(choice, f"{path}: {name}")}
+            if is_range and choice.get("log") and "step" in choice:
+                raise RecipeError(f"{path}: {name} can have log or step, not both.")
             if is_range and not choice["low"] < choice["high"]:
                 raise RecipeError(f"{path}: {name} has no room between {choice['low']} and {choice['high']}.")
+        self.metric = str(self.metric).removeprefix("eval_")
         if not isinstance(self.trials, int) or self.trials < 1:
             raise RecipeError(f"{path}: trials must be at least 1, got {self.trials!r}.")
+
+
+def _numbers(choice, place):
+    """Low, high and step as numbers: YAML takes 1e-4 for a word."""
+    found = {}
+    for name in ("low", "high", "step"):
+        try:
+            value = choice.get(name)
+            found[name] = float(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise RecipeError(f"{place}: {name} must be a number, got {value!r}.") from error
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def propose(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +125,11 @@ def tune(search: Search, folder: Path, say: Callable[[str], None] = print) -> op
     study = optuna.create_study(
         study_name="search", storage=f"sqlite:///{folder / 'tuning.db'}", load_if_exists=True,
         direction="minimize" if lower_is_better(search.metric) else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=search.seed), pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
     )  # fmt: skip
     _check_same(study, search, folder)
+    # a sampler that begins anew would propose again what was tried
+    study.sampler = optuna.samplers.TPESampler(seed=search.seed + len(study.trials))
     for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a process that was killed
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
@@ -133,7 +153,7 @@ def _check_same(study, search, folder):
     """A folder is one search's alone. More trials may be asked for."""
     told = {"recipe": read_recipe(search.recipe), "space": search.space, "metric": search.metric}
     told = yaml.safe_dump({**told, "overrides": search.overrides, "seed": search.seed})
-    if study.user_attrs.setdefault("search", told) != told:
+    if _ended(study) and study.user_attrs["search"] != told:
         raise RecipeError(f"{folder} holds another search. Remove it, or choose another folder with --runs.")
     study.set_user_attr("search", told)
 
@@ -152,9 +172,16 @@ def _run_trial(trial, search, folder):
     run_folder.mkdir(parents=True)
     path = run_folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    metrics = run_training(*parse_recipe(["--config", str(path)]), callbacks=[_Reporter(trial, search.metric)])
+    try:
+        metrics = run_training(*parse_recipe(["--config", str(path)]), callbacks=[_Reporter(trial, search.metric)])
+    except KeyboardInterrupt:
+        trial.study.enqueue_trial(trial.params)
+        raise
     gc.collect()
-    return metrics["validation"][search.metric]
+    value = metrics["validation"][search.metric]
+    if not math.isfinite(value):  # no score: a loss that diverged, or a correlation of constant predictions
+        raise optuna.TrialPruned
+    return value
 
 
 class _Reporter(TrainerCallback):

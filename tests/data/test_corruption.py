@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from datasets import Array2D, Dataset, Features, Value
+from datasets import Array2D, Dataset, Features, Value, load_from_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,6 +123,19 @@ def test_speech_errors_sound_alike():
     assert words <= {"there", "they're", "room", "was", "knot", "bed"} and len(heard) > 3
 
 
+def test_texts_without_spaces_lose_characters():
+    text = "这部电影真的很好看我非常喜欢"
+    kept = [len(corrupt_row({"id": "x", "text": text}, {"word_dropout": level}, 0, {})["text"]) for level in SEVERITIES]
+    assert kept[0] == 14 and kept == sorted(kept, reverse=True) and 1 <= kept[5] <= 11
+
+
+def test_leaves_no_files_beside_the_data(rows, tmp_path):
+    rows.save_to_disk(tmp_path / "data")
+    before = sorted(path.name for path in (tmp_path / "data").iterdir())
+    corrupt(load_from_disk(tmp_path / "data"), {"audio_noise": 3, "typos": 2})
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == before
+
+
 @given(text=st.text(max_size=80), severity=st.integers(0, 5), name=st.sampled_from(sorted(TEXT_CORRUPTIONS)))
 @settings(max_examples=200, deadline=None)
 def test_any_text(text, severity, name):
@@ -141,6 +154,9 @@ def test_short_clips(name, frames):
     row = {"id": "x", modality: np.ones((frames, 4), dtype=np.float32)}
     found = corrupt_row(row, {name: 5}, 0, {modality: np.ones(4)})[modality]
     assert found.shape == (frames, 4) and np.isfinite(found).all()
+    mild = corrupt_row(row, {name: 1}, 0, {modality: np.ones(4)})[modality]
+    if not name.endswith(("shift", "frame_dropout")):
+        assert not np.array_equal(mild, row[modality]), "some damage even at severity 1"
 
 
 def test_missing_values_stay_missing():

@@ -81,6 +81,7 @@ def test_which_damage_data_can_suffer():
 class TestVerdict:
     def summary(self, worst):
         curves = {"typos": {"acc": [0.8, 0.8, 0.8, 0.8, 0.8, worst]}, "audio_noise": {"acc": [0.8] * 5 + [0.1]}}
+        curves["text_loss"] = {"acc": [0.8] * 5 + [0.1]}  # no damaged text: none at all
         return summarize_curves(curves)
 
     def test_limit(self):

@@ -49,6 +49,11 @@ def test_one_seed_says_nothing():
     assert standard_deviation([2.0]) is None
 
 
+def test_values_that_are_not_finite_are_not_tested():
+    found = paired_difference([0.1, float("nan"), 0.3], [0.0, 0.0, 0.0])
+    assert np.isnan(found["mean"]) and found["interval"] is None and found["p"] is None
+
+
 @pytest.mark.parametrize("interval", ["t", "bootstrap"])
 def test_the_same_difference_each_time(interval):
     assert paired_difference([0.3, 0.4], [0.1, 0.2], interval) == {

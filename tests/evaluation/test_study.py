@@ -90,9 +90,12 @@ def test_settings(study):
     study.set("variants.new one.cross_fusion=b")
     assert study.overrides == {"max_train_samples": 5, "num_train_epochs": 2}
     assert study.variants["new one"] == {"cross_fusion": "b"}
+    study.variants["p = 8.5"] = {}
+    study.set("variants.p = 8.5.num_fusion_layers=3")
+    assert study.variants["p = 8.5"] == {"num_fusion_layers": 3}
     for wrong, words in (
         ("dataset", "FIELD=VALUE, got 'dataset'"),
-        ("variants.old one.x=1", "no 'variants.old one'; known are base, new one"),
+        ("variants.old one.x=1", "no 'variants.old one'; known are base, new one, p = 8.5"),
         ("evaluate_on.x.y=1", "there is no 'evaluate_on.x'"),
         ("more.x=1", "there is no 'more'"),
     ):
@@ -127,6 +130,8 @@ def test_values_become_flags():
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\ninterval: z", "interval must be one of t, bootstrap, got 'z'"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npaper: {b: {}}", "paper has 'b', which is no variant"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto: [1, 2, 3]", "pareto needs"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {test: {}}", "cannot be called 'test'"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {c: 1}}", "'b' has the unknown field c"),
     ],
 )
 def test_files_that_are_no_study(tmp_path, text, words):

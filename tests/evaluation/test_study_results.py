@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from hf_fusion.evaluation.plots import plot_differences, plot_pareto
-from hf_fusion.evaluation.study import Study
-from hf_fusion.evaluation.study_results import fusion_costs, pareto, summarize, tidy, write_study
+from hf_fusion.evaluation.study import Study, StudyError
+from hf_fusion.evaluation.study_results import check_metrics, fusion_costs, pareto, summarize, tidy, write_study
 
 
 def run(accuracy, **other):
@@ -38,6 +38,20 @@ def test_means_and_differences(results):
     assert summary["new one"]["last_log"]["2"]["gate_mean"] == 0.4
 
 
+def test_a_metric_that_is_undefined_once_leaves_the_others_alone(results):
+    expected = summarize(results)["new one"]["difference"]["fine_accuracy"]["p"]
+    results["third"][2]["test"]["fine_accuracy"] = None
+    found = summarize(results)
+    assert found["new one"]["difference"]["fine_accuracy"]["p_holm"] == pytest.approx(expected), "one test is left"
+    assert found["third"]["difference"]["fine_accuracy"]["p_holm"] is None
+
+
+def test_metrics_that_there_are_not(results):
+    study = Study("recipe.yaml", {"base": {}}, [1], metrics=["fine_accuracy", "f2"])
+    with pytest.raises(StudyError, match="metrics has 'f2'; there are fine_accuracy, loss"):
+        check_metrics(study, summarize(results))
+
+
 def test_another_split_and_interval(results):
     summary = summarize(results, "validation", "bootstrap")
     assert summary["third"]["difference"]["fine_accuracy"] == {
@@ -62,9 +76,10 @@ def test_result_files(results, tmp_path):
     for runs in results.values():
         for found in runs.values():
             found["other"] = {"fine_accuracy": 0.3}
-    folder = tmp_path / "base" / "seed-1"
-    folder.mkdir(parents=True)
-    (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "f"}, "rows": {"test": 1}}))
+    for name in ("base", "new_one", "third"):
+        folder = tmp_path / name / "seed-1"
+        folder.mkdir(parents=True)
+        (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "f"}, "rows": {"test": 1}}))
     summaries = {split: summarize(results, split) for split in ("validation", "test", "other")}
     write_study(tmp_path / "out.json", study, "study.yaml", tmp_path, results, summaries)
     written = json.loads((tmp_path / "out.json").read_text())
@@ -76,6 +91,9 @@ def test_result_files(results, tmp_path):
     assert written["data"]["data_fingerprint"] == {"test": "f"} and written["hardware"]["cores"]
     assert written["paper"] == {"third": {"fine_accuracy": -0.1}}
     assert len(pd.read_csv(tmp_path / "out.csv")) == 9 + 18 + 9
+    (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "g"}, "rows": {"test": 2}}))
+    record = write_study(tmp_path / "out.json", study, "study.yaml", tmp_path, results, summaries)
+    assert record["data"]["base"]["rows"] == {"test": 1} and record["data"]["third"]["rows"] == {"test": 2}
 
 
 def test_costs_and_front(clip_config, tmp_path):
@@ -87,6 +105,10 @@ def test_costs_and_front(clip_config, tmp_path):
         config.save_pretrained(tmp_path / name / "seed-1")
     costs = fusion_costs(study, tmp_path)
     assert costs["few"] < costs["many"] < costs["all"]
+    clip_config(num_bottleneck_tokens=2, intermediate_size=64).save_pretrained(tmp_path / "few" / "seed-1")
+    wide = fusion_costs(study, tmp_path)["few"]
+    clip_config(num_bottleneck_tokens=2, anchor="symmetric").save_pretrained(tmp_path / "few" / "seed-1")
+    assert wide > costs["few"] < fusion_costs(study, tmp_path)["few"]
     summary = {name: {"mean": {"mae": value}, "std": {"mae": 0.1}} for name, value in
                (("many", 0.4), ("few", 0.9), ("all", 0.41))}  # fmt: skip
     record = pareto(costs, summary, "mae")

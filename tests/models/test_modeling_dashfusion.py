@@ -176,6 +176,19 @@ class TestIndependence:
             torch.testing.assert_close(model(**flipped).logits, expected, atol=1e-5, rtol=1e-5)
 
     @torch.no_grad()
+    def test_a_trace_of_whole_clips_masks_padding(self, clip_model):
+        """Attention without padding is a branch on values: a graph must not keep the one that its example took."""
+        model = clip_model().requires_grad_(False)
+        features, mask = torch.randn(2, 6, 3), torch.ones(2, 6)
+
+        def scores(features, mask):
+            return model(audio_features=features, audio_attention_mask=mask).logits
+
+        with torch.no_grad():
+            traced = torch.jit.trace(scores, (features, mask), check_trace=False)
+            mask[1, 3:] = 0
+            torch.testing.assert_close(traced(features, mask), scores(features, mask))
+
     def test_frames_in_the_middle_can_be_masked(self, clip_model):
         model = clip_model(anchor="audio")
         features = torch.randn(1, 8, 3)

@@ -78,7 +78,7 @@ def test_a_killed_study_goes_on(write, tmp_path):
     value = [row["value"] for row in rows if (row["variant"], row["seed"], row["split"], row["metric"]) ==
              ("full", "1", "test", "mae")]  # fmt: skip
     assert float(value[0]) == pytest.approx(metrics["mae"])
-    for picture in ("result.png", "study_pareto.png"):
+    for picture in ("result.png", "result_pareto.png"):
         assert matplotlib.image.imread(tmp_path / picture).shape[0] > 100
     assert "p after Holm's correction" in process.stdout and "Pareto front" in process.stdout
 

@@ -239,6 +239,20 @@ def test_recipes_that_describe_no_dashfusion(clip_recipe, changes, error, words)
         run(clip_recipe(**changes))
 
 
+def test_augmented_clips_are_normalised_as_the_others(clip_recipe, tmp_path):
+    """Damaged copies are trained on, but the statistics are those of the data as it is."""
+    plain = run(clip_recipe(), "--output_dir", str(tmp_path / "plain"))
+    flags = ["--augmentations", '{"audio_noise": 5, "typos": 3}', "--output_dir", str(tmp_path / "damaged")]
+    damaged = run(clip_recipe(), *flags)
+    folders = [tmp_path / name for name in ("plain", "damaged")]
+    first, second = (AutoProcessor.from_pretrained(folder).feature_extractor.to_dict() for folder in folders)
+    assert first == second
+    steps = [json.loads((folder / "trainer_state.json").read_text())["global_step"] for folder in folders]
+    assert steps[1] == 2 * steps[0] and plain["test"] != damaged["test"]
+    environments = [json.loads((folder / "environment.json").read_text()) for folder in folders]
+    assert environments[0]["data_fingerprint"] == environments[1]["data_fingerprint"]
+
+
 def test_clips_of_another_width_are_refused(clip_recipe, tmp_path):
     run(clip_recipe())
     folder = tmp_path / "clips"

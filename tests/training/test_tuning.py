@@ -56,10 +56,6 @@ def test_finds_the_best_and_writes_its_recipe(search, trainings, tmp_path):
 
 
 def test_goes_on_where_it_was(search, trainings, tmp_path, monkeypatch):
-    whole = tune(search, tmp_path / "whole", lambda line: None).trials
-    expected = list(trainings)
-    trainings.clear()
-
     working = tuning.run_training
 
     def killed(*args, **kwargs):
@@ -69,21 +65,38 @@ def test_goes_on_where_it_was(search, trainings, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tuning, "run_training", killed)
     with pytest.raises(KeyboardInterrupt):
-        tune(search, tmp_path / "cut", lambda line: None)
-    storage = f"sqlite:///{tmp_path / 'cut' / 'tuning.db'}"
-    study = optuna.load_study(study_name="search", storage=storage)
-    interrupted = study.trials[-1].params
-    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, params=interrupted,
-                                              distributions=study.trials[-1].distributions))  # fmt: skip
+        tune(search, tmp_path / "runs", lambda line: None)
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'runs' / 'tuning.db'}")
+    interrupted = study.trials[2].params
     monkeypatch.setattr(tuning, "run_training", working)
-    resumed = tune(search, tmp_path / "cut", lambda line: None)
-    assert len(trainings) == 4 and trainings[:2] == expected[:2]
+    resumed = tune(search, tmp_path / "runs", lambda line: None)
     assert trainings[2] == (interrupted["learning_rate"], [2, 4][interrupted["num_bottleneck_tokens"]])
-    assert len(whole) == 4 and sum(t.state.name == "COMPLETE" for t in resumed.trials) == 4
-    trainings.clear()
-    search.trials = 5
-    tune(search, tmp_path / "cut", lambda line: None)
-    assert len(trainings) == 1, "more trials add to those that are there"
+    assert len(trainings) == 4 and sum(t.state.name == "COMPLETE" for t in resumed.trials) == 4
+    search.trials = 6
+    tune(search, tmp_path / "runs", lambda line: None)
+    assert len(trainings) == 6, "more trials add to those that are there"
+    assert len({rate for rate, _ in trainings}) == 6, "and try something new"
+
+
+def test_a_killed_process_leaves_a_trial_that_is_repeated(search, trainings, tmp_path):
+    search.trials = 1
+    study = tune(search, tmp_path / "runs", lambda line: None)
+    running = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING, distributions=study.trials[0].distributions,
+        params={"learning_rate": 0.005, "num_bottleneck_tokens": 1},
+    )  # fmt: skip
+    study.add_trial(running)
+    search.trials = 2
+    tune(search, tmp_path / "runs", lambda line: None)
+    assert trainings[1] == (0.005, 4)
+
+
+def test_trials_without_a_score_end(search, tmp_path, monkeypatch):
+    values = iter([float("nan"), 0.5, float("nan"), 0.4])
+    monkeypatch.setattr(tuning, "run_training", lambda *args, callbacks: {"validation": {"mae": next(values)}})
+    lines = []
+    study = tune(search, tmp_path / "runs", lines.append)
+    assert study.best_value == 0.4 and len(lines) == 4
 
 
 def test_another_search_is_not_mixed_in(search, trainings, tmp_path):
@@ -123,6 +136,13 @@ def test_hopeless_trials_stop_early(search, tmp_path, monkeypatch):
     assert lines[-1].endswith("stopped early")
 
 
+def test_yaml_takes_1e_4_for_a_word(tmp_path):
+    path = tmp_path / "search.yaml"
+    path.write_text("recipe: x\nspace: {a: {low: 1e-4, high: 1e-3, log: true}}\nmetric: eval_mae")
+    search = Search.read(str(path))
+    assert search.space["a"] == {"low": 1e-4, "high": 1e-3, "log": True} and search.metric == "mae"
+
+
 def test_whole_numbers_stay_whole():
     trial = optuna.create_study().ask()
     found = propose(trial, {"a": {"low": 1, "high": 9}, "b": {"low": 0.5, "high": 1}, "c": ["x", [1, 2]]})
@@ -139,6 +159,8 @@ def test_whole_numbers_stay_whole():
         ("recipe: x\nspace: {a: 1}\nmetric: mae", "a must be a list of values or a range"),
         ("recipe: x\nspace: {a: {low: 2, high: 1}}\nmetric: mae", "a has no room between 2 and 1"),
         ("recipe: x\nspace: {a: [1]}\nmetric: mae\ntrials: 0", "trials must be at least 1, got 0"),
+        ("recipe: x\nspace: {a: {low: x, high: 1}}\nmetric: mae", "a: low must be a number, got 'x'"),
+        ("recipe: x\nspace: {a: {low: 1, high: 4, log: true, step: 1}}\nmetric: mae", "log or step, not both"),
     ],
 )
 def test_files_that_are_no_search(tmp_path, text, words):

@@ -63,11 +63,16 @@ def stub_text_config() -> BertConfig:
     return BertConfig(vocab_size=VOCABULARY, num_hidden_layers=0, intermediate_size=1)
 
 
-def fusion_inputs(shape: ClipShape, batch_size: int, device: str = "cpu", hidden_size: int = 128):
-    """`(aligned, streams)` as the fusion takes them, full length; audio and vision have their class token in front."""
+def fusion_inputs(
+    shape: ClipShape, batch_size: int, device: str = "cpu", hidden_size: int = 128, aligned: int | None = None
+):
+    """
+    `(aligned, streams)` as the fusion takes them, full length; audio and vision have their class token in front. The
+    aligned sequence is as long as the text, or has so many positions.
+    """
     torch.manual_seed(0)
     limits = shape.limits
-    positions = {"aligned": limits["text"], **{name: limits[name] + (name != "text") for name in MODALITIES}}
+    positions = {"aligned": aligned or limits["text"], **{name: limits[name] + (name != "text") for name in MODALITIES}}
     streams = {
         name: Stream.of(
             torch.randn(batch_size, count, hidden_size).to(device), torch.ones(batch_size, count).bool().to(device)
