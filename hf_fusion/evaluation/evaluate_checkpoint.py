@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from hf_fusion.data.corruption import CORRUPTIONS, corrupt, modality_of
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.evaluate_clips import evaluate_clips
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
@@ -19,7 +20,7 @@ MEASURES = {"dyfulm": evaluate_reviews, "dashfusion": evaluate_clips}
 
 def load_split(config, data_args: DataArguments, split: str) -> Dataset:
     """
-    The labelled rows of one split, with what a model can read.
+    The labelled rows of one split, with what a model can read, damaged if `data_args.damage` says so.
 
     Args:
         config ([`DyFuLMConfig`] or [`DashFusionConfig`]): of the model.
@@ -39,11 +40,20 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
     rows = data[split]
     if data_args.max_eval_samples:
         rows = rows.select(range(min(data_args.max_eval_samples, len(rows))))
+    if data_args.damage:
+        damage = {name: level for name, level in data_args.damage.items() if _is_read(name, config)}
+        rows = corrupt(rows, damage) if damage else rows
     if config.model_type == "dyfulm":
         check_classes(config, data_args.source().rules)
     else:
         check_widths(config, rows)
     return rows
+
+
+def _is_read(corruption, config):
+    """Whether a model reads what is damaged. (What does not exist passes: it is an error that names it.)"""
+    read = getattr(config, "modalities", ("text",))
+    return corruption not in CORRUPTIONS or modality_of(corruption) in read
 
 
 def evaluate_checkpoint(checkpoint: str | Path, data_fields: dict[str, Any], batch_size: int = 32) -> dict[str, float]:

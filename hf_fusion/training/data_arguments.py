@@ -61,6 +61,10 @@ class DataArguments(ClipFields, ReviewFields):
         "Training only: adds a damaged copy of each row; how severe at most, 1 to 5, by kind (JSON), such as "
         '{"typos": 3, "audio_noise": 4}; the kinds are those of evaluate_robustness.py.'
     )
+    damage: dict | str | None = option(
+        'Evaluation only: damages the rows, severity 1 to 5 by kind (JSON), such as {"word_dropout": 3}; see '
+        "evaluate_robustness.py. What a model does not read stays as it is."
+    )
     max_train_samples: int | None = option("Train on so many rows, drawn with the run's data_seed or seed.")
     max_eval_samples: int | None = option("Evaluate on the first so many rows of validation and of test.")
     model_type: str = field(default="dyfulm", init=False)

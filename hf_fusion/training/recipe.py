@@ -23,7 +23,7 @@ _DERIVED = (
 _DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init}
 # What is known of another data set, because it is the model's.
 _MODEL_DATA_FIELDS = {"num_labels", "coarse_starts", "label_range", "modalities"}
-_MAPPINGS = ("encoder_a", "encoder_b", "text_encoder", "dataset_options", "columns", "augmentations")
+_MAPPINGS = ("encoder_a", "encoder_b", "text_encoder", "dataset_options", "columns", "augmentations", "damage")
 
 
 def parse_recipe(argv: list[str] | None = None, description: str | None = None):

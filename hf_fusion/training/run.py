@@ -39,6 +39,8 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         RecipeError: if the folder holds another run, or the recipe cannot be run.
         DataError: if the data is not as declared.
     """
+    if data_args.damage:
+        raise RecipeError("`damage` is for evaluation; `augmentations` adds damaged copies to the training data.")
     task = TASKS[model_args.model_type]
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)

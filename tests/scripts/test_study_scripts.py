@@ -32,7 +32,7 @@ def write(tmp_path):
     return to
 
 
-@pytest.mark.parametrize("name", ["ablate.py", "tune.py", "evaluate_robustness.py"])
+@pytest.mark.parametrize("name", ["ablate.py", "tune.py", "analyze.py", "evaluate_robustness.py"])
 def test_help_teaches(name):
     process = script(name, "--help")
     assert process.returncode == 0 and "python scripts/" in process.stdout
@@ -106,7 +106,8 @@ def test_search_then_train_then_robustness(write, tmp_path):
     assert yaml.safe_load((runs / "best.yaml").read_text())["num_train_epochs"] == 1
 
     folder = tmp_path / "final"
-    process = script("train.py", "--config", str(runs / "best.yaml"), "--output_dir", str(folder))
+    flags = ["--output_dir", str(folder), "--log_gradients_every", "2", "--logging_steps", "2"]
+    process = script("train.py", "--config", str(runs / "best.yaml"), *flags)
     assert process.returncode == 0, process.stderr[-2000:]
     flags = ["--corruptions", "typos", "audio_loss+vision_loss", "--baseline", str(folder), "--max_eval_samples", "20"]
     process = script("evaluate_robustness.py", str(folder), *flags)
@@ -119,6 +120,21 @@ def test_search_then_train_then_robustness(write, tmp_path):
     assert "(limit 15%)" in process.stdout
     assert len(list(csv.DictReader((folder / "robustness-test" / "robustness.csv").open()))) % 12 == 0
     assert matplotlib.image.imread(folder / "robustness-test" / "robustness.png").shape[0] > 100
+
+    process = script(
+        "evaluate.py", str(folder), "--damage", '{"audio_loss": 5, "vision_loss": 5}', "--max_eval_samples", "30"
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    damaged = json.loads((folder / "evaluation-test" / "metrics.json").read_text())["test"]
+    process = script("analyze.py", str(folder), "--max_eval_samples", "30")
+    assert process.returncode == 0, process.stderr[-2000:]
+    report = json.loads((folder / "analysis-test" / "report.json").read_text())
+    assert [section["title"] for section in report["sections"]] == [
+        "What each modality contributes", "Temporal alignment", "Contrastive space", "Errors", "Task gradients"
+    ]  # fmt: skip
+    assert report["sections"][1]["alignment"]["audio"]["opinions"] > 0, "the truth of the synthetic clips was found"
+    assert report["sections"][0]["modalities"]["text alone"]["mae"] == pytest.approx(damaged["mae"], rel=1e-4)
+    assert "<h2>Task gradients</h2>" in (folder / "analysis-test" / "report.html").read_text()
 
     process = script("evaluate_robustness.py", str(folder), "--corruptions", "rain")
     assert process.returncode == 2 and "no corruption 'rain'" in process.stderr.splitlines()[-1]
