@@ -9,6 +9,9 @@ from itertools import islice
 import numpy as np
 import torch
 from transformers import Pipeline
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # A stream is read this many batches ahead, so that texts of like length can share a batch.
 LOOKAHEAD_BATCHES = 16
@@ -177,6 +180,12 @@ class FusionSentimentPipeline(Pipeline):
         if ignored:
             reads = f"{accepted[0]} only" if len(accepted) == 1 else _listed(accepted, "and")
             raise ValueError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
+        missing = [name for name in accepted if name not in clip]
+        if missing and getattr(self.model.config, "modality_dropout", 1) == 0:
+            logger.warning_once(
+                f"An input has no {missing[0]}, and this model was trained without modality dropout: unless some "
+                "of its training data had none either, such answers are guesses. Train with `modality_dropout`."
+            )
         for name in MODALITIES[1:]:
             if name in clip and not _is_frames(clip[name]):
                 given = getattr(clip[name], "shape", None) or type(clip[name]).__name__

@@ -346,3 +346,24 @@ class TestModalities:
 def test_top_k_of_nothing(make_pipe, top_k):
     with pytest.raises(ValueError, match="`top_k` must be at least 1"):
         make_pipe(num_labels=3)("good", top_k=top_k)
+
+
+class TestMissingModalities:
+    @pytest.mark.parametrize(
+        ("fields", "value", "warned"),
+        [
+            ({}, {"text": "good"}, "no audio"),
+            ({}, {"text": "good", "audio": np.ones((2, AUDIO_SIZE)), "vision": np.ones((2, VISION_SIZE))}, None),
+            ({"modality_dropout": 0.2}, "good", None),
+            ({"modalities": ("text",)}, "good", None),
+        ],
+        ids=["missing", "complete", "dropout", "text model"],
+    )
+    def test_a_model_that_never_missed_any_warns(self, make_pipe, monkeypatch, fields, value, warned):
+        lines = []
+        pipe = make_pipe(**fields)
+        monkeypatch.setattr("hf_fusion.models.pipeline_fusion_sentiment.logger.warning_once", lines.append)
+        pipe(value)
+        assert [warned in line and "trained without modality dropout" in line for line in lines] == [True] * bool(
+            warned
+        )
