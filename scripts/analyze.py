@@ -70,7 +70,7 @@ def analyze(args: AnalyzeArguments, data_args: DataArguments):
     disable_progress_bars()
     sections = [s for s in sections_of(classify, rows, folder, args, data_args) if s is not None]
     facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "split": args.split}
-    facts.update(rows=len(rows), data_fingerprint=fingerprint({args.split: rows}))
+    facts.update(rows=len(rows), data_fingerprint=fingerprint({args.split: rows}), damage=data_args.damage)
     page, record = write_report(folder, f"Analysis of {facts['checkpoint']}", describe_environment(**facts), sections)
     console = Console()
     for section in sections:

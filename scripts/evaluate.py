@@ -48,7 +48,9 @@ def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
         classify, rows, folder, args.batch_size, track=lambda answers: tqdm(answers, total=len(rows), unit=unit)
     )
     facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": args.dtype}
-    facts.update(split=args.split, rows=len(rows), data_fingerprint=fingerprint({args.split: rows}))
+    facts.update(
+        split=args.split, rows=len(rows), data_fingerprint=fingerprint({args.split: rows}), damage=data_args.damage
+    )
     write_json(folder / "metrics.json", {args.split: metrics, **describe_environment(**facts)})
 
     table = Table("metric", args.split, title=f"{args.checkpoint} on {data_args.dataset} ({len(rows):,} {unit}s)")

@@ -68,6 +68,8 @@ def curves_of(classify, checkpoint, args, rows, scenarios):
 def evaluate(args: RobustnessArguments, data_args: DataArguments) -> dict:
     if args.seeds < 1:
         raise RecipeError(f"--seeds must be at least 1, got {args.seeds}.")
+    if data_args.damage:
+        raise RecipeError("--damage is for evaluate.py and analyze.py; choose here with --corruptions.")
     classify = load_pipeline(args.checkpoint, device=args.device)
     config = classify.model.config
     rows = load_split(config, replace(data_args), args.split)

@@ -125,7 +125,9 @@ def test_search_then_train_then_robustness(write, tmp_path):
         "evaluate.py", str(folder), "--damage", '{"audio_loss": 5, "vision_loss": 5}', "--max_eval_samples", "30"
     )
     assert process.returncode == 0, process.stderr[-2000:]
-    damaged = json.loads((folder / "evaluation-test" / "metrics.json").read_text())["test"]
+    written = json.loads((folder / "evaluation-test" / "metrics.json").read_text())
+    damaged = written["test"]
+    assert written["damage"] == {"audio_loss": 5, "vision_loss": 5}, "not to be taken for the clean result"
     process = script("analyze.py", str(folder), "--max_eval_samples", "30")
     assert process.returncode == 0, process.stderr[-2000:]
     report = json.loads((folder / "analysis-test" / "report.json").read_text())
