@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from datasets import Array2D, Value
 
-from hf_fusion.data.synthetic_clips import generate_clip, synthetic_clips
+from hf_fusion.data.files import DataError
+from hf_fusion.data.synthetic_clips import FILLERS, generate_clip, synthetic_clips
 from hf_fusion.data.synthetic_reviews import OPINIONS
 
 STRENGTHS = {word: strength for strength, words in OPINIONS.items() for word in words}
@@ -171,3 +172,24 @@ class TestCorpus:
         corpus = synthetic_clips(50, 50, 50)
         texts = [set(rows["text"]) for rows in corpus.values()]
         assert all(len(one & other) < 10 for one in texts for other in texts if one is not other)
+
+    @pytest.mark.parametrize("sarcastic", [True, False])
+    def test_only_sarcastic_clips_or_none(self, sarcastic):
+        for rows in synthetic_clips(**self.SIZES, sarcastic=sarcastic).values():
+            assert set(rows["sarcastic"]) == {sarcastic}
+
+    def test_fillers_make_clips_longer_and_nothing_else(self):
+        for row in synthetic_clips(40, 0, 0, num_fillers=25)["train"].with_format("numpy"):
+            words = row["text"].split()
+            assert sum(word in FILLERS for word in words) == 25
+            assert [i for i, word in enumerate(words) if word in STRENGTHS] == list(row["opinions"])
+            strength = STRENGTHS[words[row["emphasis"]]]
+            assert row["label"] == (-strength if row["sarcastic"] else strength)
+            assert set(row["opinions"]) <= set(words_of_frames(row, "vision")) and len(row["audio"]) > 50
+
+    @pytest.mark.parametrize(
+        "options", [{"num_fillers": -1}, {"num_fillers": 1.5}, {"sarcastic": "yes"}, {"sarcastic": 1}]
+    )
+    def test_options_that_mean_nothing_are_refused(self, options):
+        with pytest.raises(DataError, match=next(iter(options))):
+            synthetic_clips(**self.SIZES, **options)
