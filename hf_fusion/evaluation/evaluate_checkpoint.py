@@ -38,8 +38,7 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
     if split not in data:
         raise DataError(f"{data_args.dataset} has no {split} split; it has {', '.join(data)}.")
     rows = data[split]
-    if data_args.max_eval_samples:
-        rows = rows.select(range(min(data_args.max_eval_samples, len(rows))))
+    rows = data_args.limit_evaluation(rows)
     if data_args.damage:
         damage = {name: level for name, level in data_args.damage.items() if _is_read(name, config)}
         rows = corrupt(rows, damage) if damage else rows

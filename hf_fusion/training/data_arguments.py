@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from datasets import Dataset
+
 from hf_fusion.data.clips import SYNTHETIC as SYNTHETIC_CLIPS
 from hf_fusion.data.clips import ClipSource
 from hf_fusion.data.labels import LabelError, LabelRules
@@ -66,7 +69,9 @@ class DataArguments(ClipFields, ReviewFields):
         "evaluate_robustness.py. What a model does not read stays as it is."
     )
     max_train_samples: int | None = option("Train on so many rows, drawn with the run's data_seed or seed.")
-    max_eval_samples: int | None = option("Evaluate on the first so many rows of validation and of test.")
+    max_eval_samples: int | None = option(
+        "Evaluate on so many rows of validation and of test, drawn once for all: every run has the same ones."
+    )
     model_type: str = field(default="dyfulm", init=False)
 
     def complete(self, model_type: str) -> None:
@@ -91,6 +96,13 @@ class DataArguments(ClipFields, ReviewFields):
             return ClipSource(**shared, modalities=tuple(self.modalities), label_range=low_high)
         sources = None if self.sources is None else tuple(self.sources)
         return ReviewSource(**shared, columns=self.columns or {}, rules=self.rules(), sources=sources)
+
+    def limit_evaluation(self, rows: Dataset) -> Dataset:
+        """At most `max_eval_samples` of the rows, in their order: a file may be sorted, by source or by label."""
+        if not self.max_eval_samples or self.max_eval_samples >= len(rows):
+            return rows
+        drawn = np.random.default_rng(0).choice(len(rows), self.max_eval_samples, replace=False)
+        return rows.select(sorted(drawn.tolist()))
 
     def rules(self) -> LabelRules:
         """How ratings become labels (dyfulm)."""

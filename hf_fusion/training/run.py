@@ -155,8 +155,8 @@ def _limit(data, data_args, training_args):
         seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
         limited["train"] = limited["train"].shuffle(seed=seed).select(range(count))
     for split in ("validation", "test"):
-        if data_args.max_eval_samples and split in limited:
-            limited[split] = limited[split].select(range(min(data_args.max_eval_samples, len(limited[split]))))
+        if split in limited:
+            limited[split] = data_args.limit_evaluation(limited[split])
     return limited
 
 

@@ -1,4 +1,5 @@
 import pytest
+from datasets import Dataset
 
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.evaluate_checkpoint import load_split
@@ -23,6 +24,14 @@ def test_rows_of_one_split(config):
     assert {"id", "text", "audio", "vision", "label"} <= set(rows.column_names)
     with pytest.raises(DataError, match="has no dev split; it has train, validation, test"):
         load_split(config, clips(), "dev")
+
+
+def test_limited_rows_are_drawn_from_the_whole_split_and_always_the_same():
+    rows = Dataset.from_dict({"text": [f"row {i:03}" for i in range(300)]})
+    drawn = DataArguments(max_eval_samples=30).limit_evaluation(rows)["text"]
+    assert drawn == DataArguments(max_eval_samples=30).limit_evaluation(rows)["text"] == sorted(set(drawn))
+    assert len(drawn) == 30 and drawn[9] > "row 050" and drawn[-10] < "row 250", "a sorted file must not give one end"
+    assert len(DataArguments(max_eval_samples=400).limit_evaluation(rows)) == 300
 
 
 def test_only_what_the_model_reads(clip_config):
