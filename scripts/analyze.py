@@ -5,9 +5,9 @@
     python scripts/analyze.py runs/dashfusion_mosi --dataset data/mosi --split validation
 
 DyFuLM: the gate between the encoders, attention over layers, errors and calibration. DashFusion: what each modality
-contributes, where words look in audio and vision, the contrastive space, errors. Both: how the losses pulled at what
-they share, if the run was trained with --log_gradients_every. Without --dataset the data of the checkpoint's own recipe
-is used (its test split).
+contributes, where words look in audio and vision, the contrastive space and how training shaped it, errors. Both: how
+the losses pulled at what they share, if the run was trained with --log_gradients_every. Without --dataset the data of
+the checkpoint's own recipe is used (its test split).
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from hf_fusion.data.clips import SYNTHETIC
 from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.diagnostics.contrastive import contrastive_section
+from hf_fusion.evaluation.diagnostics.contrastive import contrastive_section, contrastive_training_section
 from hf_fusion.evaluation.diagnostics.errors import clip_errors, review_errors
 from hf_fusion.evaluation.diagnostics.gate import gate_section, layer_section
 from hf_fusion.evaluation.diagnostics.gradients import gradient_section
@@ -56,6 +56,7 @@ def sections_of(classify, rows, folder, args, data_args):
         modality_section(classify, rows, folder, args.batch_size),
         alignment_section(classify, rows, folder, args.batch_size, corpus),
         contrastive_section(classify, rows, folder, args.batch_size),
+        contrastive_training_section(args.checkpoint, folder),
         clip_errors(classify, rows, folder, args.batch_size),
         gradient_section(args.checkpoint, folder),
     ]

@@ -1,9 +1,11 @@
-"""Means of loss components, right over accumulation steps, processes and interruptions."""
+"""Means of loss components and their like, right over accumulation steps, processes and interruptions."""
 
 import torch
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
+
+from hf_fusion.training.similarity import clip_vectors, pair_similarities
 
 # Each loss with the labels that it is a mean over; the contrastive ones count for every row of the batch.
 LOSSES = {
@@ -16,7 +18,8 @@ LOSSES = {
     "supervised_loss": None,
 }
 WEIGHTS = ("fine_weight", "coarse_weight", "intensity_weight")
-NAMES = (*LOSSES, *WEIGHTS, "gate", "gate_squared")
+SIMILARITIES = ("similarity_same_class", "similarity_other_classes")
+NAMES = (*LOSSES, *WEIGHTS, "gate", "gate_squared", *SIMILARITIES)
 
 
 class LossTracker(TrainerCallback, ExportableState):
@@ -41,8 +44,8 @@ class LossTracker(TrainerCallback, ExportableState):
             "attributes": {"logged": self.logged, "epoch": self.epoch, "epoch_number": self.epoch_number},
         }
 
-    def add(self, outputs, inputs):
-        """Takes the outputs and inputs of one training batch, without waiting for the device."""
+    def add(self, outputs, inputs, config):
+        """Takes the outputs and inputs of one training batch of a model, without waiting for the device."""
         device = outputs["loss"].device
         rows = torch.zeros(len(NAMES), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
         places = [i for i, name in enumerate(LOSSES) if outputs.get(name) is not None]
@@ -63,6 +66,12 @@ class LossTracker(TrainerCallback, ExportableState):
             count = mask.sum() * gate.shape[-1]
             for name, values in (("gate", gate), ("gate_squared", gate**2)):
                 rows[NAMES.index(name)] = torch.stack([(values * mask.unsqueeze(-1)).sum(), count])
+        if getattr(config, "supervised_contrastive", False) and inputs.get("labels") is not None:
+            # the first clips of the batch; with encoded partners these follow them
+            vectors = clip_vectors(outputs, config)[: len(inputs["labels"])]
+            cosines, *pairs = pair_similarities(vectors, inputs["labels"], config)
+            for name, mask in zip(SIMILARITIES, pairs, strict=True):
+                rows[NAMES.index(name)] = torch.stack([(cosines * mask).sum(), mask.sum()])
         self._pending = rows if self._pending is None else self._pending + rows
 
     def flush(self, device):

@@ -112,7 +112,7 @@ class FusionTrainer(Trainer):
             raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
-            self.loss_tracker.add(outputs, inputs)
+            self.loss_tracker.add(outputs, inputs, self.model.config)
             every = self.args.log_gradients_every
             if every and self.state.global_step % every == 0:
                 losses = weighted_losses(outputs, self.model.config)

@@ -1,11 +1,24 @@
-"""A model over labelled rows, batch by batch, with all that it can tell of itself."""
+"""What diagnoses look at: a model over labelled rows with all that it can tell of itself, and its training's logs."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from datasets import Dataset
 
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+
+_STATE_FILE = "trainer_state.json"
+
+
+def training_logs(checkpoint: str | Path, prefix: str) -> list[dict[str, float]]:
+    """The logs of a run folder's training that have a name with this prefix; none if it is no run folder."""
+    path = Path(checkpoint) / _STATE_FILE
+    if not path.is_file():
+        return []
+    logs = json.loads(path.read_text(encoding="utf-8"))["log_history"]
+    return [log for log in logs if any(name.startswith(prefix) for name in log)]
 
 
 def inputs_of(rows: Dataset) -> list[dict]:

@@ -8,11 +8,11 @@ import torch
 from datasets import Dataset
 from sklearn.decomposition import PCA
 
-from hf_fusion.evaluation.diagnostics.collect import outputs_over
+from hf_fusion.evaluation.diagnostics.collect import outputs_over, training_logs
 from hf_fusion.evaluation.diagnostics.findings import Section, at_least, at_most
 from hf_fusion.evaluation.plots import save_figure
-from hf_fusion.models.modeling_dashfusion import contrastive_embeds
-from hf_fusion.models.modeling_losses import joint_features, label_classes
+from hf_fusion.training.loss_tracker import SIMILARITIES
+from hf_fusion.training.similarity import clip_vectors, pair_similarities
 
 # Clips of one class must be more alike than others by this much, in cosine.
 _LEAST_DIFFERENCE = 0.05
@@ -41,21 +41,18 @@ def contrastive_section(classify, clips: Dataset, folder: Path, batch_size: int 
     clips = clips.select(range(min(len(clips), _MOST_CLIPS)))
     parts: list = [None] * len(clips)
     for members, _, outputs in outputs_over(classify, clips, batch_size):
-        for row, vector in zip(members, joint_features(*contrastive_embeds(outputs, config)), strict=True):
+        for row, vector in zip(members, clip_vectors(outputs, config), strict=True):
             parts[row] = vector
-    vectors = torch.nn.functional.normalize(torch.stack(parts), dim=1)  # (clips, width)
-    labels = torch.as_tensor(clips["label"])
-    same, different = label_classes(labels, config.contrastive_label_step if config.num_labels == 1 else None)
-    upper = torch.ones(len(clips), len(clips), dtype=torch.bool).triu(1)
-    cosines = vectors @ vectors.T
-    positives, negatives = cosines[same & upper], cosines[different & upper]
+    vectors, labels = torch.stack(parts), torch.as_tensor(clips["label"])
+    cosines, same, different = pair_similarities(vectors, labels, config)
+    positives, negatives = cosines[same], cosines[different]
     if not len(positives) or not len(negatives):
         return None
     found = {
         "positives": positives.mean().item(),
         "negatives": negatives.mean().item(),
         "alignment": (2 - 2 * positives).mean().item(),
-        "uniformity": (-2 * (2 - 2 * cosines[upper])).exp().mean().log().item(),
+        "uniformity": (-2 * (2 - 2 * cosines[torch.ones_like(same).triu(1)])).exp().mean().log().item(),
     }
     picture = folder / "contrastive_space.png"
     _plot(picture, positives, negatives, vectors, labels)
@@ -72,6 +69,43 @@ def contrastive_section(classify, clips: Dataset, folder: Path, batch_size: int 
         ],
         [picture],
         data={"contrastive": found},
+    )  # fmt: skip
+
+
+def contrastive_training_section(checkpoint: str | Path, folder: Path) -> Section | None:
+    """
+    How alike clips of the same and of other classes were over training, within its batches.
+
+    Args:
+        checkpoint: a run folder.
+        folder: gets `contrastive_training.png`.
+
+    Returns:
+        The section; `None` if the run logged no similarities at two moments or more.
+    """
+    logs = [log for log in training_logs(checkpoint, SIMILARITIES[0]) if SIMILARITIES[1] in log]
+    if len(logs) < 2:
+        return None
+    series = {name: np.array([log[name] for log in logs]) for name in SIMILARITIES}
+    differences = series[SIMILARITIES[0]] - series[SIMILARITIES[1]]
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    for name, values in series.items():
+        axes.plot([log["step"] for log in logs], values, marker=".", label=name.replace("_", " "))
+    axes.set(title="Similarity of clips over training", xlabel="step", ylabel="mean cosine")
+    axes.legend()
+    picture = folder / "contrastive_training.png"
+    save_figure(figure, picture)
+    growth = float(differences[-1] - differences[0])
+    return Section(
+        "Contrastive space over training",
+        f"Mean cosine of all pairs in a training batch. Classes were {differences[0]:.3f} apart at the first log and "
+        f"{differences[-1]:.3f} at the last.",
+        [
+            at_least("growth of the difference between classes", growth, 0.0, "training moved the classes apart",
+                     "the classes are closer together than at the beginning: the contrastive loss does not act")
+        ],
+        [picture],
+        data={"contrastive_training": {name: values.tolist() for name, values in series.items()}},
     )  # fmt: skip
 
 

@@ -1,15 +1,14 @@
 """Did one task drown the others in training? From the gradients that `--log_gradients_every` logged."""
 
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
+from hf_fusion.evaluation.diagnostics.collect import training_logs
 from hf_fusion.evaluation.diagnostics.findings import Section, at_least, at_most
 from hf_fusion.evaluation.plots import save_figure
 
-_STATE_FILE = "trainer_state.json"
 _NORM, _COSINE = "gradient_norm_", "gradient_cosine_"
 _LARGEST_SHARE = 0.9
 _LEAST_COSINE = -0.2
@@ -28,11 +27,7 @@ def gradient_section(checkpoint: str | Path, folder: Path) -> Section | None:
     Returns:
         The section; `None` if the run logged no gradients.
     """
-    path = Path(checkpoint) / _STATE_FILE
-    if not path.is_file():
-        return None
-    logs = json.loads(path.read_text(encoding="utf-8"))["log_history"]
-    logs = [log for log in logs if any(name.startswith(_NORM) for name in log)]
+    logs = training_logs(checkpoint, _NORM)
     if not logs:
         return None
     names = sorted({name for log in logs for name in log if name.startswith((_NORM, _COSINE))})

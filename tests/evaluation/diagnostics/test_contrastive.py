@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from datasets import Dataset
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.evaluation.diagnostics import contrastive
-from hf_fusion.evaluation.diagnostics.contrastive import contrastive_section
+from hf_fusion.evaluation.diagnostics.contrastive import contrastive_section, contrastive_training_section
 
 CLIPS = 30
 
@@ -70,3 +72,19 @@ def test_nothing_to_compare(clip_model, clip_processor, pipe, rows, tmp_path):
     assert contrastive_section(pipe, rows.select([0, 3]), tmp_path) is None, "one class"
     off = FusionSentimentPipeline(clip_model(supervised_contrastive=False), processor=clip_processor, device="cpu")
     assert contrastive_section(off, rows, tmp_path) is None
+
+
+@pytest.mark.parametrize(("last", "ok"), [(0.7, True), (0.1, False)])
+def test_classes_over_training(tmp_path, last, ok):
+    assert contrastive_training_section(tmp_path, tmp_path) is None, "no run"
+    logs = [
+        {"step": step, "similarity_same_class": same, "similarity_other_classes": 0.1}
+        for step, same in ((10, 0.3), (20, 0.4), (30, last))
+    ]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": logs[:1]}))
+    assert contrastive_training_section(tmp_path, tmp_path) is None, "one moment is no course"
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": [*logs, {"step": 30, "eval_loss": 1.0}]}))
+    section = contrastive_training_section(tmp_path, tmp_path)
+    assert verdicts(section) == [ok] and section.findings[0].value == pytest.approx(last - 0.3)
+    assert section.data["contrastive_training"]["similarity_same_class"] == [0.3, 0.4, last]
+    assert section.pictures[0].stat().st_size > 5000
