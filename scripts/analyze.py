@@ -21,6 +21,7 @@ from rich.console import Console
 
 from hf_fusion.data.clips import SYNTHETIC
 from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.diagnostics.attribution import attribution_section
 from hf_fusion.evaluation.diagnostics.contrastive import contrastive_section, contrastive_training_section
 from hf_fusion.evaluation.diagnostics.errors import clip_errors, review_errors
 from hf_fusion.evaluation.diagnostics.gate import gate_section, layer_section
@@ -54,6 +55,7 @@ def sections_of(classify, rows, folder, args, data_args):
     corpus = (data_args.dataset_options or {}) if synthetic else None
     return [
         modality_section(classify, rows, folder, args.batch_size),
+        attribution_section(classify, rows, folder, args.batch_size),
         alignment_section(classify, rows, folder, args.batch_size, corpus),
         contrastive_section(classify, rows, folder, args.batch_size),
         contrastive_training_section(args.checkpoint, folder),

@@ -1,0 +1,88 @@
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+
+from hf_fusion import FusionSentimentPipeline
+from hf_fusion.evaluation.diagnostics import attribution
+from hf_fusion.evaluation.diagnostics.attribution import attribution_section
+
+
+@pytest.fixture
+def rows(clips):
+    columns = {name: [values[i] for i in (0, 1)] * 4 for name, values in clips.items()}
+    return Dataset.from_dict({"id": list(map(str, range(8))), **columns, "label": [1.0, -1.0] * 4})
+
+
+@pytest.fixture
+def make_pipe(clip_model, clip_processor, clip_processor_b):
+    def make(text="bert", **fields):
+        processor = clip_processor_b if text == "dyfulm" else clip_processor
+        return FusionSentimentPipeline(clip_model(text, **fields), processor=processor, device="cpu")
+
+    return make
+
+
+def scores(pipe, clips):
+    return torch.tensor([answer["score"] for answer in pipe(clips)])
+
+
+@pytest.mark.parametrize("fields", [{}, {"text": "dyfulm"}, {"fusion": "concat"}, {"num_labels": 3}])
+def test_contributions_add_up(make_pipe, rows, tmp_path, monkeypatch, fields):
+    monkeypatch.setattr(attribution, "_STEPS", 128)  # weights far from the start: the score bends a lot
+    section = attribution_section(make_pipe(**fields), rows, tmp_path, batch_size=3)
+    found = section.data["attribution"]
+    assert sum(found["modality"].values()) == pytest.approx(1) and set(found["modality"]) == {"text", "audio", "vision"}
+    assert sum(found["part"].values()) == pytest.approx(1)
+    assert next(iter(found["part"])) == ("aligned" if fields.get("fusion") else "bottleneck")
+    assert found["gap"] < 0.03 and section.pictures[0].stat().st_size > 4000
+
+
+def test_agrees_with_a_model_that_is_a_sum(make_pipe, rows):
+    """Where the score is linear in the inputs, a contribution is what the input adds."""
+    pipe = make_pipe()
+    weights = {name: torch.randn(pipe.model.config.to_dict()[f"{name}_feature_size"]) for name in ("audio", "vision")}
+
+    class Sum(nn.Module):
+        dashfusion = pipe.model.dashfusion
+
+        def forward(self, inputs_embeds, audio_features, vision_features, **masks):
+            parts = [inputs_embeds.mean((1, 2)), audio_features.sum(1) @ weights["audio"],
+                     vision_features.sum(1) @ weights["vision"]]  # fmt: skip
+            return type("Output", (), {"logits": sum(parts).unsqueeze(1)})
+
+    batch = pipe.preprocess([{name: rows[0][name] for name in ("text", "audio", "vision")}])
+    pipe.model = Sum()
+    found = attribution._over_inputs(pipe, batch, torch.zeros(1, dtype=torch.long))
+    for name, weight in weights.items():
+        assert found[name].item() == pytest.approx((batch[f"{name}_features"].sum(1) @ weight).item(), rel=1e-4)
+    assert found["gap"].abs().item() < 1e-4 and found["text"].item() != 0
+
+
+def test_one_modality_that_decides_alone(make_pipe, rows, tmp_path):
+    pipe = make_pipe()
+    assert attribution_section(pipe, rows, tmp_path).findings[0].ok
+    with torch.no_grad():  # neither alignment nor fusion hears the frames
+        for name in ("audio", "vision"):
+            getattr(pipe.model.dashfusion, f"{name}_encoder").projection.weight.zero_()
+    section = attribution_section(pipe, rows, tmp_path)
+    assert section.data["attribution"]["modality"]["text"] == 1
+    assert [finding.ok for finding in section.findings] == [False, True, None]
+    assert section.findings[0].text == "text decides nearly alone"
+
+
+def test_a_score_that_jumps_is_told(make_pipe, rows, monkeypatch, tmp_path):
+    monkeypatch.setattr(attribution, "_STEPS", 1)
+    pipe = make_pipe()
+    with torch.no_grad():
+        for parameter in pipe.model.classifier.parameters():
+            parameter.mul_(8)
+    gap = attribution_section(pipe, rows, tmp_path).findings[1]
+    assert not gap.ok and gap.value > 0.05
+
+
+def test_nothing_to_share(make_pipe, rows, tmp_path, monkeypatch):
+    assert attribution_section(make_pipe(modalities=("text",)), rows, tmp_path) is None
+    assert attribution_section(make_pipe(), rows.remove_columns("audio"), tmp_path) is None, "no clip has all"
+    monkeypatch.setattr(attribution, "find_spec", lambda name: None)
+    assert "pip install captum" in attribution_section(make_pipe(), rows, tmp_path).text
