@@ -133,9 +133,13 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         and weights, mean and spread of the gate), and the metrics on other data under its name.
 
     Raises:
-        StudyError: if a run fails (what it printed is in `train.log` of its folder), or if a folder holds a run with
-            other settings.
+        StudyError: if a run fails (what it printed is in `train.log` of its folder), if a folder holds a run with
+            other settings, or if a file to measure on does not exist.
     """
+    for name, data_fields in study.evaluate_on.items():  # before hours of training, not after
+        path = Path(data_fields.get("dataset", ""))
+        if path.suffix and not path.exists():
+            raise StudyError(f"evaluate_on {name}: there is no file {path}. --set 'evaluate_on.{name}.dataset=FILE'.")
     waiting = []
     cells = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in cells:

@@ -20,7 +20,8 @@ _DERIVED = (
     "accelerator_config", "activation_checkpointing", "dataloader_pin_memory", "debug", "disable_tqdm", "do_eval",
     "gradient_checkpointing_kwargs", "label_names", "local_rank", "logging_dir", "resume_from_checkpoint", "use_cpu",
 )  # fmt: skip
-_DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init}
+# What a checkpoint's recipe says about the data that it can be measured on.
+_DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {"augmentations"}
 # What is known of another data set, because it is the model's.
 _MODEL_DATA_FIELDS = {"num_labels", "coarse_starts", "label_range", "modalities"}
 _MAPPINGS = ("encoder_a", "encoder_b", "text_encoder", "dataset_options", "columns", "augmentations", "damage")
@@ -71,7 +72,7 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
         taken.
 
     Raises:
-        RecipeError: without `--dataset`, if the checkpoint is no run folder with a recipe.
+        RecipeError: without `--dataset`, if the checkpoint is no run folder with a recipe; with `--augmentations`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
@@ -84,7 +85,10 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
     elif not _has_flag(argv, "--dataset"):
         raise RecipeError(f"{own.checkpoint} has no config.yaml that names its data: choose one with --dataset.")
-    return _with_mappings(parser.parse_args_into_dataclasses(argv))
+    own, data_args = _with_mappings(parser.parse_args_into_dataclasses(argv))
+    if data_args.augmentations:
+        raise RecipeError("--augmentations is for training; --damage damages the rows of an evaluation.")
+    return own, data_args
 
 
 def parse_options(groups: tuple[type, ...], argv: list[str] | None = None, description: str | None = None):

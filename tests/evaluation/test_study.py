@@ -75,14 +75,19 @@ def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
         return {"fine_accuracy": 0.4}
 
     monkeypatch.setattr(study_module, "evaluate_checkpoint", evaluate_checkpoint)
-    study.evaluate_on = {"elsewhere": {"dataset": "a.csv"}}
+    data = tmp_path / "a.csv"
+    study.evaluate_on = {"elsewhere": {"dataset": str(data)}}
+    with pytest.raises(StudyError, match=r"evaluate_on elsewhere: there is no file .*a\.csv"):
+        run_study(study, tmp_path, say=lambda line: None)
+    assert not trainings, "that must show before training"
+    data.touch()
     results = run_study(study, tmp_path, say=lambda line: None)
     assert len(measured) == 6 and results["base"][2]["elsewhere"] == {"fine_accuracy": 0.4}
     run_study(study, tmp_path, say=lambda line: None)
     assert len(measured) == 6, "what was measured is read"
-    study.set("evaluate_on.elsewhere.dataset=b.csv")
+    study.set("evaluate_on.elsewhere.dataset=acme/reviews")
     run_study(study, tmp_path, say=lambda line: None)
-    assert len(measured) == 12 and measured[-1] == ("seed-3", {"dataset": "b.csv"})
+    assert len(measured) == 12 and measured[-1] == ("seed-3", {"dataset": "acme/reviews"})
 
 
 def test_settings(study):

@@ -132,9 +132,10 @@ def test_search_then_train_then_robustness(write, tmp_path):
     assert process.returncode == 0, process.stderr[-2000:]
     report = json.loads((folder / "analysis-test" / "report.json").read_text())
     assert [section["title"] for section in report["sections"]] == [
-        "What each modality contributes", "Temporal alignment", "Contrastive space", "Errors", "Task gradients"
+        "What each modality contributes", "Where the scores come from", "Temporal alignment", "Contrastive space",
+        "Contrastive space over training", "Errors", "Task gradients",
     ]  # fmt: skip
-    assert report["sections"][1]["alignment"]["audio"]["opinions"] > 0, "the truth of the synthetic clips was found"
+    assert report["sections"][2]["alignment"]["audio"]["opinions"] > 0, "the truth of the synthetic clips was found"
     assert report["sections"][0]["modalities"]["text alone"]["mae"] == pytest.approx(damaged["mae"], rel=1e-4)
     assert "<h2>Task gradients</h2>" in (folder / "analysis-test" / "report.html").read_text()
 

@@ -1,9 +1,10 @@
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from hf_fusion.training.recipe import RecipeError, parse_recipe, resolved_recipe
+from hf_fusion.training.recipe import RecipeError, parse_data_arguments, parse_recipe, resolved_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "scripts/recipes").glob("*.yaml"))
 
@@ -133,3 +134,19 @@ def test_unknown_architecture():
 def test_data_set_that_belongs_to_the_architecture():
     assert parse_recipe(["--output_dir", "x"])[1].dataset == "synthetic-reviews"
     assert parse_recipe(["--output_dir", "x", "--model_type", "dashfusion"])[1].dataset == "synthetic-clips"
+
+
+def test_data_of_a_checkpoint(tmp_path):
+    @dataclass
+    class Own:
+        checkpoint: str
+
+    (tmp_path / "config.yaml").write_text("dataset: synthetic-clips\nmax_eval_samples: 7\naugmentations: {typos: 3}\n")
+    own, data_args = parse_data_arguments(Own, [str(tmp_path), "--damage", '{"typos": 2}'])
+    assert own.checkpoint == str(tmp_path) and data_args.dataset == "synthetic-clips"
+    assert data_args.max_eval_samples == 7 and data_args.damage == {"typos": 2}
+    assert data_args.augmentations is None, "these were of the training"
+    with pytest.raises(RecipeError, match="--augmentations is for training; --damage"):
+        parse_data_arguments(Own, [str(tmp_path), "--augmentations", '{"typos": 2}'])
+    with pytest.raises(RecipeError, match=r"no config\.yaml that names its data"):
+        parse_data_arguments(Own, [str(tmp_path / "other")])
