@@ -16,6 +16,7 @@ LOSSES = {
     "contrastive_loss": None,
     "semantic_loss": None,
     "supervised_loss": None,
+    "distillation_loss": None,
 }
 WEIGHTS = ("fine_weight", "coarse_weight", "intensity_weight")
 SIMILARITIES = ("similarity_same_class", "similarity_other_classes")

@@ -2,10 +2,8 @@
 
 from itertools import chain
 
-import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from torch import nn
 
 from hf_fusion import DashFusionConfig, FusionTrainer, FusionTrainingArguments
@@ -14,33 +12,6 @@ from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.partner_miner import PartnerMiner, label_classes_of
 
 CLIPS = 22
-
-
-@pytest.fixture
-def dataset(clip_processor, clip_config):
-    rng = np.random.default_rng(0)
-    config = clip_config()
-    texts = [" ".join(rng.choice(["good", "bad", "room", "staff", "not"], rng.integers(1, 6))) for _ in range(CLIPS)]
-    rows = {**clip_processor.encode_text(texts), "labels": rng.integers(-3, 4, CLIPS).astype(float).tolist()}
-    rows["audio"] = [rng.normal(size=(rng.integers(1, 7), config.audio_feature_size)).tolist() for _ in texts]
-    rows["vision"] = [rng.normal(size=(rng.integers(1, 5), config.vision_feature_size)).tolist() for _ in texts]
-    rows["length"] = [max(map(len, parts)) for parts in zip(rows["input_ids"], rows["audio"], strict=True)]
-    return Dataset.from_dict(rows)
-
-
-@pytest.fixture
-def make_trainer(clip_model, clip_processor, dataset, tmp_path):
-    def make(name="run", model=None, train_dataset=None, **fields):
-        options = {"num_train_epochs": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "report_to": "none",
-                   "disable_tqdm": True, "use_cpu": True, "save_strategy": "no", "eval_strategy": "no",
-                   "load_best_model_at_end": False, "learning_rate": 1e-3, "contrastive_partners": "mined"}  # fmt: skip
-        args = FusionTrainingArguments(str(tmp_path / name), **{**options, **fields})
-        data = dataset if train_dataset is None else train_dataset
-        return FusionTrainer(
-            model or clip_model(), args, train_dataset=data, eval_dataset=dataset, processing_class=clip_processor
-        )
-
-    return make
 
 
 def spy(trainer):
@@ -58,8 +29,8 @@ def spy(trainer):
 
 
 class TestMined:
-    def test_every_clip_once_an_epoch_and_none_encoded_twice(self, make_trainer):
-        trainer = make_trainer()
+    def test_every_clip_once_an_epoch_and_none_encoded_twice(self, make_clip_trainer):
+        trainer = make_clip_trainer()
         seen = spy(trainer)
         trainer.train()
         rows = [batch for batch, _, _ in seen]
@@ -67,8 +38,8 @@ class TestMined:
         for epoch in range(3):
             assert sorted(chain(*rows[6 * epoch : 6 * epoch + 6])) == list(range(CLIPS))
 
-    def test_partners_are_those_of_the_embeddings_that_training_saw(self, make_trainer, dataset):
-        trainer = make_trainer(num_train_epochs=2, learning_rate=0.0)
+    def test_partners_are_those_of_the_embeddings_that_training_saw(self, make_clip_trainer, clip_dataset):
+        trainer = make_clip_trainer(num_train_epochs=2, learning_rate=0.0)
         for module in trainer.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -76,19 +47,19 @@ class TestMined:
                 module.dropout = 0.0
         trainer.train()
         features, model = [], trainer.model.eval()
-        for row in dataset:
+        for row in clip_dataset:
             with torch.no_grad():
                 out = model(**trainer.data_collator([row]))
             kinds = (out.text_embeds, out.audio_embeds, out.vision_embeds, out.aligned_embeds)
             features.append(torch.cat(kinds, dim=-1))
-        classes = label_classes_of(dataset["labels"], model.config)
+        classes = label_classes_of(clip_dataset["labels"], model.config)
         expected = mine_partners(torch.cat(features), classes, MiningRules()).table()
         assert torch.equal(trainer.miner.table, expected)
 
-    def test_a_missing_modality_counts_as_nothing(self, make_trainer, dataset):
-        rows = list(dataset)
+    def test_a_missing_modality_counts_as_nothing(self, make_clip_trainer, clip_dataset):
+        rows = list(clip_dataset)
         rows[3] = {**rows[3], "audio": None}
-        trainer = make_trainer(train_dataset=rows, num_train_epochs=1)
+        trainer = make_clip_trainer(train_dataset=rows, num_train_epochs=1)
         trainer.train()
         width = trainer.model.config.hidden_size
         assert not trainer.miner._embeddings[3, width : 2 * width].any()
@@ -96,48 +67,48 @@ class TestMined:
 
     @pytest.mark.parametrize("embeddings", ["bank", "refresh"])
     @pytest.mark.parametrize("checkpoint", [3, 6, 9, 14])
-    def test_resumes_exactly(self, make_trainer, clip_model, embeddings, checkpoint):
+    def test_resumes_exactly(self, make_clip_trainer, clip_model, embeddings, checkpoint):
         fields = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None, "mining_embeddings": embeddings}
-        whole = make_trainer(**fields)
+        whole = make_clip_trainer(**fields)
         whole.train()
-        resumed = make_trainer(**fields, model=clip_model())
+        resumed = make_clip_trainer(**fields, model=clip_model())
         resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-{checkpoint}")
         for name, value in whole.model.state_dict().items():
             assert torch.equal(value, resumed.model.state_dict()[name]), name
         assert torch.equal(whole.miner.table, resumed.miner.table)
 
-    def test_random_negatives_change_from_epoch_to_epoch(self, make_trainer):
-        trainer = make_trainer(mining_embeddings="refresh", mining_refresh_epochs=1, mining_negatives="random")
+    def test_random_negatives_change_from_epoch_to_epoch(self, make_clip_trainer):
+        trainer = make_clip_trainer(mining_embeddings="refresh", mining_refresh_epochs=1, mining_negatives="random")
         tables, original = [], trainer.miner._mine
         trainer.miner._mine = lambda epoch: (original(epoch), tables.append(trainer.miner.table.clone()))
         trainer.train()
         assert len(tables) == 3 and not torch.equal(tables[0][:, 2:], tables[1][:, 2:])
 
-    def test_a_second_training_starts_anew(self, make_trainer):
-        trainer = make_trainer(num_train_epochs=1, mining_embeddings="refresh")
+    def test_a_second_training_starts_anew(self, make_clip_trainer):
+        trainer = make_clip_trainer(num_train_epochs=1, mining_embeddings="refresh")
         passes, original = [], trainer.miner.refresh
         trainer.miner.refresh = lambda miner: (passes.append(1), original(miner))
         trainer.train()
         trainer.train()
         assert len(passes) == 2
 
-    def test_refresh_comes_every_so_many_epochs(self, make_trainer):
-        trainer = make_trainer(num_train_epochs=5, mining_embeddings="refresh", mining_refresh_epochs=2)
+    def test_refresh_comes_every_so_many_epochs(self, make_clip_trainer):
+        trainer = make_clip_trainer(num_train_epochs=5, mining_embeddings="refresh", mining_refresh_epochs=2)
         passes, original = [], trainer.miner.refresh
         trainer.miner.refresh = lambda miner: (passes.append(trainer.state.epoch), original(miner))
         trainer.train()
         assert [round(epoch or 0) for epoch in passes] == [0, 2, 4]
 
-    def test_a_checkpoint_without_embeddings(self, make_trainer):
-        trainer = make_trainer("batch", contrastive_partners="batch", save_strategy="epoch", num_train_epochs=1)
+    def test_a_checkpoint_without_embeddings(self, make_clip_trainer):
+        trainer = make_clip_trainer("batch", contrastive_partners="batch", save_strategy="epoch", num_train_epochs=1)
         trainer.train()
         with pytest.raises(RecipeError, match=r"has no mining.safetensors: it was trained without mined partners"):
-            make_trainer().train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-6")
+            make_clip_trainer().train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-6")
 
 
 class TestEncoded:
-    def test_six_partners_are_encoded_for_each_clip(self, make_trainer):
-        trainer = make_trainer(contrastive_partners="encoded", num_train_epochs=2)
+    def test_six_partners_are_encoded_for_each_clip(self, make_clip_trainer):
+        trainer = make_clip_trainer(contrastive_partners="encoded", num_train_epochs=2)
         seen = spy(trainer)
         trainer.train()
         for rows, mask, labels in seen:
@@ -149,8 +120,8 @@ class TestEncoded:
         predicted = [row for rows, _, labels in seen for row in rows[:labels]]
         assert sorted(predicted) == sorted(2 * list(range(CLIPS)))
 
-    def test_logs_the_loss_as_a_whole(self, make_trainer):
-        trainer = make_trainer(contrastive_partners="encoded", num_train_epochs=1)
+    def test_logs_the_loss_as_a_whole(self, make_clip_trainer):
+        trainer = make_clip_trainer(contrastive_partners="encoded", num_train_epochs=1)
         trainer.train()
         log = next(entry for entry in trainer.state.log_history if "contrastive_loss" in entry)
         assert log["loss"] == pytest.approx(log["prediction_loss"] + 0.2 * log["contrastive_loss"], rel=1e-4)
