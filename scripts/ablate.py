@@ -7,8 +7,8 @@
 The first variant is the reference. A killed study goes on where it was: run the same command again. Finished runs are
 never repeated; seeds and variants can be added to the file later.
 
-Results are NAME.json (everything), NAME.csv (one row for each number) and NAME.png (differences with intervals); with
-`pareto` in the study also NAME_pareto.png.
+Results are NAME.json (everything), NAME.csv (one row for each number), NAME.md (the tables) and NAME.png (differences
+with intervals); with `pareto` in the study also NAME_pareto.png.
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -23,7 +23,7 @@ from rich.table import Table
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.plots import plot_differences, plot_pareto
 from hf_fusion.evaluation.study import Study, StudyError, run_study
-from hf_fusion.evaluation.study_results import check_metrics, summarize, write_study
+from hf_fusion.evaluation.study_results import cell_lines, check_metrics, summarize, write_study
 from hf_fusion.training.model_arguments import RecipeError
 
 
@@ -45,24 +45,11 @@ def print_summary(summary, metrics, paper, title, console):
     seeds = len(next(iter(summary.values()))["seeds"])
     table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {seeds} seed(s)")
     for name, entry in summary.items():
-        table.add_row(name, *(_cell(entry, metric, paper.get(name, {})) for metric in metrics))
+        table.add_row(name, *("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics))
     console.print(table)
     console.print(
         "Below each: minus the first, 95 % interval, p after Holm's correction" + (", the paper's." if paper else ".")
     )
-
-
-def _cell(entry, metric, paper):
-    mean, std = entry["mean"][metric], entry["std"][metric]
-    lines = [f"{mean:.4f}" + (f" ± {std:.4f}" if std is not None else "")]
-    if "difference" in entry:
-        difference = entry["difference"][metric]
-        low_high, p = difference["interval"], difference["p_holm"]
-        text = f"{difference['mean']:+.4f}" + (f" [{low_high[0]:+.4f}, {low_high[1]:+.4f}]" if low_high else "")
-        lines.append(text + (f" p = {p:.3f}" if p is not None else ""))
-    if metric in paper:
-        lines.append(f"paper {paper[metric]:+.4f}")
-    return "\n".join(lines)
 
 
 def main() -> int:
@@ -83,18 +70,17 @@ def main() -> int:
     except (StudyError, RecipeError, DataError) as error:
         print(f"ablate.py: {error}", file=sys.stderr)
         return 2
-    # the scale of the loss depends on its weights
-    metrics = study.metrics or [metric for metric in summaries["test"][next(iter(results))]["mean"] if metric != "loss"]
     console = Console()
     for split in ("test", *study.evaluate_on):
+        metrics = study.shown(summaries[split])
         print_summary(summaries[split], metrics, study.paper if split == "test" else {}, split, console)
     if len(results) > 1:
-        plot_differences(output.with_suffix(".png"), summaries["test"], metrics[:4], name)
+        plot_differences(output.with_suffix(".png"), summaries["test"], study.shown(summaries["test"])[:4], name)
     if study.pareto:
         found = record["pareto"]
         plot_pareto(output.with_name(f"{output.stem}_pareto.png"), found, summaries["test"], name)
         print(f"Pareto front: {', '.join(found['front'])}; knee: {found['knee'] or 'none'}.")
-    print(f"Written: {output}, and .csv and .png beside it")
+    print(f"Written: {output}, and .csv, .md and .png beside it")
     return 0
 
 

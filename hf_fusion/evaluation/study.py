@@ -90,6 +90,11 @@ class Study:
         if self.pareto is not None and (len(self.pareto) != 3 or not self.metrics):
             raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
 
+    def shown(self, summary: dict[str, dict]) -> list[str]:
+        """The metrics that tables show, as far as there are; but for the loss, whose scale depends on its weights."""
+        known = next(iter(summary.values()))["mean"]
+        return [metric for metric in self.metrics or known if metric in known and metric != "loss"]
+
     def set(self, assignment: str) -> None:
         """
         Changes a recipe field for all variants (`dataset=reviews.csv`), or a field of one variant or of other data

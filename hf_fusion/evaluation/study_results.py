@@ -17,6 +17,7 @@ from hf_fusion.evaluation.statistics import holm, knee, paired_difference, paret
 from hf_fusion.evaluation.study import Study, StudyError, run_folder_of
 
 Results = dict[str, dict[int, dict]]
+_SIGNIFICANT = 0.05
 
 
 def summarize(results: Results, split: str = "test", interval: str = "t") -> dict[str, dict]:
@@ -125,11 +126,51 @@ def pareto(costs: dict[str, int], summary: dict[str, dict], metric: str) -> dict
     }
 
 
+def cell_lines(entry: dict, metric: str, paper: dict[str, float], digits: int = 4) -> list[str]:
+    """
+    What a table says of one variant and metric: mean and standard deviation; the difference to the reference, its
+    interval and its p-value after Holm's correction; the difference that the paper reports.
+    """
+    mean, std = entry["mean"][metric], entry["std"][metric]
+    lines = [f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")]
+    if "difference" in entry:
+        difference = entry["difference"][metric]
+        low_high, p = difference["interval"], difference["p_holm"]
+        text = f"{difference['mean']:+.{digits}f}"
+        text += f" [{low_high[0]:+.{digits}f}, {low_high[1]:+.{digits}f}]" if low_high else ""
+        lines.append(text + (f" p = {p:.3f}" if p is not None else ""))
+    if metric in paper:
+        lines.append(f"paper {paper[metric]:+.{digits}f}")
+    return lines
+
+
+def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str, dict[str, float]]) -> str:
+    """
+    The table of a summary for a README; bold where a variant differs from the reference after Holm's correction.
+
+    Args:
+        summary: what [`summarize`] returns.
+        metrics: the columns.
+        paper: differences that the paper reports, by variant and metric.
+    """
+    rows = [f"| variant | {' | '.join(metrics)} |", "|---" * (1 + len(metrics)) + "|"]
+    for name, entry in summary.items():
+        cells = []
+        for metric in metrics:
+            lines = cell_lines(entry, metric, paper.get(name, {}), digits=3)
+            p = entry["difference"][metric]["p_holm"] if "difference" in entry else None
+            if p is not None and p < _SIGNIFICANT:
+                lines[1] = f"**{lines[1]}**"
+            cells.append("<br>".join(lines))
+        rows.append(f"| {name.replace('|', '/')} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
 def write_study(
     path: Path, study: Study, study_file: str, folder: Path, results: Results, summaries: dict[str, dict]
 ) -> dict[str, Any]:
     """
-    Writes the result files: JSON, and beside it a CSV with one row for each number.
+    Writes the result files: JSON, and beside it a CSV with one row for each number and the tables in Markdown.
 
     Args:
         path: of the JSON file.
@@ -164,6 +205,12 @@ def write_study(
         record["pareto"] = pareto(fusion_costs(study, folder), test, study.metrics[0])
     write_json(path, record)
     tidy(results, list(summaries)).to_csv(path.with_suffix(".csv"), index=False)
+    tables = [
+        f"### {split}\n\n{markdown_table(summary, study.shown(summary), study.paper if split == 'test' else {})}"
+        for split, summary in summaries.items()
+        if split != "validation"
+    ]
+    path.with_suffix(".md").write_text("\n".join(tables), encoding="utf-8")
     return record
 
 

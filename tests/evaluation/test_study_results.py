@@ -7,7 +7,15 @@ from scipy import stats
 
 from hf_fusion.evaluation.plots import plot_differences, plot_pareto
 from hf_fusion.evaluation.study import Study, StudyError
-from hf_fusion.evaluation.study_results import check_metrics, fusion_costs, pareto, summarize, tidy, write_study
+from hf_fusion.evaluation.study_results import (
+    check_metrics,
+    fusion_costs,
+    markdown_table,
+    pareto,
+    summarize,
+    tidy,
+    write_study,
+)
 
 
 def run(accuracy, **other):
@@ -91,6 +99,9 @@ def test_result_files(results, tmp_path):
     assert written["data"]["data_fingerprint"] == {"test": "f"} and written["hardware"]["cores"]
     assert written["paper"] == {"third": {"fine_accuracy": -0.1}}
     assert len(pd.read_csv(tmp_path / "out.csv")) == 9 + 18 + 9
+    tables = (tmp_path / "out.md").read_text()
+    assert tables.startswith("### test\n\n| variant | fine_accuracy |\n") and tables.count("### ") == 2
+    assert tables.count("\n| new one |") == 2 and tables.count("<br>paper -0.100 |") == 1 and "loss" not in tables
     (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "g"}, "rows": {"test": 2}}))
     record = write_study(tmp_path / "out.json", study, "study.yaml", tmp_path, results, summaries)
     assert record["data"]["base"]["rows"] == {"test": 1} and record["data"]["third"]["rows"] == {"test": 2}
@@ -122,3 +133,20 @@ def test_costs_and_front(clip_config, tmp_path):
 def test_picture_of_differences(results, tmp_path):
     plot_differences(tmp_path / "a.png", summarize(results), ["fine_accuracy"], "title")
     assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_markdown(results):
+    summary = summarize(results)
+    name = list(summary)[1]
+    summary[name]["difference"]["fine_accuracy"]["p_holm"] = 0.04
+    head, line, first, second, *_ = markdown_table(
+        summary, ["fine_accuracy"], {name: {"fine_accuracy": -0.5}}
+    ).splitlines()
+    assert head == "| variant | fine_accuracy |" and line == "|---|---|"
+    assert first.count("|") == second.count("|") == 3 and first.startswith(f"| {next(iter(summary))} | 0.")
+    mean, difference, paper = second.split(" | ")[1].removesuffix(" |").split("<br>")
+    assert (
+        "±" in mean and difference.startswith("**+") and difference.endswith("p = 0.040**") and paper == "paper -0.500"
+    )
+    summary[name]["difference"]["fine_accuracy"]["p_holm"] = 0.06
+    assert "**" not in markdown_table(summary, ["fine_accuracy"], {})
