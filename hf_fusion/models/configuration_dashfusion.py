@@ -69,6 +69,10 @@ class DashFusionConfig(PretrainedConfig):
             them; else each batch has its own (accumulation steps always do).
         modality_dropout (`float`, defaults to 0.0):
             Probability that training hides a modality of a clip; at least one remains.
+        modality_distillation (`float`, defaults to 0.0):
+            The same in a second pass through alignment and fusion, which in training learns to give the answers of the
+            first (`distillation_loss`). The whole clips are trained on as they would be without; the encoders run once.
+            Instead of `modality_dropout`, not with it.
         modalities (`tuple(str)`, defaults to `("text", "audio", "vision")`):
             The modalities that the model is trained on. Others are refused: their encoders know nothing.
         label_range (`tuple(float, float)`, defaults to `(-3.0, 3.0)`):
@@ -96,6 +100,7 @@ class DashFusionConfig(PretrainedConfig):
         "contrastive_loss",
         "semantic_loss",
         "supervised_loss",
+        "distillation_loss",
         "text_embeds",
         "audio_embeds",
         "vision_embeds",
@@ -140,6 +145,7 @@ class DashFusionConfig(PretrainedConfig):
         initializer_range=0.02,
         gather_negatives=False,
         attention_probs_dropout_prob=None,
+        modality_distillation=0.0,
         **kwargs,
     ):
         self.text_config = _text_config(text_config)
@@ -166,6 +172,7 @@ class DashFusionConfig(PretrainedConfig):
         self.num_hard_negatives = num_hard_negatives
         self.num_easy_negatives = num_easy_negatives
         self.modality_dropout = modality_dropout
+        self.modality_distillation = modality_distillation
         self.modalities = tuple(modalities)
         self.label_range = tuple(label_range)
         self.hidden_dropout_prob = hidden_dropout_prob
@@ -220,9 +227,18 @@ class DashFusionConfig(PretrainedConfig):
                 raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)!r}.")
         if not self.contrastive_weight >= 0:
             raise ValueError(f"`contrastive_weight` must be at least 0, got {self.contrastive_weight!r}.")
-        for name in ("modality_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+        probabilities = (
+            "modality_dropout", "modality_distillation", "hidden_dropout_prob", "attention_probs_dropout_prob",
+            "classifier_dropout",
+        )  # fmt: skip
+        for name in probabilities:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)!r}.")
+        if self.modality_dropout and self.modality_distillation:
+            raise ValueError(
+                f"`modality_dropout` ({self.modality_dropout}) would hide from the first pass what "
+                f"`modality_distillation` ({self.modality_distillation}) learns from it: choose one of them."
+            )
 
     def _check_problem(self):
         check_choice("problem_type", self.problem_type, (None, *PROBLEM_TYPES))

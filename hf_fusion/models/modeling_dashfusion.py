@@ -8,7 +8,7 @@ Paper: "DashFusion" (arXiv 2512.05515). What differs from the authors' released 
 - the head reads [bottleneck, text, audio, vision]: audio and vision are not exchanged inside the fusion;
 - the contrastive losses take their pairs from the batch itself, so that no clip is encoded twice (`partner_mask` is
   the paper's way);
-- a missing modality is one learned token (the paper has none missing).
+- a missing modality is one learned token (the paper has none missing), and `modality_distillation` trains for it.
 """
 
 import inspect
@@ -28,6 +28,7 @@ from .modeling_losses import (
     binary_cross_entropy,
     contrastive_pairs,
     cross_entropy,
+    distillation_loss,
     encoded_partner_loss,
     gather_clips,
     joint_features,
@@ -61,6 +62,8 @@ class DashFusionModelOutput(ModelOutput):
         bottleneck (`torch.FloatTensor` of shape `(batch, tokens, hidden)`):
             The bottleneck tokens of the last level; only with `fusion="hbf"`. A clip with fewer positions than tokens
             has fewer.
+        partial_output (`torch.FloatTensor` of shape `(batch, 4 * hidden)`):
+            `pooler_output` of the same clips with modalities hidden; only in training with `modality_distillation`.
         alignment_attentions (`dict[str, torch.FloatTensor]`):
             For each pair such as `"text_audio"` the attention `(batch, heads, anchor positions, other positions)`, with
             `output_fusion=True`. Position 0 of audio and vision is their class token.
@@ -77,6 +80,7 @@ class DashFusionModelOutput(ModelOutput):
     aligned_embeds: torch.FloatTensor | None = None
     present: torch.BoolTensor | None = None
     bottleneck: torch.FloatTensor | None = None
+    partial_output: torch.FloatTensor | None = None
     alignment_attentions: dict[str, torch.FloatTensor] | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
@@ -89,7 +93,7 @@ class DashFusionSequenceClassifierOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `()`):
-            `prediction_loss + config.contrastive_weight * contrastive_loss`.
+            `prediction_loss + config.contrastive_weight * contrastive_loss + distillation_loss`.
         logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
             The score, on the scale of the labels (regression), or one logit for each class.
         prediction_loss (`torch.FloatTensor` of shape `()`):
@@ -98,6 +102,9 @@ class DashFusionSequenceClassifierOutput(ModelOutput):
             Sum of the two losses below.
         semantic_loss, supervised_loss (`torch.FloatTensor` of shape `()`):
             Semantic alignment and supervised contrastive loss, where switched on.
+        distillation_loss (`torch.FloatTensor` of shape `()`):
+            How far the answers with modalities hidden are from `logits`; only in training with
+            `modality_distillation`.
 
     The other fields are those of [`DashFusionModelOutput`].
     """
@@ -108,6 +115,7 @@ class DashFusionSequenceClassifierOutput(ModelOutput):
     contrastive_loss: torch.FloatTensor | None = None
     semantic_loss: torch.FloatTensor | None = None
     supervised_loss: torch.FloatTensor | None = None
+    distillation_loss: torch.FloatTensor | None = None
     text_embeds: torch.FloatTensor | None = None
     audio_embeds: torch.FloatTensor | None = None
     vision_embeds: torch.FloatTensor | None = None
@@ -184,6 +192,21 @@ def attend(query, key, value, bias, num_heads, dropout=0.0, need_weights=False):
     else:
         context = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     return context.transpose(1, 2).flatten(-2), weights
+
+
+def hide_modalities(present, probability):
+    """
+    Draws which modalities of each clip are hidden; one that a clip has always stays.
+
+    Args:
+        present (`torch.BoolTensor` of shape `(batch, 3)`): which of text, audio and vision the clips have.
+        probability (`float`): with which each of them is hidden.
+
+    Returns:
+        `torch.BoolTensor` of the same shape: what is left.
+    """
+    draws = torch.rand(present.shape, device=present.device).masked_fill(~present, -1)
+    return present & ((draws > probability) | (draws == draws.amax(1, keepdim=True)))
 
 
 class DashFusionAttention(nn.Module):
@@ -545,26 +568,24 @@ class DashFusionModel(DashFusionPreTrainedModel):
         states, mask_with_class = getattr(self, f"{name}_encoder")(features, mask.bool())
         return states, mask_with_class, mask.bool().any(-1)
 
-    def _with_stand_ins(self, streams, batch_size):
-        """Puts one learned token in the place of each missing modality, and hides modalities in training."""
-        device = self.missing_embeddings.weight.device
-        absent = torch.zeros(batch_size, dtype=torch.bool, device=device)
-        present = torch.stack([streams[name][2] if name in streams else absent for name in MODALITIES], dim=1)
-        if self.training and self.config.modality_dropout > 0:
-            draws = torch.rand(present.shape, device=device).masked_fill(~present, -1)
-            # the highest draw of a clip always stays
-            present = present & ((draws > self.config.modality_dropout) | (draws == draws.amax(1, keepdim=True)))
+    def _present(self, streams, batch_size):
+        """Which modalities `(batch, 3)` each clip has."""
+        absent = torch.zeros(batch_size, dtype=torch.bool, device=self.missing_embeddings.weight.device)
+        return torch.stack([streams[name][2] if name in streams else absent for name in MODALITIES], dim=1)
+
+    def _with_stand_ins(self, streams, present):
+        """Puts one learned token in the place of each modality that a clip lacks."""
         completed = {}
         for i, name in enumerate(MODALITIES):
-            stand_in = self.missing_embeddings.weight[i].expand(batch_size, 1, -1)
+            stand_in = self.missing_embeddings.weight[i].expand(len(present), 1, -1)
             states, mask, _ = streams.get(name, (stand_in, None, None))
-            only_first = torch.zeros(states.shape[:2], dtype=torch.bool, device=device)
+            only_first = torch.zeros(states.shape[:2], dtype=torch.bool, device=present.device)
             only_first[:, 0] = True
             here = present[:, i]
             states = torch.where(here[:, None, None], states, stand_in.to(states.dtype))
             mask = only_first if mask is None else torch.where(here.unsqueeze(1), mask, only_first)
             completed[name] = Stream.of(states, mask)
-        return completed, present
+        return completed
 
     def _align(self, streams, need_weights):
         """The aligned sequence, and the attention by pair."""
@@ -585,6 +606,12 @@ class DashFusionModel(DashFusionPreTrainedModel):
         states = [pad(stream.states, (0, 0, 0, more)) for stream, more in zip(aligned, padding, strict=True)]
         masks = [pad(stream.mask, (0, more)) for stream, more in zip(aligned, padding, strict=True)]
         return Stream.of(torch.stack(states, dim=2).flatten(1, 2), torch.stack(masks, dim=2).flatten(1, 2)), weights
+
+    def _partial_output(self, streams, present, num_fused):
+        """The fused vector of clips that lose modalities after the encoders."""
+        hidden = self._with_stand_ins(streams, hide_modalities(present, self.config.modality_distillation))
+        hidden = {name: stream.clips(num_fused) for name, stream in hidden.items()}
+        return self.fusion(self._align(hidden, need_weights=False)[0], hidden)[0]
 
     def forward(
         self,
@@ -649,7 +676,13 @@ class DashFusionModel(DashFusionPreTrainedModel):
             streams["audio"] = self._encode_frames("audio", audio_features, audio_attention_mask)
         if "vision" in given:
             streams["vision"] = self._encode_frames("vision", vision_features, vision_attention_mask)
-        streams, present = self._with_stand_ins(streams, next(iter(rows.values())))
+        present = self._present(streams, next(iter(rows.values())))
+        if self.training and self.config.modality_dropout > 0:
+            present = hide_modalities(present, self.config.modality_dropout)
+        partial_output = None
+        if self.training and self.config.modality_distillation > 0:
+            partial_output = self._partial_output(streams, present, num_fused)
+        streams = self._with_stand_ins(streams, present)
 
         aligned, alignment_attentions = self._align(streams, output_fusion)
         fused = {name: stream.clips(num_fused) for name, stream in streams.items()}
@@ -663,6 +696,7 @@ class DashFusionModel(DashFusionPreTrainedModel):
             aligned_embeds=masked_mean(aligned.states, aligned.mask),
             present=present,
             bottleneck=bottleneck,
+            partial_output=partial_output,
             alignment_attentions=alignment_attentions if output_fusion and self.config.temporal_alignment else None,
             hidden_states=text_outputs.hidden_states if output_hidden_states and text_outputs else None,
             attentions=text_outputs.attentions if output_attentions and text_outputs else None,
@@ -861,7 +895,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         )
         logits = self.classifier(self.dropout(base.pooler_output))  # (batch, num_labels)
 
-        loss = prediction_loss = contrastive_loss = semantic_loss = supervised_loss = None
+        loss = prediction_loss = contrastive_loss = semantic_loss = supervised_loss = partial_loss = None
         if labels is not None:
             problem_type = self._problem_type(labels)
             loss = prediction_loss = self._prediction_loss(logits, labels, problem_type)
@@ -875,6 +909,11 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
                     contrastive_loss = sum(parts) if parts else None
             if contrastive_loss is not None:
                 loss = prediction_loss + self.config.contrastive_weight * contrastive_loss
+            if base.partial_output is not None:
+                partial_loss = distillation_loss(
+                    self.classifier(self.dropout(base.partial_output)), logits, problem_type
+                )
+                loss = loss + partial_loss
 
         output = DashFusionSequenceClassifierOutput(
             loss=loss,
@@ -883,6 +922,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             contrastive_loss=contrastive_loss,
             semantic_loss=semantic_loss,
             supervised_loss=supervised_loss,
+            distillation_loss=partial_loss,
             text_embeds=base.text_embeds,
             audio_embeds=base.audio_embeds,
             vision_embeds=base.vision_embeds,

@@ -55,6 +55,28 @@ def nt_xent(similarity, positives, negatives, temperature):
     return (losses * positives).sum() / positives.sum().clamp(min=1)
 
 
+def distillation_loss(logits, whole, problem_type):
+    """
+    How far the answers to clips with hidden modalities are from the answers to the whole clips.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, num_labels)`): of the clips with hidden modalities.
+        whole (`torch.Tensor` of the same shape): of the whole clips; no gradient flows into it.
+        problem_type (`str`): of the configuration.
+
+    Returns:
+        `torch.Tensor` of shape `()`: mean squared error of scores, Kullback-Leibler divergence of classes, or binary
+        cross-entropy of several labels.
+    """
+    logits, whole = at_least_float32(logits), at_least_float32(whole.detach())
+    if problem_type == "regression":
+        return nn.functional.mse_loss(logits, whole)
+    if problem_type == "single_label_classification":
+        log_probabilities = (values.log_softmax(-1) for values in (logits, whole))
+        return nn.functional.kl_div(*log_probabilities, reduction="batchmean", log_target=True)
+    return nn.functional.binary_cross_entropy_with_logits(logits, whole.sigmoid())
+
+
 def semantic_alignment_loss(embeds, present, anchors, temperature):
     """
     NT-Xent between the modalities of a batch: an anchor's positives are the other modalities of its own clip, its

@@ -181,10 +181,11 @@ class FusionSentimentPipeline(Pipeline):
             reads = f"{accepted[0]} only" if len(accepted) == 1 else _listed(accepted, "and")
             raise ValueError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
         missing = [name for name in accepted if name not in clip]
-        if missing and getattr(self.model.config, "modality_dropout", 1) == 0:
+        if missing and not _expects_missing(self.model.config):
             logger.warning_once(
-                f"An input has no {missing[0]}, and this model was trained without modality dropout: unless some "
-                "of its training data had none either, such answers are guesses. Train with `modality_dropout`."
+                f"An input has no {missing[0]}, and this model was never trained to do without: unless "
+                "some of its training data had none either, such answers are guesses. Train with "
+                "`modality_distillation` (or `modality_dropout`)."
             )
         for name in MODALITIES[1:]:
             if name in clip and not _is_frames(clip[name]):
@@ -274,6 +275,12 @@ def _listed(words, last):
     """`a, b or c`."""
     *first, end = words
     return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def _expects_missing(config):
+    """Whether training showed the model clips without some of their modalities."""
+    names = ("modality_dropout", "modality_distillation")
+    return config.model_type != "dashfusion" or any(getattr(config, name, 0) for name in names)
 
 
 def _is_frames(value):

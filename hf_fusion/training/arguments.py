@@ -88,14 +88,6 @@ class FusionTrainingArguments(TrainingArguments):
     mining_index: str = field(
         default="exact", metadata={"help": "exact, or faiss (approximate; extra faiss) for very large data."}
     )
-    modality_distillation: float = field(
-        default=0.0,
-        metadata={
-            "help": "DashFusion: each batch passes a second time, with each modality of a clip hidden with this "
-            "probability, and learns to answer as it does with all of them. Twice the time; unlike modality_dropout it "
-            "takes nothing from the answers to whole clips."
-        },
-    )
     early_stopping_patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations without improvement; needs metric_for_best_model."},
@@ -119,8 +111,6 @@ class FusionTrainingArguments(TrainingArguments):
             )
         if self.log_gradients_every is not None and self.log_gradients_every < 1:
             raise ValueError(f"`log_gradients_every` must be at least 1, got {self.log_gradients_every}.")
-        if not 0 <= self.modality_distillation < 1:
-            raise ValueError(f"`modality_distillation` must lie in [0, 1), got {self.modality_distillation}.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie in (0, 1], got {self.layer_decay}.")
         choices = {

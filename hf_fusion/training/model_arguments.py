@@ -91,6 +91,10 @@ class DashFusionFields:
     num_easy_negatives: int | None = option("Least similar partners of other classes.")
     gather_negatives: bool | None = option("Contrast clips across the batches of all processes.")
     modality_dropout: float | None = option("Probability that training hides a modality.")
+    modality_distillation: float | None = option(
+        "The same in a second pass through the fusion, which learns the answers of the first; unlike modality_dropout "
+        "it takes little from the answers to whole clips."
+    )
     hidden_dropout_prob: float | None = option("Dropout outside the text encoder.")
     attention_probs_dropout_prob: float | None = option(
         "Dropout of attention weights outside the text encoder; defaults to hidden_dropout_prob. 0 is faster on a CPU."

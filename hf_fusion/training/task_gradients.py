@@ -17,14 +17,15 @@ def weighted_losses(outputs, config) -> dict[str, torch.Tensor]:
         config: of the model.
 
     Returns:
-        By name (`fine`, `coarse`, `intensity`; `prediction`, `contrastive`) the parts that pull at the parameters.
+        By name (`fine`, `coarse`, `intensity`; `prediction`, `contrastive`, `distillation`) the parts that pull at the
+        parameters.
     """
     if config.model_type == "dyfulm":
         parts = {name: outputs.get(f"{name}_loss") for name in _TASKS}
         weights = dict(zip(_TASKS, outputs["loss_weights"], strict=True))
     else:
-        parts = {name: outputs.get(f"{name}_loss") for name in ("prediction", "contrastive")}
-        weights = {"prediction": 1.0, "contrastive": config.contrastive_weight}
+        weights = {"prediction": 1.0, "contrastive": config.contrastive_weight, "distillation": 1.0}
+        parts = {name: outputs.get(f"{name}_loss") for name in weights}
     return {name: weights[name] * part for name, part in parts.items() if part is not None and part.requires_grad}
 
 

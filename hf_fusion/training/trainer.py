@@ -11,7 +11,6 @@ from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.training.arguments import FusionTrainingArguments
-from hf_fusion.training.distillation import distillation_loss, hide_modalities
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.optimization import parameter_groups
@@ -54,9 +53,6 @@ class FusionTrainer(Trainer):
             # a batch in which all clips lack a modality gives its encoder no gradient
             args.ddp_find_unused_parameters = True
         kwargs.setdefault("compute_metrics", self._metrics)
-        config = getattr(model, "config", None)
-        if args.modality_distillation and len(getattr(config, "modalities", ())) < 2:
-            raise RecipeError("`modality_distillation` is for a DashFusion with more than one modality.")
         self._num_parameters = None
         self._gradients = []  # of the first process, since the last log
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
@@ -115,9 +111,6 @@ class FusionTrainer(Trainer):
         elif self.miner is not None and model.training:
             raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if model.training and self.args.modality_distillation:
-            outputs["distillation_loss"] = self._distillation_loss(model, inputs, outputs)
-            loss = loss + outputs["distillation_loss"]
         if model.training:
             self.loss_tracker.add(outputs, inputs, self.model.config)
             every = self.args.log_gradients_every
@@ -139,15 +132,6 @@ class FusionTrainer(Trainer):
         inputs["labels"] = inputs["labels"][: len(index)]
         inputs["partner_mask"] = (table[index.cpu()] >= 0).to(index.device)
         return inputs, index
-
-    def _distillation_loss(self, model, inputs, outputs):
-        """A second pass over the same clips without some of their modalities."""
-        clips = len(outputs["logits"])  # encoded partners, which stand behind them, are not predicted
-        kept = {name: value[:clips] for name, value in inputs.items() if name not in (*LABEL_FILLS, "partner_mask")}
-        hidden = hide_modalities(kept, self.args.modality_distillation)
-        # not through a wrapper for several processes, which counts on one pass for each backward
-        logits = self.accelerator.unwrap_model(model)(**hidden).logits
-        return distillation_loss(logits, outputs["logits"], self.model.config.problem_type)
 
     def floating_point_ops(self, inputs):
         """The usual estimate, 6 operations for each parameter and token; the parameters are counted once."""

@@ -1,11 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax, rel_entr, softmax
 
 from hf_fusion.models.modeling_losses import (
     binary_cross_entropy,
     contrastive_pairs,
+    distillation_loss,
     label_classes,
     nt_xent,
     semantic_alignment_loss,
@@ -178,3 +181,38 @@ def test_binary_cross_entropy_passes_over_missing_labels():
     torch.testing.assert_close(loss, expected)
     loss.backward()
     assert has_labels == 1 and torch.equal(logits.grad == 0, ~kept)
+
+
+class TestDistillation:
+    """Against the formulas in numpy."""
+
+    @pytest.fixture
+    def answers(self):
+        rng = np.random.default_rng(0)
+        return rng.normal(size=(6, 3)), rng.normal(size=(6, 3))
+
+    def loss(self, answers, kind):
+        return distillation_loss(*map(torch.tensor, answers), kind).item()
+
+    def test_scores(self, answers):
+        one, other = answers
+        assert self.loss(answers, "regression") == pytest.approx(((one - other) ** 2).mean())
+
+    def test_classes(self, answers):
+        one, other = answers
+        divergence = rel_entr(softmax(other, 1), softmax(one, 1)).sum(1).mean()
+        assert self.loss(answers, "single_label_classification") == pytest.approx(divergence, rel=1e-5)
+        assert self.loss((other, other), "single_label_classification") == pytest.approx(0, abs=1e-7)
+
+    def test_several_labels(self, answers):
+        one, other = answers
+        target = 1 / (1 + np.exp(-other))
+        log_no, log_yes = log_softmax(np.stack([np.zeros_like(one), one]), axis=0)
+        entropy = -(target * log_yes + (1 - target) * log_no).mean()
+        assert self.loss(answers, "multi_label_classification") == pytest.approx(entropy, rel=1e-5)
+
+    def test_no_gradient_flows_to_the_whole_answers(self):
+        logits, whole = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+        for kind in ("regression", "single_label_classification", "multi_label_classification"):
+            distillation_loss(logits, whole, kind).backward()
+        assert whole.grad is None and logits.grad.abs().min() > 0

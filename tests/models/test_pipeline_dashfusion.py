@@ -355,15 +355,14 @@ class TestMissingModalities:
             ({}, {"text": "good"}, "no audio"),
             ({}, {"text": "good", "audio": np.ones((2, AUDIO_SIZE)), "vision": np.ones((2, VISION_SIZE))}, None),
             ({"modality_dropout": 0.2}, "good", None),
+            ({"modality_distillation": 0.2}, "good", None),
             ({"modalities": ("text",)}, "good", None),
         ],
-        ids=["missing", "complete", "dropout", "text model"],
+        ids=["missing", "complete", "dropout", "distillation", "text model"],
     )
     def test_a_model_that_never_missed_any_warns(self, make_pipe, monkeypatch, fields, value, warned):
         lines = []
         pipe = make_pipe(**fields)
         monkeypatch.setattr("hf_fusion.models.pipeline_fusion_sentiment.logger.warning_once", lines.append)
         pipe(value)
-        assert [warned in line and "trained without modality dropout" in line for line in lines] == [True] * bool(
-            warned
-        )
+        assert [warned in line and "never trained to do without" in line for line in lines] == [True] * bool(warned)

@@ -206,3 +206,15 @@ class TestWhatItTakes:
         args = FusionTrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
         with pytest.raises(ValueError, match="Give the model's processor"):
             FusionTrainer(make_model(), args)
+
+
+@pytest.mark.parametrize("partners", ["batch", "mined", "encoded"])
+def test_logs_the_loss_of_the_second_pass(make_clip_trainer, clip_model, partners):
+    trainer = make_clip_trainer(
+        partners, model=clip_model(modality_distillation=0.6), contrastive_partners=partners, log_gradients_every=1
+    )
+    trainer.train()
+    for log in training_logs(trainer):
+        parts = log["prediction_loss"] + trainer.model.config.contrastive_weight * log["contrastive_loss"]
+        assert log["loss"] == pytest.approx(parts + log["distillation_loss"], rel=1e-3) and log["distillation_loss"] > 0
+        assert log["gradient_norm_distillation"] > 0

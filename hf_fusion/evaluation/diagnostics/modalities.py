@@ -57,13 +57,13 @@ def modality_section(classify, clips: Dataset, folder: Path, batch_size: int = 3
                 "mean absolute error that its loss costs; near 0: it is not used")
         for name in names
     ]  # fmt: skip
-    if config.modality_dropout == 0:
+    if config.modality_dropout == config.modality_distillation == 0:
         text = (
-            "Trained without modality dropout, so that what stands in for a missing modality was never learned: the "
-            "numbers say how much the model relies on a modality, not what it could do without it."
+            "Trained without modality dropout or distillation: what stands in for a missing modality was never "
+            "learned. The numbers say how much the model relies on a modality, not what it could do without it."
         )
     else:
-        text = "Trained with modality dropout: the numbers say what each modality contributes."
+        text = "Trained to do without single modalities: the numbers say what each modality contributes."
     table = [
         {"given": title, **{name: values[name] for name in ("mae", "corr", "acc2_has0")}}
         for title, values in found.items()

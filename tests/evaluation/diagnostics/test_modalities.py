@@ -99,7 +99,7 @@ def test_modalities_taken_away(make_pipe, clips, tmp_path):
     worth = {finding.name: finding.value for finding in section.findings}
     assert worth["what vision is worth"] == pytest.approx(expected - found["all"]["mae"], rel=1e-3)
     assert "Trained without modality dropout" in section.text
-    assert "Trained with modality dropout" in modality_section(make_pipe(modality_dropout=0.2), clips, tmp_path).text
+    assert "Trained to do without" in modality_section(make_pipe(modality_distillation=0.2), clips, tmp_path).text
 
 
 def test_a_modality_that_is_not_used_is_worth_nothing(make_pipe, clips, tmp_path):
