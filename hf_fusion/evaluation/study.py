@@ -41,6 +41,7 @@ class Study:
         paper: for variants the differences to the reference that the paper reports, by metric.
         pareto: for DashFusion, words, audio frames and vision frames of the clip for which each variant's fusion is
             counted in multiply-adds, to set the first of `metrics` against them.
+        pareto_variants: which variants to count; all by default.
     """
 
     recipe: str
@@ -52,6 +53,7 @@ class Study:
     evaluate_on: dict[str, dict[str, Any]] = field(default_factory=dict)
     paper: dict[str, dict[str, float]] = field(default_factory=dict)
     pareto: list[int] | None = None
+    pareto_variants: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str) -> "Study":
@@ -89,6 +91,8 @@ class Study:
                 raise StudyError(f"{path}: the data {name!r} has the unknown field {min(strangers)}.")
         if self.pareto is not None and (len(self.pareto) != 3 or not self.metrics):
             raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
+        if strangers := set(self.pareto_variants) - set(map(str, self.variants)):
+            raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is no variant.")
 
     def shown(self, summary: dict[str, dict]) -> list[str]:
         """The metrics that tables show, as far as there are; but for the loss, whose scale depends on its weights."""

@@ -92,7 +92,7 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
     """Multiply-adds of each variant's fusion (DashFusion) for one clip of the lengths `study.pareto`."""
     words, audio, vision = study.pareto
     costs = {}
-    for name in study.variants:
+    for name in study.pareto_variants or study.variants:
         config = AutoConfig.from_pretrained(run_folder_of(folder, name, study.seeds[0]))
         shape = ClipShape(words, audio, config.audio_feature_size, vision, config.vision_feature_size)
         fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads",

@@ -116,6 +116,8 @@ def test_costs_and_front(clip_config, tmp_path):
         config.save_pretrained(tmp_path / name / "seed-1")
     costs = fusion_costs(study, tmp_path)
     assert costs["few"] < costs["many"] < costs["all"]
+    study.pareto_variants = ["few", "all"]
+    assert fusion_costs(study, tmp_path) == {"few": costs["few"], "all": costs["all"]}
     clip_config(num_bottleneck_tokens=2, intermediate_size=64).save_pretrained(tmp_path / "few" / "seed-1")
     wide = fusion_costs(study, tmp_path)["few"]
     clip_config(num_bottleneck_tokens=2, anchor="symmetric").save_pretrained(tmp_path / "few" / "seed-1")

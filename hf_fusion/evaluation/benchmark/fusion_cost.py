@@ -11,7 +11,8 @@ from transformers import BertConfig
 from hf_fusion.evaluation.benchmark.inputs import SIMS, VOCABULARY, ClipShape
 from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, compare, timed_pairs
 from hf_fusion.models.configuration_dashfusion import MODALITIES, DashFusionConfig
-from hf_fusion.models.modeling_dashfusion import DashFusionModel, Stream, attention_bias
+from hf_fusion.models.modeling_dashfusion import DashFusionModel
+from hf_fusion.models.modeling_dashfusion_layers import Stream, attention_bias
 
 BOTTLENECK_TOKENS = (4, 8, 16, 32)
 # The paper counts 145 M multiply-adds of 324 M.

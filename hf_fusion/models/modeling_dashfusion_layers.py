@@ -1,0 +1,309 @@
+"""The layers of DashFusion: attention over several streams, encoders of frames, temporal alignment, fusions.
+
+Sequences go through them as [`Stream`]s: states, mask, and what attention adds to its scores for the padding.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .configuration_dashfusion import MODALITIES
+from .modeling_text_encoder import masked_mean
+
+
+class Stream(NamedTuple):
+    """A sequence of each clip, on its way through the model."""
+
+    states: torch.Tensor  # (batch, positions, hidden)
+    mask: torch.Tensor  # (batch, positions), True = real
+    bias: torch.Tensor | None  # (batch, 1, 1, positions): 0 = real, -inf = padding; None if all is real
+
+    @classmethod
+    def of(cls, states, mask):
+        """With the bias, which every attention to this stream adds to its scores."""
+        return cls(states, mask, attention_bias(mask, states.dtype))
+
+    def first(self, count):
+        """The first positions."""
+        bias = None if self.bias is None else self.bias[..., :count]
+        return Stream(self.states[:, :count], self.mask[:, :count], bias)
+
+    def clips(self, count):
+        """The first clips of the batch; all of them if `count` is `None`."""
+        return Stream(self.states[:count], self.mask[:count], None if self.bias is None else self.bias[:count])
+
+
+def attention_bias(mask, dtype):
+    """
+    What is added to attention scores so that padding gets no weight.
+
+    Args:
+        mask (`torch.BoolTensor` of shape `(batch, positions)`): True = real.
+        dtype (`torch.dtype`): of the scores.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, 1, 1, positions)`, or `None` if all is real: attention without it is faster.
+        Only looked for where it does not stop an accelerator or end a graph.
+    """
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(mask) is not torch.Tensor
+    if mask.device.type == "cpu" and not traced and bool(mask.all()):
+        return None
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)[:, None, None, :]
+
+
+def attend(query, key, value, bias, num_heads, dropout=0.0, need_weights=False):
+    """
+    Multi-head scaled dot-product attention.
+
+    Args:
+        query, key, value (`torch.Tensor` of shape `(batch, length, num_heads * head)`): the projected states.
+        bias (`torch.Tensor` of shape `(batch, 1, 1, key length)` or `None`): 0 for real keys, -inf for others; every
+            row has at least one real.
+        num_heads (`int`): heads.
+        dropout (`float`): of the attention weights.
+        need_weights (`bool`): whether to return the weights, at the price of computing them explicitly.
+
+    Returns:
+        Values of the queries `(batch, query length, num_heads * head)`, and the weights
+        `(batch, num_heads, query length, key length)` or `None`.
+    """
+    query, key, value = (states.unflatten(-1, (num_heads, -1)).transpose(1, 2) for states in (query, key, value))
+    weights = None
+    if need_weights:
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        weights = (scores if bias is None else scores + bias).softmax(dim=-1)
+        context = nn.functional.dropout(weights, dropout) @ value
+    else:
+        context = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    return context.transpose(1, 2).flatten(-2), weights
+
+
+class DashFusionAttention(nn.Module):
+    """Attention of one sequence to another, or to itself."""
+
+    def __init__(self, config, output_projection):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.attention_probs_dropout_prob
+        self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size) if output_projection else nn.Identity()
+
+    def forward(self, states, context, context_bias):
+        key, value = self.key(context), self.value(context)
+        dropout = self.dropout if self.training else 0.0
+        return self.out_proj(attend(self.query(states), key, value, context_bias, self.num_heads, dropout)[0])
+
+
+class DashFusionMultiSourceAttention(nn.Module):
+    """Attention to several sequences at once: one query, keys and values for each source, the results summed."""
+
+    def __init__(self, config, sources, inner_size):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.attention_probs_dropout_prob
+        self.query = nn.Linear(config.hidden_size, inner_size, bias=False)
+        self.key = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
+        self.value = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
+
+    def forward(self, states, streams, need_weights=False):
+        """Returns the sum `(batch, positions, inner)` and, by source, the weights where asked for."""
+        query = self.query(states)
+        dropout = self.dropout if self.training else 0.0
+        total, weights = 0, {}
+        for name in self.key:
+            source = streams[name]
+            key, value = self.key[name](source.states), self.value[name](source.states)
+            found, weights[name] = attend(query, key, value, source.bias, self.num_heads, dropout, need_weights)
+            total = total + found
+        return total, weights
+
+
+class DashFusionFeedForward(nn.Sequential):
+    """Two linear layers with GELU between."""
+
+    def __init__(self, config):
+        super().__init__(
+            nn.Linear(config.hidden_size, config.intermediate_size),
+            nn.GELU(),
+            nn.Dropout(config.hidden_dropout_prob),
+            nn.Linear(config.intermediate_size, config.hidden_size),
+            nn.Dropout(config.hidden_dropout_prob),
+        )
+
+
+class DashFusionTextProjector(nn.Module):
+    """Text states to the width of the other streams."""
+
+    def __init__(self, text_hidden_size, config):
+        super().__init__()
+        self.dense = nn.Linear(text_hidden_size, config.hidden_size, bias=False)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.layer_norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, states):
+        gelu = nn.functional.gelu
+        return self.layer_norm(gelu(self.out_proj(gelu(self.dense(states)))))
+
+
+class DashFusionEncoderLayer(GradientCheckpointingLayer):
+    """Transformer layer of the audio and vision encoders: LN(x + sublayer(x))."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.attention = DashFusionAttention(config, output_projection=True)
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = DashFusionFeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, states, bias):
+        states = self.attention_norm(states + self.dropout(self.attention(states, states, bias)))
+        return self.feed_forward_norm(states + self.feed_forward(states))
+
+
+class DashFusionSequenceEncoder(nn.Module):
+    """Audio or vision frames to states; a learned class token comes first."""
+
+    def __init__(self, feature_size, max_length, config):
+        super().__init__()
+        self.projection = nn.Linear(feature_size, config.hidden_size)
+        self.class_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
+        self.position_embeddings = nn.Parameter(torch.empty(1, max_length + 1, config.hidden_size))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.layers = nn.ModuleList(DashFusionEncoderLayer(config) for _ in range(config.num_encoder_layers))
+        self.layer_norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, features, mask):
+        """`(batch, frames, features)` and mask -> `(batch, 1 + frames, hidden)` and mask."""
+        mask = nn.functional.pad(mask, (1, 0), value=True)
+        # whatever lies in the padding, NaN included, must not count
+        features = features.masked_fill(~mask[:, 1:, None], 0).to(self.projection.weight.dtype)
+        frames = self.projection(features)
+        states = torch.cat([self.class_token.expand(len(frames), -1, -1).to(frames.dtype), frames], dim=1)
+        states = self.dropout(states + self.position_embeddings[:, : states.shape[1]])
+        bias = attention_bias(mask, states.dtype)
+        for layer in self.layers:
+            states = layer(states, bias)
+        return self.layer_norm(states).masked_fill(~mask.unsqueeze(-1), 0), mask
+
+
+class DashFusionTemporalAlignment(nn.Module):
+    """H = X_anchor + O(CA(X_anchor, X_1) + CA(X_anchor, X_2)): each position of the anchor finds its moment."""
+
+    def __init__(self, config, anchor):
+        super().__init__()
+        inner_size = config.num_attention_heads * config.alignment_head_size
+        self.anchor = anchor
+        others = [name for name in MODALITIES if name != anchor]
+        self.attention = DashFusionMultiSourceAttention(config, others, inner_size)
+        self.out_proj = nn.Linear(inner_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, streams, need_weights=False):
+        anchor = streams[self.anchor]
+        found, weights = self.attention(anchor.states, streams, need_weights)
+        named_weights = {f"{self.anchor}_{name}": value for name, value in weights.items()}
+        return anchor._replace(states=anchor.states + self.dropout(self.out_proj(found))), named_weights
+
+
+class DashFusionFusionLayer(GradientCheckpointingLayer):
+    """Transformer layer of the fusion: x + LN(sublayer(x)), where the attention may look at another sequence."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.attention = DashFusionAttention(config, output_projection=False)
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = DashFusionFeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, states, context, context_bias):
+        states = states + self.attention_norm(self.attention(states, context, context_bias))
+        return states + self.feed_forward_norm(self.feed_forward(states))
+
+
+class DashFusionBottleneckLevel(nn.Module):
+    """One level of the hierarchical bottleneck fusion.
+
+    The first tokens of TransformerLayer(previous tokens) become the bottleneck B; B attends to text, audio and vision
+    together; then each of the three attends to B.
+    """
+
+    def __init__(self, config, num_tokens, is_last):
+        super().__init__()
+        self.num_tokens = num_tokens
+        self.is_last = is_last
+        self.compression = DashFusionFusionLayer(config)
+        self.attention = DashFusionMultiSourceAttention(config, MODALITIES, config.hidden_size)
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = DashFusionFeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+        self.expansion = nn.ModuleDict({name: DashFusionFusionLayer(config) for name in MODALITIES})
+
+    def forward(self, tokens, streams):
+        # Only the tokens that are kept need computing: every position of a layer is computed on its own.
+        kept = tokens.first(self.num_tokens)
+        states = self.compression(kept.states, tokens.states, tokens.bias)
+        states = self.attention_norm(states + self.attention(states, streams)[0])
+        bottleneck = kept._replace(states=self.feed_forward_norm(states + self.feed_forward(states)))
+        if self.is_last:  # of which the head reads the first position
+            streams = {name: stream.first(1) for name, stream in streams.items()}
+        streams = {
+            name: stream._replace(states=self.expansion[name](stream.states, bottleneck.states, bottleneck.bias))
+            for name, stream in streams.items()
+        }
+        return bottleneck, streams
+
+
+class DashFusionBottleneckFusion(nn.Module):
+    """Hierarchical bottleneck fusion (HBF): level l has the first p / 2^(l-1) tokens, at least one."""
+
+    def __init__(self, config):
+        super().__init__()
+        sizes = [max(config.num_bottleneck_tokens // 2**level, 1) for level in range(config.num_fusion_layers)]
+        self.levels = nn.ModuleList(
+            DashFusionBottleneckLevel(config, size, is_last=level == len(sizes)) for level, size in enumerate(sizes, 1)
+        )
+
+    def forward(self, aligned, streams):
+        tokens = aligned
+        for level in self.levels:
+            tokens, streams = level(tokens, streams)
+        first = [tokens.states[:, 0], *(streams[name].states[:, 0] for name in MODALITIES)]
+        return torch.cat(first, dim=-1), tokens.states.masked_fill(~tokens.mask.unsqueeze(-1), 0)
+
+
+class DashFusionConcatAttentionFusion(nn.Module):
+    """The comparison of the paper: self-attention over all streams in one sequence."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.layers = nn.ModuleList(DashFusionFusionLayer(config) for _ in range(config.num_fusion_layers))
+
+    def forward(self, aligned, streams):
+        parts = [aligned, *(streams[name] for name in MODALITIES)]
+        states = torch.cat([part.states for part in parts], dim=1)
+        bias = attention_bias(torch.cat([part.mask for part in parts], dim=1), states.dtype)
+        for layer in self.layers:
+            states = layer(states, states, bias)
+        lengths = [part.states.shape[1] for part in parts]
+        return torch.cat([part[:, 0] for part in states.split(lengths, dim=1)], dim=-1), None
+
+
+class DashFusionConcatFusion(nn.Module):
+    """The plainest comparison: the means of all streams side by side."""
+
+    def __init__(self, config):
+        super().__init__()
+
+    def forward(self, aligned, streams):
+        parts = [aligned, *(streams[name] for name in MODALITIES)]
+        return torch.cat([masked_mean(part.states, part.mask) for part in parts], dim=-1), None
+
+
+FUSION_CLASSES = {
+    "hbf": DashFusionBottleneckFusion,
+    "concat_attention": DashFusionConcatAttentionFusion,
+    "concat": DashFusionConcatFusion,
+}
