@@ -12,7 +12,7 @@ have lengths of their own, audio and vision have frame rates of their own, and t
 position alone does not tell which frame belongs to which word. What does is the sound: every word belongs to one of six
 sounds, which show in the audio frames (as a voice) and in the vision frames (as a mouth). Each sound has one
 opinion word of either polarity and of the same strength, so that no sound leans to a side; within a clip no two
-opinions share one. Filler words, if asked for, say nothing and make clips longer.
+opinions share one.
 """
 
 import numpy as np
@@ -25,7 +25,6 @@ AUDIO_RATE, VISION_RATE = 8.0, 4.0  # frames a second
 NUM_SOUNDS = 6
 AUDIO_FEATURE_SIZE, VISION_FEATURE_SIZE = 2 + NUM_SOUNDS, 2 + NUM_SOUNDS
 SARCASM = 0.3
-FILLERS = ("the", "and", "well", "so", "there", "was", "then", "it", "we", "also", "had", "again")
 _STRENGTHS = {word: strength for strength, words in OPINIONS.items() for word in words[:2]}
 # the weakest sound like the weakest, the strongest like the strongest
 _NEGATIVE = [word for word, strength in _STRENGTHS.items() if strength < 0]
@@ -38,14 +37,10 @@ def _sound(word):
     return _SOUNDS.get(word, sum(map(ord, word)) % NUM_SOUNDS)
 
 
-def _words(rng, num_fillers):
+def _words(rng):
     """The words of a clip and the places of its opinions."""
     words, places, sounds = [], [], set()
-    num_opinions = rng.integers(2, 4)
-    fillers = rng.multinomial(num_fillers, np.full(num_opinions, 1 / num_opinions)) if num_fillers else None
-    for i in range(num_opinions):
-        if num_fillers:
-            words += rng.choice(FILLERS, fillers[i]).tolist()
+    for _ in range(rng.integers(2, 4)):
         free = [word for word in _STRENGTHS if _sound(word) not in sounds]
         opinion = str(rng.choice(free))
         sounds.add(_sound(opinion))
@@ -67,20 +62,16 @@ def _frames(rng, words, times, rate, level, marks):
     return features.astype(np.float32)
 
 
-def generate_clip(rng: np.random.Generator, num_fillers: int = 0) -> dict:
+def generate_clip(rng: np.random.Generator) -> dict:
     """
     One clip.
-
-    Args:
-        rng: draws it.
-        num_fillers: words that say nothing, spread over the clip.
 
     Returns:
         `dict` with `text`, `audio` (frames, 8), `vision` (frames, 8), `label` (the score), `word_times` (when each
         word begins, and the end, in seconds), `opinions` (places of the opinion words among the words), `emphasis`
         (place of the one that counts) and `sarcastic` (whether the face is wry there).
     """
-    words, places = _words(rng, num_fillers)
+    words, places = _words(rng)
     tempo = rng.uniform(0.25, 0.45)  # seconds a word
     times = np.concatenate([[0], np.cumsum(tempo * rng.uniform(0.7, 1.3, len(words)))])
     # an opinion word is spoken long enough that every stream has a frame of it
@@ -106,9 +97,9 @@ def generate_clip(rng: np.random.Generator, num_fillers: int = 0) -> dict:
     }
 
 
-def _clip(rng, num_fillers, sarcastic):
+def _clip(rng, sarcastic):
     while True:
-        clip = generate_clip(rng, num_fillers)
+        clip = generate_clip(rng)
         if sarcastic is None or clip["sarcastic"] == sarcastic:
             return clip
 
@@ -118,7 +109,6 @@ def synthetic_clips(
     num_validation: int = 500,
     num_test: int = 1000,
     seed: int = 0,
-    num_fillers: int = 0,
     sarcastic: bool | None = None,
 ):
     """
@@ -127,18 +117,15 @@ def synthetic_clips(
     Args:
         num_train, num_validation, num_test: clips per split.
         seed: of the generator; the same seed gives the same corpus.
-        num_fillers: see [`generate_clip`].
         sarcastic: only clips whose score has (or has not) the other sign than the words; all by default.
 
     Returns:
         `DatasetDict` of `train`, `validation` and `test` with `id` and what [`generate_clip`] describes.
 
     Raises:
-        DataError: if `num_fillers` is no whole number of at least 0, or `sarcastic` not true, false or null.
+        DataError: if `sarcastic` is not true, false or null.
     """
-    if type(num_fillers) is not int or num_fillers < 0:
-        raise DataError(f"{num_fillers!r} fillers cannot be added; `num_fillers` must be a whole number, 0 or more.")
-    if sarcastic not in (None, True, False) or type(sarcastic) is int:
+    if sarcastic is not None and type(sarcastic) is not bool:
         raise DataError(f"`sarcastic` must be true, false or null, got {sarcastic!r}.")
     rng = np.random.default_rng(seed)
     features = Features(
@@ -154,6 +141,6 @@ def synthetic_clips(
     )
     splits = {}
     for split, count in (("train", num_train), ("validation", num_validation), ("test", num_test)):
-        rows = [{"id": f"synthetic-{split}-{i}", **_clip(rng, num_fillers, sarcastic)} for i in range(count)]
+        rows = [{"id": f"synthetic-{split}-{i}", **_clip(rng, sarcastic)} for i in range(count)]
         splits[split] = Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=features)
     return DatasetDict(splits)

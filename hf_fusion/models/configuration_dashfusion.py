@@ -71,8 +71,8 @@ class DashFusionConfig(PretrainedConfig):
             Probability that training hides a modality of a clip; at least one remains.
         modality_distillation (`float`, defaults to 0.0):
             The same in a second pass through alignment and fusion, which in training learns to give the answers of the
-            first (`distillation_loss`). The whole clips are trained on as they would be without; the encoders run once.
-            Instead of `modality_dropout`, not with it.
+            first (`distillation_loss`). The losses of the whole clips stay as they are, and the encoders run once.
+            Instead of `modality_dropout`, not with it; does nothing with a single modality.
         modalities (`tuple(str)`, defaults to `("text", "audio", "vision")`):
             The modalities that the model is trained on. Others are refused: their encoders know nothing.
         label_range (`tuple(float, float)`, defaults to `(-3.0, 3.0)`):

@@ -316,10 +316,10 @@ class DashFusionModel(DashFusionPreTrainedModel):
         masks = [pad(stream.mask, (0, more)) for stream, more in zip(aligned, padding, strict=True)]
         return Stream.of(torch.stack(states, dim=2).flatten(1, 2), torch.stack(masks, dim=2).flatten(1, 2)), weights
 
-    def _partial_output(self, streams, present, num_fused):
-        """The fused vector of clips that lose modalities after the encoders."""
+    def _partial_output(self, streams, present):
+        """The fused vector of the first clips, as many as `present` has, that lose modalities after the encoders."""
+        streams = {name: [part[: len(present)] for part in parts] for name, parts in streams.items()}
         hidden = self._with_stand_ins(streams, hide_modalities(present, self.config.modality_distillation))
-        hidden = {name: stream.clips(num_fused) for name, stream in hidden.items()}
         return self.fusion(self._align(hidden, need_weights=False)[0], hidden)[0]
 
     def forward(
@@ -388,14 +388,14 @@ class DashFusionModel(DashFusionPreTrainedModel):
         present = self._present(streams, next(iter(rows.values())))
         if self.training and self.config.modality_dropout > 0:
             present = hide_modalities(present, self.config.modality_dropout)
-        partial_output = None
-        if self.training and self.config.modality_distillation > 0:
-            partial_output = self._partial_output(streams, present, num_fused)
-        streams = self._with_stand_ins(streams, present)
+        encoded, streams = streams, self._with_stand_ins(streams, present)
 
         aligned, alignment_attentions = self._align(streams, output_fusion)
         fused = {name: stream.clips(num_fused) for name, stream in streams.items()}
         pooled, bottleneck = self.fusion(aligned.clips(num_fused), fused)
+        partial_output = None
+        if self.training and self.config.modality_distillation > 0 and len(self.config.modalities) > 1:
+            partial_output = self._partial_output(encoded, present[:num_fused])
         embeds = {f"{name}_embeds": masked_mean(streams[name].states, streams[name].mask) for name in MODALITIES}
         output = DashFusionModelOutput(
             last_hidden_state=aligned.states,

@@ -65,8 +65,8 @@ def distillation_loss(logits, whole, problem_type):
         problem_type (`str`): of the configuration.
 
     Returns:
-        `torch.Tensor` of shape `()`: mean squared error of scores, Kullback-Leibler divergence of classes, or binary
-        cross-entropy of several labels.
+        `torch.Tensor` of shape `()`: mean squared error of scores, Kullback-Leibler divergence of classes, or the mean
+        one of several labels, each with its two outcomes; 0 where both agree.
     """
     logits, whole = at_least_float32(logits), at_least_float32(whole.detach())
     if problem_type == "regression":
@@ -74,7 +74,9 @@ def distillation_loss(logits, whole, problem_type):
     if problem_type == "single_label_classification":
         log_probabilities = (values.log_softmax(-1) for values in (logits, whole))
         return nn.functional.kl_div(*log_probabilities, reduction="batchmean", log_target=True)
-    return nn.functional.binary_cross_entropy_with_logits(logits, whole.sigmoid())
+    # each label as two classes, yes and no
+    log_probabilities = (nn.functional.logsigmoid(torch.stack([values, -values], dim=-1)) for values in (logits, whole))
+    return nn.functional.kl_div(*log_probabilities, reduction="sum", log_target=True) / logits.numel()
 
 
 def semantic_alignment_loss(embeds, present, anchors, temperature):

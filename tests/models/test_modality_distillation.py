@@ -76,10 +76,29 @@ def test_classes_and_several_labels(clip_model, batch, num_labels, labels):
     assert outputs.distillation_loss > 0 and torch.isfinite(outputs.loss)
 
 
-def test_encoded_partners_are_no_part_of_it(clip_model, batch):
+def test_encoded_partners_are_no_part_of_it(clip_model, batch, monkeypatch):
     model = clip_model(modality_distillation=0.5).train()
-    outputs = model(**{**batch, "labels": batch["labels"][:1]}, partner_mask=torch.ones(1, 4, dtype=torch.bool))
-    assert outputs.logits.shape == (1, 1) and outputs.distillation_loss.shape == ()
+    seen = []
+    monkeypatch.setattr(
+        "hf_fusion.models.modeling_dashfusion.distillation_loss",
+        lambda logits, whole, kind: seen.append((logits.shape, whole.shape)) or whole.sum(),
+    )
+    model(**{**batch, "labels": batch["labels"][:1]}, partner_mask=torch.ones(1, 4, dtype=torch.bool))
+    assert seen == [((1, 1), (1, 1))]
+
+
+def test_the_first_pass_draws_what_it_would_without(clip_model, batch):
+    losses = []
+    for probability in (0.0, 0.5):
+        torch.manual_seed(3)
+        losses.append(clip_model(modality_distillation=probability).train()(**batch).prediction_loss.item())
+    assert losses[0] == losses[1]
+
+
+def test_a_single_modality_needs_no_second_pass(clip_model, batch):
+    model = clip_model(modality_distillation=0.5, modalities=("text",)).train()
+    text = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids", "labels") if name in batch}
+    assert model(**text).distillation_loss is None
 
 
 def test_without_labels_there_is_nothing_to_learn(clip_model, batch):
