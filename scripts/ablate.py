@@ -80,7 +80,8 @@ def main() -> int:
         found = record["pareto"]
         plot_pareto(output.with_name(f"{output.stem}_pareto.png"), found, summaries["test"], name)
         print(f"Pareto front: {', '.join(found['front'])}; knee: {found['knee'] or 'none'}.")
-    print(f"Written: {output}, and .csv, .md and .png beside it")
+    others = [".csv", ".md", *([".png"] if len(results) > 1 else [])]
+    print(f"Written: {output}, and beside it {', '.join(others)}")
     return 0
 
 

@@ -5,9 +5,10 @@
     python scripts/analyze.py runs/dashfusion_mosi --dataset data/mosi --split validation
 
 DyFuLM: the gate between the encoders, attention over layers, errors and calibration. DashFusion: what each modality
-contributes, where words look in audio and vision, the contrastive space and how training shaped it, errors. Both: how
-the losses pulled at what they share, if the run was trained with --log_gradients_every. Without --dataset the data of
-the checkpoint's own recipe is used (its test split).
+contributes (its loss, and with the extra `analyze` integrated gradients by captum), where words look in audio and
+vision, the contrastive space and how training shaped it, errors. Both: how the losses pulled at what they share, if the
+run was trained with --log_gradients_every. Without --dataset the data of the checkpoint's own recipe is used (its test
+split).
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_fusion.data.corruption import CORRUPTIONS, corrupt, modality_of
+from hf_fusion.data.corruption import CORRUPTIONS, LOSSES, MAX_SEVERITY, corrupt, modality_of
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.evaluate_clips import evaluate_clips
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
@@ -16,6 +16,10 @@ from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.tasks import TASKS
 
 MEASURES = {"dyfulm": evaluate_reviews, "dashfusion": evaluate_clips}
+
+
+class NothingLeftError(DataError):
+    """Rows from which everything was taken that a model reads."""
 
 
 def load_split(config, data_args: DataArguments, split: str) -> Dataset:
@@ -30,6 +34,7 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
     Raises:
         RecipeError: if classes or feature widths are not those of the model.
         DataError: if the data cannot be read, or lacks the split.
+        NothingLeftError: if `damage` takes all that the model reads from every row.
     """
     data_args.complete(config.model_type)
     if config.model_type == "dashfusion":
@@ -40,6 +45,11 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
     rows = data[split]
     rows = data_args.limit_evaluation(rows)
     if data_args.damage:
+        lost = {LOSSES[name] for name, level in data_args.damage.items() if name in LOSSES and level == MAX_SEVERITY}
+        if lost >= set(getattr(config, "modalities", ("text",))):
+            raise NothingLeftError(
+                f"The damage leaves nothing that this model reads: it takes {', '.join(sorted(lost))}."
+            )
         damage = {name: level for name, level in data_args.damage.items() if _is_read(name, config)}
         rows = corrupt(rows, damage) if damage else rows
     if config.model_type == "dyfulm":

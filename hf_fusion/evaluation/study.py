@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from hf_fusion.evaluation.evaluate_checkpoint import evaluate_checkpoint
+from hf_fusion.data.files import FILE_KINDS
+from hf_fusion.evaluation.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
 from hf_fusion.evaluation.records import METRICS_FILE, write_json
 from hf_fusion.evaluation.statistics import INTERVALS
 from hf_fusion.training.data_arguments import DataArguments
@@ -87,6 +88,8 @@ class Study:
         for name, data_fields in self.evaluate_on.items():
             if name in _TAKEN:
                 raise StudyError(f"{path}: evaluate_on cannot be called {name!r}, that is the run's own.")
+            if "augmentations" in data_fields:
+                raise StudyError(f"{path}: the data {name!r} has augmentations, which are for training; use damage.")
             if strangers := set(data_fields) - {item.name for item in fields(DataArguments)} - {"split"}:
                 raise StudyError(f"{path}: the data {name!r} has the unknown field {min(strangers)}.")
         if self.pareto is not None and (len(self.pareto) != 3 or not self.metrics):
@@ -95,9 +98,9 @@ class Study:
             raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is no variant.")
 
     def shown(self, summary: dict[str, dict]) -> list[str]:
-        """The metrics that tables show, as far as there are; but for the loss, whose scale depends on its weights."""
+        """The metrics that tables show, as far as there are; all but the loss (its scale depends on its weights)."""
         known = next(iter(summary.values()))["mean"]
-        return [metric for metric in self.metrics or known if metric in known and metric != "loss"]
+        return [name for name in self.metrics or known if name in known and (self.metrics or name != "loss")]
 
     def set(self, assignment: str) -> None:
         """
@@ -143,21 +146,23 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
 
     Raises:
         StudyError: if a run fails (what it printed is in `train.log` of its folder), if a folder holds a run with
-            other settings, or if a file to measure on does not exist.
+            other settings, or if a file does not exist.
     """
-    for name, data_fields in study.evaluate_on.items():  # before hours of training, not after
-        path = Path(data_fields.get("dataset", ""))
-        if path.suffix and not path.exists():
-            raise StudyError(f"evaluate_on {name}: there is no file {path}. --set 'evaluate_on.{name}.dataset=FILE'.")
     waiting = []
     cells = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in cells:
         run_folder = run_folder_of(folder, name, seed)
         changes = {**study.overrides, **study.variants[name], "seed": seed}
         _check_same_settings(run_folder, study.recipe, {**changes, "output_dir": str(run_folder)})
+        known = _known_on_other_data(run_folder)
+        for other, data_fields in study.evaluate_on.items():
+            if known.get(other, {}).get("data") != data_fields:
+                _check_file(f"evaluate_on.{other}.dataset", data_fields)
         if (run_folder / METRICS_FILE).exists():
             say(f"{name}, seed {seed}: finished before")
         else:
+            own = f"variants.{name}." if "dataset" in study.variants[name] else ""
+            _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
             waiting.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
 
@@ -175,8 +180,11 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         results[name][seed] = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
         results[name][seed]["last_log"] = _last_log(run_folder / "trainer_state.json")
         results[name][seed].update(
-            _on_other_data(study, run_folder, lambda data, run=f"{name}, seed {seed}": say(f"{run}: on {data}"))
-        )
+            _on_other_data(
+                study, run_folder, results[name][seed].get("test", ()),
+                lambda data, run=f"{name}, seed {seed}": say(f"{run}: on {data}"),
+            )
+        )  # fmt: skip
     return results
 
 
@@ -185,15 +193,35 @@ def run_folder_of(folder: Path, name: str, seed: int) -> Path:
     return folder / name.replace(" ", "_").replace("/", "_") / f"seed-{seed}"
 
 
-def _on_other_data(study, run_folder, say):
-    """The metrics on each of `study.evaluate_on`; what was measured before, on the same data, is read."""
+def _check_file(place, data_fields):
+    """A file that is not there must show before hours of training, not after them."""
+    name = data_fields.get("dataset")
+    is_file = isinstance(name, str) and (name.endswith((*FILE_KINDS, ".npz", ".pkl")) or name.startswith((".", "/")))
+    if is_file and not Path(name).exists():
+        raise StudyError(f"{place}: there is no file {name}. Give it with --set '{place}=FILE'.")
+
+
+def _known_on_other_data(run_folder):
     path = run_folder / TRANSFER_FILE
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _on_other_data(study, run_folder, metric_names, say):
+    """
+    The metrics on each of `study.evaluate_on`; what was measured before, on the same data, is read. All `None` where
+    nothing that the model reads is left.
+    """
+    known = _known_on_other_data(run_folder)
     for name, data_fields in study.evaluate_on.items():
-        if known.get(name, {}).get("data") != data_fields:
-            say(name)
-            known[name] = {"data": data_fields, "metrics": evaluate_checkpoint(run_folder, data_fields)}
-            write_json(path, known)
+        if known.get(name, {}).get("data") == data_fields:
+            continue
+        say(name)
+        try:
+            metrics = evaluate_checkpoint(run_folder, data_fields)
+        except NothingLeftError:
+            metrics = dict.fromkeys(metric_names)
+        known[name] = {"data": data_fields, "metrics": metrics}
+        write_json(run_folder / TRANSFER_FILE, known)
     return {name: known[name]["metrics"] for name in study.evaluate_on}
 
 

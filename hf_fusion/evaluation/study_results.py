@@ -132,6 +132,8 @@ def cell_lines(entry: dict, metric: str, paper: dict[str, float], digits: int = 
     interval and its p-value after Holm's correction; the difference that the paper reports.
     """
     mean, std = entry["mean"][metric], entry["std"][metric]
+    if not np.isfinite(mean):
+        return ["-"]
     lines = [f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")]
     if "difference" in entry:
         difference = entry["difference"][metric]
@@ -159,10 +161,16 @@ def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str
         for metric in metrics:
             lines = cell_lines(entry, metric, paper.get(name, {}), digits=3)
             p = entry["difference"][metric]["p_holm"] if "difference" in entry else None
-            if p is not None and p < _SIGNIFICANT:
+            if len(lines) > 1 and p is not None and p < _SIGNIFICANT:
                 lines[1] = f"**{lines[1]}**"
             cells.append("<br>".join(lines))
         rows.append(f"| {name.replace('|', '/')} | {' | '.join(cells)} |")
+    seeds = len(next(iter(summary.values()))["seeds"])
+    rows += [
+        "",
+        f"Mean ± standard deviation over {seeds} seed(s); below it the paired difference to the first row, its 95 %",
+    ]
+    rows += [f"interval and its p-value after Holm's correction (bold: below {_SIGNIFICANT})."]
     return "\n".join(rows) + "\n"
 
 

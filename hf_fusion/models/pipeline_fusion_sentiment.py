@@ -143,7 +143,8 @@ class FusionSentimentPipeline(Pipeline):
             path = (start + shares.view(-1, 1, 1).to(start.dtype) * (end - start)).requires_grad_()
             inputs["inputs_embeds" + suffix] = path  # (steps, tokens, hidden)
             ways[suffix] = path, (end - start)[0], span_ids[0]
-        with torch.enable_grad():
+        # cuDNN has no gradient of a recurrent layer in evaluation
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             logits = self.model(**inputs).logits.float()
             margin = (logits[:, label_id] - logits.mean(-1)).sum()
             gradients = torch.autograd.grad(margin, [path for path, _, _ in ways.values()])

@@ -33,8 +33,8 @@ class LossTracker(TrainerCallback, ExportableState):
     """
 
     def __init__(self):
-        self.logged = [[0.0, 0.0] for _ in NAMES]  # (sum, count) of each name
-        self.epoch = [[0.0, 0.0] for _ in NAMES]
+        self.logged: dict[str, list[float]] = {}  # sum and count by name
+        self.epoch: dict[str, list[float]] = {}
         self.epoch_number = None
         self._pending = None
 
@@ -81,15 +81,15 @@ class LossTracker(TrainerCallback, ExportableState):
         self._pending = None
         total = reduce(pending, reduction="sum").tolist()
         for window in (self.logged, self.epoch):
-            for sums, (value, count) in zip(window, total, strict=True):
-                sums[0] += value
-                sums[1] += count
+            for name, (value, count) in zip(NAMES, total, strict=True):
+                before = window.get(name, (0.0, 0.0))
+                window[name] = [before[0] + value, before[1] + count]
 
     def pop_logs(self, device):
         """`dict[str, float]`: the means since the last call, and the mean and spread of the gate."""
         self.flush(device)
-        means = {name: total / count for name, (total, count) in zip(NAMES, self.logged, strict=True) if count}
-        self.logged = [[0.0, 0.0] for _ in NAMES]
+        means = {name: total / count for name, (total, count) in self.logged.items() if count}
+        self.logged = {}
         if "gate" in means:
             means["gate_mean"] = means.pop("gate")
             means["gate_spread"] = max(means.pop("gate_squared") - means["gate_mean"] ** 2, 0.0) ** 0.5
@@ -110,11 +110,12 @@ class LossTracker(TrainerCallback, ExportableState):
     def _close_epoch(self, args, model):
         """Hands the epoch's mean losses to the model, for dynamic weight averaging."""
         self.flush(args.device)
-        means = [total / count if count else 0.0 for total, count in self.epoch[: len(WEIGHTS)]]
+        sums = [self.epoch[name] for name in list(LOSSES)[: len(WEIGHTS)]]  # of fine, coarse, intensity
+        means = [total / count if count else 0.0 for total, count in sums]
         for name, module in model.named_modules():
             if name.rpartition(".")[2] == "loss_weighting" and hasattr(module, "record_epoch"):
                 module.record_epoch(means)
-        self.epoch = [[0.0, 0.0] for _ in NAMES]
+        self.epoch = {}
 
 
 def _count(labels):

@@ -24,7 +24,8 @@ class FusionTrainer(Trainer):
     Trains DyFuLM and DashFusion. Beside what `Trainer` does, it
 
     - logs each loss component (and for DyFuLM each loss weight and the mean and spread of the gate), averaged over
-      samples, whatever the number of processes and accumulation steps;
+      samples, whatever the number of processes and accumulation steps; for DashFusion with supervised contrastive loss
+      also how alike the clips of one class and of others are (mean cosine over the pairs of each batch);
     - gives encoders, fusion and loss weighting their own learning rates (see [`FusionTrainingArguments`]);
     - batches rows of like length, by the column `length` of the training set;
     - hands each epoch's mean losses to the model, for dynamic weight averaging;

@@ -2,7 +2,7 @@ import pytest
 from datasets import Dataset
 
 from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.evaluate_checkpoint import load_split
+from hf_fusion.evaluation.evaluate_checkpoint import NothingLeftError, load_split
 from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.model_arguments import RecipeError
 
@@ -45,6 +45,9 @@ def test_damage(clip_config, config):
     assert all(not row["audio"] for row in rows) and rows["vision"] == clean["vision"] and rows["text"] != clean["text"]
     texts = clip_config(modalities=("text",))
     assert load_split(texts, clips(damage={"audio_loss": 5}), "test")["text"] == clean["text"], "it reads no audio"
+    with pytest.raises(NothingLeftError, match="takes audio, text"):
+        load_split(texts, clips(damage={"text_loss": 5, "audio_loss": 5}), "test")
+    assert len(load_split(texts, clips(damage={"text_loss": 4}), "test")) == len(clean), "a clip keeps its last one"
     with pytest.raises(DataError, match="no corruption 'rain'"):
         load_split(config, clips(damage={"rain": 1}), "test")
 

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 import hf_fusion.evaluation.study as study_module
+from hf_fusion.evaluation.evaluate_checkpoint import NothingLeftError
 from hf_fusion.evaluation.study import Study, StudyError, run_study
+from hf_fusion.evaluation.study_results import cell_lines, markdown_table, summarize
 from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import parse_recipe
@@ -39,13 +41,13 @@ def trainings(monkeypatch):
 
 
 def test_runs_every_variant_with_every_seed(study, trainings, tmp_path):
-    study.set("dataset=my.csv")
+    study.set("dataset=acme/reviews")
     results = run_study(study, tmp_path, say=lambda line: None)
     assert len(trainings) == 6 and all(run.recipe == "recipe.yaml" for run in trainings)
     assert ["--cross_fusion" in run.flags for run in trainings] == [False, True] * 3
     assert trainings[1].folder == tmp_path / "new_one" / "seed-1"
     assert all(run.flags[run.flags.index("--max_train_samples") + 1] == "5" for run in trainings)
-    assert all(run.flags[run.flags.index("--dataset") + 1] == "my.csv" for run in trainings)
+    assert all(run.flags[run.flags.index("--dataset") + 1] == "acme/reviews" for run in trainings)
     assert results["new one"][3]["test"]["fine_accuracy"] == pytest.approx(0.69)
 
 
@@ -62,7 +64,7 @@ def test_goes_on_where_it_was(study, trainings, tmp_path):
 
 def test_runs_with_other_settings_are_not_mixed_in(study, trainings, tmp_path):
     run_study(study, tmp_path, say=lambda line: None)
-    study.set("dataset=large.csv")
+    study.set("dataset=acme/large")
     with pytest.raises(StudyError, match="seed-1 holds a run with other settings"):
         run_study(study, tmp_path, say=lambda line: None)
 
@@ -77,17 +79,41 @@ def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "evaluate_checkpoint", evaluate_checkpoint)
     data = tmp_path / "a.csv"
     study.evaluate_on = {"elsewhere": {"dataset": str(data)}}
-    with pytest.raises(StudyError, match=r"evaluate_on elsewhere: there is no file .*a\.csv"):
+    with pytest.raises(
+        StudyError, match=r"evaluate_on\.elsewhere\.dataset: there is no file .*a\.csv\. Give it with --set"
+    ):
         run_study(study, tmp_path, say=lambda line: None)
     assert not trainings, "that must show before training"
     data.touch()
     results = run_study(study, tmp_path, say=lambda line: None)
     assert len(measured) == 6 and results["base"][2]["elsewhere"] == {"fine_accuracy": 0.4}
+    data.unlink()
     run_study(study, tmp_path, say=lambda line: None)
-    assert len(measured) == 6, "what was measured is read"
-    study.set("evaluate_on.elsewhere.dataset=acme/reviews")
+    assert len(measured) == 6, "what was measured is read, and its data is not needed"
+    study.set("evaluate_on.elsewhere.dataset=acme/reviews-v1.0")
     run_study(study, tmp_path, say=lambda line: None)
-    assert len(measured) == 12 and measured[-1] == ("seed-3", {"dataset": "acme/reviews"})
+    assert len(measured) == 12 and measured[-1] == ("seed-3", {"dataset": "acme/reviews-v1.0"})
+    study.evaluate_on, study.variants["new one"]["dataset"] = {}, "nowhere.npz"
+    with pytest.raises(StudyError, match=r"variants\.new one\.dataset: there is no file nowhere\.npz"):
+        run_study(study, tmp_path / "again", say=lambda line: None)
+
+
+def test_a_model_that_nothing_is_left_for(study, trainings, tmp_path, monkeypatch):
+    def evaluate_checkpoint(folder, data_fields):
+        if folder.parent.name == "base":
+            raise NothingLeftError("nothing")
+        return {"fine_accuracy": 0.4}
+
+    monkeypatch.setattr(study_module, "evaluate_checkpoint", evaluate_checkpoint)
+    study.evaluate_on = {"lost": {"damage": {"text_loss": 5}}}
+    results = run_study(study, tmp_path, say=lambda line: None)
+    assert (
+        results["base"][1]["lost"] == {"fine_accuracy": None} and results["new one"][1]["lost"]["fine_accuracy"] == 0.4
+    )
+    summary = summarize(results, "lost")
+    assert cell_lines(summary["base"], "fine_accuracy", {}) == ["-"]
+    assert cell_lines(summary["new one"], "fine_accuracy", {})[0] == "0.4000 ± 0.0000"
+    assert "| base | - |" in markdown_table(summary, ["fine_accuracy"], {})
 
 
 def test_settings(study):
@@ -137,6 +163,7 @@ def test_values_become_flags():
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto: [1, 2, 3]", "pareto needs"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto_variants: [b]", "'b', which is no variant"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {test: {}}", "cannot be called 'test'"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {augmentations: {typos: 1}}}", "for training"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {c: 1}}", "'b' has the unknown field c"),
     ],
 )

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from datasets import Dataset
 
@@ -29,12 +30,12 @@ def attribution_section(classify, clips: Dataset, folder: Path, batch_size: int 
     """
     Integrated gradients (Sundararajan et al. 2017, by captum) of the score, or of the logit of the predicted class:
 
-    - over the inputs, from a text of mask tokens and frames of zeros;
+    - over the inputs, from a text of mask tokens between the special ones and frames of zeros;
     - over what the head reads (bottleneck, text, audio, vision), from its mean over the clips.
 
     Args:
         classify ([`FusionSentimentPipeline`]): of a DashFusion.
-        clips: the first 100 that have all modalities of the model are looked at.
+        clips: 100 of those that have all modalities of the model are looked at, drawn once for all.
         folder: gets `attribution.png`.
         batch_size: clips whose contributions are computed together.
 
@@ -44,11 +45,13 @@ def attribution_section(classify, clips: Dataset, folder: Path, batch_size: int 
     """
     config = classify.model.config
     read = [name for name in MODALITIES if name in config.modalities]
-    inputs = [clip for clip in inputs_of(clips) if set(read) <= set(clip)][:_MOST_CLIPS]
+    inputs = [clip for clip in inputs_of(clips) if set(read) <= set(clip)]
+    drawn = np.random.default_rng(0).permutation(len(inputs))[:_MOST_CLIPS]  # a file may be sorted
+    inputs = [inputs[i] for i in sorted(drawn)]
     if len(read) < 2 or not inputs or "inputs_embeds" not in classify.model.dashfusion.text_inputs:
         return None
     if find_spec("captum") is None:
-        return Section(_TITLE, "Not computed: this needs captum (pip install captum).")
+        return Section(_TITLE, "Not computed: this needs captum (the extra `analyze`, or pip install captum).")
     by_modality, pooled, targets = [], [], []
     for start in range(0, len(inputs), batch_size):
         batch = classify.preprocess(inputs[start : start + batch_size])
@@ -58,11 +61,10 @@ def attribution_section(classify, clips: Dataset, folder: Path, batch_size: int 
             pooled.append(classify.model.dashfusion(**batch).pooler_output)
         by_modality.append(_over_inputs(classify, batch, targets[-1]))
     by_modality = {name: torch.cat([part[name] for part in by_modality]) for name in (*read, "gap")}
-    by_part = _over_head(classify.model, torch.cat(pooled), torch.cat(targets))
-    gap = (by_modality.pop("gap").abs().mean() / _total(by_modality).abs().mean().clamp_min(1e-9)).item()
+    by_part = _over_head(classify.model, torch.cat(pooled), torch.cat(targets)) if len(inputs) > 1 else {}
+    gap = (by_modality.pop("gap").mean() / _total(by_modality).abs().mean().clamp_min(1e-9)).item()
     shares = {"modality": _shares(by_modality), "part": _shares(by_part)}
     strongest = max(read, key=shares["modality"].get)
-    through = next(iter(by_part))
     picture = folder / "attribution.png"
     _plot(picture, shares)
     findings = [
@@ -70,9 +72,10 @@ def attribution_section(classify, clips: Dataset, folder: Path, batch_size: int 
                 f"all modalities are heard, {strongest} most", f"{strongest} decides nearly alone"),
         at_most("contributions that do not add up, as a share", gap, _LARGEST_GAP, "the shares can be trusted",
                 "the shares are rough: the score changes too abruptly for integrated gradients"),
-        Finding(f"share that comes through the {through}", shares["part"][through], "none", None,
-                "the rest reaches the head through the first states of text, audio and vision"),
     ]  # fmt: skip
+    for part in list(by_part)[:1]:
+        text = "the rest reaches the head through the first states of text, audio and vision"
+        findings.append(Finding(f"share that comes through the {part}", shares["part"][part], "none", None, text))
     text = (
         f"Integrated gradients over {len(inputs)} clips. By modality: what the inputs add to the score, against a text "
         "of mask tokens and frames of zeros. By part: what the four vectors that the head reads add, against their "
@@ -88,9 +91,8 @@ def _over_inputs(classify, batch, targets):
     given, baselines = {}, {}
     for name, values in batch.items():
         if name in _EMBEDDED:
-            embeddings, blank = _embeddings_of(classify, name)
-            given[_EMBEDDED[name]] = embeddings(values).detach()
-            baselines[_EMBEDDED[name]] = embeddings(torch.full_like(values, blank)).detach()
+            embeddings, blank = _embeddings_of(classify, name, values)
+            given[_EMBEDDED[name]], baselines[_EMBEDDED[name]] = embeddings(values).detach(), embeddings(blank).detach()
         elif name in _MODALITY_OF:
             given[name], baselines[name] = values, torch.zeros_like(values)
     rest = {name: values for name, values in batch.items() if name not in (*_EMBEDDED, *given)}
@@ -99,25 +101,31 @@ def _over_inputs(classify, batch, targets):
     def logits(*values):
         return classify.model(**dict(zip(names, values, strict=True))).logits
 
-    contributions, gap = IntegratedGradients(logits).attribute(
-        tuple(given.values()), tuple(baselines.values()), target=targets, additional_forward_args=tuple(rest.values()),
-        n_steps=_STEPS, internal_batch_size=4 * len(targets), return_convergence_delta=True,
-    )  # fmt: skip
-    found = {"gap": gap.detach().cpu()}
+    with torch.backends.cudnn.flags(enabled=False):  # it has no gradient of a recurrent layer in evaluation
+        contributions, gap = IntegratedGradients(logits).attribute(
+            tuple(given.values()), tuple(baselines.values()), target=targets,
+            additional_forward_args=tuple(rest.values()), n_steps=_STEPS, internal_batch_size=4 * len(targets),
+            return_convergence_delta=True,
+        )  # fmt: skip
+    with torch.no_grad():  # an encoder that counts positions by its ids reads embeddings otherwise
+        differences = classify.model(**batch).logits - logits(*given.values(), *rest.values())
+        changed = differences.gather(1, targets.unsqueeze(1)).squeeze(1)
+    found = {"gap": (gap.detach().abs() + changed.abs()).cpu()}
     for name, values in zip(given, contributions, strict=True):
         values = values.detach().flatten(1).sum(1).cpu()
         found[_MODALITY_OF[name]] = found.get(_MODALITY_OF[name], 0) + values
     return found
 
 
-def _embeddings_of(classify, name):
-    """The token embeddings that an input goes through, and the token that stands for nothing."""
+def _embeddings_of(classify, name, ids):
+    """The token embeddings that an input goes through, and the ids of a text that says nothing."""
     second = name == "input_ids_b"
     encoders, processor = classify.model.dashfusion.encoders, classify.processor
     encoder = encoders["b"] if second else next(iter(encoders.values()))
     tokenizer = processor.tokenizer_b if second else processor.tokenizer
-    blank = next(i for i in (tokenizer.mask_token_id, tokenizer.unk_token_id, 0) if i is not None)
-    return encoder.get_input_embeddings(), blank
+    nothing = next(i for i in (tokenizer.mask_token_id, tokenizer.unk_token_id, 0) if i is not None)
+    special = torch.tensor(sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id}), device=ids.device)
+    return encoder.get_input_embeddings(), torch.where(torch.isin(ids, special), ids, nothing)
 
 
 def _over_head(model, pooled, targets):
