@@ -18,8 +18,9 @@ _TITLE = "Where the scores come from"
 _LARGEST_GAP = 0.05
 # If one modality has more than this, the others are decoration.
 _LARGEST_SHARE = 0.95
-_MOST_CLIPS = 100
-_STEPS = 32
+_MOST_CLIPS = 50
+# With 32 steps the contributions of a trained model missed what they explain by 14 to 18 %, with 128 by less than 2 %.
+_STEPS = 128
 _EMBEDDED = {"input_ids": "inputs_embeds", "input_ids_b": "inputs_embeds_b"}
 _MODALITY_OF = {
     "inputs_embeds": "text", "inputs_embeds_b": "text", "audio_features": "audio", "vision_features": "vision",
@@ -35,7 +36,7 @@ def attribution_section(classify, clips: Dataset, folder: Path, batch_size: int 
 
     Args:
         classify ([`FusionSentimentPipeline`]): of a DashFusion.
-        clips: 100 of those that have all modalities of the model are looked at, drawn once for all.
+        clips: 50 of those that have all modalities of the model are looked at, drawn once for all.
         folder: gets `attribution.png`.
         batch_size: clips whose contributions are computed together.
 

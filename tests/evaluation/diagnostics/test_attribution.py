@@ -23,8 +23,9 @@ def make_pipe(clip_model, clip_processor, clip_processor_b):
     return make
 
 
-def scores(pipe, clips):
-    return torch.tensor([answer["score"] for answer in pipe(clips)])
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(attribution, "_STEPS", 24)
 
 
 @pytest.mark.parametrize("fields", [{}, {"text": "dyfulm"}, {"fusion": "concat"}, {"num_labels": 3}])
