@@ -142,7 +142,7 @@ def cell_lines(entry: dict, metric: str, paper: dict[str, float], digits: int = 
         text += f" [{low_high[0]:+.{digits}f}, {low_high[1]:+.{digits}f}]" if low_high else ""
         lines.append(text + (f" p = {p:.3f}" if p is not None else ""))
     if metric in paper:
-        lines.append(f"paper {paper[metric]:+.{digits}f}")
+        lines.append(f"paper {paper[metric]:+.4f}")
     return lines
 
 

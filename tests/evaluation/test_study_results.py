@@ -101,7 +101,7 @@ def test_result_files(results, tmp_path):
     assert len(pd.read_csv(tmp_path / "out.csv")) == 9 + 18 + 9
     tables = (tmp_path / "out.md").read_text()
     assert tables.startswith("### test\n\n| variant | fine_accuracy |\n") and tables.count("### ") == 2
-    assert tables.count("\n| new one |") == 2 and tables.count("<br>paper -0.100 |") == 1 and "loss" not in tables
+    assert tables.count("\n| new one |") == 2 and tables.count("<br>paper -0.1000 |") == 1 and "loss" not in tables
     (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "g"}, "rows": {"test": 2}}))
     record = write_study(tmp_path / "out.json", study, "study.yaml", tmp_path, results, summaries)
     assert record["data"]["base"]["rows"] == {"test": 1} and record["data"]["third"]["rows"] == {"test": 2}
@@ -148,7 +148,7 @@ def test_markdown(results):
     assert first.count("|") == second.count("|") == 3 and first.startswith(f"| {next(iter(summary))} | 0.")
     mean, difference, paper = second.split(" | ")[1].removesuffix(" |").split("<br>")
     assert (
-        "±" in mean and difference.startswith("**+") and difference.endswith("p = 0.040**") and paper == "paper -0.500"
+        "±" in mean and difference.startswith("**+") and difference.endswith("p = 0.040**") and paper == "paper -0.5000"
     )
     summary[name]["difference"]["fine_accuracy"]["p_holm"] = 0.06
     assert "**" not in markdown_table(summary, ["fine_accuracy"], {})
