@@ -7,7 +7,12 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_fusion.data.files import FILE_KINDS
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
+
+_FILES = (*FILE_KINDS, ".npz", ".pkl")
+# Packages whose versions the card names.
+_VERSIONS = ("hf-fusion", "torch", "transformers")
 
 TEMPLATE = """---
 {{ card_data }}
@@ -41,13 +46,27 @@ classify = pipeline("fusion-sentiment", model="{{ name }}", trust_remote_code=Tr
 {% if model_type == "dyfulm" -%}
 classify("The room was not clean, but the staff made up for it.")
 {%- else -%}
-# arrays of shape (frames, features), as they come from the feature extractor of the data; each may be left out
-classify({"text": "It was better than I thought.", "audio": audio, "vision": vision})
+import numpy as np
+
+# frames come from the feature extractor of the data; zeros here, to show their shape (frames, features)
+clip = {{ "{" }}{{ example | join(", ") }}{{ "}" }}
+classify(clip)
 {%- endif %}
 ```
 
-The code of model, processor and pipeline is part of this repository; `trust_remote_code=True` runs it. Pin
-`revision` to a commit that you have read.
+The code of model, processor and pipeline is part of this repository; `trust_remote_code=True` runs it. Read it, and pin
+`revision` to the commit that you have read: `pipeline(..., revision="...", code_revision="...")`.
+
+## Intended use
+
+{% if model_type == "dyfulm" -%}
+To sort and count opinions in texts like those of the training data, and to study how two encoders are fused. Not for
+decisions about people, and not for other kinds of text or other languages without measuring first.
+{%- else -%}
+To study sentiment in clips like those of the training data, with the same feature extractors. Not for decisions about
+people, not to read emotions of people who do not know of it, and not for other features or languages without measuring
+first.
+{%- endif %}
 
 ## Results
 
@@ -60,8 +79,8 @@ Measured on `{{ dataset }}` by the checkpoint that was best on validation, seed 
 {% endfor %}
 ## Training
 
-{{ train_samples }} {{ unit }}s, {{ train_seconds }} s on {{ hardware }}. The full recipe is `config.yaml`; versions,
-command and fingerprints of the data are in `environment.json`.
+{{ train_samples }} {{ unit }}s, {{ train_seconds }} s on {{ hardware }}; {{ versions | join(", ") }}. The full
+recipe is `config.yaml`; all versions, command and fingerprints of the data are in `environment.json`.
 
 ## Limits
 
@@ -77,13 +96,25 @@ judge people.
 
 
 def write_model_card(folder) -> Path:
+    """Writes `README.md` of a run folder, see [`model_card`]; returns its path."""
+    path = Path(folder) / "README.md"
+    model_card(folder).save(path)
+    return path
+
+
+def model_card(folder, name: str | None = None) -> ModelCard:
     """
-    Writes `README.md` of a run folder from its `config.json`, `config.yaml`, `metrics.json` and `environment.json`.
+    The card of a run folder, from its `config.json`, `config.yaml`, `metrics.json` and `environment.json`.
+
+    Args:
+        folder: of the run.
+        name: what the snippets load, such as "user/name" on the Hub; the folder's name by default.
 
     Returns:
-        The card's path.
+        The card, with metadata that the Hub reads.
     """
     folder = Path(folder)
+    name = folder.name if name is None else name
     metrics, environment = (json.loads((folder / name).read_text("utf-8")) for name in (METRICS_FILE, ENVIRONMENT_FILE))
     recipe = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
     splits = [split for split in ("validation", "test") if split in metrics]
@@ -93,10 +124,12 @@ def write_model_card(folder) -> Path:
         split: {name: _shown(value) for name, value in metrics[split].items() if name != "loss"} for split in splits
     }
     hardware = environment["hardware"]
-    card = ModelCard.from_template(
-        _card_data(folder.name, recipe, dataset, metrics),
+    versions = environment.get("versions", {})
+    return ModelCard.from_template(
+        _card_data(name, recipe, environment["dataset"], metrics),
         template_str=TEMPLATE,
-        name=folder.name,
+        name=name,
+        versions=[f"{package} {versions[package]}" for package in _VERSIONS if package in versions],
         adapter=(folder / "adapter_config.json").exists(),
         dataset=dataset,
         splits=splits,
@@ -109,8 +142,6 @@ def write_model_card(folder) -> Path:
         hardware=", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}",
         **facts,
     )
-    card.save(folder / "README.md")
-    return folder / "README.md"
 
 
 def _model_facts(folder, recipe):
@@ -127,18 +158,20 @@ def _model_facts(folder, recipe):
             "intensity_range": config["intensity_range"],
         }
     modalities = config["modalities"]
+    widths = {name: config[f"{name}_feature_size"] for name in modalities if name != "text"}
+    example = ['"text": "It was better than I thought."'] if "text" in modalities else []
     return {
         "model_type": "dashfusion",
         "unit": "clip",
         "label_range": config["label_range"],
         "modalities": modalities,
-        "frames": [
-            f"{name} frames have {config[f'{name}_feature_size']} features" for name in modalities if name != "text"
-        ],
+        "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
+        "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
     }
 
 
-def _card_data(name, recipe, dataset, metrics):
+def _card_data(name, recipe, source, metrics):
+    dataset = Path(source).name
     encoders = [recipe.get(field) for field in ("encoder_a", "encoder_b", "text_encoder")]
     base_models = [encoder for encoder in encoders if isinstance(encoder, str) and _is_hub_name(encoder)]
     results = [
@@ -159,7 +192,9 @@ def _card_data(name, recipe, dataset, metrics):
         pipeline_tag="text-classification",
         tags=["sentiment-analysis", recipe.get("model_type", "dyfulm"), "hf-fusion"],
         base_model=base_models or None,
-        model_name=name,
+        model_name=name.rpartition("/")[2],
+        datasets=[source] if _is_hub_name(source) and "/" in source and not source.endswith(_FILES) else None,
+        metrics=[result.metric_type for result in results] or None,
         eval_results=results or None,
     )
 

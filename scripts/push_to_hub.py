@@ -1,0 +1,64 @@
+#!/usr/bin/env python
+"""Publishes a run folder on the Hub, as one commit: weights, code, processor, pipeline, model card, records, pictures.
+
+    python scripts/push_to_hub.py runs/mine me/my-dyfulm --dry_run      # what would be uploaded
+    python scripts/push_to_hub.py runs/mine me/my-dyfulm --private
+
+Log in before with `hf auth login`, or set HF_TOKEN to a token that may write. Whoever loads the repository needs
+nothing but transformers; the command prints how, with the revision to pin. Training states, logs and pickles stay here.
+"""
+
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
+import argparse
+import sys
+
+from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HFValidationError
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from hf_fusion.hub.publish import PublishError, check_complete, publish, repository_files
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="a run folder, or any folder with a complete checkpoint")
+    parser.add_argument("repo_id", help="name on the Hub: USER/NAME or ORGANISATION/NAME")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--revision", help="branch to commit to, made if it does not exist (default: main)")
+    parser.add_argument("--message", default="Upload a checkpoint", help="of the commit")
+    parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
+    parser.add_argument("--dry_run", action="store_true", help="check and list the files, upload nothing")
+    return parser.parse_args()
+
+
+def print_files(files, console):
+    table = Table("file", "size", title="Belongs into the repository")
+    for name, path in files.items():
+        table.add_row(name, decimal(path.stat().st_size))
+    console.print(table)
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        validate_repo_id(args.repo_id)
+        files = repository_files(args.folder)
+        check_complete(files)
+        print_files(files, Console())
+        if args.dry_run:
+            return 0
+        commit = publish(args.folder, args.repo_id, args.private, args.revision, args.message, args.create_pr)
+    except (PublishError, HFValidationError, OSError) as error:
+        print(f"push_to_hub.py: {error}", file=sys.stderr)
+        return 2
+    print(f"Published: {commit.pr_url or commit.commit_url}")
+    pinned = f'revision="{commit.oid}", code_revision="{commit.oid}"'
+    print(f'pipeline("fusion-sentiment", model="{args.repo_id}", trust_remote_code=True, {pinned})')
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Push and load over HTTP, against a small Hub on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import yaml
+from hub_server import TOKEN, Fault, serve
+from huggingface_hub import ModelCard
+
+from hf_fusion.hub.publish import PublishError, check_complete, publish, repository_files
+
+REPO = "acme/tiny-dyfulm"
+ROOT = Path(__file__).parents[2]
+
+# Loads by name from the Hub alone: without the package, and without any way to another machine.
+STRANGER = """
+import json, socket, sys
+sys.modules["hf_fusion"] = None
+connect = socket.socket.connect
+def only_loopback(self, address):
+    assert address[0] in ("127.0.0.1", "localhost", "::1"), f"asked for {address}"
+    return connect(self, address)
+socket.socket.connect = only_loopback
+import torch
+from transformers import pipeline
+torch.set_num_threads(1)
+options = json.loads(sys.argv[2])
+classify = pipeline("fusion-sentiment", model=sys.argv[1], trust_remote_code=True, device="cpu", **options)
+print("RESULT", json.dumps(classify(["The room was not bad at all.", "Great!"])))
+"""
+
+
+@pytest.fixture
+def server():
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def online(server, monkeypatch):
+    """This process speaks to the server, with a token that may write."""
+    for name, value in (("ENDPOINT", server.url), ("HF_HUB_OFFLINE", False), ("HF_HUB_DISABLE_XET", True)):
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    huggingface_hub.utils.close_session()
+    yield server
+    huggingface_hub.utils.close_session()
+
+
+def write_run(folder, model, processor):
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    metrics = {"seed": 3, "train_samples": 64, "train_seconds": 1.5, "test": {"loss": 1.0, "fine_accuracy": 0.6}}
+    hardware = {"accelerators": [], "cores": 2, "processor": "Some CPU"}
+    versions = {"torch": "2.13.0", "transformers": "5.23.0"}
+    environment = {"dataset": "acme/reviews", "rows": {"test": 20}, "hardware": hardware, "versions": versions}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "environment.json").write_text(json.dumps(environment))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"encoder_a": "acme/encoder"}))
+    return folder
+
+
+@pytest.fixture
+def run_folder(tmp_path, make_model, processor):
+    folder = write_run(tmp_path / "run", make_model(), processor)
+    for name in ("checkpoint-3/model.safetensors", "runs/events", "evaluation-test/calibration.png",
+                 "evaluation-test/metrics.json"):  # fmt: skip
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    for name in ("training_args.bin", "trainer_state.json", "train.log"):
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def load_as_stranger(server, cache, name=REPO, token=TOKEN, **options):
+    cache.mkdir(exist_ok=True)
+    hidden = ("PYTHONPATH", "HF_MODULES_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN")
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    environment |= {"HF_ENDPOINT": server.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
+                    "HF_HUB_DISABLE_TELEMETRY": "1", **({"HF_TOKEN": token} if token else {})}  # fmt: skip
+    process = subprocess.run(
+        [sys.executable, "-c", STRANGER, name, json.dumps(options)], capture_output=True, text=True, cwd=cache,
+        env=environment, check=False,
+    )  # fmt: skip
+    answers = [line for line in process.stdout.splitlines() if line.startswith("RESULT ")]
+    return json.loads(answers[0].removeprefix("RESULT ")) if answers else process.stderr
+
+
+def test_what_belongs_into_a_repository(run_folder):
+    files = repository_files(run_folder)
+    check_complete(files)
+    assert {"config.json", "model.safetensors", "modeling_dyfulm.py", "pipeline_fusion_sentiment.py", "tokenizer.json",
+            "processor_config.json", "metrics.json", "environment.json", "config.yaml"} <= set(files)  # fmt: skip
+    assert any(name.startswith("tokenizer_b/") for name in files)
+    assert "diagnostics/evaluation-test/calibration.png" in files
+    assert not [n for n in files if n.startswith(("checkpoint", "runs", "train")) or n.endswith((".bin", ".log"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model.safetensors", "weights"),
+        ("config.json", "config.json"),
+        ("modeling_dyfulm.py", "modeling_dyfulm.py"),
+        ("processing_dyfulm.py", "processing_dyfulm.py"),
+        ("processor_config.json", "the processor"),
+    ],
+)
+def test_incomplete_checkpoints_are_refused(run_folder, name, words):
+    (run_folder / name).unlink()
+    with pytest.raises(PublishError, match=f"no complete checkpoint: it lacks .*{words}"):
+        check_complete(repository_files(run_folder))
+
+
+def test_a_shard_that_is_missing(run_folder):
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (run_folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (run_folder / "model.safetensors").rename(run_folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(PublishError, match=r"lacks model-00002-of-00002\.safetensors"):
+        check_complete(repository_files(run_folder))
+
+
+def test_one_commit_with_all_of_it(online, run_folder):
+    commit = publish(run_folder, REPO)
+    files = online.repos[REPO].commits[commit.oid]
+    assert set(files) == {*repository_files(run_folder), "README.md", ".gitattributes"}
+    assert files["model.safetensors"] == (run_folder / "model.safetensors").read_bytes()
+    assert len(online.repos[REPO].commits) == 2, "the repository's first, and ours"
+    card = ModelCard(files["README.md"].decode())
+    assert f'model="{REPO}"' in card.text and "torch 2.13.0, transformers 5.23.0" in card.text
+    assert card.data.datasets == ["acme/reviews"] and card.data.metrics == ["fine_accuracy"]
+    assert card.data.base_model == ["acme/encoder"] and card.data.model_name == "tiny-dyfulm"
+
+
+def test_what_is_gone_is_deleted_in_the_same_commit(online, run_folder):
+    publish(run_folder, REPO)
+    (run_folder / "evaluation-test/calibration.png").unlink()
+    commit = publish(run_folder, REPO)
+    assert not [name for name in online.repos[REPO].commits[commit.oid] if name.startswith("diagnostics")]
+    assert ".gitattributes" in online.repos[REPO].commits[commit.oid] and len(online.repos[REPO].commits) == 3
+
+
+def test_a_branch_and_a_private_repository(online, run_folder):
+    commit = publish(run_folder, REPO, private=True, revision="trial")
+    repo = online.repos[REPO]
+    assert repo.private and repo.branches["trial"] == commit.oid != repo.branches["main"]
+
+
+@pytest.mark.parametrize("kind", [500, 429, "drop", "slow"])
+@pytest.mark.parametrize("step", ["preupload", "objects/batch", "PUT /lfs"])
+def test_a_fault_that_passes(online, run_folder, monkeypatch, step, kind):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    online.faults.append(Fault(step, kind))
+    commit = publish(run_folder, REPO)
+    files = online.repos[REPO].commits[commit.oid]
+    assert files["model.safetensors"] == (run_folder / "model.safetensors").read_bytes()
+    assert online.faults[0].times == 0
+
+
+@pytest.mark.parametrize("kind", [500, "drop"])
+def test_a_commit_that_fails_changes_nothing(online, run_folder, kind):
+    before = publish(run_folder, REPO).oid
+    (run_folder / "metrics.json").write_text((run_folder / "metrics.json").read_text().replace("0.6", "0.7"))
+    online.faults.append(Fault("POST .*/commit/", kind, times=99))
+    with pytest.raises(PublishError, match=r"Nothing was published; try again"):
+        publish(run_folder, REPO)
+    assert online.repos[REPO].branches["main"] == before
+
+
+def test_without_a_token(online, run_folder, monkeypatch):
+    for token in ("hf_reader", None):
+        monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")
+        with pytest.raises(PublishError, match=r"does not let you write to acme/tiny-dyfulm\. Log in"):
+            publish(run_folder, REPO)
+    assert not online.repos
+
+
+def test_loads_from_the_hub_and_a_pinned_revision_stays(online, run_folder, make_model, processor, tmp_path):
+    first = publish(run_folder, REPO).oid
+    answers = load_as_stranger(online, tmp_path / "one")
+    assert len(answers) == 2 and set(answers[0]) == {"label", "score", "coarse", "intensity"}
+    write_run(run_folder, make_model(initializer_range=0.9), processor)
+    code = run_folder / "pipeline_fusion_sentiment.py"
+    code.write_text(code.read_text().replace('"intensity": ', '"strength": '))
+    publish(run_folder, REPO)
+    pinned = load_as_stranger(online, tmp_path / "two", revision=first, code_revision=first)
+    assert pinned == answers, "old weights, old code"
+    newest = load_as_stranger(online, tmp_path / "three")
+    assert set(newest[0]) == {"label", "score", "coarse", "strength"}
+    assert newest[0]["score"] != answers[0]["score"]
+
+
+@pytest.mark.parametrize("kind", ["truncate", 500, 429, "slow"])
+def test_loads_in_spite_of_faults(online, run_folder, tmp_path, kind):
+    publish(run_folder, REPO)
+    online.faults.append(Fault("GET .*/resolve/.*/model.safetensors", kind))
+    answers = load_as_stranger(online, tmp_path / "cache")
+    assert isinstance(answers, list), answers[-2000:]
+    assert online.faults[0].times == 0
+
+
+def test_a_private_repository_without_a_token(online, run_folder, tmp_path):
+    publish(run_folder, REPO, private=True)
+    assert isinstance(load_as_stranger(online, tmp_path / "with"), list)
+    error = load_as_stranger(online, tmp_path / "without", token=None)
+    assert isinstance(error, str) and REPO in error and "token" in error and "Traceback" in error
+
+
+def test_the_script(server, run_folder):
+    environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0",
+                   "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
+
+    def run(*flags):
+        command = [sys.executable, "scripts/push_to_hub.py", str(run_folder), *flags]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+
+    process = run(REPO, "--dry_run")
+    assert process.returncode == 0 and "model.safetensors" in process.stdout and not server.repos, process.stderr
+    process = run(REPO)
+    assert process.returncode == 0, process.stderr
+    sha = server.repos[REPO].branches["main"]
+    assert f'revision="{sha}", code_revision="{sha}"' in process.stdout and f"/{REPO}/commit/{sha}" in process.stdout
+    process = run("not/a/name")
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
