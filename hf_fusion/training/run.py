@@ -1,5 +1,6 @@
 """One training run, from a recipe to a folder that holds all there is to know about it."""
 
+import logging
 import os
 import time
 from contextlib import contextmanager
@@ -8,17 +9,19 @@ from pathlib import Path
 import yaml
 from datasets import Dataset, DatasetDict
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
+from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.tasks import TASKS
 from hf_fusion.training.trainer import FusionTrainer
+
+logger = logging.getLogger(__name__)
 
 
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
@@ -137,10 +140,18 @@ def _checkpoint_to_resume(training_args):
     """The checkpoint to go on from; `--resume_from_checkpoint last` finds the newest, if there is one."""
     wish = training_args.resume_from_checkpoint
     folder = Path(training_args.output_dir)
-    newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    newest, skipped = newest_sound_checkpoint(folder)
     if wish in ("last", "true", "True", True):
-        return newest
-    if wish is None and (newest or (folder / METRICS_FILE).exists()):
+        for name, problem in skipped.items():
+            logger.warning("%s cannot be read (%s); going on from %s.", folder / name, problem, newest or "the start")
+        if newest is not None:
+            logger.warning("Going on from %s.", newest)
+        return None if newest is None else str(newest)
+    if wish is not None and Path(wish).is_dir() and (problem := problem_of(wish)):
+        raise RecipeError(
+            f"{wish} cannot be read ({problem}). --resume_from_checkpoint last takes the newest that can."
+        )
+    if wish is None and (newest or skipped or (folder / METRICS_FILE).exists()):
         raise RecipeError(
             f"{folder} holds a run already. Go on with it (--resume_from_checkpoint last), or choose another "
             "--output_dir."

@@ -1,16 +1,21 @@
 """`FusionTrainer`: `transformers.Trainer` for models with several losses."""
 
+import os
+from pathlib import Path
+
 import torch
 from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import ParallelMode
 
 from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.training.arguments import FusionTrainingArguments
+from hf_fusion.training.checkpoints import STAGING, publish_checkpoint, remove_old_checkpoints
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.optimization import parameter_groups
@@ -55,6 +60,7 @@ class FusionTrainer(Trainer):
             args.ddp_find_unused_parameters = True
         kwargs.setdefault("compute_metrics", self._metrics)
         self._num_parameters = None
+        self._is_saving = False
         self._gradients = []  # of the first process, since the last log
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
@@ -225,9 +231,28 @@ class FusionTrainer(Trainer):
         if self.miner is not None:
             self.miner.save(output_dir, self.args.should_save)
 
+    def _get_output_dir(self, trial):
+        run_folder = super()._get_output_dir(trial)
+        return os.path.join(run_folder, STAGING) if self._is_saving else run_folder
+
     def _save_checkpoint(self, model, trial):
+        """As `Trainer`'s, but written aside: who looks for checkpoints sees a whole one or none."""
         self.loss_tracker.flush(self.args.device)
-        super()._save_checkpoint(model, trial)
+        self._is_saving = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._is_saving = False
+        self.accelerator.wait_for_everyone()
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        run_folder = self._get_output_dir(trial)
+        staged, final = Path(run_folder, STAGING, name), Path(run_folder, name)
+        if self.state.best_model_checkpoint == str(staged):
+            self.state.best_model_checkpoint = str(final)
+        if self.args.should_save:
+            publish_checkpoint(staged, final)
+            remove_old_checkpoints(run_folder, self.args.save_total_limit, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
 
 
 def _fast(dataset):

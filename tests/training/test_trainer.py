@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
+from hf_fusion.training.checkpoints import newest_sound_checkpoint
 from hf_fusion.training.tasks import ReviewTask
 
 COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coarse_weight", "intensity_weight")
@@ -121,6 +123,46 @@ def test_evaluates_with_some_labels_missing(make_trainer, dataset):
 def test_gathers_no_large_outputs_in_evaluation(make_trainer, dataset):
     predictions = make_trainer().predict(dataset).predictions
     assert [p.shape for p in predictions] == [(16, 5), (16, 3), (16,)]
+
+
+class TestCheckpoints:
+    FIELDS = {"num_train_epochs": 3, "save_strategy": "epoch", "eval_strategy": "epoch", "save_total_limit": 2,
+              "load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}  # fmt: skip
+
+    def names(self, trainer):
+        return sorted(path.name for path in Path(trainer.args.output_dir).iterdir() if "checkpoint" in path.name)
+
+    def test_the_best_one_is_known_by_its_name_and_kept(self, make_trainer):
+        trainer = make_trainer(**self.FIELDS, learning_rate=1.0)  # the first epoch is the best
+        trainer.train()
+        losses = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
+        best = trainer.state.max_steps // 3 * (1 + losses.index(min(losses)))
+        folder = Path(trainer.args.output_dir)
+        assert trainer.state.best_model_checkpoint == str(folder / f"checkpoint-{best}")
+        kept = {best, trainer.state.max_steps, 2 * trainer.state.max_steps // 3}
+        assert self.names(trainer) == sorted(f"checkpoint-{step}" for step in kept)
+        for name in self.names(trainer):
+            state = json.loads((folder / name / "trainer_state.json").read_text())
+            assert Path(state["best_model_checkpoint"]).parent == folder
+        assert not (folder / ".saving").exists()
+
+    @pytest.mark.parametrize("step", ["_save", "_save_optimizer_and_scheduler", "_save_rng_state"])
+    def test_one_that_fails_is_not_there(self, make_trainer, monkeypatch, step):
+        trainer = make_trainer(**self.FIELDS)
+        original, calls = getattr(trainer, step), []
+
+        def save(*args, **kwargs):
+            calls.append(step)
+            if len(calls) == 2:
+                raise OSError("no space left on device")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(trainer, step, save)
+        with pytest.raises(OSError, match="no space left"):
+            trainer.train()
+        assert self.names(trainer) == [f"checkpoint-{trainer.state.max_steps // 3}"], "the one before is untouched"
+        newest, skipped = newest_sound_checkpoint(trainer.args.output_dir)
+        assert newest.name == self.names(trainer)[0] and not skipped
 
 
 def test_early_stopping(make_trainer):

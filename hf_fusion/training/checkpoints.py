@@ -1,0 +1,95 @@
+"""Checkpoints of a training: written aside and then renamed, so that each is whole; and which one to go on from."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+# Where a checkpoint is written before it gets its name; only a name with PREFIX_CHECKPOINT_DIR is a checkpoint.
+STAGING = ".saving"
+
+
+def publish_checkpoint(staged: Path, final: Path) -> None:
+    """
+    Gives a checkpoint that is complete its name; in its state the best checkpoint is where it will be.
+
+    Args:
+        staged: the folder that it was written to.
+        final: the folder that it becomes; what was there is replaced.
+    """
+    path = staged / TRAINER_STATE_NAME
+    state = json.loads(path.read_text(encoding="utf-8"))
+    if state["best_model_checkpoint"] == str(staged):
+        state["best_model_checkpoint"] = str(final)
+        path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if final.exists():
+        final.rename(staged.with_name(f"replaced-{final.name}"))
+    staged.rename(final)
+    shutil.rmtree(staged.parent)
+
+
+def remove_old_checkpoints(folder: str | Path, limit: int | None, best: str | None) -> None:
+    """Leaves the newest `limit` checkpoints (`None`: all) of a run, and the best one."""
+    for path in _checkpoints(folder)[limit:] if limit else []:
+        if str(path) != best:
+            shutil.rmtree(path)
+
+
+def _checkpoints(folder):
+    """Newest first."""
+    found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+
+
+def newest_sound_checkpoint(folder: str | Path) -> tuple[Path | None, dict[str, str]]:
+    """
+    The newest checkpoint of a run that can be read.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        The checkpoint, or `None` if there is none; and the newer ones that cannot be read, by name, with the reason.
+    """
+    skipped = {}
+    for path in _checkpoints(folder):
+        problem = problem_of(path)
+        if problem is None:
+            return path, skipped
+        skipped[path.name] = problem
+    return None, skipped
+
+
+def problem_of(checkpoint: str | Path) -> str | None:
+    """What keeps a training from going on from a checkpoint: the file, and what is wrong with it; `None` if nothing."""
+    checkpoint = Path(checkpoint)
+    if not (checkpoint / TRAINER_STATE_NAME).is_file():
+        return f"no {TRAINER_STATE_NAME}"
+    if not list(checkpoint.glob("*.safetensors")):
+        return "no weights (.safetensors)"
+    for path in sorted(checkpoint.rglob("*")):
+        try:
+            _read(path)
+        except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+            return f"{path.relative_to(checkpoint).as_posix()}: {error}"
+    states = [name for name in (OPTIMIZER_NAME, SCHEDULER_NAME) if not (checkpoint / name).is_file()]
+    # a training with `save_only_model` has neither, an interrupted copy may have one
+    return f"no {states[0]}" if len(states) == 1 else None
+
+
+def _read(path):
+    """Raises an error if a file is cut off or no longer what its ending says; nothing in it is executed."""
+    if path.suffix == ".json":
+        json.loads(path.read_text(encoding="utf-8"))
+    elif path.suffix == ".safetensors":
+        with safe_open(path, framework="numpy"):
+            pass
+    elif path.suffix in (".pt", ".pth", ".bin"):  # zip archives, with a checksum for each part
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken:
+            raise ValueError(f"{broken} does not have its checksum")

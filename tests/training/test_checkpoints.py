@@ -1,0 +1,120 @@
+import json
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hf_fusion import FusionTrainingArguments
+from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, remove_old_checkpoints
+from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.run import _checkpoint_to_resume
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path):
+    def make(step):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        save_file({"weight": torch.arange(100.0)}, folder / "model.safetensors")
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            torch.save({"values": torch.ones(50)}, folder / name)
+        return folder
+
+    return make
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    """One bit of a tensor inside the archive."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        info = next(info for info in archive.infolist() if info.filename.endswith("data/0"))
+    content[info.header_offset + 150] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_sound_one(make_checkpoint):
+    assert problem_of(make_checkpoint(3)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("model.safetensors", cut, "model.safetensors: "),
+        ("optimizer.pt", cut, "optimizer.pt: "),
+        ("optimizer.pt", flip, "checksum"),
+        ("rng_state.pth", cut, "rng_state.pth: "),
+        ("trainer_state.json", cut, "trainer_state.json: "),
+        ("trainer_state.json", lambda path: path.unlink(), "no trainer_state.json"),
+        ("model.safetensors", lambda path: path.unlink(), "no weights"),
+        ("optimizer.pt", lambda path: path.unlink(), "no optimizer.pt"),
+        ("scheduler.pt", lambda path: path.write_bytes(b""), "scheduler.pt: "),
+    ],
+)
+def test_broken_ones(make_checkpoint, name, damage, words):
+    folder = make_checkpoint(3)
+    damage(folder / name)
+    assert words in problem_of(folder)
+
+
+def test_without_optimizer_and_scheduler(make_checkpoint):
+    """As `save_only_model` leaves it."""
+    folder = make_checkpoint(3)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (folder / name).unlink()
+    assert problem_of(folder) is None
+
+
+def test_the_newest_that_can_be_read(make_checkpoint, tmp_path):
+    assert newest_sound_checkpoint(tmp_path / "nowhere") == (None, {})
+    folders = [make_checkpoint(step) for step in (5, 20, 100)]
+    assert newest_sound_checkpoint(tmp_path) == (folders[2], {}), "by number, not by name"
+    cut(folders[2] / "model.safetensors")
+    (tmp_path / "checkpoint-200").mkdir()
+    (tmp_path / "checkpoint-best").mkdir()
+    newest, skipped = newest_sound_checkpoint(tmp_path)
+    assert newest == folders[1] and list(skipped) == ["checkpoint-200", "checkpoint-100"]
+    assert "model.safetensors" in skipped["checkpoint-100"]
+
+
+def test_old_ones_go_and_the_best_stays(make_checkpoint, tmp_path):
+    folders = [make_checkpoint(step) for step in (5, 20, 100, 200)]
+    remove_old_checkpoints(tmp_path, None, None)
+    assert all(folder.exists() for folder in folders)
+    remove_old_checkpoints(tmp_path, 2, str(folders[0]))
+    assert [folder.exists() for folder in folders] == [True, False, True, True]
+
+
+class TestResuming:
+    def wish(self, folder, wish):
+        args = FusionTrainingArguments(str(folder), resume_from_checkpoint=wish, report_to="none", use_cpu=True)
+        return _checkpoint_to_resume(args)
+
+    def test_last_skips_what_is_broken_and_says_so(self, make_checkpoint, tmp_path, caplog):
+        sound, broken = make_checkpoint(5), make_checkpoint(20)
+        assert self.wish(tmp_path, "last") == str(broken)
+        cut(broken / "optimizer.pt")
+        caplog.clear()
+        assert self.wish(tmp_path, "last") == str(sound)
+        assert "checkpoint-20 cannot be read (optimizer.pt" in caplog.text and f"Going on from {sound}" in caplog.text
+
+    def test_last_without_any(self, tmp_path):
+        assert self.wish(tmp_path, "last") is None
+
+    def test_a_broken_one_by_name(self, make_checkpoint, tmp_path):
+        broken = make_checkpoint(20)
+        cut(broken / "model.safetensors")
+        with pytest.raises(
+            RecipeError, match=r"checkpoint-20 cannot be read \(model\.safetensors.*last takes the newest"
+        ):
+            self.wish(tmp_path, str(broken))
+
+    def test_a_folder_with_broken_ones_alone_is_not_overwritten(self, make_checkpoint, tmp_path):
+        cut(make_checkpoint(20) / "model.safetensors")
+        with pytest.raises(RecipeError, match="holds a run already"):
+            self.wish(tmp_path, None)
