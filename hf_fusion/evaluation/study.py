@@ -219,7 +219,7 @@ def _on_other_data(study, run_folder, metric_names, say):
         try:
             metrics = evaluate_checkpoint(run_folder, data_fields)
         except NothingLeftError:
-            metrics = dict.fromkeys(metric_names)
+            metrics = dict.fromkeys(name for name in metric_names if name != "loss")
         known[name] = {"data": data_fields, "metrics": metrics}
         write_json(run_folder / TRANSFER_FILE, known)
     return {name: known[name]["metrics"] for name in study.evaluate_on}

@@ -73,7 +73,8 @@ def _of_variant(runs, split):
 
 
 def _column(by_seed, metric):
-    return [np.nan if row[metric] is None else row[metric] for row in by_seed.values()]
+    values = [row.get(metric) for row in by_seed.values()]  # a loss is of the training's own splits alone
+    return [np.nan if value is None else value for value in values]
 
 
 def tidy(results: Results, splits: list[str]) -> pd.DataFrame:

@@ -29,7 +29,8 @@ def trainings(monkeypatch):
             fields = dict(zip(run.flags[::2], run.flags[1::2], strict=True))
             seed = int(fields["--seed"])
             accuracy = 0.5 + 0.01 * seed + (0.1 + 0.02 * seed if fields.get("--cross_fusion") else 0)
-            metrics = {"test": {"fine_accuracy": accuracy}, "train_seconds": 1.0, "parameters": 10}
+            test = {"loss": 1.0, "fine_accuracy": accuracy}
+            metrics = {"test": test, "train_seconds": 1.0, "parameters": 10}
             (run.folder / "metrics.json").write_text(json.dumps(metrics))
             state = {"log_history": [{"grad_norm": 1, "gate_mean": 0.4}, {"eval_loss": 2}]}
             (run.folder / "trainer_state.json").write_text(json.dumps(state))
