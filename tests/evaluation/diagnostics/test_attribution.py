@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from datasets import Dataset
@@ -65,6 +67,7 @@ def test_agrees_with_a_model_that_is_a_sum(make_pipe, rows):
 def test_an_encoder_that_reads_embeddings_otherwise_is_told(make_pipe, rows, tmp_path, monkeypatch):
     """RoBERTa counts positions by its ids: with padding on the left the embeddings say something else."""
     pipe = make_pipe("roberta")
+    pipe.processor = copy.deepcopy(pipe.processor)  # the tokenizer is every test's
     rows = rows.map(lambda row, i: {"text": "good " * (1 + 5 * (i % 2))}, with_indices=True)
     before = attribution_section(pipe, rows, tmp_path).findings[1].value
     pipe.processor.tokenizer.padding_side = "left"
