@@ -1,6 +1,7 @@
 """`FusionTrainer`: `transformers.Trainer` for models with several losses."""
 
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -185,9 +186,12 @@ class FusionTrainer(Trainer):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def train(self, *args, **kwargs):
-        """As `Trainer.train`; nothing mined in an earlier training is left."""
+        """As `Trainer.train`; nothing is left that an earlier training mined, or was killed while saving."""
         if self.miner is not None:
             self.miner.reset()
+        if self.args.should_save:
+            shutil.rmtree(Path(self.args.output_dir, STAGING), ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         return super().train(*args, **kwargs)
 
     def _get_dataloader(self, dataset, *args, **kwargs):

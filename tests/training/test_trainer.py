@@ -163,6 +163,10 @@ class TestCheckpoints:
         assert self.names(trainer) == [f"checkpoint-{trainer.state.max_steps // 3}"], "the one before is untouched"
         newest, skipped = newest_sound_checkpoint(trainer.args.output_dir)
         assert newest.name == self.names(trainer)[0] and not skipped
+        monkeypatch.setattr(trainer, step, original)
+        trainer.train(resume_from_checkpoint=str(newest))
+        assert f"checkpoint-{trainer.state.max_steps}" in self.names(trainer)
+        assert not (Path(trainer.args.output_dir) / ".saving").exists()
 
 
 def test_early_stopping(make_trainer):
