@@ -27,7 +27,7 @@ def contrastive_section(classify, clips: Dataset, folder: Path, batch_size: int 
 
     Args:
         classify ([`FusionSentimentPipeline`]): of a DashFusion.
-        clips: with `label`; the first 2,000 are looked at.
+        clips: with `label`; 2,000 of them are looked at, drawn once for all.
         folder: gets `contrastive_space.png`.
         batch_size: clips of a forward pass.
 
@@ -38,7 +38,8 @@ def contrastive_section(classify, clips: Dataset, folder: Path, batch_size: int 
     config = classify.model.config
     if not config.supervised_contrastive:
         return None
-    clips = clips.select(range(min(len(clips), _MOST_CLIPS)))
+    drawn = np.random.default_rng(0).permutation(len(clips))[:_MOST_CLIPS]  # a file may be sorted
+    clips = clips.select(sorted(drawn.tolist()))
     parts: list = [None] * len(clips)
     for members, _, outputs in outputs_over(classify, clips, batch_size):
         for row, vector in zip(members, clip_vectors(outputs, config), strict=True):
