@@ -81,7 +81,12 @@ def _command():
     """The command line as a person would type it in the repository; folders outside it are of this machine alone."""
     script, *words = sys.argv
     script = os.path.relpath(script) if os.path.isabs(script) else script
-    return ["python", script, *(re.sub(r"(^|=)(?:\.\.)?/\S*/", r"\1", word) for word in words)]
+    words = [re.sub(r"(^|=)(?:\.\.)?/\S*/", r"\1", word) for word in words]
+    for i, word in enumerate(words):  # a command is shown to others
+        if re.fullmatch(r"--\w*token", word) and i + 1 < len(words):
+            words[i + 1] = "..."
+        words[i] = re.sub(r"(--\w*token=).*", r"\1...", words[i])
+    return ["python", script, *words]
 
 
 def _version(package):

@@ -1,21 +1,28 @@
 """Publishing a run folder: which files make a repository, whether they are complete, and their upload as one commit."""
 
 import json
+import re
 from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
-from hf_fusion.evaluation.records import METRICS_FILE
+from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
 from hf_fusion.hub.model_card import model_card
 
-# Traces of the training, and whatever can run code when it is opened: nothing that a user of the checkpoint needs.
-_LEFT_OUT = ("training_args.bin", "*.bin", "*.pt", "*.pth", "*.pkl", "*.tmp", "*.log", "trainer_state.json",
-             "study_settings.json", "transfer.json", ".*")  # fmt: skip
-_PARTS = ("tokenizer_b", "base")  # folders that belong to the checkpoint
+# What belongs to a checkpoint; everything else stays here: training states, logs, pickles, notes.
+_BELONGS = (
+    "*.py", "*.safetensors", "*.safetensors.index.json", "config.json", "processor_config.json",
+    "preprocessor_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
+    "*.model", "*.bpe", "README.md", "config.yaml", "metrics.json", "environment.json",
+)  # fmt: skip
+_SECOND_TOKENIZER = "tokenizer_b"
+_DIAGNOSTICS = "diagnostics"
 _PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders whose pictures show what it can do
-_KEPT = {".gitattributes"}
+
+
+_WHAT_NOW = "Look at the repository whether it has the commit, and try again."
 
 
 class PublishError(ValueError):
@@ -30,42 +37,52 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
         folder: of a run; or any folder with a checkpoint.
 
     Returns:
-        By its path in the repository each file: weights, code, processor and records as they are, and pictures of
-        evaluations and analyses below `diagnostics/`.
+        By its path in the repository each file: weights, code, processor and records, and pictures of evaluations and
+        analyses below `diagnostics/`.
+
+    Raises:
+        PublishError: if there is no such folder.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise PublishError(f"{folder} is no folder.")
     found = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not _is_left_out(path):
+        if path.is_file() and _belongs(path.name):
             found[path.name] = path
-        elif path.is_dir() and path.name in _PARTS:
-            inside = (file for file in sorted(path.rglob("*")) if file.is_file() and not _is_left_out(file))
-            found.update({file.relative_to(folder).as_posix(): file for file in inside})
+        elif path.is_dir() and path.name == _SECOND_TOKENIZER:
+            found.update({f"{path.name}/{file.name}": file for file in sorted(path.iterdir()) if _belongs(file.name)})
         elif path.is_dir() and any(fnmatch(path.name, pattern) for pattern in _PICTURES):
-            found.update({f"diagnostics/{path.name}/{file.name}": file for file in sorted(path.glob("*.png"))})
+            found.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in sorted(path.glob("*.png"))})
     return found
 
 
-def _is_left_out(path):
-    return any(fnmatch(path.name, pattern) for pattern in _LEFT_OUT)
+def _belongs(name):
+    return any(fnmatch(name, pattern) for pattern in _BELONGS)
+
+
+def _is_ours(name):
+    """Whether a file of the repository is of the kind that is published here, so that an old one may be deleted."""
+    folder, _, file = name.rpartition("/")
+    return folder.startswith(_DIAGNOSTICS) or (folder in ("", _SECOND_TOKENIZER) and _belongs(file))
 
 
 def check_complete(files: dict[str, Path]) -> None:
-    """Raises [`PublishError`] if something is missing without which nobody could load the model; names all of it."""
-    adapter = "adapter_config.json" in files
-    needed = ["adapter_config.json" if adapter else "config.json"]
-    weights = [name for name in files if "/" not in name and name.endswith(".safetensors")]
-    missing = [name for name in needed if name not in files]
-    missing += [] if weights else ["weights (.safetensors)"]
-    if "processor_config.json" not in files and not adapter:
-        missing.append("the processor (processor_config.json)")
-    for name in ("config.json", "processor_config.json"):
-        if name in files:
-            missing += [code for code in _code_of(files[name]) if code not in files]
+    """
+    Raises [`PublishError`] if weights, configurations, code or tokenizers are missing, and names them.
+
+    A LoRA adapter is refused, too: merged into its model it can be published.
+    """
+    if any((path.parent / "adapter_config.json").exists() for path in files.values()):
+        raise PublishError("A LoRA adapter needs the model that it was trained on: train with --merge_lora true.")
+    missing = [name for name in ("config.json", "processor_config.json", "tokenizer_config.json") if name not in files]
     index = "model.safetensors.index.json"
     if index in files:
-        shards = set(json.loads(files[index].read_text(encoding="utf-8"))["weight_map"].values())
-        missing += sorted(shards - set(files))
+        missing += sorted(set(_json(files[index])["weight_map"].values()) - set(files))
+    elif "model.safetensors" not in files:
+        missing.append("model.safetensors")
+    named = [_code_of(_json(files[name])) for name in ("config.json", "processor_config.json") if name in files]
+    missing += sorted(_with_siblings(set().union(*named), files) - set(files))
     if missing:
         raise PublishError(
             f"The folder is no complete checkpoint: it lacks {', '.join(dict.fromkeys(missing))}. Save model and "
@@ -73,12 +90,31 @@ def check_complete(files: dict[str, Path]) -> None:
         )
 
 
-def _code_of(config_file):
-    """The Python files that a configuration names as its code."""
-    content = json.loads(config_file.read_text(encoding="utf-8"))
-    values = content.get("auto_map", {}).values()
+def _json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PublishError(f"{path} is no JSON: {error}") from error
+
+
+def _code_of(content):
+    """The Python files that a configuration names as its code: of its classes, and of its pipelines."""
+    pipelines = content.get("custom_pipelines", {}).values()
+    values = [*content.get("auto_map", {}).values(), *(pipeline.get("impl") for pipeline in pipelines)]
     names = [name for value in values for name in (value if isinstance(value, list) else [value]) if name]
-    return sorted({name.rpartition("--")[2].partition(".")[0] + ".py" for name in names})
+    return {name.rpartition("--")[2].partition(".")[0] + ".py" for name in names}
+
+
+def _with_siblings(code, files):
+    """The files and all that they import by `from .sibling`."""
+    waiting, found = list(code), set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            text = files[name].read_text(encoding="utf-8") if name in files else ""
+            waiting += [f"{sibling}.py" for sibling in re.findall(r"^\s*from \.(\w+) import", text, re.MULTILINE)]
+    return found
 
 
 def publish(
@@ -93,8 +129,9 @@ def publish(
     """
     Uploads a run folder as one commit: whoever loads the repository sees the old state or the new one, nothing between.
 
-    The model card is written anew, with the repository's name in its snippets. Files of an earlier upload that are no
-    longer there are deleted in the same commit.
+    The model card is written anew, with the repository's name in its snippets, and records are without the folders of
+    this machine. Weights, code, tokenizers and pictures of an earlier upload that are no longer there are deleted in
+    the same commit; whatever else the repository has, stays.
 
     Args:
         folder: of a run.
@@ -114,21 +151,35 @@ def publish(
     files = repository_files(folder)
     check_complete(files)
     content = {name: str(path) for name, path in files.items()}
-    if METRICS_FILE in files:
+    content.update({name: _without_folders(files[name]) for name in ("config.yaml", ENVIRONMENT_FILE) if name in files})
+    if {METRICS_FILE, ENVIRONMENT_FILE, "config.yaml"} <= set(files):
         content["README.md"] = str(model_card(folder, repo_id)).encode()
     elif "README.md" not in files:
-        raise PublishError(f"{folder} has neither a README.md nor the {METRICS_FILE} to write one from.")
+        raise PublishError(f"{folder} has neither a README.md nor the records of a run to write one from.")
     api = HfApi(token=token)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.repo_info(repo_id).private:
+            raise PublishError(f"{repo_id} exists and is public. Make it private on the Hub, or choose another name.")
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        stale = set(api.list_repo_files(repo_id, revision=revision)) - set(content) - _KEPT
+        head = api.repo_info(repo_id, revision=revision)
+        stale = {file.rfilename for file in head.siblings if _is_ours(file.rfilename)} - set(content)
         operations = [CommitOperationAdd(name, source) for name, source in content.items()]
         operations += [CommitOperationDelete(name) for name in sorted(stale)]
-        return api.create_commit(repo_id, operations, commit_message=message, revision=revision, create_pr=create_pr)
-    except (HfHubHTTPError, LocalTokenNotFoundError, HTTPError, OSError) as error:
+        return api.create_commit(
+            repo_id, operations, commit_message=message, revision=revision, create_pr=create_pr, parent_commit=head.sha
+        )
+    except PublishError:
+        raise
+    except (HfHubHTTPError, HTTPError, OSError, ValueError, RuntimeError) as error:
         raise PublishError(_explain(error, repo_id, api.endpoint)) from error
+
+
+def _without_folders(path):
+    """A record of the run, of whose paths the last part is left where they are of this machine."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"(?<![\w:/.])(?:/[\w.-]+)+/(?=[\w.-]+)", "", text).encode()
 
 
 def _explain(error, repo_id, endpoint):
@@ -140,5 +191,5 @@ def _explain(error, repo_id, endpoint):
             "may write), and check the name."
         )
     if status is not None:
-        return f"{endpoint} answered {status} for {repo_id}: {error}. Nothing was published; try again."
-    return f"{endpoint} cannot be reached or broke off: {error}. Nothing was published; try again."
+        return f"{endpoint} answered {status} for {repo_id}: {error}. {_WHAT_NOW}"
+    return f"{endpoint} cannot be reached, or broke off: {error}. {_WHAT_NOW}"

@@ -1,6 +1,7 @@
 """Checkpoints of a training: written aside and then renamed, so that each is whole; and which one to go on from."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 # Where a checkpoint is written before it gets its name; only a name with PREFIX_CHECKPOINT_DIR is a checkpoint.
 STAGING = ".saving"
 
 
-def publish_checkpoint(staged: Path, final: Path) -> None:
+def publish_checkpoint(staged: Path, final: str) -> None:
     """
     Gives a checkpoint that is complete its name; in its state the best checkpoint is where it will be.
 
@@ -23,20 +25,25 @@ def publish_checkpoint(staged: Path, final: Path) -> None:
     """
     path = staged / TRAINER_STATE_NAME
     state = json.loads(path.read_text(encoding="utf-8"))
-    if state["best_model_checkpoint"] == str(staged):
-        state["best_model_checkpoint"] = str(final)
+    if Path(state["best_model_checkpoint"] or "") == staged:
+        state["best_model_checkpoint"] = final
         path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if final.exists():
-        final.rename(staged.with_name(f"replaced-{final.name}"))
+    if os.path.exists(final):  # of an earlier start, and passed over
+        os.rename(final, staged.with_name(f"replaced-{staged.name}"))
     staged.rename(final)
     shutil.rmtree(staged.parent)
 
 
 def remove_old_checkpoints(folder: str | Path, limit: int | None, best: str | None) -> None:
-    """Leaves the newest `limit` checkpoints (`None`: all) of a run, and the best one."""
-    for path in _checkpoints(folder)[limit:] if limit else []:
-        if str(path) != best:
-            shutil.rmtree(path)
+    """Leaves the newest `limit` checkpoints of a run (`None`, 0 or less: all), and the best one beside them."""
+    if limit is None or limit <= 0:
+        return
+    for path in _checkpoints(folder)[limit:]:
+        if path != Path(best or ""):
+            aside = Path(folder, STAGING, f"removed-{path.name}")  # half of one must not look like a checkpoint
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)
+            shutil.rmtree(aside.parent)
 
 
 def _checkpoints(folder):
@@ -69,13 +76,19 @@ def problem_of(checkpoint: str | Path) -> str | None:
     checkpoint = Path(checkpoint)
     if not (checkpoint / TRAINER_STATE_NAME).is_file():
         return f"no {TRAINER_STATE_NAME}"
-    if not list(checkpoint.glob("*.safetensors")):
+    weights = [name for name in (SAFE_WEIGHTS_NAME, ADAPTER_SAFE_WEIGHTS_NAME) if (checkpoint / name).is_file()]
+    index = checkpoint / SAFE_WEIGHTS_INDEX_NAME
+    if not weights and not index.is_file():
         return "no weights (.safetensors)"
     for path in sorted(checkpoint.rglob("*")):
         try:
             _read(path)
         except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
             return f"{path.relative_to(checkpoint).as_posix()}: {error}"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if missing := [name for name in shards if not (checkpoint / name).is_file()]:
+            return f"no {missing[0]}"
     states = [name for name in (OPTIMIZER_NAME, SCHEDULER_NAME) if not (checkpoint / name).is_file()]
     # a training with `save_only_model` has neither, an interrupted copy may have one
     return f"no {states[0]}" if len(states) == 1 else None

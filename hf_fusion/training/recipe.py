@@ -150,13 +150,15 @@ def _mapping_of(name, text):
 
 
 def resolved_recipe(model_args, data_args, training_args) -> dict[str, Any]:
-    """Everything that was set, as a recipe that repeats the run; defaults are left out."""
+    """Everything that was set, as a recipe that repeats the run; defaults and tokens are left out."""
     recipe = {}
     for group in (model_args, data_args, training_args):
         for item in dataclasses.fields(group):
             value = _plain(getattr(group, item.name, None))
             if item.name == "gradient_checkpointing" and not value:
                 continue  # filled in, where it was left open
+            if item.name.endswith("_token"):
+                continue  # a recipe is shown to others
             default = _plain(item.default if item.default_factory is dataclasses.MISSING else item.default_factory())
             if item.init and item.name not in _DERIVED and value not in (default, [default]):
                 recipe[item.name] = value

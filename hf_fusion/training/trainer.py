@@ -250,9 +250,9 @@ class FusionTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         run_folder = self._get_output_dir(trial)
-        staged, final = Path(run_folder, STAGING, name), Path(run_folder, name)
-        if self.state.best_model_checkpoint == str(staged):
-            self.state.best_model_checkpoint = str(final)
+        staged, final = Path(run_folder, STAGING, name), os.path.join(run_folder, name)
+        if Path(self.state.best_model_checkpoint or "") == staged:
+            self.state.best_model_checkpoint = final
         if self.args.should_save:
             publish_checkpoint(staged, final)
             remove_old_checkpoints(run_folder, self.args.save_total_limit, self.state.best_model_checkpoint)

@@ -72,7 +72,7 @@ def run_folder(tmp_path, make_model, processor):
                  "evaluation-test/metrics.json"):  # fmt: skip
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
-    for name in ("training_args.bin", "trainer_state.json", "train.log"):
+    for name in ("training_args.bin", "trainer_state.json", "train.log", "secrets.json", "notes.ipynb"):
         (folder / name).write_bytes(b"x")
     return folder
 
@@ -98,17 +98,20 @@ def test_what_belongs_into_a_repository(run_folder):
             "processor_config.json", "metrics.json", "environment.json", "config.yaml"} <= set(files)  # fmt: skip
     assert any(name.startswith("tokenizer_b/") for name in files)
     assert "diagnostics/evaluation-test/calibration.png" in files
-    assert not [n for n in files if n.startswith(("checkpoint", "runs", "train")) or n.endswith((".bin", ".log"))]
+    assert not [n for n in files if n.startswith(("checkpoint", "runs", "train", "secret", "notes")) or ".bin" in n]
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("model.safetensors", "weights"),
+        ("model.safetensors", "model.safetensors"),
         ("config.json", "config.json"),
         ("modeling_dyfulm.py", "modeling_dyfulm.py"),
         ("processing_dyfulm.py", "processing_dyfulm.py"),
-        ("processor_config.json", "the processor"),
+        ("processor_config.json", "processor_config.json"),
+        ("modeling_losses.py", "modeling_losses.py"),
+        ("pipeline_fusion_sentiment.py", "pipeline_fusion_sentiment.py"),
+        ("tokenizer_config.json", "tokenizer_config.json"),
     ],
 )
 def test_incomplete_checkpoints_are_refused(run_folder, name, words):
@@ -145,6 +148,45 @@ def test_what_is_gone_is_deleted_in_the_same_commit(online, run_folder):
     assert ".gitattributes" in online.repos[REPO].commits[commit.oid] and len(online.repos[REPO].commits) == 3
 
 
+def test_what_others_added_stays(online, run_folder):
+    publish(run_folder, REPO)
+    repo = online.repos[REPO]
+    repo.commit("main", {**repo.commits[repo.branches["main"]], "LICENSE": b"mine", "old_code.py": b"x = 1"})
+    files = repo.commits[publish(run_folder, REPO).oid]
+    assert files["LICENSE"] == b"mine" and "old_code.py" not in files
+
+
+def test_private_is_not_taken_for_granted(online, run_folder):
+    publish(run_folder, REPO)
+    with pytest.raises(PublishError, match="exists and is public"):
+        publish(run_folder, REPO, private=True)
+
+
+def test_records_without_the_folders_of_this_machine(online, run_folder):
+    (run_folder / "config.yaml").write_text(
+        "dataset: /home/me/data/my.csv\nencoder_a: acme/encoder\noutput_dir: runs/x\nsee: https://hf.co/a/b\n"
+    )
+    commit = publish(run_folder, REPO)
+    files = online.repos[REPO].commits[commit.oid]
+    recipe = yaml.safe_load(files["config.yaml"])
+    expected = {"dataset": "my.csv", "encoder_a": "acme/encoder", "output_dir": "runs/x", "see": "https://hf.co/a/b"}
+    assert recipe == expected and b"/home/me" not in b"".join(files.values())
+
+
+def test_adapters_are_refused(run_folder):
+    (run_folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(PublishError, match="--merge_lora true"):
+        check_complete(repository_files(run_folder))
+
+
+def test_a_configuration_that_cannot_be_read(run_folder, tmp_path):
+    (run_folder / "config.json").write_text("{")
+    with pytest.raises(PublishError, match=r"config\.json is no JSON"):
+        check_complete(repository_files(run_folder))
+    with pytest.raises(PublishError, match="is no folder"):
+        repository_files(tmp_path / "nowhere")
+
+
 def test_a_branch_and_a_private_repository(online, run_folder):
     commit = publish(run_folder, REPO, private=True, revision="trial")
     repo = online.repos[REPO]
@@ -167,7 +209,7 @@ def test_a_commit_that_fails_changes_nothing(online, run_folder, kind):
     before = publish(run_folder, REPO).oid
     (run_folder / "metrics.json").write_text((run_folder / "metrics.json").read_text().replace("0.6", "0.7"))
     online.faults.append(Fault("POST .*/commit/", kind, times=99))
-    with pytest.raises(PublishError, match=r"Nothing was published; try again"):
+    with pytest.raises(PublishError, match="whether it has the commit, and try again"):
         publish(run_folder, REPO)
     assert online.repos[REPO].branches["main"] == before
 

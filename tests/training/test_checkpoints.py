@@ -62,6 +62,14 @@ def test_broken_ones(make_checkpoint, name, damage, words):
     assert words in problem_of(folder)
 
 
+def test_a_shard_that_is_missing(make_checkpoint):
+    folder = make_checkpoint(3)
+    (folder / "model.safetensors").rename(folder / "mining.safetensors")
+    assert problem_of(folder) == "no weights (.safetensors)"
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
+    assert problem_of(folder) == "no model-1.safetensors"
+
+
 def test_without_optimizer_and_scheduler(make_checkpoint):
     """As `save_only_model` leaves it."""
     folder = make_checkpoint(3)
@@ -84,7 +92,8 @@ def test_the_newest_that_can_be_read(make_checkpoint, tmp_path):
 
 def test_old_ones_go_and_the_best_stays(make_checkpoint, tmp_path):
     folders = [make_checkpoint(step) for step in (5, 20, 100, 200)]
-    remove_old_checkpoints(tmp_path, None, None)
+    for limit in (None, 0, -1):
+        remove_old_checkpoints(tmp_path, limit, None)
     assert all(folder.exists() for folder in folders)
     remove_old_checkpoints(tmp_path, 2, str(folders[0]))
     assert [folder.exists() for folder in folders] == [True, False, True, True]

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hf_fusion.evaluation.records import describe_environment
 from hf_fusion.training.recipe import RecipeError, parse_data_arguments, parse_recipe, resolved_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "scripts/recipes").glob("*.yaml"))
@@ -150,3 +151,11 @@ def test_data_of_a_checkpoint(tmp_path):
         parse_data_arguments(Own, [str(tmp_path), "--augmentations", '{"typos": 2}'])
     with pytest.raises(RecipeError, match=r"no config\.yaml that names its data"):
         parse_data_arguments(Own, [str(tmp_path / "other")])
+
+
+def test_tokens_are_in_no_record(recipe, monkeypatch):
+    flags = ["--config", recipe, "--hub_token", "hf_SECRET"]
+    assert "SECRET" not in str(resolved_recipe(*parse_recipe(flags)))
+    monkeypatch.setattr("sys.argv", ["scripts/train.py", *flags, "--hub_token=hf_SECRET"])
+    command = describe_environment()["command"]
+    assert "SECRET" not in command and "--hub_token ... --hub_token=..." in command

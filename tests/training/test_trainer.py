@@ -132,13 +132,16 @@ class TestCheckpoints:
     def names(self, trainer):
         return sorted(path.name for path in Path(trainer.args.output_dir).iterdir() if "checkpoint" in path.name)
 
-    def test_the_best_one_is_known_by_its_name_and_kept(self, make_trainer):
+    @pytest.mark.parametrize("spelling", ["{}", "./run", "run//it/"])
+    def test_the_best_one_is_known_by_its_name_and_kept(self, make_trainer, tmp_path, monkeypatch, spelling):
+        monkeypatch.chdir(tmp_path)
         trainer = make_trainer(**self.FIELDS, learning_rate=1.0)  # the first epoch is the best
+        trainer.args.output_dir = spelling.format(trainer.args.output_dir)
         trainer.train()
         losses = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
         best = trainer.state.max_steps // 3 * (1 + losses.index(min(losses)))
         folder = Path(trainer.args.output_dir)
-        assert trainer.state.best_model_checkpoint == str(folder / f"checkpoint-{best}")
+        assert Path(trainer.state.best_model_checkpoint) == folder / f"checkpoint-{best}"
         kept = {best, trainer.state.max_steps, 2 * trainer.state.max_steps // 3}
         assert self.names(trainer) == sorted(f"checkpoint-{step}" for step in kept)
         for name in self.names(trainer):
