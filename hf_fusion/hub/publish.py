@@ -179,7 +179,7 @@ def publish(
 def _without_folders(path):
     """A record of the run, of whose paths the last part is left where they are of this machine."""
     text = path.read_text(encoding="utf-8")
-    return re.sub(r"(?<![\w:/.])(?:/[\w.-]+)+/(?=[\w.-]+)", "", text).encode()
+    return re.sub(r"(?<![\w:/.])~?(?:/[\w.-]+)+/(?=[\w.-]+)", "", text).encode()
 
 
 def _explain(error, repo_id, endpoint):

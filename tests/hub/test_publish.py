@@ -164,12 +164,18 @@ def test_private_is_not_taken_for_granted(online, run_folder):
 
 def test_records_without_the_folders_of_this_machine(online, run_folder):
     (run_folder / "config.yaml").write_text(
-        "dataset: /home/me/data/my.csv\nencoder_a: acme/encoder\noutput_dir: runs/x\nsee: https://hf.co/a/b\n"
+        "dataset: /home/me/data/my.csv\nencoder_b: ~/models/b\nencoder_a: acme/encoder\noutput_dir: runs/x\nsee: https://hf.co/a/b\n"
     )
     commit = publish(run_folder, REPO)
     files = online.repos[REPO].commits[commit.oid]
     recipe = yaml.safe_load(files["config.yaml"])
-    expected = {"dataset": "my.csv", "encoder_a": "acme/encoder", "output_dir": "runs/x", "see": "https://hf.co/a/b"}
+    expected = {
+        "dataset": "my.csv",
+        "encoder_b": "b",
+        "encoder_a": "acme/encoder",
+        "output_dir": "runs/x",
+        "see": "https://hf.co/a/b",
+    }
     assert recipe == expected and b"/home/me" not in b"".join(files.values())
 
 
