@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FILE_KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
+# and those of clips
+DATA_FILE_KINDS = (*FILE_KINDS, ".npz", ".pkl")
 OUTPUT_KINDS = (".jsonl", ".parquet")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

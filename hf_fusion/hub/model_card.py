@@ -7,10 +7,9 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_fusion.data.files import FILE_KINDS
+from hf_fusion.data.files import DATA_FILE_KINDS
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
 
-_FILES = (*FILE_KINDS, ".npz", ".pkl")
 # Packages whose versions the card names.
 _VERSIONS = ("hf-fusion", "torch", "transformers")
 
@@ -193,7 +192,7 @@ def _card_data(name, recipe, source, metrics):
         tags=["sentiment-analysis", recipe.get("model_type", "dyfulm"), "hf-fusion"],
         base_model=base_models or None,
         model_name=name.rpartition("/")[2],
-        datasets=[source] if _is_hub_name(source) and "/" in source and not source.endswith(_FILES) else None,
+        datasets=[source] if _is_hub_name(source) and "/" in source and not source.endswith(DATA_FILE_KINDS) else None,
         metrics=[result.metric_type for result in results] or None,
         eval_results=results or None,
     )
