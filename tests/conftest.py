@@ -216,3 +216,7 @@ def make_clip_trainer(clip_model, clip_processor, clip_dataset, tmp_path):
         )
 
     return make
+
+
+def pytest_addoption(parser):
+    parser.addoption("--nightly", action="store_true", help="take the time for what the usual run does in small")

@@ -88,6 +88,13 @@ class FusionTrainingArguments(TrainingArguments):
     mining_index: str = field(
         default="exact", metadata={"help": "exact, or faiss (approximate; extra faiss) for very large data."}
     )
+    non_finite_loss: str = field(
+        default="stop",
+        metadata={
+            "help": "What to do where a loss is NaN or infinite: stop, and say of which rows; or skip the step and "
+            "count it (skipped_steps in the logs)."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations without improvement; needs metric_for_best_model."},
@@ -114,6 +121,7 @@ class FusionTrainingArguments(TrainingArguments):
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie in (0, 1], got {self.layer_decay}.")
         choices = {
+            "non_finite_loss": ("stop", "skip"),
             "contrastive_partners": ("batch", "mined", "encoded"),
             "mining_embeddings": (None, "bank", "refresh"),
             "mining_negatives": ("nearest", "random"),

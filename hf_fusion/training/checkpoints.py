@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,46 @@ from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAM
 
 # Where a checkpoint is written before it gets its name; only a name with PREFIX_CHECKPOINT_DIR is a checkpoint.
 STAGING = ".saving"
+_TORCH_SAVE_FAILURES = ("PytorchStreamWriter", "inline_container", "basic_ios")
+
+
+class CheckpointError(OSError):
+    """Something of a run could not be written; says what, why, and how to go on."""
+
+
+@contextmanager
+def writing(what: str, run_folder: str | Path):
+    """
+    Says what a full disk or a folder that cannot be written to mean for a run; what was written aside is removed.
+
+    Args:
+        what: is being written.
+        run_folder: where.
+
+    Raises:
+        CheckpointError: for what the file system refuses.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch.save turns what the file system refuses into this
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _TORCH_SAVE_FAILURES):
+            raise
+        shutil.rmtree(Path(run_folder, STAGING), ignore_errors=True)
+        newest, _ = newest_sound_checkpoint(run_folder)
+        left = f"{newest.name} is whole" if newest else "There is no checkpoint yet"
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{what} could not be written to {run_folder} ({reason}){_room(run_folder)}. {left}. Make room or mend the "
+            "folder, then go on with --resume_from_checkpoint last."
+        ) from error
+
+
+def _room(folder):
+    try:
+        return f"; {shutil.disk_usage(folder).free / 2**20:.0f} MiB are free there"
+    except OSError:
+        return ""
 
 
 def publish_checkpoint(staged: Path, final: str) -> None:

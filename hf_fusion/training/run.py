@@ -15,7 +15,8 @@ from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
-from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of
+from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, writing
+from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.tasks import TASKS
@@ -41,6 +42,9 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     Raises:
         RecipeError: if the folder holds another run, or the recipe cannot be run.
         DataError: if the data is not as declared.
+        TrainingInterrupted: if SIGTERM ended the training; a checkpoint holds all that was done.
+        NonFiniteLossError: if a loss is NaN or infinite, unless `non_finite_loss` is "skip".
+        CheckpointError: if a checkpoint or the model cannot be written.
     """
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation; `augmentations` adds damaged copies to the training data.")
@@ -75,11 +79,17 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         _write_before(model_args, data_args, training_args, data)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.was_interrupted:
+        raise TrainingInterrupted(
+            f"{training_args.output_dir}: SIGTERM ended the training after step {trainer.state.global_step} of "
+            f"{trainer.state.max_steps}; its checkpoint is complete. Go on with --resume_from_checkpoint last."
+        )
     metrics = {
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
         "train_seconds": round(time.perf_counter() - started, 1),
         "parameters": sum(p.numel() for p in model.parameters()),
+        **({"skipped_steps": trainer.skipped_steps} if trainer.skipped_steps else {}),
         "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
     }
     for split in ("validation", "test"):
@@ -87,8 +97,9 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
             metrics[split] = evaluate_split(trainer, encoded[split])
     if model_args.lora_encoders and model_args.merge_lora:
         trainer.model = trainer.model.merge_and_unload()
-    trainer.save_model()
-    trainer.save_state()
+    with writing("The model", training_args.output_dir):
+        trainer.save_model()
+        trainer.save_state()
     if training_args.should_save:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -16,9 +16,11 @@ from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.training.arguments import FusionTrainingArguments
-from hf_fusion.training.checkpoints import STAGING, publish_checkpoint, remove_old_checkpoints
+from hf_fusion.training.checkpoints import STAGING, publish_checkpoint, remove_old_checkpoints, writing
+from hf_fusion.training.interruption import StopOnSigterm
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.non_finite import NonFiniteGuard
 from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
@@ -35,6 +37,8 @@ class FusionTrainer(Trainer):
     - gives encoders, fusion and loss weighting their own learning rates (see [`FusionTrainingArguments`]);
     - batches rows of like length, by the column `length` of the training set;
     - hands each epoch's mean losses to the model, for dynamic weight averaging;
+    - stops where a loss is NaN or infinite and says of which rows, or leaves the step out (`non_finite_loss`);
+    - saves a checkpoint and ends on SIGTERM (`was_interrupted` then is true);
     - computes [`ReviewMetrics`] (DyFuLM), [`SentimentRegressionMetrics`] (DashFusion on scores) or accuracy and macro
       F1 (DashFusion on classes) in evaluation, over the whole set, unless `compute_metrics` is given.
 
@@ -65,6 +69,10 @@ class FusionTrainer(Trainer):
         self._gradients = []  # of the first process, since the last log
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
+        self.add_callback(NonFiniteGuard())
+        self.add_callback(StopOnSigterm())
+        if self.args.non_finite_loss == "skip" and self.is_deepspeed_enabled:
+            raise ValueError("`non_finite_loss` skip: DeepSpeed steps by itself; leave it stop.")
         self.miner = None
         if self.args.contrastive_partners != "batch" and self.train_dataset is not None:
             self.miner = self._partner_miner()
@@ -102,7 +110,20 @@ class FusionTrainer(Trainer):
     @property
     def loss_tracker(self):
         """The [`LossTracker`] in use; resuming replaces it."""
-        return next(c for c in self.callback_handler.callbacks if isinstance(c, LossTracker))
+        return self._own_callback(LossTracker)
+
+    @property
+    def skipped_steps(self):
+        """`int`: optimizer steps that were left out because a loss was NaN or infinite."""
+        return self._own_callback(NonFiniteGuard).skipped_steps
+
+    @property
+    def was_interrupted(self):
+        """`bool`: whether SIGTERM ended the training before its time."""
+        return self._own_callback(StopOnSigterm).is_hit and self.state.global_step < self.state.max_steps
+
+    def _own_callback(self, kind):
+        return next(callback for callback in self.callback_handler.callbacks if isinstance(callback, kind))
 
     def _metrics(self, prediction):
         label_ids = prediction.label_ids
@@ -113,26 +134,42 @@ class FusionTrainer(Trainer):
         """The model's loss; in training its components are added to the logs."""
         if model.training and self.model.config.model_type == "dyfulm":
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
-        index = inputs.get(ROW_NUMBER)
-        if index is not None:
-            inputs, index = self._with_partners(inputs)
-        elif self.miner is not None and model.training:
-            raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
+        inputs = dict(inputs)
+        index = inputs.pop(ROW_NUMBER, None)
+        if self.miner is not None and model.training:
+            if index is None:
+                raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
+            inputs, index = self._with_partners(inputs, index)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if model.training:
-            self.loss_tracker.add(outputs, inputs, self.model.config)
-            every = self.args.log_gradients_every
-            if every and self.state.global_step % every == 0:
-                losses = weighted_losses(outputs, self.model.config)
-                self._gradients.append(task_gradients(self.accelerator.unwrap_model(model), losses))
-            if index is not None and self.miner.refresh is None:
-                self.miner.add(index, outputs, self.model.config)
+        if model.training and not torch.isfinite(loss):
+            skip = self.args.non_finite_loss == "skip"
+            step = self.state.global_step
+            self._own_callback(NonFiniteGuard).take(outputs, self.model, self._ids(index), step, skip)
+        elif model.training:
+            self._note_step(model, inputs, outputs, index)
         return (loss, outputs) if return_outputs else loss
 
-    def _with_partners(self, inputs):
+    def _note_step(self, model, inputs, outputs, index):
+        """What logs and mining take of a training batch."""
+        self.loss_tracker.add(outputs, inputs, self.model.config)
+        every = self.args.log_gradients_every
+        if every and self.state.global_step % every == 0:
+            losses = weighted_losses(outputs, self.model.config)
+            self._gradients.append(task_gradients(self.accelerator.unwrap_model(model), losses))
+        if self.miner is not None and self.miner.refresh is None:
+            self.miner.add(index, outputs, self.model.config)
+
+    def _ids(self, index):
+        """What the rows of these numbers are called: their `id`, or their number."""
+        if index is None:
+            return None
+        rows = index.tolist()
+        if isinstance(self.train_dataset, Dataset) and "id" in self.train_dataset.column_names:
+            return self.train_dataset.select(rows)["id"][:]
+        return [f"row {row}" for row in rows]
+
+    def _with_partners(self, inputs, index):
         """The model's inputs, and the numbers of the clips that are predicted."""
-        inputs = dict(inputs)
-        index = inputs.pop(ROW_NUMBER)
         table = self.miner.table
         if self.args.contrastive_partners != "encoded" or table is None:
             return inputs, index
@@ -152,6 +189,8 @@ class FusionTrainer(Trainer):
         """Adds the components to a log of the training loss."""
         if "loss" in logs:
             logs.update(self.loss_tracker.pop_logs(self.args.device))
+            if self.skipped_steps:
+                logs["skipped_steps"] = self.skipped_steps
             for name in sorted({name for found in self._gradients for name in found}):
                 values = [found[name] for found in self._gradients if name in found]
                 logs[name] = sum(values) / len(values)
@@ -195,8 +234,11 @@ class FusionTrainer(Trainer):
         return super().train(*args, **kwargs)
 
     def _get_dataloader(self, dataset, *args, **kwargs):
-        """As `Trainer`'s, with rows that are read as views."""
-        return super()._get_dataloader(_fast(dataset), *args, **kwargs)
+        """As `Trainer`'s, with rows that are read as views; those for training know their number."""
+        rows = _fast(dataset)
+        if kwargs.get("is_training") and not isinstance(rows, (IterableDataset, torch.utils.data.IterableDataset)):
+            rows = IndexedRows(rows)
+        return super()._get_dataloader(rows, *args, **kwargs)
 
     def get_train_dataloader(self):
         """Batches of the training data; with mined or encoded partners those of [`PartnerBatchSampler`]."""
@@ -242,15 +284,16 @@ class FusionTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         """As `Trainer`'s, but written aside: who looks for checkpoints sees a whole one or none."""
         self.loss_tracker.flush(self.args.device)
-        self._is_saving = True
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self._is_saving = False
-        self.accelerator.wait_for_everyone()
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         run_folder = self._get_output_dir(trial)
         staged, final = Path(run_folder, STAGING, name), os.path.join(run_folder, name)
+        self._is_saving = True
+        try:
+            with writing(name, run_folder):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self._is_saving = False
+        self.accelerator.wait_for_everyone()
         if Path(self.state.best_model_checkpoint or "") == staged:
             self.state.best_model_checkpoint = final
         if self.args.should_save:

@@ -1,4 +1,5 @@
 import json
+import resource
 import zipfile
 
 import pytest
@@ -6,7 +7,13 @@ import torch
 from safetensors.torch import save_file
 
 from hf_fusion import FusionTrainingArguments
-from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, remove_old_checkpoints
+from hf_fusion.training.checkpoints import (
+    CheckpointError,
+    newest_sound_checkpoint,
+    problem_of,
+    remove_old_checkpoints,
+    writing,
+)
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.run import _checkpoint_to_resume
 
@@ -127,3 +134,40 @@ class TestResuming:
         cut(make_checkpoint(20) / "model.safetensors")
         with pytest.raises(RecipeError, match="holds a run already"):
             self.wish(tmp_path, None)
+
+
+class TestWhatCannotBeWritten:
+    def fill(self, folder, size):
+        """Writes a checkpoint while no file may grow beyond `size` bytes; returns the error."""
+        staged = folder / ".saving" / "checkpoint-30"
+        staged.mkdir(parents=True)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            with writing("checkpoint-30", folder):
+                save_file({"weight": torch.ones(1000)}, staged / "model.safetensors")
+                torch.save({"values": torch.ones(5000)}, staged / "optimizer.pt")
+        except CheckpointError as error:
+            return str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    @pytest.mark.parametrize("size", [1000, 10_000], ids=["weights", "optimizer"])
+    def test_a_full_disk(self, make_checkpoint, tmp_path, size):
+        make_checkpoint(20)
+        message = self.fill(tmp_path, size)
+        assert message.startswith(f"checkpoint-30 could not be written to {tmp_path} (")
+        assert "MiB are free there. checkpoint-20 is whole." in message and "--resume_from_checkpoint last" in message
+        assert not (tmp_path / ".saving").exists() and problem_of(tmp_path / "checkpoint-20") is None
+
+    def test_a_folder_that_cannot_be_written_to(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with (
+            pytest.raises(CheckpointError, match=r"The model could not .*Not a directory.*There is no checkpoint yet"),
+            writing("The model", tmp_path / "file" / "run"),
+        ):
+            (tmp_path / "file" / "run").mkdir()
+
+    def test_other_errors_stay_what_they_are(self, tmp_path):
+        with pytest.raises(RuntimeError, match="out of memory"), writing("The model", tmp_path):
+            raise RuntimeError("CUDA out of memory")

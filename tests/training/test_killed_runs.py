@@ -1,0 +1,109 @@
+"""Runs that are killed at any moment, also while they save, and go on: the end is that of a run left alone."""
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+from tiny_runs import CHILDREN, run
+
+from hf_fusion.training.checkpoints import STAGING
+
+
+def train(recipe, flags, rank, world_size, port):
+    """One process of a training, in a child."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
+    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", RANK=str(rank), LOCAL_RANK=str(rank))
+    os.environ.update(WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    if world_size == 1:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            del os.environ[name]
+    run(recipe, "--use_cpu", "true", "--resume_from_checkpoint", "last", *flags)
+
+
+class Training:
+    """A run in processes of its own, in a folder of its own."""
+
+    def __init__(self, recipe, folder, world_size):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.folder = folder
+        flags = ["--output_dir", str(folder), "--per_device_train_batch_size", str(8 // world_size)]
+        self.processes = [
+            CHILDREN.Process(target=train, args=(recipe, flags, rank, world_size, port)) for rank in range(world_size)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def kill(self):
+        for process in self.processes:
+            os.kill(process.pid, signal.SIGKILL) if process.is_alive() else None
+        for process in self.processes:
+            process.join()
+
+    def wait(self, moment):
+        """Until `moment` says that it has come, or the run is over; returns whether it is running."""
+        while all(process.is_alive() for process in self.processes) and not moment():
+            time.sleep(0.002)
+        return all(process.is_alive() for process in self.processes)
+
+    def finish(self):
+        for process in self.processes:
+            process.join(120)
+        assert [process.exitcode for process in self.processes] == [0] * len(self.processes)
+
+    @property
+    def is_saving(self):
+        return any((self.folder / STAGING).glob("*/model.safetensors"))
+
+
+def checkpoints(folder):
+    return sorted(int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(("world_size", "kind", "kills"), [(1, "dyfulm", 3), (2, "dashfusion", 3)])
+def test_ends_as_a_run_left_alone(recipe, clip_recipe, tmp_path, request, world_size, kind, kills):
+    """Once while a checkpoint is written, else soon after one, whatever the training does then."""
+    kills = 10 if request.config.getoption("--nightly") else kills
+    common = {"num_train_epochs": max(kills // 2, 2), "save_strategy": "steps", "eval_strategy": "steps",
+              "save_steps": 1, "eval_steps": 1, "early_stopping_patience": 50, "save_total_limit": None}  # fmt: skip
+    if kind == "dyfulm":
+        path = recipe(**common, loss_weighting="dwa", gradient_accumulation_steps=2)
+    else:
+        path = clip_recipe(**common, contrastive_partners="mined", modality_dropout=0.2)
+    Training(path, tmp_path / "whole", world_size).finish()
+
+    folder = tmp_path / "killed"
+    draw = random.Random(world_size)
+    for number in range(kills):
+        before = checkpoints(folder)
+        training = Training(path, folder, world_size)
+        if number % 3 == 0:
+            was_running = training.wait(lambda training=training: training.is_saving)
+        else:
+            was_running = training.wait(lambda before=before: checkpoints(folder) != before)
+            time.sleep(draw.random() * 0.3)
+        training.kill()
+        assert was_running and not (folder / "metrics.json").exists(), "the run was over first"
+    Training(path, folder, world_size).finish()
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert first.keys() == second.keys() and all((first[name] == second[name]).all() for name in first)
+    assert same_history(tmp_path / "whole") == same_history(folder)
+    assert not Path(folder, STAGING).exists()
+
+
+def same_history(folder):
+    """What was logged; but for speeds, and the loss, which `Trainer` averages from the start of the process."""
+    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    others = ("runtime", "per_second", "train_loss", "total_flos")
+    return [
+        {name: value for name, value in log.items() if name != "loss" and not any(part in name for part in others)}
+        for log in logs
+    ]

@@ -1,0 +1,51 @@
+"""Recipes of runs that take seconds, and ways to run them."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hf_fusion.training.recipe import parse_recipe
+from hf_fusion.training.run import run_training
+
+ROOT = Path(__file__).parents[2]
+# What children start with: to import it again for each would take longer than to train.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "tiny_runs"])
+TINY = {
+    "dataset_options": {"num_train": 64, "num_validation": 17, "num_test": 13},
+    "encoder_a": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16,
+                  "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "encoder_b": {"model_type": "roberta", "tokenizer": "bpe", "vocab_size": 300, "hidden_size": 24,
+                  "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32},
+    "layer_fusion_hidden_size": 8, "max_length": 64, "num_train_epochs": 1, "per_device_train_batch_size": 8,
+    "logging_steps": 4, "learning_rate": 0.001, "metric_for_best_model": "fine_accuracy", "disable_tqdm": True,
+}  # fmt: skip
+
+
+TINY_CLIPS = {
+    "model_type": "dashfusion", "dataset": "synthetic-clips",
+    "dataset_options": {"num_train": 48, "num_validation": 17, "num_test": 13},
+    "text_encoder": TINY["encoder_a"], "max_length": 32, "hidden_size": 16, "num_attention_heads": 2,
+    "num_encoder_layers": 1, "alignment_head_size": 4, "num_bottleneck_tokens": 2, "num_train_epochs": 1,
+    "per_device_train_batch_size": 8, "logging_steps": 3, "learning_rate": 0.001, "metric_for_best_model": "mae",
+    "greater_is_better": False, "disable_tqdm": True,
+}  # fmt: skip
+
+
+def run(recipe, *flags):
+    return run_training(*parse_recipe(["--config", recipe, *flags]))
+
+
+def launch(processes, recipe, *flags):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
+               "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes", str(processes)]  # fmt: skip
+    command += ["--multi_gpu"] if processes > 1 else []
+    process = subprocess.run(
+        [*command, "scripts/train.py", "--config", recipe, "--use_cpu", "true", *flags],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process
