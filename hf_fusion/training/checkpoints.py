@@ -79,7 +79,7 @@ def remove_old_checkpoints(folder: str | Path, limit: int | None, best: str | No
     """Leaves the newest `limit` checkpoints of a run (`None`, 0 or less: all), and the best one beside them."""
     if limit is None or limit <= 0:
         return
-    for path in _checkpoints(folder)[limit:]:
+    for path in checkpoints_of(folder)[limit:]:
         if path != Path(best or ""):
             aside = Path(folder, STAGING, f"removed-{path.name}")  # half of one must not look like a checkpoint
             aside.parent.mkdir(exist_ok=True)
@@ -87,8 +87,8 @@ def remove_old_checkpoints(folder: str | Path, limit: int | None, best: str | No
             shutil.rmtree(aside.parent)
 
 
-def _checkpoints(folder):
-    """Newest first."""
+def checkpoints_of(folder: str | Path) -> list[Path]:
+    """The checkpoints in a run folder, newest first."""
     found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
 
@@ -104,7 +104,7 @@ def newest_sound_checkpoint(folder: str | Path) -> tuple[Path | None, dict[str, 
         The checkpoint, or `None` if there is none; and the newer ones that cannot be read, by name, with the reason.
     """
     skipped = {}
-    for path in _checkpoints(folder):
+    for path in checkpoints_of(folder):
         problem = problem_of(path)
         if problem is None:
             return path, skipped

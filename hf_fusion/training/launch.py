@@ -1,6 +1,7 @@
 """Several training runs at a time, each in a process of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_fusion.training.checkpoints import checkpoints_of
 from hf_fusion.training.model_arguments import RecipeError
 
 _POLL_SECONDS = 0.5
@@ -37,7 +39,8 @@ class Run:
 
 def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = lambda run, epochs: None) -> None:
     """
-    Trains all runs, at most `slots` at a time; the cores are shared between them.
+    Trains all runs, at most `slots` at a time; the cores are shared between them. Of a finished run the model stays;
+    its checkpoints, several times as large, are removed.
 
     Args:
         runs: what to train.
@@ -102,6 +105,8 @@ def _train(run, threads, processes, report):
             report(run, epochs)
     if process.returncode:
         raise RecipeError(f"{run.name}: training failed with status {process.returncode}; see {log}.")
+    for checkpoint in checkpoints_of(run.folder):
+        shutil.rmtree(checkpoint)
 
 
 def _stop(process):

@@ -37,6 +37,15 @@ def test_runs_all_and_reports_epochs(tmp_path):
         assert "threads" in (run.folder / "train.log").read_text()
 
 
+def test_checkpoints_go_when_a_run_is_finished(tmp_path):
+    for status in ("0", "3"):
+        (tmp_path / status / "checkpoint-4").mkdir(parents=True)
+    run_all([Run("good", "recipe.yaml", tmp_path / "0", ["1", "0"])], 1)
+    with pytest.raises(RecipeError):
+        run_all([Run("bad", "recipe.yaml", tmp_path / "3", ["1", "3"])], 1)
+    assert not (tmp_path / "0" / "checkpoint-4").exists() and (tmp_path / "3" / "checkpoint-4").exists()
+
+
 def test_goes_on_in_the_same_log(tmp_path):
     run = Run("run", "recipe.yaml", tmp_path, ["2", "0"])
     reports = []
