@@ -3,6 +3,8 @@
 
     python scripts/push_to_hub.py runs/mine me/my-dyfulm --dry_run      # what would be uploaded
     python scripts/push_to_hub.py runs/mine me/my-dyfulm --private
+    python scripts/push_to_hub.py runs/lora/base me/my-base              # of a LoRA run that was not merged: first
+    python scripts/push_to_hub.py runs/lora me/my-lora --base_model me/my-base
 
 Log in before with `hf auth login`, or set HF_TOKEN to a token that may write. Whoever loads the repository needs
 nothing but transformers; the command prints how, with the revision to pin. Training states, logs and pickles stay here.
@@ -19,7 +21,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from hf_fusion.hub.publish import PublishError, check_complete, publish, repository_files
+from hf_fusion.hub.publish import PublishError, check_base_model, check_complete, publish, repository_files
 
 
 def parse_args():
@@ -30,6 +32,7 @@ def parse_args():
     parser.add_argument("--revision", help="branch to commit to, made if it does not exist (default: main)")
     parser.add_argument("--message", default="Upload a checkpoint", help="of the commit")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
+    parser.add_argument("--base_model", help="of a LoRA adapter: the repository with the model it was trained on")
     parser.add_argument("--dry_run", action="store_true", help="check and list the files, upload nothing")
     return parser.parse_args()
 
@@ -47,16 +50,22 @@ def main() -> int:
         validate_repo_id(args.repo_id)
         files = repository_files(args.folder)
         check_complete(files)
+        check_base_model(files, args.folder, args.base_model)
         print_files(files, Console())
         if args.dry_run:
             return 0
-        commit = publish(args.folder, args.repo_id, args.private, args.revision, args.message, args.create_pr)
+        commit = publish(
+            args.folder, args.repo_id, args.private, args.revision, args.message, args.create_pr, args.base_model
+        )
     except (PublishError, HFValidationError, OSError) as error:
         print(f"push_to_hub.py: {error}", file=sys.stderr)
         return 2
     print(f"Published: {commit.pr_url or commit.commit_url}")
     pinned = f'revision="{commit.oid}", code_revision="{commit.oid}"'
-    print(f'pipeline("fusion-sentiment", model="{args.repo_id}", trust_remote_code=True, {pinned})')
+    if args.base_model:
+        print(f'PeftModel.from_pretrained(model, "{args.repo_id}", revision="{commit.oid}")')
+    else:
+        print(f'pipeline("fusion-sentiment", model="{args.repo_id}", trust_remote_code=True, {pinned})')
     return 0
 
 

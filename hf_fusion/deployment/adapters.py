@@ -4,7 +4,9 @@ from pathlib import Path
 
 from torch import nn
 from transformers import AutoModelForSequenceClassification
+from transformers.utils.peft_utils import find_adapter_config_file
 
+_NEEDS_PEFT = "LoRA needs the extra `peft`: pip install 'hf-fusion[peft]'"
 ENCODERS = ("a", "b", "both", "text")
 # What models call the query and value projections of their attention.
 _ATTENTION_NAMES = ("query", "value", "query_proj", "value_proj", "q_proj", "v_proj", "q_lin", "v_lin", "Wqkv")
@@ -31,7 +33,7 @@ def add_lora(model, encoders: str = "both", rank: int = 8, alpha: int = 16, drop
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise ImportError("LoRA needs the extra `peft`: pip install 'hf-fusion[peft]'") from error
+        raise ImportError(_NEEDS_PEFT) from error
 
     if encoders not in ENCODERS:
         raise ValueError(f"`encoders` must be one of {', '.join(ENCODERS)}, got {encoders!r}.")
@@ -52,17 +54,34 @@ def add_lora(model, encoders: str = "both", rank: int = 8, alpha: int = 16, drop
     return get_peft_model(model, config)
 
 
-def load_merged(folder):
+def is_adapter(checkpoint: str) -> bool:
+    """Whether a folder or a repository on the Hub holds a LoRA adapter instead of a whole model."""
+    return find_adapter_config_file(checkpoint) is not None
+
+
+def load_merged(checkpoint: str):
     """
-    A model from a run folder that holds an adapter and, in `base/`, the model that it was trained on.
+    A model from a run folder, or a repository on the Hub, that holds an adapter.
+
+    Args:
+        checkpoint: where it is. The model that it was trained on is in the folder's `base/`, else where
+            `adapter_config.json` says.
 
     Returns:
         [`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`] with the adapter merged in.
-    """
-    from peft import PeftModel
 
-    base = AutoModelForSequenceClassification.from_pretrained(Path(folder) / "base")
-    return PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
+    Raises:
+        ImportError: if `peft` is not installed.
+    """
+    try:
+        from peft import PeftConfig, PeftModel
+    except ImportError as error:
+        raise ImportError(_NEEDS_PEFT) from error
+
+    base = Path(checkpoint) / "base"
+    base = base if base.is_dir() else PeftConfig.from_pretrained(checkpoint).base_model_name_or_path
+    model = AutoModelForSequenceClassification.from_pretrained(base)
+    return PeftModel.from_pretrained(model, checkpoint).merge_and_unload().eval()
 
 
 def _attention_projections(model, encoder):

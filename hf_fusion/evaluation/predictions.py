@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor, pipe
 
 import hf_fusion  # noqa: F401 - registers pipeline and models
 from hf_fusion.data.files import DataError
+from hf_fusion.deployment.adapters import is_adapter, load_merged
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 # Rows read ahead: enough that texts of like length find each other.
@@ -48,9 +48,7 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
     if dtype not in DTYPES:
         raise DataError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     _check_device(device)
-    if (Path(checkpoint) / "adapter_config.json").is_file():
-        from hf_fusion.deployment.adapters import load_merged
-
+    if is_adapter(checkpoint):
         model = load_merged(checkpoint)
     else:
         model, report = AutoModelForSequenceClassification.from_pretrained(

@@ -33,10 +33,19 @@ A DashFusion: clips to a sentiment score from {{ label_range[0] }} to {{ label_r
 
 ```python
 {% if adapter -%}
+{% if base_model -%}
+from peft import PeftModel
+from transformers import pipeline
+
+# a LoRA adapter, for the model that it was trained on
+classify = pipeline("fusion-sentiment", model="{{ base_model }}", trust_remote_code=True)
+classify.model = PeftModel.from_pretrained(classify.model, "{{ name }}").merge_and_unload()
+{%- else -%}
 from hf_fusion.evaluation.predictions import load_pipeline
 
 # a LoRA adapter; the model that it was trained on is in the folder base
 classify = load_pipeline("{{ name }}")
+{%- endif %}
 {%- else -%}
 from transformers import pipeline
 
@@ -67,6 +76,7 @@ people, not to read emotions of people who do not know of it, and not for other 
 first.
 {%- endif %}
 
+{% if trained -%}
 ## Results
 
 Measured on `{{ dataset }}` by the checkpoint that was best on validation, seed {{ seed }}.
@@ -81,6 +91,7 @@ Measured on `{{ dataset }}` by the checkpoint that was best on validation, seed 
 {{ train_samples }} {{ unit }}s, {{ train_seconds }} s on {{ hardware }}; {{ versions | join(", ") }}. The full
 recipe is `config.yaml`; all versions, command and fingerprints of the data are in `environment.json`.
 
+{% endif -%}
 ## Limits
 
 {% if model_type == "dyfulm" -%}
@@ -101,49 +112,59 @@ def write_model_card(folder) -> Path:
     return path
 
 
-def model_card(folder, name: str | None = None) -> ModelCard:
+def model_card(folder, name: str | None = None, base_model: str | None = None) -> ModelCard:
     """
-    The card of a run folder, from its `config.json`, `config.yaml`, `metrics.json` and `environment.json`.
+    The card of a run folder, from its `config.json`, `config.yaml`, `metrics.json` and `environment.json`. Of a folder
+    that has not all of these records it tells nothing of training and results.
 
     Args:
         folder: of the run.
         name: what the snippets load, such as "user/name" on the Hub; the folder's name by default.
+        base_model: of a LoRA adapter: the model on the Hub that it was trained on.
 
     Returns:
         The card, with metadata that the Hub reads.
     """
     folder = Path(folder)
     name = folder.name if name is None else name
-    metrics, environment = (json.loads((folder / name).read_text("utf-8")) for name in (METRICS_FILE, ENVIRONMENT_FILE))
-    recipe = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
-    splits = [split for split in ("validation", "test") if split in metrics]
-    facts = _model_facts(folder, recipe)
-    rows, dataset = environment["rows"], Path(environment["dataset"]).name
-    shown = {
-        split: {name: _shown(value) for name, value in metrics[split].items() if name != "loss"} for split in splits
-    }
-    hardware = environment["hardware"]
-    versions = environment.get("versions", {})
+    facts = _model_facts(folder)
+    metrics, recipe, source = {}, {"model_type": facts["model_type"]}, None
+    if all((folder / record).is_file() for record in (METRICS_FILE, ENVIRONMENT_FILE, "config.yaml")):
+        metrics, environment = (
+            json.loads((folder / file).read_text("utf-8")) for file in (METRICS_FILE, ENVIRONMENT_FILE)
+        )
+        recipe, source = yaml.safe_load((folder / "config.yaml").read_text("utf-8")), environment["dataset"]
+        facts.update(_training_facts(metrics, environment))
     return ModelCard.from_template(
-        _card_data(name, recipe, environment["dataset"], metrics),
+        _card_data(name, recipe, source, metrics, base_model),
         template_str=TEMPLATE,
         name=name,
-        versions=[f"{package} {versions[package]}" for package in _VERSIONS if package in versions],
+        trained=bool(metrics),
+        base_model=base_model,
         adapter=(folder / "adapter_config.json").exists(),
-        dataset=dataset,
-        splits=splits,
-        rows=rows,
-        metrics=shown,
-        metric_names=list(shown[splits[0]]) if splits else [],
-        seed=metrics["seed"],
-        train_samples=metrics["train_samples"],
-        train_seconds=metrics["train_seconds"],
-        hardware=", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}",
         **facts,
     )
 
 
-def _model_facts(folder, recipe):
+def _training_facts(metrics, environment):
+    splits = [split for split in ("validation", "test") if split in metrics]
+    shown = {
+        split: {name: _shown(value) for name, value in metrics[split].items() if name != "loss"} for split in splits
+    }
+    hardware, versions = environment["hardware"], environment.get("versions", {})
+    return {
+        "versions": [f"{package} {versions[package]}" for package in _VERSIONS if package in versions],
+        "dataset": Path(environment["dataset"]).name,
+        "splits": splits,
+        "rows": environment["rows"],
+        "metrics": shown,
+        "metric_names": list(shown[splits[0]]) if splits else [],
+        **{name: metrics[name] for name in ("seed", "train_samples", "train_seconds")},
+        "hardware": ", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}",
+    }
+
+
+def _model_facts(folder):
     path = folder / "config.json"
     if not path.exists():  # a LoRA adapter: the rest is its base model's
         path = folder / "base" / "config.json"
@@ -169,15 +190,19 @@ def _model_facts(folder, recipe):
     }
 
 
-def _card_data(name, recipe, source, metrics):
-    dataset = Path(source).name
+def _card_data(name, recipe, source, metrics, adapted=None):
     encoders = [recipe.get(field) for field in ("encoder_a", "encoder_b", "text_encoder")]
-    base_models = [encoder for encoder in encoders if isinstance(encoder, str) and _is_hub_name(encoder)]
+    base_models = (
+        [adapted]
+        if adapted
+        else [encoder for encoder in encoders if isinstance(encoder, str) and _is_hub_name(encoder)]
+    )
+    is_public = source and _is_hub_name(source) and "/" in source and not source.endswith(DATA_FILE_KINDS)
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type=dataset,
-            dataset_name=dataset,
+            dataset_type=Path(source).name,
+            dataset_name=Path(source).name,
             dataset_split="test",
             metric_type=metric,
             metric_value=value,
@@ -186,13 +211,13 @@ def _card_data(name, recipe, source, metrics):
         if metric != "loss" and value is not None
     ]
     return ModelCardData(
-        library_name="transformers",
+        library_name="peft" if adapted else "transformers",
         license="apache-2.0",
         pipeline_tag="text-classification",
         tags=["sentiment-analysis", recipe.get("model_type", "dyfulm"), "hf-fusion"],
         base_model=base_models or None,
         model_name=name.rpartition("/")[2],
-        datasets=[source] if _is_hub_name(source) and "/" in source and not source.endswith(DATA_FILE_KINDS) else None,
+        datasets=[source] if is_public else None,
         metrics=[result.metric_type for result in results] or None,
         eval_results=results or None,
     )

@@ -15,8 +15,10 @@ from hf_fusion.hub.model_card import model_card
 _BELONGS = (
     "*.py", "*.safetensors", "*.safetensors.index.json", "config.json", "processor_config.json",
     "preprocessor_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
-    "*.model", "*.bpe", "README.md", "config.yaml", "metrics.json", "environment.json",
+    "*.model", "*.bpe", "README.md", "config.yaml", "metrics.json", "environment.json", "adapter_config.json",
 )  # fmt: skip
+ADAPTER_CONFIG_NAME = "adapter_config.json"
+ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
 _SECOND_TOKENIZER = "tokenizer_b"
 _DIAGNOSTICS = "diagnostics"
 _PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders whose pictures show what it can do
@@ -71,15 +73,15 @@ def check_complete(files: dict[str, Path]) -> None:
     """
     Raises [`PublishError`] if weights, configurations, code or tokenizers are missing, and names them.
 
-    A LoRA adapter is refused, too: merged into its model it can be published.
+    A LoRA adapter has its own weights and configuration, and the processor; the model is in its base's repository.
     """
-    if any((path.parent / "adapter_config.json").exists() for path in files.values()):
-        raise PublishError("A LoRA adapter needs the model that it was trained on: train with --merge_lora true.")
-    missing = [name for name in ("config.json", "processor_config.json", "tokenizer_config.json") if name not in files]
+    needed = ["processor_config.json", "tokenizer_config.json"]
+    needed += [ADAPTER_WEIGHTS_NAME] if ADAPTER_CONFIG_NAME in files else ["config.json"]
+    missing = [name for name in needed if name not in files]
     index = "model.safetensors.index.json"
     if index in files:
         missing += sorted(set(_json(files[index])["weight_map"].values()) - set(files))
-    elif "model.safetensors" not in files:
+    elif "model.safetensors" not in files and ADAPTER_CONFIG_NAME not in files:
         missing.append("model.safetensors")
     named = [_code_of(_json(files[name])) for name in ("config.json", "processor_config.json") if name in files]
     missing += sorted(_with_siblings(set().union(*named), files) - set(files))
@@ -88,6 +90,18 @@ def check_complete(files: dict[str, Path]) -> None:
             f"The folder is no complete checkpoint: it lacks {', '.join(dict.fromkeys(missing))}. Save model and "
             "processor into it with `save_pretrained`, as scripts/train.py does."
         )
+
+
+def check_base_model(files: dict[str, Path], folder: str | Path, base_model: str | None) -> None:
+    """Raises [`PublishError`] if a LoRA adapter has no base on the Hub, or another model has one."""
+    is_adapter = ADAPTER_CONFIG_NAME in files
+    if is_adapter and not base_model:
+        raise PublishError(
+            f"{folder} holds a LoRA adapter, which needs the model that it was trained on. Publish that first "
+            f"({Path(folder) / 'base'}) and name it with --base_model USER/NAME, or train with --merge_lora true."
+        )
+    if base_model and not is_adapter:
+        raise PublishError(f"{folder} holds a whole model, no LoRA adapter: leave --base_model out.")
 
 
 def _json(path):
@@ -124,14 +138,15 @@ def publish(
     revision: str | None = None,
     message: str = "Upload a checkpoint",
     create_pr: bool = False,
+    base_model: str | None = None,
     token: str | None = None,
 ) -> CommitInfo:
     """
     Uploads a run folder as one commit: whoever loads the repository sees the old state or the new one, nothing between.
 
-    The model card is written anew, with the repository's name in its snippets, and records are without the folders of
-    this machine. Weights, code, tokenizers and pictures of an earlier upload that are no longer there are deleted in
-    the same commit; whatever else the repository has, stays.
+    The model card of a run is written anew, with the repository's name in its snippets, and records are without the
+    folders of this machine. Weights, code, tokenizers and pictures of an earlier upload that are no longer there are
+    deleted in the same commit; whatever else the repository has, stays.
 
     Args:
         folder: of a run.
@@ -140,6 +155,8 @@ def publish(
         revision: a branch, made if it does not exist; the main one by default.
         message: of the commit.
         create_pr: whether to open a pull request instead.
+        base_model: of a LoRA adapter, and only of one: the repository on the Hub with the model that it was trained on
+            (the folder `base` of its run, published before).
         token: of the Hub; by default the one of `hf auth login` or `HF_TOKEN`.
 
     Returns:
@@ -150,12 +167,14 @@ def publish(
     """
     files = repository_files(folder)
     check_complete(files)
+    check_base_model(files, folder, base_model)
     content = {name: str(path) for name, path in files.items()}
     content.update({name: _without_folders(files[name]) for name in ("config.yaml", ENVIRONMENT_FILE) if name in files})
-    if {METRICS_FILE, ENVIRONMENT_FILE, "config.yaml"} <= set(files):
-        content["README.md"] = str(model_card(folder, repo_id)).encode()
-    elif "README.md" not in files:
-        raise PublishError(f"{folder} has neither a README.md nor the records of a run to write one from.")
+    if "README.md" not in files or {METRICS_FILE, ENVIRONMENT_FILE, "config.yaml"} <= set(files):
+        content["README.md"] = str(model_card(folder, repo_id, base_model)).encode()
+    if base_model:
+        adapter = {**_json(files[ADAPTER_CONFIG_NAME]), "base_model_name_or_path": base_model}
+        content[ADAPTER_CONFIG_NAME] = json.dumps(adapter, indent=2).encode()
     api = HfApi(token=token)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)

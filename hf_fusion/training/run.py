@@ -65,7 +65,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
             rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
         encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in rows_of.items()})
         if model_args.lora_encoders:
-            model = _with_lora(model, model_args, training_args)
+            model = _with_lora(model, processor, model_args, training_args)
     trainer = FusionTrainer(
         model,
         training_args,
@@ -125,12 +125,13 @@ def _as_recipe_error():
         raise RecipeError(str(error)) from error
 
 
-def _with_lora(model, model_args, training_args):
+def _with_lora(model, processor, model_args, training_args):
     from hf_fusion.deployment.adapters import add_lora
 
     base = Path(training_args.output_dir) / "base"
     if not model_args.merge_lora and training_args.should_save:
         model.save_pretrained(base)
+        processor.save_pretrained(base)
     model = add_lora(
         model, model_args.lora_encoders, model_args.lora_rank, model_args.lora_alpha, model_args.lora_dropout
     )

@@ -8,30 +8,39 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 import yaml
 from hub_server import TOKEN, Fault, serve
 from huggingface_hub import ModelCard
 
+from hf_fusion.deployment.adapters import add_lora, load_merged
+from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.hub.publish import PublishError, check_complete, publish, repository_files
 
 REPO = "acme/tiny-dyfulm"
 ROOT = Path(__file__).parents[2]
 
-# Loads by name from the Hub alone: without the package, and without any way to another machine.
-STRANGER = """
+TEXTS = ["The room was not bad at all.", "Great!"]
+# No way to another machine.
+ALONE = """
 import json, socket, sys
-sys.modules["hf_fusion"] = None
 connect = socket.socket.connect
 def only_loopback(self, address):
     assert address[0] in ("127.0.0.1", "localhost", "::1"), f"asked for {address}"
     return connect(self, address)
 socket.socket.connect = only_loopback
 import torch
-from transformers import pipeline
 torch.set_num_threads(1)
-options = json.loads(sys.argv[2])
-classify = pipeline("fusion-sentiment", model=sys.argv[1], trust_remote_code=True, device="cpu", **options)
-print("RESULT", json.dumps(classify(["The room was not bad at all.", "Great!"])))
+"""
+# Loads by name from the Hub alone, without the package.
+STRANGER = """
+sys.modules["hf_fusion"] = None
+{snippet}
+print("RESULT", json.dumps(classify({texts!r})))
+"""
+BY_NAME = """
+from transformers import pipeline
+classify = pipeline("fusion-sentiment", model={name!r}, trust_remote_code=True, device="cpu", **{options!r})
 """
 
 
@@ -77,16 +86,21 @@ def run_folder(tmp_path, make_model, processor):
     return folder
 
 
-def load_as_stranger(server, cache, name=REPO, token=TOKEN, **options):
+def load_as_stranger(server, cache, name=REPO, token=TOKEN, snippet=None, **options):
+    snippet = snippet or BY_NAME.format(name=name, options=options)
+    return in_fresh_interpreter(server, cache, STRANGER.format(snippet=snippet, texts=TEXTS), token)
+
+
+def in_fresh_interpreter(server, cache, code, token=TOKEN):
+    """What `code` prints as its RESULT, or its errors."""
     cache.mkdir(exist_ok=True)
     hidden = ("PYTHONPATH", "HF_MODULES_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN")
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
     environment |= {"HF_ENDPOINT": server.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
                     "HF_HUB_DISABLE_TELEMETRY": "1", **({"HF_TOKEN": token} if token else {})}  # fmt: skip
     process = subprocess.run(
-        [sys.executable, "-c", STRANGER, name, json.dumps(options)], capture_output=True, text=True, cwd=cache,
-        env=environment, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", ALONE + code], capture_output=True, text=True, cwd=cache, env=environment, check=False
+    )
     answers = [line for line in process.stdout.splitlines() if line.startswith("RESULT ")]
     return json.loads(answers[0].removeprefix("RESULT ")) if answers else process.stderr
 
@@ -179,10 +193,83 @@ def test_records_without_the_folders_of_this_machine(online, run_folder):
     assert recipe == expected and b"/home/me" not in b"".join(files.values())
 
 
-def test_adapters_are_refused(run_folder):
-    (run_folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(PublishError, match="--merge_lora true"):
-        check_complete(repository_files(run_folder))
+class TestAdapters:
+    @pytest.fixture
+    def lora_run(self, tmp_path, make_model, processor):
+        """As a training with LoRA that is not merged leaves it."""
+        pytest.importorskip("peft")
+        folder = tmp_path / "lora"
+        model = make_model()
+        for part in (model, processor):
+            part.save_pretrained(folder / "base")
+        adapted = add_lora(model)
+        with torch.no_grad():
+            for name, values in adapted.named_parameters():
+                if "lora_B" in name:
+                    values.normal_()
+        return write_run(folder, adapted, processor)
+
+    def test_base_and_adapter(self, online, lora_run, tmp_path):
+        publish(lora_run / "base", "acme/base")
+        sha = publish(lora_run, "acme/lora", base_model="acme/base").oid
+        files = online.repos["acme/lora"].commits[sha]
+        assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "acme/base"
+        assert "adapter_model.safetensors" in files and not [name for name in files if name.startswith("base")]
+        card = ModelCard(files["README.md"].decode())
+        assert card.data.base_model == ["acme/base"] and card.data.library_name == "peft"
+        base_card = ModelCard(
+            online.repos["acme/base"].commits[online.repos["acme/base"].branches["main"]]["README.md"].decode()
+        )
+        assert 'model="acme/base"' in base_card.text and "Results" not in base_card.text
+
+        expected = load_pipeline(str(lora_run), device="cpu")(TEXTS)
+        snippet = card.text.split("```python")[1].split("```")[0]
+        answers = load_as_stranger(online, tmp_path / "cache", snippet=snippet)
+        for answer, known in zip(answers, expected, strict=True):
+            assert answer["label"] == known["label"] and answer["score"] == pytest.approx(known["score"], abs=1e-5)
+        assert answers != load_as_stranger(online, tmp_path / "cache", "acme/base"), "the adapter changes them"
+
+    def test_by_name_with_the_package(self, online, lora_run, tmp_path):
+        publish(lora_run / "base", "acme/base")
+        publish(lora_run, "acme/lora", base_model="acme/base")
+        code = f"""
+import json
+from hf_fusion.evaluation.predictions import load_pipeline
+print("RESULT", json.dumps(load_pipeline("acme/lora", device="cpu")({TEXTS!r})))
+"""
+        answers = in_fresh_interpreter(online, tmp_path / "cache", code)
+        known = load_pipeline(str(lora_run), device="cpu")(TEXTS)
+        assert [answer["score"] for answer in answers] == pytest.approx([answer["score"] for answer in known], abs=1e-5)
+
+    def test_what_is_missing_or_too_much(self, lora_run, run_folder):
+        with pytest.raises(PublishError, match=r"Publish that first \(.*base\) and name it with --base_model"):
+            publish(lora_run, "acme/lora")
+        with pytest.raises(PublishError, match="holds a whole model, no LoRA adapter"):
+            publish(run_folder, REPO, base_model="acme/base")
+        (lora_run / "adapter_model.safetensors").unlink()
+        with pytest.raises(PublishError, match=r"lacks adapter_model\.safetensors"):
+            check_complete(repository_files(lora_run))
+
+    def test_merged(self, online, lora_run, run_folder, tmp_path):
+        """A merged model is like any other."""
+        model = load_merged(str(lora_run))
+        model.save_pretrained(run_folder)
+        publish(run_folder, REPO)
+        known = load_pipeline(str(lora_run), device="cpu")(TEXTS)
+        answers = load_as_stranger(online, tmp_path / "cache")
+        assert [answer["score"] for answer in answers] == pytest.approx([answer["score"] for answer in known], abs=1e-5)
+
+
+def test_plain_push_to_hub(online, make_model, processor, tmp_path):
+    """What any model of transformers has."""
+    model = make_model().eval()
+    model.push_to_hub(REPO)
+    processor.push_to_hub(REPO)
+    model.save_pretrained(tmp_path / "local")
+    processor.save_pretrained(tmp_path / "local")
+    known = load_pipeline(str(tmp_path / "local"), device="cpu")(TEXTS)
+    answers = load_as_stranger(online, tmp_path / "cache")
+    assert [answer["score"] for answer in answers] == pytest.approx([answer["score"] for answer in known], abs=1e-5)
 
 
 def test_a_configuration_that_cannot_be_read(run_folder, tmp_path):
