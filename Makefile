@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install quickstart test lint format clean
+.PHONY: help install quickstart test oldest lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,12 @@ quickstart: install  ## Train, evaluate and use both models, small in under 6 mi
 test: install lint  ## Lint, then run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
+oldest:  ## Test models and saved checkpoints under the oldest transformers that is supported
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet $(TORCH)
+	.venv-oldest/bin/python -m pip install --quiet --editable ".[dev]" "transformers==5.0.0"
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadscope tests/models tests/hub/test_compatibility.py
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,4 +45,4 @@ format: install  ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 
 clean:  ## Remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis runs
+	rm -rf $(VENV) .venv-oldest .pytest_cache .ruff_cache .hypothesis runs

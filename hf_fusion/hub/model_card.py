@@ -13,96 +13,7 @@ from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
 # Packages whose versions the card names.
 _VERSIONS = ("hf-fusion", "torch", "transformers")
 
-TEMPLATE = """---
-{{ card_data }}
----
-
-# {{ name }}
-
-{% if model_type == "dyfulm" -%}
-A DyFuLM: reviews to fine sentiment ({{ fine | join(", ") }}), coarse sentiment ({{ coarse | join(", ") }}) and an
-intensity from {{ intensity_range[0] }} to {{ intensity_range[1] }}. Made with
-[hf_fusion](https://pypi.org/project/hf-fusion/) after arXiv 2512.01410.
-{%- else -%}
-A DashFusion: clips to a sentiment score from {{ label_range[0] }} to {{ label_range[1] }}. It reads
-{{ modalities | join(", ") }}{% if frames %}; {{ frames | join(", ") }}{% endif %}. Made with
-[hf_fusion](https://pypi.org/project/hf-fusion/) after arXiv 2512.05515.
-{%- endif %}
-
-## Use
-
-```python
-{% if adapter -%}
-{% if base_model -%}
-from peft import PeftModel
-from transformers import pipeline
-
-# a LoRA adapter, for the model that it was trained on
-classify = pipeline("fusion-sentiment", model="{{ base_model }}", trust_remote_code=True)
-classify.model = PeftModel.from_pretrained(classify.model, "{{ name }}").merge_and_unload()
-{%- else -%}
-from hf_fusion.evaluation.predictions import load_pipeline
-
-# a LoRA adapter; the model that it was trained on is in the folder base
-classify = load_pipeline("{{ name }}")
-{%- endif %}
-{%- else -%}
-from transformers import pipeline
-
-classify = pipeline("fusion-sentiment", model="{{ name }}", trust_remote_code=True)
-{%- endif %}
-{% if model_type == "dyfulm" -%}
-classify("The room was not clean, but the staff made up for it.")
-{%- else -%}
-import numpy as np
-
-# frames come from the feature extractor of the data; zeros here, to show their shape (frames, features)
-clip = {{ "{" }}{{ example | join(", ") }}{{ "}" }}
-classify(clip)
-{%- endif %}
-```
-
-The code of model, processor and pipeline is part of this repository; `trust_remote_code=True` runs it. Read it, and pin
-`revision` to the commit that you have read: `pipeline(..., revision="...", code_revision="...")`.
-
-## Intended use
-
-{% if model_type == "dyfulm" -%}
-To sort and count opinions in texts like those of the training data, and to study how two encoders are fused. Not for
-decisions about people, and not for other kinds of text or other languages without measuring first.
-{%- else -%}
-To study sentiment in clips like those of the training data, with the same feature extractors. Not for decisions about
-people, not to read emotions of people who do not know of it, and not for other features or languages without measuring
-first.
-{%- endif %}
-
-{% if trained -%}
-## Results
-
-Measured on `{{ dataset }}` by the checkpoint that was best on validation, seed {{ seed }}.
-
-| metric |{% for split in splits %} {{ split }} ({{ rows[split] }} {{ unit }}s) |{% endfor %}
-|---|{% for split in splits %}---|{% endfor %}
-{% for metric in metric_names -%}
-| {{ metric }} |{% for split in splits %} {{ metrics[split][metric] }} |{% endfor %}
-{% endfor %}
-## Training
-
-{{ train_samples }} {{ unit }}s, {{ train_seconds }} s on {{ hardware }}; {{ versions | join(", ") }}. The full
-recipe is `config.yaml`; all versions, command and fingerprints of the data are in `environment.json`.
-
-{% endif -%}
-## Limits
-
-{% if model_type == "dyfulm" -%}
-The labels are ratings given by guests, not judgements of the text: equal words come with different stars. The model
-knows the kind of text it was trained on; measure it on yours before you rely on it, and do not use it to judge people.
-{%- else -%}
-The labels are what annotators saw in other people's faces and voices, not what those people felt. The model knows the
-kind of clip and the very features it was trained on; measure it on yours before you rely on it, and do not use it to
-judge people.
-{%- endif %}
-"""
+TEMPLATE = Path(__file__).with_name("card_template.md")
 
 
 def write_model_card(folder) -> Path:
@@ -137,7 +48,7 @@ def model_card(folder, name: str | None = None, base_model: str | None = None) -
         facts.update(_training_facts(metrics, environment))
     return ModelCard.from_template(
         _card_data(name, recipe, source, metrics, base_model),
-        template_str=TEMPLATE,
+        template_path=str(TEMPLATE),
         name=name,
         trained=bool(metrics),
         base_model=base_model,

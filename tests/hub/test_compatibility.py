@@ -1,0 +1,67 @@
+"""Checkpoints of this and earlier versions: the package and their own code load them, and they answer the same."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hf_fusion.evaluation.predictions import load_pipeline
+
+CHECKPOINTS = sorted((Path(__file__).parents[1] / "fixtures").glob("checkpoint-*.zip"))
+
+STRANGER = """
+import json, sys
+sys.modules["hf_fusion"] = None
+import torch
+from transformers import pipeline
+torch.set_num_threads(1)
+for folder in sys.argv[1:]:
+    inputs = json.load(open(folder + "/expected.json"))["inputs"]
+    classify = pipeline("fusion-sentiment", model=folder, trust_remote_code=True, device="cpu")
+    print("RESULT", json.dumps(classify(inputs)))
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    found = {path.stem: tmp_path_factory.mktemp(path.stem) for path in CHECKPOINTS}
+    for path in CHECKPOINTS:
+        zipfile.ZipFile(path).extractall(found[path.stem])
+    return found
+
+
+def same(answers, folder):
+    expected = json.loads((folder / "expected.json").read_text())["answers"]
+    assert [list(answer) for answer in answers] == [list(answer) for answer in expected]
+    for answer, known in zip(answers, expected, strict=True):
+        assert answer["label"] == known["label"] and answer["score"] == pytest.approx(known["score"], abs=1e-5)
+        if "coarse" in known:
+            assert answer["intensity"] == pytest.approx(known["intensity"], abs=1e-5)
+            assert answer["coarse"]["label"] == known["coarse"]["label"]
+            assert answer["coarse"]["score"] == pytest.approx(known["coarse"]["score"], abs=1e-5)
+
+
+def test_there_are_some_of_both():
+    assert {path.stem.rpartition("-")[2] for path in CHECKPOINTS} == {"dyfulm", "dashfusion"}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CHECKPOINTS])
+def test_by_the_package(folders, name):
+    inputs = json.loads((folders[name] / "expected.json").read_text())["inputs"]
+    same(load_pipeline(str(folders[name]), device="cpu")(inputs), folders[name])
+
+
+def test_by_their_own_code(folders, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "HF_MODULES_CACHE"}
+    process = subprocess.run(
+        [sys.executable, "-c", STRANGER, *map(str, folders.values())], capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={**environment, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    answers = [json.loads(line[7:]) for line in process.stdout.splitlines() if line.startswith("RESULT ")]
+    assert len(answers) == len(folders), process.stderr[-3000:]
+    for found, folder in zip(answers, folders.values(), strict=True):
+        same(found, folder)
