@@ -110,8 +110,7 @@ def predict_rows(
         clips = [_clip(window[i], text_column, modalities) for i in good]
         answers = dict(zip(good, _answers(classify, clips, batch_size), strict=True))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
-        if taken := {"prediction", "error"} & {name for row in window if isinstance(row, dict) for name in row}:
-            raise DataError(f"The input has a column {sorted(taken)[0]!r}, which would be overwritten; rename it.")
+        check_columns({name for row in window if isinstance(row, dict) for name in row})
         yield [
             {
                 **{
@@ -123,6 +122,12 @@ def predict_rows(
             }
             for i, row in enumerate(window)
         ]
+
+
+def check_columns(names: Iterable[str]) -> None:
+    """Raises a `DataError` if one of the input's columns has the name of one that is added."""
+    if taken := {"prediction", "error"}.intersection(names):
+        raise DataError(f"The input has a column {sorted(taken)[0]!r}, which would be overwritten; rename it.")
 
 
 def _clip(row, text_column, modalities):
