@@ -64,22 +64,24 @@ def survey(paths: list[str]) -> tuple[list[int], pa.Schema]:
     """
     counts, schema = [], pa.schema([])
     for path in paths:
-        counts.append(count_rows(path))
-        for found in _schemas(path):
+        counts.append(0)
+        for count, found in _pieces(path):
+            counts[-1] += count
             schema = _merged(schema, found, path)
     fields = [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in schema]
     return counts, pa.schema(fields)
 
 
-def _schemas(path):
-    """The columns of a file, piece by piece."""
+def _pieces(path):
+    """The number of rows and the columns of a file, piece by piece."""
     if path.endswith(".parquet"):
-        yield pq.read_schema(path).remove_metadata()
+        yield count_rows(path), pq.read_schema(path).remove_metadata()
         return
-    rows = (row for row in read_rows_or_errors(path) if isinstance(row, dict))
+    rows = read_rows_or_errors(path)
     while chunk := list(islice(rows, _SURVEY_ROWS)):
-        names = dict.fromkeys(name for row in chunk for name in row)
-        yield pa.schema([(name, _type_of([row.get(name) for row in chunk], name, path)) for name in names])
+        good = [row for row in chunk if isinstance(row, dict)]
+        names = dict.fromkeys(name for row in good for name in row)
+        yield len(chunk), pa.schema([(name, _type_of([row.get(name) for row in good], name, path)) for name in names])
 
 
 def _type_of(values, name, path):

@@ -23,9 +23,8 @@ from tqdm import tqdm
 
 from hf_fusion.data.files import DataError
 from hf_fusion.data.parts import Parts, survey
-from hf_fusion.evaluation.predictions import check_columns, predict_rows, prediction_types
+from hf_fusion.evaluation.predictions import output_schema, predict_rows
 from hf_fusion.evaluation.records import write_json
-from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 # Readers of folders of parquet files pass over names that begin with _ or a dot.
 SETTINGS_FILE = "_predictions.json"
@@ -78,6 +77,9 @@ class PredictionShards:
             "shard_rows": shard_rows,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
+        others = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith((".", "_")))
+        if others and not (self.folder / SETTINGS_FILE).is_file():
+            raise DataError(f"{self.folder} holds other files ({others[0]} ...): give a new folder, or an empty one.")
         with _lock(self.folder / _LOCK_FILE, wait=True):
             if not (self.folder / SETTINGS_FILE).is_file():
                 self._begin(paths, config, settings)
@@ -91,13 +93,8 @@ class PredictionShards:
         self.schema = pq.read_schema(self.folder / _SCHEMA_FILE)
 
     def _begin(self, paths, config, settings):
-        if others := sorted(path.name for path in self.folder.iterdir() if not path.name.startswith((".", "_"))):
-            raise DataError(f"{self.folder} holds other files ({others[0]} ...): give a new folder, or an empty one.")
         counts, columns = survey(paths)
-        check_columns(columns.names)
-        streams = STREAMS if config.model_type == "dashfusion" else ()
-        kept = [column for column in columns if column.name not in streams]
-        pq.write_metadata(pa.schema([*kept, *prediction_types(config).items()]), self.folder / _SCHEMA_FILE)
+        pq.write_metadata(output_schema(columns, config), self.folder / _SCHEMA_FILE)
         write_json(self.folder / SETTINGS_FILE, {"settings": settings, "rows": counts})  # last: now all is there
 
     def __len__(self):
@@ -257,6 +254,8 @@ def _differences(before, now):
             changed = [key for key in {**old, **value} if old.get(key) != value.get(key)]
             if changed:
                 yield f"of the {name}, {changed[0]} is new, gone or changed ({len(changed)} in all)"
+            elif list(old) != list(value):
+                yield f"the {name} are in another order"
         elif old != value:
             yield f"{name} was {old!r} and is {value!r}"
 
