@@ -32,6 +32,7 @@ BENCHMARKS = {
     "fusion-cost": (["fusion_cost"], "multiply-adds and time of the fusion: bottleneck against self-attention"),
     "inference": (["inference"], "the pipeline: batches of like length, bf16, padding"),
     "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
+    "prediction-memory": (["prediction_memory"], "resident memory over a million predicted rows"),
     "scaling": (["scaling"], "growth of the fusion's cost with the length of the clips"),
 }
 

@@ -4,34 +4,55 @@
     echo "Not a bad stay at all." | python scripts/predict.py --checkpoint runs/dyfulm_synthetic
     python scripts/predict.py reviews.csv --text_column review --output predictions.parquet --checkpoint runs/...
     python scripts/predict.py unaligned_50.pkl --output predictions.jsonl --checkpoint runs/dashfusion_mosi
+    accelerate launch scripts/predict.py reviews/ --output predictions/ --checkpoint runs/dyfulm_synthetic
 
 Standard input is one text a line. For a DashFusion the input can also be an MMSA pickle, a folder of features or one
 that prepare_data.py wrote, and rows of .jsonl and .parquet files can have `audio` and `vision` (frames x features).
 Every input row gives one output row: its columns but for the frames, `prediction` and `error`. A row that cannot be
 read has the reason in `error`; then the exit status is 1.
+
+An --output without an ending is a folder of parquet files of --shard_rows rows each, `part-00000-of-00042.parquet` ...,
+for more rows than memory holds. Several processes share the work (accelerate launch, torchrun), and after an
+interruption, even kill -9, the same command goes on where it was, with as many processes as you like. Two on a CPU:
+
+    accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no \\
+        scripts/predict.py reviews/ --output predictions/ --checkpoint runs/dyfulm_synthetic --device cpu
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
 import argparse
 import sys
+from contextlib import nullcontext
+from itertools import chain
+from pathlib import Path
 
+import torch
+from accelerate import PartialState
 from tqdm import tqdm
 
-from hf_fusion.data.clips import ClipSource, read_clips
-from hf_fusion.data.files import FILE_KINDS, DataError, RowWriter, read_rows_or_errors
+from hf_fusion.data.clips import ClipSource, is_clip_source, read_clips
+from hf_fusion.data.files import FILE_KINDS, DataError, RowWriter, count_rows, read_rows_or_errors
+from hf_fusion.data.parts import find_parts
+from hf_fusion.evaluation.prediction_shards import PredictionShards
 from hf_fusion.evaluation.predictions import DTYPES, load_pipeline, predict_rows, prediction_types
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "input", nargs="?", default="-", help=f"{', '.join(FILE_KINDS)}, or a source of clips; - is standard input"
-    )
+        "input", nargs="*", default=["-"],
+        help=f"files ({', '.join(FILE_KINDS)}), folders or patterns of them, or a source of clips; - is standard input",
+    )  # fmt: skip
     parser.add_argument("-c", "--checkpoint", required=True, help="a run folder, or a name on the Hub")
-    parser.add_argument("-o", "--output", default="-", help=".jsonl or .parquet; - is standard output (default)")
+    parser.add_argument(
+        "-o", "--output", default="-", help=".jsonl or .parquet, or a folder; - is standard output (default)"
+    )
     parser.add_argument("--text_column", default="text", help="where the text is (default: text)")
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass (default: 32)")
+    parser.add_argument(
+        "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
+    )
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the model: minutes at the start, faster on long inputs"
@@ -40,37 +61,75 @@ def parse_args():
     return parser.parse_args()
 
 
-def read_input(path, text_column, model_type):
+def is_folder(output):
+    return output != "-" and (Path(output).is_dir() or output.endswith("/") or not Path(output).suffix)
+
+
+def read_input(names, text_column, model_type):
     """The input's rows and, where it can be known, their number."""
-    if path == "-":
+    if names == ["-"]:
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # a bad byte is that line's error alone
         return ({text_column: line.rstrip("\r\n")} for line in sys.stdin), None
-    if model_type == "dashfusion" and not path.endswith(FILE_KINDS):
+    if model_type == "dashfusion" and len(names) == 1 and is_clip_source(names[0]):
         if text_column != "text":
-            raise DataError(f"{path} has its text under 'text': leave --text_column {text_column} out.")
-        return read_clips(ClipSource(path)), None
-    return read_rows_or_errors(path), sum(1 for _ in read_rows_or_errors(path))
+            raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
+        return read_clips(ClipSource(names[0])), None
+    parts = find_parts(names)
+    return chain.from_iterable(map(read_rows_or_errors, parts)), sum(map(count_rows, parts))
+
+
+def show_error(row, error):
+    tqdm.write(f"row {row}: {error}", file=sys.stderr)
+
+
+def predict_to_file(args, classify):
+    """Returns the number of rows, and of those with an error."""
+    done = failed = 0
+    rows, total = read_input(args.input, args.text_column, classify.model.config.model_type)
+    with (
+        RowWriter(args.output, prediction_types(classify.model.config)) as writer,
+        tqdm(total=total, unit="row", file=sys.stderr) as bar,
+    ):
+        for window in predict_rows(classify, rows, args.text_column, args.batch_size):
+            writer.write(window)
+            for row in window:
+                done += 1
+                if row["error"]:
+                    failed += 1
+                    show_error(done, row["error"])
+            bar.update(len(window))
+    return done, failed
+
+
+def predict_to_folder(args, classify, state):
+    """Returns the number of rows, and of those with an error, over all processes; the main one alone counts errors."""
+    if "-" in args.input:
+        raise DataError("Standard input cannot be divided into shards: give a .jsonl or .parquet file as --output.")
+    shards = PredictionShards(
+        args.output, find_parts(args.input), args.checkpoint, classify.model.config, args.dtype, args.text_column,
+        args.shard_rows,
+    )  # fmt: skip
+    with shards.progress_bar() if state.is_main_process else nullcontext():
+        shards.fill(classify, args.batch_size, state.process_index, state.num_processes, report=show_error)
+    # a launcher stops all processes when one of them fails, so that only the last one may
+    return len(shards.parts), shards.count_errors() if state.is_main_process else 0
 
 
 def main() -> int:
     args = parse_args()
-    done = failed = 0
+    state = PartialState(cpu=args.device == "cpu" or not torch.accelerator.is_available())
     try:
-        classify = load_pipeline(args.checkpoint, args.dtype, args.device, args.compile)
-        config = classify.model.config
-        rows, total = read_input(args.input, args.text_column, config.model_type)
-        with (
-            RowWriter(args.output, prediction_types(config)) as writer,
-            tqdm(total=total, unit="row", file=sys.stderr) as bar,
-        ):
-            for window in predict_rows(classify, rows, args.text_column, args.batch_size):
-                writer.write(window)
-                for row in window:
-                    done += 1
-                    if row["error"]:
-                        failed += 1
-                        tqdm.write(f"row {done}: {row['error']}", file=sys.stderr)
-                bar.update(len(window))
+        several = state.num_processes > 1
+        if several and not is_folder(args.output):
+            raise DataError(
+                f"{state.num_processes} processes cannot write one file ({args.output}); give a folder: --output NAME/"
+            )
+        device = args.device or (str(state.device) if several else None)
+        classify = load_pipeline(args.checkpoint, args.dtype, device, args.compile)
+        if is_folder(args.output):
+            done, failed = predict_to_folder(args, classify, state)
+        else:
+            done, failed = predict_to_file(args, classify)
     except (DataError, OSError) as error:
         print(f"predict.py: {error}", file=sys.stderr)
         return 2

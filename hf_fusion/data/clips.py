@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
-from hf_fusion.data.files import DataError
+from hf_fusion.data.files import FILE_KINDS, DataError
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
@@ -131,6 +132,13 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     if counts["text"]:
         logger.warning("%s: %d texts are empty and count as missing.", source.name, counts["text"])
     report_rejected(source.name, rejected, source.rejected)
+
+
+def is_clip_source(name: str) -> bool:
+    """Whether [`read_clips`] is to read it: anything but files of rows, and folders and patterns of such files."""
+    if Path(name).is_dir():
+        return any((Path(name) / file).is_file() for file in (*LABEL_FILES, PREPARED_FILE))
+    return not name.endswith(FILE_KINDS) and not has_magic(name)
 
 
 def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:

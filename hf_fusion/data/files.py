@@ -6,7 +6,10 @@ import json
 import os
 import re
 import sys
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ FILE_KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
 # and those of clips
 DATA_FILE_KINDS = (*FILE_KINDS, ".npz", ".pkl")
 OUTPUT_KINDS = (".jsonl", ".parquet")
+# Rows of a parquet file that become Python objects at a time, and bytes that are read ahead of each column.
+_PARQUET_ROWS = 256
+_PARQUET_BUFFER = 1 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters that csv takes for an error
@@ -40,32 +46,68 @@ def read_rows(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def read_rows_or_errors(path: str | os.PathLike) -> Iterator[dict[str, Any] | DataError]:
+def read_rows_or_errors(path: str | os.PathLike, first: int = 0) -> Iterator[dict[str, Any] | DataError]:
     """
     As [`read_rows`], but a malformed row comes as a [`DataError`] in its place and reading goes on.
+
+    Args:
+        path: the file. It is read as a stream, whatever its size.
+        first: rows to pass over at the start; that is faster than to read them.
 
     Raises:
         FileNotFoundError: if there is no such file.
         DataError: if the ending is unknown or the rest of the file cannot be read.
     """
     path = str(path)
+    with _checking(path):
+        if path.endswith(".parquet"):
+            yield from _read_parquet(path, first)
+        elif path.endswith(".jsonl"):
+            yield from _read_jsonl(path, first)
+        else:
+            yield from islice(_read_csv(path), first, None)
+
+
+def count_rows(path: str | os.PathLike) -> int:
+    """
+    Rows of a file, malformed ones included.
+
+    Raises:
+        FileNotFoundError, DataError: as [`read_rows_or_errors`].
+    """
+    path = str(path)
+    with _checking(path):
+        if path.endswith(".parquet"):
+            return pq.read_metadata(path).num_rows
+        return sum(1 for _ in (_lines(path) if path.endswith(".jsonl") else _read_csv(path)))
+
+
+@contextmanager
+def _checking(path):
+    """Says what is wrong with a file that cannot be read."""
     if not path.endswith(FILE_KINDS):
         raise DataError(f"{path}: unknown kind of file; known are {', '.join(FILE_KINDS)}.")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
-        if path.endswith(".parquet"):
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches():
-                    yield from batch.to_pylist()
-        elif path.endswith(".jsonl"):
-            yield from _read_jsonl(path)
-        else:
-            yield from _read_csv(path)
+        yield
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: no parquet file, or a damaged one: {error}") from error
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read to the end: {error}") from error
+
+
+def _read_parquet(path, first):
+    with pq.ParquetFile(path, buffer_size=_PARQUET_BUFFER) as file:
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if first >= rows:
+                first -= rows
+                continue
+            for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group]):
+                passed = min(first, len(batch))
+                first -= passed
+                yield from batch.slice(passed).to_pylist()
 
 
 def _open(path):
@@ -82,20 +124,23 @@ def _checked(row, place):
     return row
 
 
-def _read_jsonl(path):
+def _lines(path):
+    """The lines of a file that are not blank, and their numbers."""
     with _open(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                yield DataError(f"{path}, line {number}: no JSON: {error}")
-                continue
-            if isinstance(row, dict):
-                yield _checked(row, f"{path}, line {number}")
-            else:
-                yield DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
+        yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+
+
+def _read_jsonl(path, first):
+    for number, line in islice(_lines(path), first, None):
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            yield DataError(f"{path}, line {number}: no JSON: {error}")
+            continue
+        if isinstance(row, dict):
+            yield _checked(row, f"{path}, line {number}")
+        else:
+            yield DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
 
 
 def _read_csv(path):

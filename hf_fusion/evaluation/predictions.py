@@ -27,6 +27,23 @@ def prediction_types(config) -> dict[str, pa.DataType]:
     return {"prediction": pa.struct(fields), "error": pa.string()}
 
 
+def output_schema(columns: pa.Schema, config) -> pa.Schema:
+    """
+    Columns of the predictions for rows with these columns: without the frames of clips, with those that are added.
+
+    Raises:
+        DataError: if a column has the name of one that is added.
+    """
+    _check_columns(columns.names)
+    kept = [column for column in columns if column.name not in _streams(config)]
+    return pa.schema([*kept, *prediction_types(config).items()])
+
+
+def _streams(config):
+    """The columns that hold frames."""
+    return STREAMS if config.model_type == "dashfusion" else ()
+
+
 def _no_prediction(config):
     nothing = {"label": None, "score": None}
     return {**nothing, "coarse": nothing, "intensity": None} if config.model_type == "dyfulm" else nothing
@@ -99,7 +116,7 @@ def predict_rows(
         raise DataError(f"`batch_size` must be at least 1, got {batch_size}.")
     rows = iter(rows)
     config = classify.model.config
-    streams = STREAMS if config.model_type == "dashfusion" else ()
+    streams = _streams(config)
     modalities = getattr(config, "modalities", ("text",))
     names: list[str] = []
     while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
@@ -108,8 +125,7 @@ def predict_rows(
         clips = [_clip(window[i], text_column, modalities) for i in good]
         answers = dict(zip(good, _answers(classify, clips, batch_size), strict=True))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
-        if taken := {"prediction", "error"} & {name for row in window if isinstance(row, dict) for name in row}:
-            raise DataError(f"The input has a column {sorted(taken)[0]!r}, which would be overwritten; rename it.")
+        _check_columns({name for row in window if isinstance(row, dict) for name in row})
         yield [
             {
                 **{
@@ -121,6 +137,11 @@ def predict_rows(
             }
             for i, row in enumerate(window)
         ]
+
+
+def _check_columns(names):
+    if taken := {"prediction", "error"}.intersection(names):
+        raise DataError(f"The input has a column {sorted(taken)[0]!r}, which would be overwritten; rename it.")
 
 
 def _clip(row, text_column, modalities):

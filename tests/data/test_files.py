@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_fusion.data.files import DataError, RowWriter, read_rows, read_rows_or_errors
+from hf_fusion.data.files import DataError, RowWriter, count_rows, read_rows, read_rows_or_errors
 
 ROWS = [{"id": "1", "text": 'He said "no",\nthen left'}, {"id": "2", "text": "NA"}, {"id": "3", "text": "très 😀"}]
 
@@ -29,7 +29,8 @@ def test_reads_every_kind(tmp_path, kind):
         writer.writerows(ROWS)
         content = ("\ufeff" + buffer.getvalue()).encode()
         path.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
-    assert list(read_rows(path)) == ROWS
+    assert list(read_rows(path)) == ROWS and count_rows(path) == 3
+    assert [list(read_rows_or_errors(path, first)) for first in range(5)] == [ROWS[first:] for first in range(5)]
 
 
 def test_long_fields(tmp_path):
@@ -50,6 +51,7 @@ def test_long_fields(tmp_path):
         ("a.jsonl", b'{"text": "\\ud800"}', "line 1: field 'text' is not UTF-8"),
         ("a.parquet", b"no parquet at all", "no parquet file"),
         ("a.csv.gz", gzip.compress(b"text\n" + b"x\n" * 9999, mtime=0)[:40], "cannot be read to the end"),
+        ("a.csv.gz", gzip.compress(b"text\n")[:10] + b"\xff" * 30, "cannot be read to the end"),
         ("a.csv.gz", b"no gzip", "cannot be read to the end"),
         ("a.xlsx", b"", "unknown kind of file"),
     ],
@@ -60,17 +62,23 @@ def test_errors_name_file_and_line(tmp_path, name, content, words):
     with pytest.raises(DataError, match=words) as error:
         list(read_rows(path))
     assert name in str(error.value)
+    if "line" not in words:  # of no use at all
+        with pytest.raises(DataError, match=words):
+            count_rows(path)
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.csv"):
         list(read_rows(tmp_path / "nothing.csv"))
+    with pytest.raises(FileNotFoundError, match=r"nothing\.csv"):
+        count_rows(tmp_path / "nothing.csv")
 
 
 def test_goes_on_after_a_bad_row(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,text\n1,x\n2\n3,z\n")
     first, bad, last = read_rows_or_errors(path)
+    assert count_rows(path) == 3
     assert first["text"] == "x" and isinstance(bad, DataError) and last["text"] == "z"
 
 

@@ -8,6 +8,7 @@ import torch
 from datasets import DatasetDict, enable_caching
 from transformers import AutoTokenizer
 
+from hf_fusion.evaluation import prediction_shards
 from hf_fusion.evaluation.benchmark import (
     fusion_cost,
     inference,
@@ -15,6 +16,7 @@ from hf_fusion.evaluation.benchmark import (
     loading,
     measure,
     mining,
+    prediction_memory,
     scaling,
     train_step,
     trainer_overhead,
@@ -252,3 +254,36 @@ def test_train_step_encodes_seven_clips_for_one(tiny_encoder, monkeypatch):
     assert all(shape[0] % 7 == 0 and shape[1] == limit for shape in shapes["encoded"])
     assert all(shape[0] <= 16 for shape in shapes["batch"] + shapes["mined"])
     assert {shape[1] for shape in shapes["mined"]} != {limit}
+
+
+class TestPredictionMemory:
+    @pytest.fixture(autouse=True)
+    def _in_this_process(self, monkeypatch):
+        monkeypatch.setattr(prediction_memory, "in_child", lambda function, *_, **arguments: function(**arguments))
+        monkeypatch.setattr(prediction_memory, "_POLL_SECONDS", 0.001)
+        monkeypatch.setattr(prediction_memory, "_BATCH", 16)
+        monkeypatch.setattr(prediction_memory, "_KERNELS", (8,))
+
+    def test_the_curve_goes_through_all_shards(self):
+        (row,) = prediction_memory.run(BenchmarkOptions(repeats=1, quick=True))
+        assert row["reference"]["name"] == "after 200 rows" and row["candidate"]["name"] == "after 2,000 rows"
+        curve = row["candidate"]["curve"]
+        done = [point["rows"] for point in curve]
+        assert done == sorted(done) and done[0] < 600 and done[-1] == 2000 and 5 < len(done) < 12
+        peaks = [point["peak"] for point in curve]
+        assert peaks == sorted(peaks) and all(point["resident"] <= point["peak"] for point in curve)
+        assert row["ratio"] == peaks[0] / peaks[-1] and row["candidate"]["rows_per_second"] > 0
+
+    def test_memory_that_grows_shows(self, monkeypatch):
+        """A run that keeps 8 MiB of each window fails the target."""
+        kept, predict_rows = [], prediction_shards.predict_rows
+
+        def hoarding(*args):
+            for window in predict_rows(*args):
+                kept.append(bytearray(os.urandom(1)) * 2**23)
+                yield window
+
+        monkeypatch.setattr(prediction_shards, "predict_rows", hoarding)
+        measure.peak_bytes(lambda: None)  # forget what other tests needed
+        (row,) = prediction_memory.run(BenchmarkOptions(repeats=1, quick=True))
+        assert row["ratio"] < row["target"]

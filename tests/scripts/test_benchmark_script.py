@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 from test_scripts import ROOT, script
 
-NAMES = ("train-step", "mining", "fusion-cost", "inference", "loading", "scaling")
+NAMES = ("train-step", "mining", "fusion-cost", "inference", "loading", "prediction-memory", "scaling")
 
 
 @pytest.fixture

@@ -1,13 +1,18 @@
 """The scripts as a user runs them."""
 
 import csv
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.image
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -100,6 +105,88 @@ class TestPredict:
     def test_wrong_calls(self, checkpoint, args, words):
         process = script("predict.py", *args, "-c", checkpoint, stdin="x\n")
         assert process.returncode == 2 and words in process.stderr and "Traceback" not in process.stderr
+
+
+def written(folder):
+    """Which shards there are, and when each was written."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("part-*")}
+
+
+class TestPredictToFolder:
+    """One command, killed and repeated with another number of processes."""
+
+    @pytest.fixture
+    def source(self, tmp_path, corpus):
+        """120 rows in a folder of three kinds of files, one of them malformed."""
+        (tmp_path / "in").mkdir()
+        rows = [{"id": str(i), "text": corpus[i]} for i in range(120)]
+        with open(tmp_path / "in/a.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([["id", "text"], *(row.values() for row in rows[:30]), ["broken"], *(
+                row.values() for row in rows[30:40])])  # fmt: skip
+        (tmp_path / "in/b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[40:80]))
+        pq.write_table(pa.Table.from_pylist(rows[80:]), tmp_path / "in/c.parquet")
+        return tmp_path / "in"
+
+    @staticmethod
+    def start(*args, processes=None):
+        launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
+                    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+                    "--main_process_port", "0"] if processes else []  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, *launcher, "scripts/predict.py", *map(str, args), "--batch_size", "1", "--device", "cpu"],
+            cwd=ROOT, text=True, stderr=subprocess.PIPE,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def test_killed_and_continued_by_two_processes(self, checkpoint, source, tmp_path):
+        out, expected = tmp_path / "out", tmp_path / "single.parquet"
+        command = (source, "-c", checkpoint, "-o", out, "--shard_rows", 11)
+        process = self.start(*command)
+        while process.poll() is None and not list(out.glob("part-*")):
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        done = written(out)
+        assert 0 < len(done) < 11, "in the middle"
+
+        process = self.start(*command, processes=2)
+        errors = process.communicate(timeout=200)[1]
+        assert process.returncode == 1, errors
+        assert "1 of 121 rows" in errors and "row 31: " in errors and "121/121" in errors
+        assert done.items() <= written(out).items(), "what was finished was not done again"
+
+        single = script("predict.py", source, "-c", checkpoint, "-o", expected, "--batch_size", 1, "--device", "cpu")
+        assert single.returncode == 1, single.stderr
+        assert pq.read_table(out).equals(pq.read_table(expected))
+        assert [row["id"] for row in read_rows(expected)] == [*map(str, range(30)), None, *map(str, range(30, 120))]
+
+        process = self.start(*command[:-1], 12)
+        assert "shard_rows was 11 and is 12" in process.communicate(timeout=100)[1] and process.returncode == 2
+
+    def test_wrong_calls(self, checkpoint, predict, capsys, tmp_path):
+        assert predict("-", "-c", checkpoint, "-o", tmp_path / "out") == 2
+        assert "Standard input cannot be divided into shards" in capsys.readouterr().err
+        predict.module.PartialState = lambda cpu: SimpleNamespace(num_processes=2, is_main_process=True, device="cpu")
+        for output in ("-", "out.parquet", "out.jsonl"):
+            assert predict("in.csv", "-c", checkpoint, "-o", output) == 2
+            assert f"2 processes cannot write one file ({output}); give a folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def predict(monkeypatch):
+    """Runs predict.py in this process, which saves the start of Python, and returns its exit status."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
+    spec = importlib.util.spec_from_file_location("predict_script", ROOT / "scripts/predict.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, args)])
+        return module.main()
+
+    run.module = module
+    return run
 
 
 class TestEvaluate:

@@ -1,0 +1,138 @@
+"""Many files of rows as one long table: found, surveyed once, and read from any row on."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from glob import glob, has_magic
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_fusion.data.files import FILE_KINDS, DataError, count_rows, read_rows_or_errors
+
+# Rows whose types are looked at together.
+_SURVEY_ROWS = 1024
+
+
+def find_parts(names: Iterable[str | os.PathLike]) -> list[str]:
+    """
+    The files of rows behind names, in the order of the names.
+
+    Args:
+        names: files; folders, of which all files of rows are taken, sorted by name, but those that begin with `.` or
+            `_`; and patterns such as `reviews/2024-*.parquet` (`**` is any depth), sorted by path.
+
+    Raises:
+        DataError: if there is none behind a name, or one comes twice.
+    """
+    parts = []
+    for name in map(str, names):
+        if Path(name).is_dir():
+            found = [str(path) for path in sorted(Path(name).iterdir()) if _is_part(path)]
+        elif has_magic(name) and not Path(name).exists():
+            found = [path for path in sorted(glob(name, recursive=True)) if _is_part(Path(path))]
+        else:
+            found = [name]
+        if not found:
+            raise DataError(f"{name}: no file of rows there; known are {', '.join(FILE_KINDS)}.")
+        parts += found
+    seen = set()
+    for path in parts:
+        if (real := os.path.realpath(path)) in seen:
+            raise DataError(f"{path} is given twice.")
+        seen.add(real)
+    return parts
+
+
+def _is_part(path):
+    return path.name.endswith(FILE_KINDS) and not path.name.startswith((".", "_")) and path.is_file()
+
+
+def survey(paths: list[str]) -> tuple[list[int], pa.Schema]:
+    """
+    The number of rows of each file, malformed ones included, and the columns of all of them together.
+
+    Of a parquet file its footer is read, of any other all rows. A column that a file does not have is empty (null) in
+    its rows; numbers of several kinds become the widest; a column without any value counts as text.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: if a file cannot be read, or a column has types that do not go together; names file and column.
+    """
+    counts, schema = [], pa.schema([])
+    for path in paths:
+        counts.append(0)
+        for count, found in _pieces(path):
+            counts[-1] += count
+            schema = _merged(schema, found, path)
+    fields = [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in schema]
+    return counts, pa.schema(fields)
+
+
+def _pieces(path):
+    """The number of rows and the columns of a file, piece by piece."""
+    if path.endswith(".parquet"):
+        yield count_rows(path), pq.read_schema(path).remove_metadata()
+        return
+    rows = read_rows_or_errors(path)
+    while chunk := list(islice(rows, _SURVEY_ROWS)):
+        good = [row for row in chunk if isinstance(row, dict)]
+        names = dict.fromkeys(name for row in good for name in row)
+        yield len(chunk), pa.schema([(name, _type_of([row.get(name) for row in good], name, path)) for name in names])
+
+
+def _type_of(values, name, path):
+    try:
+        return pa.array(values).type
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+        raise DataError(f"{path}: the column {name!r} is not of one type that parquet can hold: {error}") from error
+
+
+def _merged(schema, found, path):
+    try:
+        return pa.unify_schemas([schema, found], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: columns do not go together with those before: {error}") from error
+
+
+class Parts:
+    """
+    Files as one table.
+
+    Args:
+        paths: of the files, in their order.
+        counts: the number of rows of each, as [`survey`] found it.
+    """
+
+    def __init__(self, paths: list[str], counts: list[int]):
+        self.paths = paths
+        self._starts = [0, *accumulate(counts)]
+        self._rows: Iterator = iter(())
+        self._next = None  # file and row where `_rows` goes on
+
+    def __len__(self):
+        return self._starts[-1]
+
+    def read(self, start: int, stop: int) -> Iterator[dict[str, Any] | DataError]:
+        """
+        The rows `start` to `stop` (not included), or what is wrong with them. To go on where the last call ended costs
+        nothing; to begin elsewhere, what passing over the file's rows up to there costs.
+
+        Raises:
+            DataError: if a file cannot be read, or has fewer rows than counted.
+        """
+        while start < stop:
+            part = bisect_right(self._starts, start) - 1
+            end = min(stop, self._starts[part + 1])
+            if self._next != (part, start):
+                self._rows = read_rows_or_errors(self.paths[part], start - self._starts[part])
+            self._next = None
+            for row in islice(self._rows, end - start):
+                start += 1
+                yield row
+            if start < end:
+                raise DataError(f"{self.paths[part]} has fewer rows than a moment ago: it was changed.")
+            self._next = (part, end)
