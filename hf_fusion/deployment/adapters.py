@@ -61,7 +61,7 @@ def load_merged(folder):
     """
     from peft import PeftModel
 
-    base = AutoModelForSequenceClassification.from_pretrained(Path(folder) / "base")
+    base = AutoModelForSequenceClassification.from_pretrained(Path(folder) / "base", trust_remote_code=False)
     return PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
 
 

@@ -2,13 +2,14 @@
 
 import json
 import re
+from html import escape
 from pathlib import Path
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_fusion.data.files import DATA_FILE_KINDS
+from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
+from hf_fusion.models.configuration_dashfusion import MODALITIES
 
 # Packages whose versions the card names.
 _VERSIONS = ("hf-fusion", "torch", "transformers")
@@ -17,7 +18,7 @@ TEMPLATE = """---
 {{ card_data }}
 ---
 
-# {{ name }}
+# {{ title }}
 
 {% if model_type == "dyfulm" -%}
 A DyFuLM: reviews to fine sentiment ({{ fine | join(", ") }}), coarse sentiment ({{ coarse | join(", ") }}) and an
@@ -36,11 +37,11 @@ A DashFusion: clips to a sentiment score from {{ label_range[0] }} to {{ label_r
 from hf_fusion.evaluation.predictions import load_pipeline
 
 # a LoRA adapter; the model that it was trained on is in the folder base
-classify = load_pipeline("{{ name }}")
+classify = load_pipeline({{ name | tojson }})
 {%- else -%}
 from transformers import pipeline
 
-classify = pipeline("fusion-sentiment", model="{{ name }}", trust_remote_code=True)
+classify = pipeline("fusion-sentiment", model={{ name | tojson }}, trust_remote_code=True)
 {%- endif %}
 {% if model_type == "dyfulm" -%}
 classify("The room was not clean, but the staff made up for it.")
@@ -94,6 +95,10 @@ judge people.
 """
 
 
+class CardError(ValueError):
+    """Records of a run that no card can be written from; says which and why."""
+
+
 def write_model_card(folder) -> Path:
     """Writes `README.md` of a run folder, see [`model_card`]; returns its path."""
     path = Path(folder) / "README.md"
@@ -111,16 +116,27 @@ def model_card(folder, name: str | None = None) -> ModelCard:
 
     Returns:
         The card, with metadata that the Hub reads.
+
+    Raises:
+        CardError: if one of the files is not as a run writes it.
     """
     folder = Path(folder)
-    name = folder.name if name is None else name
+    try:
+        return _model_card(folder, folder.name if name is None else name)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, OSError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise CardError(f"{folder}: the records of the run are not as training writes them ({reason}).") from error
+
+
+def _model_card(folder, name):
     metrics, environment = (json.loads((folder / name).read_text("utf-8")) for name in (METRICS_FILE, ENVIRONMENT_FILE))
-    recipe = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    recipe = read_yaml(folder / "config.yaml")
     splits = [split for split in ("validation", "test") if split in metrics]
     facts = _model_facts(folder, recipe)
     rows, dataset = environment["rows"], Path(environment["dataset"]).name
     shown = {
-        split: {name: _shown(value) for name, value in metrics[split].items() if name != "loss"} for split in splits
+        split: {_told(name): _shown(value) for name, value in metrics[split].items() if name != "loss"}
+        for split in splits
     }
     hardware = environment["hardware"]
     versions = environment.get("versions", {})
@@ -128,17 +144,18 @@ def model_card(folder, name: str | None = None) -> ModelCard:
         _card_data(name, recipe, environment["dataset"], metrics),
         template_str=TEMPLATE,
         name=name,
-        versions=[f"{package} {versions[package]}" for package in _VERSIONS if package in versions],
+        title=_told(name),
+        versions=[_told(f"{package} {versions[package]}") for package in _VERSIONS if package in versions],
         adapter=(folder / "adapter_config.json").exists(),
-        dataset=dataset,
+        dataset=_told(dataset),
         splits=splits,
-        rows=rows,
+        rows={split: int(rows[split]) for split in splits},
         metrics=shown,
         metric_names=list(shown[splits[0]]) if splits else [],
-        seed=metrics["seed"],
-        train_samples=metrics["train_samples"],
-        train_seconds=metrics["train_seconds"],
-        hardware=", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}",
+        seed=int(metrics["seed"]),
+        train_samples=int(metrics["train_samples"]),
+        train_seconds=float(metrics["train_seconds"]),
+        hardware=_told(", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}"),
         **facts,
     )
 
@@ -152,17 +169,17 @@ def _model_facts(folder, recipe):
         return {
             "model_type": "dyfulm",
             "unit": "review",
-            "fine": list(config["id2label"].values()),
-            "coarse": list(config["coarse_id2label"].values()),
-            "intensity_range": config["intensity_range"],
+            "fine": list(map(_told, config["id2label"].values())),
+            "coarse": list(map(_told, config["coarse_id2label"].values())),
+            "intensity_range": list(map(float, config["intensity_range"])),
         }
-    modalities = config["modalities"]
-    widths = {name: config[f"{name}_feature_size"] for name in modalities if name != "text"}
+    modalities = [name for name in MODALITIES if name in config["modalities"]]
+    widths = {name: int(config[f"{name}_feature_size"]) for name in modalities if name != "text"}
     example = ['"text": "It was better than I thought."'] if "text" in modalities else []
     return {
         "model_type": "dashfusion",
         "unit": "clip",
-        "label_range": config["label_range"],
+        "label_range": list(map(float, config["label_range"])),
         "modalities": modalities,
         "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
         "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
@@ -201,6 +218,11 @@ def _card_data(name, recipe, source, metrics):
 def _is_hub_name(name):
     """Whether it can be a name on the Hub, and not a folder of this machine."""
     return re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) is not None and not Path(name).exists()
+
+
+def _told(text):
+    """A text that others may have chosen, on one line and without marks that would end a code span, cell or element."""
+    return escape(" ".join(str(text).split()).replace("`", "'").replace("|", "/"), quote=False)
 
 
 def _shown(value):
