@@ -67,7 +67,7 @@ def test_training_states(states, tmp_path):
     folder = tmp_path / "checkpoint-3"
     folder.mkdir()
 
-    @cases(50)
+    @cases(20)
     @given(data=st.data())
     def check(data):
         name = data.draw(st.sampled_from(sorted(states)))
@@ -120,7 +120,7 @@ both = pytest.mark.parametrize("run_folder", ["dyfulm", "dashfusion"], indirect=
 def test_model_cards(run_folder):
     sound = {name: (run_folder / name).read_bytes() for name in RECORDS}
 
-    @cases(30)
+    @cases(12)
     @given(data=st.data())
     def check(data):
         name = data.draw(st.sampled_from(RECORDS))
@@ -144,7 +144,7 @@ def test_folders_to_publish(run_folder):
     names = [path.name for path in run_folder.iterdir() if path.suffix in (".json", ".py", ".safetensors")]
     sound = {name: (run_folder / name).read_bytes() for name in names}
 
-    @cases(15)
+    @cases(6)
     @given(data=st.data())
     def check(data):
         name = data.draw(st.sampled_from(sorted(names)))
@@ -177,7 +177,7 @@ def test_checkpoints_to_predict_with(run_folder):
     sound = {name: (run_folder / name).read_bytes() for name in names}
     sizes = ("hidden_size", "intermediate_size", "max_", "num_", "vocab", "_size", "layer")  # of a model of any size
 
-    @cases(8)
+    @cases(3)
     @given(data=st.data())
     def check(data):
         name = data.draw(st.sampled_from(names))
@@ -204,7 +204,7 @@ BERT = ["embeddings.word_embeddings.weight", "encoder.layer.0.intermediate.dense
         "embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"]  # fmt: skip
 
 
-@cases(40)
+@cases(16)
 @given(
     names=st.lists(st.sampled_from(NAMES + [f"text_encoder.extractor.{name}" for name in BERT]), max_size=12),
     shape=st.lists(st.integers(0, 8), max_size=3), all_known=st.booleans(), heads=st.sampled_from([0, -1, 1, 4]),
@@ -217,7 +217,7 @@ def test_weights_of_other_code(names, shape, all_known, heads, make_config):
         released_text_config(weights)
 
 
-@cases(20)
+@cases(8)
 @given(content=damaged([WEIGHTS]) | changed(HEADER).map(headers), name=st.sampled_from(["a.safetensors", "a.pth"]))
 def test_files_of_other_code(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)
@@ -256,7 +256,7 @@ hostile_names = st.sampled_from(NASTY_TEXTS[1:]).filter(lambda text: "\ud800" no
 )
 
 
-@cases(20)
+@cases(8)
 @given(
     words=st.lists(hostile_names, min_size=8, max_size=8),
     value=numbers.filter(lambda n: abs(n) < 1e300) | hostile_names,
@@ -272,7 +272,7 @@ def test_reports(tmp_path, words, value):
     assert tags.attributes <= {"lang", "charset", "class", "alt", "src"}
 
 
-@cases(6)
+@cases(3)
 @given(names=st.lists(hostile_names.filter(lambda text: len(text) < 50 and text.isprintable()), min_size=2, max_size=2))
 def test_pictures(tmp_path, names):
     plot_confusion(tmp_path / "a.png", [0, 1], [0, 1], names, names[0])

@@ -25,7 +25,7 @@ def test_configurations(config):
     base = {**config.to_dict(), "num_labels": 5 if config.model_type == "dyfulm" else 1}
     own = {name for name in signature(type(config)).parameters if not name.endswith("_config")}
 
-    @cases(60)
+    @cases(24)
     @given(fields=changed(base, values | RANGES))
     def check(fields):
         with result_or(ValueError, TypeError):
@@ -45,7 +45,7 @@ def test_configuration_files(config, tmp_path):
     config.save_pretrained(tmp_path)
     data = path.read_bytes()
 
-    @cases(25)
+    @cases(10)
     @given(content=damaged([data]) | changed(json.loads(data)).map(lambda fields: json.dumps(fields).encode()))
     def check(content):
         path.write_bytes(content)
@@ -77,14 +77,14 @@ def assert_rectangular(batch, options):
             assert all(np.isfinite(np.asarray(row)).all() for row in column)
 
 
-@cases(40)
+@cases(16)
 @given(text=some_texts, options=arguments)
 def test_processor_of_texts(processor, text, options):
     with result_or(ValueError, TypeError):
         assert_rectangular(processor(text, **options), options)
 
 
-@cases(50)
+@cases(20)
 @given(
     text=st.none() | some_texts, options=arguments,
     audio=st.none() | frames | st.lists(frames, max_size=2), vision=st.none() | frames | st.lists(frames, max_size=2),
@@ -97,7 +97,7 @@ def test_processor_of_clips(clip_processor, text, audio, vision, options):
 statistics = st.none() | st.lists(numbers, min_size=3, max_size=3) | values
 
 
-@cases(40)
+@cases(16)
 @given(mean=statistics, std=statistics, clip=frames, sizes=st.tuples(st.just(3) | scalars, st.just(12) | scalars))
 def test_feature_extractor(mean, std, clip, sizes):
     with result_or(ValueError, TypeError), np.errstate(over="ignore"):
@@ -133,7 +133,7 @@ def read_texts(make_model, processor):
     return FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
 
 
-@cases(30)
+@cases(12)
 @given(inputs=some_texts | st.lists(st.sampled_from(NASTY_TEXTS), max_size=4), options=keywords)
 def test_pipeline_of_texts(read_texts, inputs, options):
     with result_or(ValueError, TypeError):
@@ -153,7 +153,7 @@ clips = st.fixed_dictionaries({}, optional={"text": texts | scalars, "audio": fr
                                             "vision": frames | sized_frames, "x": scalars})  # fmt: skip
 
 
-@cases(50)
+@cases(20)
 @given(inputs=clips | st.lists(clips, max_size=3), options=keywords)
 def test_pipeline_of_clips(read_clips, inputs, options):
     with result_or(ValueError, TypeError):
@@ -161,7 +161,7 @@ def test_pipeline_of_clips(read_clips, inputs, options):
         assert_answers(answers if isinstance(answers, (list, dict)) else list(answers))
 
 
-@cases(15)
+@cases(6)
 @given(
     scale=st.sampled_from([1e4, 1e20, 1e30, 3e38, 1e300]),
     std=st.sampled_from([1e-30, 1e-3, 1.0]),

@@ -74,7 +74,7 @@ def place(tmp_path_factory):
 
 @pytest.mark.parametrize("times", [1, 60], ids=["short", "repeated"])
 def test_random_opcodes(place, times):
-    @cases(40)
+    @cases(16)
     @given(
         program=st.lists(opcodes, max_size=12), protocol=st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"\x80\x05"])
     )

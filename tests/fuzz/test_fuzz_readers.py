@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", FILES)
 def test_rows_of_damaged_files(folder, name):
-    @cases(16)
+    @cases(6)
     @given(data=damaged(FILES[name]))
     def check(data):
         (folder / name).write_bytes(data)
@@ -62,7 +62,7 @@ def test_rows_of_damaged_files(folder, name):
     check()
 
 
-@cases(40)
+@cases(16)
 @given(
     rows=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, scalars)), min_size=1, max_size=4),
     rejected=st.sampled_from(["drop", "error"]),
@@ -84,7 +84,7 @@ SOURCE = {"columns": {"text": "text"}, "rejected": "drop", "split_shares": [0.8,
 RULES = {"scale": [1, 5], "num_labels": 5, "coarse": [0, 2, 3]}
 
 
-@cases(40)
+@cases(16)
 @given(rules=changed(RULES, values | st.lists(numbers, min_size=2, max_size=3)), source=changed(SOURCE))
 def test_review_arguments(folder, rules, source):
     path = folder / "arguments.jsonl"
@@ -110,7 +110,7 @@ def assert_finite(splits):
             assert np.isfinite(row["label"])
 
 
-@cases(50)
+@cases(20)
 @given(
     rows=st.lists(
         st.fixed_dictionaries({}, optional={"id": texts, "label": scalars, "split": scalars, "text": scalars}),
@@ -137,7 +137,7 @@ def test_clips_of_any_cells(folder, rows, audio, vision, rejected):
 FRAMES = {"audio": np.ones((4, 3), np.float32), "vision": np.ones((2, 5))}
 
 
-@cases(20)
+@cases(8)
 @given(
     archive=damaged([npz(**FRAMES)]),
     table=damaged([parquet([{"a": 1.0, "b": 2}] * 3)]),
@@ -160,7 +160,7 @@ UTTERANCES = {
 }  # fmt: skip
 
 
-@cases(40)
+@cases(16)
 @given(
     arrays=st.dictionaries(
         st.sampled_from(sorted(UTTERANCES)), frames.filter(lambda value: isinstance(value, np.ndarray)), max_size=2
@@ -185,7 +185,7 @@ CLIPS = {"modalities": ["text", "audio"], "label_range": [-3, 3], "rejected": "d
          "split_shares": [0.8, 0.1, 0.1], "split_seed": 0, "options": {}}  # fmt: skip
 
 
-@cases(20)
+@cases(8)
 @given(source=changed(CLIPS))
 def test_clip_arguments(folder, source):
     place = folder / "arguments"
@@ -210,7 +210,7 @@ def prepared(folder):
 
 
 def test_damaged_prepared_folders(folder, prepared):
-    @cases(20)
+    @cases(8)
     @given(data=st.data())
     def check(data):
         name = data.draw(st.sampled_from(sorted(prepared)))

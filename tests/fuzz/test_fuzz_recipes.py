@@ -47,7 +47,7 @@ def place(tmp_path, monkeypatch):
     ],
 )
 def test_damaged_files(place, folder, read, error):
-    @cases(20)
+    @cases(8)
     @given(data=damaged(FILES[folder]) | st.sampled_from(HOSTILE))
     def check(data):
         place.write_bytes(data)
@@ -64,7 +64,7 @@ def test_damaged_files(place, folder, read, error):
 def test_changed_files(place, folder, read, error):
     for data in FILES[folder][:4]:
 
-        @cases(8)
+        @cases(3)
         @given(fields=changed(yaml.safe_load(data)))
         def check(fields):
             place.write_text(yaml.safe_dump(fields))
@@ -85,7 +85,7 @@ LEFT_ALONE = {"output_dir", "use_cpu", "no_cuda", "local_rank", "deepspeed", "fs
 some_fields = st.sampled_from([name for name in FIELDS if name not in LEFT_ALONE])
 
 
-@cases(60)
+@cases(24)
 @given(fields=st.dictionaries(some_fields, values | st.lists(numbers | texts, max_size=3), max_size=3))
 def test_recipe_fields(place, fields):
     place.write_text(yaml.safe_dump(fields))
@@ -97,7 +97,7 @@ def test_recipe_fields(place, fields):
         groups[0].config_fields()
 
 
-@cases(40)
+@cases(16)
 @given(words=st.lists(st.tuples(some_fields.map("--{}".format) | texts, scalars.map(str) | texts), max_size=3))
 def test_recipe_flags(place, words):
     argv = [word for pair in words for word in pair]
@@ -123,7 +123,7 @@ def test_command_lines(place, monkeypatch, name):
     script = importlib.import_module(name)
     nasty = [text for text in NASTY_TEXTS if "\0" not in text]
 
-    @cases(8)
+    @cases(3)
     @given(words=st.lists(st.sampled_from(SCRIPTS[name]) | st.sampled_from(nasty) | scalars.map(str), max_size=6))
     def check(words):
         with mock.patch("sys.stderr"), mock.patch("sys.stdout"), mock.patch.object(sys, "argv", [name, *words]):
