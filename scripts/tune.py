@@ -15,11 +15,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.data.files import DataError
+from hf_fusion.data.files import DataError, parse_yaml
 from hf_fusion.training.model_arguments import RecipeError
 
 
@@ -49,7 +48,7 @@ def main() -> int:
             name, equals, value = assignment.partition("=")
             if not equals:
                 raise RecipeError(f"--set needs FIELD=VALUE, got {assignment!r}.")
-            search.overrides[name] = yaml.safe_load(value)
+            search.overrides[name] = parse_yaml(value, "--set")
         search.check(args.search)
         study = tune(search, folder)
     except (RecipeError, DataError, OSError) as error:

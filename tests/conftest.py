@@ -28,6 +28,8 @@ from hf_fusion.data.synthetic_reviews import synthetic_reviews
 from hf_fusion.data.tokenizers import train_tokenizer
 
 settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
+# `make fuzz`: the tests of tests/fuzz with so many times more cases
+settings.register_profile("fuzz", deadline=None, max_examples=60 * 25, print_blob=True)
 settings.load_profile("suite")
 torch.set_num_threads(1)
 

@@ -3,22 +3,25 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
-from hf_fusion.data.files import FILE_KINDS, DataError
+from hf_fusion.data.files import FILE_KINDS, DataError, with_options
 from hf_fusion.data.hub import load_from_hub
+from hf_fusion.data.labels import is_range
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 from hf_fusion.data.synthetic_clips import synthetic_clips
 from hf_fusion.models.configuration_dashfusion import MODALITIES
-from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS, real_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +59,13 @@ class ClipSource:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        unknown = [name for name in self.modalities if name not in MODALITIES]
-        if unknown or not self.modalities:
-            raise DataError(f"`modalities` must be some of {', '.join(MODALITIES)}, got {list(self.modalities)}.")
+        listed = isinstance(self.modalities, (list, tuple)) and all(name in MODALITIES for name in self.modalities)
+        if not listed or not self.modalities:
+            raise DataError(f"`modalities` must be some of {', '.join(MODALITIES)}, got {self.modalities!r:.100}.")
+        if self.label_range is not None and not is_range(self.label_range):
+            raise DataError(f"`label_range` must be the lowest and the highest label, got {self.label_range!r:.100}.")
         if self.rejected not in ("error", "drop"):
-            raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r}.")
+            raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r:.100}.")
         check_shares(self.split_shares)
 
 
@@ -107,7 +112,7 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     counts = {"audio": 0, "vision": 0, "text": 0}
     seen: set[str] = set()
     for number, row in enumerate(read_clips(source), 1):
-        place = f"row {number} ({row['id']})"
+        place = f"row {number} ({row['id']!s:.200})"
         row.update((name, None) for name in MODALITIES if name not in source.modalities)
         for name in STREAMS:
             row[name], replaced = _frames(row[name], name, widths, f"{source.name}, {place}")
@@ -153,12 +158,12 @@ def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     if source.name == SYNTHETIC or (path / PREPARED_FILE).is_file():
         return _dataset_rows(_dataset(source))
     if source.name.endswith(".pkl"):
-        return _accepting(source.name, lambda: read_mmsa(source.name), source.options)
+        return with_options(source.name, lambda: read_mmsa(source.name), source.options)
     if source.name.endswith(".npz"):
-        options = {"modalities": source.modalities, **source.options}
-        return _accepting(source.name, lambda **given: read_mosi_utterance(source.name, **given), options)
+        read = partial(read_mosi_utterance, source.name, **{"modalities": source.modalities})
+        return with_options(source.name, read, source.options)
     if path.is_dir():
-        return _accepting(source.name, lambda: read_feature_folder(source.name), source.options)
+        return with_options(source.name, lambda: read_feature_folder(source.name), source.options)
     known = (
         "Known are MMSA pickles (.pkl), the MOSI utterances (.npz), folders written by prepare_data.py, and folders "
         f"with one of {', '.join(LABEL_FILES)}."
@@ -173,8 +178,8 @@ def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
 def _dataset(source):
     """A prepared folder or the synthetic corpus."""
     if source.name == SYNTHETIC:
-        return _accepting(SYNTHETIC, synthetic_clips, source.options)
-    splits = _accepting(source.name, lambda: DatasetDict.load_from_disk(source.name), source.options)
+        return with_options(SYNTHETIC, synthetic_clips, source.options)
+    splits = with_options(source.name, lambda: _from_disk(source.name), source.options)
     for split, table in splits.items():
         shapes = [table.features[name] for name in STREAMS if name in table.column_names]
         if "id" not in table.column_names or not all(isinstance(shape, Array2D) for shape in shapes):
@@ -185,6 +190,19 @@ def _dataset(source):
         _check_columns(source.name, table)
         if split not in SPLITS:
             raise DataError(f"{source.name}: the split {split!r} is none of {', '.join(SPLITS)}.")
+    return splits
+
+
+def _from_disk(name):
+    try:
+        splits = DatasetDict.load_from_disk(name)
+        for table in splits.values():
+            for column in table.data.table.columns:  # Arrow trusts the offsets of a file; wrong ones end the process
+                for chunk in column.chunks:
+                    (chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk).validate(full=True)
+    except Exception as error:  # wrong bytes can make Arrow and datasets fail in any way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise DataError(f"{name}: a damaged folder of prepare_data.py: {reason}") from error
     return splits
 
 
@@ -202,14 +220,6 @@ def _dataset_rows(splits):
         for row in table.with_format("numpy", columns=streams, output_all_columns=True):
             frames = {name: row[name] if name in row and len(row[name]) else None for name in STREAMS}
             yield {**row, "split": split, "text": row.get("text"), **frames}
-
-
-def _accepting(name, read, options):
-    try:
-        return read(**options)
-    except TypeError as error:
-        reason = str(error).replace("_accepting.<locals>.", "").replace("<lambda>", "the reader")
-        raise DataError(f"{name}: the options {options} are not those of this source: {reason}") from error
 
 
 def _hub_rows(source):
@@ -230,9 +240,10 @@ def _frames(frames, name, widths, place):
     if frames is None:
         return None, 0
     try:
-        frames = np.asarray(frames, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{place}: field '{name}' is no array of numbers: {error}") from error
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, see below
+            frames = real_numbers(frames).astype(np.float32, copy=False)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{place}: field '{name}' is no array of numbers: {str(error)[:200]}") from error
     if frames.size == 0:
         return None, 0
     if frames.ndim != 2:
@@ -251,7 +262,7 @@ def _split(row, source):
         return split_by_hash(row["id"].split("$_$")[0], source.split_shares, source.split_seed)
     split = SPLIT_ALIASES.get(str(split), str(split))
     if split not in SPLITS:
-        raise DataError(f"{source.name}, {row['id']}: the split {split!r} is none of {', '.join(SPLITS)}.")
+        raise DataError(f"{source.name}, {row['id']!s:.200}: the split {split!r:.100} is none of {', '.join(SPLITS)}.")
     return split
 
 
@@ -265,7 +276,7 @@ def _unusable(row, source):
 def _unusable_label(label, label_range):
     try:
         label = float("nan" if label is None else label)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return "a label that is no number"
     if not np.isfinite(label):
         return "no label"

@@ -8,10 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_fusion.data.files import DataError, read_rows
+from hf_fusion.data.files import DataError, listed, read_rows
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 LABEL_FILES = ("labels.csv", "labels.tsv", "labels.jsonl", "labels.parquet")
+
+
+MAX_ID_BYTES = 200  # a file system takes names of 255
 
 
 def read_feature_folder(folder: str) -> Iterator[dict[str, Any]]:
@@ -30,10 +33,10 @@ def read_feature_folder(folder: str) -> Iterator[dict[str, Any]]:
         raise DataError(f"{folder}: no labels file; expected one of {', '.join(LABEL_FILES)}.")
     for number, row in enumerate(read_rows(labels), 1):
         if "id" not in row:
-            raise DataError(f"{labels}: no column 'id'; there are {', '.join(map(str, row))}.")
+            raise DataError(f"{labels}: no column 'id'; there are {listed(row)}.")
         clip_id = "" if row["id"] is None else str(row["id"])
-        if not clip_id or Path(clip_id).name != clip_id:
-            raise DataError(f"{labels}, row {number}: the id {clip_id!r} is no file name.")
+        if not clip_id or Path(clip_id).name != clip_id or len(clip_id.encode()) > MAX_ID_BYTES:
+            raise DataError(f"{labels}, row {number}: the id {clip_id!r:.100} is no file name.")
         yield {
             "id": clip_id,
             "split": row.get("split") or None,
@@ -73,7 +76,7 @@ def _read_parquet(path):
     try:
         table = pq.read_table(path)
         return np.stack([column.to_numpy().astype(np.float32) for column in table.columns], axis=1)
-    except (pa.ArrowInvalid, OSError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{path}: expected a row for each frame and a column of numbers for each feature: {error}"
         ) from error

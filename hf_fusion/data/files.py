@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 FILE_KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
 # and those of clips
@@ -23,6 +24,7 @@ OUTPUT_KINDS = (".jsonl", ".parquet")
 # Rows of a parquet file that become Python objects at a time, and bytes that are read ahead of each column.
 _PARQUET_ROWS = 256
 _PARQUET_BUFFER = 1 << 20
+_MAX_YAML_DEPTH, _MAX_YAML_VALUES = 50, 20_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters that csv takes for an error
@@ -30,6 +32,64 @@ csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 chara
 
 class DataError(ValueError):
     """Data that cannot be read as declared; the message names file, row and field."""
+
+
+def read_yaml(path: str | os.PathLike) -> Any:
+    """
+    The content of a YAML file; see [`parse_yaml`].
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return parse_yaml(Path(path).read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def parse_yaml(text: str, place: str) -> Any:
+    """
+    Plain values of YAML: null, true and false, numbers, texts, dates, lists and mappings; no tag makes anything else.
+
+    Raises:
+        DataError: if it is no YAML, is nested deeply, or is long or endless once its aliases are followed; begins with
+            `place`.
+    """
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_YAML_DEPTH:
+                raise DataError(f"{place}: more than {_MAX_YAML_DEPTH} levels of lists and mappings.")
+        content = yaml.safe_load(text)
+    except DataError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # also a date or a number that cannot be
+        raise DataError(f"{place}: no valid YAML: {str(error)[:500]}") from error
+    waiting, count = [content], 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (list, tuple, set, dict)):
+            count += len(value)
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
+        if count > _MAX_YAML_VALUES:
+            raise DataError(f"{place}: more than {_MAX_YAML_VALUES:,} values, or aliases without an end.")
+    return content
+
+
+def listed(names: Iterable) -> str:
+    """Names of columns for a message; the first ones where there are many."""
+    names = [f"{name!s:.50}" for name in names]
+    return ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+
+
+def with_options(name: str, read: Callable, options: dict[str, Any]) -> Any:
+    """`read(**options)`; raises [`DataError`] if these are not the options that the reader of `name` takes."""
+    try:
+        return read(**options)
+    except (TypeError, OverflowError) as error:
+        reason = re.sub(r"\w+\.<locals>\.", "", str(error)).replace("<lambda>", "the reader")
+        raise DataError(f"{name}: the options {options!r:.200} are not those of this source: {reason}") from error
 
 
 def read_rows(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
@@ -91,8 +151,10 @@ def _checking(path):
         raise FileNotFoundError(f"{path}: no such file.")
     try:
         yield
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: no parquet file, or a damaged one: {error}") from error
+    except DataError:
+        raise
+    except (pa.ArrowException, ValueError, OverflowError) as error:  # what Arrow reads may be no value of Python
+        raise DataError(f"{path}: no parquet file, or a damaged one: {str(error)[:200]}") from error
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read to the end: {error}") from error
 
@@ -117,10 +179,10 @@ def _open(path):
 
 
 def _checked(row, place):
-    """The row, or an error if one of its texts is no Unicode: bad UTF-8, or a lone surrogate written as an escape."""
+    """The row, or an error if a name or text is no Unicode: bad UTF-8, or a lone surrogate written as an escape."""
     for name, value in row.items():
-        if isinstance(value, str) and _SURROGATE.search(value):
-            return DataError(f"{place}: field {name!r} is not UTF-8; convert the file first.")
+        if any(isinstance(text, str) and _SURROGATE.search(text) for text in (name, value)):
+            return DataError(f"{place}: field {name!r:.100} is not UTF-8; convert the file first.")
     return row
 
 
@@ -134,7 +196,7 @@ def _read_jsonl(path, first):
     for number, line in islice(_lines(path), first, None):
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also an integer of thousands of digits
             yield DataError(f"{path}, line {number}: no JSON: {error}")
             continue
         if isinstance(row, dict):
@@ -148,6 +210,9 @@ def _read_csv(path):
         reader = csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ",", strict=True)
         while True:
             try:
+                names = [name for name in reader.fieldnames or () if name]
+                if len(set(names)) < len(names):
+                    raise DataError(f"{path}, line 1: a column is named twice; there are {listed(names)}.")
                 row = next(reader)
             except StopIteration:
                 return

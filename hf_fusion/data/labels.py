@@ -1,8 +1,21 @@
 """Stars and scores -> the three labels of a review."""
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
+
+
+def is_range(values) -> bool:
+    """Whether it is (lowest, highest): a list or tuple of two finite numbers, the first below the second."""
+    if not isinstance(values, (list, tuple)) or len(values) != 2 or not all(isinstance(v, Real) for v in values):
+        return False
+    try:
+        low, high = map(float, values)
+    except OverflowError:  # an integer beyond all floats
+        return False
+    return low < high and math.isfinite(high - low)
 
 
 class LabelError(ValueError):
@@ -27,8 +40,12 @@ class LabelRules:
     coarse: tuple[int, ...] = (0, 2, 3)
 
     def __post_init__(self):
-        if len(self.scale) != 2 or not self.scale[0] < self.scale[1]:
-            raise LabelError(f"The scale must be (lowest, highest), got {self.scale!r}.")
+        if not is_range(self.scale):
+            raise LabelError(f"The scale must be (lowest, highest), two finite numbers, got {self.scale!r:.100}.")
+        if type(self.num_labels) is not int or self.num_labels < 2:
+            raise LabelError(f"There must be at least 2 fine classes, got {self.num_labels!r:.100}.")
+        if not isinstance(self.coarse, (list, tuple)) or not all(type(start) is int for start in self.coarse):
+            raise LabelError(f"The coarse classes must begin at whole numbers, got {self.coarse!r:.100}.")
         if not self.coarse or self.coarse[0] != 0 or list(self.coarse) != sorted(set(self.coarse)):
             raise LabelError(f"The coarse classes must begin at rising fine classes from 0, got {self.coarse!r}.")
         if self.coarse[-1] >= self.num_labels:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hf_fusion.data.files import DataError
+from hf_fusion.data.files import DataError, listed
 
 SPLIT_COLUMNS = ("split", "split_standard", "split_bclstm")
+_VECTORS = ("audio", "vision", "text_cnn")
 _FIELDS = ("ids", "video_id", "clip_id", "raw_text", "audio", "vision", "regression_label")
 
 
@@ -38,25 +39,33 @@ def read_mosi_utterance(
         DataError: if the file lacks a field, or if the split would leak labels.
     """
     if split not in SPLIT_COLUMNS:
-        raise DataError(f"{path}: the split column must be one of {', '.join(SPLIT_COLUMNS)}, got {split!r}.")
+        raise DataError(f"{path}: the split column must be one of {', '.join(SPLIT_COLUMNS)}, got {split!r:.100}.")
     if split == "split_standard" and (text_features or set(modalities) - {"text"}):
         raise DataError(
             f"{path}: with split_standard the features leak: they were learned with labels of its test videos. Use "
             "the text alone (--modalities text), or the column 'split'."
         )
     if isinstance(context, bool) or not isinstance(context, int) or context < 0:
-        raise DataError(f"{path}: `context` must be a whole number of at least 0, got {context!r}.")
+        raise DataError(f"{path}: `context` must be a whole number of at least 0, got {context!r:.100}.")
     try:
         with np.load(path, allow_pickle=False) as content:
             wanted = (*_FIELDS, split, *(["text_cnn"] if text_features else []))
             missing = [name for name in wanted if name not in content]
             if missing:
-                raise DataError(f"{path}: no field {missing[0]!r}; there are {', '.join(content)}.")
+                raise DataError(f"{path}: no field {missing[0]!r}; there are {listed(content)}.")
             data = {name: content[name] for name in wanted}
     except (DataError, FileNotFoundError):
         raise
     except Exception as error:  # wrong bytes can make numpy and zipfile fail in any way
         raise DataError(f"{path}: cannot be read as arrays: {error}") from error
+    for name, values in data.items():
+        if values.ndim != (2 if name in _VECTORS else 1):
+            raise DataError(f"{path}: the field {name!r} has the shape {values.shape}, which is none of its kind.")
+    for name, kind in (("clip_id", int), ("regression_label", float)):
+        try:
+            data[name] = [kind(value) for value in data[name]]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path}: the field {name!r} is not of numbers: {str(error)[:200]}") from error
     counts = {name: len(values) for name, values in data.items()}
     if len(set(counts.values())) > 1:
         raise DataError(f"{path}: the fields differ in length: {counts}.")
@@ -70,12 +79,12 @@ def _utterances(data, split, context):
         while len(frames) <= context and before[frames[-1]] is not None:
             frames.append(before[frames[-1]])
         row = {
-            "id": clip_id,
+            "id": str(clip_id),
             "split": str(data[split][i]),
             "text": str(data["raw_text"][i]).lower(),  # transcripts are in capitals
             "audio": data["audio"][frames],
             "vision": data["vision"][frames],
-            "label": float(data["regression_label"][i]),
+            "label": data["regression_label"][i],
         }
         if "text_cnn" in data:
             row["text_features"] = data["text_cnn"][i]
@@ -85,7 +94,7 @@ def _utterances(data, split, context):
 def _utterances_before(video_ids, clip_ids):
     """For each utterance the row of the one before it in its video, or `None`."""
     before = [None] * len(video_ids)
-    order = sorted(range(len(video_ids)), key=lambda i: (str(video_ids[i]), int(clip_ids[i])))
+    order = sorted(range(len(video_ids)), key=lambda i: (str(video_ids[i]), clip_ids[i]))
     for earlier, later in pairwise(order):
         if video_ids[earlier] == video_ids[later]:
             before[later] = earlier

@@ -11,7 +11,7 @@ import numpy as np
 
 from hf_fusion.data.files import DataError
 
-MAX_DEPTH = 300
+MAX_KEY = 300  # values in a key of a dict or a member of a set
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _DTYPE = re.compile("[biufcSU][1-9][0-9]{0,8}|O[0-9]?")  # bool, int, unsigned, float, complex, bytes, text; objects
 _ACCEPTED = "accepted are plain values, lists, tuples, dicts, sets and numpy arrays of numbers, text or these"
@@ -31,7 +31,7 @@ def read_pickle(path: str | os.PathLike) -> object:
     with _open(path) as file:
         try:
             # Python 2 has one type for text and bytes: this reads UTF-8, and any other bytes can be had back from it
-            value = _Unpickler(file, encoding="utf-8", errors="surrogateescape").load()
+            value = _Unpickler(_File(file), encoding="utf-8", errors="surrogateescape").load()
             if file.read(1):
                 raise ValueError("more data follows after the end")
             return _Finisher().finish(value)
@@ -66,6 +66,19 @@ def _open(path):
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     return open(path, "rb")
+
+
+class _File:
+    """A file of which no more is asked than it has: memory for as much as a pickle says would be taken first."""
+
+    def __init__(self, file):
+        self.file, self.readline = file, file.readline
+        self.size = os.fstat(file.fileno()).st_size
+
+    def read(self, size):
+        if size > self.size:
+            raise EOFError
+        return self.file.read(size)
 
 
 # Stand-ins for what pickles of arrays refer to: numpy's own functions trust sizes and types that a file gives.
@@ -145,6 +158,18 @@ def _encode(text, encoding):
     return text.encode("latin1")
 
 
+def _set(items=()):
+    return set(map(_checked_key, items))
+
+
+def _frozenset(items=()):
+    return frozenset(map(_checked_key, items))
+
+
+def _ordered_dict(items=()):
+    return {_checked_key(key): value for key, value in items}
+
+
 def _bytes(raw=b""):
     if type(raw) is not bytes:  # a number would be a size
         raise ValueError(f"bytes made of {type(raw).__name__}")
@@ -156,26 +181,44 @@ _GLOBALS = {
     "numpy.core.multiarray": {"_reconstruct": _reconstruct, "scalar": _scalar},
     "numpy.core.numeric": {"_frombuffer": _frombuffer},
     "_codecs": {"encode": _encode},
-    "builtins": {"set": set, "frozenset": frozenset, "complex": complex, "bytes": _bytes, "bytearray": _bytes},
-    "collections": {"OrderedDict": dict},
+    "builtins": {"set": _set, "frozenset": _frozenset, "complex": complex, "bytes": _bytes, "bytearray": _bytes},
+    "collections": {"OrderedDict": _ordered_dict},
 }
 for _old, _new in (("numpy.core.multiarray", "numpy._core.multiarray"), ("numpy.core.numeric", "numpy._core.numeric")):
     _GLOBALS[_new] = _GLOBALS[_old]
 _GLOBALS["__builtin__"] = _GLOBALS["builtins"]
 
 
-def _limited(load):
-    """The opcode `load`, which makes a tuple, with a limit: Python crashes when it hashes tuples nested too deeply."""
+def _checked_key(key):
+    """
+    The key, if it is a small one: a tuple is hashed and compared item by item each time, and 60 bytes are enough for a
+    tuple of twice the same tuple of twice the same ... of 2 ** 50 items. Nested too deeply it crashes Python.
+    """
+    size, waiting = 0, [key]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, int):
+            size += item.bit_length() // 64
+        elif isinstance(item, (str, bytes)):
+            size += len(item) // 64
+        elif isinstance(item, (tuple, frozenset)):
+            size += len(item)
+        if size > MAX_KEY:
+            raise DataError("holds a key that is nested too deeply or too long, which is refused")
+        if isinstance(item, (tuple, frozenset)):
+            waiting.extend(item)
+    return key
 
-    def load_tuple(self):
+
+def _checking(load, keys):
+    """The opcode `load`, which hashes the `keys` of what lies on the stack."""
+
+    def checked(self):
+        for key in self.stack[keys]:
+            _checked_key(key)
         load(self)
-        made = self.stack[-1]
-        depth = 1 + max((self.depths.get(id(item), 0) for item in made if type(item) is tuple), default=0)
-        if depth > MAX_DEPTH:
-            raise RecursionError
-        self.depths[id(made)] = depth
 
-    return load_tuple
+    return checked
 
 
 class _Unpickler(pickle._Unpickler):
@@ -185,10 +228,6 @@ class _Unpickler(pickle._Unpickler):
     It builds on the unpickler written in Python. The one in C takes gigabytes for nine bytes (a high memo index), hands
     out what an extension code meant before, and sets attributes of whatever `find_class` returns.
     """
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.depths = {}
 
     def find_class(self, module, name):
         if name not in _GLOBALS.get(module, {}):
@@ -210,10 +249,11 @@ class _Unpickler(pickle._Unpickler):
         **pickle._Unpickler.dispatch,
         pickle.BUILD[0]: load_build,
         pickle.BYTEARRAY8[0]: pickle._Unpickler.load_binbytes8,  # a bytearray is filled before it is read
-        pickle.TUPLE[0]: _limited(pickle._Unpickler.load_tuple),
-        pickle.TUPLE1[0]: _limited(pickle._Unpickler.load_tuple1),
-        pickle.TUPLE2[0]: _limited(pickle._Unpickler.load_tuple2),
-        pickle.TUPLE3[0]: _limited(pickle._Unpickler.load_tuple3),
+        pickle.SETITEM[0]: _checking(pickle._Unpickler.load_setitem, slice(-2, -1)),
+        pickle.SETITEMS[0]: _checking(pickle._Unpickler.load_setitems, slice(None, None, 2)),
+        pickle.DICT[0]: _checking(pickle._Unpickler.load_dict, slice(None, None, 2)),
+        pickle.ADDITEMS[0]: _checking(pickle._Unpickler.load_additems, slice(None)),
+        pickle.FROZENSET[0]: _checking(pickle._Unpickler.load_frozenset, slice(None)),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, Value
 
-from hf_fusion.data.files import FILE_KINDS, DataError, read_rows_or_errors
+from hf_fusion.data.files import FILE_KINDS, DataError, listed, read_rows_or_errors, with_options
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
@@ -46,11 +46,15 @@ class ReviewSource:
     sources: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        unknown = sorted(set(self.columns) - set(FIELDS))
+        if not isinstance(self.columns, dict) or not all(isinstance(own, str) for own in self.columns.values()):
+            raise DataError(f"`columns` must be a mapping from fields to names of columns, got {self.columns!r:.100}.")
+        unknown = sorted(set(map(str, self.columns)) - set(FIELDS))
         if unknown:
             raise DataError(f"Unknown field {', '.join(unknown)} in the column mapping; there are {', '.join(FIELDS)}.")
         if self.rejected not in ("error", "drop"):
-            raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r}.")
+            raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r:.100}.")
+        if self.sources is not None and not isinstance(self.sources, (list, tuple)):
+            raise DataError(f"`sources` must be a list of names, got {self.sources!r:.100}.")
         check_shares(self.split_shares)
         if self.rules is None:
             self.rules = LabelRules(scale=(0.0, 1.0)) if self.name == SYNTHETIC else LabelRules()
@@ -74,7 +78,8 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
         FileNotFoundError: if the file does not exist.
     """
     if source.name == SYNTHETIC:
-        tables = {name: (f"{SYNTHETIC} ({name})", rows) for name, rows in synthetic_reviews(**source.options).items()}
+        corpus = with_options(SYNTHETIC, synthetic_reviews, source.options)
+        tables = {name: (f"{SYNTHETIC} ({name})", rows) for name, rows in corpus.items()}
     elif source.is_file:
         tables = {None: (source.name, read_rows_or_errors(source.name))}
     else:
@@ -88,7 +93,7 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
         others |= _label_rows(rows, origin, split, shares.get(split), source, cleaned)
     if others and not cleaned:
         raise DataError(
-            f"{source.name} has no rows of {', '.join(source.sources)}; its sources are {', '.join(sorted(others))}."
+            f"{source.name} has no rows of {listed(source.sources)}; its sources are {listed(sorted(others))}."
         )
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
@@ -118,7 +123,9 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
             rejected.setdefault("malformed row", []).append(str(row))
             continue
         if columns is None:
-            columns = _resolve_columns(row, origin, source.columns)
+            names, columns = row.keys(), _resolve_columns(row, origin, source.columns)
+        elif row.keys() != names:  # objects of a .jsonl file need not have the same fields
+            names, columns = row.keys(), _present_columns(row, source.columns)
         try:
             clean, row_split = _label_row(row, columns, source)
             row_split = _split_of(row_split, split, shares, clean["text"], source)
@@ -140,30 +147,32 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
 
 def _resolve_columns(row, origin, mapping):
     """The row's own name of every field that it has."""
-    columns = {}
-    for name in FIELDS:
-        own = mapping.get(name, name)
-        if own in row:
-            columns[name] = own
-        elif name in mapping:
-            raise DataError(f"{origin}: no column {own!r} (declared as {name}); there are {', '.join(map(str, row))}.")
+    columns = _present_columns(row, mapping)
+    if missing := [name for name in mapping if name not in columns]:
+        raise DataError(
+            f"{origin}: no column {mapping[missing[0]]!r} (declared as {missing[0]}); there are {listed(row)}."
+        )
     if "text" not in columns:
-        raise DataError(f"{origin}: no column 'text'; there are {', '.join(map(str, row))}. Name it in the mapping.")
+        raise DataError(f"{origin}: no column 'text'; there are {listed(row)}. Name it in the mapping.")
     if not set(columns) & {"stars", "score", "label", "coarse_label", "intensity"}:
         raise DataError(
             f"{origin}: no labels. Needed is a column of stars, score, label, coarse_label or intensity; there are "
-            f"{', '.join(map(str, row))}."
+            f"{listed(row)}."
         )
     return columns
 
 
+def _present_columns(row, mapping):
+    return {name: own for name in FIELDS if (own := mapping.get(name, name)) in row}
+
+
 def _label_row(row, columns, source):
     values = {name: row[own] for name, own in columns.items()}
-    text = values["text"]
+    text = values.get("text")
     if text is not None and not isinstance(text, str):
-        raise LabelError(f"text is no string|field {columns['text']!r} is {text!r}")
+        raise LabelError(f"text is no string|field {columns['text']!r} is {text!r:.100}")
     if text is None or not text.strip():
-        raise LabelError(f"empty text|field {columns['text']!r} is {text!r}")
+        raise LabelError(f"empty text|field {source.columns.get('text', 'text')!r} is {text!r:.100}")
     number = {name: _number(values, columns, name) for name in FIELDS[2:7]}
     fine, coarse, intensity = _labels(number, columns, source.rules)
     if fine is None and coarse is None and intensity is None:
@@ -215,12 +224,12 @@ def _number(values, columns, name):
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise LabelError(f"no number|field {columns[name]!r} is {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise LabelError(f"no number|field {columns[name]!r} is {value!r:.100}") from None
     if number != number:
         return None
     if math.isinf(number):
-        raise LabelError(f"no number|field {columns[name]!r} is {value!r}")
+        raise LabelError(f"no number|field {columns[name]!r} is {value!r:.100}")
     return number
 
 
@@ -238,7 +247,7 @@ def _split_of(own, split, shares, text, source):
     if own is not None or shares is None:
         split = SPLIT_ALIASES.get(split, split)
         if split not in SPLITS:
-            raise LabelError(f"unknown split|{split!r} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
+            raise LabelError(f"unknown split|{split!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
         return split
     return split_by_hash(text, shares, source.split_seed)
 

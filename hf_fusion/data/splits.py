@@ -25,8 +25,10 @@ def split_by_hash(text: str, shares: tuple[float, float, float], seed: int) -> s
 
 def check_shares(shares) -> None:
     """Raises `DataError` unless `shares` are those of train, validation and test."""
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise DataError(f"`split_shares` must be three shares that sum to 1, got {shares!r}.")
+    numbers = isinstance(shares, (list, tuple)) and all(type(share) in (int, float) for share in shares)
+    # so that what is no number fails, too
+    if not (numbers and len(shares) == 3 and min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6):
+        raise DataError(f"`split_shares` must be three shares that sum to 1, got {shares!r:.100}.")
 
 
 def report_rejected(origin: str, rejected: dict[str, list[str]], policy: str) -> None:

@@ -80,7 +80,7 @@ def load_merged(checkpoint: str):
 
     base = Path(checkpoint) / "base"
     base = base if base.is_dir() else PeftConfig.from_pretrained(checkpoint).base_model_name_or_path
-    model = AutoModelForSequenceClassification.from_pretrained(base)
+    model = AutoModelForSequenceClassification.from_pretrained(base, trust_remote_code=False)
     return PeftModel.from_pretrained(model, checkpoint).merge_and_unload().eval()
 
 

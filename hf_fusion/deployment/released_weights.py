@@ -69,15 +69,24 @@ def convert_released_weights(
     Raises:
         ConversionError: if a name is unknown, a parameter is missing or a shape does not fit.
     """
-    weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    weights = {str(name).removeprefix("module."): value for name, value in weights.items()}
+    if empty := [name for name, value in weights.items() if not value.numel()]:  # of any size, at no cost
+        raise ConversionError(f"{empty[0]} has the shape {tuple(weights[empty[0]].shape)}, and so no values.")
+    if num_heads < 1:
+        raise ConversionError(f"The number of attention heads must be at least 1, got {num_heads}.")
     try:
         config = DashFusionConfig(text_config, **{**_sizes(weights, num_heads), **config_kwargs})
     except KeyError as error:
         raise ConversionError(f"No weights named {error}: this is no DashFusion of the authors.") from error
-    except ValueError as error:  # a number of heads, or a range, that cannot be
+    except (ValueError, IndexError) as error:  # a number of heads, a range or a shape that cannot be
         raise ConversionError(str(error)) from error
     model = DashFusionForSequenceClassification(config).eval()
-    converted = _converted(weights, config, exchanged)
+    try:
+        converted = _converted(weights, config, exchanged)
+    except ConversionError:
+        raise
+    except (ValueError, LookupError, RuntimeError) as error:  # a shape, or a name, that is none of the model's
+        raise ConversionError(f"The weights are not those of a DashFusion of the authors: {error}") from error
     expected = model.state_dict()
     unknown = sorted(set(converted) - set(expected))
     if unknown:
@@ -97,9 +106,13 @@ def convert_released_weights(
 def load_released_weights(path: str) -> dict[str, torch.Tensor]:
     """The tensors of a .safetensors file, or of a .pt or .pth file; nothing else in it is ever executed."""
     if path.endswith(".safetensors"):
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ConversionError(f"{path}: not a file of weights: {error}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -123,6 +136,13 @@ def released_text_config(weights: Mapping[str, torch.Tensor], name: str | None =
     bert = {key.partition(prefix)[2]: value for key, value in weights.items() if prefix in key}
     if not bert:
         raise ConversionError("The file has no weights of a text encoder: name the one that it was trained with.")
+    try:
+        return _bert_config(bert)
+    except (KeyError, ValueError, IndexError) as error:
+        raise ConversionError(f"The weights of the text encoder are not those of a BERT: {error}") from error
+
+
+def _bert_config(bert):
     layers = {int(found[1]) for key in bert if (found := re.match(r"encoder\.layer\.(\d+)\.", key))}
     vocab_size, hidden_size = bert["embeddings.word_embeddings.weight"].shape
     return AutoConfig.for_model(

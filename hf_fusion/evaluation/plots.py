@@ -6,6 +6,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.text import Text
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
 
@@ -176,6 +177,9 @@ def _counts(expected, predicted, size):
 
 def save_figure(figure, path) -> None:
     """Writes a PNG and closes the figure."""
+    for text in figure.findobj(Text):  # a word or label such as $$ is no formula; the numbers of an axis are
+        if "$" in text.get_text() and "mathdefault" not in text.get_text():
+            text.set_parse_math(False)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
 
 import hf_fusion  # noqa: F401 - registers pipeline and models
-from hf_fusion.data.files import DataError
+from hf_fusion.data.files import DataError, listed
 from hf_fusion.deployment.adapters import is_adapter, load_merged
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
@@ -60,16 +60,31 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
         compiled: whether `torch.compile` is to compile the model, for any length, as the first batches come.
 
     Raises:
-        DataError: if weights are missing, which would be random, or there is no such dtype or device.
+        DataError: if weights are missing, which would be random, a file of the checkpoint is damaged or none of this
+            package's models, or there is no such dtype or device.
     """
     if dtype not in DTYPES:
         raise DataError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     _check_device(device)
+    try:
+        model, processor = _model_and_processor(checkpoint)
+    except (DataError, OSError, ImportError):
+        raise
+    except Exception as error:  # damaged files can make the libraries fail in any way
+        reason = " ".join(str(error).split())[:500] or type(error).__name__
+        raise DataError(f"{checkpoint} cannot be loaded: {reason}") from error
+    model = model.to(getattr(torch, dtype))
+    if compiled:
+        model.compile(dynamic=True)
+    return pipeline("fusion-sentiment", model=model, processor=processor, device=device)
+
+
+def _model_and_processor(checkpoint):
     if is_adapter(checkpoint):
         model = load_merged(checkpoint)
     else:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint, output_loading_info=True, dtype=torch.float32
+            checkpoint, output_loading_info=True, dtype=torch.float32, trust_remote_code=False
         )
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])
@@ -77,11 +92,7 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
                 f"{checkpoint} has no weights for {missing[0]}, {len(missing)} parameters in all: it is no trained "
                 "checkpoint of this version."
             )
-    processor = AutoProcessor.from_pretrained(checkpoint)
-    model = model.to(getattr(torch, dtype))
-    if compiled:
-        model.compile(dynamic=True)
-    return pipeline("fusion-sentiment", model=model, processor=processor, device=device)
+    return model, AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
 
 
 def _check_device(device):
@@ -169,7 +180,7 @@ def _problem(row, text_column, streams):
     if isinstance(row, DataError):
         return str(row)
     if text_column not in row and not set(streams) & set(row):
-        return f"no column {text_column!r}; there are {', '.join(map(str, row))}"
+        return f"no column {text_column!r}; there are {listed(row)}"
     text = row.get(text_column)
     if text is None and any(row.get(name) is not None for name in streams):
         return None

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hf_fusion.data.files import DATA_FILE_KINDS
+from hf_fusion.data.files import DATA_FILE_KINDS, DataError, parse_yaml, read_yaml
 from hf_fusion.evaluation.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
 from hf_fusion.evaluation.records import METRICS_FILE, write_json
 from hf_fusion.evaluation.statistics import INTERVALS
 from hf_fusion.training.data_arguments import DataArguments
+from hf_fusion.training.field_types import wrong_field
 from hf_fusion.training.launch import Run, run_all
 from hf_fusion.training.model_arguments import RecipeError
 
@@ -46,7 +45,7 @@ class Study:
     """
 
     recipe: str
-    variants: dict[str, dict[str, Any]]
+    variants: dict[Any, dict[str, Any] | None]
     seeds: list[int]
     overrides: dict[str, Any] = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
@@ -60,9 +59,9 @@ class Study:
     def read(cls, path: str) -> "Study":
         """Reads a study file; raises [`StudyError`] if it is none."""
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise StudyError(f"{path}: {error}") from error
+            content = read_yaml(path)
+        except DataError as error:
+            raise StudyError(str(error)) from error
         if not isinstance(content, dict) or {"recipe", "variants", "seeds"} - set(content):
             raise StudyError(f"{path}: a study is a mapping with recipe, variants and seeds.")
         unknown = set(content) - {item.name for item in fields(cls)}
@@ -75,6 +74,8 @@ class Study:
 
     def check(self, path: str) -> None:
         """Raises [`StudyError`] where the fields are not what they should be."""
+        if wrong := wrong_field(type(self), vars(self)):
+            raise StudyError(f"{path}: {wrong}")
         if not isinstance(self.variants, dict) or not self.variants:
             raise StudyError(f"{path}: variants must be a mapping from names to changed fields, got {self.variants!r}.")
         if not isinstance(self.seeds, list) or not all(type(seed) is int for seed in self.seeds) or not self.seeds:
@@ -115,7 +116,7 @@ class Study:
                 if assignment.startswith(prefix := f"{place}.{name}."):
                     name_of_field, equals, value = assignment.removeprefix(prefix).partition("=")
                     if equals:
-                        known[name_of_field] = yaml.safe_load(value)
+                        known[name_of_field] = _parsed(value)
                         return
         path, equals, value = assignment.partition("=")
         if not equals:
@@ -124,7 +125,14 @@ class Study:
             known = getattr(self, path.partition(".")[0], None) or {}
             names = f"; known are {', '.join(known)}" if isinstance(known, dict) and known else ""
             raise StudyError(f"--set {path}: there is no {path.rpartition('.')[0]!r}{names}.")
-        self.overrides[path] = yaml.safe_load(value)
+        self.overrides[path] = _parsed(value)
+
+
+def _parsed(value):
+    try:
+        return parse_yaml(value, "--set")
+    except DataError as error:
+        raise StudyError(str(error)) from error
 
 
 def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:
@@ -228,8 +236,8 @@ def _on_other_data(study, run_folder, metric_names, say):
 def _check_same_settings(run_folder, recipe, fields):
     """A folder is one run's alone: results of other settings must not slip into the comparison."""
     path = run_folder / SETTINGS_FILE
-    text = Path(recipe).read_text(encoding="utf-8") if Path(recipe).is_file() else recipe
-    settings = json.dumps({"recipe": yaml.safe_load(text), "changes": fields}, indent=2, sort_keys=True)
+    content = read_yaml(recipe) if Path(recipe).is_file() else recipe
+    settings = json.dumps({"recipe": content, "changes": fields}, indent=2, sort_keys=True, default=str)
     if path.exists() and path.read_text(encoding="utf-8") != settings:
         raise StudyError(
             f"{run_folder} holds a run with other settings (see its {SETTINGS_FILE}). Remove it, or choose another "

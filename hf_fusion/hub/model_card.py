@@ -2,18 +2,23 @@
 
 import json
 import re
+from html import escape
 from pathlib import Path
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_fusion.data.files import DATA_FILE_KINDS
+from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
+from hf_fusion.models.configuration_dashfusion import MODALITIES
 
 # Packages whose versions the card names.
 _VERSIONS = ("hf-fusion", "torch", "transformers")
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
+
+
+class CardError(ValueError):
+    """Records of a run that no card can be written from; says which and why."""
 
 
 def write_model_card(folder) -> Path:
@@ -35,21 +40,32 @@ def model_card(folder, name: str | None = None, base_model: str | None = None) -
 
     Returns:
         The card, with metadata that the Hub reads.
+
+    Raises:
+        CardError: if one of the files is not as a run writes it.
     """
     folder = Path(folder)
-    name = folder.name if name is None else name
+    try:
+        return _model_card(folder, folder.name if name is None else name, base_model)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, OSError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise CardError(f"{folder}: the records of the run are not as training writes them ({reason}).") from error
+
+
+def _model_card(folder, name, base_model):
     facts = _model_facts(folder)
     metrics, recipe, source = {}, {"model_type": facts["model_type"]}, None
     if all((folder / record).is_file() for record in (METRICS_FILE, ENVIRONMENT_FILE, "config.yaml")):
         metrics, environment = (
             json.loads((folder / file).read_text("utf-8")) for file in (METRICS_FILE, ENVIRONMENT_FILE)
         )
-        recipe, source = yaml.safe_load((folder / "config.yaml").read_text("utf-8")), environment["dataset"]
+        recipe, source = read_yaml(folder / "config.yaml"), environment["dataset"]
         facts.update(_training_facts(metrics, environment))
     return ModelCard.from_template(
         _card_data(name, recipe, source, metrics, base_model),
         template_path=str(TEMPLATE),
         name=name,
+        title=_told(name),
         trained=bool(metrics),
         base_model=base_model,
         adapter=(folder / "adapter_config.json").exists(),
@@ -60,18 +76,21 @@ def model_card(folder, name: str | None = None, base_model: str | None = None) -
 def _training_facts(metrics, environment):
     splits = [split for split in ("validation", "test") if split in metrics]
     shown = {
-        split: {name: _shown(value) for name, value in metrics[split].items() if name != "loss"} for split in splits
+        split: {_told(name): _shown(value) for name, value in metrics[split].items() if name != "loss"}
+        for split in splits
     }
     hardware, versions = environment["hardware"], environment.get("versions", {})
+    machine = ", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}"
     return {
-        "versions": [f"{package} {versions[package]}" for package in _VERSIONS if package in versions],
-        "dataset": Path(environment["dataset"]).name,
+        "versions": [_told(f"{package} {versions[package]}") for package in _VERSIONS if package in versions],
+        "dataset": _told(Path(environment["dataset"]).name),
         "splits": splits,
-        "rows": environment["rows"],
+        "rows": {split: int(environment["rows"][split]) for split in splits},
         "metrics": shown,
         "metric_names": list(shown[splits[0]]) if splits else [],
-        **{name: metrics[name] for name in ("seed", "train_samples", "train_seconds")},
-        "hardware": ", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}",
+        **{name: int(metrics[name]) for name in ("seed", "train_samples")},
+        "train_seconds": float(metrics["train_seconds"]),
+        "hardware": _told(machine),
     }
 
 
@@ -84,17 +103,17 @@ def _model_facts(folder):
         return {
             "model_type": "dyfulm",
             "unit": "review",
-            "fine": list(config["id2label"].values()),
-            "coarse": list(config["coarse_id2label"].values()),
-            "intensity_range": config["intensity_range"],
+            "fine": list(map(_told, config["id2label"].values())),
+            "coarse": list(map(_told, config["coarse_id2label"].values())),
+            "intensity_range": list(map(float, config["intensity_range"])),
         }
-    modalities = config["modalities"]
-    widths = {name: config[f"{name}_feature_size"] for name in modalities if name != "text"}
+    modalities = [name for name in MODALITIES if name in config["modalities"]]
+    widths = {name: int(config[f"{name}_feature_size"]) for name in modalities if name != "text"}
     example = ['"text": "It was better than I thought."'] if "text" in modalities else []
     return {
         "model_type": "dashfusion",
         "unit": "clip",
-        "label_range": config["label_range"],
+        "label_range": list(map(float, config["label_range"])),
         "modalities": modalities,
         "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
         "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
@@ -137,6 +156,11 @@ def _card_data(name, recipe, source, metrics, adapted=None):
 def _is_hub_name(name):
     """Whether it can be a name on the Hub, and not a folder of this machine."""
     return re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) is not None and not Path(name).exists()
+
+
+def _told(text):
+    """A text that others may have chosen, on one line and without marks that would end a code span, cell or element."""
+    return escape(" ".join(str(text).split()).replace("`", "'").replace("|", "/"), quote=False)
 
 
 def _shown(value):

@@ -9,7 +9,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
-from hf_fusion.hub.model_card import model_card
+from hf_fusion.hub.model_card import CardError, model_card
 
 # What belongs to a checkpoint; everything else stays here: training states, logs, pickles, notes.
 _BELONGS = (
@@ -56,6 +56,9 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
             found.update({f"{path.name}/{file.name}": file for file in sorted(path.iterdir()) if _belongs(file.name)})
         elif path.is_dir() and any(fnmatch(path.name, pattern) for pattern in _PICTURES):
             found.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in sorted(path.glob("*.png"))})
+    for path in found.values():  # what lies elsewhere may be anything
+        if path.is_symlink() and folder.resolve() not in path.resolve().parents:
+            raise PublishError(f"{path} is a link to a file outside of the folder; put the file itself there.")
     return found
 
 
@@ -80,7 +83,10 @@ def check_complete(files: dict[str, Path]) -> None:
     missing = [name for name in needed if name not in files]
     index = "model.safetensors.index.json"
     if index in files:
-        missing += sorted(set(_json(files[index])["weight_map"].values()) - set(files))
+        shards = _json(files[index]).get("weight_map")
+        if not isinstance(shards, dict):
+            raise PublishError(f"{files[index]} has no weight_map.")
+        missing += sorted(set(map(str, shards.values())) - set(files))
     elif "model.safetensors" not in files and ADAPTER_CONFIG_NAME not in files:
         missing.append("model.safetensors")
     named = [_code_of(_json(files[name])) for name in ("config.json", "processor_config.json") if name in files]
@@ -106,16 +112,24 @@ def check_base_model(files: dict[str, Path], folder: str | Path, base_model: str
 
 def _json(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise PublishError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise PublishError(f"{path} is no JSON object.")
+    return content
 
 
 def _code_of(content):
     """The Python files that a configuration names as its code: of its classes, and of its pipelines."""
-    pipelines = content.get("custom_pipelines", {}).values()
-    values = [*content.get("auto_map", {}).values(), *(pipeline.get("impl") for pipeline in pipelines)]
+    classes, pipelines = (content.get(name) or {} for name in ("auto_map", "custom_pipelines"))
+    try:
+        values = [*classes.values(), *(pipeline.get("impl") for pipeline in pipelines.values())]
+    except AttributeError as error:
+        raise PublishError("`auto_map` and `custom_pipelines` must be mappings.") from error
     names = [name for value in values for name in (value if isinstance(value, list) else [value]) if name]
+    if not all(isinstance(name, str) for name in names):
+        raise PublishError(f"`auto_map` and `custom_pipelines` must name classes, got {names!r:.200}.")
     return {name.rpartition("--")[2].partition(".")[0] + ".py" for name in names}
 
 
@@ -126,8 +140,8 @@ def _with_siblings(code, files):
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            text = files[name].read_text(encoding="utf-8") if name in files else ""
-            waiting += [f"{sibling}.py" for sibling in re.findall(r"^\s*from \.(\w+) import", text, re.MULTILINE)]
+            text = files[name].read_text(encoding="utf-8", errors="replace") if name in files else ""
+            waiting += [f"{sibling}.py" for sibling in re.findall(r"^[ \t]*from \.(\w+) import", text, re.MULTILINE)]
     return found
 
 
@@ -171,7 +185,10 @@ def publish(
     content = {name: str(path) for name, path in files.items()}
     content.update({name: _without_folders(files[name]) for name in ("config.yaml", ENVIRONMENT_FILE) if name in files})
     if "README.md" not in files or {METRICS_FILE, ENVIRONMENT_FILE, "config.yaml"} <= set(files):
-        content["README.md"] = str(model_card(folder, repo_id, base_model)).encode()
+        try:
+            content["README.md"] = str(model_card(folder, repo_id, base_model)).encode()
+        except CardError as error:
+            raise PublishError(str(error)) from error
     if base_model:
         adapter = {**_json(files[ADAPTER_CONFIG_NAME]), "base_model_name_or_path": base_model}
         content[ADAPTER_CONFIG_NAME] = json.dumps(adapter, indent=2).encode()
@@ -197,7 +214,7 @@ def publish(
 
 def _without_folders(path):
     """A record of the run, of whose paths the last part is left where they are of this machine."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     return re.sub(r"(?<![\w:/.])~?(?:/[\w.-]+)+/(?=[\w.-]+)", "", text).encode()
 
 

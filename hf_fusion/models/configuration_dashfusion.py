@@ -1,10 +1,22 @@
 """Configuration of DashFusion."""
 
-import copy
-
 from transformers import AutoConfig, PretrainedConfig
 
-from .configuration_common import add_code_map, check_choice, check_positive_integers, check_range
+from .configuration_common import (
+    add_code_map,
+    as_tuple,
+    as_value_error,
+    check_booleans,
+    check_choice,
+    check_label_count,
+    check_positive,
+    check_positive_integers,
+    check_probability,
+    check_range,
+    checked_config,
+    is_number,
+    label_names,
+)
 from .configuration_dyfulm import DyFuLMConfig
 
 MODALITIES = ("text", "audio", "vision")
@@ -148,14 +160,17 @@ class DashFusionConfig(PretrainedConfig):
         modality_distillation=0.0,
         **kwargs,
     ):
-        self.text_config = _text_config(text_config)
+        # by name: where this file came with a checkpoint, the Auto classes do not know DyFuLM
+        self.text_config = checked_config("text_config", text_config, "bert", {"dyfulm": DyFuLMConfig})
         self.audio_feature_size = audio_feature_size
         self.vision_feature_size = vision_feature_size
         self.max_audio_length = max_audio_length
         self.max_vision_length = max_vision_length
         self.hidden_size = hidden_size
         self.num_attention_heads = num_attention_heads
-        self.intermediate_size = 2 * hidden_size if intermediate_size is None else intermediate_size
+        self.intermediate_size = intermediate_size
+        if intermediate_size is None and isinstance(hidden_size, int):
+            self.intermediate_size = 2 * hidden_size
         self.num_encoder_layers = num_encoder_layers
         self.num_fusion_layers = num_fusion_layers
         self.num_bottleneck_tokens = num_bottleneck_tokens
@@ -173,8 +188,8 @@ class DashFusionConfig(PretrainedConfig):
         self.num_easy_negatives = num_easy_negatives
         self.modality_dropout = modality_dropout
         self.modality_distillation = modality_distillation
-        self.modalities = tuple(modalities)
-        self.label_range = tuple(label_range)
+        self.modalities = as_tuple("modalities", modalities)
+        self.label_range = as_tuple("label_range", label_range)
         self.hidden_dropout_prob = hidden_dropout_prob
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
@@ -183,10 +198,16 @@ class DashFusionConfig(PretrainedConfig):
             attention_probs_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
 
-        if kwargs.get("id2label") is None and kwargs.get("num_labels") is None:
+        if kwargs.get("id2label") is not None:
+            kwargs["id2label"] = label_names("id2label", kwargs["id2label"])
+        elif kwargs.get("num_labels") is None:
             kwargs["num_labels"] = 1
-        add_code_map(kwargs, "DashFusion")
-        super().__init__(**kwargs)
+        if kwargs.get("num_labels") is not None:
+            check_label_count(kwargs["num_labels"])
+        with as_value_error("No configuration of a DashFusion"):
+            add_code_map(kwargs, "DashFusion")
+            super().__init__(**kwargs)
+            self.to_dict()  # fails where a field of transformers is none of its kind
         self.check()
 
     def check(self):
@@ -215,25 +236,23 @@ class DashFusionConfig(PretrainedConfig):
                 f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
                 f"({self.num_attention_heads})."
             )
-        if min(self.num_hard_negatives, self.num_easy_negatives) < 0 or not (
-            self.num_hard_negatives + self.num_easy_negatives
-        ):
+        negatives = (self.num_hard_negatives, self.num_easy_negatives)
+        if not all(type(count) is int and count >= 0 for count in negatives) or not any(negatives):
             raise ValueError(
                 "`num_hard_negatives` and `num_easy_negatives` must be at least 0 and not both 0, got "
-                f"{self.num_hard_negatives} and {self.num_easy_negatives}."
+                f"{self.num_hard_negatives!r:.100} and {self.num_easy_negatives!r:.100}."
             )
-        for name in ("temperature", "contrastive_label_step"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)!r}.")
-        if not self.contrastive_weight >= 0:
-            raise ValueError(f"`contrastive_weight` must be at least 0, got {self.contrastive_weight!r}.")
+        for name in ("temperature", "contrastive_label_step", "initializer_range"):
+            check_positive(name, getattr(self, name))
+        if not is_number(self.contrastive_weight) or not self.contrastive_weight >= 0:
+            raise ValueError(f"`contrastive_weight` must be at least 0, got {self.contrastive_weight!r:.100}.")
+        check_booleans(self, ("temporal_alignment", "semantic_alignment", "supervised_contrastive", "gather_negatives"))
         probabilities = (
             "modality_dropout", "modality_distillation", "hidden_dropout_prob", "attention_probs_dropout_prob",
             "classifier_dropout",
         )  # fmt: skip
         for name in probabilities:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)!r}.")
+            check_probability(name, getattr(self, name))
         if self.modality_dropout and self.modality_distillation:
             raise ValueError(
                 f"`modality_dropout` ({self.modality_dropout}) would hide from the first pass what "
@@ -273,16 +292,7 @@ def check_modalities(modalities):
     for name in modalities:
         check_choice("modalities", name, MODALITIES)
     if not modalities or len(set(modalities)) < len(modalities):
-        raise ValueError(f"`modalities` must be some of {', '.join(MODALITIES)}, each once, got {modalities!r}.")
-
-
-def _text_config(value):
-    if isinstance(value, PretrainedConfig):
-        return copy.deepcopy(value)
-    value = dict(value or {})
-    model_type = value.pop("model_type", "bert")
-    # by name: where this file came with a checkpoint, the Auto classes do not know DyFuLM
-    return DyFuLMConfig(**value) if model_type == "dyfulm" else AutoConfig.for_model(model_type, **value)
+        raise ValueError(f"`modalities` must be some of {', '.join(MODALITIES)}, each once, got {modalities!r:.100}.")
 
 
 __all__ = ["DashFusionConfig"]

@@ -1,10 +1,22 @@
 """Configuration of DyFuLM."""
 
-import copy
-
 from transformers import AutoConfig, PretrainedConfig
 
-from .configuration_common import add_code_map, check_choice, check_positive_integers, check_range, named_labels
+from .configuration_common import (
+    add_code_map,
+    as_tuple,
+    as_value_error,
+    check_booleans,
+    check_choice,
+    check_positive,
+    check_positive_integers,
+    check_probability,
+    check_range,
+    checked_config,
+    is_number,
+    label_names,
+    named_labels,
+)
 
 LAYER_FUSIONS = ("bilstm", "mean", "last")
 CROSS_FUSIONS = ("gate", "mean", "concat", "a", "b")
@@ -100,8 +112,12 @@ class DyFuLMConfig(PretrainedConfig):
         initializer_range=0.02,
         **kwargs,
     ):
-        self.encoder_a_config = self._encoder_config(encoder_a_config, "roberta", needed=cross_fusion != "b")
-        self.encoder_b_config = self._encoder_config(encoder_b_config, "deberta-v2", needed=cross_fusion != "a")
+        check_choice("cross_fusion", cross_fusion, CROSS_FUSIONS)  # it tells which encoders are needed
+        encoders = {"encoder_a_config": encoder_a_config, "encoder_b_config": encoder_b_config}
+        usual = {"encoder_a_config": ("roberta", "b"), "encoder_b_config": ("deberta-v2", "a")}
+        for name, (model_type, alone) in usual.items():
+            absent = encoders[name] is None and cross_fusion == alone
+            setattr(self, name, None if absent else checked_config(name, encoders[name], model_type))
         self.layer_fusion = layer_fusion
         self.cross_fusion = cross_fusion
         self.gate_level = gate_level
@@ -112,31 +128,26 @@ class DyFuLMConfig(PretrainedConfig):
         self.fusion_hidden_size = fusion_hidden_size
         self.layer_fusion_hidden_size = layer_fusion_hidden_size
         self.num_coarse_labels = num_coarse_labels
-        self.coarse_id2label = {
-            int(i): name for i, name in (coarse_id2label or named_labels(COARSE_LABELS, num_coarse_labels)).items()
-        }
-        self.intensity_range = tuple(intensity_range)
+        if coarse_id2label is None:
+            coarse_id2label = named_labels(COARSE_LABELS, num_coarse_labels)
+        self.coarse_id2label = label_names("coarse_id2label", coarse_id2label)
+        self.intensity_range = as_tuple("intensity_range", intensity_range)
         self.use_guidance = use_guidance
-        self.loss_weights = tuple(loss_weights)
+        self.loss_weights = as_tuple("loss_weights", loss_weights)
         self.dwa_temperature = dwa_temperature
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
 
         if kwargs.get("id2label") is None:
-            kwargs["id2label"] = named_labels(FINE_LABELS, kwargs.pop("num_labels", None) or len(FINE_LABELS))
+            count = kwargs.pop("num_labels", None)
+            kwargs["id2label"] = named_labels(FINE_LABELS, len(FINE_LABELS) if count is None else count)
             kwargs["label2id"] = {name: i for i, name in kwargs["id2label"].items()}
-        add_code_map(kwargs, "DyFuLM")
-        super().__init__(**kwargs)
+        kwargs["id2label"] = label_names("id2label", kwargs["id2label"])
+        with as_value_error("No configuration of a DyFuLM"):
+            add_code_map(kwargs, "DyFuLM")
+            super().__init__(**kwargs)
+            self.to_dict()  # fails where a field of transformers is none of its kind
         self.check()
-
-    @staticmethod
-    def _encoder_config(value, default_model_type, needed):
-        if value is None and not needed:
-            return None
-        if isinstance(value, PretrainedConfig):
-            return copy.deepcopy(value)  # two encoders may be built from one configuration, and then change apart
-        value = dict(value or {})
-        return AutoConfig.for_model(value.pop("model_type", default_model_type), **value)
 
     def check(self):
         """Raises `ValueError` if a field has no sensible value, or an encoder in use has no configuration.
@@ -162,15 +173,15 @@ class DyFuLMConfig(PretrainedConfig):
             raise ValueError(
                 f"`coarse_id2label` must name classes 0 to {self.num_coarse_labels - 1}, got {self.coarse_id2label}."
             )
-        if len(self.loss_weights) != 3 or min(self.loss_weights) < 0:
+        if len(self.loss_weights) != 3 or not all(map(is_number, self.loss_weights)) or min(self.loss_weights) < 0:
             raise ValueError(
                 "`loss_weights` must be three numbers of at least 0 (fine, coarse, intensity), "
                 f"got {self.loss_weights!r}."
             )
-        if not self.dwa_temperature > 0:
-            raise ValueError(f"`dwa_temperature` must be above 0, got {self.dwa_temperature!r}.")
-        if not 0 <= self.classifier_dropout < 1:
-            raise ValueError(f"`classifier_dropout` must lie in [0, 1), got {self.classifier_dropout!r}.")
+        for name in ("dwa_temperature", "initializer_range"):
+            check_positive(name, getattr(self, name))
+        check_probability("classifier_dropout", self.classifier_dropout)
+        check_booleans(self, ("use_guidance",))
 
     @property
     def encoder_configs(self):

@@ -10,6 +10,24 @@ logger = logging.getLogger(__name__)
 STREAMS = ("audio", "vision")
 # Frames that are looked at together while the statistics are taken.
 _BLOCK = 2**14
+# Larger features, in units of what the model reads, would overflow inside it and become an answer that is no number.
+MAX_FEATURE = 1e10
+
+
+def real_numbers(values):
+    """
+    The values as an array, unchanged if they are one.
+
+    Raises:
+        ValueError, TypeError, OverflowError: if they are no real numbers: texts, dates, complex numbers, integers
+            beyond all floats.
+    """
+    array = np.asarray(values)
+    if array.dtype == object:  # `None` and nested lists, which become NaN and an error
+        array = array.astype(np.float64)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"they are of type {array.dtype}")
+    return array
 
 
 class FrameStatistics:
@@ -80,6 +98,10 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         self.vision_feature_size = vision_feature_size
         self.max_audio_length = max_audio_length
         self.max_vision_length = max_vision_length
+        for field in (f"{name}_{what}" for name in STREAMS for what in ("feature_size", "length")):
+            field = field if hasattr(self, field) else f"max_{field}"
+            if type(getattr(self, field)) is not int or getattr(self, field) < 1:
+                raise ValueError(f"`{field}` must be a positive integer, got {getattr(self, field)!r:.100}.")
         given = {"audio_mean": audio_mean, "audio_std": audio_std, "vision_mean": vision_mean, "vision_std": vision_std}
         for field, values in given.items():
             setattr(self, field, None if values is None else self._statistics(field, values))
@@ -88,7 +110,10 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
                 raise ValueError(f"`{name}_mean` and `{name}_std` belong together: give both or none.")
 
     def _statistics(self, field, values):
-        values = [float(value) for value in np.asarray(values, dtype=np.float64).reshape(-1)]
+        try:
+            values = [float(value) for value in real_numbers(values).reshape(-1)]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"`{field}` must be a list of numbers: {error}") from error
         size = getattr(self, f"{field.split('_')[0]}_feature_size")
         if len(values) != size:
             raise ValueError(f"`{field}` must have {size} values, one for each column, got {len(values)}.")
@@ -128,9 +153,10 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         """One clip of shape `(frames, features)`, in float32 if it comes so, else in float64; it may have no frame."""
         size = getattr(self, f"{name}_feature_size")
         try:
-            frames = np.zeros((0, size)) if clip is None else np.asarray(clip)
+            frames = real_numbers(np.zeros((0, size)) if clip is None else clip)
             frames = frames if frames.dtype == np.float32 else frames.astype(np.float64)
-        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that requires gradients
+        # RuntimeError: a tensor that requires gradients
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ValueError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
         if frames.size == 0:
             return np.zeros((0, size))
@@ -152,14 +178,15 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
 
         Returns:
             `list` of float32 arrays `(frames, features)`. Values that are not finite count as 0 in the units of the
-            features, as in the readers of training data, and their number is logged.
+            features, as in the readers of training data, and their number is logged; so is that of values which are
+            cut to [`MAX_FEATURE`] and would overflow in the model.
 
         Raises:
             ValueError: if a clip has another width, or is too long and `truncation` is off.
         """
         longest = getattr(self, f"max_{name}_length")
         mean, std = (getattr(self, f"{name}_{statistic}") for statistic in ("mean", "std"))
-        prepared, replaced = [], 0
+        prepared, replaced, cut = [], 0, 0
         for i, clip in enumerate(clips):
             frames = self._frames(name, clip, i)
             if len(frames) > longest and not truncation:
@@ -170,11 +197,17 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
                 replaced += int((~finite).sum())
                 frames = np.where(finite, frames, 0)
             if mean is not None:
-                frames = np.subtract(frames, mean, dtype=np.float64)
-                frames /= std
+                with np.errstate(over="ignore"):
+                    frames = np.subtract(frames, mean, dtype=np.float64)
+                    frames /= std
+            if frames.size and max(frames.max(), -frames.min()) > MAX_FEATURE:
+                cut += int((np.abs(frames) > MAX_FEATURE).sum())
+                frames = np.clip(frames, -MAX_FEATURE, MAX_FEATURE)
             prepared.append(frames.astype(np.float32, copy=False))
         if replaced:
             logger.warning("%d %s values were not finite and became 0.", replaced, name)
+        if cut:
+            logger.warning("%d %s values were beyond %g and were cut.", cut, name, MAX_FEATURE)
         return prepared
 
     def pad(self, name, prepared, padding=True, pad_to_multiple_of=None):

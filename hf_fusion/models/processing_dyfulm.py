@@ -104,7 +104,10 @@ class DyFuLMProcessor(ProcessorMixin):
         check_max_length(self.tokenizers, max_length)
 
         limit = max_length if truncation else None
-        columns = self._encode_spans(texts, limit) if self.has_spans else self._encode_plain(texts, limit)
+        if not texts:  # which tokenizers do not take
+            columns = {name: [] for name in self.model_input_names}
+        else:
+            columns = self._encode_spans(texts, limit) if self.has_spans else self._encode_plain(texts, limit)
         if single and return_tensors is None:
             return BatchFeature({name: rows[0] for name, rows in columns.items()})
         return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)

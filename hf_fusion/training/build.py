@@ -128,6 +128,8 @@ def resolve_name(name: str) -> str:
     if not name.startswith("package:"):
         return name
     package, _, folder = name.removeprefix("package:").partition("/")
+    if not package.isidentifier() or ".." in Path(folder).parts:  # to find a.b Python would import a
+        raise RecipeError(f"{name:.200}: expected package:NAME/FOLDER, a package's name and a folder inside it.")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise RecipeError(f"{name}: the package {package} is not installed (pip install {package.replace('_', '-')}).")

@@ -124,10 +124,16 @@ def problem_of(checkpoint: str | Path) -> str | None:
     for path in sorted(checkpoint.rglob("*")):
         try:
             _read(path)
-        except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
-            return f"{path.relative_to(checkpoint).as_posix()}: {error}"
+        except Exception as error:  # wrong bytes can make the libraries fail in any way
+            return f"{path.relative_to(checkpoint).as_posix()}: {str(error)[:300] or type(error).__name__}"
+    if not isinstance(_json_of(checkpoint / TRAINER_STATE_NAME), dict):
+        return f"{TRAINER_STATE_NAME}: no object"
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        content = _json_of(index)
+        shards = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            return f"{SAFE_WEIGHTS_INDEX_NAME}: no weight_map of names to files"
+        shards = sorted(set(shards.values()))
         if missing := [name for name in shards if not (checkpoint / name).is_file()]:
             return f"no {missing[0]}"
     states = [name for name in (OPTIMIZER_NAME, SCHEDULER_NAME) if not (checkpoint / name).is_file()]
@@ -135,15 +141,22 @@ def problem_of(checkpoint: str | Path) -> str | None:
     return f"no {states[0]}" if len(states) == 1 else None
 
 
+def _json_of(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _read(path):
     """Raises an error if a file is cut off or no longer what its ending says; nothing in it is executed."""
     if path.suffix == ".json":
-        json.loads(path.read_text(encoding="utf-8"))
+        _json_of(path)
     elif path.suffix == ".safetensors":
         with safe_open(path, framework="numpy"):
             pass
     elif path.suffix in (".pt", ".pth", ".bin"):  # zip archives, with a checksum for each part
         with zipfile.ZipFile(path) as archive:
+            # torch compresses nothing: what would unpack to more than the file is a bomb
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its parts are larger than the file")
             broken = archive.testzip()
         if broken:
             raise ValueError(f"{broken} does not have its checksum")

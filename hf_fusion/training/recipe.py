@@ -7,11 +7,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import HfArgumentParser
 
+from hf_fusion.data.files import DataError, listed, parse_yaml, read_yaml
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.data_arguments import DataArguments
+from hf_fusion.training.field_types import wrong_field
 from hf_fusion.training.model_arguments import ModelArguments, RecipeError
 
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, FusionTrainingArguments)
@@ -125,15 +126,18 @@ def read_recipe(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise RecipeError(f"{path}: no such recipe.")
     try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: no valid YAML: {error}") from error
+        recipe = read_yaml(path)
+    except DataError as error:
+        raise RecipeError(str(error)) from error
     if not isinstance(recipe, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields to values, this is {type(recipe).__name__}.")
     known = {f.name for group in ARGUMENT_GROUPS for f in dataclasses.fields(group)}
     unknown = sorted(map(str, set(recipe) - known))
     if unknown:
-        raise RecipeError(f"{path}: unknown field {', '.join(unknown)}. `--help` lists the fields.")
+        raise RecipeError(f"{path}: unknown field {listed(unknown)}. `--help` lists the fields.")
+    for group in ARGUMENT_GROUPS:
+        if wrong := wrong_field(group, recipe, as_flags=True):
+            raise RecipeError(f"{path}: {wrong}")
     return recipe
 
 
@@ -142,11 +146,14 @@ def _mapping_of(name, text):
     if not text.lstrip().startswith("{"):
         if "encoder" in name:
             return text
-        raise RecipeError(f'`{name}` must be a JSON mapping such as \'{{"text": "review"}}\', got {text!r}.')
+        raise RecipeError(f'`{name}` must be a JSON mapping such as \'{{"text": "review"}}\', got {text!r:.200}.')
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"`{name}` is no valid JSON: {error}") from error
+        found = parse_yaml(text, f"`{name}`")
+    except DataError as error:
+        raise RecipeError(str(error).replace("YAML", "JSON")) from error
+    if not isinstance(found, dict):
+        raise RecipeError(f"`{name}` must be a JSON mapping, got {text!r:.200}.")
+    return found
 
 
 def resolved_recipe(model_args, data_args, training_args) -> dict[str, Any]:

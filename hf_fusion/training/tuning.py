@@ -13,7 +13,9 @@ import yaml
 from optuna.trial import TrialState
 from transformers import TrainerCallback
 
+from hf_fusion.data.files import DataError, read_yaml
 from hf_fusion.evaluation.metrics import lower_is_better
+from hf_fusion.training.field_types import wrong_field
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
@@ -49,9 +51,9 @@ class Search:
     def read(cls, path: str) -> "Search":
         """Reads a search file; raises [`RecipeError`] if it is none."""
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise RecipeError(f"{path}: {error}") from error
+            content = read_yaml(path)
+        except DataError as error:
+            raise RecipeError(str(error)) from error
         names = {item.name for item in fields(cls)}
         if not isinstance(content, dict) or {"recipe", "space", "metric"} - set(content) or set(content) - names:
             raise RecipeError(
@@ -63,6 +65,8 @@ class Search:
 
     def check(self, path: str) -> None:
         """Raises [`RecipeError`] where the fields are not what they should be."""
+        if wrong := wrong_field(type(self), vars(self)):
+            raise RecipeError(f"{path}: {wrong}")
         if not isinstance(self.space, dict) or not self.space:
             raise RecipeError(f"{path}: space must be a mapping from recipe fields to what to try, got {self.space!r}.")
         for name, choice in self.space.items():

@@ -448,7 +448,7 @@ class TestWrongSources:
         ("arguments", "words"),
         [
             ({"modalities": ("text", "video")}, r"`modalities` must be some of text, audio, vision, got .*'video'"),
-            ({"modalities": ()}, r"`modalities` must be some of text, audio, vision, got \[\]"),
+            ({"modalities": ()}, r"`modalities` must be some of text, audio, vision, got \(\)"),
             ({"rejected": "ignore"}, "`rejected` must be 'error' or 'drop', got 'ignore'"),
             ({"split_shares": (0.5, 0.6, 0.1)}, "`split_shares` must be three shares that sum to 1"),
         ],

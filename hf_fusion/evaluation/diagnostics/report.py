@@ -54,7 +54,7 @@ def _page(title, facts, sections):
 
 def _section(section):
     rows = "".join(
-        f"<tr><td>{escape(f.name)}</td><td>{_shown(f.value)}</td><td>{escape(f.limit)}</td>"
+        f"<tr><td>{escape(f.name)}</td><td>{escape(_shown(f.value))}</td><td>{escape(f.limit)}</td>"
         f"<td class={f.verdict.split()[0] if f.ok is not None else 'information'}>{f.verdict}</td>"
         f"<td>{escape(f.text)}</td></tr>"
         for f in section.findings
