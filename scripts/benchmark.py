@@ -3,6 +3,7 @@
 
     python scripts/benchmark.py fusion-cost
     python scripts/benchmark.py loading --repeats 3 --output runs/loading.json
+    python scripts/benchmark.py export --checkpoint runs/dyfulm_hotel_reviews --max_eval_samples 1000
 
 Prints a table and writes a JSON file with every pair, and a picture beside it.
 """
@@ -20,6 +21,7 @@ from rich.table import Table
 from transformers import AutoConfig
 from transformers.utils import logging
 
+from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, plot_comparisons, result_record
 from hf_fusion.evaluation.records import write_json
 from hf_fusion.training.build import resolve_name
@@ -31,6 +33,10 @@ BENCHMARKS = {
     "mining": (["mining"], "choosing the pairs of the supervised contrastive loss"),
     "fusion-cost": (["fusion_cost"], "multiply-adds and time of the fusion: bottleneck against self-attention"),
     "inference": (["inference"], "the pipeline: batches of like length, bf16, padding"),
+    "export": (
+        ["export"],
+        "exported models, float32 and int8, against PyTorch: time, size, and with --checkpoint accuracy",
+    ),
     "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
     "prediction-memory": (["prediction_memory"], "resident memory over a million predicted rows"),
     "scaling": (["scaling"], "growth of the fusion's cost with the length of the clips"),
@@ -54,7 +60,17 @@ def parse_args():
             help="folder or name of a pretrained text encoder, or package:NAME/FOLDER",
         )  # fmt: skip
         command.add_argument("--quick", action="store_true", help="tiny inputs, to see that it works: no real numbers")
-    return parser.parse_args()
+        if name == "export":
+            command.add_argument(
+                "--checkpoint",
+                help="run folder of a trained DyFuLM, to measure accuracy as well; all flags of evaluate.py that "
+                "choose the data are taken (--dataset, --max_eval_samples ...), by default the data are its recipe's",
+            )
+    args, rest = parser.parse_known_args()
+    args.checkpoint, args.data = getattr(args, "checkpoint", None), tuple(rest)
+    if rest and not args.checkpoint:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
 
 
 def checked(args) -> BenchmarkOptions:
@@ -73,7 +89,7 @@ def checked(args) -> BenchmarkOptions:
         AutoConfig.from_pretrained(encoder)
     except (OSError, ValueError) as error:
         raise RecipeError(f"--text_encoder {args.text_encoder}: {str(error).splitlines()[0]}") from error
-    return BenchmarkOptions(args.repeats, _device(args.device), encoder, args.quick)
+    return BenchmarkOptions(args.repeats, _device(args.device), encoder, args.quick, args.checkpoint, args.data)
 
 
 def _device(name):
@@ -104,7 +120,11 @@ def main() -> int:
     logging.disable_progress_bar()
     comparisons = []
     for module in BENCHMARKS[args.name][0]:
-        comparisons += importlib.import_module(f"hf_fusion.evaluation.benchmark.{module}").run(options)
+        try:
+            comparisons += importlib.import_module(f"hf_fusion.evaluation.benchmark.{module}").run(options)
+        except (RecipeError, DataError) as error:  # of the checkpoint and its data
+            print(f"benchmark.py: {error}", file=sys.stderr)
+            return 2
     record = result_record(args.name, comparisons, options)
     write_json(args.output, record)
     plot_comparisons(args.output.with_suffix(".png"), comparisons, args.name)

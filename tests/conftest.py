@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from filelock import FileLock
 from hypothesis import settings
 from transformers import BertConfig, DebertaV2Config, RobertaConfig
 
@@ -21,6 +22,7 @@ from hf_fusion import (
     DyFuLMConfig,
     DyFuLMForSequenceClassification,
     DyFuLMProcessor,
+    FusionSentimentPipeline,
     FusionTrainer,
     FusionTrainingArguments,
 )
@@ -218,6 +220,65 @@ def make_clip_trainer(clip_model, clip_processor, clip_dataset, tmp_path):
         )
 
     return make
+
+
+def far_from_the_start(model):
+    """So that every part counts: every weight outside the text encoders is large."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if (
+                "encoder_a" not in name
+                and "encoder_b" not in name
+                and "text_encoder" not in name
+                and "norm" not in name
+            ):
+                parameter.normal_(std=0.4)
+    return model.eval()
+
+
+def exported(classify, tmp_path_factory, name):
+    """The pipeline and the folder of its export, which takes seconds: once for all processes of the test run."""
+    pytest.importorskip("onnxscript")
+    from hf_fusion.deployment.onnx_export import export_onnx, silence_exporter
+
+    silence_exporter()
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            export_onnx(classify.model, classify.processor, folder, num_checks=60)
+    return classify, folder
+
+
+@pytest.fixture(scope="session")
+def exported_reviews(bpe, unigram, tmp_path_factory):
+    """A DyFuLM whose two tokenizers and encoders differ: its pipeline, and the folder of its export."""
+    encoders = encoder_config("roberta", num_hidden_layers=1), encoder_config("deberta", num_hidden_layers=2)
+    model = DyFuLMForSequenceClassification(DyFuLMConfig(*encoders, layer_fusion_hidden_size=8))
+    processor = DyFuLMProcessor(bpe, unigram, max_length=40)
+    classify = FusionSentimentPipeline(far_from_the_start(model), processor=processor, device="cpu")
+    return exported(classify, tmp_path_factory, "exported_reviews")
+
+
+@pytest.fixture(scope="session")
+def exported_clips(wordpiece, tmp_path_factory):
+    """The same for a DashFusion of one text encoder, whose features are normalised."""
+    config = DashFusionConfig(
+        encoder_config("bert", num_hidden_layers=1), audio_feature_size=AUDIO_SIZE, vision_feature_size=VISION_SIZE,
+        max_audio_length=MAX_AUDIO, max_vision_length=MAX_VISION, hidden_size=16, num_attention_heads=4,
+        alignment_head_size=4, num_encoder_layers=1, num_bottleneck_tokens=4, modality_dropout=0.1,
+    )  # fmt: skip
+    model = far_from_the_start(DashFusionForSequenceClassification(config))
+    with torch.no_grad():
+        model.classifier[-1].weight.mul_(0.1)  # scores of a few units, as labels are
+    extractor = DashFusionFeatureExtractor(AUDIO_SIZE, VISION_SIZE, MAX_AUDIO, MAX_VISION)
+    rng = np.random.default_rng(0)
+    extractor.fit("audio", [rng.normal(3, 2, size=(9, AUDIO_SIZE))])
+    extractor.fit("vision", [rng.normal(-1, 5, size=(9, VISION_SIZE))])
+    processor = DashFusionProcessor(wordpiece, extractor, max_length=40)
+    classify = FusionSentimentPipeline(model, processor=processor, device="cpu")
+    return exported(classify, tmp_path_factory, "exported_clips")
 
 
 def pytest_addoption(parser):

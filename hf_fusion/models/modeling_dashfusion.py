@@ -13,6 +13,7 @@ Paper: "DashFusion" (arXiv 2512.05515). What differs from the authors' released 
 
 import inspect
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import nn
@@ -43,6 +44,7 @@ from .modeling_losses import (
     supervised_contrastive_loss,
 )
 from .modeling_text_encoder import encoder_class, encoder_from_config, encoder_kwargs, layer_class_names, masked_mean
+from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
 
 
@@ -215,7 +217,7 @@ class DashFusionModel(DashFusionPreTrainedModel):
         """The text stream `(states, mask, present)`, real tokens in front, and the text encoder's outputs."""
         tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
         second = inputs["input_ids_b"] if inputs["inputs_embeds_b"] is None else inputs["inputs_embeds_b"]
-        present = tokens.new_ones(len(tokens), dtype=torch.bool)
+        present = tokens.new_ones(tokens.shape[0], dtype=torch.bool)
         for name, values in (("attention_mask", tokens), ("attention_mask_b", second)):
             if inputs[name] is None and values is not None:
                 inputs[name] = torch.ones(values.shape[:2], dtype=torch.long, device=values.device)
@@ -250,7 +252,8 @@ class DashFusionModel(DashFusionPreTrainedModel):
         mask = inputs["attention_mask"].bool() if mask is None else mask
         states = self.text_projector(outputs.last_hidden_state)  # (batch, tokens, hidden)
         # Real tokens in front, whichever side the tokenizer pads: the fusion takes the first ones.
-        order = mask.long().argsort(dim=1, descending=True, stable=True)
+        # No two keys are equal: ONNX has no stable sort.
+        order = (torch.arange(mask.shape[1], device=mask.device) - 2**31 * mask.long()).argsort(dim=1)
         states = states.gather(1, order.unsqueeze(-1).expand_as(states))
         return (states, mask.gather(1, order), present), outputs
 
@@ -286,13 +289,14 @@ class DashFusionModel(DashFusionPreTrainedModel):
         """Puts one learned token in the place of each modality that a clip lacks."""
         completed = {}
         for i, name in enumerate(MODALITIES):
-            stand_in = self.missing_embeddings.weight[i].expand(len(present), 1, -1)
+            stand_in = self.missing_embeddings.weight[i].expand(present.shape[0], 1, -1)
             states, mask, _ = streams.get(name, (stand_in, None, None))
             only_first = torch.zeros(states.shape[:2], dtype=torch.bool, device=present.device)
             only_first[:, 0] = True
             here = present[:, i]
             states = torch.where(here[:, None, None], states, stand_in.to(states.dtype))
-            mask = only_first if mask is None else torch.where(here.unsqueeze(1), mask, only_first)
+            # (a `where` of booleans is not in ONNX Runtime)
+            mask = only_first if mask is None else (here[:, None] & mask) | (~here[:, None] & only_first)
             completed[name] = Stream.of(states, mask)
         return completed
 
@@ -309,7 +313,7 @@ class DashFusionModel(DashFusionPreTrainedModel):
         if len(aligned) == 1:
             return aligned[0], weights
         # several anchors take turns, so that the first tokens come from all of them
-        longest = max(stream.states.shape[1] for stream in aligned)
+        longest = reduce(torch.sym_max, (stream.states.shape[1] for stream in aligned))
         padding = [longest - stream.states.shape[1] for stream in aligned]
         pad = nn.functional.pad
         states = [pad(stream.states, (0, 0, 0, more)) for stream, more in zip(aligned, padding, strict=True)]
@@ -362,8 +366,8 @@ class DashFusionModel(DashFusionPreTrainedModel):
                 f"This model was trained on {', '.join(self.config.modalities)} (`config.modalities`): leave "
                 f"{untrained[0]} out."
             )
-        rows = {name: len(values) for name, values in given.items()}
-        if len(set(rows.values())) > 1:
+        rows = {name: values.shape[0] for name, values in given.items()}
+        if any(count != next(iter(rows.values())) for count in rows.values()):
             raise ValueError(f"All modalities must have the same number of clips, got {rows}.")
 
         streams, text_outputs = {}, None

@@ -26,7 +26,8 @@ class Stream(NamedTuple):
         return cls(states, mask, attention_bias(mask, states.dtype))
 
     def first(self, count):
-        """The first positions."""
+        """The first positions, as many as there are."""
+        count = torch.sym_min(count, self.states.shape[1])  # not a plain slice: an exported graph would ask for `count`
         bias = None if self.bias is None else self.bias[..., :count]
         return Stream(self.states[:, :count], self.mask[:, :count], bias)
 
@@ -181,7 +182,7 @@ class DashFusionSequenceEncoder(nn.Module):
         # whatever lies in the padding, NaN included, must not count
         features = features.masked_fill(~mask[:, 1:, None], 0).to(self.projection.weight.dtype)
         frames = self.projection(features)
-        states = torch.cat([self.class_token.expand(len(frames), -1, -1).to(frames.dtype), frames], dim=1)
+        states = torch.cat([self.class_token.expand(frames.shape[0], -1, -1).to(frames.dtype), frames], dim=1)
         states = self.dropout(states + self.position_embeddings[:, : states.shape[1]])
         bias = attention_bias(mask, states.dtype)
         for layer in self.layers:

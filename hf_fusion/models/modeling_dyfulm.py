@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_losses import at_least_float32, cross_entropy, squared_error
 from .modeling_text_encoder import encoder_class, encoder_from_config, encoder_kwargs, layer_class_names, masked_mean
+from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
 
 
@@ -372,7 +373,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         span_ids = torch.where(no_span, mask_a.long() - 1, span_ids)
         span_ids_b = torch.where(no_span, mask_b.long() - 1, span_ids_b)
         # Every span holds a token of each side, so the shorter side bounds their number without looking at values.
-        num_spans = min(span_ids.shape[1], span_ids_b.shape[1])
+        num_spans = torch.sym_min(span_ids.shape[1], span_ids_b.shape[1])
         spans = torch.arange(num_spans, device=span_ids.device).view(1, -1, 1)
         members_a = (span_ids.unsqueeze(1) == spans) & mask_a.unsqueeze(1)  # (batch, spans, tokens a)
         members_b = (span_ids_b.unsqueeze(1) == spans) & mask_b.unsqueeze(1)
@@ -415,8 +416,10 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             pooled = self.pooling(states, mask)
         else:
             (states_a, mask_a, _, _), (states_b, mask_b, _, _) = encoded["a"], encoded["b"]
-            if len(states_a) != len(states_b):
-                raise ValueError(f"`input_ids` has {len(states_a)} rows, but `input_ids_b` has {len(states_b)}.")
+            if states_a.shape[0] != states_b.shape[0]:
+                raise ValueError(
+                    f"`input_ids` has {states_a.shape[0]} rows, but `input_ids_b` has {states_b.shape[0]}."
+                )
             if (span_ids is None) != (span_ids_b is None):
                 raise ValueError("`span_ids` and `span_ids_b` belong together: give both, or neither.")
             if self.config.gate_level == "span" and span_ids is not None:

@@ -1,30 +1,15 @@
 """The `fusion-sentiment` pipeline. It travels with every checkpoint and imports nothing of the package."""
 
-from collections import deque
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
-
-import numpy as np
 import torch
 from transformers import Pipeline
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 
-# A stream is read this many batches ahead, so that texts of like length can share a batch.
-LOOKAHEAD_BATCHES = 16
-DEFAULT_BATCH_SIZE = 32
-# On a CPU, which gains nothing from large batches, one that is a quarter full ends where inputs become shorter than
-# this share of its longest.
-_SHORTEST_SHARE = 0.85
 _EXPLANATION_STEPS = 32
+_ACTIVATIONS = {None: lambda values: values, "softmax": lambda values: values.softmax(-1), "sigmoid": torch.sigmoid}
 
-MODALITIES = ("text", "audio", "vision")
 
-
-class FusionSentimentPipeline(Pipeline):
+class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     """Sentiment of texts or clips, by `pipeline("fusion-sentiment", model=..., trust_remote_code=True)`.
 
     Inputs are a string, a dict `{"text": ..., "audio": ..., "vision": ...}` (for DashFusion; audio and vision are
@@ -57,6 +42,7 @@ class FusionSentimentPipeline(Pipeline):
     _load_tokenizer = False
     _load_feature_extractor = False
     _load_image_processor = False
+    tensor_type = "pt"
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -71,46 +57,19 @@ class FusionSentimentPipeline(Pipeline):
 
     def __call__(self, inputs, batch_size=None, **kwargs):
         batch_size = self._batch_size or DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         options = {**self._postprocess_params, **self._sanitize_parameters(**kwargs)[2]}
-        if not (options.get("top_k") is None or options["top_k"] >= 1):
-            raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
         if options.get("explain"):
             if self.model.config.model_type != "dyfulm" or not self.processor.has_spans:
                 raise ValueError("`explain` is for a DyFuLM whose tokenizers both give offsets.")
             if "top_k" in options:
                 raise ValueError("`explain` is about the best answer: leave `top_k` out.")
-        if isinstance(inputs, (str, Mapping)):
-            return self._answer([inputs], batch_size, options)[0]
-        if isinstance(inputs, (list, tuple)):
-            return self._answer(inputs, batch_size, options)
-        if isinstance(inputs, Iterable):
-            return self._stream(iter(inputs), batch_size, options)
-        if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):  # a `torch.utils.data.Dataset`
-            return self._stream((inputs[i] for i in range(len(inputs))), batch_size, options)
-        self._clip_of(inputs)  # says what is wrong with it
-
-    def _stream(self, inputs, batch_size, options):
-        first = 0
-        while window := list(islice(inputs, LOOKAHEAD_BATCHES * batch_size)):
-            yield from self._answer(window, batch_size, options, first)
-            first += len(window)
+        return self.answers_to(inputs, batch_size, options)
 
     def _answer(self, inputs, batch_size, options, first=0):
-        clips = []
-        for i, value in enumerate(inputs):
-            with _naming_input(first + i):
-                clips.append(self._clip_of(value))
-        answers = [None] * len(clips)
-        least = max(batch_size // 4, 2) if self.device.type == "cpu" else batch_size
-        batches = list(_batches([_length(clip) for clip in clips], batch_size, least))
-        prepared = _one_ahead(lambda rows: self._prepare(clips, rows, first), batches)
-        for rows, batch in zip(batches, prepared, strict=True):
-            for i, answer in zip(rows, self.postprocess(self.forward(batch), **options), strict=True):
-                if options.get("explain"):
-                    answer["explanation"] = self._explanation(clips[i]["text"], answer["label"])
-                answers[i] = answer
+        answers = super()._answer(inputs, batch_size, options, first)
+        if options.get("explain"):
+            for value, answer in zip(inputs, answers, strict=True):
+                answer["explanation"] = self._explanation(self.clip_of(value)["text"], answer["label"])
         return answers
 
     def _explanation(self, text, label):
@@ -154,55 +113,14 @@ class FusionSentimentPipeline(Pipeline):
             total.index_add_(0, span_ids.cpu().clamp(min=0), tokens)  # special tokens do not move: theirs is 0
         return total.tolist()
 
-    def _prepare(self, clips, rows, first):
-        """The tensors of some of the clips; an error names the input, counted from `first`."""
-        try:
-            return self.preprocess([clips[i] for i in rows])
-        except ValueError:
-            for i in sorted(rows):
-                with _naming_input(first + i):
-                    self.preprocess([clips[i]])
-            raise
-
-    def _clip_of(self, value):
-        """An input -> a dict with the modalities that it has."""
-        accepted = self._modalities
-        clip = value if isinstance(value, Mapping) else {"text": value}
-        clip = {name: item for name, item in clip.items() if item is not None}  # `None` marks it as missing
-        text = clip.get("text", "")
-        if not isinstance(text, str) or not set(clip) & set(accepted):
-            given = repr(value)[:80]
-            if isinstance(value, Mapping):
-                given = f"a dict with the keys {sorted(map(str, value))}"
-                given += "" if isinstance(text, str) else f" and the text {repr(text)[:80]}"
-            wanted = "a string or a dict" if "text" in accepted else "a dict"
-            raise ValueError(f"Expected {wanted} with {_listed(map(repr, accepted), 'or')}, got {given}.")
-        ignored = [name for name in clip if name not in accepted]
-        if ignored:
-            reads = f"{accepted[0]} only" if len(accepted) == 1 else _listed(accepted, "and")
-            raise ValueError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
-        missing = [name for name in accepted if name not in clip]
-        if missing and not _expects_missing(self.model.config):
-            logger.warning_once(
-                f"An input has no {missing[0]}, and this model was never trained to do without: unless "
-                "some of its training data had none either, such answers are guesses. Train with "
-                "`modality_distillation` (or `modality_dropout`)."
-            )
-        for name in MODALITIES[1:]:
-            if name in clip and not _is_frames(clip[name]):
-                given = getattr(clip[name], "shape", None) or type(clip[name]).__name__
-                raise ValueError(f"{name!r} must be an array of shape (frames, features), got {given}.")
-        return clip
-
     @property
-    def _modalities(self):
-        """What the model reads."""
-        return getattr(self.model.config, "modalities", MODALITIES[:1])
+    def runs_on_cpu(self):
+        """`bool`: whether the model is on the CPU."""
+        return self.device.type == "cpu"
 
-    def preprocess(self, clips):
-        """A list of dicts of modalities -> the tensors of one batch."""
-        columns = {name: [clip.get(name) for clip in clips] for name in self._modalities}
-        return dict(self.processor(**columns, padding=True, return_tensors="pt"))
+    def to_array(self, values, activation=None):
+        """A tensor as a float32 `np.ndarray`, after `activation` ("softmax", "sigmoid" or `None`)."""
+        return _ACTIVATIONS[activation](values.float()).cpu().numpy()
 
     def get_inference_context(self):
         """Inference mode: no gradients, no version counters."""
@@ -211,119 +129,10 @@ class FusionSentimentPipeline(Pipeline):
     def _forward(self, model_inputs):
         return self.model(**model_inputs)
 
-    def postprocess(self, outputs, **options):
-        """The outputs of one batch -> one answer per row."""
-        if "coarse_logits" in outputs:
-            answers = self._fine_and_coarse(outputs, options.get("top_k", 1))
-        elif self.model.config.num_labels == 1:
-            if "top_k" in options:
-                raise ValueError("This model predicts a score, not classes: it takes no `top_k`.")
-            return self._scores(outputs["logits"].float().squeeze(-1))
-        else:
-            answers = self._classes(outputs["logits"].float(), options.get("top_k", 1))
-        return answers if "top_k" in options else [answer for (answer,) in answers]
-
-    def _scores(self, scores):
-        middle = sum(self.model.config.label_range) / 2
-        labels = ("negative", "neutral", "positive")
-        return [{"label": labels[1 + (score > middle) - (score < middle)], "score": score} for score in scores.tolist()]
-
-    def _classes(self, logits, top_k):
-        config = self.model.config
-        several = config.problem_type == "multi_label_classification"
-        probabilities = logits.sigmoid() if several else logits.softmax(dim=-1)
-        count = config.num_labels if top_k is None else min(top_k, config.num_labels)
-        scores, ids = probabilities.topk(count, dim=-1)
-        return [
-            [{"label": config.id2label[i], "score": score} for i, score in zip(row_ids, row_scores, strict=True)]
-            for row_ids, row_scores in zip(ids.tolist(), scores.tolist(), strict=True)
-        ]
-
-    def _fine_and_coarse(self, outputs, top_k):
-        names = self.model.config.coarse_id2label
-        coarse_scores, coarse_ids = outputs["coarse_logits"].float().softmax(dim=-1).max(dim=-1)
-        rows = zip(
-            self._classes(outputs["logits"].float(), top_k),
-            coarse_ids.tolist(),
-            coarse_scores.tolist(),
-            outputs["intensity"].float().tolist(),
-            strict=True,
-        )
-        return [
-            [
-                {**answer, "coarse": {"label": names[coarse_id], "score": coarse_score}, "intensity": intensity}
-                for answer in answers
-            ]
-            for answers, coarse_id, coarse_score, intensity in rows
-        ]
-
     def save_pretrained(self, save_directory, **kwargs):
         """Saves model, processor and the code of all three."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-
-
-@contextmanager
-def _naming_input(number):
-    """Says which input cannot be read."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"Input {number} cannot be read. {error}") from error
-
-
-def _listed(words, last):
-    """`a, b or c`."""
-    *first, end = words
-    return f"{', '.join(first)} {last} {end}" if first else end
-
-
-def _expects_missing(config):
-    """Whether training showed the model clips without some of their modalities."""
-    names = ("modality_dropout", "modality_distillation")
-    return config.model_type != "dashfusion" or any(getattr(config, name, 0) for name in names)
-
-
-def _is_frames(value):
-    """Whether it is `(frames, features)`, or holds nothing."""
-    try:
-        depth = np.ndim(value)
-    except ValueError:  # rows of different lengths
-        return False
-    return depth == 2 or (depth == 1 and len(value) == 0)
-
-
-def _one_ahead(function, items):
-    """`function` of each item; a thread computes the next one while the last one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = deque()
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) == 2:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _batches(lengths, batch_size, least):
-    """
-    Rows of like length, the longest first: if memory runs out it does so at once. A batch of at least `least` rows ends
-    where the next ones are much shorter.
-    """
-    batch = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        much_shorter = batch and lengths[row] < _SHORTEST_SHARE * lengths[batch[0]]
-        if len(batch) == batch_size or (len(batch) >= least and much_shorter):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _length(clip):
-    """Of the longest modality: characters or frames."""
-    return max(len(value) for value in clip.values())
 
 
 __all__ = ["FusionSentimentPipeline"]

@@ -8,7 +8,7 @@ from transformers import dynamic_module_utils, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_fusion import FusionSentimentPipeline
-from hf_fusion.models.pipeline_fusion_sentiment import LOOKAHEAD_BATCHES
+from hf_fusion.models.pipeline_common import LOOKAHEAD_BATCHES
 
 
 @pytest.fixture
@@ -363,6 +363,6 @@ class TestMissingModalities:
     def test_a_model_that_never_missed_any_warns(self, make_pipe, monkeypatch, fields, value, warned):
         lines = []
         pipe = make_pipe(**fields)
-        monkeypatch.setattr("hf_fusion.models.pipeline_fusion_sentiment.logger.warning_once", lines.append)
+        monkeypatch.setattr("hf_fusion.models.pipeline_common.logger.warning_once", lines.append)
         pipe(value)
         assert [warned in line and "never trained to do without" in line for line in lines] == [True] * bool(warned)

@@ -27,7 +27,8 @@ from hf_fusion.evaluation.benchmark.measure import (
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig
 from hf_fusion.models.modeling_dashfusion import DashFusionModel
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
-from hf_fusion.models.pipeline_fusion_sentiment import LOOKAHEAD_BATCHES, FusionSentimentPipeline
+from hf_fusion.models.pipeline_common import LOOKAHEAD_BATCHES
+from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 
 _BATCH = 32

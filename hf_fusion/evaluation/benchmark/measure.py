@@ -39,12 +39,16 @@ class BenchmarkOptions:
         device: of the models and tensors.
         text_encoder: folder or name of the pretrained text encoder and its tokenizer.
         quick: a tiny configuration, to see that everything works; its numbers mean nothing.
+        checkpoint: of a trained DyFuLM, for the benchmark of exports: what is lost is measured on labelled reviews.
+        data: command-line flags of these reviews, as `scripts/evaluate.py` takes them.
     """
 
     repeats: int = 7
     device: str = "cpu"
     text_encoder: str | None = None
     quick: bool = False
+    checkpoint: str | None = None
+    data: tuple[str, ...] = ()
 
 
 def alternate(reference: Callable[[], float], candidate: Callable[[], float], repeats: int) -> Pairs:

@@ -1,0 +1,336 @@
+"""A model as ONNX graph, with dynamic batch and lengths, checked against PyTorch (needs the extra `onnx`)."""
+
+import importlib.metadata
+import logging
+import math
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, NEEDS_ONNX, OnnxModel
+from hf_fusion.evaluation.records import write_json
+
+OPSET = 18
+TOLERANCE = 1e-4
+OUTPUTS = {"dyfulm": ("logits", "coarse_logits", "intensity"), "dashfusion": ("logits",)}
+
+_CONFIG_FIELDS = (
+    "model_type", "num_labels", "id2label", "problem_type", "coarse_id2label", "intensity_range", "label_range",
+    "modalities", "modality_dropout", "modality_distillation",
+)  # fmt: skip
+_PACKAGES = ("hf-fusion", "torch", "transformers", "onnx", "onnxruntime", "onnxscript")
+_MOST_ROWS = 5
+_LARGEST_FILE = 1_900_000_000  # bytes; a file of protobuf ends at 2 GiB
+
+
+class ExportError(ValueError):
+    """A model that cannot be exported, or whose graph computes something else."""
+
+
+def export_onnx(model, processor, folder, int8=False, num_checks=200, seed=0, track=iter):
+    """
+    Writes a folder that [`OnnxFusion`] loads: graph, processor and description.
+
+    Args:
+        model ([`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`]): in float32 on the CPU.
+        processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): of the model.
+        folder (`str` or `os.PathLike`): where to; an earlier export there is replaced once this one is complete.
+        int8 (`bool`): whether to quantise the weights of linear layers to 8 bits, activations as they come.
+        num_checks (`int`): how many random batches the graph is compared with PyTorch on.
+        seed (`int`): of these batches.
+        track: wraps the numbers of the batches, for a progress bar.
+
+    Returns:
+        `dict`: the description: `config`, `inputs` (axes by name), `outputs`, `limits` (of the axes), `opset`,
+        `precision`, `check` (`batches`, `seed`, `largest_difference` of any output, and of which; with int8 also
+        `largest_difference_int8`), `versions`.
+
+    Raises:
+        ExportError: if the folder holds something else, or the float32 graph is off by more than 1e-4; says where.
+        ImportError: if the extra `onnx` is not installed.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (folder / DESCRIPTION_FILE).is_file():
+        raise ExportError(f"{folder} exists and is no earlier export: give another folder.")
+    staged = folder.with_name(f".{folder.name}.exporting")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        description = _write(model.eval(), processor, staged, int8, num_checks, seed, track)
+        if folder.exists():
+            shutil.rmtree(folder)
+        staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return description
+
+
+def silence_exporter():
+    """Turns off what torch's exporter and ONNX Runtime's quantisation say about themselves; for scripts."""
+    warnings.filterwarnings("ignore", module="torch|copyreg")
+    for name in ("torch.onnx", "torch.export", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _write(model, processor, folder, int8, num_checks, seed, track):
+    axes, limits = input_axes(model, processor), axis_limits(model, processor)
+    graph = folder / GRAPH_FILE
+    _save_graph(model, axes, limits, graph)
+    processor.save_pretrained(folder)
+    outputs = OUTPUTS[model.config.model_type]
+    description = {
+        "format": FORMAT,
+        "config": {name: getattr(model.config, name) for name in _CONFIG_FIELDS if hasattr(model.config, name)},
+        "inputs": axes,
+        "outputs": outputs,
+        "limits": limits,
+        "opset": OPSET,
+        "precision": "int8" if int8 else "float32",
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+    write_json(folder / DESCRIPTION_FILE, description)
+    numbers = range(num_checks)
+    checked = compare_with_torch(model, OnnxModel(folder), axes, limits, seed, track(numbers))
+    if not checked["largest_difference"] <= TOLERANCE:
+        raise ExportError(
+            f"The graph is not the model: {checked['where']['output']} differs by {checked['largest_difference']:.2g} "
+            f"(allowed: {TOLERANCE:g}) in batch {checked['where']['batch']} of {num_checks} with the shape "
+            f"{checked['where']['shape']}. Nothing was written."
+        )
+    if int8:
+        quantize(graph)
+        found = compare_with_torch(model, OnnxModel(folder), axes, limits, seed, track(numbers))
+        checked["largest_difference_int8"] = found["largest_difference"]
+    description["check"] = {"batches": num_checks, "seed": seed, **checked}
+    write_json(folder / DESCRIPTION_FILE, description)
+    return description
+
+
+def input_axes(model, processor):
+    """
+    The inputs that the model reads of what its processor gives.
+
+    Returns:
+        `dict[str, list]`: for each input its axes: "batch", then "tokens", "tokens_b", "audio_frames" or
+        "vision_frames", then the width of the frames.
+    """
+    config = model.config
+    modalities = getattr(config, "modalities", ("text",))
+    axes = {}
+    if "text" in modalities:
+        given = getattr(processor, "text_input_names", None) or processor.model_input_names
+        for name in given:
+            if _reads(model, name):
+                axes[name] = ["batch", "tokens_b" if name.endswith("_b") else "tokens"]
+    for name in modalities:
+        if name != "text":
+            frames = ["batch", f"{name}_frames"]
+            axes[f"{name}_features"] = [*frames, getattr(config, f"{name}_feature_size")]
+            axes[f"{name}_attention_mask"] = frames
+    return axes
+
+
+def _text_config(model):
+    return getattr(model.config, "text_config", model.config)
+
+
+def _reads(model, name):
+    """Whether a tensor of the text matters to the model."""
+    config = _text_config(model)
+    if config.model_type != "dyfulm":
+        return name == "attention_mask" or name in model.dashfusion.text_inputs
+    if name.startswith("span_ids"):
+        return len(config.encoder_configs) == 2 and config.gate_level == "span"
+    return ("b" if name.endswith("_b") else "a") in config.encoder_configs
+
+
+def axis_limits(model, processor):
+    """Largest size of each axis but the batch, by its name."""
+    config = model.config
+    limits = {"tokens": processor.max_length, "tokens_b": processor.max_length}
+    limits |= {f"{name}_frames": getattr(config, f"max_{name}_length", None) for name in ("audio", "vision")}
+    used = {axis for names in input_axes(model, processor).values() for axis in names[1:2]}
+    return {axis: limit for axis, limit in limits.items() if axis in used}
+
+
+class _Positional(nn.Module):
+    """A model that takes its inputs by position and returns a tuple, as exported graphs do."""
+
+    def __init__(self, model, inputs):
+        super().__init__()
+        self.model = model
+        self.inputs = tuple(inputs)
+
+    def forward(self, *tensors):
+        outputs = self.model(**dict(zip(self.inputs, tensors, strict=True)), return_dict=True)
+        return tuple(outputs[name] for name in OUTPUTS[self.model.config.model_type])
+
+
+def export_program(model, axes, limits):
+    """
+    The model as `torch.export.ExportedProgram` with dynamic batch and lengths.
+
+    Args:
+        model ([`PreTrainedModel`]): in evaluation mode on the CPU.
+        axes (`dict`): of [`input_axes`]; the program takes these inputs by position.
+        limits (`dict`): of [`axis_limits`]. An axis that is never longer than 1 stays 1. The program itself, not the
+            ONNX graph, wants at least 2 positions on the others.
+    """
+    # all sizes differ, so that none is taken for another
+    sizes = {axis: min(limit, 5 + i) for i, (axis, limit) in enumerate(limits.items())} | {"batch": 3}
+    example = _random_batch(model, axes, sizes, np.random.default_rng(0))
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes = tuple(
+        {i: dynamic for i, axis in enumerate(names[:2]) if limits.get(axis, 2) > 1} for names in axes.values()
+    )
+    with torch.no_grad():
+        return torch.export.export(_Positional(model, axes), tuple(example.values()), dynamic_shapes=(shapes,))
+
+
+def _save_graph(model, axes, limits, path):
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch needs it
+    except ImportError as error:
+        raise ImportError(NEEDS_ONNX) from error
+    program = torch.onnx.export(
+        export_program(model, axes, limits),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(axes),
+        output_names=list(OUTPUTS[model.config.model_type]),
+        verbose=False,
+    )
+    proto = program.model_proto  # made anew each time
+    graph = proto.graph
+    names = {}
+    for node in graph.input:
+        for size, axis in zip(node.type.tensor_type.shape.dim, axes[node.name], strict=True):
+            if size.HasField("dim_param"):
+                names[size.dim_param] = axis
+            elif axis == "batch" or limits.get(axis, 1) > 1:
+                raise ExportError(f"The axis {axis} of {node.name} became the constant {size.dim_value}.")
+    for node in [*graph.input, *graph.output]:
+        for size in node.type.tensor_type.shape.dim:
+            if size.HasField("dim_param"):
+                size.dim_param = names.get(size.dim_param, size.dim_param)
+    del graph.value_info[:]  # shapes inside the graph in the old names, at which quantisation stumbles
+    for node in graph.node:  # where in whose files each node comes from
+        node.ClearField("metadata_props")
+    onnx.save(proto, path, save_as_external_data=_bytes_of(model) > _LARGEST_FILE)
+
+
+def _bytes_of(model):
+    return sum(weights.numel() * weights.element_size() for weights in model.parameters())
+
+
+def quantize(path):
+    """Replaces the graph by one whose linear layers have weights of 8 bits, with a scale for each output channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    source = path.with_name("float32.onnx")
+    path.rename(source)
+    quantize_dynamic(
+        source, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
+    )
+    source.unlink()
+
+
+def compare_with_torch(model, graph, axes, limits, seed, numbers):
+    """
+    The outputs of a graph against those of its model, on random batches of all kinds: any number of rows, any lengths,
+    padding on either side, texts without a common span, modalities missing.
+
+    Args:
+        model ([`PreTrainedModel`]): the model.
+        graph ([`OnnxModel`]): what was made of it.
+        axes, limits (`dict`): of [`input_axes`] and [`axis_limits`].
+        seed (`int`): of the batches.
+        numbers (`Iterable[int]`): of the batches, one for each.
+
+    Returns:
+        `dict`: `largest_difference` (of any value of any output), and `where`: `batch`, `output` and `shape`.
+    """
+    rng = np.random.default_rng(seed)
+    largest = {"largest_difference": 0.0, "where": None}
+    for number in numbers:
+        sizes = {axis: _any_length(rng, limit) for axis, limit in limits.items()}
+        sizes["batch"] = int(rng.integers(1, _MOST_ROWS + 1))
+        batch = _random_batch(model, axes, sizes, rng)
+        with torch.inference_mode():
+            expected = model(**batch, return_dict=True)
+        found = graph(**{name: values.numpy() for name, values in batch.items()})
+        for name, values in found.items():
+            difference = np.abs(values - expected[name].numpy()).max().item()
+            difference = difference if math.isfinite(difference) else math.inf
+            if largest["where"] is None or difference > largest["largest_difference"]:
+                where = {"batch": number, "output": name, "shape": sizes}
+                largest = {"largest_difference": difference, "where": where}
+    return largest
+
+
+def _any_length(rng, limit):
+    """From 1 to `limit`, short ones as often as long ones."""
+    return min(int(math.exp(rng.uniform(0, math.log(limit + 1)))), limit)
+
+
+def _random_batch(model, axes, sizes, rng):
+    """Tensors by name; `sizes` are those of the axes."""
+    rows = sizes["batch"]
+    masks = {axis: _random_mask(rng, rows, size) for axis, size in sizes.items() if axis != "batch"}
+    _lose_modalities(masks, rng, rows)
+    spans = _random_spans(masks, rng) if "span_ids" in axes else {}
+    batch = {}
+    for name, (_, axis, *width) in axes.items():
+        if name.startswith("span_ids"):
+            values = spans[axis]
+        elif "attention_mask" in name:
+            values = masks[axis]
+        elif name.endswith("_features"):
+            values = rng.standard_normal((rows, sizes[axis], *width), dtype=np.float32)
+        else:
+            values = rng.integers(_num_values(model, name), size=(rows, sizes[axis]))
+        batch[name] = torch.from_numpy(values)
+    return batch
+
+
+def _num_values(model, name):
+    """How many different values an input of integers has."""
+    config = _text_config(model)
+    if config.model_type == "dyfulm":
+        config = config.encoder_configs["b" if name.endswith("_b") else "a"]
+    return config.vocab_size if name.startswith("input_ids") else max(getattr(config, "type_vocab_size", 1), 1)
+
+
+def _random_mask(rng, rows, length):
+    """`(rows, length)`: at least one real position in each row, the padding behind or before them."""
+    mask = np.arange(length) < rng.integers(1, length + 1, size=(rows, 1))
+    return (mask if rng.random() < 0.8 else mask[:, ::-1]).astype(np.int64)
+
+
+def _lose_modalities(masks, rng, rows):
+    """Takes modalities from every second row, never all of them."""
+    kinds = sorted({axis.partition("_")[0] for axis in masks})  # audio, tokens, vision
+    for row in range(rows):
+        if len(kinds) > 1 and rng.random() < 0.5:
+            lost = rng.choice(kinds, size=rng.integers(1, len(kinds)), replace=False)
+            for axis in masks:
+                if axis.partition("_")[0] in lost:
+                    masks[axis][row] = 0
+
+
+def _random_spans(masks, rng):
+    """Numbers of common spans `(rows, tokens)` of both sides: no gaps, the same last one; -1 in the padding."""
+    sides = {axis: np.full(mask.shape, -1) for axis, mask in masks.items() if axis.startswith("tokens")}
+    for row in range(len(masks["tokens"])):
+        real = {axis: np.flatnonzero(masks[axis][row]) for axis in sides}
+        count = rng.integers(0, 1 + min(map(len, real.values())))
+        if count:  # else it is a text without any
+            for axis, places in real.items():
+                more = rng.integers(0, count, size=len(places) - count)
+                sides[axis][row, places] = np.sort(np.concatenate([np.arange(count), more]))
+    return sides
