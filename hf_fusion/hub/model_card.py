@@ -78,6 +78,7 @@ Measured on `{{ dataset }}` by the checkpoint that was best on validation, seed 
 {% endfor %}
 ## Training
 
+{% if teacher %}Distilled from `{{ teacher }}`: it learned the answers of that model, beside the labels. {% endif -%}
 {{ train_samples }} {{ unit }}s, {{ train_seconds }} s on {{ hardware }}; {{ versions | join(", ") }}. The full
 recipe is `config.yaml`; all versions, command and fingerprints of the data are in `environment.json`.
 
@@ -136,6 +137,7 @@ def model_card(folder, name: str | None = None) -> ModelCard:
         metrics=shown,
         metric_names=list(shown[splits[0]]) if splits else [],
         seed=metrics["seed"],
+        teacher=recipe.get("teacher") and Path(recipe["teacher"]).name,
         train_samples=metrics["train_samples"],
         train_seconds=metrics["train_seconds"],
         hardware=", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}",

@@ -118,7 +118,7 @@ class FusionTrainer(Trainer):
             inputs, index = self._with_partners(inputs)
         elif self.miner is not None and model.training:
             raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = self.model_loss(model, inputs, num_items_in_batch)
         if model.training:
             self.loss_tracker.add(outputs, inputs, self.model.config)
             every = self.args.log_gradients_every
@@ -128,6 +128,10 @@ class FusionTrainer(Trainer):
             if index is not None and self.miner.refresh is None:
                 self.miner.add(index, outputs, self.model.config)
         return (loss, outputs) if return_outputs else loss
+
+    def model_loss(self, model, inputs, num_items_in_batch=None):
+        """The loss of a batch and the outputs with its components; a subclass adds what else there is to learn."""
+        return super().compute_loss(model, inputs, True, num_items_in_batch)
 
     def _with_partners(self, inputs):
         """The model's inputs, and the numbers of the clips that are predicted."""
