@@ -42,6 +42,11 @@ class Study:
         pareto: for DashFusion, words, audio frames and vision frames of the clip for which each variant's fusion is
             counted in multiply-adds, to set the first of `metrics` against them.
         pareto_variants: which variants to count; all by default.
+        latency: so many of the test texts, on which size and speed of every variant (its first seed) are measured
+            against the first one's, side by side.
+
+    The `teacher` of a variant may be the name of another one, which has none itself: each student then learns from the
+    run of its own seed.
     """
 
     recipe: str
@@ -54,6 +59,7 @@ class Study:
     paper: dict[str, dict[str, float]] = field(default_factory=dict)
     pareto: list[int] | None = None
     pareto_variants: list[str] = field(default_factory=list)
+    latency: int | None = None
 
     @classmethod
     def read(cls, path: str) -> "Study":
@@ -97,6 +103,23 @@ class Study:
             raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
         if strangers := set(self.pareto_variants) - set(map(str, self.variants)):
             raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is no variant.")
+        if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
+            raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
+        for name in map(str, self.variants):
+            teacher = self.teacher_of(name)
+            if teacher is not None and self.teacher_of(teacher) is not None:
+                raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")
+
+    def teacher_of(self, name: str) -> str | None:
+        """The variant that teaches a variant, if one does."""
+        teacher = (self.variants.get(name) or {}).get("teacher")
+        return teacher if teacher in self.variants else None
+
+    def changes(self, name: str, seed: int, folder: Path) -> dict[str, Any]:
+        """The recipe fields that one run changes; `folder` holds the runs."""
+        changes = {**self.overrides, **self.variants[name], "seed": seed}
+        teacher = self.teacher_of(name)
+        return changes if teacher is None else {**changes, "teacher": str(run_folder_of(folder, teacher, seed))}
 
     def shown(self, summary: dict[str, dict]) -> list[str]:
         """The metrics that tables show, as far as there are; all but the loss (its scale depends on its weights)."""
@@ -156,11 +179,11 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         StudyError: if a run fails (what it printed is in `train.log` of its folder), if a folder holds a run with
             other settings, or if a file does not exist.
     """
-    waiting = []
+    waiting, students = [], []
     cells = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in cells:
         run_folder = run_folder_of(folder, name, seed)
-        changes = {**study.overrides, **study.variants[name], "seed": seed}
+        changes = study.changes(name, seed, folder)
         _check_same_settings(run_folder, study.recipe, {**changes, "output_dir": str(run_folder)})
         known = _known_on_other_data(run_folder)
         for other, data_fields in study.evaluate_on.items():
@@ -172,14 +195,17 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
             own = f"variants.{name}." if "dataset" in study.variants[name] else ""
             _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
-            waiting.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
+            queue = waiting if study.teacher_of(name) is None else students
+            queue.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
+    runs = [*waiting, *students]
 
     def report(run, epochs):
         if epochs == 0:
-            say(f"[{waiting.index(run) + 1}/{len(waiting)}] {run.name}: running, log in {run.folder / 'train.log'}")
+            say(f"[{runs.index(run) + 1}/{len(runs)}] {run.name}: running, log in {run.folder / 'train.log'}")
 
     try:
         run_all(waiting, slots, report)
+        run_all(students, slots, report)  # when their teachers are there
     except RecipeError as error:
         raise StudyError(str(error)) from error
     results: dict[str, dict[int, dict]] = {name: {} for name in study.variants}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from transformers import AutoConfig
 
+from hf_fusion.evaluation.benchmark.checkpoints import compare_checkpoints
 from hf_fusion.evaluation.benchmark.fusion_cost import fusion_inputs, fusion_of, multiply_adds
 from hf_fusion.evaluation.benchmark.inputs import ClipShape
 from hf_fusion.evaluation.metrics import lower_is_better
@@ -106,6 +107,18 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
     return costs
 
 
+def compare_costs(study: Study, folder: Path) -> dict[str, list[dict]]:
+    """
+    Size and speed of each variant against the first one, in the runs of the first seed, on the CPU.
+
+    Returns:
+        For each variant but the first what [`compare_checkpoints`] returns.
+    """
+    reference, *others = (run_folder_of(folder, name, study.seeds[0]) for name in study.variants)
+    names = list(study.variants)[1:]
+    return {name: compare_checkpoints(reference, run, study.latency) for name, run in zip(names, others, strict=True)}
+
+
 def pareto(costs: dict[str, int], summary: dict[str, dict], metric: str) -> dict[str, Any]:
     """
     Quality against cost.
@@ -175,6 +188,25 @@ def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str
     return "\n".join(rows) + "\n"
 
 
+def cost_table(costs: dict[str, list[dict]], summary: dict[str, dict], metric: str) -> str:
+    """
+    How much smaller and faster each variant is than the first, and how much of its mean `metric` is left, in Markdown.
+
+    Args:
+        costs: what [`compare_costs`] returns.
+        summary: what [`summarize`] returns.
+        metric: one where more is better.
+    """
+    what = [comparison["what"] for comparison in next(iter(costs.values()))]
+    rows = [f"| variant | {' | '.join(what)} | share of {metric} |", "|---" * (2 + len(what)) + "|"]
+    reference = next(iter(summary.values()))["mean"][metric]
+    for name, comparisons in costs.items():
+        cells = [f"{comparison['ratio']:.2f}" for comparison in comparisons]
+        share = f"{summary[name]['mean'][metric] / reference:.1%}"
+        rows.append(f"| {' | '.join([name.replace('|', '/'), *cells, share])} |")
+    return "\n".join(rows) + f"\n\nRatios to {next(iter(summary))}, above 1 = smaller or faster.\n"
+
+
 def write_study(
     path: Path, study: Study, study_file: str, folder: Path, results: Results, summaries: dict[str, dict]
 ) -> dict[str, Any]:
@@ -212,6 +244,8 @@ def write_study(
         record["paper"] = study.paper
     if study.pareto:
         record["pareto"] = pareto(fusion_costs(study, folder), test, study.metrics[0])
+    if study.latency:
+        record["costs"] = compare_costs(study, folder)
     write_json(path, record)
     tidy(results, list(summaries)).to_csv(path.with_suffix(".csv"), index=False)
     tables = [
@@ -219,6 +253,8 @@ def write_study(
         for split, summary in summaries.items()
         if split != "validation"
     ]
+    if study.latency:
+        tables.append(f"### size and speed\n\n{cost_table(record['costs'], summaries['test'], study.shown(test)[0])}")
     path.with_suffix(".md").write_text("\n".join(tables), encoding="utf-8")
     return record
 

@@ -61,6 +61,7 @@ def _model_card(folder, name, base_model):
         )
         recipe, source = read_yaml(folder / "config.yaml"), environment["dataset"]
         facts.update(_training_facts(metrics, environment))
+        facts["teacher"] = recipe.get("teacher") and _told(Path(recipe["teacher"]).name)
     return ModelCard.from_template(
         _card_data(name, recipe, source, metrics, base_model),
         template_path=str(TEMPLATE),

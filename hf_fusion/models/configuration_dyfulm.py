@@ -84,6 +84,7 @@ class DyFuLMConfig(PretrainedConfig):
         "gate",
         "span_mask",
         "guidance",
+        "pooler_output",
         "layer_attention_a",
         "layer_attention_b",
         "hidden_states",

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_losses import at_least_float32, cross_entropy, squared_error
-from .modeling_text_encoder import encoder_class, encoder_from_config, encoder_kwargs, layer_class_names, masked_mean
+from .modeling_text_encoder import encoder_from_config, layer_class_names, masked_mean, pretrained_encoder
 from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
 
@@ -81,6 +81,8 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
             Factor of the fine, coarse and intensity loss in `loss`.
         guidance (`torch.FloatTensor` of shape `(batch, hidden)`):
             Factor on the features of the fine head, in [0, 2]. With `output_fusion=True`.
+        pooler_output (`torch.FloatTensor` of shape `(batch, hidden)`):
+            The fused states pooled into one vector, which the heads read. With `output_fusion=True`.
 
     The other fields are those of [`DyFuLMModelOutput`].
     """
@@ -98,6 +100,7 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
     layer_attention_a: torch.FloatTensor | None = None
     layer_attention_b: torch.FloatTensor | None = None
     guidance: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     hidden_states_b: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
@@ -470,10 +473,10 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         """Builds a DyFuLM on two encoders; fusion and heads are initialised.
 
         Args:
-            encoder_a, encoder_b (`str`, `os.PathLike` or `PretrainedConfig`, *optional*):
-                A pretrained encoder by its name on the Hub or its folder, or the configuration of an encoder that
-                starts from scratch. The one that `cross_fusion` ("a" or "b") leaves out is not loaded and may be
-                absent.
+            encoder_a, encoder_b (`str`, `os.PathLike`, `PreTrainedModel` or `PretrainedConfig`, *optional*):
+                A pretrained encoder by its name on the Hub, its folder or itself (without a pooler; its weights are
+                copied), or the configuration of an encoder that starts from scratch. The one that `cross_fusion` ("a"
+                or "b") leaves out is not loaded and may be absent.
             config_kwargs: fields of [`DyFuLMConfig`].
 
         Returns:
@@ -491,10 +494,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             if encoder is None:
                 raise ValueError(f"`encoder_{name}` is missing: give a name on the Hub, a folder or a configuration.")
             if not isinstance(encoder, PretrainedConfig):
-                encoder_config = AutoConfig.from_pretrained(encoder)
-                pretrained[name] = encoder_class(encoder_config).from_pretrained(
-                    encoder, dtype=torch.float32, **encoder_kwargs(encoder_config)
-                )
+                pretrained[name] = encoder if isinstance(encoder, PreTrainedModel) else pretrained_encoder(encoder)
                 encoder = pretrained[name].config
             config_kwargs[f"encoder_{name}_config"] = encoder
         model = cls(DyFuLMConfig(**config_kwargs))
@@ -563,7 +563,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             inputs_embeds, inputs_embeds_b (`torch.FloatTensor` of shape `(batch, tokens, encoder hidden)`, *optional*):
                 Token embeddings in place of `input_ids` and `input_ids_b`.
             output_fusion (`bool`, defaults to `False`):
-                Whether to return `gate`, `span_mask` and `guidance`.
+                Whether to return `gate`, `span_mask`, `guidance` and `pooler_output`.
 
         Returns:
             [`DyFuLMSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
@@ -614,6 +614,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             layer_attention_a=base.layer_attention_a,
             layer_attention_b=base.layer_attention_b,
             guidance=guidance if output_fusion else None,
+            pooler_output=base.pooler_output if output_fusion else None,
             hidden_states=base.hidden_states,
             hidden_states_b=base.hidden_states_b,
             attentions=base.attentions,

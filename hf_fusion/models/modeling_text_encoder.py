@@ -3,7 +3,7 @@
 import inspect
 
 import torch
-from transformers import MODEL_MAPPING, AutoModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
@@ -31,6 +31,12 @@ def encoder_kwargs(config):
     """Keyword arguments that build the encoder without a pooler, whose parameters would never be trained."""
     accepts_pooling = "add_pooling_layer" in inspect.signature(encoder_class(config).__init__).parameters
     return {"add_pooling_layer": False} if accepts_pooling else {}
+
+
+def pretrained_encoder(name):
+    """Loads an encoder by its name on the Hub or its folder, in float32 and without a pooler."""
+    config = AutoConfig.from_pretrained(name)
+    return encoder_class(config).from_pretrained(name, dtype=torch.float32, **encoder_kwargs(config))
 
 
 def encoder_from_config(config):

@@ -1,11 +1,12 @@
 """A recipe's model part -> model and processor."""
 
+import copy
 import importlib.util
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, Pipeline, PretrainedConfig, PreTrainedModel
 
 from hf_fusion.data.arrow_rows import ArrowRows, in_batches, lengths_of
 from hf_fusion.data.clips import has_modality
@@ -14,16 +15,19 @@ from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
+from hf_fusion.models.modeling_text_encoder import encoder_from_config, pretrained_encoder
 from hf_fusion.models.processing_dashfusion import DEFAULT_MAX_LENGTH as DEFAULT_CLIP_LENGTH
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH, DyFuLMProcessor
 from hf_fusion.training.model_arguments import RecipeError
 
+# As `encoder_a`: that of the teacher.
+TEACHER = "teacher"
 # RoBERTa counts positions from its padding id on.
 _SPARE_POSITIONS = 8
 
 
-def build_dyfulm(model_args, rules, texts):
+def build_dyfulm(model_args, rules, texts, teacher=None):
     """
     Builds or loads the DyFuLM that a recipe describes.
 
@@ -31,6 +35,8 @@ def build_dyfulm(model_args, rules, texts):
         model_args ([`ModelArguments`]): the recipe's model part.
         rules ([`LabelRules`]): number and bounds of the classes.
         texts (`Iterable[str]`): training texts, for tokenizers that are trained.
+        teacher ([`FusionSentimentPipeline`], *optional*): of a distillation; where a recipe has `encoder_a: teacher`,
+            its encoder A and tokenizer are the first encoder.
 
     Returns:
         ([`DyFuLMForSequenceClassification`], [`DyFuLMProcessor`]).
@@ -39,12 +45,18 @@ def build_dyfulm(model_args, rules, texts):
         RecipeError: if the recipe describes no model.
     """
     if model_args.checkpoint:
+        if model_args.encoder_layers is not None:
+            raise RecipeError("`encoder_layers` is for new models: with `checkpoint` the encoders are as they are.")
         checkpoint = resolve_name(model_args.checkpoint)
         model = DyFuLMForSequenceClassification.from_pretrained(checkpoint, **model_args.config_fields())
         check_classes(model.config, rules)
         return model, DyFuLMProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length))
     specs = {"a": model_args.encoder_a, "b": model_args.encoder_b}
+    if specs["a"] == TEACHER:
+        specs["a"] = _encoder_a_of(teacher)
     encoders, tokenizers = _two_encoders(specs, model_args.cross_fusion, model_args.max_length, texts)
+    if model_args.encoder_layers is not None:
+        encoders = {name: first_layers(encoder, model_args.encoder_layers) for name, encoder in encoders.items()}
     model = DyFuLMForSequenceClassification.from_encoders(
         **encoders, num_labels=rules.num_labels, num_coarse_labels=len(rules.coarse), **model_args.config_fields()
     )
@@ -89,6 +101,41 @@ def build_dashfusion(model_args, data_args, clips):
     )
     tokenizer, tokenizer_b = (*tokenizers, None)[:2]
     return model, DashFusionProcessor(tokenizer, extractor, tokenizer_b, max_length=model_args.max_length)
+
+
+def _encoder_a_of(teacher):
+    if teacher is None or "a" not in teacher.model.config.encoder_configs:
+        raise RecipeError(
+            f"`encoder_a: {TEACHER}` takes encoder A of `teacher`"
+            + (", which is missing." if teacher is None else ", which has an encoder B alone.")
+        )
+    return teacher
+
+
+def first_layers(encoder: str | PreTrainedModel | PretrainedConfig, count: int) -> PreTrainedModel:
+    """
+    The embeddings and first layers of a pretrained encoder, as an encoder of its own.
+
+    Args:
+        encoder: a pretrained encoder, without a pooler, or its name or folder.
+        count: how many layers.
+
+    Raises:
+        RecipeError: if it has no weights yet, or fewer layers.
+    """
+    if isinstance(encoder, PretrainedConfig):
+        raise RecipeError("`encoder_layers` is for pretrained encoders; one from scratch has `num_hidden_layers`.")
+    encoder = pretrained_encoder(encoder) if isinstance(encoder, str) else encoder
+    config = copy.deepcopy(encoder.config)
+    if not 1 <= count <= config.num_hidden_layers:
+        raise RecipeError(f"`encoder_layers` must be 1 to {config.num_hidden_layers} here, got {count}.")
+    if getattr(config, "layer_types", None):  # one entry for each layer
+        config.layer_types = config.layer_types[:count]
+    config.num_hidden_layers = count
+    shallow = encoder_from_config(config)
+    weights = encoder.state_dict()
+    shallow.load_state_dict({name: weights[name] for name in shallow.state_dict()})
+    return shallow
 
 
 def check_classes(config, rules):
@@ -194,9 +241,11 @@ def feature_extractor_for(fields, data_args, clips):
 
 
 def _encoder(field, spec, max_length, default_length, texts):
-    """An encoder's name or configuration, and its tokenizer."""
+    """An encoder, its name or its configuration, and its tokenizer."""
     if isinstance(spec, dict):
         encoder, tokenizer = _from_scratch(field, spec, texts, max_length or default_length)
+    elif isinstance(spec, Pipeline):
+        encoder, tokenizer = spec.model.base_model.encoder_a, spec.processor.tokenizer
     else:
         encoder = resolve_name(spec)
         tokenizer = AutoTokenizer.from_pretrained(encoder)

@@ -17,6 +17,10 @@ LOSSES = {
     "semantic_loss": None,
     "supervised_loss": None,
     "distillation_loss": None,
+    "fine_distillation_loss": None,
+    "coarse_distillation_loss": None,
+    "intensity_distillation_loss": None,
+    "pooled_distillation_loss": None,
 }
 WEIGHTS = ("fine_weight", "coarse_weight", "intensity_weight")
 SIMILARITIES = ("similarity_same_class", "similarity_other_classes")

@@ -41,15 +41,56 @@ def check_belongs(arguments, groups, model_type) -> None:
 
 
 @dataclass
-class DyFuLMFields:
+class DistillationFields:
+    """Fields of a distillation: a trained DyFuLM teaches one with a single encoder."""
+
+    teacher: str | None = option(
+        "A trained DyFuLM (a run folder, also of LoRA, or a name on the Hub) to learn from; the model is then its "
+        "student and must have a single encoder (cross_fusion a or b)."
+    )
+    distillation_weights: list[float] = list_option(
+        "Factors of what the student learns of its teacher: fine classes, coarse classes, intensity, and the pooled "
+        "vector that the heads read. That one may be more than a much smaller student can follow.",
+        (1.0, 1.0, 10.0, 0.0),
+    )
+    distillation_temperature: float = option(
+        "Temperature that softens the classes of teacher and student; higher shows more of the unlikely ones.", 2.0
+    )
+    label_weight: float = option("Factor of the loss on the labels, beside the teacher; 0 learns from it alone.", 1.0)
+
+    def check_distillation(self) -> None:
+        """Raises [`RecipeError`] where these fields make no sense, or would do nothing."""
+        if self.teacher is None:
+            defaults = DistillationFields()
+            for name in (item.name for item in dataclasses.fields(DistillationFields)):
+                if getattr(self, name) != getattr(defaults, name):
+                    raise RecipeError(f"`{name}` does nothing without `teacher`.")
+        weights = self.distillation_weights
+        if len(weights) != 4 or min(weights) < 0 or not any(weights):
+            raise RecipeError(
+                "`distillation_weights` must be four numbers of at least 0 (fine, coarse, intensity, pooled vector), "
+                f"one of them above it, got {weights}."
+            )
+        if not self.distillation_temperature > 0:
+            raise RecipeError(f"`distillation_temperature` must be above 0, got {self.distillation_temperature}.")
+        if self.label_weight < 0:
+            raise RecipeError(f"`label_weight` must be at least 0, got {self.label_weight}.")
+        if self.teacher and self.lora_encoders:
+            raise RecipeError("`lora_encoders` keeps the encoder as it is, and a student is to change: leave it out.")
+
+
+@dataclass
+class DyFuLMFields(DistillationFields):
     """Fields that only DyFuLM has."""
 
     encoder_a: dict | str | None = option(
         "Pretrained encoder A: a name on the Hub, a folder, or package:NAME/FOLDER for weights inside an installed "
         "Python package. Or a mapping (JSON) for one from scratch: model_type and fields of its configuration, and "
-        "tokenizer (bpe, unigram or wordpiece, trained on the training texts) with vocab_size."
+        "tokenizer (bpe, unigram or wordpiece, trained on the training texts) with vocab_size. Or, for a student, "
+        "teacher: encoder A of its teacher, with its tokenizer."
     )
     encoder_b: dict | str | None = option("Encoder B, likewise; not needed with cross_fusion a.")
+    encoder_layers: int | None = option("Keep only the first so many layers of pretrained encoders.")
     fusion_hidden_size: int | None = option("Width of the fused features; defaults to encoder A's.")
     layer_fusion: str | None = option("bilstm, mean or last.")
     layer_fusion_hidden_size: int | None = option("Width of the layer BiLSTM, per direction.")
@@ -124,6 +165,7 @@ class ModelArguments(DashFusionFields, DyFuLMFields):
         if self.model_type not in CONFIGS:
             raise RecipeError(f"`model_type` must be one of {', '.join(CONFIGS)}, got {self.model_type!r}.")
         check_belongs(self, {"dyfulm": DyFuLMFields, "dashfusion": DashFusionFields}, self.model_type)
+        self.check_distillation()
 
     def config_fields(self) -> dict[str, Any]:
         """What was set of the configuration class."""

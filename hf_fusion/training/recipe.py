@@ -92,6 +92,12 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
     return own, data_args
 
 
+def data_arguments_of(run_folder: str | Path) -> DataArguments:
+    """What a run's recipe says about its data, to measure on it."""
+    recipe = read_recipe(str(Path(run_folder) / "config.yaml"))
+    return DataArguments(**{name: value for name, value in recipe.items() if name in _DATA_FIELDS})
+
+
 def parse_options(groups: tuple[type, ...], argv: list[str] | None = None, description: str | None = None):
     """An object of each of the dataclasses `groups`, from the command line alone."""
     argv = list(sys.argv[1:] if argv is None else argv)

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -59,14 +60,21 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
 
     with _as_recipe_error():
-        model, processor = task.build(model_args, data_args, data["train"])
+        teacher = _teacher(model_args, data_args)
+        model, processor = task.build(model_args, data_args, data["train"], teacher)
         rows_of = dict(data)
         if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
             rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
         encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in rows_of.items()})
         if model_args.lora_encoders:
             model = _with_lora(model, processor, model_args, training_args)
-    trainer = FusionTrainer(
+        parameters = sum(p.numel() for p in model.parameters())
+        make_trainer = FusionTrainer
+        if teacher is not None:
+            make_trainer = _distillation(model, model_args, teacher)
+            encoded["train"] = _with_answers(encoded["train"], rows_of["train"], teacher, training_args)
+            teacher = None  # its memory is the student's now
+    trainer = make_trainer(
         model,
         training_args,
         train_dataset=encoded["train"],
@@ -88,7 +96,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
         "train_seconds": round(time.perf_counter() - started, 1),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameters,
         **({"skipped_steps": trainer.skipped_steps} if trainer.skipped_steps else {}),
         "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
     }
@@ -138,6 +146,35 @@ def _with_lora(model, processor, model_args, training_args):
     if not model_args.merge_lora:
         model.peft_config["default"].base_model_name_or_path = str(base)
     return model
+
+
+def _teacher(model_args, data_args):
+    if model_args.teacher is None:
+        return None
+    from hf_fusion.deployment.distillation import load_teacher
+
+    return load_teacher(model_args.teacher, data_args.source().rules)
+
+
+def _distillation(student, model_args, teacher):
+    """What makes the trainer of a student."""
+    from hf_fusion.deployment.distillation import DistillationTrainer, check_student
+
+    check_student(student, teacher.model, is_new=model_args.checkpoint is None)
+    return partial(
+        DistillationTrainer,
+        temperature=model_args.distillation_temperature,
+        weights=model_args.distillation_weights,
+        label_weight=model_args.label_weight,
+    )
+
+
+def _with_answers(encoded, rows, teacher, training_args):
+    from hf_fusion.deployment.distillation import add_answers
+
+    size, device = training_args.per_device_eval_batch_size, training_args.device
+    with training_args.main_process_first(desc="asking the teacher"):
+        return add_answers(encoded, rows, teacher, training_args.output_dir, size, device)
 
 
 def _check_metric(trainer):

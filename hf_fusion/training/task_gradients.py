@@ -21,11 +21,12 @@ def weighted_losses(outputs, config) -> dict[str, torch.Tensor]:
         parameters.
     """
     if config.model_type == "dyfulm":
-        parts = {name: outputs.get(f"{name}_loss") for name in _TASKS}
-        weights = dict(zip(_TASKS, outputs["loss_weights"], strict=True))
+        label_weights = outputs.get("loss_weights")  # none where a student learns from its teacher alone
+        weights = {} if label_weights is None else dict(zip(_TASKS, label_weights, strict=True))
+        weights["distillation"] = 1.0
     else:
         weights = {"prediction": 1.0, "contrastive": config.contrastive_weight, "distillation": 1.0}
-        parts = {name: outputs.get(f"{name}_loss") for name in weights}
+    parts = {name: outputs.get(f"{name}_loss") for name in weights}
     return {name: weights[name] * part for name, part in parts.items() if part is not None and part.requires_grad}
 
 

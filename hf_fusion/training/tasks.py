@@ -24,9 +24,9 @@ class ReviewTask:
         return load_reviews(data_args.source())
 
     @staticmethod
-    def build(model_args, data_args, train):
-        """Model and processor for a training split."""
-        return build_dyfulm(model_args, data_args.source().rules, train["text"])
+    def build(model_args, data_args, train, teacher=None):
+        """Model and processor for a training split; of a student, with the pipeline of its teacher."""
+        return build_dyfulm(model_args, data_args.source().rules, train["text"], teacher)
 
     @staticmethod
     def encode(reviews: Dataset, processor) -> Dataset:
@@ -51,8 +51,8 @@ class ClipTask:
         return load_clips(data_args.source())
 
     @staticmethod
-    def build(model_args, data_args, train):
-        """Model and processor for a training split, on which the normalisation is fitted."""
+    def build(model_args, data_args, train, teacher=None):
+        """Model and processor for a training split, on which the normalisation is fitted. (Nothing teaches it.)"""
         return build_dashfusion(model_args, data_args, train)
 
     @staticmethod

@@ -140,7 +140,7 @@ class FusionTrainer(Trainer):
             if index is None:
                 raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
             inputs, index = self._with_partners(inputs, index)
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = self.model_loss(model, inputs, num_items_in_batch)
         if model.training and not torch.isfinite(loss):
             skip = self.args.non_finite_loss == "skip"
             step = self.state.global_step
@@ -148,6 +148,10 @@ class FusionTrainer(Trainer):
         elif model.training:
             self._note_step(model, inputs, outputs, index)
         return (loss, outputs) if return_outputs else loss
+
+    def model_loss(self, model, inputs, num_items_in_batch=None):
+        """The loss of a batch and the outputs with its components; a subclass adds what else there is to learn."""
+        return super().compute_loss(model, inputs, True, num_items_in_batch)
 
     def _note_step(self, model, inputs, outputs, index):
         """What logs and mining take of a training batch."""

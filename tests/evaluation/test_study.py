@@ -70,6 +70,20 @@ def test_runs_with_other_settings_are_not_mixed_in(study, trainings, tmp_path):
         run_study(study, tmp_path, say=lambda line: None)
 
 
+def test_students_learn_from_the_teacher_of_their_seed(trainings, tmp_path):
+    variants = {"student": {"teacher": "large one"}, "large one": {}, "other": {"teacher": "x"}}
+    study = Study("recipe.yaml", variants, [1, 2])
+    study.check("study.yaml")
+    run_study(study, tmp_path, say=lambda line: None)
+    teachers = [run.flags[run.flags.index("--teacher") + 1] for run in trainings if "--teacher" in run.flags]
+    assert teachers == ["x", "x", *(str(tmp_path / "large_one" / f"seed-{seed}") for seed in (1, 2))]
+    assert [run.folder.parent.name for run in trainings][:4] == ["large_one", "other", "large_one", "other"]
+
+    study.variants["large one"] = {"teacher": "student"}
+    with pytest.raises(StudyError, match="the teacher of 'student', 'large one', has a teacher itself"):
+        study.check("study.yaml")
+
+
 def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
     measured = []
 

@@ -32,7 +32,7 @@ def write(tmp_path):
     return to
 
 
-@pytest.mark.parametrize("name", ["ablate.py", "tune.py", "analyze.py", "evaluate_robustness.py"])
+@pytest.mark.parametrize("name", ["ablate.py", "tune.py", "analyze.py", "evaluate_robustness.py", "distill.py"])
 def test_help_teaches(name):
     process = script(name, "--help")
     assert process.returncode == 0 and "python scripts/" in process.stdout
@@ -141,3 +141,38 @@ def test_search_then_train_then_robustness(write, tmp_path):
 
     process = script("evaluate_robustness.py", str(folder), "--corruptions", "rain")
     assert process.returncode == 2 and "no corruption 'rain'" in process.stderr.splitlines()[-1]
+
+
+def test_distillation(write, tmp_path):
+    """A teacher, the students that it teaches, alone and on two processes, and the study that compares them."""
+    encoder = RECIPE["text_encoder"]
+    fields = {name: RECIPE[name] for name in ("dataset_options", "num_train_epochs", "disable_tqdm", "report_to")}
+    fields |= {"encoder_a": encoder, "encoder_b": encoder, "layer_fusion_hidden_size": 8, "max_length": 64}
+    teacher = {"cross_fusion": "gate"}
+    recipe = write("recipe.yaml", {**fields, "cross_fusion": "a", "per_device_train_batch_size": 8})
+    study = write("distillation.yaml", {
+        "recipe": recipe, "variants": {"large": teacher, "small": {"teacher": "large"}}, "seeds": [1],
+        "metrics": ["fine_accuracy"], "latency": 2,
+    })  # fmt: skip
+    process = script("ablate.py", study, "--runs", tmp_path / "runs", "--output", tmp_path / "result.json")
+    assert process.returncode == 0, process.stderr[-2000:]
+    record = json.loads((tmp_path / "result.json").read_text())
+    costs = {row["what"]: row for row in record["costs"]["small"]}
+    assert costs["parameters"]["ratio"] > 1 and len(costs["pipeline, one text"]["pairs"]) == 7
+    assert "| small |" in (tmp_path / "result.md").read_text().partition("### size and speed")[2]
+
+    large = tmp_path / "runs" / "large" / "seed-1"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+               "scripts/distill.py", "--teacher", str(large), "--config", recipe, "--use_cpu", "true",
+               "--fusion_hidden_size", "12", "--output_dir", str(tmp_path / "two")]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    found = json.loads((tmp_path / "two" / "distillation.json").read_text())
+    accuracy = json.loads((tmp_path / "two" / "metrics.json").read_text())["test"]["fine_accuracy"]
+    assert found["test"]["student"]["fine_accuracy"] == pytest.approx(accuracy) and "1 / " in process.stdout
+    assert found["costs"][0]["candidate"]["median"] < found["costs"][0]["reference"]["median"]
+
+    process = script("distill.py", "--config", recipe)
+    assert process.returncode == 2 and "--teacher is missing" in process.stderr.splitlines()[-1]
