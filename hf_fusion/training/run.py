@@ -52,53 +52,17 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     task = TASKS[model_args.model_type]
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
-    with training_args.main_process_first(desc=f"reading the {task.unit}s"):
-        data = task.load(data_args)
-    data = _limit(data, data_args, training_args)
-    needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
-    if missing := [split for split in needed if split not in data]:
-        raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
-
+    data = _load(task, data_args, training_args)
     with _as_recipe_error():
-        teacher = _teacher(model_args, data_args)
-        model, processor = task.build(model_args, data_args, data["train"], teacher)
-        rows_of = dict(data)
-        if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
-            rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
-        encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in rows_of.items()})
-        if model_args.lora_encoders:
-            model = _with_lora(model, processor, model_args, training_args)
-        parameters = sum(p.numel() for p in model.parameters())
-        make_trainer = FusionTrainer
-        if teacher is not None:
-            make_trainer = _distillation(model, model_args, teacher)
-            encoded["train"] = _with_answers(encoded["train"], rows_of["train"], teacher, training_args)
-            teacher = None  # its memory is the student's now
-    trainer = make_trainer(
-        model,
-        training_args,
-        train_dataset=encoded["train"],
-        eval_dataset=encoded.get("validation"),
-        processing_class=processor,
-        callbacks=callbacks,
-    )
+        trainer, encoded, parameters = _trainer(task, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
     if training_args.should_save:
         _write_before(model_args, data_args, training_args, data)
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.was_interrupted:
-        raise TrainingInterrupted(
-            f"{training_args.output_dir}: SIGTERM ended the training after step {trainer.state.global_step} of "
-            f"{trainer.state.max_steps}; its checkpoint is complete. Go on with --resume_from_checkpoint last."
-        )
     metrics = {
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
-        "train_seconds": round(time.perf_counter() - started, 1),
         "parameters": parameters,
-        **({"skipped_steps": trainer.skipped_steps} if trainer.skipped_steps else {}),
-        "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
+        **_train(trainer, checkpoint),
     }
     for split in ("validation", "test"):
         if split in encoded:
@@ -112,6 +76,59 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
     return metrics
+
+
+def _load(task, data_args, training_args):
+    """The splits of a run."""
+    with training_args.main_process_first(desc=f"reading the {task.unit}s"):
+        data = task.load(data_args)
+    data = _limit(data, data_args, training_args)
+    needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
+    if missing := [split for split in needed if split not in data]:
+        raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
+    return data
+
+
+def _trainer(task, model_args, data_args, training_args, data, callbacks):
+    """The trainer of a run, all splits as it reads them, and the number of the model's parameters."""
+    teacher = _teacher(model_args, data_args)
+    model, processor = task.build(model_args, data_args, data["train"], teacher)
+    rows_of = dict(data)
+    if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
+        rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
+    encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in rows_of.items()})
+    if model_args.lora_encoders:
+        model = _with_lora(model, processor, model_args, training_args)
+    parameters = sum(p.numel() for p in model.parameters())
+    make_trainer = FusionTrainer
+    if teacher is not None:
+        make_trainer = _distillation(model, model_args, teacher)
+        encoded["train"] = _with_answers(encoded["train"], rows_of["train"], teacher, training_args)
+    trainer = make_trainer(
+        model,
+        training_args,
+        train_dataset=encoded["train"],
+        eval_dataset=encoded.get("validation"),
+        processing_class=processor,
+        callbacks=callbacks,
+    )
+    return trainer, encoded, parameters
+
+
+def _train(trainer, checkpoint):
+    """Trains, and returns what `metrics.json` says of it."""
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.was_interrupted:
+        raise TrainingInterrupted(
+            f"{trainer.args.output_dir}: SIGTERM ended the training after step {trainer.state.global_step} of "
+            f"{trainer.state.max_steps}; its checkpoint is complete. Go on with --resume_from_checkpoint last."
+        )
+    return {
+        "train_seconds": round(time.perf_counter() - started, 1),
+        "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
+        **({"skipped_steps": trainer.skipped_steps} if trainer.skipped_steps else {}),
+    }
 
 
 def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
