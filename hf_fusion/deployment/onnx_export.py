@@ -193,7 +193,7 @@ def export_program(model, axes, limits):
 
 def _save_graph(model, axes, limits, path):
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401 - torch needs it
     except ImportError as error:
         raise ImportError(NEEDS_ONNX) from error
@@ -221,23 +221,39 @@ def _save_graph(model, axes, limits, path):
     del graph.value_info[:]  # shapes inside the graph in the old names, at which quantisation stumbles
     for node in graph.node:  # where in whose files each node comes from
         node.ClearField("metadata_props")
-    onnx.save(proto, path, save_as_external_data=_bytes_of(model) > _LARGEST_FILE)
+    _write_graph(proto, path, external=_bytes_of(model) > _LARGEST_FILE)
 
 
 def _bytes_of(model):
     return sum(weights.numel() * weights.element_size() for weights in model.parameters())
 
 
+def _write_graph(proto, path, external):
+    """One file, or with `external` a second one that holds the weights."""
+    import onnx
+
+    onnx.save(proto, path, save_as_external_data=external, location=f"{path.name}.data" if external else None)
+
+
 def quantize(path):
     """Replaces the graph by one whose linear layers have weights of 8 bits, with a scale for each output channel."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    source = path.with_name("float32.onnx")
-    path.rename(source)
+    source = path.parent / "float32"
+    source.mkdir()
+    weights = path.with_name(f"{path.name}.data")
+    for file in (path, weights):
+        if file.exists():
+            file.rename(source / file.name)
     quantize_dynamic(
-        source, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
+        source / path.name,
+        path,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        use_external_data_format=(source / weights.name).exists(),
     )
-    source.unlink()
+    shutil.rmtree(source)
 
 
 def compare_with_torch(model, graph, axes, limits, seed, numbers):

@@ -91,7 +91,8 @@ class OnnxFusion(FusionSentimentAnswers):
         model = OnnxModel(folder, num_threads)
         return cls(model, PROCESSORS[model.config.model_type].from_pretrained(folder))
 
-    def __call__(self, inputs, batch_size=DEFAULT_BATCH_SIZE, **options):
+    def __call__(self, inputs, batch_size=None, **options):
+        batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
         unknown = sorted(set(options) - {"top_k"})
         if unknown:
             raise ValueError(f"Unknown argument {', '.join(unknown)}: `batch_size` and `top_k` are accepted.")

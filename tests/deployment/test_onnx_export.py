@@ -7,6 +7,7 @@ import torch
 from conftest import encoder_config
 
 from hf_fusion import DashFusionForSequenceClassification, DyFuLMForSequenceClassification
+from hf_fusion.deployment import OnnxFusion
 
 onnx = pytest.importorskip("onnx")
 onnx_export = pytest.importorskip("hf_fusion.deployment.onnx_export")
@@ -178,6 +179,25 @@ class TestWriting:
         left = [graph_of(path).initializer for path in (folder, out)]
         assert sum(w.data_type == onnx.TensorProto.INT8 for w in left[1]) > 10
         assert {path.name for path in out.iterdir()} == {path.name for path in folder.iterdir()}
+
+    def test_large_models_keep_their_weights_beside_the_graph(self, exported_reviews, tmp_path):
+        classify, folder = exported_reviews
+        shutil.copytree(folder, tmp_path / "large")
+        path = tmp_path / "large/model.onnx"
+        onnx_export._write_graph(onnx.load(path), path, external=True)
+        assert path.stat().st_size < (tmp_path / "large/model.onnx.data").stat().st_size
+        expected = classify("The bar was fine.")["intensity"]
+        assert OnnxFusion.from_pretrained(path.parent)("The bar was fine.")["intensity"] == pytest.approx(
+            expected, abs=1e-4
+        )
+        onnx_export.quantize(path)
+        assert sorted(p.name for p in path.parent.glob("*onnx*")) == [
+            "model.onnx",
+            "model.onnx.data",
+            "onnx_fusion.json",
+        ]
+        found = OnnxFusion.from_pretrained(path.parent)("The bar was fine.")["intensity"]
+        assert 1e-6 < abs(found - expected) < 0.2
 
 
 class TestInputs:

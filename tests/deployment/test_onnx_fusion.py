@@ -26,10 +26,11 @@ REVIEWS = [
     "客室は清潔",
     "a\x00b",
 ]
-# What a stranger without torch computes.
+# What somebody computes who has transformers and ONNX Runtime, but neither torch nor anything else of the package.
 STRANGER = """
 import json, sys
-sys.modules["torch"] = None
+for name in ("torch", "accelerate", "datasets", "evaluate", "matplotlib", "onnx", "pyarrow", "rich", "scipy", "sklearn"):
+    sys.modules[name] = None
 import numpy as np
 from hf_fusion.deployment import OnnxFusion
 inputs = [value if isinstance(value, str) else {

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import matplotlib.image
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 from datasets import DatasetDict, enable_caching
 from transformers import AutoTokenizer
 
+from hf_fusion.data.files import DataError
 from hf_fusion.evaluation import prediction_shards
 from hf_fusion.evaluation.benchmark import (
+    export,
     fusion_cost,
     inference,
     inputs,
@@ -287,3 +290,32 @@ class TestPredictionMemory:
         measure.peak_bytes(lambda: None)  # forget what other tests needed
         (row,) = prediction_memory.run(BenchmarkOptions(repeats=1, quick=True))
         assert row["ratio"] < row["target"]
+
+
+class TestExport:
+    @pytest.fixture
+    def options(self, exported_reviews, monkeypatch, tmp_path):
+        """The pipeline is that of the shared export, and its graph is there; the checkpoint names its data."""
+        classify, folder = exported_reviews
+        monkeypatch.setattr(export, "load_pipeline", lambda checkpoint, device: classify)
+        monkeypatch.setattr(export, "export_onnx", lambda m, p, out, num_checks: shutil.copytree(folder, out))
+        (tmp_path / "config.yaml").write_text("dataset: synthetic-reviews\ndataset_options: {num_test: 40}\n")
+        return BenchmarkOptions(repeats=2, quick=True, checkpoint=str(tmp_path), data=("--max_eval_samples", "30"))
+
+    def test_time_size_and_accuracy_of_each(self, options):
+        rows = export.run(options)
+        names = [(row["reference"]["name"], row["candidate"]["name"], row["unit"]) for row in rows]
+        plain, runtime = "PyTorch, float32", [f"ONNX Runtime, {kind}" for kind in ("float32", "int8")]
+        assert names == [(plain, name, "seconds") for name in runtime for _ in range(2)] + [
+            ("ONNX, float32", "ONNX, int8", "bytes")
+        ]
+        assert ["target" in row for row in rows] == [False, False, True, True, False] and rows[2]["target"] == 2.5
+        assert rows[-1]["ratio"] > 1.2, "8 bits take less than 32"
+        metrics = [rows[i][side]["metrics"] for i, side in ((0, "reference"), (0, "candidate"), (2, "candidate"))]
+        assert metrics[1] == pytest.approx(metrics[0], abs=1e-4) and metrics[2] != metrics[1]
+        assert all(row["reference"]["reviews"] == 30 for row in rows[:4])
+
+    def test_other_models_are_refused(self, exported_clips, options, monkeypatch):
+        monkeypatch.setattr(export, "load_pipeline", lambda checkpoint, device: exported_clips[0])
+        with pytest.raises(DataError, match="is no DyFuLM"):
+            export.run(options)

@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 from test_scripts import ROOT, script
 
-NAMES = ("train-step", "mining", "fusion-cost", "inference", "loading", "prediction-memory", "scaling")
+NAMES = ("train-step", "mining", "fusion-cost", "inference", "export", "loading", "prediction-memory", "scaling")
 
 
 @pytest.fixture
@@ -67,6 +67,17 @@ def test_bad_options_are_one_line(benchmark, capsys, flags, words):
     assert benchmark("scaling", *flags) == 2
     error = capsys.readouterr().err
     assert words in error and error.startswith("benchmark.py: ") and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["scaling", "export"])
+def test_flags_of_data_belong_to_a_checkpoint(benchmark, capsys, name):
+    assert benchmark(name, "--dataset", "reviews.csv") == 2
+    assert "unrecognized arguments: --dataset reviews.csv" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_none_is_one_line(benchmark, capsys):
+    assert benchmark("export", "--checkpoint", "no/such/run") == 2
+    assert capsys.readouterr().err.startswith("benchmark.py: no/such/run")
 
 
 def test_unknown_benchmark(benchmark, capsys):

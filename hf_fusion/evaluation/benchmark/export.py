@@ -59,7 +59,10 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
 
 def _pipeline(options):
     if options.checkpoint:
-        classify = load_pipeline(options.checkpoint, device="cpu")
+        try:
+            classify = load_pipeline(options.checkpoint, device="cpu")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{options.checkpoint}: {str(error).splitlines()[0]}") from error
         if classify.model.config.model_type != "dyfulm":
             raise DataError(f"--checkpoint {options.checkpoint} is no DyFuLM, whose reviews are measured here.")
         return classify
