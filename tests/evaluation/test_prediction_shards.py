@@ -3,6 +3,7 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -120,17 +121,15 @@ def test_each_process_reads_one_piece_and_helps_from_the_end(classify, shards, m
     assert order == [3, 4, 5, 8, 7, 6, 2, 1, 0]
 
 
-def test_processes_share_the_rows(checkpoint, classify, inputs, shards, tmp_path):
-    """Several at once, each with a folder object of its own: every row once."""
-    every = [shards(shard_rows=2) for _ in range(3)]
-    threads = [
-        threading.Thread(target=one.fill, kwargs={"classify": classify, "rank": rank, "world": 3})
-        for rank, one in enumerate(every)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+def test_processes_share_the_shards(classify, shards, tmp_path, monkeypatch):
+    """Three at once, each with a folder object of its own: every shard is written once, every row is there once."""
+    every, written, write = [shards(shard_rows=2) for _ in range(3)], [], PredictionShards._write
+    monkeypatch.setattr(PredictionShards, "_write", lambda *args: written.append(args[1]) or write(*args))
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(one.fill, classify, batch_size=1, rank=rank, world=3) for rank, one in enumerate(every)]
+        for run in runs:
+            run.result(timeout=120)
+    assert sorted(written) == list(range(13))
     assert [row["id"] for row in rows_of(tmp_path / "out")] == [*range(9), None, *range(9, 24)]
 
 
