@@ -13,7 +13,6 @@ Paper: "DashFusion" (arXiv 2512.05515). What differs from the authors' released 
 
 import inspect
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import nn
@@ -43,7 +42,14 @@ from .modeling_losses import (
     squared_error,
     supervised_contrastive_loss,
 )
-from .modeling_text_encoder import encoder_class, encoder_from_config, encoder_kwargs, layer_class_names, masked_mean
+from .modeling_text_encoder import (
+    encoder_class,
+    encoder_from_config,
+    encoder_kwargs,
+    layer_class_names,
+    masked_mean,
+    symbolic_max,
+)
 from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
 
@@ -313,7 +319,7 @@ class DashFusionModel(DashFusionPreTrainedModel):
         if len(aligned) == 1:
             return aligned[0], weights
         # several anchors take turns, so that the first tokens come from all of them
-        longest = reduce(torch.sym_max, (stream.states.shape[1] for stream in aligned))
+        longest = symbolic_max(*(stream.states.shape[1] for stream in aligned))
         padding = [longest - stream.states.shape[1] for stream in aligned]
         pad = nn.functional.pad
         states = [pad(stream.states, (0, 0, 0, more)) for stream, more in zip(aligned, padding, strict=True)]

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_dashfusion import MODALITIES
-from .modeling_text_encoder import masked_mean
+from .modeling_text_encoder import masked_mean, symbolic_min
 
 
 class Stream(NamedTuple):
@@ -27,7 +27,7 @@ class Stream(NamedTuple):
 
     def first(self, count):
         """The first positions, as many as there are."""
-        count = torch.sym_min(count, self.states.shape[1])  # not a plain slice: an exported graph would ask for `count`
+        count = symbolic_min(count, self.states.shape[1])  # not a plain slice: an exported graph would ask for `count`
         bias = None if self.bias is None else self.bias[..., :count]
         return Stream(self.states[:, :count], self.mask[:, :count], bias)
 

@@ -19,7 +19,13 @@ from transformers.utils import ModelOutput
 
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_losses import at_least_float32, cross_entropy, squared_error
-from .modeling_text_encoder import encoder_from_config, layer_class_names, masked_mean, pretrained_encoder
+from .modeling_text_encoder import (
+    encoder_from_config,
+    layer_class_names,
+    masked_mean,
+    pretrained_encoder,
+    symbolic_min,
+)
 from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
 
@@ -376,7 +382,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         span_ids = torch.where(no_span, mask_a.long() - 1, span_ids)
         span_ids_b = torch.where(no_span, mask_b.long() - 1, span_ids_b)
         # Every span holds a token of each side, so the shorter side bounds their number without looking at values.
-        num_spans = torch.sym_min(span_ids.shape[1], span_ids_b.shape[1])
+        num_spans = symbolic_min(span_ids.shape[1], span_ids_b.shape[1])
         spans = torch.arange(num_spans, device=span_ids.device).view(1, -1, 1)
         members_a = (span_ids.unsqueeze(1) == spans) & mask_a.unsqueeze(1)  # (batch, spans, tokens a)
         members_b = (span_ids_b.unsqueeze(1) == spans) & mask_b.unsqueeze(1)

@@ -1,6 +1,7 @@
-"""Building a text encoder from its configuration, and the masked mean; shared by both architectures."""
+"""Building a text encoder from its configuration, the masked mean, and lengths; shared by both architectures."""
 
 import inspect
+from functools import reduce
 
 import torch
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel
@@ -68,3 +69,13 @@ def masked_mean(states, mask):
     while weights.dim() < states.dim() - 1:
         weights = weights.unsqueeze(1)
     return torch.matmul(weights.unsqueeze(-2), states).squeeze(-2)
+
+
+def symbolic_min(*lengths):
+    """The smallest of several lengths. An exported graph compares those of its input, not those of the example."""
+    return reduce(min if torch.jit.is_tracing() else torch.sym_min, lengths)
+
+
+def symbolic_max(*lengths):
+    """As [`symbolic_min`], the largest."""
+    return reduce(max if torch.jit.is_tracing() else torch.sym_max, lengths)

@@ -29,8 +29,7 @@ REVIEWS = [
 # What somebody computes who has transformers and ONNX Runtime, but neither torch nor anything else of the package.
 STRANGER = """
 import json, sys
-for name in ("torch", "accelerate", "datasets", "evaluate", "matplotlib", "onnx", "pyarrow", "rich", "scipy",
-             "sklearn"):
+for name in "torch accelerate datasets evaluate matplotlib onnx pyarrow rich scipy sklearn".split():
     sys.modules[name] = None
 import numpy as np
 from hf_fusion.deployment import OnnxFusion
