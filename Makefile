@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install quickstart test fuzz oldest lint format clean
+.PHONY: help install quickstart test fuzz nightly oldest lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ quickstart: install  ## Train, evaluate and use both models, small in under 6 mi
 
 test: install lint  ## Lint, then run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+nightly: fuzz  ## That, and trainings that are killed ten times each
+	$(BIN)/python -m pytest --nightly tests/training/test_killed_runs.py
 
 oldest:  ## Test models and saved checkpoints under the oldest transformers that is supported
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest

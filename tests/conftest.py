@@ -9,9 +9,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from filelock import FileLock
 from hypothesis import settings
+from tiny_runs import TINY, TINY_CLIPS
 from transformers import BertConfig, DebertaV2Config, RobertaConfig
 
 from hf_fusion import (
@@ -279,6 +281,30 @@ def exported_clips(wordpiece, tmp_path_factory):
     processor = DashFusionProcessor(wordpiece, extractor, max_length=40)
     classify = FusionSentimentPipeline(model, processor=processor, device="cpu")
     return exported(classify, tmp_path_factory, "exported_clips")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Writes the recipe of a small DyFuLM run; returns its path."""
+
+    def write(**changes):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump({**TINY, "output_dir": str(tmp_path / "run"), **changes}))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def clip_recipe(tmp_path):
+    """The same for a DashFusion."""
+
+    def write(**changes):
+        path = tmp_path / "clips.yaml"
+        path.write_text(yaml.safe_dump({**TINY_CLIPS, "output_dir": str(tmp_path / "run"), **changes}))
+        return str(path)
+
+    return write
 
 
 def pytest_addoption(parser):

@@ -9,7 +9,7 @@ from pathlib import Path
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 # What children start with: to import it again for each would take longer than to train.
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "tiny_runs"])
