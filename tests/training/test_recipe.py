@@ -106,7 +106,7 @@ def test_shipped_recipes_are_valid(path):
     assert model.model_type == path.stem.split("_")[0] and training.output_dir == f"runs/{path.stem}"
     if model.model_type == "dyfulm":
         assert data.source().rules.num_labels == 5
-        assert model.encoder_a and model.encoder_b and training.metric_for_best_model
+        assert model.encoder_a and (model.encoder_b or model.cross_fusion == "a") and training.metric_for_best_model
     else:
         assert model.text_encoder and training.metric_for_best_model == "mae" and not training.greater_is_better
         assert data.source().label_range == ((-1, 1) if "sims" in path.stem else (-3, 3))
