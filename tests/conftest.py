@@ -242,9 +242,8 @@ def far_from_the_start(model):
 def exported(classify, tmp_path_factory, name):
     """The pipeline and the folder of its export, which takes seconds: once for all processes of the test run."""
     pytest.importorskip("onnxscript")
-    from hf_fusion.deployment.onnx_export import export_onnx, silence_exporter
+    from hf_fusion.deployment.onnx_export import export_onnx
 
-    silence_exporter()
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
     with FileLock(f"{folder}.lock"):

@@ -22,8 +22,8 @@ _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "p
 
 def describe_environment(**facts) -> dict:
     """Versions, hardware and command of this process, and the given facts (seed, data fingerprint ...)."""
-    versions = {"python": platform.python_version(), "hf-fusion": _version("hf-fusion")}
-    versions.update({name: _version(name) for name in _PACKAGES})
+    versions = {"python": platform.python_version(), "hf-fusion": installed_version("hf-fusion")}
+    versions.update({name: installed_version(name) for name in _PACKAGES})
     return {
         "command": " ".join(shlex.quote(word) for word in _command()),
         **facts,
@@ -89,7 +89,8 @@ def _command():
     return ["python", script, *words]
 
 
-def _version(package):
+def installed_version(package: str) -> str | None:
+    """The version of a package, `None` if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

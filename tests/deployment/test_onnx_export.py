@@ -41,7 +41,7 @@ class TestFolder:
         record = json.loads((folder / "onnx_fusion.json").read_text())
         assert record["check"]["batches"] == 60 and 0 < record["check"]["largest_difference"] < 1e-4
         assert record["config"]["id2label"] == {str(i): name for i, name in classify.model.config.id2label.items()}
-        assert record["opset"] == 18 and record["precision"] == "float32" and record["versions"]["onnxruntime"]
+        assert record["opset"] == 20 and record["precision"] == "float32" and record["versions"]["onnxruntime"]
         assert record["limits"]["tokens"] == classify.processor.max_length
         assert {node.name: dims(node) for node in graph_of(folder).input} == record["inputs"]
         assert [node.name for node in graph_of(folder).output] == record["outputs"]
@@ -54,7 +54,7 @@ class TestFolder:
     def test_says_nothing_of_the_machine(self, export):
         graph = (export[1] / "model.onnx").read_bytes()
         assert not any(word in graph for word in (b"site-packages", b".py", str(export[1]).encode()))
-        assert opset_of(export[1]) == 18
+        assert opset_of(export[1]) == 20
 
 
 def opset_of(folder):
@@ -252,7 +252,9 @@ class TestTorchExport:
             encoder.num_hidden_layers = 1
         torch.manual_seed(1)
         model = DyFuLMForSequenceClassification(config).eval()
+        before = [encoder.config._attn_implementation for encoder in model.dyfulm.encoders.values()]
         self.agrees(model, processor, [(2, 9, 30), (5, 30, 9), (2, 2, 3)])
+        assert [encoder.config._attn_implementation for encoder in model.dyfulm.encoders.values()] == before
 
     def test_dashfusion_in_turns_with_single_vision_vectors(self, clip_config, clip_processor):
         config = clip_config(anchor="symmetric", max_vision_length=1, num_fusion_layers=1)
