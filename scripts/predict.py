@@ -103,12 +103,15 @@ def predict_to_file(args, classify):
 
 def predict_to_folder(args, classify, state):
     """Returns the number of rows, and of those with an error, over all processes; the main one alone counts errors."""
-    if "-" in args.input:
-        raise DataError("Standard input cannot be divided into shards: give a .jsonl or .parquet file as --output.")
+    config = classify.model.config
+    for name in args.input:
+        if name == "-" or (config.model_type == "dashfusion" and is_clip_source(name)):
+            raise DataError(
+                f"{name} cannot be divided into shards, as files of rows can: give a .jsonl or .parquet --output."
+            )
     shards = PredictionShards(
-        args.output, find_parts(args.input), args.checkpoint, classify.model.config, args.dtype, args.text_column,
-        args.shard_rows,
-    )  # fmt: skip
+        args.output, find_parts(args.input), args.checkpoint, config, args.dtype, args.text_column, args.shard_rows
+    )
     with shards.progress_bar() if state.is_main_process else nullcontext():
         shards.fill(classify, args.batch_size, state.process_index, state.num_processes, report=show_error)
     # a launcher stops all processes when one of them fails, so that only the last one may

@@ -146,6 +146,14 @@ class TestPredict:
         assert "width 7 where 8 is expected" in found[1]["error"] and found[1]["prediction"]["score"] is None
         assert found[2]["error"]
 
+    def test_a_folder_of_features_is_not_taken_for_files_of_rows(self, checkpoint, tmp_path):
+        """It has a labels file, whose rows would be predicted without their frames."""
+        (tmp_path / "clips").mkdir()
+        (tmp_path / "clips/labels.csv").write_text("id,text,label\na,good,1\n")
+        process = script("predict.py", tmp_path / "clips", "-c", checkpoint, "-o", tmp_path / "out")
+        assert process.returncode == 2 and "clips cannot be divided into shards" in process.stderr
+        assert not (tmp_path / "out").exists()
+
     def test_blank_texts_and_values_that_are_not_finite_score_as_in_evaluation(self, checkpoint, tmp_path):
         rng = np.random.default_rng(0)
         frames = rng.normal(size=(2, 4, 8))
