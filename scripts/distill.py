@@ -21,10 +21,10 @@ from datasets.utils.logging import disable_progress_bar
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.benchmark.checkpoints import compare_checkpoints
 from hf_fusion.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from hf_fusion.evaluation.records import describe_environment, write_json
+from hf_fusion.training.outcome import EXPECTED, exit_of
 from hf_fusion.training.recipe import RecipeError, data_arguments_of, parse_recipe
 from hf_fusion.training.run import run_training
 
@@ -66,9 +66,10 @@ def main() -> int:
         if not training_args.should_save or "test" not in metrics:
             return 0
         found = compare(model_args.teacher, training_args.output_dir)
-    except (RecipeError, DataError, OSError) as error:
-        print(f"distill.py: {error}", file=sys.stderr)
-        return 2
+    except EXPECTED as error:
+        message, status = exit_of(error)
+        print(f"distill.py: {message}", file=sys.stderr)
+        return status
     path = Path(training_args.output_dir) / RESULT_FILE
     write_json(path, {**found, **describe_environment(seed=training_args.seed, texts=_TEXTS)})
     print_comparison(found, training_args.output_dir)

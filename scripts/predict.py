@@ -133,7 +133,7 @@ def main() -> int:
             done, failed = predict_to_folder(args, classify, state)
         else:
             done, failed = predict_to_file(args, classify)
-    except (DataError, OSError) as error:
+    except (DataError, OSError, ImportError) as error:
         print(f"predict.py: {error}", file=sys.stderr)
         return 2
     if failed:

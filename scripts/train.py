@@ -12,17 +12,14 @@ Every field of a recipe is also a flag, which overrides the recipe. Two processe
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
-import signal
 import sys
 
 from datasets.utils.logging import disable_progress_bar
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.data.files import DataError
-from hf_fusion.training.interruption import TrainingInterrupted
-from hf_fusion.training.non_finite import NonFiniteLossError
-from hf_fusion.training.recipe import RecipeError, parse_recipe
+from hf_fusion.training.outcome import EXPECTED, exit_of
+from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
 
 
@@ -32,17 +29,10 @@ def main() -> int:
         if not training_args.should_log:
             disable_progress_bar()
         metrics = run_training(model_args, data_args, training_args)
-    except (RecipeError, DataError, NonFiniteLossError, OSError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
-    except TrainingInterrupted as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        print(
-            "train.py: interrupted; go on from the last checkpoint with --resume_from_checkpoint last", file=sys.stderr
-        )
-        return 128 + signal.SIGINT
+    except EXPECTED as error:
+        message, status = exit_of(error)
+        print(f"train.py: {message}", file=sys.stderr)
+        return status
     if training_args.should_log:
         splits = [split for split in ("validation", "test") if split in metrics]
         table = Table("metric", *splits, title=f"{training_args.output_dir} (seed {training_args.seed})")

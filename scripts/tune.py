@@ -12,6 +12,7 @@ search goes on where it was: run the same command again. More --trials add to th
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hf_fusion.data.files import DataError, parse_yaml
+from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 
 
@@ -51,6 +53,9 @@ def main() -> int:
             search.overrides[name] = parse_yaml(value, "--set")
         search.check(args.search)
         study = tune(search, folder)
+    except TrainingInterrupted:
+        print("tune.py: SIGTERM ended the search; the same command goes on.", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except (RecipeError, DataError, OSError) as error:
         print(f"tune.py: {error}", file=sys.stderr)
         return 2

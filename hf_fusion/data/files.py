@@ -181,9 +181,20 @@ def _open(path):
 def _checked(row, place):
     """The row, or an error if a name or text is no Unicode: bad UTF-8, or a lone surrogate written as an escape."""
     for name, value in row.items():
-        if any(isinstance(text, str) and _SURROGATE.search(text) for text in (name, value)):
+        if any(_SURROGATE.search(text) for text in _texts((name, value))):
             return DataError(f"{place}: field {name!r:.100} is not UTF-8; convert the file first.")
     return row
+
+
+def _texts(value):
+    """All texts in a value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
 
 
 def _lines(path):
@@ -280,7 +291,7 @@ class RowWriter:
             if unknown := set(names) - set(self._schema.names):
                 raise pa.ArrowInvalid(f"new column {sorted(unknown)[0]!r}")
             self._file.write_table(pa.Table.from_pylist(rows, schema=self._schema))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
             raise DataError(
                 f"{self.path}: a row differs from the first ones ({error}). A .jsonl output takes any."
             ) from error

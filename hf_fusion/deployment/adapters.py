@@ -78,9 +78,11 @@ def load_merged(checkpoint: str):
     except ImportError as error:
         raise ImportError(_NEEDS_PEFT) from error
 
-    base = Path(checkpoint) / "base"
-    base = base if base.is_dir() else PeftConfig.from_pretrained(checkpoint).base_model_name_or_path
-    model = AutoModelForSequenceClassification.from_pretrained(base, trust_remote_code=False)
+    base, revision = Path(checkpoint) / "base", None
+    if not (Path(checkpoint) / "adapter_config.json").is_file() or not base.is_dir():
+        config = PeftConfig.from_pretrained(checkpoint)
+        base, revision = config.base_model_name_or_path, config.revision
+    model = AutoModelForSequenceClassification.from_pretrained(base, revision=revision, trust_remote_code=False)
     return PeftModel.from_pretrained(model, checkpoint).merge_and_unload().eval()
 
 

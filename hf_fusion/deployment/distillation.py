@@ -49,7 +49,7 @@ def load_teacher(name: str, rules):
     """
     try:
         if not is_adapter(name):
-            _check_type(name, AutoConfig.from_pretrained(name).model_type)
+            _check_type(name, AutoConfig.from_pretrained(name, trust_remote_code=False).model_type)
         teacher = load_pipeline(name, device="cpu")
         _check_type(name, teacher.model.config.model_type)
     except RecipeError:
@@ -248,7 +248,7 @@ class DistillationTrainer(FusionTrainer):
         targets = {name: inputs[name] for name in ANSWERS}
         outputs = model(**{name: value for name, value in inputs.items() if name not in ANSWERS})
         losses = distillation_losses(outputs, targets, self.temperature)
-        total = loss = sum(self.weights[name] * value for name, value in losses.items())
+        total = loss = sum(self.weights[name] * value for name, value in losses.items() if self.weights[name])
         extra = {**losses, "distillation_loss": total}
         if outputs.loss is not None:
             loss = self.label_weight * outputs.loss + total
@@ -258,6 +258,8 @@ class DistillationTrainer(FusionTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.projection is not None:
+            if not Path(resume_from_checkpoint, PROJECTION_FILE).is_file():
+                raise RecipeError(f"{resume_from_checkpoint} has no {PROJECTION_FILE}: this training cannot go on.")
             self.projection.load_state_dict(load_file(Path(resume_from_checkpoint) / PROJECTION_FILE))
 
     def _save_rng_state(self, output_dir):

@@ -56,12 +56,15 @@ def export_onnx(model, processor, folder, int8=False, num_checks=200, seed=0, tr
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (folder / DESCRIPTION_FILE).is_file():
         raise ExportError(f"{folder} exists and is no earlier export: give another folder.")
-    staged = folder.with_name(f".{folder.name}.exporting")
+    if num_checks < 1:
+        raise ExportError(f"`num_checks` must be at least 1, got {num_checks}.")
+    staged, replaced = (folder.with_name(f".{folder.name}.{state}") for state in ("exporting", "replaced"))
+    if replaced.exists():  # an export was killed between the two renames, or after them
+        shutil.rmtree(replaced) if folder.exists() else replaced.rename(folder)
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     try:
         description = _write(model.eval(), processor, staged, int8, num_checks, seed, track)
-        replaced = folder.with_name(f".{folder.name}.replaced")
         if folder.exists():
             folder.rename(replaced)
         staged.rename(folder)

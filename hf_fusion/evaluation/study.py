@@ -105,7 +105,7 @@ class Study:
             raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is no variant.")
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
-        for name in map(str, self.variants):
+        for name in self.variants:
             teacher = self.teacher_of(name)
             if teacher is not None and self.teacher_of(teacher) is not None:
                 raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")

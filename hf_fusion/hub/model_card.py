@@ -28,7 +28,9 @@ def write_model_card(folder) -> Path:
     return path
 
 
-def model_card(folder, name: str | None = None, base_model: str | None = None) -> ModelCard:
+def model_card(
+    folder, name: str | None = None, base_model: str | None = None, base_revision: str | None = None
+) -> ModelCard:
     """
     The card of a run folder, from its `config.json`, `config.yaml`, `metrics.json` and `environment.json`. Of a folder
     that has not all of these records it tells nothing of training and results.
@@ -36,7 +38,7 @@ def model_card(folder, name: str | None = None, base_model: str | None = None) -
     Args:
         folder: of the run.
         name: what the snippets load, such as "user/name" on the Hub; the folder's name by default.
-        base_model: of a LoRA adapter: the model on the Hub that it was trained on.
+        base_model, base_revision: of a LoRA adapter: the model on the Hub that it was trained on, and its commit.
 
     Returns:
         The card, with metadata that the Hub reads.
@@ -46,13 +48,13 @@ def model_card(folder, name: str | None = None, base_model: str | None = None) -
     """
     folder = Path(folder)
     try:
-        return _model_card(folder, folder.name if name is None else name, base_model)
+        return _model_card(folder, folder.name if name is None else name, base_model, base_revision)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, OSError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise CardError(f"{folder}: the records of the run are not as training writes them ({reason}).") from error
 
 
-def _model_card(folder, name, base_model):
+def _model_card(folder, name, base_model, base_revision):
     facts = _model_facts(folder)
     metrics, recipe, source = {}, {"model_type": facts["model_type"]}, None
     if all((folder / record).is_file() for record in (METRICS_FILE, ENVIRONMENT_FILE, "config.yaml")):
@@ -69,6 +71,7 @@ def _model_card(folder, name, base_model):
         title=_told(name),
         trained=bool(metrics),
         base_model=base_model,
+        base_revision=base_revision,
         adapter=(folder / "adapter_config.json").exists(),
         **facts,
     )

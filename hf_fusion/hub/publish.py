@@ -184,15 +184,16 @@ def publish(
     check_base_model(files, folder, base_model)
     content = {name: str(path) for name, path in files.items()}
     content.update({name: _without_folders(files[name]) for name in ("config.yaml", ENVIRONMENT_FILE) if name in files})
+    api = HfApi(token=token)
+    revision_of_base = _newest_commit(api, base_model) if base_model else None
     if "README.md" not in files or {METRICS_FILE, ENVIRONMENT_FILE, "config.yaml"} <= set(files):
         try:
-            content["README.md"] = str(model_card(folder, repo_id, base_model)).encode()
+            content["README.md"] = str(model_card(folder, repo_id, base_model, revision_of_base)).encode()
         except CardError as error:
             raise PublishError(str(error)) from error
     if base_model:
-        adapter = {**_json(files[ADAPTER_CONFIG_NAME]), "base_model_name_or_path": base_model}
-        content[ADAPTER_CONFIG_NAME] = json.dumps(adapter, indent=2).encode()
-    api = HfApi(token=token)
+        pinned = {"base_model_name_or_path": base_model, "revision": revision_of_base}
+        content[ADAPTER_CONFIG_NAME] = json.dumps({**_json(files[ADAPTER_CONFIG_NAME]), **pinned}, indent=2).encode()
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
@@ -210,6 +211,17 @@ def publish(
         raise
     except (HfHubHTTPError, HTTPError, OSError, ValueError, RuntimeError) as error:
         raise PublishError(_explain(error, repo_id, api.endpoint)) from error
+
+
+def _newest_commit(api, base_model):
+    """What an adapter fits: its base as it is now, whatever is pushed there later."""
+    try:
+        return api.model_info(base_model).sha
+    except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
+        raise PublishError(
+            f"The base model {base_model!r} cannot be found on {api.endpoint} ({str(error).splitlines()[0]}). Publish "
+            "it first, and give its name there: USER/NAME."
+        ) from error
 
 
 def _without_folders(path):

@@ -17,6 +17,10 @@ STAGING = ".saving"
 _TORCH_SAVE_FAILURES = ("PytorchStreamWriter", "inline_container", "basic_ios")
 
 
+# of a training in one piece, of FSDP in one file or in shards, of DeepSpeed
+_OPTIMIZER_STATES = (OPTIMIZER_NAME, "optimizer.bin", "optimizer_*", "global_step*")
+
+
 class CheckpointError(OSError):
     """Something of a run could not be written; says what, why, and how to go on."""
 
@@ -36,8 +40,7 @@ def writing(what: str, run_folder: str | Path):
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        # torch.save turns what the file system refuses into this
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _TORCH_SAVE_FAILURES):
+        if not _is_of_the_disk(error):
             raise
         shutil.rmtree(Path(run_folder, STAGING), ignore_errors=True)
         newest, _ = newest_sound_checkpoint(run_folder)
@@ -47,6 +50,13 @@ def writing(what: str, run_folder: str | Path):
             f"{what} could not be written to {run_folder} ({reason}){_room(run_folder)}. {left}. Make room or mend the "
             "folder, then go on with --resume_from_checkpoint last."
         ) from error
+
+
+def _is_of_the_disk(error):
+    """Not what a network or a device refuses."""
+    if isinstance(error, RuntimeError):  # what torch.save turns errors of the file system into
+        return any(word in str(error) for word in _TORCH_SAVE_FAILURES)
+    return isinstance(error, SafetensorError) or error.errno is not None
 
 
 def _room(folder):
@@ -136,9 +146,12 @@ def problem_of(checkpoint: str | Path) -> str | None:
         shards = sorted(set(shards.values()))
         if missing := [name for name in shards if not (checkpoint / name).is_file()]:
             return f"no {missing[0]}"
-    states = [name for name in (OPTIMIZER_NAME, SCHEDULER_NAME) if not (checkpoint / name).is_file()]
     # a training with `save_only_model` has neither, an interrupted copy may have one
-    return f"no {states[0]}" if len(states) == 1 else None
+    has_optimizer = any(next(checkpoint.glob(pattern), None) for pattern in _OPTIMIZER_STATES)
+    has_scheduler = (checkpoint / SCHEDULER_NAME).is_file()
+    if has_scheduler and not has_optimizer:
+        return f"no {OPTIMIZER_NAME}"
+    return f"no {SCHEDULER_NAME}" if (checkpoint / OPTIMIZER_NAME).is_file() and not has_scheduler else None
 
 
 def _json_of(path):

@@ -17,6 +17,7 @@ from hf_fusion.training.checkpoints import checkpoints_of
 from hf_fusion.training.model_arguments import RecipeError
 
 _POLL_SECONDS = 0.5
+_SECONDS_TO_SAVE = 60
 
 
 @dataclass
@@ -62,8 +63,7 @@ def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = la
                 run.result()
         except BaseException:  # Ctrl-C too
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                _stop(process)
+            _stop(processes)
             raise
 
 
@@ -109,10 +109,29 @@ def _train(run, threads, processes, report):
         shutil.rmtree(checkpoint)
 
 
-def _stop(process):
-    """Ends the launcher and the training that it started."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM) if hasattr(os, "killpg") else process.terminate()
+def _stop(processes):
+    """Ends launchers and the trainings that they started, which save first; returns when they are gone."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        _signal(process, signal.SIGTERM)
+    end = time.monotonic() + _SECONDS_TO_SAVE
+    while time.monotonic() < end and any(_signal(process, 0) for process in running):
+        time.sleep(_POLL_SECONDS)
+    for process in running:
+        _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _signal(process, number):
+    """Sends a signal to a process and all that it started; returns whether any of them was there."""
+    process.poll()  # so that one that ended is not there
+    if not hasattr(os, "killpg"):
+        process.terminate()
+        return False
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _command(run, threads):

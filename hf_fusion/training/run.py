@@ -208,8 +208,13 @@ def _checkpoint_to_resume(training_args):
     folder = Path(training_args.output_dir)
     newest, skipped = newest_sound_checkpoint(folder)
     if wish in ("last", "true", "True", True):
-        for name, problem in skipped.items():
-            logger.warning("%s cannot be read (%s); going on from %s.", folder / name, problem, newest or "the start")
+        problems = [f"{folder / name} cannot be read ({problem})" for name, problem in skipped.items()]
+        if newest is None and problems:
+            raise RecipeError(f"{'; '.join(problems)}. To begin anew choose another --output_dir.")
+        if newest is None and (folder / METRICS_FILE).exists():
+            raise RecipeError(f"{folder} holds a finished run without checkpoints: choose another --output_dir.")
+        for problem in problems:
+            logger.warning("%s; going on from %s.", problem, newest)
         if newest is not None:
             logger.warning("Going on from %s.", newest)
         return None if newest is None else str(newest)

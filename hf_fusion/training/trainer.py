@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -71,13 +72,19 @@ class FusionTrainer(Trainer):
         self.add_callback(LossTracker())
         self.add_callback(NonFiniteGuard())
         self.add_callback(StopOnSigterm())
-        if self.args.non_finite_loss == "skip" and self.is_deepspeed_enabled:
-            raise ValueError("`non_finite_loss` skip: DeepSpeed steps by itself; leave it stop.")
+        if self.args.non_finite_loss == "skip":
+            self._check_skipping()
         self.miner = None
         if self.args.contrastive_partners != "batch" and self.train_dataset is not None:
             self.miner = self._partner_miner()
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+
+    def _check_skipping(self):
+        """Who else decides about steps would not know of those that are left out."""
+        if self.is_deepspeed_enabled or self.accelerator.mixed_precision == "fp16":
+            other = "DeepSpeed" if self.is_deepspeed_enabled else "fp16, which scales the loss,"
+            raise ValueError(f"`non_finite_loss` skip: {other} skips steps by itself; leave it stop (or use bf16).")
 
     def _partner_miner(self):
         config = self.model.config
@@ -120,7 +127,7 @@ class FusionTrainer(Trainer):
     @property
     def was_interrupted(self):
         """`bool`: whether SIGTERM ended the training before its time."""
-        return self._own_callback(StopOnSigterm).is_hit and self.state.global_step < self.state.max_steps
+        return self._own_callback(StopOnSigterm).is_hit
 
     def _own_callback(self, kind):
         return next(callback for callback in self.callback_handler.callbacks if isinstance(callback, kind))
@@ -135,7 +142,7 @@ class FusionTrainer(Trainer):
         if model.training and self.model.config.model_type == "dyfulm":
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
         inputs = dict(inputs)
-        index = inputs.pop(ROW_NUMBER, None)
+        index = rows = inputs.pop(ROW_NUMBER, None)
         if self.miner is not None and model.training:
             if index is None:
                 raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
@@ -144,7 +151,7 @@ class FusionTrainer(Trainer):
         if model.training and not torch.isfinite(loss):
             skip = self.args.non_finite_loss == "skip"
             step = self.state.global_step
-            self._own_callback(NonFiniteGuard).take(outputs, self.model, self._ids(index), step, skip)
+            self._own_callback(NonFiniteGuard).take(outputs, self.model, self._ids(rows), step, skip)
         elif model.training:
             self._note_step(model, inputs, outputs, index)
         return (loss, outputs) if return_outputs else loss
@@ -235,12 +242,13 @@ class FusionTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(Path(self.args.output_dir, STAGING), ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        return super().train(*args, **kwargs)
+        with self._own_callback(StopOnSigterm).listening():
+            return super().train(*args, **kwargs)
 
     def _get_dataloader(self, dataset, *args, **kwargs):
         """As `Trainer`'s, with rows that are read as views; those for training know their number."""
         rows = _fast(dataset)
-        if kwargs.get("is_training") and not isinstance(rows, (IterableDataset, torch.utils.data.IterableDataset)):
+        if kwargs.get("is_training") and _has_named_fields(rows):
             rows = IndexedRows(rows)
         return super()._get_dataloader(rows, *args, **kwargs)
 
@@ -288,6 +296,9 @@ class FusionTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         """As `Trainer`'s, but written aside: who looks for checkpoints sees a whole one or none."""
         self.loss_tracker.flush(self.args.device)
+        for callback in (self._own_callback(kind) for kind in (LossTracker, NonFiniteGuard)):
+            # of a checkpoint that was saved before there was one
+            self.state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         run_folder = self._get_output_dir(trial)
         staged, final = Path(run_folder, STAGING, name), os.path.join(run_folder, name)
@@ -301,7 +312,8 @@ class FusionTrainer(Trainer):
         if Path(self.state.best_model_checkpoint or "") == staged:
             self.state.best_model_checkpoint = final
         if self.args.should_save:
-            publish_checkpoint(staged, final)
+            with writing(name, run_folder):
+                publish_checkpoint(staged, final)
             remove_old_checkpoints(run_folder, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
@@ -312,6 +324,13 @@ def _fast(dataset):
         dataset.format["type"] == "custom" or set(dataset.format["columns"]) != set(dataset.column_names)
     )
     return ArrowRows(dataset) if isinstance(dataset, Dataset) and not own else dataset
+
+
+def _has_named_fields(rows):
+    """Whether rows have numbers, and are mappings, so that their number can be put beside the fields."""
+    if isinstance(rows, (IterableDataset, torch.utils.data.IterableDataset)):
+        return False
+    return isinstance(rows, ArrowRows) or (len(rows) > 0 and isinstance(rows[0], Mapping))
 
 
 def _column(dataset, name):

@@ -16,7 +16,9 @@ from transformers import TrainerCallback
 from hf_fusion.data.files import DataError, read_yaml
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.training.field_types import wrong_field
+from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.non_finite import NonFiniteLossError
 from hf_fusion.training.recipe import parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
 
@@ -178,12 +180,14 @@ def _run_trial(trial, search, folder):
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     try:
         metrics = run_training(*parse_recipe(["--config", str(path)]), callbacks=[_Reporter(trial, search.metric)])
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingInterrupted):
         trial.study.enqueue_trial(trial.params)
         raise
+    except NonFiniteLossError as error:
+        raise optuna.TrialPruned(str(error)) from error
     gc.collect()
     value = metrics["validation"][search.metric]
-    if not math.isfinite(value):  # no score: a loss that diverged, or a correlation of constant predictions
+    if not math.isfinite(value):  # no score: a correlation of constant predictions
         raise optuna.TrialPruned
     return value
 

@@ -38,6 +38,10 @@ sys.modules["hf_fusion"] = None
 {snippet}
 print("RESULT", json.dumps(classify({texts!r})))
 """
+WITH_THE_PACKAGE = f"""
+from hf_fusion.evaluation.predictions import load_pipeline
+print("RESULT", json.dumps(load_pipeline("acme/lora", device="cpu")({TEXTS!r})))
+"""
 BY_NAME = """
 from transformers import pipeline
 classify = pipeline("fusion-sentiment", model={name!r}, trust_remote_code=True, device="cpu", **{options!r})
@@ -213,7 +217,9 @@ class TestAdapters:
         publish(lora_run / "base", "acme/base")
         sha = publish(lora_run, "acme/lora", base_model="acme/base").oid
         files = online.repos["acme/lora"].commits[sha]
-        assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "acme/base"
+        written = json.loads(files["adapter_config.json"])
+        assert written["base_model_name_or_path"] == "acme/base"
+        assert written["revision"] == online.repos["acme/base"].branches["main"]
         assert "adapter_model.safetensors" in files and not [name for name in files if name.startswith("base")]
         card = ModelCard(files["README.md"].decode())
         assert card.data.base_model == ["acme/base"] and card.data.library_name == "peft"
@@ -229,18 +235,6 @@ class TestAdapters:
             assert answer["label"] == known["label"] and answer["score"] == pytest.approx(known["score"], abs=1e-5)
         assert answers != load_as_stranger(online, tmp_path / "cache", "acme/base"), "the adapter changes them"
 
-    def test_by_name_with_the_package(self, online, lora_run, tmp_path):
-        publish(lora_run / "base", "acme/base")
-        publish(lora_run, "acme/lora", base_model="acme/base")
-        code = f"""
-import json
-from hf_fusion.evaluation.predictions import load_pipeline
-print("RESULT", json.dumps(load_pipeline("acme/lora", device="cpu")({TEXTS!r})))
-"""
-        answers = in_fresh_interpreter(online, tmp_path / "cache", code)
-        known = load_pipeline(str(lora_run), device="cpu")(TEXTS)
-        assert [answer["score"] for answer in answers] == pytest.approx([answer["score"] for answer in known], abs=1e-5)
-
     def test_what_is_missing_or_too_much(self, lora_run, run_folder):
         with pytest.raises(PublishError, match=r"Publish that first \(.*base\) and name it with --base_model"):
             publish(lora_run, "acme/lora")
@@ -249,6 +243,23 @@ print("RESULT", json.dumps(load_pipeline("acme/lora", device="cpu")({TEXTS!r})))
         (lora_run / "adapter_model.safetensors").unlink()
         with pytest.raises(PublishError, match=r"lacks adapter_model\.safetensors"):
             check_complete(repository_files(lora_run))
+
+    def test_a_base_that_is_not_there(self, online, lora_run):
+        for name in ("acme/none", "runs/lora/base"):
+            with pytest.raises(PublishError, match=f"base model '{name}' cannot be found"):
+                publish(lora_run, "acme/lora", base_model=name)
+
+    def test_the_base_is_pinned(self, online, lora_run, make_model, tmp_path):
+        """An adapter whose base changed later is still merged into the one that it fits."""
+        publish(lora_run / "base", "acme/base")
+        publish(lora_run, "acme/lora", base_model="acme/base")
+        make_model(initializer_range=0.9).save_pretrained(lora_run / "base2")
+        repo = online.repos["acme/base"]
+        weights = (lora_run / "base2" / "model.safetensors").read_bytes()
+        repo.commit("main", {**repo.commits[repo.branches["main"]], "model.safetensors": weights})
+        known = load_pipeline(str(lora_run), device="cpu")(TEXTS)
+        answers = in_fresh_interpreter(online, tmp_path / "cache", WITH_THE_PACKAGE)
+        assert [answer["score"] for answer in answers] == pytest.approx([answer["score"] for answer in known], abs=1e-5)
 
     def test_merged(self, online, lora_run, run_folder, tmp_path):
         """A merged model is like any other."""

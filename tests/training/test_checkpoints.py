@@ -85,6 +85,15 @@ def test_without_optimizer_and_scheduler(make_checkpoint):
     assert problem_of(folder) is None
 
 
+@pytest.mark.parametrize("name", ["optimizer.bin", "optimizer_0/__0_0.distcp", "global_step20/states.pt"])
+def test_optimizers_of_other_ways_to_train(make_checkpoint, name):
+    """Of FSDP and DeepSpeed."""
+    folder = make_checkpoint(3)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / "optimizer.pt").rename(folder / name)
+    assert problem_of(folder) is None
+
+
 def test_the_newest_that_can_be_read(make_checkpoint, tmp_path):
     assert newest_sound_checkpoint(tmp_path / "nowhere") == (None, {})
     folders = [make_checkpoint(step) for step in (5, 20, 100)]
@@ -134,6 +143,13 @@ class TestResuming:
         cut(make_checkpoint(20) / "model.safetensors")
         with pytest.raises(RecipeError, match="holds a run already"):
             self.wish(tmp_path, None)
+        with pytest.raises(RecipeError, match=r"checkpoint-20 cannot be read .* choose another --output_dir"):
+            self.wish(tmp_path, "last")
+
+    def test_a_finished_run_is_not_begun_anew(self, tmp_path):
+        (tmp_path / "metrics.json").write_text("{}")
+        with pytest.raises(RecipeError, match="holds a finished run without checkpoints"):
+            self.wish(tmp_path, "last")
 
 
 class TestWhatCannotBeWritten:
@@ -168,6 +184,8 @@ class TestWhatCannotBeWritten:
         ):
             (tmp_path / "file" / "run").mkdir()
 
-    def test_other_errors_stay_what_they_are(self, tmp_path):
-        with pytest.raises(RuntimeError, match="out of memory"), writing("The model", tmp_path):
-            raise RuntimeError("CUDA out of memory")
+    @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), OSError("the Hub answered 500")])
+    def test_other_errors_stay_what_they_are(self, tmp_path, error):
+        with pytest.raises(type(error), match=str(error)) as caught, writing("The model", tmp_path):
+            raise error
+        assert caught.value is error

@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from tiny_runs import CHILDREN
 from transformers import TrainerCallback
 
+from hf_fusion.training import interruption
 from hf_fusion.training.checkpoints import newest_sound_checkpoint
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.recipe import parse_recipe
@@ -55,16 +57,49 @@ def test_in_the_last_step_there_is_nothing_to_interrupt(recipe, tmp_path):
 
 
 class TerminateTwice(Terminate):
+    """As a scheduler and a launcher do that both pass it on."""
+
     def on_step_begin(self, args, state, control, **kwargs):
-        super().on_step_begin(args, state, control)
-        super().on_step_begin(args, state, control)
+        for _ in range(2):
+            super().on_step_begin(args, state, control)
+            time.sleep(0.01)
 
 
 def train_and_terminate_twice(recipe, folder):
+    interruption._SAME_SECONDS = 0
     run(recipe, folder, callbacks=[TerminateTwice(2)])
 
 
-def test_a_second_one_ends_at_once(recipe, tmp_path):
+def test_two_at_a_time_are_one(recipe, tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(recipe(), tmp_path / "run", callbacks=[TerminateTwice(2)])
+    assert newest_sound_checkpoint(tmp_path / "run")[0].name == "checkpoint-2"
+
+
+def test_whoever_listened_does_so_after_an_error(recipe, tmp_path):
+    class Fails(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise RuntimeError("no more")
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RuntimeError, match="no more"):
+        run(recipe(), tmp_path / "run", callbacks=[Fails()])
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_one_that_comes_after_the_last_step_changes_nothing(recipe, tmp_path):
+    """Not even where early stopping ended the training: the processes agreed on nothing."""
+
+    class InEvaluation(TrainerCallback):
+        def on_evaluate(self, args, state, control, **kwargs):
+            os.kill(os.getpid(), signal.SIGTERM)
+            control.should_training_stop = True
+
+    metrics = run(recipe(), tmp_path / "run", "--num_train_epochs", "2", callbacks=[InEvaluation()])
+    assert "test" in metrics
+
+
+def test_a_second_one_later_ends_at_once(recipe, tmp_path):
     child = CHILDREN.Process(target=train_and_terminate_twice, args=(recipe(), tmp_path / "run"))
     child.start()
     child.join(120)

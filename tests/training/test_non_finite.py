@@ -92,6 +92,12 @@ def test_the_count_is_part_of_a_checkpoint(make_trainer, tmp_path):
     assert again.skipped_steps == 2
 
 
+def test_not_with_scaled_losses(make_trainer, monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.mixed_precision", "fp16")
+    with pytest.raises(ValueError, match="fp16, which scales the loss, skips steps by itself"):
+        make_trainer(non_finite_loss="skip")
+
+
 def test_an_unknown_choice(tmp_path):
     with pytest.raises(ValueError, match="`non_finite_loss` must be one of stop, skip, got 'ignore'"):
         FusionTrainingArguments(str(tmp_path), non_finite_loss="ignore")

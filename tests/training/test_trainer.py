@@ -157,7 +157,7 @@ class TestCheckpoints:
         def save(*args, **kwargs):
             calls.append(step)
             if len(calls) == 2:
-                raise OSError("no space left on device")
+                raise OSError(28, "no space left on device")
             return original(*args, **kwargs)
 
         monkeypatch.setattr(trainer, step, save)

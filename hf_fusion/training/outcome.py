@@ -1,0 +1,23 @@
+"""How a training command ends that did not come to its end: what it says, and its exit status."""
+
+import signal
+
+from hf_fusion.data.files import DataError
+from hf_fusion.training.interruption import TrainingInterrupted
+from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.non_finite import NonFiniteLossError
+
+# What `exit_of` explains; anything else is a defect of the program.
+EXPECTED = (RecipeError, DataError, NonFiniteLossError, TrainingInterrupted, OSError, KeyboardInterrupt)
+
+
+def exit_of(error: BaseException) -> tuple[str, int]:
+    """
+    What to tell the user of one of `EXPECTED`, and the exit status.
+
+    Returns:
+        The message; and 2, or 128 + the number of the signal that ended the training.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; go on with --resume_from_checkpoint last", 128 + signal.SIGINT
+    return str(error), 128 + signal.SIGTERM if isinstance(error, TrainingInterrupted) else 2
