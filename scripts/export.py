@@ -56,7 +56,7 @@ def main() -> int:
         print(f"export.py: {error}", file=sys.stderr)
         return 1
     except (DataError, OSError, ValueError, ImportError) as error:
-        print(f"export.py: {error}", file=sys.stderr)
+        print(f"export.py: {args.checkpoint}: {error}", file=sys.stderr)
         return 2
     check = done["check"]
     print(

@@ -17,7 +17,9 @@ from datasets import Array2D, DatasetDict
 METRICS_FILE = "metrics.json"
 ENVIRONMENT_FILE = "environment.json"
 
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "peft", "numpy", "scikit-learn")
+_PACKAGES = (
+    "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft", "numpy", "scikit-learn", "onnxruntime",
+)  # fmt: skip
 
 
 def describe_environment(**facts) -> dict:

@@ -310,7 +310,7 @@ class TestExport:
             ("ONNX, float32", "ONNX, int8", "bytes")
         ]
         assert ["target" in row for row in rows] == [False, False, True, True, False] and rows[2]["target"] == 2.5
-        assert rows[-1]["ratio"] > 1.2, "8 bits take less than 32"
+        assert rows[-1]["ratio"] > 1, "8 bits take less than 32"
         metrics = [rows[i][side]["metrics"] for i, side in ((0, "reference"), (0, "candidate"), (2, "candidate"))]
         assert metrics[1] == pytest.approx(metrics[0], abs=1e-4) and metrics[2] != metrics[1]
         assert all(row["reference"]["reviews"] == 30 for row in rows[:4])

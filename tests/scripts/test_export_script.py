@@ -1,11 +1,13 @@
 """scripts/export.py: once as a user runs it, on a LoRA run that was not merged."""
 
+import importlib.util
 import re
+import sys
 
 import pytest
 import torch
 from conftest import encoder_config
-from test_scripts import script
+from test_scripts import ROOT, script
 from transformers import AutoModelForSequenceClassification
 
 from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
@@ -33,10 +35,28 @@ def checkpoint(tmp_path_factory, bpe):
     return folder
 
 
-def test_help_teaches():
-    process = script("export.py", "--help")
-    assert process.returncode == 0
-    assert "python scripts/export.py" in process.stdout and "OnnxFusion.from_pretrained" in process.stdout
+@pytest.fixture
+def export(monkeypatch):
+    """Runs the script in this process, which saves the start of Python, and returns its exit status."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
+    spec = importlib.util.spec_from_file_location("export_script", ROOT / "scripts/export.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, args)])
+        try:
+            return module.main()
+        except SystemExit as exit_:
+            return exit_.code
+
+    return run
+
+
+def test_help_teaches(export, capsys):
+    assert export("--help") == 0
+    text = capsys.readouterr().out
+    assert "python scripts/export.py" in text and "OnnxFusion.from_pretrained" in text
 
 
 def test_exports_what_the_pipeline_says(checkpoint, tmp_path):
@@ -52,12 +72,19 @@ def test_exports_what_the_pipeline_says(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "words", "status"),
+    ("args", "words"),
     [
-        (["no/such/run", "out"], "no/such/run", 2),
-        (["no/such/run", "out", "--checks", "0"], "--checks must be at least 1", 2),
+        (["no/such/run", "out"], "export.py: no/such/run"),
+        (["no/such/run", "out", "--checks", "0"], "--checks must be at least 1, got 0"),
     ],
 )
-def test_wrong_calls(tmp_path, args, words, status):
-    process = script("export.py", *args)
-    assert process.returncode == status and words in process.stderr and "Traceback" not in process.stderr
+def test_wrong_calls(export, capsys, args, words):
+    assert export(*args) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_with_something_else_is_left_alone(export, capsys, checkpoint, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    assert export(checkpoint, tmp_path) == 1
+    assert "is no earlier export: give another folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
