@@ -57,7 +57,9 @@ def server():
 @pytest.fixture
 def online(server, monkeypatch):
     """This process speaks to the server, with a token that may write."""
-    for name, value in (("ENDPOINT", server.url), ("HF_HUB_OFFLINE", False), ("HF_HUB_DISABLE_XET", True)):
+    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    for name, value in (("ENDPOINT", server.url), ("HUGGINGFACE_CO_URL_TEMPLATE", template),
+                        ("HF_HUB_OFFLINE", False), ("HF_HUB_DISABLE_XET", True)):  # fmt: skip
         monkeypatch.setattr(huggingface_hub.constants, name, value)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     huggingface_hub.utils.close_session()
@@ -331,7 +333,7 @@ def test_loads_from_the_hub_and_a_pinned_revision_stays(online, run_folder, make
     answers = load_as_stranger(online, tmp_path / "one")
     assert len(answers) == 2 and set(answers[0]) == {"label", "score", "coarse", "intensity"}
     write_run(run_folder, make_model(initializer_range=0.9), processor)
-    code = run_folder / "pipeline_fusion_sentiment.py"
+    code = run_folder / "pipeline_common.py"
     code.write_text(code.read_text().replace('"intensity": ', '"strength": '))
     publish(run_folder, REPO)
     pinned = load_as_stranger(online, tmp_path / "two", revision=first, code_revision=first)
