@@ -26,7 +26,8 @@ def real_numbers(values):
     if array.dtype == object:  # `None` and nested lists, which become NaN and an error
         array = array.astype(np.float64)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"they are of type {array.dtype}")
+        example = f", such as {array.flat[0].item()!r:.50}" if array.size else ""
+        raise TypeError(f"they are of the type {array.dtype.name}{example}")
     return array
 
 

@@ -89,13 +89,15 @@ class Search:
 def _numbers(choice, place):
     """Low, high and step as numbers: YAML takes 1e-4 for a word."""
     found = {}
-    for name in ("low", "high", "step"):
+    for name in (name for name in ("low", "high", "step") if name in choice):
+        value = choice[name]
         try:
-            value = choice.get(name)
             found[name] = float(value) if isinstance(value, str) else value
-        except ValueError as error:
-            raise RecipeError(f"{place}: {name} must be a number, got {value!r}.") from error
-    return {name: value for name, value in found.items() if value is not None}
+            if isinstance(value, bool) or not math.isfinite(found[name]):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RecipeError(f"{place}: {name} must be a number, got {value!r:.100}.") from error
+    return found
 
 
 def propose(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:

@@ -83,11 +83,12 @@ def test_random_opcodes(place, times):
         modules, begin = set(sys.modules), time.process_time()
         tracemalloc.start()
         with result_or(DataError):
-            pickle.dumps(read_pickle(place))  # a value through and through
+            value = read_pickle(place)
+            assert set(sys.modules) == modules
+            pickle.dumps(value)  # a value through and through
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 20_000_000 and time.process_time() - begin < 10
-        assert set(sys.modules) == modules
 
     check()
 
