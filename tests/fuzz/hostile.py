@@ -52,8 +52,8 @@ def cases(count):
 @contextmanager
 def result_or(*errors, seconds=60):
     """
-    What happens inside ends with a result, or with one of these errors and a message that can be read, and takes so many
-    seconds of the processor at most (not of the clock: a busy machine is no hang).
+    What happens inside ends with a result, or with one of these errors and a message that can be read, and takes so
+    many seconds of the processor at most (not of the clock: a busy machine is no hang).
     """
 
     def hangs(*_):
