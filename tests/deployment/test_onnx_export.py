@@ -209,7 +209,7 @@ class TestInputs:
             ({"cross_fusion": "b"}, {"input_ids_b", "attention_mask_b"}),
             ({"gate_level": "sequence"}, {"input_ids", "attention_mask", "input_ids_b", "attention_mask_b"}),
         ],
-        ids=str,
+        ids=["both", "a", "b", "sequence"],
     )
     def test_of_a_dyfulm(self, make_model, processor, fields, names):
         model = make_model(**fields)

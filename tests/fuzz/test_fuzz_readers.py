@@ -36,7 +36,7 @@ def table(rows, end):
 FILES = {
     "a.csv": [b'text,stars\n"a ""b"", c",1\nd,2\n', b"text,stars\r\na,1\r\n"],
     "a.tsv": [table(ROWS, "\t")],
-    "a.csv.gz": [gzip.compress(b"text,stars\n" + b"some words,3\n" * 50)],
+    "a.csv.gz": [gzip.compress(b"text,stars\n" + b"some words,3\n" * 50, mtime=0)],
     "a.jsonl": [b"".join(json.dumps(row).encode() + b"\n" for row in ROWS), b'{"text": "\\ud83d", "stars": 1}\n'],
     "a.parquet": [parquet(ROWS)],
 }
