@@ -30,8 +30,8 @@ quickstart: install  ## Train, evaluate and use both models, small in under 6 mi
 test: install lint  ## Lint, then run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-nightly: fuzz  ## That, and trainings that are killed ten times each
-	$(BIN)/python -m pytest --nightly tests/training/test_killed_runs.py
+nightly: fuzz  ## That, and the whole test suite with what takes long: trainings killed ten times each, all faults
+	$(BIN)/python -m pytest -n 2 --dist loadscope --nightly
 
 oldest:  ## Test models and saved checkpoints under the oldest transformers that is supported
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest

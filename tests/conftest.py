@@ -307,4 +307,11 @@ def clip_recipe(tmp_path):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--nightly", action="store_true", help="take the time for what the usual run does in small")
+    parser.addoption("--nightly", action="store_true", help="take the time for what the usual run does in small or not")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--nightly"):
+        for item in items:
+            if item.get_closest_marker("nightly"):
+                item.add_marker(pytest.mark.skip(reason="takes long: --nightly"))

@@ -248,7 +248,8 @@ class DistillationTrainer(FusionTrainer):
         targets = {name: inputs[name] for name in ANSWERS}
         outputs = model(**{name: value for name, value in inputs.items() if name not in ANSWERS})
         losses = distillation_losses(outputs, targets, self.temperature)
-        total = loss = sum(self.weights[name] * value for name, value in losses.items() if self.weights[name])
+        weighted = (self.weights[name] * value for name, value in losses.items() if self.weights[name])
+        total = loss = sum(weighted, start=outputs.logits.new_zeros(()))
         extra = {**losses, "distillation_loss": total}
         if outputs.loss is not None:
             loss = self.label_weight * outputs.loss + total

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_fusion.training.checkpoints import checkpoints_of
 from hf_fusion.training.model_arguments import RecipeError
 
 _POLL_SECONDS = 0.5
@@ -105,7 +104,7 @@ def _train(run, threads, processes, report):
             report(run, epochs)
     if process.returncode:
         raise RecipeError(f"{run.name}: training failed with status {process.returncode}; see {log}.")
-    for checkpoint in checkpoints_of(run.folder):
+    for checkpoint in run.folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
 
 

@@ -343,7 +343,9 @@ def test_loads_from_the_hub_and_a_pinned_revision_stays(online, run_folder, make
     assert newest[0]["score"] != answers[0]["score"]
 
 
-@pytest.mark.parametrize("kind", ["truncate", 500, 429, "slow"])
+@pytest.mark.parametrize(
+    "kind", ["truncate", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in (500, 429, "slow"))]
+)
 def test_loads_in_spite_of_faults(online, run_folder, tmp_path, kind):
     publish(run_folder, REPO)
     online.faults.append(Fault("GET .*/resolve/.*/model.safetensors", kind))

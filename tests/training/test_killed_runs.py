@@ -68,7 +68,7 @@ def checkpoints(folder):
     return sorted(int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*"))
 
 
-@pytest.mark.parametrize(("world_size", "kind", "kills"), [(1, "dyfulm", 3), (2, "dashfusion", 3)])
+@pytest.mark.parametrize(("world_size", "kind", "kills"), [(1, "dyfulm", 2), (2, "dashfusion", 2)])
 def test_ends_as_a_run_left_alone(recipe, clip_recipe, tmp_path, request, world_size, kind, kills):
     """Once while a checkpoint is written, else soon after one, whatever the training does then."""
     kills = 10 if request.config.getoption("--nightly") else kills

@@ -18,10 +18,9 @@ def spy(trainer):
     """Records the rows of each training batch and whether partners came with it."""
     seen, original = [], trainer._with_partners
 
-    def recorded(inputs):
-        rows = inputs["_row"].tolist()
-        result = original(inputs)
-        seen.append((rows, result[0].get("partner_mask"), len(result[0]["labels"])))
+    def recorded(inputs, index):
+        result = original(inputs, index)
+        seen.append((index.tolist(), result[0].get("partner_mask"), len(result[0]["labels"])))
         return result
 
     trainer._with_partners = recorded

@@ -271,6 +271,7 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, contra
             assert value == pytest.approx(metrics_2[name], abs=1e-4), name
 
 
+@pytest.mark.nightly  # killed runs of two processes are tested elsewhere
 def test_two_processes_resume_with_mined_partners(clip_recipe, tmp_path):
     """Each process sees half of the clips, both know all embeddings, and an interrupted run ends the same."""
     path = clip_recipe(num_train_epochs=3, save_total_limit=None, contrastive_partners="mined")
