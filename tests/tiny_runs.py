@@ -1,10 +1,15 @@
 """Recipes of runs that take seconds, and ways to run them."""
 
+import importlib.util
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import torch
 
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
@@ -12,7 +17,8 @@ from hf_fusion.training.run import run_training
 ROOT = Path(__file__).parents[1]
 # What children start with: to import it again for each would take longer than to train.
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "tiny_runs"])
+CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "hf_fusion.evaluation.study_results", "tiny_runs"])
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 TINY = {
     "dataset_options": {"num_train": 64, "num_validation": 17, "num_test": 13},
     "encoder_a": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16,
@@ -38,14 +44,55 @@ def run(recipe, *flags):
     return run_training(*parse_recipe(["--config", recipe, *flags]))
 
 
+def script(name, *args, stdin=""):
+    """Runs one of `scripts/` in a process of its own, which has the libraries already."""
+    with tempfile.TemporaryDirectory() as streams:
+        Path(streams, "stdin").write_text(stdin)
+        child = CHILDREN.Process(target=_run_script, args=(f"scripts/{name}", [*map(str, args)], streams))
+        child.start()
+        child.join()
+        stdout, stderr = (Path(streams, stream).read_text() for stream in ("stdout", "stderr"))
+    return subprocess.CompletedProcess([name, *args], child.exitcode, stdout, stderr)
+
+
+def _run_script(path, args, streams):
+    os.chdir(ROOT)
+    os.environ.update(ENVIRONMENT)
+    torch.set_num_threads(1)
+    for number, (stream, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        with open(Path(streams, stream), mode) as file:
+            os.dup2(file.fileno(), number)
+        setattr(sys, stream, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process lives
+    sys.argv = [path, *args]
+    sys.path.insert(0, str(ROOT / "scripts"))
+    runpy.run_path(path, run_name="__main__")
+
+
+def script_here(name, monkeypatch):
+    """One of `scripts/` as a function of its arguments in this process, which returns its exit status."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
+    spec = importlib.util.spec_from_file_location(f"{Path(name).stem}_script", ROOT / "scripts" / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+        try:
+            return module.main()
+        except SystemExit as exit_:
+            return exit_.code
+
+    run.module = module
+    return run
+
+
 def launch(processes, recipe, *flags):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
                "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes", str(processes)]  # fmt: skip
     command += ["--multi_gpu"] if processes > 1 else []
     process = subprocess.run(
         [*command, "scripts/train.py", "--config", recipe, "--use_cpu", "true", *flags],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
+        cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-3000:]
     return process

@@ -1,32 +1,17 @@
 """scripts/benchmark.py: once as a user runs it, and its options in this process, which saves the start of Python."""
 
-import importlib.util
 import json
-import sys
 
 import matplotlib.image
 import pytest
-from test_scripts import ROOT, script
+from tiny_runs import script, script_here
 
 NAMES = ("train-step", "mining", "fusion-cost", "inference", "export", "loading", "prediction-memory", "scaling")
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """Runs the script with these arguments and returns its exit status."""
-    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
-    spec = importlib.util.spec_from_file_location("benchmark_script", ROOT / "scripts/benchmark.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, args)])
-        try:
-            return module.main()
-        except SystemExit as exit_:
-            return exit_.code
-
-    return run
+    return script_here("benchmark.py", monkeypatch)
 
 
 def test_help_teaches(benchmark, capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file
-from test_scripts import ROOT, script
+from tiny_runs import ROOT, script
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion import (

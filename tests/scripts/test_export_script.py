@@ -1,13 +1,11 @@
 """scripts/export.py: once as a user runs it, on a LoRA run that was not merged."""
 
-import importlib.util
 import re
-import sys
 
 import pytest
 import torch
 from conftest import encoder_config
-from test_scripts import ROOT, script
+from tiny_runs import script, script_here
 from transformers import AutoModelForSequenceClassification
 
 from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
@@ -37,20 +35,7 @@ def checkpoint(tmp_path_factory, bpe):
 
 @pytest.fixture
 def export(monkeypatch):
-    """Runs the script in this process, which saves the start of Python, and returns its exit status."""
-    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
-    spec = importlib.util.spec_from_file_location("export_script", ROOT / "scripts/export.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, args)])
-        try:
-            return module.main()
-        except SystemExit as exit_:
-            return exit_.code
-
-    return run
+    return script_here("export.py", monkeypatch)
 
 
 def test_help_teaches(export, capsys):

@@ -1,23 +1,19 @@
 """Preparing clips as a user does it."""
 
 import json
-import os
 import pickle
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from tiny_runs import script
 
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.evaluation.records import fingerprint
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
 
-ROOT = Path(__file__).parents[2]
 TINY = {
     "model_type": "dashfusion", "hidden_size": 16, "num_attention_heads": 2, "num_encoder_layers": 1,
     "num_bottleneck_tokens": 2, "alignment_head_size": 8, "max_length": 16, "num_train_epochs": 1,
@@ -25,14 +21,6 @@ TINY = {
     "text_encoder": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 100, "hidden_size": 16,
                      "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
 }  # fmt: skip
-
-
-def script(*args):
-    return subprocess.run(
-        [sys.executable, "scripts/prepare_data.py", *map(str, args)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +46,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def done(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("done") / "data" / "clips"
-    process = script(source, folder, "--label_range", "-3", "3", "--rejected_rows", "drop")
+    process = script("prepare_data.py", source, folder, "--label_range", "-3", "3", "--rejected_rows", "drop")
     assert process.returncode == 0, process.stderr
     return folder, process
 
@@ -115,7 +103,7 @@ def test_the_folder_trains(done, tmp_path):
 )
 def test_errors_are_a_message_and_leave_nothing(args, words, source, tmp_path):
     places = {"SOURCE": source, "new": tmp_path / "new"}
-    process = script(*(places.get(word, word) for word in args))
+    process = script("prepare_data.py", *(places.get(word, word) for word in args))
     assert process.returncode == 2
     assert "prepare_data.py: " in process.stderr and words in process.stderr and "Traceback" not in process.stderr
     assert not list(tmp_path.iterdir()) and "Written" not in process.stdout

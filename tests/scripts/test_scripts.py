@@ -1,13 +1,11 @@
 """The scripts as a user runs them."""
 
 import csv
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.image
@@ -15,19 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tiny_runs import ENVIRONMENT, ROOT, script, script_here
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import read_rows
-
-ROOT = Path(__file__).parents[2]
-
-
-def script(name, *args, stdin=None):
-    return subprocess.run(
-        [sys.executable, f"scripts/{name}", *map(str, args)],
-        cwd=ROOT, capture_output=True, text=True, input=stdin, check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +125,7 @@ class TestPredictToFolder:
         return subprocess.Popen(
             [sys.executable, *launcher, "scripts/predict.py", *map(str, args), "--batch_size", "1", "--device", "cpu"],
             cwd=ROOT, text=True, stderr=subprocess.PIPE,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **ENVIRONMENT},
         )  # fmt: skip
 
     def test_killed_and_continued_by_two_processes(self, checkpoint, source, tmp_path):
@@ -175,18 +164,7 @@ class TestPredictToFolder:
 
 @pytest.fixture
 def predict(monkeypatch):
-    """Runs predict.py in this process, which saves the start of Python, and returns its exit status."""
-    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
-    spec = importlib.util.spec_from_file_location("predict_script", ROOT / "scripts/predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, args)])
-        return module.main()
-
-    run.module = module
-    return run
+    return script_here("predict.py", monkeypatch)
 
 
 class TestEvaluate:

@@ -11,7 +11,7 @@ import time
 import matplotlib.image
 import pytest
 import yaml
-from test_scripts import ROOT, script
+from tiny_runs import ENVIRONMENT, ROOT, script
 
 RECIPE = {
     "model_type": "dashfusion",
@@ -51,10 +51,9 @@ def test_a_killed_study_goes_on(write, tmp_path):
     })  # fmt: skip
     folder, output = tmp_path / "runs", tmp_path / "result.json"
     flags = [study, "--runs", str(folder), "--output", str(output)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
-        [sys.executable, "scripts/ablate.py", *flags], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
-        start_new_session=True,
+        [sys.executable, "scripts/ablate.py", *flags], cwd=ROOT, env={**os.environ, **ENVIRONMENT},
+        stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     first = folder / "full" / "seed-1" / "metrics.json"
     deadline = time.monotonic() + 120
@@ -166,8 +165,9 @@ def test_distillation(write, tmp_path):
                "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
                "scripts/distill.py", "--teacher", str(large), "--config", recipe, "--use_cpu", "true",
                "--fusion_hidden_size", "12", "--output_dir", str(tmp_path / "two")]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
-    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
+    )
     assert process.returncode == 0, process.stderr[-2000:]
     found = json.loads((tmp_path / "two" / "distillation.json").read_text())
     accuracy = json.loads((tmp_path / "two" / "metrics.json").read_text())["test"]["fine_accuracy"]

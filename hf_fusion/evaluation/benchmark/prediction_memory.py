@@ -106,7 +106,9 @@ def _watched(shards) -> Iterator[list[dict[str, int]]]:
     curve, ended = [], Event()
 
     def note(done):
-        curve.append({"rows": done, "resident": resident_bytes(), "peak": resident_bytes("VmHWM")})
+        # Linux sums what several processors counted, so that its "at most" can be some pages lower a moment later.
+        resident, highest = resident_bytes(), curve[-1]["peak"] if curve else 0
+        curve.append({"rows": done, "resident": resident, "peak": max(highest, resident, resident_bytes("VmHWM"))})
 
     def watch():
         while not ended.wait(_POLL_SECONDS):
