@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -194,7 +196,7 @@ def publish(
     if base_model:
         pinned = {"base_model_name_or_path": base_model, "revision": revision_of_base}
         content[ADAPTER_CONFIG_NAME] = json.dumps({**_json(files[ADAPTER_CONFIG_NAME]), **pinned}, indent=2).encode()
-    try:
+    with hub_errors(repo_id, api.endpoint):
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise PublishError(f"{repo_id} exists and is public. Make it private on the Hub, or choose another name.")
@@ -207,10 +209,17 @@ def publish(
         return api.create_commit(
             repo_id, operations, commit_message=message, revision=revision, create_pr=create_pr, parent_commit=head.sha
         )
+
+
+@contextmanager
+def hub_errors(repo_id: str, endpoint: str) -> Iterator[None]:
+    """What the Hub at `endpoint` refuses, and what the network does, as a [`PublishError`]."""
+    try:
+        yield
     except PublishError:
         raise
     except (HfHubHTTPError, HTTPError, OSError, ValueError, RuntimeError) as error:
-        raise PublishError(_explain(error, repo_id, api.endpoint)) from error
+        raise PublishError(_explain(error, repo_id, endpoint)) from error
 
 
 def _newest_commit(api, base_model):

@@ -15,7 +15,7 @@ class FusionTrainingArguments(TrainingArguments):
     `TrainingArguments` with three learning rates, length buckets and early stopping.
 
     Defaults that differ from `TrainingArguments`: evaluate and save every epoch, keep the two newest checkpoints and
-    restore the best one at the end, log to TensorBoard. See the fields for what is new.
+    restore the best one at the end, log to TensorBoard, push to the Hub at the end. See the fields for what is new.
     """
 
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: epoch, steps or no."})
@@ -26,6 +26,13 @@ class FusionTrainingArguments(TrainingArguments):
     report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Where logs go, or none."})
     restore_callback_states_from_checkpoint: bool = field(
         default=True, metadata={"help": "Resume early stopping and loss means too."}
+    )
+    hub_strategy: str = field(
+        default="end",
+        metadata={
+            "help": "What push_to_hub uploads: end, the finished run; every_save, checkpoint and all_checkpoints also "
+            "what Trainer uploads on the way."
+        },
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks the columns it needs."})
 

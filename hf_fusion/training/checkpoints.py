@@ -12,8 +12,9 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-# Where a checkpoint is written before it gets its name; only a name with PREFIX_CHECKPOINT_DIR is a checkpoint.
-STAGING = ".saving"
+# Where a checkpoint is written before it gets its name; only a name with PREFIX_CHECKPOINT_DIR is a checkpoint, and one
+# that begins with _ is never uploaded by `Trainer`.
+STAGING = "_saving"
 _TORCH_SAVE_FAILURES = ("PytorchStreamWriter", "inline_container", "basic_ios")
 
 
@@ -79,10 +80,24 @@ def publish_checkpoint(staged: Path, final: str) -> None:
     if Path(state["best_model_checkpoint"] or "") == staged:
         state["best_model_checkpoint"] = final
         path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _to_disk(*staged.rglob("*"), staged)
     if os.path.exists(final):  # of an earlier start, and passed over
         os.rename(final, staged.with_name(f"replaced-{staged.name}"))
     staged.rename(final)
+    _to_disk(Path(final).parent)
     shutil.rmtree(staged.parent)
+
+
+def _to_disk(*paths):
+    """Waits until files and folders are on the disk: after a power failure a name must not stand for half a file."""
+    if os.name != "posix":  # elsewhere folders cannot be opened
+        return
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove_old_checkpoints(folder: str | Path, limit: int | None, best: str | None) -> None:

@@ -3,12 +3,13 @@
 import signal
 
 from hf_fusion.data.files import DataError
+from hf_fusion.hub.publish import PublishError
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.non_finite import NonFiniteLossError
 
 # What `exit_of` explains; anything else is a defect of the program.
-EXPECTED = (RecipeError, DataError, NonFiniteLossError, TrainingInterrupted, OSError, KeyboardInterrupt)
+EXPECTED = (RecipeError, PublishError, DataError, NonFiniteLossError, TrainingInterrupted, OSError, KeyboardInterrupt)
 
 
 def exit_of(error: BaseException) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
+from hf_fusion.hub.publish import PublishError
 from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, writing
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
@@ -46,7 +47,13 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         TrainingInterrupted: if SIGTERM ended the training; a checkpoint holds all that was done.
         NonFiniteLossError: if a loss is NaN or infinite, unless `non_finite_loss` is "skip".
         CheckpointError: if a checkpoint or the model cannot be written.
+        PublishError: if `push_to_hub` is set and the Hub refuses.
     """
+    if training_args.push_to_hub and model_args.lora_encoders and not model_args.merge_lora:
+        raise RecipeError(
+            "`push_to_hub` publishes one model, and an adapter needs its base: set `merge_lora`, or publish both after "
+            "the training with scripts/push_to_hub.py."
+        )
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation; `augmentations` adds damaged copies to the training data.")
     task = TASKS[model_args.model_type]
@@ -70,11 +77,13 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     if model_args.lora_encoders and model_args.merge_lora:
         trainer.model = trainer.model.merge_and_unload()
     with writing("The model", training_args.output_dir):
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)  # which publishes nothing yet
         trainer.save_state()
     if training_args.should_save:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
     return metrics
 
 
@@ -144,7 +153,7 @@ def _as_recipe_error():
     """What the model's classes refuse was in the recipe."""
     try:
         yield
-    except (RecipeError, DataError):
+    except (RecipeError, DataError, PublishError):
         raise
     except ValueError as error:
         raise RecipeError(str(error)) from error

@@ -3,8 +3,10 @@
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+import huggingface_hub
 import torch
 from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset, IterableDataset
@@ -16,6 +18,7 @@ from transformers.training_args import ParallelMode
 from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
+from hf_fusion.hub.publish import hub_errors, publish
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.checkpoints import STAGING, publish_checkpoint, remove_old_checkpoints, writing
 from hf_fusion.training.interruption import StopOnSigterm
@@ -289,6 +292,30 @@ class FusionTrainer(Trainer):
         if self.miner is not None:
             self.miner.save(output_dir, self.args.should_save)
 
+    def init_hf_repo(self, token=None, private=None):
+        """As `Trainer`'s, called before the training; raises `PublishError` if the Hub refuses."""
+        with hub_errors(self.args.hub_model_id or Path(self.args.output_dir).name, huggingface_hub.constants.ENDPOINT):
+            super().init_hf_repo(token, private)
+
+    def push_to_hub(
+        self, commit_message="End of training", blocking=True, token=None, revision=None, private=None, **kwargs
+    ):
+        """Saves the model and uploads it with what else [`publish`] takes of the run folder; there is no other card."""
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self._finish_current_push()
+        options = {"message": commit_message, "revision": revision or self.args.hub_revision}
+        options["token"] = token or self.args.hub_token
+        upload = partial(publish, self.args.output_dir, self.hub_model_id, **options)
+        return upload() if blocking else huggingface_hub.HfApi().run_as_future(upload)
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        if not self._is_saving:  # else it has not got its name yet
+            super()._push_from_checkpoint(checkpoint_folder)
+
     def _get_output_dir(self, trial):
         run_folder = super()._get_output_dir(trial)
         return os.path.join(run_folder, STAGING) if self._is_saving else run_folder
@@ -314,6 +341,8 @@ class FusionTrainer(Trainer):
         if self.args.should_save:
             with writing(name, run_folder):
                 publish_checkpoint(staged, final)
+            if self.args.push_to_hub:
+                self._push_from_checkpoint(final)
             remove_old_checkpoints(run_folder, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import tiny_runs
 import torch
+import transformers
 import yaml
 from hub_server import TOKEN, Fault, serve
 from huggingface_hub import ModelCard
@@ -16,6 +18,8 @@ from huggingface_hub import ModelCard
 from hf_fusion.deployment.adapters import add_lora, load_merged
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.hub.publish import PublishError, check_complete, publish, repository_files
+from hf_fusion.training.checkpoints import STAGING
+from hf_fusion.training.model_arguments import RecipeError
 
 REPO = "acme/tiny-dyfulm"
 ROOT = Path(__file__).parents[2]
@@ -62,6 +66,7 @@ def online(server, monkeypatch):
                         ("HF_HUB_OFFLINE", False), ("HF_HUB_DISABLE_XET", True)):  # fmt: skip
         monkeypatch.setattr(huggingface_hub.constants, name, value)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)  # made once, for the address of then
     huggingface_hub.utils.close_session()
     yield server
     huggingface_hub.utils.close_session()
@@ -283,6 +288,46 @@ def test_plain_push_to_hub(online, make_model, processor, tmp_path):
     known = load_pipeline(str(tmp_path / "local"), device="cpu")(TEXTS)
     answers = load_as_stranger(online, tmp_path / "cache")
     assert [answer["score"] for answer in answers] == pytest.approx([answer["score"] for answer in known], abs=1e-5)
+
+
+class TestFromTraining:
+    """`--push_to_hub true`."""
+
+    @pytest.fixture
+    def flags(self, recipe, tmp_path):
+        return [recipe(), "--output_dir", str(tmp_path / "run"), "--push_to_hub", "true", "--hub_model_id", REPO]
+
+    def test_publishes_the_finished_run(self, online, flags, tmp_path):
+        tiny_runs.run(*flags)
+        repo = online.repos[REPO]
+        assert len(repo.commits) == 2, "the empty one, and that of the run"
+        files = repo.commits[repo.find("main")]
+        assert {"model.safetensors", "config.yaml", "metrics.json", "modeling_dyfulm.py"} <= set(files)
+        assert not any("checkpoint-" in name or name.endswith(".bin") for name in files)
+        assert f'"{REPO}"' in files["README.md"].decode() and "fine_accuracy" in files["README.md"].decode()
+        known = load_pipeline(str(tmp_path / "run"), device="cpu")(TEXTS)
+        answers = load_as_stranger(online, tmp_path / "cache")
+        assert [answer["score"] for answer in answers] == pytest.approx([answer["score"] for answer in known], abs=1e-5)
+
+    def test_checkpoints_on_the_way(self, online, flags):
+        """Each after it has its name, which is what is uploaded."""
+        tiny_runs.run(*flags, "--hub_strategy", "all_checkpoints", "--hub_always_push", "true", "--save_steps", "4",
+                      "--save_strategy", "steps", "--eval_strategy", "steps", "--eval_steps", "4")  # fmt: skip
+        files = set().union(*online.repos[REPO].commits.values())
+        assert {
+            f"checkpoint-{step}/{name}" for step in (4, 8) for name in ("model.safetensors", "optimizer.pt")
+        } < files
+        assert not any(name.startswith(STAGING) for name in files)
+
+    def test_what_the_hub_refuses_shows_before_the_training(self, online, flags, tmp_path, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", "hf_other")
+        with pytest.raises(PublishError, match="does not let you write to acme/tiny-dyfulm"):
+            tiny_runs.run(*flags)
+        assert not (tmp_path / "run").exists()
+
+    def test_an_adapter_needs_its_base(self, flags):
+        with pytest.raises(RecipeError, match="merge_lora"):
+            tiny_runs.run(*flags, "--lora_encoders", "a", "--merge_lora", "false")
 
 
 def test_a_configuration_that_cannot_be_read(run_folder, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import os
 import resource
 import zipfile
 
@@ -8,9 +9,11 @@ from safetensors.torch import save_file
 
 from hf_fusion import FusionTrainingArguments
 from hf_fusion.training.checkpoints import (
+    STAGING,
     CheckpointError,
     newest_sound_checkpoint,
     problem_of,
+    publish_checkpoint,
     remove_old_checkpoints,
     writing,
 )
@@ -152,10 +155,29 @@ class TestResuming:
             self.wish(tmp_path, "last")
 
 
+def test_has_its_name_when_it_is_on_the_disk(make_checkpoint, tmp_path, monkeypatch):
+    """After a power failure there is a whole one or none."""
+    staged, final = tmp_path / STAGING / "checkpoint-7", tmp_path / "checkpoint-7"
+    staged.parent.mkdir()
+    make_checkpoint(7).rename(staged)
+    state = {"global_step": 7, "best_model_checkpoint": str(staged)}
+    (staged / "trainer_state.json").write_text(json.dumps(state))
+    files, on_disk = {*staged.iterdir(), staged}, []
+
+    def fsync(descriptor):
+        on_disk.append((os.readlink(f"/proc/self/fd/{descriptor}"), final.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    publish_checkpoint(staged, str(final))
+    assert {path for path, has_name in on_disk if not has_name} == set(map(str, files)) and len(files) == 6
+    assert on_disk[-1] == (str(tmp_path), True), "and so is the name"
+    assert json.loads((final / "trainer_state.json").read_text())["best_model_checkpoint"] == str(final)
+
+
 class TestWhatCannotBeWritten:
     def fill(self, folder, size):
         """Writes a checkpoint while no file may grow beyond `size` bytes; returns the error."""
-        staged = folder / ".saving" / "checkpoint-30"
+        staged = folder / STAGING / "checkpoint-30"
         staged.mkdir(parents=True)
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -174,7 +196,7 @@ class TestWhatCannotBeWritten:
         message = self.fill(tmp_path, size)
         assert message.startswith(f"checkpoint-30 could not be written to {tmp_path} (")
         assert "MiB are free there. checkpoint-20 is whole." in message and "--resume_from_checkpoint last" in message
-        assert not (tmp_path / ".saving").exists() and problem_of(tmp_path / "checkpoint-20") is None
+        assert not (tmp_path / STAGING).exists() and problem_of(tmp_path / "checkpoint-20") is None
 
     def test_a_folder_that_cannot_be_written_to(self, tmp_path):
         (tmp_path / "file").write_text("")

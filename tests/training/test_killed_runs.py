@@ -48,6 +48,13 @@ class Training:
         for process in self.processes:
             process.join()
 
+    def terminate(self, rank):
+        """Asks one process alone to end; returns how all of them did."""
+        os.kill(self.processes[rank].pid, signal.SIGTERM)
+        for process in self.processes:
+            process.join(120)
+        return [process.exitcode for process in self.processes]
+
     def wait(self, moment):
         """Until `moment` says that it has come, or the run is over; returns whether it is running."""
         while all(process.is_alive() for process in self.processes) and not moment():
@@ -70,7 +77,10 @@ def checkpoints(folder):
 
 @pytest.mark.parametrize(("world_size", "kind", "kills"), [(1, "dyfulm", 2), (2, "dashfusion", 2)])
 def test_ends_as_a_run_left_alone(recipe, clip_recipe, tmp_path, request, world_size, kind, kills):
-    """Once while a checkpoint is written, else soon after one, whatever the training does then."""
+    """
+    Once while a checkpoint is written, else soon after one, whatever the training does then; in the end SIGTERM for
+    one process, with which all end.
+    """
     kills = 10 if request.config.getoption("--nightly") else kills
     common = {"num_train_epochs": max(kills // 2, 2), "save_strategy": "steps", "eval_strategy": "steps",
               "save_steps": 1, "eval_steps": 1, "early_stopping_patience": 50, "save_total_limit": None}  # fmt: skip
@@ -92,6 +102,10 @@ def test_ends_as_a_run_left_alone(recipe, clip_recipe, tmp_path, request, world_
             time.sleep(draw.random() * 0.3)
         training.kill()
         assert was_running and not (folder / "metrics.json").exists(), "the run was over first"
+    before = checkpoints(folder)
+    training = Training(path, folder, world_size)
+    assert training.wait(lambda: checkpoints(folder) != before)
+    assert training.terminate(world_size - 1) == [1] * world_size and not (folder / "metrics.json").exists()
     Training(path, folder, world_size).finish()
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert first.keys() == second.keys() and all((first[name] == second[name]).all() for name in first)

@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
-from hf_fusion.training.checkpoints import newest_sound_checkpoint
+from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
 from hf_fusion.training.tasks import ReviewTask
 
 COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coarse_weight", "intensity_weight")
@@ -147,7 +147,7 @@ class TestCheckpoints:
         for name in self.names(trainer):
             state = json.loads((folder / name / "trainer_state.json").read_text())
             assert Path(state["best_model_checkpoint"]).parent == folder
-        assert not (folder / ".saving").exists()
+        assert not (folder / STAGING).exists()
 
     @pytest.mark.parametrize("step", ["_save", "_save_optimizer_and_scheduler", "_save_rng_state"])
     def test_one_that_fails_is_not_there(self, make_trainer, monkeypatch, step):
@@ -169,7 +169,7 @@ class TestCheckpoints:
         monkeypatch.setattr(trainer, step, original)
         trainer.train(resume_from_checkpoint=str(newest))
         assert f"checkpoint-{trainer.state.max_steps}" in self.names(trainer)
-        assert not (Path(trainer.args.output_dir) / ".saving").exists()
+        assert not (Path(trainer.args.output_dir) / STAGING).exists()
 
 
 def test_early_stopping(make_trainer):
