@@ -98,6 +98,12 @@ def _merged(schema, found, path):
         raise DataError(f"{path}: columns do not go together with those before: {error}") from error
 
 
+def stamp(path: str | os.PathLike) -> list[int]:
+    """Size in bytes and time of the last change in nanoseconds: whether a file is still the same."""
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
 class Parts:
     """
     Files as one table.
@@ -105,10 +111,11 @@ class Parts:
     Args:
         paths: of the files, in their order.
         counts: the number of rows of each, as [`survey`] found it.
+        stamps: the [`stamp`] of each at that time.
     """
 
-    def __init__(self, paths: list[str], counts: list[int]):
-        self.paths = paths
+    def __init__(self, paths: list[str], counts: list[int], stamps: list[list[int]]):
+        self.paths, self._stamps = paths, stamps
         self._starts = [0, *accumulate(counts)]
         self._rows: Iterator = iter(())
         self._next = None  # file and row where `_rows` goes on
@@ -122,7 +129,7 @@ class Parts:
         nothing; to begin elsewhere, what passing over the file's rows up to there costs.
 
         Raises:
-            DataError: if a file cannot be read, or has fewer rows than counted.
+            DataError: if a file cannot be read, or was changed since its rows were counted.
         """
         while start < stop:
             part = bisect_right(self._starts, start) - 1
@@ -133,6 +140,6 @@ class Parts:
             for row in islice(self._rows, end - start):
                 start += 1
                 yield row
-            if start < end:
-                raise DataError(f"{self.paths[part]} has fewer rows than a moment ago: it was changed.")
+            if start < end or stamp(self.paths[part]) != self._stamps[part]:
+                raise DataError(f"{self.paths[part]} was changed since its rows were counted: begin anew.")
             self._next = (part, end)

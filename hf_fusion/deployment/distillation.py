@@ -19,6 +19,7 @@ from hf_fusion.data.collator import FusionCollator
 from hf_fusion.deployment.adapters import is_adapter
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.models.modeling_losses import at_least_float32, distillation_loss
+from hf_fusion.models.processing_dyfulm import vocabulary_fingerprint
 from hf_fusion.training.build import check_classes
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.trainer import FusionTrainer
@@ -102,7 +103,7 @@ def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, b
         texts: the same rows with their `text`.
         teacher ([`FusionSentimentPipeline`]): what [`load_teacher`] returns; it stays on its device.
         folder: keeps the answers in a file, which is read instead if it is there already; its name holds a hash of the
-            teacher's weights and of the texts.
+            teacher's weights, its vocabularies and `max_length`, and of the texts.
         batch_size: texts of a forward pass.
         device: where to compute.
 
@@ -110,7 +111,7 @@ def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, b
         The rows with the columns `ANSWERS`.
     """
     model = teacher.model
-    path = Path(folder) / f"teacher_answers-{_fingerprint(model, texts)}.arrow"
+    path = Path(folder) / f"teacher_answers-{_fingerprint(teacher, texts)}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
     home = model.device
     model.eval().to(device)
@@ -130,9 +131,11 @@ def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, b
     return concatenate_datasets([encoded, answers], axis=1)
 
 
-def _fingerprint(model, texts):
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+def _fingerprint(teacher, texts):
+    processor = teacher.processor
+    reader = (processor.max_length, *map(vocabulary_fingerprint, processor.tokenizers))
+    digest = hashlib.sha256(repr(reader).encode())
+    for name, tensor in teacher.model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     for text in texts["text"]:
         digest.update(text.encode() + b"\0")
@@ -271,8 +274,9 @@ class DistillationTrainer(FusionTrainer):
 
 def _add_projection(student, width):
     """
-    Brings a student's pooled vector to the teacher's width, within its forward pass, where several processes average
-    the gradients. What the student saves is without it. Returns the projection, `None` where the widths are the same.
+    Brings a student's pooled vector to the teacher's width while it trains, within its forward pass, where several
+    processes average the gradients. What the student saves is without it. Returns the projection, `None` where the
+    widths are the same.
     """
     if student.config.fusion_hidden_size == width:
         return None
@@ -280,7 +284,7 @@ def _add_projection(student, width):
     student.distillation_projection = projection
 
     def project(module, args, outputs):
-        if outputs.get("pooler_output") is not None:
+        if module.training and outputs.get("pooler_output") is not None:
             outputs["pooler_output"] = projection(outputs["pooler_output"])  # (batch, width)
         return outputs
 

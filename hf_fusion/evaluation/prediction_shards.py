@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from hf_fusion.data.files import DataError
-from hf_fusion.data.parts import Parts, survey
+from hf_fusion.data.parts import Parts, stamp, survey
 from hf_fusion.evaluation.predictions import output_schema, predict_rows
 from hf_fusion.evaluation.records import write_json
 
@@ -30,6 +30,9 @@ from hf_fusion.evaluation.records import write_json
 SETTINGS_FILE = "_predictions.json"
 _SCHEMA_FILE = "_common_metadata"
 _LOCK_FILE = ".lock"
+# Files of a checkpoint folder that decide its answers, and where they are; "base" is the model of a LoRA adapter.
+_DECIDING = ("*.safetensors", "*config.json", "tokenizer*", "vocab*", "merges.txt", "*.model")
+_PLACES = ("", "tokenizer_b", "base", "base/tokenizer_b")
 # Rows of a row group, about.
 _GROUP_ROWS = 8192
 _POLL_SECONDS = 0.5
@@ -68,7 +71,7 @@ class PredictionShards:
             raise DataError(f"`shard_rows` must be at least 1, got {shard_rows}.")
         self.folder, self.text_column, self.shard_rows = Path(folder), text_column, shard_rows
         settings = {
-            "inputs": {path: _stamp(path) for path in paths},
+            "inputs": {path: stamp(path) for path in paths},
             "checkpoint": checkpoint,
             "files of the checkpoint": _checkpoint_stamps(checkpoint),
             "revision": getattr(config, "_commit_hash", None),
@@ -89,7 +92,7 @@ class PredictionShards:
                 f"{folder} was filled with other settings: {'; '.join(differences)}. Repeat them to go on, or give "
                 "another folder."
             )
-        self.parts = Parts(paths, found["rows"])
+        self.parts = Parts(paths, found["rows"], [settings["inputs"][path] for path in paths])
         self.schema = pq.read_schema(self.folder / _SCHEMA_FILE)
 
     def _begin(self, paths, config, settings):
@@ -234,16 +237,11 @@ class PredictionShards:
         return failed
 
 
-def _stamp(path: str | os.PathLike) -> list[int]:
-    """Size in bytes and time of the last change in nanoseconds: whether a file is still the same."""
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
-
-
 def _checkpoint_stamps(checkpoint: str) -> dict[str, list[int]]:
     """Stamps of the files of a checkpoint folder that decide its answers; none for a name on the Hub."""
-    paths = (path for kind in ("*.safetensors", "*config.json") for path in Path(checkpoint).glob(kind))
-    return {path.name: _stamp(path) for path in sorted(paths)}
+    folder = Path(checkpoint)
+    found = (path for place in _PLACES for kind in _DECIDING for path in (folder / place).glob(kind) if path.is_file())
+    return {path.relative_to(folder).as_posix(): stamp(path) for path in sorted(found)}
 
 
 def _differences(before, now):

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,7 +8,7 @@ import pytest
 
 from hf_fusion.data import parts as parts_module
 from hf_fusion.data.files import DataError, read_rows_or_errors
-from hf_fusion.data.parts import Parts, find_parts, survey
+from hf_fusion.data.parts import Parts, find_parts, stamp, survey
 
 KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
 
@@ -101,7 +102,7 @@ class TestParts:
         rows = [{"id": str(i), "text": f"line {i}\nof, 2"} for i in range(11)]
         paths = [write(f"a{kind}", rows[:8]), write("b.jsonl", []), write(f"c{kind}", rows[8:])]
         counts, _ = survey(paths)
-        parts = Parts(paths, counts)
+        parts = Parts(paths, counts, list(map(stamp, paths)))
         assert len(parts) == 11
         for start in range(12):
             for stop in range(start, 12):
@@ -110,7 +111,8 @@ class TestParts:
     def test_malformed_rows_keep_their_place(self, tmp_path):
         for name, content in (("a.csv", "id,text\n1,x\n2\n3,z\n"), ("b.jsonl", '{"id": "4"}\n\nno\n{"id": "6"}\n')):
             (tmp_path / name).write_text(content)
-        parts = Parts([str(tmp_path / "a.csv"), str(tmp_path / "b.jsonl")], [3, 3])
+        paths = [str(tmp_path / "a.csv"), str(tmp_path / "b.jsonl")]
+        parts = Parts(paths, [3, 3], list(map(stamp, paths)))
         _, bad, *_, also = parts.read(0, 5)
         assert "line 3" in str(bad) and "b.jsonl, line 3" in str(also)
         (bad,) = parts.read(1, 2)
@@ -120,13 +122,18 @@ class TestParts:
         opened = []
         read = lambda path, first: opened.append(first) or read_rows_or_errors(path, first)  # noqa: E731
         monkeypatch.setattr(parts_module, "read_rows_or_errors", read)
-        parts = Parts([write("a.jsonl", [{"id": i} for i in range(9)])], [9])
+        path = write("a.jsonl", [{"id": i} for i in range(9)])
+        parts = Parts([path], [9], [stamp(path)])
         ids = [[row["id"] for row in parts.read(*span)] for span in ((0, 3), (3, 5), (5, 9), (4, 6))]
         assert ids == [[0, 1, 2], [3, 4], [5, 6, 7, 8], [4, 5]] and opened == [0, 4]
         next(rows := parts.read(6, 9))
         rows.close()
         assert next(parts.read(7, 9)) == {"id": 7}, "what was not read to its end begins anew"
 
-    def test_a_file_that_shrinks(self, write):
-        with pytest.raises(DataError, match=r"a\.jsonl has fewer rows"):
-            list(Parts([write("a.jsonl", [{"id": 1}])], [2]).read(0, 2))
+    @pytest.mark.parametrize("later", [[{"id": 1}], [{"id": 1}, {"id": 3}]], ids=["shorter", "as long"])
+    def test_a_file_that_changes(self, write, later):
+        path = write("a.jsonl", [{"id": 1}, {"id": 2}])
+        before = stamp(path)
+        os.utime(write("a.jsonl", later), ns=(0, before[1] + 1))
+        with pytest.raises(DataError, match=r"a\.jsonl was changed since"):
+            list(Parts([path], [2], [before]).read(0, 2))

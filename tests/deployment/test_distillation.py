@@ -110,6 +110,9 @@ class TestAnswers:
             teacher.model.classifier.bias += 1
         changed = add_answers(texts, texts, teacher, tmp_path, 2, "cpu")
         assert len(calls) == 3 and changed["teacher_logits"][0] != first["teacher_logits"][0], "and of another teacher"
+        teacher.processor.max_length = 8
+        add_answers(texts, texts, teacher, tmp_path, 2, "cpu")
+        assert len(calls) == 5, "also of one that reads less"
 
 
 def random_batch(width=3):
@@ -197,6 +200,8 @@ class TestTrainer:
         assert start.shape == (32, 20)
         trainer.train()
         assert not torch.equal(start, trainer.projection.weight)
+        batch = {"input_ids": torch.tensor([[1, 2]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
+        assert student.eval()(**batch, output_fusion=True).pooler_output.shape == (1, 20), "its own, once it is trained"
         trainer.save_model()
         for folder in (tmp_path / "run", tmp_path / "run" / "checkpoint-4"):
             model, report = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)

@@ -1,6 +1,7 @@
 import fcntl
 import json
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -159,12 +160,14 @@ class TestSettings:
         with pytest.raises(DataError, match=r"of the inputs, .*a\.jsonl is new, gone or changed"):
             shards()
 
-    def test_another_training_of_the_checkpoint_is_refused(self, shards, tmp_path):
-        (tmp_path / "run").mkdir()
-        (tmp_path / "run/model.safetensors").write_text("one")
+    @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer_b/tokenizer.json", "base/config.json"])
+    def test_another_training_of_the_checkpoint_is_refused(self, shards, tmp_path, name):
+        path = tmp_path / "run" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("one")
         shards(checkpoint=str(tmp_path / "run"))
-        os.utime(tmp_path / "run/model.safetensors", (1, 1))
-        with pytest.raises(DataError, match=r"of the files of the checkpoint, model\.safetensors is new, gone or"):
+        os.utime(path, (1, 1))
+        with pytest.raises(DataError, match=rf"of the files of the checkpoint, {re.escape(name)} is new, gone or"):
             shards(checkpoint=str(tmp_path / "run"))
 
     def test_a_folder_with_other_files_is_refused(self, shards, tmp_path):
