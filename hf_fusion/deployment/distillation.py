@@ -17,7 +17,7 @@ from transformers import AutoConfig
 
 from hf_fusion.data.collator import FusionCollator
 from hf_fusion.deployment.adapters import is_adapter
-from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.evaluation.predictions import WINDOW_BATCHES, load_pipeline
 from hf_fusion.models.modeling_losses import at_least_float32, distillation_loss
 from hf_fusion.models.processing_dyfulm import vocabulary_fingerprint
 from hf_fusion.training.build import check_classes
@@ -34,7 +34,6 @@ ANSWERS = {
 # Losses of a student, in the order of `distillation_weights`.
 DISTILLATION_LOSSES = tuple(f"{name}_distillation_loss" for name in ("fine", "coarse", "intensity", "pooled"))
 PROJECTION_FILE = "projection.safetensors"
-_WINDOW_BATCHES = 16  # texts read ahead: enough that those of like length find each other
 
 
 def load_teacher(name: str, rules):
@@ -119,7 +118,7 @@ def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, b
         answers = texts.select_columns(["text"]).map(
             lambda batch: _answers(teacher, batch["text"], batch_size),
             batched=True,
-            batch_size=batch_size * _WINDOW_BATCHES,
+            batch_size=batch_size * WINDOW_BATCHES,
             remove_columns=["text"],
             cache_file_name=str(path),  # complete or not there: it is written aside
             load_from_cache_file=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME
 
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
 from hf_fusion.hub.model_card import CardError, model_card
@@ -17,15 +18,11 @@ from hf_fusion.hub.model_card import CardError, model_card
 _BELONGS = (
     "*.py", "*.safetensors", "*.safetensors.index.json", "config.json", "processor_config.json",
     "preprocessor_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
-    "*.model", "*.bpe", "README.md", "config.yaml", "metrics.json", "environment.json", "adapter_config.json",
+    "*.model", "*.bpe", "README.md", "config.yaml", "metrics.json", "environment.json", ADAPTER_CONFIG_NAME,
 )  # fmt: skip
-ADAPTER_CONFIG_NAME = "adapter_config.json"
-ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
 _SECOND_TOKENIZER = "tokenizer_b"
 _DIAGNOSTICS = "diagnostics"
 _PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders whose pictures show what it can do
-
-
 _WHAT_NOW = "Look at the repository whether it has the commit, and try again."
 
 
@@ -81,7 +78,7 @@ def check_complete(files: dict[str, Path]) -> None:
     A LoRA adapter has its own weights and configuration, and the processor; the model is in its base's repository.
     """
     needed = ["processor_config.json", "tokenizer_config.json"]
-    needed += [ADAPTER_WEIGHTS_NAME] if ADAPTER_CONFIG_NAME in files else ["config.json"]
+    needed += [ADAPTER_SAFE_WEIGHTS_NAME] if ADAPTER_CONFIG_NAME in files else ["config.json"]
     missing = [name for name in needed if name not in files]
     index = "model.safetensors.index.json"
     if index in files:
