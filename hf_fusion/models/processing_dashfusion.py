@@ -197,10 +197,10 @@ class DashFusionProcessor(ProcessorMixin):
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves tokenizers, feature extractor, settings and code; see `ProcessorMixin.save_pretrained`."""
+        save_second_tokenizer_config(save_directory)
         self.vocabulary_fingerprint = vocabulary_fingerprint(self.tokenizer)
         self.vocabulary_fingerprint_b = None
         if self.has_two_tokenizers:
-            save_second_tokenizer_config(save_directory)
             self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
