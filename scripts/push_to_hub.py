@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from hf_fusion.hub.publish import PublishError, check_base_model, check_complete, publish, repository_files
+from hf_fusion.hub.publish import publish
+from hf_fusion.hub.repository import PublishError, check_base_model, check_complete, repository_files
 
 
 def parse_args():

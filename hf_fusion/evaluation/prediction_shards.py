@@ -25,14 +25,14 @@ from hf_fusion.data.files import DataError
 from hf_fusion.data.parts import Parts, stamp, survey
 from hf_fusion.evaluation.predictions import output_schema, predict_rows
 from hf_fusion.evaluation.records import write_json
+from hf_fusion.hub.repository import CHECKPOINT_FILES, SECOND_TOKENIZER
 
 # Readers of folders of parquet files pass over names that begin with _ or a dot.
 SETTINGS_FILE = "_predictions.json"
 _SCHEMA_FILE = "_common_metadata"
 _LOCK_FILE = ".lock"
-# Files of a checkpoint folder that decide its answers, and where they are; "base" is the model of a LoRA adapter.
-_DECIDING = ("*.safetensors", "*config.json", "tokenizer*", "vocab*", "merges.txt", "*.model")
-_PLACES = ("", "tokenizer_b", "base", "base/tokenizer_b")
+# Where the files of a checkpoint are; "base" is the model of a LoRA adapter.
+_PLACES = ("", SECOND_TOKENIZER, "base", f"base/{SECOND_TOKENIZER}")
 # Rows of a row group, about.
 _GROUP_ROWS = 8192
 _POLL_SECONDS = 0.5
@@ -240,8 +240,8 @@ class PredictionShards:
 def _checkpoint_stamps(checkpoint: str) -> dict[str, list[int]]:
     """Stamps of the files of a checkpoint folder that decide its answers; none for a name on the Hub."""
     folder = Path(checkpoint)
-    found = (path for place in _PLACES for kind in _DECIDING for path in (folder / place).glob(kind) if path.is_file())
-    return {path.relative_to(folder).as_posix(): stamp(path) for path in sorted(found)}
+    found = (path for place in _PLACES for kind in CHECKPOINT_FILES for path in (folder / place).glob(kind))
+    return {path.relative_to(folder).as_posix(): stamp(path) for path in sorted(found) if path.is_file()}
 
 
 def _differences(before, now):

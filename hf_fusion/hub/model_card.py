@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
 from hf_fusion.models.configuration_dashfusion import MODALITIES
@@ -88,6 +89,7 @@ def _training_facts(metrics, environment):
     return {
         "versions": [_told(f"{package} {versions[package]}") for package in _VERSIONS if package in versions],
         "dataset": _told(Path(environment["dataset"]).name),
+        "synthetic": environment["dataset"] in (clips.SYNTHETIC, reviews.SYNTHETIC),
         "splits": splits,
         "rows": {split: int(environment["rows"][split]) for split in splits},
         "metrics": shown,

@@ -73,7 +73,8 @@ def check_range(name, value):
 
 def checked_config(name, value, default_model_type, other_classes=None):
     """
-    The configuration of an encoder, as an object of its own.
+    The configuration of an encoder, as an object of its own. Where it was loaded from, which may be a folder that
+    nobody else has, it does not tell.
 
     Args:
         name: of the field.
@@ -82,11 +83,14 @@ def checked_config(name, value, default_model_type, other_classes=None):
         other_classes: configuration classes by model type, beside those that the Auto classes know.
     """
     if isinstance(value, PretrainedConfig):
-        return copy.deepcopy(value)  # two encoders may be built from one configuration, and then change apart
+        config = copy.deepcopy(value)  # two encoders may be built from one configuration, and then change apart
+        config._name_or_path = ""
+        return config
     if not isinstance(value, (dict, type(None))):
         raise ValueError(f"`{name}` must be a configuration or a mapping of its fields, got {value!r:.100}.")
     fields = dict(value or {})
     model_type = fields.pop("model_type", default_model_type)
+    fields.pop("_name_or_path", None)
     with as_value_error(f"`{name}` is no configuration"):
         if isinstance(model_type, str) and model_type in (other_classes or {}):
             return other_classes[model_type](**fields)

@@ -1,6 +1,8 @@
 """Checkpoints of a training: written aside and then renamed, so that each is whole; and which one to go on from."""
 
+import errno
 import json
+import logging
 import os
 import shutil
 import zipfile
@@ -8,13 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from transformers import TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+logger = logging.getLogger(__name__)
+
 # Where a checkpoint is written before it gets its name; only a name with PREFIX_CHECKPOINT_DIR is a checkpoint, and one
 # that begins with _ is never uploaded by `Trainer`.
 STAGING = "_saving"
+_ASIDE = "_passed_over-"
+# What file systems answer that cannot make the entries of a folder wait for the disk.
+_NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 _TORCH_SAVE_FAILURES = ("PytorchStreamWriter", "inline_container", "basic_ios")
 
 
@@ -67,18 +75,43 @@ def _room(folder):
         return ""
 
 
-def publish_checkpoint(staged: Path, final: str) -> None:
+class BestCheckpoint(TrainerCallback):
     """
-    Gives a checkpoint that is complete its name; in its state the best checkpoint is where it will be.
+    Finds the best checkpoint of a training that goes on, in the folder of the run or in that of the checkpoint,
+    whatever it was called when the state was written.
+
+    Attributes:
+        resumed_from (`str`, *optional*): the checkpoint to go on from.
+    """
+
+    resumed_from: str | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """If it is gone, the best is that of those to come."""
+        if self.resumed_from is None or not state.best_global_step:
+            return
+        name = f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+        places = (Path(args.output_dir, name), Path(self.resumed_from).with_name(name))
+        found = next((str(path) for path in places if path.is_dir()), None)
+        state.best_model_checkpoint = found
+        if found is None:
+            logger.warning("%s, the best so far, is gone: the best of those to come is restored.", name)
+            state.best_metric = state.best_global_step = None
+
+
+def publish_checkpoint(staged: Path, final: str, best: str | None) -> None:
+    """
+    Gives a checkpoint that is complete its name.
 
     Args:
         staged: the folder that it was written to.
         final: the folder that it becomes; what was there is replaced.
+        best: the best checkpoint, which may be this one; its state says so.
     """
     path = staged / TRAINER_STATE_NAME
     state = json.loads(path.read_text(encoding="utf-8"))
-    if Path(state["best_model_checkpoint"] or "") == staged:
-        state["best_model_checkpoint"] = final
+    if state["best_model_checkpoint"] != best:
+        state["best_model_checkpoint"] = best
         path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     _to_disk(*staged.rglob("*"), staged)
     if os.path.exists(final):  # of an earlier start, and passed over
@@ -96,15 +129,37 @@ def _to_disk(*paths):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if not (path.is_dir() and error.errno in _NOT_FOR_FOLDERS):
+                raise
         finally:
             os.close(descriptor)
 
 
-def remove_old_checkpoints(folder: str | Path, limit: int | None, best: str | None) -> None:
-    """Leaves the newest `limit` checkpoints of a run (`None`, 0 or less: all), and the best one beside them."""
+def set_aside_newer(folder: str | Path, checkpoint: str) -> None:
+    """
+    Renames the checkpoints of a run that are newer than the one to go on from: broken ones, or those of a branch that
+    is left. Else they would be taken for the newest ones of the training that goes on.
+    """
+    if Path(checkpoint).resolve().parent != Path(folder).resolve():
+        return
+    for path in checkpoints_of(folder):
+        if _step_of(path) > _step_of(Path(checkpoint)):
+            aside = path.with_name(_ASIDE + path.name)
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            logger.warning("%s is newer than %s; it is now called %s.", path, checkpoint, aside.name)
+
+
+def remove_old_checkpoints(folder: str | Path, limit: int | None, step: int, best: str | None) -> None:
+    """
+    Leaves the newest `limit` checkpoints of a training that is at `step` (`None`, 0 or less: all), and the best one
+    beside them.
+    """
     if limit is None or limit <= 0:
         return
-    for path in checkpoints_of(folder)[limit:]:
+    own = [path for path in checkpoints_of(folder) if _step_of(path) <= step]
+    for path in own[limit:]:
         if path != Path(best or ""):
             aside = Path(folder, STAGING, f"removed-{path.name}")  # half of one must not look like a checkpoint
             aside.parent.mkdir(exist_ok=True)
@@ -115,7 +170,11 @@ def remove_old_checkpoints(folder: str | Path, limit: int | None, best: str | No
 def checkpoints_of(folder: str | Path) -> list[Path]:
     """The checkpoints in a run folder, newest first."""
     found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return sorted(found, key=_step_of, reverse=True)
+
+
+def _step_of(checkpoint):
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def newest_sound_checkpoint(folder: str | Path) -> tuple[Path | None, dict[str, str]]:
@@ -166,6 +225,8 @@ def problem_of(checkpoint: str | Path) -> str | None:
     has_scheduler = (checkpoint / SCHEDULER_NAME).is_file()
     if has_scheduler and not has_optimizer:
         return f"no {OPTIMIZER_NAME}"
+    if has_optimizer and not next(checkpoint.glob("rng_state*.pth"), None):
+        return "no rng_state.pth"
     return f"no {SCHEDULER_NAME}" if (checkpoint / OPTIMIZER_NAME).is_file() and not has_scheduler else None
 
 

@@ -88,5 +88,8 @@ def _rows(ids):
 
 def _advice(weight):
     if weight:
-        return "Go on from a checkpoint from before, with a lower learning rate or in float32."
+        return (
+            "Begin a new run from the weights of a checkpoint before it (--checkpoint FOLDER --output_dir ANOTHER), "
+            "with a lower learning rate or in float32."
+        )
     return "Look at these rows, lower the learning rate, or leave such steps out with --non_finite_loss skip."

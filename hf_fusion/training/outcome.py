@@ -3,7 +3,7 @@
 import signal
 
 from hf_fusion.data.files import DataError
-from hf_fusion.hub.publish import PublishError
+from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.non_finite import NonFiniteLossError

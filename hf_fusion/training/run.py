@@ -12,11 +12,11 @@ from datasets import Dataset, DatasetDict
 from transformers import set_seed
 
 from hf_fusion.data.corruption import augment
-from hf_fusion.data.files import DataError
+from hf_fusion.data.files import DataError, read_yaml
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
-from hf_fusion.hub.publish import PublishError
+from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, writing
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
@@ -25,6 +25,12 @@ from hf_fusion.training.tasks import TASKS
 from hf_fusion.training.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
+
+# Fields that the saved state of the optimizer decides.
+_RESTORED = (
+    "learning_rate", "fusion_learning_rate", "loss_weighting_learning_rate", "layer_decay", "weight_decay",
+    "adam_beta1", "adam_beta2", "adam_epsilon",
+)  # fmt: skip
 
 
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
@@ -63,6 +69,8 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     with _as_recipe_error():
         trainer, encoded, parameters = _trainer(task, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
+    if checkpoint is not None:
+        _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
     if training_args.should_save:
         _write_before(model_args, data_args, training_args, data)
     metrics = {
@@ -227,7 +235,7 @@ def _checkpoint_to_resume(training_args):
         if newest is not None:
             logger.warning("Going on from %s.", newest)
         return None if newest is None else str(newest)
-    if wish is not None and Path(wish).is_dir() and (problem := problem_of(wish)):
+    if wish is not None and (problem := problem_of(wish)):
         raise RecipeError(
             f"{wish} cannot be read ({problem}). --resume_from_checkpoint last takes the newest that can."
         )
@@ -237,6 +245,26 @@ def _checkpoint_to_resume(training_args):
             "--output_dir."
         )
     return wish
+
+
+def _check_recipe(folder, recipe):
+    """What a checkpoint restores cannot be changed when a run goes on; other changes are told."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return
+    before = read_yaml(path)
+    changes = {
+        name: f"{name} was {before.get(name, 'the default')} and is {recipe.get(name, 'the default')}"
+        for name in sorted({*before, *recipe} - {"output_dir", "resume_from_checkpoint"})
+        if before.get(name) != recipe.get(name)
+    }
+    if restored := [text for name, text in changes.items() if name in _RESTORED]:
+        raise RecipeError(
+            f"{folder}: {restored[0]}, but a checkpoint brings its own. Leave it, or begin a new run from the weights: "
+            "--checkpoint FOLDER --output_dir ANOTHER."
+        )
+    if changes:
+        logger.warning("The run goes on otherwise than it began: %s.", "; ".join(changes.values()))
 
 
 def _limit(data, data_args, training_args):

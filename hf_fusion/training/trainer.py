@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,16 @@ from transformers.training_args import ParallelMode
 from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
-from hf_fusion.hub.publish import hub_errors, publish
+from hf_fusion.hub.publish import check_private, hub_errors, publish
 from hf_fusion.training.arguments import FusionTrainingArguments
-from hf_fusion.training.checkpoints import STAGING, publish_checkpoint, remove_old_checkpoints, writing
+from hf_fusion.training.checkpoints import (
+    STAGING,
+    BestCheckpoint,
+    publish_checkpoint,
+    remove_old_checkpoints,
+    set_aside_newer,
+    writing,
+)
 from hf_fusion.training.interruption import StopOnSigterm
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.model_arguments import RecipeError
@@ -75,6 +83,7 @@ class FusionTrainer(Trainer):
         self.add_callback(LossTracker())
         self.add_callback(NonFiniteGuard())
         self.add_callback(StopOnSigterm())
+        self.add_callback(BestCheckpoint())
         if self.args.non_finite_loss == "skip":
             self._check_skipping()
         self.miner = None
@@ -238,15 +247,28 @@ class FusionTrainer(Trainer):
     def _data_seed(self):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
-    def train(self, *args, **kwargs):
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """As `Trainer.train`; nothing is left that an earlier training mined, or was killed while saving."""
         if self.miner is not None:
             self.miner.reset()
+        resumed_from = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
+        self._own_callback(BestCheckpoint).resumed_from = resumed_from
         if self.args.should_save:
             shutil.rmtree(Path(self.args.output_dir, STAGING), ignore_errors=True)
+            if resumed_from is not None:
+                set_aside_newer(self.args.output_dir, resumed_from)
         self.accelerator.wait_for_everyone()
-        with self._own_callback(StopOnSigterm).listening():
-            return super().train(*args, **kwargs)
+        with self._own_callback(StopOnSigterm).listening(), self._deleting_alone():
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    @contextmanager
+    def _deleting_alone(self):
+        """With a limit of 1 `Trainer` would in the end delete all but the best, also what SIGTERM saved."""
+        self._save_total_limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            yield
+        finally:
+            self.args.save_total_limit = self._save_total_limit
 
     def _get_dataloader(self, dataset, *args, **kwargs):
         """As `Trainer`'s, with rows that are read as views; those for training know their number."""
@@ -294,13 +316,16 @@ class FusionTrainer(Trainer):
 
     def init_hf_repo(self, token=None, private=None):
         """As `Trainer`'s, called before the training; raises `PublishError` if the Hub refuses."""
-        with hub_errors(self.args.hub_model_id or Path(self.args.output_dir).name, huggingface_hub.constants.ENDPOINT):
+        private = self.args.hub_private_repo if private is None else private
+        api = huggingface_hub.HfApi(token=token or self.args.hub_token)
+        with hub_errors(self.args.hub_model_id or Path(self.args.output_dir).name, api.endpoint):
             super().init_hf_repo(token, private)
+            if private and self.is_world_process_zero():
+                check_private(api, self.hub_model_id)
 
-    def push_to_hub(
-        self, commit_message="End of training", blocking=True, token=None, revision=None, private=None, **kwargs
-    ):
-        """Saves the model and uploads it with what else [`publish`] takes of the run folder; there is no other card."""
+    def push_to_hub(self, commit_message="End of training", blocking=True, token=None, revision=None, private=None):
+        """Saves the model and uploads it with what else [`publish`] takes of the run folder; the card is the run's."""
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
             self.init_hf_repo(token, private)
         self.save_model(_internal_call=True)
@@ -338,12 +363,13 @@ class FusionTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if Path(self.state.best_model_checkpoint or "") == staged:
             self.state.best_model_checkpoint = final
+        best = self.state.best_model_checkpoint
         if self.args.should_save:
             with writing(name, run_folder):
-                publish_checkpoint(staged, final)
+                publish_checkpoint(staged, final, best)
             if self.args.push_to_hub:
                 self._push_from_checkpoint(final)
-            remove_old_checkpoints(run_folder, self.args.save_total_limit, self.state.best_model_checkpoint)
+            remove_old_checkpoints(run_folder, self._save_total_limit, self.state.global_step, best)
         self.accelerator.wait_for_everyone()
 
 

@@ -27,7 +27,7 @@ from hf_fusion.evaluation.diagnostics.report import write_report
 from hf_fusion.evaluation.plots import plot_confusion
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.hub.model_card import CardError, model_card
-from hf_fusion.hub.publish import PublishError, check_complete, repository_files
+from hf_fusion.hub.repository import PublishError, check_complete, repository_files
 from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of
 
 WEIGHTS = save_tensors({"weight": torch.arange(20.0)})

@@ -12,12 +12,13 @@ import tiny_runs
 import torch
 import transformers
 import yaml
-from hub_server import TOKEN, Fault, serve
+from hub_server import TOKEN, Fault, Repo, serve
 from huggingface_hub import ModelCard
 
 from hf_fusion.deployment.adapters import add_lora, load_merged
 from hf_fusion.evaluation.predictions import load_pipeline
-from hf_fusion.hub.publish import PublishError, check_complete, publish, repository_files
+from hf_fusion.hub.publish import publish
+from hf_fusion.hub.repository import PublishError, check_complete, repository_files
 from hf_fusion.training.checkpoints import STAGING
 from hf_fusion.training.model_arguments import RecipeError
 
@@ -89,7 +90,8 @@ def write_run(folder, model, processor):
 def run_folder(tmp_path, make_model, processor):
     folder = write_run(tmp_path / "run", make_model(), processor)
     for name in ("checkpoint-3/model.safetensors", "runs/events", "evaluation-test/calibration.png",
-                 "evaluation-test/metrics.json"):  # fmt: skip
+                 "evaluation-test/metrics.json", "my_keys.py", "tokenizer_state.pkl", "vocab.pickle",
+                 "mining.safetensors", "projection.safetensors"):  # fmt: skip
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
     for name in ("training_args.bin", "trainer_state.json", "train.log", "secrets.json", "notes.ipynb"):
@@ -123,7 +125,17 @@ def test_what_belongs_into_a_repository(run_folder):
             "processor_config.json", "metrics.json", "environment.json", "config.yaml"} <= set(files)  # fmt: skip
     assert any(name.startswith("tokenizer_b/") for name in files)
     assert "diagnostics/evaluation-test/calibration.png" in files
-    assert not [n for n in files if n.startswith(("checkpoint", "runs", "train", "secret", "notes")) or ".bin" in n]
+    others = "checkpoint runs train secret notes my_keys mining projection tokenizer_state vocab."
+    assert not [name for name in files if name.startswith(tuple(others.split())) or ".bin" in name]
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "tokenizer_b", "evaluation-test"])
+def test_links_out_of_the_folder_are_refused(run_folder, name):
+    """Also folders: what lies there may be anything."""
+    (run_folder / name).rename(run_folder.parent / "elsewhere")
+    (run_folder / name).symlink_to(run_folder.parent / "elsewhere")
+    with pytest.raises(PublishError, match="link out of the folder"):
+        repository_files(run_folder)
 
 
 @pytest.mark.parametrize(
@@ -176,9 +188,10 @@ def test_what_is_gone_is_deleted_in_the_same_commit(online, run_folder):
 def test_what_others_added_stays(online, run_folder):
     publish(run_folder, REPO)
     repo = online.repos[REPO]
-    repo.commit("main", {**repo.commits[repo.branches["main"]], "LICENSE": b"mine", "old_code.py": b"x = 1"})
+    theirs = {"LICENSE": b"mine", "app.py": b"", "modeling_old.py": b""}
+    repo.commit("main", {**repo.commits[repo.branches["main"]], **theirs})
     files = repo.commits[publish(run_folder, REPO).oid]
-    assert files["LICENSE"] == b"mine" and "old_code.py" not in files
+    assert files["LICENSE"] == b"mine" and "app.py" in files and "modeling_old.py" not in files
 
 
 def test_private_is_not_taken_for_granted(online, run_folder):
@@ -190,6 +203,7 @@ def test_private_is_not_taken_for_granted(online, run_folder):
 def test_records_without_the_folders_of_this_machine(online, run_folder):
     (run_folder / "config.yaml").write_text(
         "dataset: /home/me/data/my.csv\nencoder_b: ~/models/b\nencoder_a: acme/encoder\noutput_dir: runs/x\nsee: https://hf.co/a/b\n"
+        "teacher: ../../home/me/teacher\ncheckpoint: file:///home/me/run\n"
     )
     commit = publish(run_folder, REPO)
     files = online.repos[REPO].commits[commit.oid]
@@ -200,6 +214,8 @@ def test_records_without_the_folders_of_this_machine(online, run_folder):
         "encoder_a": "acme/encoder",
         "output_dir": "runs/x",
         "see": "https://hf.co/a/b",
+        "teacher": "teacher",
+        "checkpoint": "run",
     }
     assert recipe == expected and b"/home/me" not in b"".join(files.values())
 
@@ -318,6 +334,17 @@ class TestFromTraining:
             f"checkpoint-{step}/{name}" for step in (4, 8) for name in ("model.safetensors", "optimizer.pt")
         } < files
         assert not any(name.startswith(STAGING) for name in files)
+
+    def test_a_public_repository_is_not_taken_for_a_private_one(self, online, flags, tmp_path):
+        online.repos[REPO] = Repo()
+        online.repos[REPO].commit("main", {})
+        with pytest.raises(PublishError, match="exists and is public"):
+            tiny_runs.run(*flags, "--hub_private_repo", "true")
+        assert not (tmp_path / "run").exists(), "before the training"
+
+    def test_what_is_no_name(self, online, flags):
+        with pytest.raises(PublishError, match=r"'a/b/c' can be no name on the Hub, which is USER/NAME"):
+            tiny_runs.run(*flags, "--hub_model_id", "a/b/c")
 
     def test_what_the_hub_refuses_shows_before_the_training(self, online, flags, tmp_path, monkeypatch):
         monkeypatch.setenv("HF_TOKEN", "hf_other")

@@ -1,7 +1,8 @@
 import pytest
+from conftest import encoder_config
 from transformers import AutoConfig, BertConfig, DebertaV2Config, RobertaConfig
 
-from hf_fusion import DyFuLMConfig
+from hf_fusion import DashFusionConfig, DyFuLMConfig
 
 
 def test_defaults_are_the_papers_pair():
@@ -68,3 +69,14 @@ def test_refuses_values_that_make_no_sense(fields, words):
         DyFuLMConfig(**fields)
     for word in words:
         assert word in str(error.value)
+
+
+def test_does_not_tell_where_encoders_were_loaded_from(tmp_path):
+    """A published configuration holds no folder of the machine that it was trained on."""
+    encoder_config("bert").save_pretrained(tmp_path / "encoder")
+    encoder = AutoConfig.from_pretrained(tmp_path / "encoder")
+    encoder._name_or_path = str(tmp_path / "encoder")
+    config = DyFuLMConfig(encoder_a_config=encoder, encoder_b_config=encoder.to_dict())
+    for whole in (config, DashFusionConfig(text_config=config)):
+        whole.save_pretrained(tmp_path / "saved")
+        assert str(tmp_path) not in (tmp_path / "saved" / "config.json").read_text()

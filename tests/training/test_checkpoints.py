@@ -11,10 +11,12 @@ from hf_fusion import FusionTrainingArguments
 from hf_fusion.training.checkpoints import (
     STAGING,
     CheckpointError,
+    checkpoints_of,
     newest_sound_checkpoint,
     problem_of,
     publish_checkpoint,
     remove_old_checkpoints,
+    set_aside_newer,
     writing,
 )
 from hf_fusion.training.model_arguments import RecipeError
@@ -63,6 +65,7 @@ def test_a_sound_one(make_checkpoint):
         ("trainer_state.json", lambda path: path.unlink(), "no trainer_state.json"),
         ("model.safetensors", lambda path: path.unlink(), "no weights"),
         ("optimizer.pt", lambda path: path.unlink(), "no optimizer.pt"),
+        ("rng_state.pth", lambda path: path.unlink(), "no rng_state.pth"),
         ("scheduler.pt", lambda path: path.write_bytes(b""), "scheduler.pt: "),
     ],
 )
@@ -112,10 +115,22 @@ def test_the_newest_that_can_be_read(make_checkpoint, tmp_path):
 def test_old_ones_go_and_the_best_stays(make_checkpoint, tmp_path):
     folders = [make_checkpoint(step) for step in (5, 20, 100, 200)]
     for limit in (None, 0, -1):
-        remove_old_checkpoints(tmp_path, limit, None)
+        remove_old_checkpoints(tmp_path, limit, 200, None)
     assert all(folder.exists() for folder in folders)
-    remove_old_checkpoints(tmp_path, 2, str(folders[0]))
-    assert [folder.exists() for folder in folders] == [True, False, True, True]
+    remove_old_checkpoints(tmp_path, 1, 100, str(folders[0]))
+    assert [folder.exists() for folder in folders] == [True, False, True, True], "a newer one is of another training"
+
+
+def test_newer_ones_are_set_aside(make_checkpoint, tmp_path, caplog):
+    folders = [make_checkpoint(step) for step in (5, 20, 100)]
+    set_aside_newer(tmp_path, str(tmp_path / "elsewhere" / "checkpoint-5"))
+    assert checkpoints_of(tmp_path) == folders[::-1] and not caplog.text
+    for _ in range(2):
+        set_aside_newer(tmp_path, str(folders[0]))
+        assert checkpoints_of(tmp_path) == folders[:1] and "it is now called _passed_over-checkpoint-20" in caplog.text
+        assert (tmp_path / "_passed_over-checkpoint-100" / "model.safetensors").is_file()
+        for step in (20, 100):
+            make_checkpoint(step)
 
 
 class TestResuming:
@@ -168,7 +183,7 @@ def test_has_its_name_when_it_is_on_the_disk(make_checkpoint, tmp_path, monkeypa
         on_disk.append((os.readlink(f"/proc/self/fd/{descriptor}"), final.exists()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    publish_checkpoint(staged, str(final))
+    publish_checkpoint(staged, str(final), str(final))
     assert {path for path, has_name in on_disk if not has_name} == set(map(str, files)) and len(files) == 6
     assert on_disk[-1] == (str(tmp_path), True), "and so is the name"
     assert json.loads((final / "trainer_state.json").read_text())["best_model_checkpoint"] == str(final)

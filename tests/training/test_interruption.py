@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -49,6 +50,18 @@ def test_saves_ends_and_goes_on_as_if_nothing_had_been(recipe, tmp_path, strateg
     run(recipe(), tmp_path / "whole", *flags)
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
     assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+
+
+def test_what_it_saves_is_the_newest_though_a_broken_one_had_a_higher_number(recipe, tmp_path):
+    folder, flags = tmp_path / "run", ["--num_train_epochs", "2", "--save_total_limit", "1"]
+    with pytest.raises(TrainingInterrupted):
+        run(recipe(), folder, *flags, callbacks=[Terminate(8)])
+    shutil.copytree(folder / "checkpoint-8", folder / "checkpoint-16", dirs_exist_ok=True)
+    (folder / "checkpoint-16" / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(TrainingInterrupted, match="after step 11 of 16"):
+        run(recipe(), folder, *flags, "--resume_from_checkpoint", "last", callbacks=[Terminate(11)])
+    assert newest_sound_checkpoint(folder) == (folder / "checkpoint-11", {})
+    assert (folder / "_passed_over-checkpoint-16").is_dir(), "nothing is lost"
 
 
 def test_in_the_last_step_there_is_nothing_to_interrupt(recipe, tmp_path):

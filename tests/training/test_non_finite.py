@@ -64,7 +64,7 @@ def test_broken_weights_cannot_be_skipped(make_trainer, choice):
     trainer = make_trainer(bad_row=None, non_finite_loss=choice)
     with torch.no_grad():
         trainer.model.classifier.bias[0] = math.nan
-    with pytest.raises(NonFiniteLossError, match=r"the weights classifier.bias are not finite.*checkpoint from before"):
+    with pytest.raises(NonFiniteLossError, match=r"the weights classifier.bias are not finite.*checkpoint before it"):
         trainer.train()
 
 

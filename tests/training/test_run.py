@@ -63,6 +63,48 @@ def test_does_not_run_over_another_run(recipe, tmp_path):
         run(recipe())
 
 
+class TestGoingOn:
+    @pytest.fixture
+    def moved(self, recipe, tmp_path):
+        """A run of two epochs, the first of which was the best by far; then its folder was moved."""
+        run(recipe(), "--num_train_epochs", "2", "--output_dir", str(tmp_path / "before"))
+        folder = (tmp_path / "before").rename(tmp_path / "run")
+        path = folder / "checkpoint-16" / "trainer_state.json"
+        state = json.loads(path.read_text())
+        best = {"best_model_checkpoint": str(tmp_path / "before" / "checkpoint-8"), "best_global_step": 8}
+        path.write_text(json.dumps({**state, **best, "best_metric": 2.0}))
+        return folder
+
+    def go_on(self, recipe, *flags):
+        return run(recipe(), "--num_train_epochs", "3", "--resume_from_checkpoint", "last", *flags)
+
+    def test_the_best_checkpoint_is_kept_and_restored(self, recipe, moved, monkeypatch):
+        """Under whatever name."""
+        monkeypatch.chdir(moved.parent)
+        metrics = self.go_on(recipe, "--save_total_limit", "1", "--output_dir", "run")
+        assert metrics["best_checkpoint"] == "checkpoint-8"
+        first, second = (load_file(folder / "model.safetensors") for folder in (moved, moved / "checkpoint-8"))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+    def test_a_best_checkpoint_that_is_gone(self, recipe, moved, caplog):
+        shutil.rmtree(moved / "checkpoint-8")
+        assert self.go_on(recipe)["best_checkpoint"] == "checkpoint-24", "the only one since"
+        assert "checkpoint-8, the best so far, is gone" in caplog.text
+
+    def test_what_the_checkpoint_decides_cannot_be_changed(self, recipe, moved, caplog):
+        record = (moved / "config.yaml").read_text()
+        with pytest.raises(RecipeError, match=r"learning_rate was 0\.001 and is 0\.1, but a checkpoint brings its own"):
+            self.go_on(recipe, "--learning_rate", "0.1")
+        assert (moved / "config.yaml").read_text() == record
+        self.go_on(recipe)
+        assert "num_train_epochs was 2.0 and is the default" in caplog.text
+
+    def test_a_checkpoint_that_is_not_there(self, recipe, tmp_path):
+        with pytest.raises(RecipeError, match=r"checkpoint-3 cannot be read \(no trainer_state\.json\)"):
+            run(recipe(), "--resume_from_checkpoint", str(tmp_path / "checkpoint-3"))
+        assert not (tmp_path / "run").exists()
+
+
 def test_single_encoder_needs_only_one(recipe, tmp_path):
     run(recipe(cross_fusion="a", encoder_b=None))
     assert not AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config.encoder_b_config

@@ -1,0 +1,150 @@
+"""What of a run folder belongs into a repository on the Hub, and whether it is complete."""
+
+import json
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+from transformers.utils import (
+    ADAPTER_CONFIG_NAME,
+    ADAPTER_SAFE_WEIGHTS_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+)
+
+from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
+
+# Weights, configurations and tokenizers: what a checkpoint's answers come from.
+CHECKPOINT_FILES = (
+    SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*.safetensors", ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_CONFIG_NAME,
+    "config.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab*.json", "vocab*.txt", "merges.txt", "*.model", "*.bpe",
+)  # fmt: skip
+SECOND_TOKENIZER = "tokenizer_b"
+RECORDS = ("config.yaml", METRICS_FILE, ENVIRONMENT_FILE)
+_CODE = ("configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "pipeline_*.py")
+_DIAGNOSTICS = "diagnostics"
+_PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders whose pictures show what it can do
+
+
+class PublishError(ValueError):
+    """A folder that is no complete repository, or an upload that failed; says what to do."""
+
+
+def repository_files(folder: str | Path) -> dict[str, Path]:
+    """
+    What of a run folder belongs into a repository; everything else stays: training states, pickles, logs, notes.
+
+    Args:
+        folder: of a run; or any folder with a checkpoint.
+
+    Returns:
+        By its path in the repository each file: weights, processor and records, the code that the configurations name
+        with what it imports, and pictures of evaluations and analyses below `diagnostics/`.
+
+    Raises:
+        PublishError: if there is no such folder, a configuration cannot be read, or a file is a link to elsewhere.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PublishError(f"{folder} is no folder.")
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and matches(path.name, ("README.md", *RECORDS, *CHECKPOINT_FILES)):
+            found[path.name] = path
+        elif path.is_dir() and path.name == SECOND_TOKENIZER:
+            files = (file for file in sorted(path.iterdir()) if matches(file.name, CHECKPOINT_FILES))
+            found.update({f"{path.name}/{file.name}": file for file in files})
+        elif path.is_dir() and matches(path.name, _PICTURES):
+            found.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in sorted(path.glob("*.png"))})
+    code = {path.name: path for path in folder.glob("*.py")}
+    found.update({name: code[name] for name in sorted(_needed_code({**code, **found})) if name in code})
+    for path in found.values():  # what lies elsewhere may be anything
+        if folder.resolve() not in path.resolve().parents:
+            raise PublishError(f"{path} is or lies behind a link out of the folder; put the file itself there.")
+    return found
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a file's name is one of these."""
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of a repository is of the kind that is published here, so that an old one may be deleted."""
+    folder, _, file = name.rpartition("/")
+    kinds = CHECKPOINT_FILES if folder == SECOND_TOKENIZER else (*RECORDS, *CHECKPOINT_FILES, *_CODE)
+    return folder.startswith(_DIAGNOSTICS) or (folder in ("", SECOND_TOKENIZER) and matches(file, kinds))
+
+
+def check_complete(files: dict[str, Path]) -> None:
+    """
+    Raises [`PublishError`] if weights, configurations, code or tokenizers are missing, and names them.
+
+    A LoRA adapter has its own weights and configuration, and the processor; the model is in its base's repository.
+    """
+    needed = ["processor_config.json", "tokenizer_config.json"]
+    needed += [ADAPTER_SAFE_WEIGHTS_NAME] if ADAPTER_CONFIG_NAME in files else ["config.json"]
+    missing = [name for name in needed if name not in files]
+    if SAFE_WEIGHTS_INDEX_NAME in files:
+        shards = read_json(files[SAFE_WEIGHTS_INDEX_NAME]).get("weight_map")
+        if not isinstance(shards, dict):
+            raise PublishError(f"{files[SAFE_WEIGHTS_INDEX_NAME]} has no weight_map.")
+        missing += sorted(set(map(str, shards.values())) - set(files))
+    elif SAFE_WEIGHTS_NAME not in files and ADAPTER_CONFIG_NAME not in files:
+        missing.append(SAFE_WEIGHTS_NAME)
+    missing += sorted(_needed_code(files) - set(files))
+    if missing:
+        raise PublishError(
+            f"The folder is no complete checkpoint: it lacks {', '.join(dict.fromkeys(missing))}. Save model and "
+            "processor into it with `save_pretrained`, as scripts/train.py does."
+        )
+
+
+def check_base_model(files: dict[str, Path], folder: str | Path, base_model: str | None) -> None:
+    """Raises [`PublishError`] if a LoRA adapter has no base on the Hub, or another model has one."""
+    is_adapter = ADAPTER_CONFIG_NAME in files
+    if is_adapter and not base_model:
+        raise PublishError(
+            f"{folder} holds a LoRA adapter, which needs the model that it was trained on. Publish that first "
+            f"({Path(folder) / 'base'}) and name it with --base_model USER/NAME, or train with --merge_lora true."
+        )
+    if base_model and not is_adapter:
+        raise PublishError(f"{folder} holds a whole model, no LoRA adapter: leave --base_model out.")
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; raises [`PublishError`] if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PublishError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise PublishError(f"{path} is no JSON object.")
+    return content
+
+
+def _code_of(content):
+    """The Python files that a configuration names as its code: of its classes, and of its pipelines."""
+    classes, pipelines = (content.get(name) or {} for name in ("auto_map", "custom_pipelines"))
+    try:
+        values = [*classes.values(), *(pipeline.get("impl") for pipeline in pipelines.values())]
+    except AttributeError as error:
+        raise PublishError("`auto_map` and `custom_pipelines` must be mappings.") from error
+    names = [name for value in values for name in (value if isinstance(value, list) else [value]) if name]
+    if not all(isinstance(name, str) for name in names):
+        raise PublishError(f"`auto_map` and `custom_pipelines` must name classes, got {names!r:.200}.")
+    return {name.rpartition("--")[2].partition(".")[0] + ".py" for name in names}
+
+
+def _needed_code(files):
+    """The Python files that the configurations name, and all that they import by `from .sibling`."""
+    named = [_code_of(read_json(files[name])) for name in ("config.json", "processor_config.json") if name in files]
+    waiting, found = [name for names in named for name in names], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            text = files[name].read_text(encoding="utf-8", errors="replace") if name in files else ""
+            waiting += [f"{sibling}.py" for sibling in re.findall(r"^[ \t]*from \.(\w+) import", text, re.MULTILINE)]
+    return found
