@@ -16,6 +16,7 @@ from hf_fusion.training.run import run_training
 
 ROOT = Path(__file__).parents[1]
 # What children start with: to import it again for each would take longer than to train.
+_LONGEST_SECONDS = 300  # of a script
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "hf_fusion.evaluation.study_results", "tiny_runs"])
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
@@ -50,7 +51,10 @@ def script(name, *args, stdin=""):
         Path(streams, "stdin").write_text(stdin)
         child = CHILDREN.Process(target=_run_script, args=(f"scripts/{name}", [*map(str, args)], streams))
         child.start()
-        child.join()
+        child.join(_LONGEST_SECONDS)
+        if child.exitcode is None:
+            child.kill()
+            raise AssertionError(f"{name} did not end in {_LONGEST_SECONDS} seconds")
         stdout, stderr = (Path(streams, stream).read_text() for stream in ("stdout", "stderr"))
     return subprocess.CompletedProcess([name, *args], child.exitcode, stdout, stderr)
 

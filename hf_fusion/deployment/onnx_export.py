@@ -281,7 +281,7 @@ def quantize(path):
 
 def compare_with_torch(model, graph, axes, limits, seed, numbers):
     """
-    The outputs of a graph against those of its model, on random batches of all kinds: any number of rows, any lengths,
+    The outputs of a graph against those of its model, on random batches of all kinds: 1 to 5 rows, any lengths,
     padding on either side, texts without a common span, modalities missing.
 
     Args:

@@ -1,5 +1,6 @@
 """The scripts as a user runs them."""
 
+import ast
 import csv
 import json
 import os
@@ -32,6 +33,13 @@ def checkpoint(tmp_path_factory, bpe, unigram):
     options = {"num_train": 5, "num_validation": 5, "num_test": 30}
     (folder / "config.yaml").write_text(yaml.safe_dump({"dataset": "synthetic-reviews", "dataset_options": options}))
     return folder
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("[!_]*.py")), ids=lambda path: path.name)
+def test_begins_with_the_import_path(path):
+    """Else `evaluate.py` hides the library of that name; a process that has the library would not show it."""
+    imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert isinstance(imports[0], ast.Import) and imports[0].names[0].name == "_path"
 
 
 @pytest.mark.parametrize("name", ["train.py", "evaluate.py", "predict.py", "ablate.py", "quickstart.py"])

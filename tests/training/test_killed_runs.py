@@ -13,7 +13,9 @@ import pytest
 from safetensors.numpy import load_file
 from tiny_runs import CHILDREN, run
 
-from hf_fusion.training.checkpoints import STAGING
+from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
+from hf_fusion.training.interruption import TrainingInterrupted
+from hf_fusion.training.outcome import exit_of
 
 
 def train(recipe, flags, rank, world_size, port):
@@ -24,7 +26,10 @@ def train(recipe, flags, rank, world_size, port):
     if world_size == 1:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             del os.environ[name]
-    run(recipe, "--use_cpu", "true", "--resume_from_checkpoint", "last", *flags)
+    try:
+        run(recipe, "--use_cpu", "true", "--resume_from_checkpoint", "last", *flags)
+    except TrainingInterrupted as error:
+        sys.exit(exit_of(error)[1])
 
 
 class Training:
@@ -105,7 +110,9 @@ def test_ends_as_a_run_left_alone(recipe, clip_recipe, tmp_path, request, world_
     before = checkpoints(folder)
     training = Training(path, folder, world_size)
     assert training.wait(lambda: checkpoints(folder) != before)
-    assert training.terminate(world_size - 1) == [1] * world_size and not (folder / "metrics.json").exists()
+    assert training.terminate(world_size - 1) == [128 + signal.SIGTERM] * world_size, "all know why they end"
+    newest, skipped = newest_sound_checkpoint(folder)
+    assert not skipped and int(newest.name.rpartition("-")[2]) > max(before) and not (folder / "metrics.json").exists()
     Training(path, folder, world_size).finish()
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert first.keys() == second.keys() and all((first[name] == second[name]).all() for name in first)
