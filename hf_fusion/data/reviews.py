@@ -1,10 +1,16 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
+import atexit
 import math
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, Value
+from datasets.arrow_writer import ArrowWriter
 
 from hf_fusion.data.files import FILE_KINDS, DataError, listed, read_rows_or_errors, with_options
 from hf_fusion.data.hub import load_from_hub
@@ -13,6 +19,11 @@ from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_re
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 
 SYNTHETIC = "synthetic-reviews"
+_FEATURES = Features({
+    "id": Value("string"), "text": Value("string"), "source": Value("string"), "labels": Value("int64"),
+    "coarse_labels": Value("int64"), "intensity_labels": Value("float32"),
+})  # fmt: skip
+_ROWS_AT_A_TIME = 256  # that lie in memory before they are written
 # What users call a column; `ReviewSource.columns` maps each to the file's own name.
 FIELDS = ("id", "text", "stars", "score", "label", "coarse_label", "intensity", "split", "source")
 
@@ -67,7 +78,8 @@ class ReviewSource:
 
 def load_reviews(source: ReviewSource) -> DatasetDict:
     """
-    Reads, checks and labels reviews.
+    Reads, checks and labels reviews. They go to a temporary file as they are read, from which the data set is mapped:
+    a corpus may be larger than memory.
 
     Returns:
         `DatasetDict` of the splits found, with the columns `id`, `text`, `source` and those of `labels` (fine class),
@@ -87,7 +99,7 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
         tables = {name: (source.name + (f" ({name})" if name else ""), rows) for name, rows in found.items()}
     shares = _shares_to_draw(tables, source.split_shares)
 
-    cleaned: dict[str, dict[str, list]] = {}
+    cleaned: dict[str, _Split] = {}
     others: set[str] = set()
     for split, (origin, rows) in tables.items():
         others |= _label_rows(rows, origin, split, shares.get(split), source, cleaned)
@@ -97,7 +109,34 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
         )
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
-    return DatasetDict({split: _to_dataset(cleaned[split]) for split in SPLITS if split in cleaned})
+    return DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
+
+
+class _Split:
+    """The rows of a split, which go to a file as they come (below `TMPDIR`, until the process ends)."""
+
+    def __init__(self):
+        handle, self.path = tempfile.mkstemp(".arrow", dir=_temporary_folder())
+        os.close(handle)
+        self.writer = ArrowWriter(path=self.path, features=_FEATURES, writer_batch_size=_ROWS_AT_A_TIME)
+        self.filled = set()  # columns with a value
+
+    def add(self, row):
+        self.filled.update(name for name, value in row.items() if value is not None)
+        self.writer.write(row)
+
+    def to_dataset(self):
+        """With the columns that say something."""
+        self.writer.finalize()
+        always = {"id", "text"}
+        return Dataset.from_file(self.path).select_columns([name for name in _FEATURES if name in self.filled | always])
+
+
+@cache
+def _temporary_folder():
+    folder = tempfile.mkdtemp(prefix="hf_fusion-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _shares_to_draw(splits, shares):
@@ -138,9 +177,9 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
             continue
         if clean["id"] is None:
             clean["id"] = str(number - 1) if split is None else f"{split}-{number - 1}"
-        target = cleaned.setdefault(row_split, {name: [] for name in clean})
-        for name, value in clean.items():
-            target[name].append(value)
+        if row_split not in cleaned:
+            cleaned[row_split] = _Split()
+        cleaned[row_split].add(clean)
     report_rejected(origin, rejected, source.rejected)
     return others
 
@@ -250,14 +289,3 @@ def _split_of(own, split, shares, text, source):
             raise LabelError(f"unknown split|{split!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
         return split
     return split_by_hash(text, shares, source.split_seed)
-
-
-def _to_dataset(columns):
-    types = {"labels": "int64", "coarse_labels": "int64", "intensity_labels": "float32"}
-    columns = {
-        name: values
-        for name, values in columns.items()
-        if name not in (*types, "source") or any(v is not None for v in values)
-    }
-    features = Features({name: Value(types.get(name, "string")) for name in columns})
-    return Dataset.from_dict(columns, features=features)

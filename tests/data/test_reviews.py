@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
+from tiny_runs import CHILDREN
 
 from hf_fusion.data.files import DataError
 from hf_fusion.data.labels import LabelRules
 from hf_fusion.data.reviews import ReviewSource, load_reviews, split_by_hash
+from hf_fusion.evaluation.benchmark.measure import resident_bytes
 
 HOTEL_REVIEWS = Path(__file__).parents[3] / "shared/data/hotel_reviews/hotel_reviews.csv.gz"
 
@@ -193,3 +195,27 @@ def test_the_hotel_reviews():
     assert {split: len(data) for split, data in splits.items()} == {"train": 38839, "validation": 4868, "test": 4863}
     stars = [label + 1 for data in splits.values() for label in data["labels"]]
     assert [stars.count(n) for n in (1, 2, 3, 4, 5)] == [2922, 3151, 5516, 13576, 23405]
+
+
+def load_and_measure(path, queue):
+    """In a process of its own: the memory that is not mapped from files, before and after; and the rows."""
+    before = resident_bytes("RssAnon")
+    data = load_reviews(ReviewSource(str(path)))
+    lengths = [len(data["train"][row]["text"]) for row in range(0, len(data["train"]), 1000)]
+    queue.put((resident_bytes("RssAnon") - before, len(data["train"]), set(lengths)))
+
+
+def test_a_corpus_may_be_larger_than_memory(tmp_path):
+    """A tenth of it is more than what reading needs."""
+    path = tmp_path / "large.jsonl"
+    text = "The room was clean. " * 250
+    line = json.dumps({"text": text, "stars": 5, "split": "train"}) + "\n"
+    with path.open("w") as file:
+        file.writelines(line for _ in range(30_000))
+    queue = CHILDREN.Queue()
+    child = CHILDREN.Process(target=load_and_measure, args=(path, queue))
+    child.start()
+    grown, rows, lengths = queue.get(timeout=120)
+    child.join()
+    assert rows == 30_000 and lengths == {len(text)} and path.stat().st_size > 150e6
+    assert grown < path.stat().st_size / 10
