@@ -1,6 +1,7 @@
 """The order in which training rows are seen."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 
 import torch
 from torch.utils.data import Sampler
@@ -45,9 +46,12 @@ class PartnerBatchSampler(Sampler):
 
     A batch begins with the next clip of the order (random, neighbours of like length), takes that clip's partners that
     no batch has yet, then the partners of these, and so on, and goes on with the next clip of the order where none is
-    left, until it is full. Every process computes the same batches and
-    gives out its own share of them: no clip comes twice, all have the same number of batches, and the sizes of the
-    batches differ by one clip at most. The batches depend on seed, epoch and partners alone.
+    left, until it is full. The batches depend on seed, epoch and partners alone.
+
+    With `gathered` one batch is made for all processes and divided among them: they train as one process does with a
+    batch of that size. Else each process compares its own clips alone, and gets a batch that is made for itself. Either
+    way every process computes the batches of all and gives out its own: no clip comes twice, all have the same number
+    of batches, and their sizes differ by one clip at most.
 
     With `encode_partners` a batch holds clips of the order, and after them the partners of all of them, one kind of
     partner after the other: they are encoded again for each clip that they are partners of. A missing partner is the
@@ -55,13 +59,14 @@ class PartnerBatchSampler(Sampler):
 
     Args:
         order (`Sampler`): the order of an epoch's clips, with `set_epoch`.
-        batch_size (`int`): clips of a batch, without encoded partners; rarely one more, so that all are as large.
+        batch_size (`int`): clips of a process's batch, without encoded partners; rarely one more, so that all are as
+            large.
         partners (`Callable[[int], torch.LongTensor | None]`): for an epoch the partners of each clip,
             `(clips, partners)`, -1 where there is none; `None` before anything is known.
         lengths (`list[int]`, *optional*): length of each clip; then partners that are much shorter or longer than the
             rest of the batch stay out.
         num_replicas, rank (`int`): number of processes, and which one this is.
-        encode_partners (`bool`): see above.
+        encode_partners, gathered (`bool`): see above.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class PartnerBatchSampler(Sampler):
         num_replicas: int = 1,
         rank: int = 0,
         encode_partners: bool = False,
+        gathered: bool = False,
     ):
         self.order = order
         self.partners = partners
@@ -80,11 +86,12 @@ class PartnerBatchSampler(Sampler):
         self.num_replicas = num_replicas
         self.rank = rank
         self.encode_partners = encode_partners
+        self.gathered = gathered
         self.epoch = 0
         if len(order) < num_replicas:
             raise RecipeError(f"{len(order)} training clips are too few for {num_replicas} processes.")
         steps = -(-len(order) // (batch_size * num_replicas))
-        self.num_batches = min(steps * num_replicas, len(order) // num_replicas * num_replicas)
+        self.num_steps = min(steps, len(order) // num_replicas)  # each process has a clip in each
 
     @property
     def sampler(self):
@@ -97,30 +104,26 @@ class PartnerBatchSampler(Sampler):
         self.order.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return self.num_batches // self.num_replicas
+        return self.num_steps
 
     def __iter__(self) -> Iterator[list[int]]:
         table = self.partners(self.epoch)
         rows = None if table is None else table.tolist()
-        batches = self._plain() if rows is None or self.encode_partners else self._joined(rows)
-        for number, batch in enumerate(batches):
-            if number % self.num_replicas == self.rank:
-                yield self._with_partners(batch, rows) if rows is not None and self.encode_partners else batch
+        clips = iter(self.order) if rows is None or self.encode_partners else self._joined(rows)
+        for shares in self._shares():
+            batch = [list(islice(clips, size)) for size in shares][self.rank]
+            yield self._with_partners(batch, rows) if rows is not None and self.encode_partners else batch
 
-    def _sizes(self):
-        """Sizes of the batches: as equal as can be."""
-        small, more = divmod(len(self.order), self.num_batches)
-        return [small + (number < more) for number in range(self.num_batches)]
-
-    def _plain(self):
-        order = iter(self.order)
-        for size in self._sizes():
-            yield [next(order) for _ in range(size)]
+    def _shares(self):
+        """For each step the number of clips of each process."""
+        return [_divided(size, self.num_replicas) for size in _divided(len(self.order), self.num_steps)]
 
     def _joined(self, partners):
+        """All clips of the epoch, batch by batch."""
         free = bytearray([1]) * len(self.order)
         order = iter(self.order)
-        for size in self._sizes():
+        shares = self._shares()
+        for size in map(sum, shares) if self.gathered else chain.from_iterable(shares):
             batch: list[int] = []
             invited = 0  # clips of the batch whose partners were asked
             while len(batch) < size:
@@ -133,7 +136,7 @@ class PartnerBatchSampler(Sampler):
                         free[row] = 0
                         batch.append(row)
                 invited += 1
-            yield batch
+            yield from batch
 
     def _fits(self, row, longest):
         if self.lengths is None:
@@ -144,3 +147,9 @@ class PartnerBatchSampler(Sampler):
         columns = zip(*(partners[row] for row in batch), strict=True)
         encoded = [clip if row < 0 else row for column in columns for clip, row in zip(batch, column, strict=True)]
         return batch + encoded
+
+
+def _divided(total, parts):
+    """The sizes of so many parts, as equal as can be, the larger ones first."""
+    small, more = divmod(total, parts)
+    return [small + (number < more) for number in range(parts)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import huggingface_hub
 import torch
 from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import reduce
 from datasets import Dataset, IterableDataset
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
@@ -160,6 +161,8 @@ class FusionTrainer(Trainer):
                 raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
             inputs, index = self._with_partners(inputs, index)
         loss, outputs = self.model_loss(model, inputs, num_items_in_batch)
+        if self.miner is not None and model.training:
+            loss = self._over_clips(loss, len(index))
         if model.training and not torch.isfinite(loss):
             skip = self.args.non_finite_loss == "skip"
             step = self.state.global_step
@@ -171,6 +174,12 @@ class FusionTrainer(Trainer):
     def model_loss(self, model, inputs, num_items_in_batch=None):
         """The loss of a batch and the outputs with its components; a subclass adds what else there is to learn."""
         return super().compute_loss(model, inputs, True, num_items_in_batch)
+
+    def _over_clips(self, loss, count):
+        """The loss, so weighted that its mean over the processes is one over clips: one may have fewer of them."""
+        if self.args.world_size == 1:
+            return loss
+        return loss * (count / reduce(loss.new_tensor(count), reduction="mean"))
 
     def _note_step(self, model, inputs, outputs, index):
         """What logs and mining take of a training batch."""
@@ -291,6 +300,7 @@ class FusionTrainer(Trainer):
             args.world_size,
             args.process_index,
             encode_partners=args.contrastive_partners == "encoded",
+            gathered=self.model.config.gather_negatives,
         )
         loader = DataLoader(
             IndexedRows(_fast(self.train_dataset)),

@@ -288,13 +288,21 @@ def test_two_processes_train_like_one(recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "contrastive", [{"semantic_alignment": False, "supervised_contrastive": False}, {"gather_negatives": True}],
-    ids=["off", "gathered"],
-)  # fmt: skip
-def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, contrastive):
-    """The contrastive losses are over each process's own batch, unless they are gathered."""
+    ("changes", "num_train"),
+    [
+        ({"semantic_alignment": False, "supervised_contrastive": False}, 48),
+        ({"gather_negatives": True}, 48),
+        # in the second epoch; some steps have an odd number of clips
+        ({"gather_negatives": True, "contrastive_partners": "mined", "num_train_epochs": 2}, 45),
+        ({"contrastive_partners": "encoded"}, 45),
+    ],
+    ids=["off", "gathered", "mined", "encoded"],
+)
+def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, changes, num_train):
+    """The contrastive losses are over each process's own batch, unless they are gathered or partners encoded."""
     encoder = {**TINY["encoder_a"], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    path = clip_recipe(text_encoder=encoder, hidden_dropout_prob=0.0, **contrastive)
+    data = {"num_train": num_train, "num_validation": 17, "num_test": 13}
+    path = clip_recipe(text_encoder=encoder, hidden_dropout_prob=0.0, dataset_options=data, **changes)
     results = {}
     for processes, batch_size in ((1, 8), (2, 4)):
         folder = tmp_path / str(processes)
@@ -303,7 +311,7 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, contra
         logs = [entry for entry in state["log_history"] if "prediction_loss" in entry]
         results[processes] = logs, json.loads((folder / "metrics.json").read_text())["test"]
     (logs_1, metrics_1), (logs_2, metrics_2) = results[1], results[2]
-    assert len(logs_1) == len(logs_2) == 2
+    assert len(logs_1) == len(logs_2) == 2 * changes.get("num_train_epochs", 1)
     for one, two in zip(logs_1, logs_2, strict=True):
         for name in ("loss", "grad_norm", "prediction_loss"):
             assert one[name] == pytest.approx(two[name], rel=1e-4), name
@@ -316,7 +324,7 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, contra
 @pytest.mark.nightly  # killed runs of two processes are tested elsewhere
 def test_two_processes_resume_with_mined_partners(clip_recipe, tmp_path):
     """Each process sees half of the clips, both know all embeddings, and an interrupted run ends the same."""
-    path = clip_recipe(num_train_epochs=3, save_total_limit=None, contrastive_partners="mined")
+    path = clip_recipe(num_train_epochs=3, save_total_limit=None, contrastive_partners="mined", gather_negatives=True)
     flags = ["--per_device_train_batch_size", "4", "--output_dir"]
     launch(2, path, *flags, str(tmp_path / "whole"))
     state = load_file(tmp_path / "whole" / "checkpoint-6" / "mining.safetensors")

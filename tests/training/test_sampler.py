@@ -53,14 +53,41 @@ class TestPartnerBatches:
     @pytest.mark.parametrize("num_replicas", [1, 2, 3, 7])
     @pytest.mark.parametrize("mined", [False, True])
     @pytest.mark.parametrize("bucketed", [False, True])
-    def test_every_clip_once_an_epoch(self, num_replicas, mined, bucketed):
-        options = {"lengths": self.LENGTHS if bucketed else None, "num_replicas": num_replicas}
+    @pytest.mark.parametrize("gathered", [False, True])
+    def test_every_clip_once_an_epoch(self, num_replicas, mined, bucketed, gathered):
+        options = {"lengths": self.LENGTHS if bucketed else None, "num_replicas": num_replicas, "gathered": gathered}
         shares = [self.sampler(self.table() if mined else None, rank=r, **options) for r in range(num_replicas)]
         batches = [list(share) for share in shares]
         assert sorted(row for share in batches for batch in share for row in batch) == list(range(103))
         assert {len(share) for share in batches} == {len(shares[0])}, "a process without a batch would be waited for"
         sizes = {len(batch) for share in batches for batch in share}
         assert max(sizes) <= 8 and max(sizes) - min(sizes) <= 1
+
+    @pytest.mark.parametrize("num_replicas", [2, 3])
+    @pytest.mark.parametrize("options", [{"gathered": True}, {"encode_partners": True}], ids=lambda o: next(iter(o)))
+    def test_gathered_batches_are_those_of_one_process(self, num_replicas, options):
+        """Whatever they are divided into; 103 clips leave shares of different sizes."""
+
+        def clips(batch):
+            return batch[: len(batch) // (5 if options.get("encode_partners") else 1)]
+
+        shares = [
+            self.sampler(self.table(), 24 // num_replicas, None, num_replicas, r, **options)
+            for r in range(num_replicas)
+        ]
+        together = [[row for batch in step for row in clips(batch)] for step in zip(*shares, strict=True)]
+        assert together == [clips(batch) for batch in self.sampler(self.table(), 24, **options)]
+
+    def test_unless_gathered_partners_meet_in_one_process(self):
+        table = torch.randint(103, (103, 4), generator=torch.Generator().manual_seed(0))
+
+        def met(num_replicas, **options):
+            shares = [self.sampler(table, 4, None, num_replicas, rank, **options) for rank in range(num_replicas)]
+            return sum(
+                len(set(table[row].tolist()) & set(batch)) for share in shares for batch in share for row in batch
+            )
+
+        assert met(4) > 0.9 * met(1) > 1.5 * met(4, gathered=True)
 
     def test_partners_are_in_the_batch(self):
         def share(table):
