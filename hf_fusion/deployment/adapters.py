@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 from transformers import AutoModelForSequenceClassification
+from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 _NEEDS_PEFT = "LoRA needs the extra `peft`: pip install 'hf-fusion[peft]'"
@@ -72,9 +73,11 @@ def load_merged(checkpoint: str):
 
     Raises:
         ImportError: if `peft` is not installed.
+        OSError: if adapter or model have no weights in `.safetensors`: pickles are not read.
     """
     try:
         from peft import PeftConfig, PeftModel
+        from peft.utils import SAFETENSORS_WEIGHTS_NAME
     except ImportError as error:
         raise ImportError(_NEEDS_PEFT) from error
 
@@ -82,7 +85,10 @@ def load_merged(checkpoint: str):
     if not (Path(checkpoint) / "adapter_config.json").is_file() or not base.is_dir():
         config = PeftConfig.from_pretrained(checkpoint)
         base, revision = config.base_model_name_or_path, config.revision
-    model = AutoModelForSequenceClassification.from_pretrained(base, revision=revision, trust_remote_code=False)
+    cached_file(checkpoint, SAFETENSORS_WEIGHTS_NAME)  # without it peft takes a pickle
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, revision=revision, use_safetensors=True, trust_remote_code=False
+    )
     return PeftModel.from_pretrained(model, checkpoint).merge_and_unload().eval()
 
 

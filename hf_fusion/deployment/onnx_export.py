@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, NEEDS_ONNX, OnnxModel
+from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, NEEDS_ONNX, OUTPUTS, OnnxModel
 from hf_fusion.evaluation.records import installed_version, write_json
 
 OPSET = 20  # the first with GELU as one operator
 TOLERANCE = 1e-4
-OUTPUTS = {"dyfulm": ("logits", "coarse_logits", "intensity"), "dashfusion": ("logits",)}
 
 _CONFIG_FIELDS = (
     "model_type", "num_labels", "id2label", "problem_type", "coarse_id2label", "intensity_range", "label_range",
@@ -85,7 +84,7 @@ def _write(model, processor, folder, int8, num_checks, seed, track):
     graph = folder / GRAPH_FILE
     _save_graph(model, axes, limits, graph)
     processor.save_pretrained(folder)
-    outputs = OUTPUTS[model.config.model_type]
+    outputs = list(OUTPUTS[model.config.model_type])
     description = {
         "format": FORMAT,
         "config": {name: getattr(model.config, name) for name in _CONFIG_FIELDS if hasattr(model.config, name)},

@@ -6,6 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from hf_fusion.models.configuration_common import (
+    as_tuple,
+    as_value_error,
+    check_choice,
+    check_probability,
+    check_range,
+    label_names,
+)
+from hf_fusion.models.configuration_dashfusion import PROBLEM_TYPES, check_modalities
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
@@ -14,6 +23,11 @@ GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = "onnx_fusion.json"
 FORMAT = 1  # of the description
 PROCESSORS = {"dyfulm": DyFuLMProcessor, "dashfusion": DashFusionProcessor}
+# What graphs give, and the field of the configuration that names the columns.
+OUTPUTS = {
+    "dyfulm": {"logits": "id2label", "coarse_logits": "coarse_id2label", "intensity": None},
+    "dashfusion": {"logits": "id2label"},
+}
 NEEDS_ONNX = "This needs the extra `onnx`: pip install 'hf-fusion[onnx]'"
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
@@ -30,20 +44,38 @@ class OnnxModel:
     Attributes:
         config (`SimpleNamespace`): what answers need of the model's configuration: `model_type`, labels, ranges.
         description (`dict`): the whole description of the export.
+        widths (`dict[str, tuple]`): of each output the shape of a row.
 
     Raises:
         ImportError: if `onnxruntime` is not installed.
-        ValueError: if the folder is no export, or one that this version cannot read.
+        ValueError: if the folder is no export, one that this version cannot read, or damaged; names the file.
     """
 
     def __init__(self, folder, num_threads=None):
         self.description = read_description(folder)
-        self.config = SimpleNamespace(**self.description["config"])
-        for field in ("id2label", "coarse_id2label"):  # JSON has no numbers as keys
-            if hasattr(self.config, field):
-                setattr(self.config, field, {int(i): name for i, name in getattr(self.config, field).items()})
+        with as_value_error(_damaged(Path(folder) / DESCRIPTION_FILE)):
+            self.config = _config_of(self.description.get("config"))
+        columns = OUTPUTS[self.config.model_type]
+        self.widths = {name: (len(getattr(self.config, field)),) if field else () for name, field in columns.items()}
         self.session = _session(Path(folder) / GRAPH_FILE, num_threads)
         self._inputs = {node.name: node for node in self.session.get_inputs()}
+        with as_value_error(_damaged(Path(folder) / GRAPH_FILE)):
+            self._check_graph()
+
+    @property
+    def input_names(self):
+        """`list[str]`: what the graph reads."""
+        return list(self._inputs)
+
+    def _check_graph(self):
+        """Raises `ValueError` unless the graph has the outputs of the model, and inputs that arrays can be made for."""
+        rows = {node.name: tuple(node.shape[1:]) for node in self.session.get_outputs() if node.type == "tensor(float)"}
+        for name, width in self.widths.items():
+            if rows.get(name) != width:
+                raise ValueError(f"its `{name}` has rows of {rows.get(name)}, {DESCRIPTION_FILE} says {width}.")
+        for name, node in self._inputs.items():
+            if node.type not in _TYPES or not all(isinstance(size, int) for size in node.shape[2:]):
+                raise ValueError(f"its input {name!r} is a {node.type} of the shape {node.shape}.")
 
     def __call__(self, **inputs):
         """
@@ -53,14 +85,17 @@ class OnnxModel:
 
         Returns:
             `dict[str, np.ndarray]`: `logits`, and for a DyFuLM `coarse_logits` and `intensity`.
+
+        Raises:
+            ValueError: if ONNX Runtime cannot compute the graph.
         """
         size = len(next(iter(inputs.values())))
         feed = {
             name: inputs[name].astype(_TYPES[node.type], copy=False) if name in inputs else _nothing(node, size)
             for name, node in self._inputs.items()
         }
-        names = self.description["outputs"]
-        return dict(zip(names, self.session.run(names, feed), strict=True))
+        with as_value_error("ONNX Runtime cannot compute the graph"):
+            return dict(zip(self.widths, self.session.run(list(self.widths), feed), strict=True))
 
 
 class OnnxFusion(FusionSentimentAnswers):
@@ -89,7 +124,12 @@ class OnnxFusion(FusionSentimentAnswers):
     def from_pretrained(cls, folder, num_threads=None):
         """Loads what `scripts/export.py` wrote; see [`OnnxModel`] for arguments and errors. No code is executed."""
         model = OnnxModel(folder, num_threads)
-        return cls(model, PROCESSORS[model.config.model_type].from_pretrained(folder))
+        with as_value_error(_damaged(f"The processor in {folder}")):
+            processor = PROCESSORS[model.config.model_type].from_pretrained(folder, trust_remote_code=False)
+            unknown = sorted(set(model.input_names) - set(processor.model_input_names))
+            if unknown:
+                raise ValueError(f"it does not make the input {unknown[0]!r} of the graph.")
+        return cls(model, processor)
 
     def __call__(self, inputs, batch_size=None, **options):
         batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
@@ -100,7 +140,12 @@ class OnnxFusion(FusionSentimentAnswers):
 
     def forward(self, batch):
         """The tensors of a batch -> the outputs of the model by name."""
-        return self.model(**batch)
+        outputs = self.model(**batch)
+        rows = len(next(iter(batch.values())))
+        for name, values in outputs.items():
+            if values.shape != (rows, *self.model.widths[name]) or not np.isfinite(values).all():
+                raise ValueError(_damaged("The graph") + f": it gives no finite `{name}` for each input.")
+        return outputs
 
     def to_array(self, values, activation=None):
         """An output after `activation` ("softmax", "sigmoid" or `None`)."""
@@ -117,15 +162,45 @@ def read_description(folder):
     path = Path(folder) / DESCRIPTION_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{folder} is no exported model: {DESCRIPTION_FILE} cannot be read ({error}). Give a folder that "
             "scripts/export.py wrote."
         ) from error
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
-        raise ValueError(f"{path} has the format {found!r}, this version reads {FORMAT}: export the checkpoint anew.")
+        raise ValueError(
+            f"{path} has the format {found!r:.100}, this version reads {FORMAT}: export the checkpoint anew."
+        )
     return description
+
+
+def _config_of(fields):
+    """What answers need of the model's configuration; raises `ValueError` if it is not all there; names the field."""
+    if not isinstance(fields, dict):
+        raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
+    model_type, problem_type = fields.get("model_type"), fields.get("problem_type")
+    check_choice("model_type", model_type, tuple(OUTPUTS))
+    check_choice("problem_type", problem_type, (None, *PROBLEM_TYPES))
+    config = SimpleNamespace(model_type=model_type, problem_type=problem_type)
+    for name in filter(None, OUTPUTS[model_type].values()):
+        setattr(config, name, label_names(name, fields.get(name)))
+    config.num_labels = len(config.id2label)
+    scale = "intensity_range" if model_type == "dyfulm" else "label_range"
+    setattr(config, scale, as_tuple(scale, fields.get(scale)))
+    check_range(scale, getattr(config, scale))
+    if model_type == "dyfulm":
+        return config
+    config.modalities = as_tuple("modalities", fields.get("modalities"))
+    check_modalities(config.modalities)
+    for name in ("modality_dropout", "modality_distillation"):
+        setattr(config, name, fields.get(name))
+        check_probability(name, fields.get(name))
+    return config
+
+
+def _damaged(what):
+    return f"{what} is damaged, export the checkpoint anew"
 
 
 def _session(path, num_threads):
@@ -135,10 +210,8 @@ def _session(path, num_threads):
         raise ImportError(NEEDS_ONNX) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or 0
-    try:
+    with as_value_error(f"{path} cannot be loaded, export the checkpoint anew"):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a class of its own for each kind
-        raise ValueError(f"{path} cannot be loaded: {error}") from error
 
 
 def _nothing(node, size):

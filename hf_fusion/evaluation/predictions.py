@@ -62,6 +62,7 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
     Raises:
         DataError: if weights are missing, which would be random, a file of the checkpoint is damaged or none of this
             package's models, or there is no such dtype or device.
+        OSError: if there is no such checkpoint, or none with weights in `.safetensors`: pickles are not read.
     """
     if dtype not in DTYPES:
         raise DataError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
@@ -84,7 +85,11 @@ def _model_and_processor(checkpoint):
         model = load_merged(checkpoint)
     else:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint, output_loading_info=True, dtype=torch.float32, trust_remote_code=False
+            checkpoint,
+            output_loading_info=True,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])

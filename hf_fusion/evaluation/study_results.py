@@ -95,7 +95,7 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
     words, audio, vision = study.pareto
     costs = {}
     for name in study.pareto_variants or study.variants:
-        config = AutoConfig.from_pretrained(run_folder_of(folder, name, study.seeds[0]))
+        config = AutoConfig.from_pretrained(run_folder_of(folder, name, study.seeds[0]), trust_remote_code=False)
         shape = ClipShape(words, audio, config.audio_feature_size, vision, config.vision_feature_size)
         fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads",
                   "intermediate_size")  # fmt: skip

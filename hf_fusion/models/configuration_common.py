@@ -113,9 +113,10 @@ def label_names(name, names):
     """Names of classes by number; raises `ValueError` unless they are texts, numbered from 0."""
     try:
         found = {int(i): label for i, label in names.items()}
+        sound = sorted(found) == list(range(len(names))) and all(isinstance(label, str) for label in found.values())
     except (AttributeError, TypeError, ValueError, OverflowError):
-        found = {}
-    if sorted(found) != list(range(len(names or ()))) or not all(isinstance(label, str) for label in found.values()):
+        sound = False
+    if not sound:
         raise ValueError(f"`{name}` must name the classes 0, 1 ..., got {names!r:.100}.")
     return found
 

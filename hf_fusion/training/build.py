@@ -48,9 +48,11 @@ def build_dyfulm(model_args, rules, texts, teacher=None):
         if model_args.encoder_layers is not None:
             raise RecipeError("`encoder_layers` is for new models: with `checkpoint` the encoders are as they are.")
         checkpoint = resolve_name(model_args.checkpoint)
-        model = DyFuLMForSequenceClassification.from_pretrained(checkpoint, **model_args.config_fields())
+        model = DyFuLMForSequenceClassification.from_pretrained(
+            checkpoint, use_safetensors=True, **model_args.config_fields()
+        )
         check_classes(model.config, rules)
-        return model, DyFuLMProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length))
+        return model, _saved(DyFuLMProcessor, checkpoint, model_args)
     specs = {"a": model_args.encoder_a, "b": model_args.encoder_b}
     if specs["a"] == TEACHER:
         specs["a"] = _encoder_a_of(teacher)
@@ -84,10 +86,10 @@ def build_dashfusion(model_args, data_args, clips):
         fields["label_range"] = tuple(data_args.label_range)
         if not data_args.normalize:
             raise RecipeError("`normalize` is for new models: with `checkpoint` its processor normalises as it did.")
-        model = DashFusionForSequenceClassification.from_pretrained(checkpoint, **fields)
+        model = DashFusionForSequenceClassification.from_pretrained(checkpoint, use_safetensors=True, **fields)
         check_widths(model.config, clips)
         _check_modalities(data_args, clips)
-        return model, DashFusionProcessor.from_pretrained(checkpoint, **_given(max_length=model_args.max_length))
+        return model, _saved(DashFusionProcessor, checkpoint, model_args)
     if model_args.text_encoder is None:
         raise RecipeError("`text_encoder` is missing: a name, a folder, or a mapping for one from scratch.")
     _check_modalities(data_args, clips)
@@ -274,6 +276,12 @@ def _of_first_process(tokenizer):
     (content,) = broadcast_object_list([tokenizer.backend_tokenizer.to_str()])
     tokenizer._tokenizer = Tokenizer.from_str(content)
     return tokenizer
+
+
+def _saved(processor_class, checkpoint, model_args):
+    """The processor of a checkpoint; `max_length` of the recipe goes first."""
+    options = _given(max_length=model_args.max_length)
+    return processor_class.from_pretrained(checkpoint, trust_remote_code=False, **options)
 
 
 def _given(**options):

@@ -51,11 +51,7 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None):
         if _has_flag(argv, "--dataset"):
             recipe.pop("dataset_options", None)  # they belong to the recipe's own data set
         parser.set_defaults(**recipe)
-    try:
-        *groups, _ = parser.parse_args_into_dataclasses(argv)
-    except ValueError as error:  # fields that `TrainingArguments` refuses
-        raise RecipeError(str(error)) from error
-    model_args, data_args, training_args = _with_mappings(groups)
+    model_args, data_args, training_args, _ = _parsed(parser, argv)
     data_args.complete(model_args.model_type)
     return model_args, data_args, training_args
 
@@ -73,20 +69,21 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
         taken.
 
     Raises:
-        RecipeError: without `--dataset`, if the checkpoint is no run folder with a recipe; with `--augmentations`.
+        RecipeError: without `--dataset`, if the checkpoint is no run folder with a recipe; with `--augmentations`; for
+            words that no argument takes.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv.insert(0, "--checkpoint")
     parser = _parser((own_arguments, DataArguments), description)
-    own, _ = _with_mappings(parser.parse_args_into_dataclasses(argv))
+    own, _ = _parsed(parser, argv)
     config = Path(own.checkpoint) / "config.yaml"
     if config.is_file():
         names = _MODEL_DATA_FIELDS if _has_flag(argv, "--dataset") else _DATA_FIELDS
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
     elif not _has_flag(argv, "--dataset"):
         raise RecipeError(f"{own.checkpoint} has no config.yaml that names its data: choose one with --dataset.")
-    own, data_args = _with_mappings(parser.parse_args_into_dataclasses(argv))
+    own, data_args = _parsed(parser, argv)
     if data_args.augmentations:
         raise RecipeError("--augmentations is for training; --damage damages the rows of an evaluation.")
     return own, data_args
@@ -99,9 +96,9 @@ def data_arguments_of(run_folder: str | Path) -> DataArguments:
 
 
 def parse_options(groups: tuple[type, ...], argv: list[str] | None = None, description: str | None = None):
-    """An object of each of the dataclasses `groups`, from the command line alone."""
+    """An object of each of the dataclasses `groups`, from the command line alone; errors as [`parse_recipe`]."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    return _with_mappings(_parser(groups, description).parse_args_into_dataclasses(argv))
+    return _parsed(_parser(groups, description), argv)
 
 
 def _has_flag(argv, flag):
@@ -110,6 +107,13 @@ def _has_flag(argv, flag):
 
 def _parser(groups, description):
     return HfArgumentParser(groups, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def _parsed(parser, argv):
+    try:
+        return _with_mappings(parser.parse_args_into_dataclasses(argv))
+    except ValueError as error:  # words that are left over, fields that `TrainingArguments` refuses
+        raise RecipeError(str(error)) from error
 
 
 def _config_of(argv):

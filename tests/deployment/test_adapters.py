@@ -1,8 +1,9 @@
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from hf_fusion.deployment.adapters import add_lora
+from hf_fusion.deployment.adapters import add_lora, load_merged
 
 peft = pytest.importorskip("peft")
 
@@ -57,6 +58,21 @@ def test_adapter_alone_restores_fusion_and_heads(make_model, inputs, labels, tmp
     loaded = peft.PeftModel.from_pretrained(fresh, tmp_path / "adapter").eval()
     with torch.no_grad():
         torch.testing.assert_close(loaded(**inputs).logits, adapted(**inputs).logits, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "pickled"),
+    [("base", "model", "pytorch_model.bin"), (".", "adapter_model", "adapter_model.bin")],
+)
+def test_pickled_weights_are_refused(make_model, tmp_path, place, kind, pickled):
+    make_model().save_pretrained(tmp_path / "base")
+    add_lora(make_model()).save_pretrained(tmp_path)
+    load_merged(str(tmp_path))
+    weights = tmp_path / place / f"{kind}.safetensors"
+    torch.save(load_file(weights), tmp_path / place / pickled)
+    weights.unlink()
+    with pytest.raises(OSError, match=rf"file named {kind}\.safetensors"):
+        load_merged(str(tmp_path))
 
 
 def test_adapter_keeps_the_history_of_dynamic_weight_averaging(make_model, tmp_path):

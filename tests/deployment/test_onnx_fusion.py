@@ -199,7 +199,15 @@ class TestLoading:
 
     @pytest.mark.parametrize(
         ("content", "words"),
-        [(None, "is no exported model"), ("{", "cannot be read"), ("[]", "format None"), ('{"format": 7}', "format 7")],
+        [
+            (None, "is no exported model"),
+            ("{", "cannot be read"),
+            pytest.param("[" * 100_000, "cannot be read", id="deep"),
+            ("[]", "format None"),
+            ('{"format": 7}', "format 7"),
+            ('{"format": 1}', r"onnx_fusion\.json is damaged, export .* anew: `config` must be a mapping, got None"),
+            ('{"format": 1, "config": []}', r"`config` must be a mapping, got \[\]"),
+        ],
     )
     def test_folders_that_are_none(self, tmp_path, content, words):
         if content:
@@ -207,11 +215,101 @@ class TestLoading:
         with pytest.raises(ValueError, match=words):
             OnnxFusion.from_pretrained(tmp_path)
 
-    def test_a_broken_graph_is_named(self, exported_reviews, tmp_path):
-        shutil.copytree(exported_reviews[1], tmp_path / "broken")
-        (tmp_path / "broken/model.onnx").write_bytes(b"no graph")
-        with pytest.raises(ValueError, match=r"model\.onnx cannot be loaded"):
-            OnnxFusion.from_pretrained(tmp_path / "broken")
+    @pytest.mark.parametrize(
+        ("kind", "fields", "words"),
+        [
+            ("reviews", {"model_type": "bert"}, r"onnx_fusion\.json is damaged, .*: `model_type` must be one of"),
+            ("reviews", {"id2label": [1]}, "`id2label` must name the classes"),
+            ("reviews", {"coarse_id2label": 3}, "`coarse_id2label` must name the classes"),
+            ("reviews", {"problem_type": "x"}, "`problem_type` must be one of"),
+            ("reviews", {"id2label": {"0": "bad"}}, r"model\.onnx is damaged, .*`logits` has rows of \(5,\), .*\(1,\)"),
+            ("clips", {"label_range": [-3, float("nan")]}, "`label_range` must be"),
+            ("clips", {"modalities": ["smell"]}, "`modalities` must be"),
+            ("clips", {"modality_dropout": 10**400}, "`modality_dropout` must lie in"),
+        ],
+        ids=lambda value: repr(value)[:40],
+    )
+    def test_a_description_of_no_such_model(self, request, tmp_path, kind, fields, words):
+        folder = shutil.copytree(request.getfixturevalue(f"exported_{kind}")[1], tmp_path / "changed")
+        description = json.loads((folder / "onnx_fusion.json").read_text())
+        description["config"].update(fields)
+        (folder / "onnx_fusion.json").write_text(json.dumps(description))
+        with pytest.raises(ValueError, match=words):
+            OnnxFusion.from_pretrained(folder)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "words"),
+        [
+            ("model.onnx", b"no graph", r"model\.onnx cannot be loaded, export the checkpoint anew"),
+            ("model.onnx", None, r"model\.onnx cannot be loaded"),
+            ("tokenizer.json", None, "The processor in .*broken is damaged, export"),
+            ("processor_config.json", b"[]", "The processor in .*broken is damaged, export"),
+        ],
+    )
+    def test_broken_files_are_named(self, exported_reviews, tmp_path, name, content, words):
+        folder = shutil.copytree(exported_reviews[1], tmp_path / "broken")
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_bytes(content)
+        with pytest.raises(ValueError, match=words):
+            OnnxFusion.from_pretrained(folder)
+
+    @pytest.mark.parametrize(
+        ("others", "words"),
+        [
+            (["model.onnx"], r"model\.onnx is damaged, export the checkpoint anew: .*`logits`"),
+            (["model.onnx", "onnx_fusion.json"], "The processor in .*mixed is damaged, export"),
+        ],
+    )
+    def test_parts_of_two_exports(self, exported_reviews, exported_clips, tmp_path, others, words):
+        folder = shutil.copytree(exported_reviews[1], tmp_path / "mixed")
+        for name in others:
+            shutil.copy(exported_clips[1] / name, folder)
+        with pytest.raises(ValueError, match=words):
+            OnnxFusion.from_pretrained(folder)
+
+    @pytest.mark.parametrize(
+        ("kind", "shape", "words"),
+        [
+            ("FLOAT", ["batch", "sniffs", 3], "The processor in .* is damaged, .*: it does not make the input 'smell'"),
+            ("FLOAT", ["batch", "sniffs", "width"], r"model\.onnx is damaged, .*: its input 'smell' is .* 'width'"),
+            ("STRING", ["batch", "sniffs"], r"model\.onnx is damaged, .*: its input 'smell' is a tensor\(string\)"),
+        ],
+    )
+    def test_a_graph_with_an_unknown_input(self, exported_reviews, tmp_path, kind, shape, words):
+        import onnx
+
+        folder = shutil.copytree(exported_reviews[1], tmp_path / "other")
+        model = onnx.load(folder / "model.onnx")
+        kind = getattr(onnx.TensorProto, kind)
+        model.graph.input.append(onnx.helper.make_tensor_value_info("smell", kind, shape))
+        onnx.save(model, folder / "model.onnx")
+        with pytest.raises(ValueError, match=words):
+            OnnxFusion.from_pretrained(folder)
+
+    @pytest.mark.parametrize(
+        "values", [np.full((1, 5), np.nan), np.zeros((1, 4)), np.zeros((2, 5))], ids=["nan", "width", "rows"]
+    )
+    def test_what_is_no_answer_is_refused(self, exported_reviews, monkeypatch, values):
+        exported = OnnxFusion.from_pretrained(exported_reviews[1])
+        monkeypatch.setattr(type(exported.model), "__call__", lambda self, **_: {"logits": values})
+        with pytest.raises(ValueError, match=r"The graph is damaged, export the checkpoint anew: .*`logits`"):
+            exported("Fine.")
+
+    def test_code_in_the_folder_is_not_run(self, exported_reviews, tmp_path, monkeypatch):
+        folder = shutil.copytree(exported_reviews[1], tmp_path / "code")
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        settings |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        (folder / "own.py").write_text("raise SystemExit('executed')")
+        monkeypatch.setattr("builtins.input", lambda *_: "y")  # of somebody at a terminal who is asked
+        with pytest.raises(ValueError, match="contains custom code"):
+            OnnxFusion.from_pretrained(folder)
+
+    def test_what_cannot_be_computed(self, exported_reviews):
+        exported = OnnxFusion.from_pretrained(exported_reviews[1])
+        with pytest.raises(ValueError, match="ONNX Runtime cannot compute the graph: "):
+            exported.model(input_ids=np.full((1, 3), 10**6))
 
     def test_threads(self, exported_reviews):
         exported = OnnxFusion.from_pretrained(exported_reviews[1], num_threads=1)

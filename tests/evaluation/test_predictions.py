@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import DataError
@@ -41,6 +42,17 @@ def test_checkpoint_without_all_weights_is_refused(make_model, processor, tmp_pa
     processor.save_pretrained(tmp_path)
     with pytest.raises(DataError, match="no weights for classifier"):
         load_pipeline(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(make_model, processor, tmp_path):
+    model = make_model()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path)
+    load_pipeline(str(tmp_path), device="cpu")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        load_pipeline(str(tmp_path), device="cpu")
 
 
 def test_own_columns_are_not_overwritten(classify):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import io
 import sys
 from pathlib import Path
 from unittest import mock
@@ -9,8 +10,9 @@ from unittest import mock
 import pytest
 import yaml
 from hostile import NASTY_TEXTS, cases, changed, damaged, numbers, result_or, scalars, texts, values
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from tiny_runs import script_here
 
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.study import Study, StudyError, _check_same_settings
@@ -114,17 +116,28 @@ SCRIPTS = {
     "convert_dashfusion_checkpoint": ["a", "b", "--num_heads", "--label_range", "--named_order"],
     "ablate": ["a", "--set", "--runs", "--slots", "--output"],
     "tune": ["a", "--trials", "--set"],
+    "export": ["a", "b", "--int8", "--checks", "--seed"],
 }
+DATA_FLAGS = ["--split", "--batch_size", "--device", "--dataset", "--dataset_options", "--columns", "--label_range",
+              "--modalities", "--damage", "--augmentations", "--output_dir", "--num_labels"]  # fmt: skip
+# The function of each script that does its work, once the arguments are read.
+DATA_SCRIPTS = {
+    "evaluate": ("evaluate", ["--dtype"]),
+    "analyze": ("analyze", []),
+    "baselines": ("measure", ["--output"]),
+    "evaluate_robustness": ("evaluate", ["--corruptions", "--baseline", "--seeds"]),
+}
+nasty_words = st.sampled_from([text for text in NASTY_TEXTS if "\0" not in text]) | scalars.map(str)
+some_words = nasty_words | st.sampled_from(["1", "test", '{"typos": 2}', "{", '{"a": [1]}'])
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_command_lines(place, monkeypatch, name):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     script = importlib.import_module(name)
-    nasty = [text for text in NASTY_TEXTS if "\0" not in text]
 
     @cases(3)
-    @given(words=st.lists(st.sampled_from(SCRIPTS[name]) | st.sampled_from(nasty) | scalars.map(str), max_size=6))
+    @given(words=st.lists(st.sampled_from(SCRIPTS[name]) | nasty_words, max_size=6))
     def check(words):
         with mock.patch("sys.stderr"), mock.patch("sys.stdout"), mock.patch.object(sys, "argv", [name, *words]):
             try:
@@ -132,5 +145,24 @@ def test_command_lines(place, monkeypatch, name):
                     script.parse_args()
             except SystemExit as error:
                 assert error.code in (0, 2)
+
+    check()
+
+
+@pytest.mark.parametrize("name", DATA_SCRIPTS)
+def test_command_lines_of_scripts_that_take_data(place, monkeypatch, name):
+    run, (work, more) = script_here(f"{name}.py", monkeypatch), DATA_SCRIPTS[name]
+    monkeypatch.setattr(run.module, work, mock.Mock(side_effect=DataError("the words were read")))
+
+    @cases(3)
+    @given(
+        start=st.sampled_from([[], ["--dataset", "a.npz"], ["a", "--dataset", "a.csv"], ["-c", "a"]]),
+        words=st.lists(st.tuples(st.sampled_from(DATA_FLAGS + more), some_words) | st.tuples(nasty_words), max_size=3),
+    )
+    @example(start=["a", "--dataset", "a.csv"], words=[("what no argument takes",)])
+    def check(start, words):
+        with mock.patch("sys.stdout"), mock.patch("sys.stderr", io.StringIO()) as errors, result_or(seconds=20):
+            status = run(*start, *(word for part in words for word in part))
+            assert status == 0 or (status == 2 and f"{name}.py: " in errors.getvalue())
 
     check()

@@ -261,6 +261,27 @@ def test_clips_of_another_width_are_refused(clip_recipe, tmp_path):
         run(clip_recipe(text_encoder=None), *flags)
 
 
+@pytest.mark.parametrize("kind", ["recipe", "clip_recipe"])
+def test_code_and_pickles_of_a_checkpoint_are_left_alone(request, tmp_path, monkeypatch, kind):
+    recipe, folder = request.getfixturevalue(kind), tmp_path / "run"
+    run(recipe())
+    encoders = ("encoder_a", "encoder_b") if kind == "recipe" else ("text_encoder",)
+    flags = ["--checkpoint", str(folder), "--output_dir", str(tmp_path / "more")]
+
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "own.py").write_text("raise SystemExit('executed')")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # of somebody at a terminal who is asked
+    with pytest.raises(RecipeError, match="contains custom code"):
+        run(recipe(**dict.fromkeys(encoders)), *flags)
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        run(recipe(**dict.fromkeys(encoders)), *flags)
+
+
 def test_two_processes_train_like_one(recipe, tmp_path):
     """The same global batch gives the same losses, gradients and metrics; odd split sizes count each row once."""
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
