@@ -30,6 +30,7 @@ from hf_fusion import (
 )
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 from hf_fusion.data.tokenizers import train_tokenizer
+from hf_fusion.evaluation.predictions import load_pipeline
 
 settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
 # `make fuzz`: the tests of tests/fuzz with so many times more cases
@@ -240,7 +241,10 @@ def far_from_the_start(model):
 
 
 def exported(classify, tmp_path_factory, name):
-    """The pipeline and the folder of its export, which takes seconds: once for all processes of the test run."""
+    """
+    The pipeline and the folder of its export, which takes seconds: once for all processes of the test run. Each has the
+    pipeline of the first: tokenizers that are trained twice need not be the same.
+    """
     pytest.importorskip("onnxscript")
     from hf_fusion.deployment.onnx_export import export_onnx
 
@@ -248,8 +252,9 @@ def exported(classify, tmp_path_factory, name):
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
+            classify.save_pretrained(f"{folder}-pipeline")
             export_onnx(classify.model, classify.processor, folder, num_checks=60)
-    return classify, folder
+    return load_pipeline(f"{folder}-pipeline", device="cpu"), folder
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,7 @@ def build_dyfulm(model_args, rules, texts, teacher=None):
         if model_args.encoder_layers is not None:
             raise RecipeError("`encoder_layers` is for new models: with `checkpoint` the encoders are as they are.")
         checkpoint = resolve_name(model_args.checkpoint)
-        model = DyFuLMForSequenceClassification.from_pretrained(
-            checkpoint, use_safetensors=True, **model_args.config_fields()
-        )
+        model = _trained(DyFuLMForSequenceClassification, checkpoint, model_args.config_fields())
         check_classes(model.config, rules)
         return model, _saved(DyFuLMProcessor, checkpoint, model_args)
     specs = {"a": model_args.encoder_a, "b": model_args.encoder_b}
@@ -86,7 +84,7 @@ def build_dashfusion(model_args, data_args, clips):
         fields["label_range"] = tuple(data_args.label_range)
         if not data_args.normalize:
             raise RecipeError("`normalize` is for new models: with `checkpoint` its processor normalises as it did.")
-        model = DashFusionForSequenceClassification.from_pretrained(checkpoint, use_safetensors=True, **fields)
+        model = _trained(DashFusionForSequenceClassification, checkpoint, fields)
         check_widths(model.config, clips)
         _check_modalities(data_args, clips)
         return model, _saved(DashFusionProcessor, checkpoint, model_args)
@@ -276,6 +274,17 @@ def _of_first_process(tokenizer):
     (content,) = broadcast_object_list([tokenizer.backend_tokenizer.to_str()])
     tokenizer._tokenizer = Tokenizer.from_str(content)
     return tokenizer
+
+
+def _trained(model_class, checkpoint, fields):
+    """The model of a checkpoint, with these fields of its configuration."""
+    try:
+        return model_class.from_pretrained(checkpoint, use_safetensors=True, **fields)
+    except RuntimeError as error:  # sizes that do not match
+        raise RecipeError(
+            f"The weights of `checkpoint` {checkpoint} do not fit the recipe ({str(error).splitlines()[0][:200]}): "
+            "leave out the fields that say how large the model is."
+        ) from error
 
 
 def _saved(processor_class, checkpoint, model_args):

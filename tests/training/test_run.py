@@ -262,11 +262,15 @@ def test_clips_of_another_width_are_refused(clip_recipe, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["recipe", "clip_recipe"])
-def test_code_and_pickles_of_a_checkpoint_are_left_alone(request, tmp_path, monkeypatch, kind):
+def test_of_a_checkpoint_only_weights_that_fit_are_taken(request, tmp_path, monkeypatch, kind):
+    """No others, no code and no pickles."""
     recipe, folder = request.getfixturevalue(kind), tmp_path / "run"
     run(recipe())
     encoders = ("encoder_a", "encoder_b") if kind == "recipe" else ("text_encoder",)
     flags = ["--checkpoint", str(folder), "--output_dir", str(tmp_path / "more")]
+    width = "layer_fusion_hidden_size" if kind == "recipe" else "hidden_size"
+    with pytest.raises(RecipeError, match="do not fit the recipe"):
+        run(recipe(**dict.fromkeys(encoders)), f"--{width}", "24", *flags)
 
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
