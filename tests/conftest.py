@@ -1,6 +1,7 @@
 """Tiny tokenizers, configurations and models that all tests share; everything offline and seeded."""
 
 import os
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -313,6 +314,20 @@ def clip_recipe(tmp_path):
 
 def pytest_addoption(parser):
     parser.addoption("--nightly", action="store_true", help="take the time for what the usual run does in small or not")
+
+
+def pytest_runtest_teardown(item):
+    if "hostile" in sys.modules:
+        item.user_properties.append(("hostile inputs", sys.modules["hostile"].counted))
+        sys.modules["hostile"].counted = 0
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many inputs the tests of tests/fuzz took, over all processes."""
+    reports = terminalreporter.stats.get("", []) + terminalreporter.stats.get("failed", [])
+    counts = [value for report in reports for name, value in report.user_properties if name == "hostile inputs"]
+    if any(counts):
+        terminalreporter.write_line(f"{sum(counts):,} hostile inputs")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -13,7 +13,7 @@ import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
-from hf_fusion.data.files import FILE_KINDS, DataError, with_options
+from hf_fusion.data.files import FILE_KINDS, DataError, unicode_or_error, with_options
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import is_range
 from hf_fusion.data.mmsa import read_mmsa
@@ -119,6 +119,8 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
             counts[name] += replaced
         if not isinstance(row["text"], str | None):
             raise DataError(f"{source.name}, {place}: field 'text' must be a text, got {row['text']!r:.50}.")
+        if isinstance(error := unicode_or_error({name: row[name] for name in ("id", "text")}, place), DataError):
+            raise DataError(f"{source.name}, {error}")
         if row["text"] is not None and not row["text"].strip():
             row["text"], counts["text"] = None, counts["text"] + 1
         row["split"] = _split(row, source)

@@ -173,12 +173,13 @@ def _read_parquet(path, first):
 
 
 def _open(path):
-    # "utf-8-sig" drops the mark that some spreadsheets put in front; a bad byte becomes a lone surrogate, see _checked
+    # "utf-8-sig" drops the mark that some spreadsheets put in front; a bad byte becomes a lone surrogate, which
+    # `unicode_or_error` finds
     options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     return gzip.open(path, "rt", **options) if path.endswith(".gz") else open(path, **options)
 
 
-def _checked(row, place):
+def unicode_or_error(row: dict[str, Any], place: str) -> dict[str, Any] | DataError:
     """The row, or an error if a name or text is no Unicode: bad UTF-8, or a lone surrogate written as an escape."""
     for name, value in row.items():
         if any(_SURROGATE.search(text) for text in _texts((name, value))):
@@ -211,7 +212,7 @@ def _read_jsonl(path, first):
             yield DataError(f"{path}, line {number}: no JSON: {error}")
             continue
         if isinstance(row, dict):
-            yield _checked(row, f"{path}, line {number}")
+            yield unicode_or_error(row, f"{path}, line {number}")
         else:
             yield DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
 
@@ -236,7 +237,7 @@ def _read_csv(path):
                     f"but the row has {'more' if None in row else 'fewer'}."
                 )
             else:
-                yield _checked(row, f"{path}, line {reader.line_num}")
+                yield unicode_or_error(row, f"{path}, line {reader.line_num}")
 
 
 class RowWriter:

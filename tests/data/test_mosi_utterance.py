@@ -183,3 +183,11 @@ class TestMosi:
         assert {name: len(rows) for name, rows in clips.items()} == sizes
         videos = [{clip_id.rpartition("_")[0] for clip_id in rows["id"]} for rows in clips.values()]
         assert sum(map(len, videos)) == len(set().union(*videos)) == 93, "no video lies in two splits"
+
+
+@pytest.mark.parametrize("name", ["ids", "raw_text"])
+def test_what_is_no_unicode_is_named(path, name):
+    np.savez(path, **fields(**{name: np.array(["a\ud800", *"bcdef"])}))
+    field = {"ids": "id", "raw_text": "text"}[name]
+    with pytest.raises(DataError, match=rf"row 1 .*field '{field}' is not UTF-8"):
+        load_clips(ClipSource(path))

@@ -50,12 +50,18 @@ def cases(count):
     )
 
 
+counted = 0  # cases in this process, for the report of the test run
+
+
 @contextmanager
 def result_or(*errors, seconds=60):
     """
     What happens inside ends with a result, or with one of these errors and a message that can be read, and takes so
     many seconds of the processor at most (not of the clock: a busy machine is no hang).
     """
+
+    global counted
+    counted += 1
 
     def hangs(*_):
         pytest.fail(f"no answer within {seconds} s")  # which no `except Exception` takes
