@@ -86,6 +86,8 @@ def test_the_command(tmp_path, monkeypatch):
 def test_what_ends_this_process_ends_the_runs(tmp_path, name):
     words = [sys.executable, "-c", PROGRAM, "200", "0"]
     program = (
+        # shells start what is in the background deaf to Ctrl-C
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"from pathlib import Path; from hf_fusion.training import launch; launch._command = lambda *_: {words!r}\n"
         f"launch.run_all([launch.Run('long', 'recipe.yaml', Path({str(tmp_path)!r}))], 1)"
     )
