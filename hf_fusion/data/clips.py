@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
-from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
 from hf_fusion.data.decoding import is_row_file, unicode_or_error
+from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
 from hf_fusion.data.files import DataError, with_options
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import is_range

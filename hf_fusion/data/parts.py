@@ -31,8 +31,8 @@ def find_parts(names: Iterable[str | os.PathLike]) -> list[str]:
 
     Args:
         names: files; folders, of which all files of rows are taken, sorted by name, but those that begin with `.` or
-            `_` and those of .txt and .json; and patterns such as `reviews/2024-*.parquet` (`**` is any depth), sorted by
-            path, which take .txt and .json only if they end so.
+            `_` and those of .txt and .json; and patterns such as `reviews/2024-*.parquet` (`**` is any depth), sorted
+            by path, which take .txt and .json only if they end so.
 
     Raises:
         DataError: if there is none behind a name, or one comes twice.
