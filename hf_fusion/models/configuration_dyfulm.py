@@ -76,7 +76,10 @@ class DyFuLMConfig(PretrainedConfig):
     model_type = "dyfulm"
     sub_configs = {"encoder_a_config": AutoConfig, "encoder_b_config": AutoConfig}
     attribute_map = {"hidden_size": "fusion_hidden_size"}
+    # What `Trainer.predict` leaves out. The rest, `logits`, is then the array that its users expect.
     keys_to_ignore_at_inference = [
+        "coarse_logits",
+        "intensity",
         "fine_loss",
         "coarse_loss",
         "intensity_loss",

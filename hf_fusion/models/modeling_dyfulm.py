@@ -23,6 +23,7 @@ from .modeling_text_encoder import (
     encoder_from_config,
     layer_class_names,
     masked_mean,
+    optional_labels,
     pretrained_encoder,
     symbolic_min,
 )
@@ -533,6 +534,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
         return losses, has_labels
 
+    @optional_labels("coarse_labels", "intensity_labels")
     def forward(
         self,
         input_ids=None,
