@@ -18,6 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_dyfulm import DyFuLMConfig
+from .modeling_common import FusionModelMixin
 from .modeling_losses import at_least_float32, cross_entropy, squared_error
 from .modeling_text_encoder import (
     encoder_from_config,
@@ -270,7 +271,7 @@ class DyFuLMLossWeighting(nn.Module):
         return (factors * losses).sum(), factors
 
 
-class DyFuLMPreTrainedModel(PreTrainedModel):
+class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
     """Weight initialisation, and what the loading machinery needs to know, for all DyFuLM classes."""
 
     config_class = DyFuLMConfig

@@ -21,6 +21,7 @@ from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.hub.publish import check_private, hub_errors, publish
+from hf_fusion.models.modeling_common import make_readable
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.checkpoints import (
     STAGING,
@@ -374,6 +375,11 @@ class FusionTrainer(Trainer):
         run_folder = super()._get_output_dir(trial)
         return os.path.join(run_folder, STAGING) if self._is_saving else run_folder
 
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            make_readable(output_dir or self.args.output_dir)  # an adapter too
+
     def _save_checkpoint(self, model, trial):
         """As `Trainer`'s, but written aside: who looks for checkpoints sees a whole one or none."""
         self.loss_tracker.flush(self.args.device)
@@ -389,6 +395,8 @@ class FusionTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
         finally:
             self._is_saving = False
+        if self.args.should_save:
+            make_readable(staged)
         self.accelerator.wait_for_everyone()
         if Path(self.state.best_model_checkpoint or "") == staged:
             self.state.best_model_checkpoint = final
