@@ -24,6 +24,11 @@ class ReviewFields:
     )
     scale: list[float] | None = option("Lowest and highest score; 1 5 for files, 0 1 for the synthetic corpus.")
     sources: list[str] | None = option("Take only the reviews whose `source` is one of these.")
+    encoding: str | None = option("Of files of text, where it is not found: cp1252 ...")
+    delimiter: str | None = option("Between the fields of .csv and .tsv, where it is not found: one character, or tab.")
+    header: bool | None = option(
+        "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
+    )
     num_labels: int = option("Fine classes.", 5)
     coarse_starts: list[int] = list_option(
         "The fine class that each coarse class begins with; 0 2 3 means 1-2 / 3 / 4-5 stars.", (0, 2, 3)
@@ -46,9 +51,9 @@ class DataArguments(ClipFields, ReviewFields):
     """The data: where it is, and what its columns and labels mean."""
 
     dataset: str | None = option(
-        "For dyfulm: synthetic-reviews (default), a file (.csv, .csv.gz, .tsv, .jsonl, .parquet), or the name of a "
-        "data set on the Hub. For dashfusion: synthetic-clips (default), an MMSA pickle (.pkl), the MOSI utterances "
-        "(.npz), a folder written by prepare_data.py, a folder of features, or a data set on the Hub."
+        "For dyfulm: synthetic-reviews (default), a file (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or "
+        "pattern of such files, or the name of a data set on the Hub. For dashfusion: synthetic-clips (default), an "
+        "MMSA pickle (.pkl), the MOSI utterances (.npz), a folder written by prepare_data.py, a folder of features, or a data set on the Hub."
     )
     dataset_options: dict | str | None = option(
         "Options of the synthetic corpus, of the reader or of datasets.load_dataset (JSON)."
@@ -95,7 +100,8 @@ class DataArguments(ClipFields, ReviewFields):
                 raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
             return ClipSource(**shared, modalities=tuple(self.modalities), label_range=low_high)
         sources = None if self.sources is None else tuple(self.sources)
-        return ReviewSource(**shared, columns=self.columns or {}, rules=self.rules(), sources=sources)
+        text_format = {"encoding": self.encoding, "delimiter": self.delimiter, "header": self.header}
+        return ReviewSource(**shared, **text_format, columns=self.columns or {}, rules=self.rules(), sources=sources)
 
     def limit_evaluation(self, rows: Dataset) -> Dataset:
         """At most `max_eval_samples` of the rows, in their order: a file may be sorted, by source or by label."""

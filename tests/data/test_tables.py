@@ -243,7 +243,7 @@ DIALECTS = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(st.tuples(fields, st.integers(1, 5).map(str), fields), min_size=1, max_size=12),
     dialect=st.sampled_from(DIALECTS),
@@ -265,7 +265,7 @@ def test_what_a_writer_of_csv_wrote_is_read_exactly(folder, rows, dialect, order
     assert count_rows(path, TextFormat(delimiter=options["delimiter"])) == len(rows)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     content=st.binary(max_size=300)
     | st.lists(st.sampled_from([*'a",;1\t\r\n é', "a,b", '"', "\n", "\0", "x,1\n"]), max_size=80).map(
