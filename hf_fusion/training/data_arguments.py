@@ -53,7 +53,8 @@ class DataArguments(ClipFields, ReviewFields):
     dataset: str | None = option(
         "For dyfulm: synthetic-reviews (default), a file (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or "
         "pattern of such files, or the name of a data set on the Hub. For dashfusion: synthetic-clips (default), an "
-        "MMSA pickle (.pkl), the MOSI utterances (.npz), a folder written by prepare_data.py, a folder of features, or a data set on the Hub."
+        "MMSA pickle (.pkl), the MOSI utterances (.npz), a folder written by prepare_data.py, a folder "
+        "of features, or a data set on the Hub."
     )
     dataset_options: dict | str | None = option(
         "Options of the synthetic corpus, of the reader or of datasets.load_dataset (JSON)."
