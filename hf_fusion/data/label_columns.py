@@ -26,6 +26,7 @@ MAX_CLASSES = 20
 # Numbers of polarity that do not count from 0, and the classes that they are.
 _POLARITIES = ((-1, 1), (-1, 0, 1), (0, 4), (0, 2, 4))
 _MAX_SHOWN = 20
+_HINT = "; --scale LOWEST HIGHEST declares another, and ratings between whole stars are a score"
 _MAX_VALUES = 1000
 
 
@@ -145,7 +146,7 @@ class LabelPlan:
         except LabelError as error:
             if "|" in str(error):
                 raise
-            raise LabelError(f"rating outside the scale|{error} (fields {self._given(values)})") from error
+            raise LabelError(f"rating outside the scale|{error} (fields {self._given(values)}{_HINT})") from error
         if coarse is None and fine is not None:
             coarse = self.rules.coarse_of_fine(fine)
         if intensity is None and fine is not None:
@@ -174,8 +175,8 @@ class LabelPlan:
         highest = self.lowest_star + self.rules.num_labels - 1 if name == "stars" else self.rules.scale[1]
         if best is not None and best != (1 if name == "intensity" else highest):
             raise LabelError(
-                f"rating outside the scale|{values[name]!r:.100} is out of {best:g}, the best {name} is {highest:g}; "
-                f"if it is not: --scale LOWEST {best:g}"
+                f"rating outside the scale|{values[name]!r:.100} is out of {best:g}, but the best value of "
+                f"column {self.columns[name]!r} is {highest:g}; if it is not: --scale LOWEST {best:g}"
             )
         return number
 
@@ -215,8 +216,7 @@ class PlanMaker:
         if label is not None:
             names, ids["label"], how = self._classes(label, rules.num_labels, self.declared.names)
             count = len(ids["label"]) if names is None else len(names)
-            names = names or rules.names or (CLASS_NAMES[5] if count == 5 else None)
-            rules = replace(rules, num_labels=count, names=names)
+            rules = replace(rules, num_labels=count, names=names or rules.names)
             fine_line = f"from column {label.column!r}: {how}" + (fine_line and f"; where it is empty, {fine_line}")
         rules, coarse_ids, coarse_line = self._coarse(coarse, rules)
         lines = [f"fine classes: {fine_line}", f"coarse classes: {coarse_line}", f"intensity: {self._intensity(rules)}"]
@@ -238,11 +238,9 @@ class PlanMaker:
                 f"a star. Leave out the number of classes, or cut the scale into {count} equal parts: "
                 f"{self._columns_with('score', 'stars')}"
             )
-        names = rules.names
-        if names is None and count != 5:
-            stars = range(self.lowest_star, self.lowest_star + count)
-            names = tuple(f"{star} star" if star == 1 else f"{star} stars" for star in stars)
-        return replace(rules, num_labels=count, names=names)
+        stars = range(self.lowest_star, self.lowest_star + count)
+        usual = CLASS_NAMES[5] if count == 5 else tuple(f"{star} star" + "s" * (star != 1) for star in stars)
+        return replace(rules, num_labels=count, names=rules.names or usual)
 
     def _line_of_ratings(self, rules):
         names = f" ({listed(rules.names)})" if rules.names else ""
@@ -291,6 +289,8 @@ class PlanMaker:
         return CLASS_NAMES.get(count)
 
     def _line_of_coarse(self, rules):
+        if len(rules.coarse) == rules.num_labels and rules.coarse_names == rules.names:
+            return "the fine classes themselves"
         ends = [*rules.coarse[1:], rules.num_labels]
         names = rules.coarse_names or range(len(rules.coarse))
         parts = [
@@ -380,8 +380,7 @@ class PlanMaker:
             raise self._wrong(values, f"holds one class alone, {numbers[0]}; at least two are needed")
         limit = count or len(numbers)
         if numbers[0] >= 0 and numbers[-1] < limit:
-            names = tuple(names) if names else None
-            return names, {str(i): i for i in range(limit)}, _shown_classes(range(limit), names)
+            return _counted_from_0(limit, names)
         return self._of_other_numbers(values, numbers, count, names)
 
     def _of_other_numbers(self, values, numbers, count, names):
@@ -401,8 +400,7 @@ class PlanMaker:
                 "classes in their order: --class_words WORST ... BEST.",
             )
         if count is not None:  # the rows that do not fit are refused one by one
-            how = _shown_classes(range(count), names)
-            return tuple(names) if names else None, {str(i): i for i in range(count)}, how
+            return _counted_from_0(count, names)
         raise self._wrong(
             values,
             f"holds the classes {_joined(numbers)}, which do not count 0, 1, 2 ... without a gap. If there are others "
@@ -487,6 +485,11 @@ def check_classes_shown(train, rules: LabelRules, origin: str, policy: str) -> N
         raise DataError(f"{message} {mend}To train without them all the same: --missing_classes allow.")
 
 
+def _counted_from_0(count, names):
+    names = tuple(names) if names else CLASS_NAMES[5] if count == 5 else None
+    return names, {str(i): i for i in range(count)}, _shown_classes(range(count), names)
+
+
 def _ids_of_words(words, order, names):
     """The class of each word: by its name, or by its place where the order of other words is known, too."""
     ids = {word_key(name): i for i, name in enumerate(names)}
@@ -516,7 +519,8 @@ def _is_rating(text):
 
 
 def _shown_classes(values, names):
-    return ", ".join(f"{value} = {names[i]}" if names else str(value) for i, value in enumerate(values))
+    pairs = zip(values, names or values, strict=True)
+    return ", ".join(str(value) if value == name else f"{value} = {name}" for value, name in pairs)
 
 
 def _joined(values):
