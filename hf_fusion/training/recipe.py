@@ -24,7 +24,7 @@ _DERIVED = (
 # What a checkpoint's recipe says about the data that it can be measured on.
 _DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {"augmentations"}
 # What is known of another data set, because it is the model's.
-_MODEL_DATA_FIELDS = {"num_labels", "coarse_starts", "label_range", "modalities"}
+_MODEL_DATA_FIELDS = {"num_labels", "class_words", "coarse_starts", "label_range", "modalities"}
 _MAPPINGS = ("encoder_a", "encoder_b", "text_encoder", "dataset_options", "columns", "augmentations", "damage")
 
 

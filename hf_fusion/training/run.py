@@ -17,6 +17,7 @@ from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
+from hf_fusion.training.build import earlier_config
 from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, writing
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
@@ -67,7 +68,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     task = TASKS[model_args.model_type]
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
-    data = _load(task, data_args, training_args)
+    data = _load(task, model_args, data_args, training_args)
     with _as_recipe_error():
         trainer, encoded, parameters = _trainer(task, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
@@ -98,11 +99,15 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     return metrics
 
 
-def _load(task, data_args, training_args):
-    """The splits of a run."""
+def _load(task, model_args, data_args, training_args):
+    """The splits of a run, for the classes of the model that it goes on from or learns from, if there is one."""
     with training_args.main_process_first(desc=f"reading the {task.unit}s"):
-        data = task.load(data_args)
+        data = task.load(data_args, earlier_config(model_args))
+    if "train" in data:
+        task.check_training(data["train"], data_args)
     data = _limit(data, data_args, training_args)
+    if data_args.max_train_samples and "train" in data:
+        task.check_training(data["train"], data_args, is_sample=True)
     needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
@@ -190,7 +195,7 @@ def _teacher(model_args, data_args):
         return None
     from hf_fusion.deployment.distillation import load_teacher
 
-    return load_teacher(model_args.teacher, data_args.source().rules)
+    return load_teacher(model_args.teacher, data_args.rules())
 
 
 def _distillation(student, model_args, teacher):
@@ -220,6 +225,13 @@ def _check_metric(trainer):
     names = ["loss", *metric_names(trainer.model.config, trainer.label_names)]
     if wanted not in names:
         raise RecipeError(f"`metric_for_best_model` must be one of {', '.join(names)}, got {wanted!r}.")
+    column = {"fine": "labels", "coarse": "coarse_labels"}.get(wanted.partition("_")[0])
+    rows = trainer.eval_dataset
+    if column and rows is not None and column in rows.column_names and len(set(rows[column]) - {None}) < 2:
+        raise RecipeError(
+            f"`metric_for_best_model` {wanted} says nothing where the validation split shows a single class: choose "
+            "another (loss), or a validation split with several classes."
+        )
 
 
 def _checkpoint_to_resume(training_args):

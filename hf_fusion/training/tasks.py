@@ -2,11 +2,14 @@
 
 import logging
 
+import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from hf_fusion.data.arrow_rows import lengths_of
 from hf_fusion.data.clips import load_clips
-from hf_fusion.data.reviews import load_reviews
+from hf_fusion.data.label_columns import check_classes_shown
+from hf_fusion.data.labels import warn_of_other_scale
+from hf_fusion.data.reviews import read_reviews
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.training.build import build_dashfusion, build_dyfulm
 
@@ -19,14 +22,24 @@ class ReviewTask:
     unit = "review"
 
     @staticmethod
-    def load(data_args) -> DatasetDict:
-        """Reads the reviews."""
-        return load_reviews(data_args.source())
+    def load(data_args, config=None) -> DatasetDict:
+        """Reads the reviews; for a model that is there, with its classes. `data_args` then tell all classes."""
+        if config is not None:
+            data_args.adopt_classes(config)
+        reviews, rules = read_reviews(data_args.source())
+        data_args.settle(rules)
+        return reviews
+
+    @staticmethod
+    def check_training(train: Dataset, data_args, is_sample: bool = False) -> None:
+        """Raises `DataError` if the training split never shows a class; warns if that is allowed, or of a sample."""
+        policy = "allow" if is_sample else data_args.missing_classes
+        check_classes_shown(train, data_args.rules(), data_args.dataset, policy)
 
     @staticmethod
     def build(model_args, data_args, train, teacher=None):
         """Model and processor for a training split; of a student, with the pipeline of its teacher."""
-        return build_dyfulm(model_args, data_args.source().rules, train["text"], teacher)
+        return build_dyfulm(model_args, data_args.rules(), train["text"], teacher)
 
     @staticmethod
     def encode(reviews: Dataset, processor) -> Dataset:
@@ -46,9 +59,14 @@ class ClipTask:
     unit = "clip"
 
     @staticmethod
-    def load(data_args) -> DatasetDict:
+    def load(data_args, config=None) -> DatasetDict:
         """Reads the clips."""
         return load_clips(data_args.source())
+
+    @staticmethod
+    def check_training(train: Dataset, data_args, is_sample: bool = False) -> None:
+        """Warns if the labels lie in a small part of their range: they may be on another scale."""
+        warn_of_other_scale(np.array(train["label"], dtype=float), data_args.label_range, data_args.dataset)
 
     @staticmethod
     def build(model_args, data_args, train, teacher=None):
