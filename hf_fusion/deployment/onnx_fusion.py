@@ -133,9 +133,10 @@ class OnnxFusion(FusionSentimentAnswers):
 
     def __call__(self, inputs, batch_size=None, **options):
         batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        unknown = sorted(set(options) - {"top_k"})
+        unknown = sorted(set(options) - {"top_k", "return_truncated"})
         if unknown:
-            raise ValueError(f"Unknown argument {', '.join(unknown)}: `batch_size` and `top_k` are accepted.")
+            accepted = "`batch_size`, `top_k` and `return_truncated`"
+            raise ValueError(f"Unknown argument {', '.join(unknown)}: {accepted} are accepted.")
         return self.answers_to(inputs, batch_size, options)
 
     def forward(self, batch):

@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -214,27 +215,29 @@ class PredictionShards:
                 watcher.join()
                 show()
 
-    def count_errors(self) -> int:
+    def count(self) -> tuple[int, int]:
         """
-        Rows with an error instead of a prediction, when all shards are complete.
+        The number of rows with an error instead of a prediction, and of those that were cut, when all shards are
+        complete.
 
         Raises:
             DataError: if a shard is damaged or has not as many rows as it should; names it.
         """
-        failed = 0
+        failed = cut = 0
         for number in range(len(self)):
             start, stop = self._range(number)
             try:
                 with pq.ParquetFile(self.path(number)) as file:
-                    errors = file.read(columns=["error"]).column("error")
+                    found = file.read(columns=["error", "truncated"])
             except (pa.ArrowException, OSError) as error:
                 raise DataError(f"{self.path(number)} is damaged; delete it and go on. {error}") from error
-            if len(errors) != stop - start:
+            if len(found) != stop - start:
                 raise DataError(
-                    f"{self.path(number)} has {len(errors)} rows instead of {stop - start}; delete it and go on."
+                    f"{self.path(number)} has {len(found)} rows instead of {stop - start}; delete it and go on."
                 )
-            failed += len(errors) - errors.null_count
-        return failed
+            failed += len(found) - found["error"].null_count
+            cut += pc.sum(found["truncated"]).as_py() or 0
+        return failed, cut
 
 
 def _checkpoint_stamps(checkpoint: str) -> dict[str, list[int]]:
