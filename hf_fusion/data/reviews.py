@@ -17,6 +17,7 @@ from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
+from hf_fusion.models.processing_text import is_blank, is_file_name
 
 SYNTHETIC = "synthetic-reviews"
 _FEATURES = Features({
@@ -210,8 +211,10 @@ def _label_row(row, columns, source):
     text = values.get("text")
     if text is not None and not isinstance(text, str):
         raise LabelError(f"text is no string|field {columns['text']!r} is {text!r:.100}")
-    if text is None or not text.strip():
+    if text is None or is_blank(text):
         raise LabelError(f"empty text|field {source.columns.get('text', 'text')!r} is {text!r:.100}")
+    if is_file_name(text):
+        raise LabelError(f"text is the name of a file|field {columns['text']!r} is {text!r:.100}")
     number = {name: _number(values, columns, name) for name in FIELDS[2:7]}
     fine, coarse, intensity = _labels(number, columns, source.rules)
     if fine is None and coarse is None and intensity is None:
