@@ -24,27 +24,21 @@ interruption, even kill -9, the same command goes on where it was, with as many 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
 import argparse
+import json
 import sys
 from contextlib import nullcontext
-from itertools import chain
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from hf_fusion.data.clips import ClipSource, is_clip_source, read_clips
-from hf_fusion.data.files import FILE_KINDS, FLAT_KINDS, DataError, RowWriter, count_rows, read_rows_or_errors
+from hf_fusion.data.clips import is_clip_source
+from hf_fusion.data.files import FILE_KINDS, FLAT_KINDS, OUTPUT_KINDS, DataError, RowWriter
 from hf_fusion.data.parts import find_parts
+from hf_fusion.evaluation.prediction_input import check_text_column, read_input
 from hf_fusion.evaluation.prediction_shards import PredictionShards
-from hf_fusion.evaluation.predictions import (
-    DTYPES,
-    check_text_column,
-    flat_row,
-    load_pipeline,
-    predict_rows,
-    prediction_types,
-)
+from hf_fusion.evaluation.predictions import DTYPES, flat_row, load_pipeline, predict_rows, prediction_types
 
 
 def parse_args():
@@ -55,16 +49,14 @@ def parse_args():
     )  # fmt: skip
     parser.add_argument("-c", "--checkpoint", required=True, help="a run folder, or a name on the Hub")
     parser.add_argument(
-        "-o",
-        "--output",
-        default="-",
-        help=".jsonl, .parquet, .csv or .csv.gz, or a folder; - is standard output (default)",
+        "-o", "--output", default="-", help=f"{', '.join(OUTPUT_KINDS)}, or a folder; - is standard output (default)"
     )
     parser.add_argument("--text_column", default="text", help="where the text is (default: text)")
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass (default: 32)")
     parser.add_argument(
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
     )
+    parser.add_argument("--dataset_options", type=json.loads, default={}, help="options of the reader of clips (JSON)")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the model: minutes at the start, faster on long inputs"
@@ -77,20 +69,6 @@ def is_folder(output):
     return output != "-" and (Path(output).is_dir() or output.endswith("/") or not Path(output).suffix)
 
 
-def read_input(names, text_column, config):
-    """The input's rows and, where it can be known, their number."""
-    if names == ["-"]:
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # a bad byte is that line's error alone
-        return ({text_column: line.rstrip("\r\n")} for line in sys.stdin), None
-    if config.model_type == "dashfusion" and len(names) == 1 and is_clip_source(names[0]):
-        if text_column != "text":
-            raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
-        return read_clips(ClipSource(names[0])), None
-    parts = find_parts(names)
-    check_text_column(parts, text_column, config)
-    return chain.from_iterable(map(read_rows_or_errors, parts)), sum(map(count_rows, parts))
-
-
 def show_error(row, error):
     tqdm.write(f"row {row}: {error}", file=sys.stderr)
 
@@ -100,7 +78,7 @@ def predict_to_file(args, classify):
     done = failed = cut = 0
     config, flat = classify.model.config, args.output.endswith(FLAT_KINDS)
     with RowWriter(args.output, prediction_types(config, flat)) as writer:
-        rows, total = read_input(args.input, args.text_column, config)
+        rows, total = read_input(args.input, args.text_column, config, args.dataset_options)
         with tqdm(total=total, unit="row", file=sys.stderr) as bar:
             for window in predict_rows(classify, rows, args.text_column, args.batch_size):
                 writer.write([flat_row(row) for row in window] if flat else window)

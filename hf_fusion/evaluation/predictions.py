@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
+from transformers import pipeline
 
-import hf_fusion  # noqa: F401 - registers pipeline and models
-from hf_fusion.data.files import DataError, listed, read_rows_or_errors
-from hf_fusion.deployment.adapters import is_adapter, load_merged
+import hf_fusion  # noqa: F401 - registers the pipeline
+from hf_fusion.data.files import DataError, listed
+from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.models.processing_text import is_blank, text_problem
 
@@ -19,8 +19,6 @@ WINDOW_BATCHES = 16
 DTYPES = ("float32", "bfloat16", "float16")
 _CLASS = [("label", pa.string()), ("score", pa.float64())]
 _ADDED = ("prediction", "truncated", "error")
-# Rows of a file that are looked at for the column of the text.
-_FIRST_ROWS = 100
 
 
 def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
@@ -95,44 +93,18 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
         compiled: whether `torch.compile` is to compile the model, for any length, as the first batches come.
 
     Raises:
-        DataError: if weights are missing, which would be random, a file of the checkpoint is damaged or none of this
-            package's models, or there is no such dtype or device.
+        DataError: if weights are missing, which would be random, or too many, a file of the checkpoint is damaged or
+            none of this package's models, or there is no such dtype or device.
         OSError: if there is no such checkpoint, or none with weights in `.safetensors`: pickles are not read.
     """
     if dtype not in DTYPES:
         raise DataError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     _check_device(device)
-    try:
-        model, processor = _model_and_processor(checkpoint)
-    except (DataError, OSError, ImportError):
-        raise
-    except Exception as error:  # damaged files can make the libraries fail in any way
-        reason = " ".join(str(error).split())[:500] or type(error).__name__
-        raise DataError(f"{checkpoint} cannot be loaded: {reason}") from error
+    model, processor = load_checkpoint(checkpoint)
     model = model.to(getattr(torch, dtype))
     if compiled:
         model.compile(dynamic=True)
     return pipeline("fusion-sentiment", model=model, processor=processor, device=device)
-
-
-def _model_and_processor(checkpoint):
-    if is_adapter(checkpoint):
-        model = load_merged(checkpoint)
-    else:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint,
-            output_loading_info=True,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise DataError(
-                f"{checkpoint} has no weights for {missing[0]}, {len(missing)} parameters in all: it is no trained "
-                "checkpoint of this version."
-            )
-    return model, AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
 
 
 def _check_device(device):
@@ -229,27 +201,3 @@ def _problem(row, text_column, modalities, streams):
         return None
     problem = text_problem(text)
     return problem and f"{text_column!r} {problem}"
-
-
-def check_text_column(paths: Iterable[str], text_column: str, config) -> None:
-    """
-    Looks for the column of the text in the first rows of each file.
-
-    Raises:
-        DataError: if it is in none of them; names the columns that are there. A DashFusion does without where rows have
-            frames, unless the column has a name of its own.
-    """
-    for path in paths:
-        rows = [row for row in islice(read_rows_or_errors(path), _FIRST_ROWS) if isinstance(row, dict)]
-        check_columns_of_text(path, dict.fromkeys(name for row in rows for name in row), text_column, config)
-
-
-def check_columns_of_text(place: str, names: Iterable[str], text_column: str, config) -> None:
-    """As [`check_text_column`], for the names of the columns in one place; none at all pass."""
-    names = list(names)
-    without = text_column == "text" and any(name in names for name in _streams(config))
-    if names and text_column not in names and "text" in getattr(config, "modalities", ("text",)) and not without:
-        raise DataError(
-            f"{place}: no column {text_column!r}; there are {listed(names)}. Name the one with the text "
-            "(--text_column)."
-        )
