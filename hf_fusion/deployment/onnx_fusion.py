@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.configuration_common import (
     as_tuple,
     as_value_error,
@@ -160,6 +161,8 @@ class OnnxFusion(FusionSentimentAnswers):
 
 def read_description(folder):
     """The description of an export; raises `ValueError` if the folder is none, or is of another version."""
+    if not Path(folder).is_dir():
+        raise ValueError(no_such_folder(str(folder)))
     path = Path(folder) / DESCRIPTION_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
