@@ -28,6 +28,7 @@ from hf_fusion.data.splits import (
     report_rejected,
     split_by_hash,
 )
+from hf_fusion.models.processing_text import is_blank, is_file_name
 
 logger = logging.getLogger(__name__)
 
@@ -330,8 +331,10 @@ def _label_row(row, columns, plan):
     text = values.get("text")
     if text is not None and not isinstance(text, str):
         raise LabelError(f"text is no string|field {columns['text']!r} is {text!r:.100}")
-    if text is None or not text.strip():
+    if text is None or is_blank(text):
         raise LabelError(f"empty text|field {columns.get('text', 'text')!r} is {text!r:.100}")
+    if is_file_name(text):
+        raise LabelError(f"text is the name of a file|field {columns['text']!r} is {text!r:.100}")
     fine, coarse, intensity = plan.labels_of(row)
     if fine is None and coarse is None and intensity is None:
         raise LabelError("no label|all label fields are empty")

@@ -13,6 +13,7 @@ from .processing_dyfulm import (
     check_texts,
     pad_token_columns,
     save_second_tokenizer_config,
+    truncated_rows,
     vocabulary_fingerprint,
 )
 
@@ -93,6 +94,7 @@ class DashFusionProcessor(ProcessorMixin):
         max_length=None,
         pad_to_multiple_of=None,
         return_tensors=None,
+        return_truncated=False,
     ):
         """
         Args:
@@ -105,6 +107,8 @@ class DashFusionProcessor(ProcessorMixin):
             max_length (`int`, *optional*): most tokens; overrides the processor's.
             pad_to_multiple_of (`int`, *optional*): rounds padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np".
+            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(batch,)`:
+                whether text or frames of the clip were cut.
 
         Returns:
             `BatchFeature` with the text's tensors (`input_ids`, `attention_mask` ...), `audio_features` of shape
@@ -125,21 +129,27 @@ class DashFusionProcessor(ProcessorMixin):
                 "clip, its rows are frames.)"
             )
         count = next(iter(counts.values()))
-        columns = self.encode_text(given["text"] or [None] * count, truncation, max_length)
+        columns = self.encode_text(given["text"] or [None] * count, truncation, max_length, return_truncated=True)
+        truncated = columns.pop("truncated")
         for name in STREAMS:
             columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, truncation)
         for i in range(count):
             if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
                 raise ValueError(f"Clip {i} has no text, no audio frame and no vision frame.")
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+            truncated[i] |= any(
+                self.feature_extractor.is_too_long(name, given[name][i]) for name in STREAMS if given[name]
+            )
+        flags = {"truncated": truncated} if return_truncated else {}
+        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors, flags)
 
-    def encode_text(self, texts, truncation=True, max_length=None):
+    def encode_text(self, texts, truncation=True, max_length=None, return_truncated=False):
         """
         Texts -> unpadded rows for [`pad`].
 
         Args:
             texts (`list` of `str` or `None`): `None` gives a row without tokens.
             truncation, max_length: as in `__call__`.
+            return_truncated (`bool`): whether to return `truncated` as well: for each text whether it was cut.
 
         Returns:
             `dict` of lists by the names of the text's tensors.
@@ -149,17 +159,27 @@ class DashFusionProcessor(ProcessorMixin):
         there = [i for i, text in enumerate(texts) if text is not None]
         check_texts([texts[i] for i in there], there)
         columns = {name: [[] for _ in texts] for name in self.text_input_names}
+        truncated = [False] * len(texts)
         if there:
             found = [texts[i] for i in there]
-            if self.has_two_tokenizers:
-                encoded = self._two_tokenizers()(found, padding=False, truncation=truncation, max_length=max_length)
-            else:
-                limit = {"max_length": max_length} if truncation else {}
-                encoded = self.tokenizer(found, truncation=truncation, return_attention_mask=True, **limit)
+            encoded = self._encode_found(found, max_length if truncation else None)
             for name, column in columns.items():
                 for i, row in zip(there, encoded[name], strict=True):
                     column[i] = list(row)
-        return columns
+            for i, cut in zip(there, encoded["truncated"], strict=True):
+                truncated[i] = cut
+        return {**columns, "truncated": truncated} if return_truncated else columns
+
+    def _encode_found(self, texts, limit):
+        if self.has_two_tokenizers:
+            max_length = limit or self.max_length
+            return self._two_tokenizers()(
+                texts, padding=False, truncation=limit is not None, max_length=max_length, return_truncated=True
+            )
+        options = {} if limit is None else {"max_length": limit}
+        encoded = self.tokenizer(texts, truncation=limit is not None, return_attention_mask=True, **options)
+        cut = set(truncated_rows(self.tokenizer, texts, encoded["input_ids"], limit))
+        return {**encoded, "truncated": [i in cut for i in range(len(texts))]}
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         """
@@ -178,7 +198,7 @@ class DashFusionProcessor(ProcessorMixin):
             columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
         return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
 
-    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
+    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors, flags=None):
         text = {name: columns[name] for name in self.text_input_names}
         batch = pad_token_columns(text, self.tokenizers, padding, max_length or self.max_length, pad_to_multiple_of)
         if not any(text["input_ids"]):
@@ -193,7 +213,7 @@ class DashFusionProcessor(ProcessorMixin):
                 batch[f"{name}_features"], batch[f"{name}_attention_mask"] = self.feature_extractor.pad(
                     name, columns[name], padding, pad_to_multiple_of
                 )
-        return BatchFeature(batch, tensor_type=return_tensors)
+        return BatchFeature({**batch, **(flags or {})}, tensor_type=return_tensors)
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves tokenizers, feature extractor, settings and code; see `ProcessorMixin.save_pretrained`."""

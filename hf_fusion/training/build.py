@@ -13,6 +13,7 @@ from hf_fusion.data.clips import has_modality
 from hf_fusion.data.labels import are_placeholders, word_key
 from hf_fusion.data.prepare import prepared_statistics
 from hf_fusion.data.tokenizers import train_tokenizer
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
@@ -202,8 +203,15 @@ def _check_modalities(data_args, clips):
 
 
 def resolve_name(name: str) -> str:
-    """`package:NAME/FOLDER` -> that folder inside an installed Python package; any other name stays as it is."""
+    """
+    `package:NAME/FOLDER` -> that folder inside an installed Python package; any other name stays as it is.
+
+    Raises:
+        RecipeError: if the package is not installed or has no such folder.
+        FileNotFoundError: if another name is that of a folder which does not exist.
+    """
     if not name.startswith("package:"):
+        check_folder_name(name)
         return name
     package, _, folder = name.removeprefix("package:").partition("/")
     if not package.isidentifier() or ".." in Path(folder).parts:  # to find a.b Python would import a
@@ -309,6 +317,7 @@ def _of_first_process(tokenizer):
 
 def _trained(model_class, checkpoint, fields):
     """The model of a checkpoint, with these fields of its configuration."""
+    check_checkpoint_name(checkpoint)
     try:
         return model_class.from_pretrained(checkpoint, use_safetensors=True, **fields)
     except RuntimeError as error:  # sizes that do not match

@@ -23,7 +23,7 @@ from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
-from hf_fusion.training.tasks import TASKS
+from hf_fusion.training.tasks import TASKS, take_truncated, warn_of_truncation
 from hf_fusion.training.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     set_seed(training_args.seed)
     data = _load(task, model_args, data_args, training_args)
     with _as_recipe_error():
-        trainer, encoded, parameters = _trainer(task, model_args, data_args, training_args, data, callbacks)
+        trainer, encoded, facts = _trainer(task, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
@@ -79,7 +79,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     metrics = {
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
-        "parameters": parameters,
+        **facts,
         **_train(trainer, checkpoint),
     }
     for split in ("validation", "test"):
@@ -115,16 +115,19 @@ def _load(task, model_args, data_args, training_args):
 
 
 def _trainer(task, model_args, data_args, training_args, data, callbacks):
-    """The trainer of a run, all splits as it reads them, and the number of the model's parameters."""
+    """The trainer of a run, all splits as it reads them, and what `metrics.json` says of model and data."""
     teacher = _teacher(model_args, data_args)
     model, processor = task.build(model_args, data_args, data["train"], teacher)
     rows_of = dict(data)
     if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
         rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
-    encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in rows_of.items()})
+    encoded, truncated = DatasetDict(), {}
+    for split, rows in rows_of.items():
+        encoded[split], truncated[split] = take_truncated(task.encode(rows, processor))
+    warn_of_truncation(truncated, {split: len(rows) for split, rows in rows_of.items()}, task.unit, processor)
     if model_args.lora_encoders:
         model = _with_lora(model, processor, model_args, training_args)
-    parameters = sum(p.numel() for p in model.parameters())
+    facts = {"parameters": sum(p.numel() for p in model.parameters()), "truncated": truncated}
     make_trainer = FusionTrainer
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
@@ -137,7 +140,7 @@ def _trainer(task, model_args, data_args, training_args, data, callbacks):
         processing_class=processor,
         callbacks=callbacks,
     )
-    return trainer, encoded, parameters
+    return trainer, encoded, facts
 
 
 def _train(trainer, checkpoint):
