@@ -23,6 +23,7 @@ from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_re
 from hf_fusion.data.synthetic_clips import synthetic_clips
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, real_numbers
+from hf_fusion.models.processing_text import is_blank, is_file_name
 
 logger = logging.getLogger(__name__)
 
@@ -112,19 +113,22 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     """
     widths: dict[str, int] = {}
     rejected: dict[str, list[str]] = {}
-    counts = {"audio": 0, "vision": 0, "text": 0}
+    counts, lost = {"audio": 0, "vision": 0, "text": 0}, {"audio": 0, "vision": 0}
     seen: set[str] = set()
     for number, row in enumerate(read_clips(source), 1):
         place = f"row {number} ({row['id']!s:.200})"
         row.update((name, None) for name in MODALITIES if name not in source.modalities)
         for name in STREAMS:
             row[name], replaced = _frames(row[name], name, widths, f"{source.name}, {place}")
-            counts[name] += replaced
+            if replaced and row[name] is None:
+                lost[name] += 1
+            else:
+                counts[name] += replaced
         if not isinstance(row["text"], str | None):
             raise DataError(f"{source.name}, {place}: field 'text' must be a text, got {row['text']!r:.50}.")
         if isinstance(error := unicode_or_error({name: row[name] for name in ("id", "text")}, place), DataError):
             raise DataError(f"{source.name}, {error}")
-        if row["text"] is not None and not row["text"].strip():
+        if row["text"] is not None and is_blank(row["text"]):
             row["text"], counts["text"] = None, counts["text"] + 1
         row["split"] = _split(row, source)
         reason = _unusable(row, source)
@@ -139,6 +143,10 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     for name in STREAMS:
         if counts[name]:
             logger.warning("%s: %d %s values were not finite and became 0.", source.name, counts[name], name)
+        if lost[name]:
+            logger.warning(
+                "%s: %d clips have no finite %s value, which counts as missing.", source.name, lost[name], name
+            )
     if counts["text"]:
         logger.warning("%s: %d texts are empty and count as missing.", source.name, counts["text"])
     report_rejected(source.name, rejected, source.rejected)
@@ -284,7 +292,7 @@ def _hub_rows(source):
 
 
 def _frames(frames, name, widths, place):
-    """Frames as finite float32 `(frames, features)`, and how many values were not finite."""
+    """Frames as finite float32 `(frames, features)`, `None` if no value is; and how many values were not finite."""
     if frames is None:
         return None, 0
     try:
@@ -301,6 +309,8 @@ def _frames(frames, name, widths, place):
     finite = np.isfinite(frames)
     if finite.all():
         return frames, 0
+    if not finite.any():
+        return None, int(frames.size)
     return np.where(finite, frames, np.float32(0)), int((~finite).sum())
 
 
@@ -318,6 +328,8 @@ def _unusable(row, source):
     """Why a row cannot be used, or `None`."""
     if all(row[name] is None for name in source.modalities):
         return f"no {' and no '.join(source.modalities)}"
+    if row["text"] is not None and is_file_name(row["text"]):
+        return "a text that is the name of a file"
     return _unusable_label(row["label"], source.label_range)
 
 

@@ -92,11 +92,11 @@ class SplitChooser:
             return _known(own)
         if shares is None:
             return _known(table_split)
-        if self.named:
-            raise LabelError(f"{NO_SPLIT}|it is {own!r:.50}")
         if has_column:
             self.waiting.append(place)
             return None
+        if self.named:
+            raise LabelError(NO_SPLIT)
         self._drawn = True
         return split_by_hash(text, shares, self._seed)
 

@@ -1,10 +1,13 @@
 """A checkpoint -> its model and processor, complete or not at all."""
 
+from pathlib import Path
+
 import torch
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 import hf_fusion  # noqa: F401 - registers the models
 from hf_fusion.data.files import DataError
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name
 
 
 def load_checkpoint(
@@ -31,6 +34,7 @@ def load_checkpoint(
     """
     from hf_fusion.deployment.adapters import is_adapter, load_adapter  # which load their base by this file
 
+    check_checkpoint_name(checkpoint)
     try:
         if is_adapter(checkpoint):
             model = load_adapter(checkpoint, dtype, base_model)
@@ -38,7 +42,12 @@ def load_checkpoint(
         else:
             model = load_whole_model(checkpoint, dtype)
         return model, AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
-    except (DataError, OSError, ImportError):
+    except OSError as error:
+        if Path(checkpoint).is_dir():
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise OSError(f"{checkpoint}: no such folder, and the Hub gave no such model: {reason}") from error
+    except (DataError, ImportError):
         raise
     except Exception as error:  # damaged files can make the libraries fail in any way
         reason = " ".join(str(error).split())[:500] or type(error).__name__
@@ -47,6 +56,8 @@ def load_checkpoint(
 
 def load_whole_model(checkpoint: str, dtype: torch.dtype = torch.float32, revision: str | None = None):
     """The model of a checkpoint that is no adapter; raises `DataError` if it has too few weights, or too many."""
+    checkpoint = str(checkpoint)
+    check_checkpoint_name(checkpoint)
     model, report = AutoModelForSequenceClassification.from_pretrained(
         checkpoint,
         revision=revision,

@@ -95,6 +95,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         return_tensors=None,
         text_kwargs=None,
         common_kwargs=None,
+        return_truncated=False,
     ):
         """
         Args:
@@ -106,6 +107,8 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np" for arrays; lists otherwise.
             text_kwargs, common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
+            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(batch,)`:
+                whether the text was cut.
 
         Returns:
             `BatchFeature` with `input_ids`, `attention_mask`, `span_ids` and the same with `_b`, each of shape
@@ -128,16 +131,18 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
 
         limit = max_length if truncation else None
         if not texts:  # which tokenizers do not take
-            columns = {name: [] for name in self.model_input_names}
+            columns, truncated = {name: [] for name in self.model_input_names}, []
         else:
-            columns = self._encode_spans(texts, limit) if self.has_spans else self._encode_plain(texts, limit)
+            encode = self._encode_spans if self.has_spans else self._encode_plain
+            columns, truncated = encode(texts, limit)
+        flags = {"truncated": truncated} if return_truncated else {}
         if single and return_tensors is None:
-            return BatchFeature({name: rows[0] for name, rows in columns.items()})
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+            return BatchFeature({name: rows[0] for name, rows in (columns | flags).items()})
+        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors, flags)
 
-    def encode_text(self, texts):
-        """Texts -> unpadded rows for [`pad`], as lists by the names of `model_input_names`."""
-        return dict(self(texts, padding=False))
+    def encode_text(self, texts, return_truncated=False):
+        """Texts -> unpadded rows for [`pad`], as lists by the names of `model_input_names`; see `__call__`."""
+        return dict(self(texts, padding=False, return_truncated=return_truncated))
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         """
@@ -164,15 +169,17 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         return self._pad_columns(columns, padding, max_length or self.max_length, pad_to_multiple_of, return_tensors)
 
     def _encode_plain(self, texts, limit):
-        columns = {}
+        columns, truncated = {}, [False] * len(texts)
         for tokenizer, suffix in zip(self.tokenizers, _SUFFIXES, strict=True):
             encoded = tokenizer(texts, truncation=limit is not None, max_length=limit, return_attention_mask=True)
             columns["input_ids" + suffix] = encoded["input_ids"]
             columns["attention_mask" + suffix] = encoded["attention_mask"]
-        return columns
+            for row in truncated_rows(tokenizer, texts, encoded["input_ids"], limit):
+                truncated[row] = True
+        return columns, truncated
 
     def _encode_spans(self, texts, limit):
-        readings = self._readings(texts, limit)
+        readings, truncated = self._readings(texts, limit)
         columns = {name: [] for name in self.model_input_names}
         for text, pair in zip(texts, readings, strict=True):
             spans = common_spans(text, *((offsets, special) for _, offsets, special in pair))
@@ -180,7 +187,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
                 columns["input_ids" + suffix].append(ids)
                 columns["attention_mask" + suffix].append([1] * len(ids))
                 columns["span_ids" + suffix].append(span_ids.tolist())
-        return columns
+        return columns, truncated
 
     def spans_of(self, text):
         """
@@ -191,7 +198,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         """
         if not self.has_spans:
             return []
-        (pair,) = self._readings([text], self.max_length)
+        ((pair,), _) = self._readings([text], self.max_length)
         sides = [(offsets, special) for _, offsets, special in pair]
         places = {}
         for (offsets, _), span_ids in zip(sides, common_spans(text, *sides), strict=True):
@@ -202,13 +209,12 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         return [places[span] for span in sorted(places)]
 
     def _readings(self, texts, limit):
-        """As [`_read`], where need be of the beginning that fits into `limit` tokens."""
+        """As [`_read`], of the beginning that fits into `limit` tokens; and for each text whether it was cut."""
         readings = self._read(texts)
-        if limit is not None:
-            too_long = [i for i, pair in enumerate(readings) if max(len(ids) for ids, _, _ in pair) > limit]
-            for i in too_long:
-                readings[i] = self._cut(texts[i], readings[i], limit)
-        return readings
+        truncated = [limit is not None and max(len(ids) for ids, _, _ in pair) > limit for pair in readings]
+        for i in np.flatnonzero(truncated):
+            readings[i] = self._cut(texts[i], readings[i], limit)
+        return readings, truncated
 
     def _read(self, texts):
         """Each text as a pair of (ids, offsets, is special token), one for each tokenizer."""
@@ -247,9 +253,9 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             (pair,) = self._read([text])
         return pair
 
-    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
+    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors, flags=None):
         columns = pad_token_columns(columns, self.tokenizers, padding, max_length, pad_to_multiple_of)
-        return BatchFeature(columns, tensor_type=return_tensors)
+        return BatchFeature({**columns, **(flags or {})}, tensor_type=return_tensors)
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves both tokenizers and the processor's settings and code; see `ProcessorMixin.save_pretrained`."""
@@ -319,6 +325,39 @@ def pad_token_columns(columns, tokenizers, padding, max_length, pad_to_multiple_
                     _padded(row, width, fill, tokenizer.padding_side) for row in columns[name + suffix]
                 ]
     return padded
+
+
+def truncated_rows(tokenizer, texts, rows, limit):
+    """
+    The numbers of the texts that lost tokens to truncation.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): what made the rows.
+        texts (`list[str]`): the texts.
+        rows (`list[list[int]]`): their tokens, at most `limit` each.
+        limit (`int` or `None`): most tokens of a row; `None` cuts nothing.
+    """
+    full = [i for i, ids in enumerate(rows) if limit is not None and len(ids) >= limit]
+    if not full:
+        return []
+    whole = tokenizer([texts[i] for i in full], truncation=False, return_attention_mask=False, verbose=False)
+    return [i for i, ids in zip(full, whole["input_ids"], strict=True) if len(ids) > limit]
+
+
+def rows_without_tokens(columns, tokenizers):
+    """
+    The numbers of the rows in which no tokenizer found a token, beside the special ones that it adds to every text.
+
+    Args:
+        columns (`dict`): attention masks by name, `(batch, tokens)` or unpadded; those of the second tokenizer have
+            names with `_b`.
+        tokenizers (`tuple`): one or two tokenizers.
+    """
+    empty = [
+        [sum(map(int, mask)) <= tokenizer.num_special_tokens_to_add() for mask in columns["attention_mask" + suffix]]
+        for tokenizer, suffix in zip(tokenizers, _SUFFIXES, strict=False)
+    ]
+    return [i for i, sides in enumerate(zip(*empty, strict=True)) if all(sides)]
 
 
 def save_second_tokenizer_config(save_directory):

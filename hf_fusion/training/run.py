@@ -17,12 +17,13 @@ from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
+from hf_fusion.training.build import earlier_config
 from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, writing
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
-from hf_fusion.training.tasks import TASKS
+from hf_fusion.training.tasks import TASKS, take_truncated, warn_of_truncation
 from hf_fusion.training.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
@@ -67,9 +68,9 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     task = TASKS[model_args.model_type]
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
-    data = _load(task, data_args, training_args)
+    data = _load(task, model_args, data_args, training_args)
     with _as_recipe_error():
-        trainer, encoded, parameters = _trainer(task, model_args, data_args, training_args, data, callbacks)
+        trainer, encoded, facts = _trainer(task, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
@@ -78,7 +79,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     metrics = {
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
-        "parameters": parameters,
+        **facts,
         **_train(trainer, checkpoint),
     }
     for split in ("validation", "test"):
@@ -98,11 +99,15 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     return metrics
 
 
-def _load(task, data_args, training_args):
-    """The splits of a run."""
+def _load(task, model_args, data_args, training_args):
+    """The splits of a run, for the classes of the model that it goes on from or learns from, if there is one."""
     with training_args.main_process_first(desc=f"reading the {task.unit}s"):
-        data = task.load(data_args)
+        data = task.load(data_args, earlier_config(model_args))
+    if "train" in data:
+        task.check_training(data["train"], data_args)
     data = _limit(data, data_args, training_args)
+    if data_args.max_train_samples and "train" in data:
+        task.check_training(data["train"], data_args, is_sample=True)
     needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
@@ -110,16 +115,19 @@ def _load(task, data_args, training_args):
 
 
 def _trainer(task, model_args, data_args, training_args, data, callbacks):
-    """The trainer of a run, all splits as it reads them, and the number of the model's parameters."""
+    """The trainer of a run, all splits as it reads them, and what `metrics.json` says of model and data."""
     teacher = _teacher(model_args, data_args)
     model, processor = task.build(model_args, data_args, data["train"], teacher)
     rows_of = dict(data)
     if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
         rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
-    encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in rows_of.items()})
+    encoded, truncated = DatasetDict(), {}
+    for split, rows in rows_of.items():
+        encoded[split], truncated[split] = take_truncated(task.encode(rows, processor))
+    warn_of_truncation(truncated, {split: len(rows) for split, rows in rows_of.items()}, task.unit, processor)
     if model_args.lora_encoders:
         model = _with_lora(model, processor, model_args, training_args)
-    parameters = sum(p.numel() for p in model.parameters())
+    facts = {"parameters": sum(p.numel() for p in model.parameters()), "truncated": truncated}
     make_trainer = FusionTrainer
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
@@ -132,7 +140,7 @@ def _trainer(task, model_args, data_args, training_args, data, callbacks):
         processing_class=processor,
         callbacks=callbacks,
     )
-    return trainer, encoded, parameters
+    return trainer, encoded, facts
 
 
 def _train(trainer, checkpoint):
@@ -190,7 +198,7 @@ def _teacher(model_args, data_args):
         return None
     from hf_fusion.deployment.distillation import load_teacher
 
-    return load_teacher(model_args.teacher, data_args.source().rules)
+    return load_teacher(model_args.teacher, data_args.rules())
 
 
 def _distillation(student, model_args, teacher):
@@ -220,6 +228,13 @@ def _check_metric(trainer):
     names = ["loss", *metric_names(trainer.model.config, trainer.label_names)]
     if wanted not in names:
         raise RecipeError(f"`metric_for_best_model` must be one of {', '.join(names)}, got {wanted!r}.")
+    column = {"fine": "labels", "coarse": "coarse_labels"}.get(wanted.partition("_")[0])
+    rows = trainer.eval_dataset
+    if column and rows is not None and column in rows.column_names and len(set(rows[column]) - {None}) < 2:
+        raise RecipeError(
+            f"`metric_for_best_model` {wanted} says nothing where the validation split shows a single class: choose "
+            "another (loss), or a validation split with several classes."
+        )
 
 
 def _checkpoint_to_resume(training_args):

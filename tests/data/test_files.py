@@ -135,5 +135,5 @@ class TestRowWriter:
             writer.write([{"a": 1, "c": 2}])
 
     def test_unknown_kind(self):
-        with pytest.raises(DataError, match=r"out\.csv: unknown kind of output"):
-            RowWriter("out.csv")
+        with pytest.raises(DataError, match=r"out\.tsv: unknown kind of output"):
+            RowWriter("out.tsv")

@@ -28,7 +28,7 @@ def test_every_row_comes_back_in_order(classify, corpus):
         3: "line 4: broken",
         10: "'review' is no text but NoneType",
         20: "no column 'review'; there are id, other",
-        30: "'review' is no valid Unicode at character 0",
+        30: r"'review' is no valid Unicode: lone surrogate '\ud800' at character 0. Decode it with errors='replace'",
     }
     for i, row in enumerate(out):
         if row["error"]:
@@ -62,7 +62,7 @@ def test_own_columns_are_not_overwritten(classify):
 
 def test_only_bad_rows(classify):
     ((row,),) = predict_rows(classify, [DataError("x")])
-    assert row == {"prediction": NO_PREDICTION, "error": "x"}
+    assert row == {"prediction": NO_PREDICTION, "truncated": None, "error": "x"}
 
 
 def test_batches_without_rows_are_refused(classify):

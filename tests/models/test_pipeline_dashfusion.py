@@ -34,7 +34,7 @@ def inputs(clips):
     rows = [dict(zip(clips, values, strict=True)) for values in zip(*clips.values(), strict=True)]
     sparse = [{name: value for name, value in row.items() if value is not None} for row in rows]
     nested = {**rows[0], "audio": rows[0]["audio"].tolist(), "vision": torch.tensor(rows[0]["vision"])}
-    return [*rows, "Great staff!", *sparse[2:], nested, "", {"text": "the " * 90}, {"vision": rows[1]["vision"]}]
+    return [*rows, "Great staff!", *sparse[2:], nested, "?", {"text": "the " * 90}, {"vision": rows[1]["vision"]}]
 
 
 def clip_of(value):

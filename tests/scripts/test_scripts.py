@@ -53,10 +53,11 @@ def test_help_teaches(name):
 class TestPredict:
     def test_standard_input_to_json_lines(self, checkpoint):
         process = script("predict.py", "-c", checkpoint, stdin="Not bad.\n\nGood 😀\n")
-        assert process.returncode == 0, process.stderr
+        assert process.returncode == 1, process.stderr
         rows = [json.loads(line) for line in process.stdout.splitlines()]
         assert [row["text"] for row in rows] == ["Not bad.", "", "Good 😀"]
-        assert all(row["prediction"]["coarse"]["label"] and row["error"] is None for row in rows)
+        assert [row["error"] for row in rows] == [None, "'text' is empty", None]
+        assert [bool(row["prediction"]["coarse"]["label"]) for row in rows] == [True, False, True]
 
     def test_a_bad_byte_is_that_lines_error_alone(self, checkpoint, tmp_path):
         source = tmp_path / "in.csv"
@@ -95,8 +96,8 @@ class TestPredict:
         ("args", "words"),
         [
             (["nowhere.csv"], "nowhere.csv: no such file"),
-            (["in.txt"], "unknown kind of file"),
-            (["-", "-o", "out.csv"], "unknown kind of output"),
+            (["in.doc"], "unknown kind of file"),
+            (["-", "-o", "out.tsv"], "unknown kind of output"),
         ],
     )
     def test_wrong_calls(self, checkpoint, args, words):
