@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
+from hf_fusion.data.decoding import is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
-from hf_fusion.data.files import FILE_KINDS, DataError, listed, unicode_or_error, with_options
+from hf_fusion.data.files import DataError, listed, with_options
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import is_range
 from hf_fusion.data.mmsa import read_mmsa
@@ -155,7 +156,7 @@ def is_clip_source(name: str) -> bool:
     """Whether [`read_clips`] is to read it: anything but files of rows, and folders and patterns of such files."""
     if Path(name).is_dir():
         return any((Path(name) / file).is_file() for file in (*LABEL_FILES, PREPARED_FILE))
-    return not name.endswith(FILE_KINDS) and not has_magic(name)
+    return not is_row_file(name) and not has_magic(name)
 
 
 def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:

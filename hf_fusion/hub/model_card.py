@@ -135,7 +135,7 @@ def _card_data(name, recipe, source, metrics, adapted=None):
         if adapted
         else [encoder for encoder in encoders if isinstance(encoder, str) and _is_hub_name(encoder)]
     )
-    is_public = source and _is_hub_name(source) and "/" in source and not source.endswith(DATA_FILE_KINDS)
+    is_public = source and _is_hub_name(source) and "/" in source and not source.lower().endswith(DATA_FILE_KINDS)
     results = [
         EvalResult(
             task_type="text-classification",
