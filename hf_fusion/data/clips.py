@@ -21,6 +21,7 @@ from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 from hf_fusion.data.synthetic_clips import synthetic_clips
+from hf_fusion.data.tally import tally
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, real_numbers
 from hf_fusion.models.processing_text import is_blank, is_file_name
@@ -141,15 +142,16 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         row["label"] = float(row["label"])
         yield row
     for name in STREAMS:
-        if counts[name]:
-            logger.warning("%s: %d %s values were not finite and became 0.", source.name, counts[name], name)
-        if lost[name]:
-            logger.warning(
-                "%s: %d clips have no finite %s value, which counts as missing.", source.name, lost[name], name
-            )
-    if counts["text"]:
-        logger.warning("%s: %d texts are empty and count as missing.", source.name, counts["text"])
+        _tell(source.name, counts[name], f"{name} values were not finite and became 0")
+        _tell(source.name, lost[name], f"clips have no finite {name} value, which counts as missing")
+    _tell(source.name, counts["text"], "texts are empty and count as missing")
     report_rejected(source.name, rejected, source.rejected)
+
+
+def _tell(name, count, what):
+    if count:
+        logger.warning("%s: %d %s.", name, count, what)
+        tally(what, count)
 
 
 def is_clip_source(name: str) -> bool:
@@ -184,9 +186,11 @@ def _with_none_for_missing(name, rows):
                 row[stream] = None
                 found.append(row["id"])
         yield row
+    tally("texts are NaN or 'nan' and count as missing", len(nans))
     if nans:
         logger.warning("%s: %d texts are NaN or 'nan' and count as missing: %s.", name, len(nans), listed(nans[:5]))
     for stream, found in zeros.items():
+        tally(f"clips have nothing but zeros as {stream}, which counts as missing", len(found))
         if found:
             logger.warning(
                 "%s: the %s of %d clips is nothing but zeros and counts as missing: %s.",

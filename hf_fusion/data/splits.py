@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hf_fusion.data.errors import DataError
 from hf_fusion.data.labels import LabelError
+from hf_fusion.data.tally import tally
 
 logger = logging.getLogger(__name__)
 
@@ -143,3 +144,5 @@ def report_rejected(origin: str, rejected: dict[str, list[str]], policy: str) ->
     if policy == "error":
         raise DataError(message + "\nMend them, or leave them out with rejected='drop' (--rejected_rows drop).")
     logger.warning("%s\n(left out)", message)
+    for reason, places in rejected.items():
+        tally(f"rows left out: {reason}", len(places))

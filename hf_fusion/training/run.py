@@ -13,6 +13,7 @@ from transformers import set_seed
 
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import DataError, read_yaml
+from hf_fusion.data.tally import tallied
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
@@ -68,7 +69,8 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     task = TASKS[model_args.model_type]
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
-    data = _load(task, model_args, data_args, training_args)
+    with tallied() as unused:
+        data = _load(task, model_args, data_args, training_args)
     with _as_recipe_error():
         trainer, encoded, facts = _trainer(task, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
@@ -80,6 +82,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
         **facts,
+        "left_out_or_filled": dict(unused),
         **_train(trainer, checkpoint),
     }
     for split in ("validation", "test"):

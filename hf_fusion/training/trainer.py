@@ -156,7 +156,7 @@ class FusionTrainer(Trainer):
         return metrics_of(self.model.config, prediction.predictions, label_ids, self.label_names)
 
     def _prepare_inputs(self, inputs):
-        """As `Trainer`'s; what is left are arguments of the model's `forward`. The numbers of the rows are kept aside."""
+        """As `Trainer`'s; what is left are arguments of the model's `forward`. Row numbers are kept aside."""
         inputs = super()._prepare_inputs(inputs)
         self._batch_rows = self._batch_clips = inputs.pop(ROW_NUMBER, None)
         if self.miner is not None and self.model.training:

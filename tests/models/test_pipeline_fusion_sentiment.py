@@ -157,6 +157,52 @@ def test_bad_input(pipe, value, words):
         pipe(value)
 
 
+@pytest.mark.parametrize("value", ["", " \n", "\u200b", "talk.flac", "reviews.tsv", {"text": "\xa0"}], ids=ascii)
+def test_what_is_no_text_has_no_answer(pipe, value):
+    with pytest.raises(ValueError, match=r"^Input 0 cannot be read\. The text (is|has no) "):
+        pipe(value)
+    with pytest.raises(ValueError, match=r"^Input 16 cannot be read\. The text (is|has no) "):
+        list(pipe((value if i == 16 else "good" for i in range(17)), batch_size=1))
+
+
+def test_a_text_without_tokens_has_no_answer(pipe, monkeypatch):
+    monkeypatch.setattr("hf_fusion.models.pipeline_common.text_problem", lambda text: None)
+    with pytest.raises(
+        ValueError, match=r"^Input 1 cannot be read\. The text has no token that the model's tokenizers"
+    ):
+        pipe(["good", ""])
+
+
+class TestTruncation:
+    LONG = "the room was not bad at all " * 3
+
+    @pytest.fixture
+    def short(self, pipe, monkeypatch):
+        """A pipeline that reads ten tokens, and the lines that it logs."""
+        lines = []
+        pipe.processor.max_length = 10
+        monkeypatch.setattr("hf_fusion.models.pipeline_common.logger.warning", lines.append)
+        return pipe, lines
+
+    def test_is_told_once(self, short):
+        pipe, lines = short
+        pipe(["good", self.LONG, "bad", self.LONG], batch_size=1)
+        pipe("good")
+        assert len(list(pipe(iter([self.LONG] + ["good"] * 15 + [self.LONG] * 2), batch_size=1))) == 18
+        pipe(self.LONG)
+        assert [line.partition(" inputs")[0] for line in lines] == ["2 of 4", "3 of 18", "1 of 1"]
+
+    def test_is_in_the_answers_that_ask_for_it(self, short):
+        pipe, lines = short
+        given = ["good", self.LONG, "bad"]
+        answers = pipe(given, return_truncated=True)
+        assert [answer.pop("truncated") for answer in answers] == [False, True, False] and not lines
+        assert all(map(close, answers, pipe(given)))
+        assert [entry["truncated"] for entry in pipe(self.LONG, top_k=3, return_truncated=True)] == [True] * 3
+        assert "truncated" not in pipe(self.LONG, top_k=2)[0]
+        assert all(answer["truncated"] for answer in pipe(iter([self.LONG] * 3), return_truncated=True))
+
+
 def test_unknown_option(pipe):
     with pytest.raises(ValueError, match="Unknown argument topk"):
         pipe("x", topk=2)
