@@ -112,6 +112,11 @@ class LabelRules:
             raise LabelError(f"The coarse classes must begin at whole numbers, got {self.coarse!r:.100}.")
         if not self.coarse or self.coarse[0] != 0 or list(self.coarse) != sorted(set(self.coarse)):
             raise LabelError(f"The coarse classes must begin at rising fine classes from 0, got {self.coarse!r}.")
+        if len(self.coarse) < 2:
+            raise LabelError(
+                f"There must be at least 2 coarse classes, got one that begins at fine class 0 ({self.coarse!r}). With "
+                "two fine classes give 0 1."
+            )
         if self.num_labels is not None and self.coarse[-1] >= self.num_labels:
             raise LabelError(f"A coarse class begins at fine class {self.coarse[-1]}; there are {self.num_labels}.")
 

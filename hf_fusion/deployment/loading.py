@@ -55,7 +55,7 @@ def load_checkpoint(
 
 
 def load_whole_model(checkpoint: str, dtype: torch.dtype = torch.float32, revision: str | None = None):
-    """The model of a checkpoint that is no adapter; raises `DataError` if it has too few weights, or too many."""
+    """The model of a checkpoint that is no adapter; raises `DataError` unless all weights fit."""
     checkpoint = str(checkpoint)
     check_checkpoint_name(checkpoint)
     model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -63,9 +63,17 @@ def load_whole_model(checkpoint: str, dtype: torch.dtype = torch.float32, revisi
         revision=revision,
         dtype=dtype,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # an error below, which names them
         use_safetensors=True,
         trust_remote_code=False,
     )
+    if report["mismatched_keys"]:
+        name, saved, needed = sorted(report["mismatched_keys"])[0]
+        raise DataError(
+            f"{checkpoint}: the weights {name} have the shape {tuple(saved)}, but the configuration makes it "
+            f"{tuple(needed)}: {model.config.num_labels} classes, and {len(report['mismatched_keys'])} parameters of "
+            "another shape in all."
+        )
     for kind, problem in (("missing_keys", "has no weights for"), ("unexpected_keys", "has weights without a place:")):
         if report[kind]:
             names = sorted(report[kind])

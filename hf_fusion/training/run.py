@@ -88,11 +88,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     for split in ("validation", "test"):
         if split in encoded:
             metrics[split] = evaluate_split(trainer, encoded[split])
-    if model_args.lora_encoders and model_args.merge_lora:
-        trainer.model = trainer.model.merge_and_unload()
-    with writing("The model", training_args.output_dir):
-        trainer.save_model(_internal_call=True)  # which publishes nothing yet
-        trainer.save_state()
+    _save(trainer, model_args)
     check_saved(trainer, data["validation" if "validation" in data else "train"])
     if training_args.should_save:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
@@ -160,6 +156,18 @@ def _train(trainer, checkpoint):
         "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
         **({"skipped_steps": trainer.skipped_steps} if trainer.skipped_steps else {}),
     }
+
+
+def _save(trainer, model_args):
+    """Saves the model as the recipe wants it, and publishes nothing yet."""
+    if model_args.lora_encoders and model_args.merge_lora:
+        trainer.model = trainer.model.merge_and_unload()
+    with writing("The model", trainer.args.output_dir):
+        trainer.save_model(_internal_call=True)
+        trainer.save_state()
+        if model_args.lora_encoders and not model_args.merge_lora and trainer.args.should_save:
+            # saved before the training, which saw of what kind the labels are
+            trainer.model.config.save_pretrained(Path(trainer.args.output_dir) / "base")
 
 
 def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
