@@ -3,8 +3,8 @@
 import atexit
 import math
 import os
-import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
+from hf_fusion.data.temporary import temporary_folder
 
 SYNTHETIC = "synthetic-reviews"
 _FEATURES = Features({
@@ -134,9 +135,9 @@ class _Split:
 
 @cache
 def _temporary_folder():
-    folder = tempfile.mkdtemp(prefix="hf_fusion-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    until_exit = ExitStack()
+    atexit.register(until_exit.close)
+    return until_exit.enter_context(temporary_folder())
 
 
 def _shares_to_draw(splits, shares):
