@@ -97,7 +97,8 @@ def launch(processes, recipe, *flags):
     command += ["--multi_gpu"] if processes > 1 else []
     process = subprocess.run(
         [*command, "scripts/train.py", "--config", recipe, "--use_cpu", "true", *flags],
-        cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False, timeout=LONGEST_SECONDS,
+        cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False,
+        timeout=LONGEST_SECONDS,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-3000:]
     return process

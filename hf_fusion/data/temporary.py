@@ -37,8 +37,9 @@ def temporary_folder(
     parent = Path(parent or tempfile.gettempdir()).absolute()
     _remove_abandoned(parent, f"{glob.escape(prefix)}*{glob.escape(suffix)}")
     folder = Path(tempfile.mkdtemp(suffix, prefix, parent))
-    lock = _mark(folder)
+    lock = None
     try:
+        lock = _mark(folder)
         yield str(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -45,11 +45,7 @@ def gradients(model):
 
 def step(rank, folder):
     distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=LONGEST_SECONDS),
+        "gloo", f"file://{folder}/store", timedelta(seconds=LONGEST_SECONDS), world_size=2, rank=rank
     )
     torch.set_num_threads(1)
     model = make_model(True)

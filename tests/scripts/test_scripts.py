@@ -166,9 +166,8 @@ class TestPredictToFolder:
         assert [row["id"] for row in read_rows(expected)] == [*map(str, range(30)), None, *map(str, range(30, 120))]
 
         process = self.start(*command[:-1], 12)
-        assert (
-            "shard_rows was 11 and is 12" in process.communicate(timeout=LONGEST_SECONDS)[1] and process.returncode == 2
-        )
+        errors = process.communicate(timeout=LONGEST_SECONDS)[1]
+        assert "shard_rows was 11 and is 12" in errors and process.returncode == 2
 
     def test_wrong_calls(self, checkpoint, predict, capsys, tmp_path):
         assert predict("-", "-c", checkpoint, "-o", tmp_path / "out") == 2
