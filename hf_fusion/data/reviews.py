@@ -3,9 +3,9 @@
 import atexit
 import logging
 import os
-import shutil
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -28,6 +28,7 @@ from hf_fusion.data.splits import (
     report_rejected,
     split_by_hash,
 )
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.models.processing_text import is_blank, is_file_name
 
 logger = logging.getLogger(__name__)
@@ -221,9 +222,9 @@ class _Split:
 
 @cache
 def _temporary_folder():
-    folder = tempfile.mkdtemp(prefix="hf_fusion-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    until_exit = ExitStack()
+    atexit.register(until_exit.close)
+    return until_exit.enter_context(temporary_folder())
 
 
 def _shares_to_draw(tables, shares):
