@@ -116,7 +116,7 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     rejected: dict[str, list[str]] = {}
     counts, lost = {"audio": 0, "vision": 0, "text": 0}, {"audio": 0, "vision": 0}
     seen: set[str] = set()
-    for number, row in enumerate(read_clips(source), 1):
+    for number, row in enumerate(read_clips(source, labelled=True), 1):
         place = f"row {number} ({row['id']!s:.200})"
         row.update((name, None) for name in MODALITIES if name not in source.modalities)
         for name in STREAMS:
@@ -161,18 +161,22 @@ def is_clip_source(name: str) -> bool:
     return not is_row_file(name) and not has_magic(name)
 
 
-def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
+def read_clips(source: ClipSource, labelled: bool = False) -> Iterator[dict[str, Any]]:
     """
     Clips one by one as the source has them, unchecked: `id`, `split`, `text`, `audio`, `vision`, `label` ...
 
     A text that is NaN or the word "nan" alone is what extractors write for a missing transcript, and frames of zeros
     alone are what they write for a missing stream: both come as `None`, and their number is logged at the end.
 
+    Args:
+        source: where the clips are.
+        labelled: whether a data set of the Hub must have the column `label`.
+
     Raises:
         DataError: if a file is not as declared.
         FileNotFoundError: if the file or folder does not exist.
     """
-    return _with_none_for_missing(source.name, _read(source))
+    return _with_none_for_missing(source.name, _read(source, labelled))
 
 
 def _with_none_for_missing(name, rows):
@@ -211,7 +215,7 @@ def _is_zeros(frames):
         return False
 
 
-def _read(source):
+def _read(source, labelled):
     path = Path(source.name)
     if source.name == SYNTHETIC or (path / PREPARED_FILE).is_file():
         return _dataset_rows(_dataset(source))
@@ -232,7 +236,7 @@ def _read(source):
         raise DataError(f"{source.name}: unknown kind of file. {known}")
     if path.suffix or source.name.startswith((".", "/")):
         raise FileNotFoundError(f"{source.name}: no such file or folder. {known}")
-    return _hub_rows(source)
+    return _hub_rows(source, labelled)
 
 
 def _dataset(source):
@@ -266,8 +270,8 @@ def _from_disk(name):
     return splits
 
 
-def _check_columns(name, table):
-    if "label" not in table.column_names or not set(MODALITIES) & set(table.column_names):
+def _check_columns(name, table, labelled=True):
+    if (labelled and "label" not in table.column_names) or not set(MODALITIES) & set(table.column_names):
         raise DataError(
             f"{name}: needed are the column 'label' and some of {', '.join(MODALITIES)}; there are "
             f"{', '.join(table.column_names)}."
@@ -282,12 +286,12 @@ def _dataset_rows(splits):
             yield {**row, "split": split, "text": row.get("text"), **frames}
 
 
-def _hub_rows(source):
+def _hub_rows(source, labelled):
     found = load_from_hub(source.name, source.options)
     if list(found) == ["train"]:
         found = {None: found["train"]}  # in one piece: divided by hash
     for split, rows in found.items():
-        _check_columns(source.name, rows)
+        _check_columns(source.name, rows, labelled)
         own_id = "id" in rows.column_names
         for number, row in enumerate(rows):
             fields = {name: row.get(name) for name in (*MODALITIES, "label")}
