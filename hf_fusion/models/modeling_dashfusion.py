@@ -437,6 +437,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             nn.Linear(4 * size, 2 * size), nn.GELU(), nn.Linear(2 * size, size), nn.GELU(),
             nn.Linear(size, config.num_labels),
         )  # fmt: skip
+        self.register_buffer("class_weights", None, persistent=False)  # in the prediction loss; not saved
         self._no_split_modules = layer_class_names(self)
         self.post_init()
 
@@ -492,7 +493,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
     def _prediction_loss(self, logits, labels, problem_type):
         logits = at_least_float32(logits)
         if problem_type == "single_label_classification":
-            return cross_entropy(logits, labels.view(-1).long())[0]
+            return cross_entropy(logits, labels.view(-1).long(), self.class_weights)[0]
         missing = torch.isnan(labels) if labels.is_floating_point() else labels == -100
         if labels.numel() != logits.numel() and missing.all():  # a batch in which nothing shows how many there would be
             labels = logits.new_full(logits.shape, float("nan"))

@@ -11,6 +11,7 @@ Paper: "DyFuLM" (arXiv 2512.01410). What the paper leaves open is decided as fol
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -347,7 +348,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             raise ValueError(
                 f"`input_ids{suffix}` is missing: with cross_fusion={self.config.cross_fusion!r} the model reads "
                 f"{' and '.join(f'encoder {n.upper()}' for n in self.config.encoder_configs)}. "
-                "DyFuLMProcessor makes the inputs of both encoders."
+                "DyFuLMProcessor makes the inputs of both encoders, and the pipeline `fusion-sentiment` uses it."
             )
         if input_ids is not None and inputs_embeds is not None:
             raise ValueError(f"Give either `input_ids{suffix}` or `inputs_embeds{suffix}`, not both.")
@@ -473,6 +474,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.guidance = DyFuLMGuidance(config) if config.use_guidance else None
         self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)
         self.loss_weighting = DyFuLMLossWeighting(config)
+        self.register_buffer("class_weights", None, persistent=False)  # of the fine classes in the loss; not saved
         self._no_split_modules = layer_class_names(self)
         self.post_init()
 
@@ -523,7 +525,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         low, high = self.config.intensity_range
         intensity = low + (high - low) * at_least_float32(unit_intensity)
         tasks = (
-            (labels, at_least_float32(logits), cross_entropy),
+            (labels, at_least_float32(logits), partial(cross_entropy, class_weights=self.class_weights)),
             (coarse_labels, at_least_float32(coarse_logits), cross_entropy),
             (intensity_labels, intensity, squared_error),
         )

@@ -3,6 +3,7 @@
 import torch
 from transformers import Pipeline
 
+from .configuration_common import TEXT_TASKS
 from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 
 _EXPLANATION_STEPS = 32
@@ -27,6 +28,11 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
             of the single best one. Only for models that predict classes.
 
+        truncation (`bool`): may be `True`, as pipelines of transformers take it: long texts are always cut.
+
+    `pipeline("text-classification", ...)` and `"sentiment-analysis"` give this pipeline too. For a single string they
+    return a list, as these tasks do.
+
     Returns:
         `dict` per input, a list of them per list, a generator of them per generator, with `label` and `score`.
         DyFuLM: the fine class and its probability, and also `coarse` (`label` and `score` of the coarse class) and
@@ -49,6 +55,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         self.model.eval()  # a model straight from training would answer with dropout
 
     def _sanitize_parameters(self, **kwargs):
+        if kwargs.get("truncation") is True:  # which it does anyway
+            kwargs.pop("truncation")
         unknown = sorted(set(kwargs) - {"top_k", "explain", "trust_remote_code"})
         if unknown:
             accepted = "`batch_size`, `top_k` and `explain`"
@@ -63,7 +71,9 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
                 raise ValueError("`explain` is for a DyFuLM whose tokenizers both give offsets.")
             if "top_k" in options:
                 raise ValueError("`explain` is about the best answer: leave `top_k` out.")
-        return self.answers_to(inputs, batch_size, options)
+        answers = self.answers_to(inputs, batch_size, options)
+        # as the pipelines of these tasks do
+        return [answers] if self.task in TEXT_TASKS and isinstance(inputs, str) and "top_k" not in kwargs else answers
 
     def _answer(self, inputs, batch_size, options, first=0):
         answers = super()._answer(inputs, batch_size, options, first)

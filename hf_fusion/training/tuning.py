@@ -158,7 +158,9 @@ def tune(search: Search, folder: Path, say: Callable[[str], None] = print) -> op
         _keep_best_weights(study, folder)
     if not study.get_trials(states=[TrialState.COMPLETE]):
         last = _ended(study)[-1]
-        raise RecipeError(f"None of {search.trials} trials came to an end. The last one, {_shown(last)}: {_outcome(last)}")
+        raise RecipeError(
+            f"None of {search.trials} trials came to an end. The last one, {_shown(last)}: {_outcome(last)}"
+        )
     _write_best(study, search, folder)
     return study
 
