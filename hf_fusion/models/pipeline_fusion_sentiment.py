@@ -3,6 +3,7 @@
 import torch
 from transformers import Pipeline
 
+from .configuration_common import TEXT_TASKS
 from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 
 _OPTIONS = ("top_k", "explain", "return_truncated")
@@ -30,6 +31,11 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         return_truncated (`bool`, defaults to `False`): also return `truncated`: whether the input was longer than the
             model reads and was cut. Without it the number of such inputs is logged once, at the end.
 
+        truncation (`bool`): may be `True`, as pipelines of transformers take it: long texts are always cut.
+
+    `pipeline("text-classification", ...)` and `"sentiment-analysis"` give this pipeline too. For a single string they
+    return a list, as these tasks do.
+
     Returns:
         `dict` per input, a list of them per list, a generator of them per generator, with `label` and `score`.
         DyFuLM: the fine class and its probability, and also `coarse` (`label` and `score` of the coarse class) and
@@ -53,6 +59,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         self.model.eval()  # a model straight from training would answer with dropout
 
     def _sanitize_parameters(self, **kwargs):
+        if kwargs.get("truncation") is True:  # which it does anyway
+            kwargs.pop("truncation")
         unknown = sorted(set(kwargs) - {*_OPTIONS, "trust_remote_code"})
         if unknown:
             accepted = "`batch_size`, `top_k`, `explain` and `return_truncated`"
@@ -67,7 +75,9 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
                 raise ValueError("`explain` is for a DyFuLM whose tokenizers both give offsets.")
             if "top_k" in options:
                 raise ValueError("`explain` is about the best answer: leave `top_k` out.")
-        return self.answers_to(inputs, batch_size, options)
+        answers = self.answers_to(inputs, batch_size, options)
+        # as the pipelines of these tasks do
+        return [answers] if self.task in TEXT_TASKS and isinstance(inputs, str) and "top_k" not in kwargs else answers
 
     def _answer(self, inputs, batch_size, options, first=0):
         answers = super()._answer(inputs, batch_size, options, first)

@@ -13,6 +13,7 @@ from .processing_dyfulm import (
     check_max_length,
     check_texts,
     merged_options,
+    other_columns,
     pad_token_columns,
     save_second_tokenizer_config,
     truncated_rows,
@@ -81,6 +82,11 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
     def model_input_names(self):
         """Names of the tensors that `__call__` returns, where no modality is missing."""
         return self.text_input_names + [f"{name}_{kind}" for name in STREAMS for kind in ("features", "attention_mask")]
+
+    @property
+    def padded_columns(self):
+        """Names of the columns of a row that [`pad`] pads."""
+        return [*dict.fromkeys([*self.model_input_names, *STREAMS])]
 
     def _two_tokenizers(self):
         return DyFuLMProcessor(self.tokenizer, self.tokenizer_b, max_length=self.max_length)
@@ -198,19 +204,27 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
 
         Args:
             features (`list[dict]`): rows with the names of [`encode_text`], `audio` and `vision`; each may be absent
-                or empty. Other keys are left out.
+                or empty. Or rows of what `__call__` returns: `audio_features` with `audio_attention_mask` in place of
+                `audio`, and the same for vision. Other columns, such as `labels`, are passed on.
             padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
 
         Returns:
             `BatchFeature`, as `__call__`.
+
+        Raises:
+            ValueError: as `__call__`; and with `return_tensors` if another column holds no numbers.
         """
         columns = {name: [_row(row.get(name)) for row in features] for name in self.text_input_names}
         for name in STREAMS:
-            columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
+            if any(f"{name}_features" in row for row in features):
+                columns[name] = [_prepared(name, row) for row in features]
+            else:
+                columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
         options = merged_options(padding, True, max_length, pad_to_multiple_of, return_tensors)
-        return self._pad_columns(columns, options, options)
+        others = other_columns(features, self.padded_columns, return_tensors)
+        return self._pad_columns(columns, options, options, others)
 
-    def _pad_columns(self, columns, options, text_options, flags=None):
+    def _pad_columns(self, columns, options, text_options, others=()):
         text = {name: columns[name] for name in self.text_input_names}
         batch = pad_token_columns(
             text, self.tokenizers, text_options["padding"], text_options["max_length"] or self.max_length,
@@ -228,7 +242,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
                 batch[f"{name}_features"], batch[f"{name}_attention_mask"] = self.feature_extractor.pad(
                     name, columns[name], options["padding"], options["pad_to_multiple_of"]
                 )
-        return BatchFeature({**batch, **(flags or {})}, tensor_type=text_options["return_tensors"])
+        return BatchFeature({**batch, **dict(others)}, tensor_type=text_options["return_tensors"])
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves tokenizers, feature extractor, settings and code; see `ProcessorMixin.save_pretrained`."""
@@ -268,6 +282,13 @@ def _depth(value):
     if isinstance(value, (list, tuple)):
         return 1 + (_depth(value[0]) if len(value) else 1)
     return 0
+
+
+def _prepared(name, row):
+    """The real frames of a row that `__call__` made: without its padding."""
+    frames, mask = row.get(f"{name}_features"), row.get(f"{name}_attention_mask")
+    frames = np.asarray([] if frames is None else frames, dtype=np.float32)
+    return frames if mask is None else frames[np.asarray(mask, dtype=bool)]
 
 
 def _row(values):

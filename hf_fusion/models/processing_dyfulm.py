@@ -85,6 +85,11 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         names = ["input_ids", "attention_mask"] + (["span_ids"] if self.has_spans else [])
         return [name + suffix for suffix in _SUFFIXES for name in names]
 
+    @property
+    def padded_columns(self):
+        """Names of the columns of a row that [`pad`] pads."""
+        return self.model_input_names
+
     def __call__(
         self,
         text=None,
@@ -149,15 +154,15 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         Pads rows that were encoded before, for a collator.
 
         Args:
-            features (`list[dict]` or `dict` of lists): rows with the keys of `model_input_names`; other keys are
-                left out.
+            features (`list[dict]` or `dict` of lists): rows with the keys of `model_input_names`. Other columns, such
+                as `labels`, are passed on.
             padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
 
         Returns:
-            `BatchFeature` of the same keys, each of shape `(batch, tokens)`.
+            `BatchFeature` of the same keys, each of shape `(batch, tokens)` where it was padded.
 
         Raises:
-            ValueError: if a row lacks one of the keys.
+            ValueError: if a row lacks one of the keys, or with `return_tensors` if another column holds no numbers.
         """
         rows = features if isinstance(features, (list, tuple)) else _rows(features)
         columns = {}
@@ -166,7 +171,10 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             if missing is not None:
                 raise ValueError(f"Row {missing} has no `{name}`; its keys are {sorted(rows[missing])}.")
             columns[name] = [list(row[name]) for row in rows]
-        return self._pad_columns(columns, padding, max_length or self.max_length, pad_to_multiple_of, return_tensors)
+        others = other_columns(rows, self.padded_columns, return_tensors)
+        return self._pad_columns(
+            columns, padding, max_length or self.max_length, pad_to_multiple_of, return_tensors, others
+        )
 
     def _encode_plain(self, texts, limit):
         columns, truncated = {}, [False] * len(texts)
@@ -253,9 +261,9 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             (pair,) = self._read([text])
         return pair
 
-    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors, flags=None):
+    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors, others=()):
         columns = pad_token_columns(columns, self.tokenizers, padding, max_length, pad_to_multiple_of)
-        return BatchFeature({**columns, **(flags or {})}, tensor_type=return_tensors)
+        return BatchFeature({**columns, **dict(others)}, tensor_type=return_tensors)
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves both tokenizers and the processor's settings and code; see `ProcessorMixin.save_pretrained`."""
@@ -358,6 +366,43 @@ def rows_without_tokens(columns, tokenizers):
         for tokenizer, suffix in zip(tokenizers, _SUFFIXES, strict=False)
     ]
     return [i for i, sides in enumerate(zip(*empty, strict=True)) if all(sides)]
+
+
+def other_columns(rows, padded, return_tensors):
+    """
+    The columns of rows that a processor does not pad, as a tokenizer's `pad` passes them on.
+
+    Args:
+        rows (`list[dict]`): with the same keys.
+        padded: names of the columns to leave out.
+        return_tensors: `None`, or what arrays they are to become.
+
+    Returns:
+        `dict` of lists, one value for each row.
+
+    Raises:
+        ValueError: if some rows lack a column, or it cannot become an array.
+    """
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row if name not in padded):
+        missing = next((i for i, row in enumerate(rows) if name not in row), None)
+        if missing is not None:
+            raise ValueError(f"Row {missing} has no `{name}`, other rows of the batch have one.")
+        columns[name] = [row[name] for row in rows]
+        if return_tensors is not None and not _is_numeric(columns[name]):
+            raise ValueError(
+                f"The column `{name}` ({repr(columns[name][0])[:60]}) cannot become a tensor: it must hold numbers, "
+                "in each row as many. Remove it from the rows, or let `hf_fusion.FusionCollator` make the batches, "
+                "which leaves out all but inputs and labels and fills missing labels."
+            )
+    return columns
+
+
+def _is_numeric(values):
+    try:
+        return np.asarray(values).dtype.kind in "biuf"
+    except (TypeError, ValueError, RuntimeError):  # ragged, or tensors that are not on the CPU
+        return False
 
 
 def save_second_tokenizer_config(save_directory):

@@ -191,7 +191,7 @@ class TestTruncation:
         given = ["good", self.LONG, "bad"]
         answers = pipe(given, return_truncated=True)
         assert [answer.pop("truncated") for answer in answers] == [False, True, False] and not lines
-        assert all(map(close, answers, pipe(given)))
+        assert_close(answers, pipe(given))
         assert [entry["truncated"] for entry in pipe(self.LONG, top_k=3, return_truncated=True)] == [True] * 3
         assert "truncated" not in pipe(self.LONG, top_k=2)[0]
         assert all(answer["truncated"] for answer in pipe(iter([self.LONG] * 3), return_truncated=True))
