@@ -1,10 +1,12 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
 import atexit
+import logging
 import math
 import os
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -12,13 +14,23 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets.arrow_writer import ArrowWriter
 
-from hf_fusion.data.files import FILE_KINDS, DataError, listed, read_rows_or_errors, with_options
-from hf_fusion.data.hub import load_from_hub
+from hf_fusion.data.decoding import TextFormat
+from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.labels import LabelError, LabelRules
-from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
-from hf_fusion.data.synthetic_reviews import synthetic_reviews
+from hf_fusion.data.review_tables import SYNTHETIC, find_tables
+from hf_fusion.data.splits import (
+    NO_SPLIT,
+    SPLITS,
+    WAY_OUT,
+    SplitChooser,
+    canonical_split,
+    check_shares,
+    report_rejected,
+    split_by_hash,
+)
 
-SYNTHETIC = "synthetic-reviews"
+logger = logging.getLogger(__name__)
+
 _FEATURES = Features({
     "id": Value("string"), "text": Value("string"), "source": Value("string"), "labels": Value("int64"),
     "coarse_labels": Value("int64"), "intensity_labels": Value("float32"),
@@ -34,7 +46,8 @@ class ReviewSource:
     Where reviews come from and what their columns mean.
 
     Args:
-        name: "synthetic-reviews", a file (.csv, .csv.gz, .tsv, .jsonl, .parquet) or the name of a data set on the Hub.
+        name: "synthetic-reviews"; a file of rows (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or pattern
+            of such files, see [`find_tables`]; or the name of a data set on the Hub.
         columns: the source's own column for each of `text`, `id`, `split`, `stars`, `score`, `label` (fine class),
             `coarse_label`, `intensity` and `source`. Fields that are not named are taken from columns of the same
             name, where there are any; only `text` and one kind of label are needed.
@@ -45,6 +58,7 @@ class ReviewSource:
             and `split_seed`, so that the same text never lies in two splits.
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
+        encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
     """
 
     name: str = SYNTHETIC
@@ -55,6 +69,9 @@ class ReviewSource:
     split_seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
 
     def __post_init__(self):
         if not isinstance(self.columns, dict) or not all(isinstance(own, str) for own in self.columns.values()):
@@ -67,13 +84,14 @@ class ReviewSource:
         if self.sources is not None and not isinstance(self.sources, (list, tuple)):
             raise DataError(f"`sources` must be a list of names, got {self.sources!r:.100}.")
         check_shares(self.split_shares)
+        _ = self.text_format  # is checked
         if self.rules is None:
             self.rules = LabelRules(scale=(0.0, 1.0)) if self.name == SYNTHETIC else LabelRules()
 
     @property
-    def is_file(self) -> bool:
-        """Whether the name is a file's, by its ending."""
-        return self.name.endswith(FILE_KINDS)
+    def text_format(self) -> TextFormat:
+        """How its files of text are written."""
+        return TextFormat(self.encoding, self.delimiter, self.header)
 
 
 def load_reviews(source: ReviewSource) -> DatasetDict:
@@ -89,27 +107,24 @@ def load_reviews(source: ReviewSource) -> DatasetDict:
         DataError: if a file, a column or a row is not as declared.
         FileNotFoundError: if the file does not exist.
     """
-    if source.name == SYNTHETIC:
-        corpus = with_options(SYNTHETIC, synthetic_reviews, source.options)
-        tables = {name: (f"{SYNTHETIC} ({name})", rows) for name, rows in corpus.items()}
-    elif source.is_file:
-        tables = {None: (source.name, read_rows_or_errors(source.name))}
-    else:
-        found = load_from_hub(source.name, source.options)
-        tables = {name: (source.name + (f" ({name})" if name else ""), rows) for name, rows in found.items()}
+    tables = find_tables(source.name, source.options, source.text_format)
     shares = _shares_to_draw(tables, source.split_shares)
+    chooser = SplitChooser(source.split_seed)
 
-    cleaned: dict[str, _Split] = {}
+    cleaned: dict[str | None, _Split] = {}
     others: set[str] = set()
-    for split, (origin, rows) in tables.items():
-        others |= _label_rows(rows, origin, split, shares.get(split), source, cleaned)
+    counts = Counter()
+    for table in tables:
+        others |= _label_rows(table, shares, source, chooser, cleaned, counts)
+    _settle_waiting(cleaned, chooser, source)
     if others and not cleaned:
         raise DataError(
             f"{source.name} has no rows of {listed(source.sources)}; its sources are {listed(sorted(others))}."
         )
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
-    return DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
+    splits = DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
+    return _with_validation(splits, source)
 
 
 class _Split:
@@ -125,6 +140,11 @@ class _Split:
         self.filled.update(name for name, value in row.items() if value is not None)
         self.writer.write(row)
 
+    def all_rows(self):
+        """With every column."""
+        self.writer.finalize()
+        return Dataset.from_file(self.path)
+
     def to_dataset(self):
         """With the columns that say something."""
         self.writer.finalize()
@@ -139,25 +159,53 @@ def _temporary_folder():
     return folder
 
 
-def _shares_to_draw(splits, shares):
-    """For each split that is to be divided by hash: the shares of train, validation and test.
+def _shares_to_draw(tables, shares):
+    """The shares by which rows without a split of their own are drawn; `None` if the tables are splits.
 
-    A source in one piece is divided into all three; one without validation gives up a part of its training split.
+    "train" as the only one is what `datasets` calls a source in one piece.
     """
-    names = [SPLIT_ALIASES.get(name, name) for name in splits]
-    if len(splits) == 1 and names[0] in (None, "train"):
-        return dict.fromkeys(splits, shares)
-    if "train" in names and "validation" not in names and shares[1]:
-        return {"train": (shares[0] / (shares[0] + shares[1]), shares[1] / (shares[0] + shares[1]), 0.0)}
-    return {}
+    names = {table.split and canonical_split(table.split) for table in tables}
+    return shares if names in ({None}, {"train"}) else None
 
 
-def _label_rows(rows, origin, split, shares, source, cleaned):
-    """Adds each usable row to `cleaned[split]`, counts the others by reason; returns the sources that are left out."""
+def _settle_waiting(cleaned, chooser, source):
+    """Rows with an empty cell for their split: drawn if all are empty, else unusable."""
+    waiting = cleaned.pop(None, None)
+    if waiting is None:
+        return
+    if chooser.named:
+        report_rejected(source.name, {f"{NO_SPLIT} ({WAY_OUT})": chooser.waiting}, source.rejected)
+        return
+    for row in waiting.all_rows():
+        split = split_by_hash(row["text"], source.split_shares, source.split_seed)
+        cleaned.setdefault(split, _Split()).add(row)
+
+
+def _with_validation(splits, source):
+    """A source of training and test alone gives up a part of its training rows for validation."""
+    train, validation, _ = source.split_shares
+    if set(splits) != {"train", "test"} or not validation:
+        return splits
+    shares = (train / (train + validation), validation / (train + validation), 0.0)
+    numbers = {"train": [], "validation": []}
+    for number, text in enumerate(splits["train"]["text"]):
+        numbers[split_by_hash(text, shares, source.split_seed)].append(number)
+    logger.warning(
+        "%s: there is no validation split; %d of %d training rows are drawn for it.",
+        source.name, len(numbers["validation"]), len(splits["train"]),
+    )  # fmt: skip
+    drawn = {split: splits["train"].select(rows) for split, rows in numbers.items() if rows}
+    return DatasetDict({**drawn, "test": splits["test"]})
+
+
+def _label_rows(table, shares, source, chooser, cleaned, counts):
+    """Adds each usable row to `cleaned`, counts the others by reason; returns the sources that are left out."""
+    split, origin, read = table
     columns = None
     others = set()
     rejected: dict[str, list[str]] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(read(), 1):
+        counts[split] += 1
         if isinstance(row, DataError):
             rejected.setdefault("malformed row", []).append(str(row))
             continue
@@ -166,8 +214,9 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
         elif row.keys() != names:  # objects of a .jsonl file need not have the same fields
             names, columns = row.keys(), _present_columns(row, source.columns)
         try:
-            clean, row_split = _label_row(row, columns, source)
-            row_split = _split_of(row_split, split, shares, clean["text"], source)
+            clean, own = _label_row(row, columns, source)
+            place = f"{origin}, row {number}"
+            row_split = chooser.choose(own, "split" in columns, split, shares, clean["text"], place)
         except LabelError as error:
             reason, _, detail = str(error).partition("|")
             rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
@@ -176,7 +225,8 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
             others.add(str(clean["source"]))
             continue
         if clean["id"] is None:
-            clean["id"] = str(number - 1) if split is None else f"{split}-{number - 1}"
+            place = counts[split] - 1
+            clean["id"] = str(place) if split is None else f"{split}-{place}"
         if row_split not in cleaned:
             cleaned[row_split] = _Split()
         cleaned[row_split].add(clean)
@@ -278,14 +328,3 @@ def _class(number, count, name):
     if number != int(number) or not 0 <= number < count:
         raise LabelError(f"{name} {number!r} is none of the classes 0 to {count - 1}")
     return int(number)
-
-
-def _split_of(own, split, shares, text, source):
-    """The split of a row: its own, else by hash where its table is divided, else its table's."""
-    split = split if own is None else str(own)
-    if own is not None or shares is None:
-        split = SPLIT_ALIASES.get(split, split)
-        if split not in SPLITS:
-            raise LabelError(f"unknown split|{split!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
-        return split
-    return split_by_hash(text, shares, source.split_seed)

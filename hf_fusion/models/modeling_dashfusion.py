@@ -20,6 +20,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_dashfusion import MODALITIES, DashFusionConfig
+from .modeling_common import FusionModelMixin
 from .modeling_dashfusion_layers import (
     FUSION_CLASSES,
     DashFusionSequenceEncoder,
@@ -163,7 +164,7 @@ def hide_modalities(present, probability):
     return present & ((draws > probability) | (draws == draws.amax(1, keepdim=True)))
 
 
-class DashFusionPreTrainedModel(PreTrainedModel):
+class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
     """Weight initialisation, and what the loading machinery needs to know, for all DashFusion classes."""
 
     config_class = DashFusionConfig

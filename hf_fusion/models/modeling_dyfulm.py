@@ -18,12 +18,14 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_dyfulm import DyFuLMConfig
+from .modeling_common import FusionModelMixin
 from .modeling_labels import class_labels, score_labels
 from .modeling_losses import at_least_float32, cross_entropy, squared_error
 from .modeling_text_encoder import (
     encoder_from_config,
     layer_class_names,
     masked_mean,
+    optional_labels,
     output_option,
     position_inputs,
     pretrained_encoder,
@@ -272,7 +274,7 @@ class DyFuLMLossWeighting(nn.Module):
         return (factors * losses).sum(), factors
 
 
-class DyFuLMPreTrainedModel(PreTrainedModel):
+class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
     """Weight initialisation, and what the loading machinery needs to know, for all DyFuLM classes."""
 
     config_class = DyFuLMConfig
@@ -552,6 +554,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
         return losses, has_labels
 
+    @optional_labels("coarse_labels", "intensity_labels")
     def forward(
         self,
         input_ids=None,

@@ -77,6 +77,35 @@ def position_inputs(encoder, attention_mask, from_embeds):
     return {"position_ids": (places - padding_before).clamp(min=0) + first}
 
 
+class _OptionalName(str):
+    """The name of a parameter in which `"label" in name` is false."""
+
+    __slots__ = ()
+
+    def __contains__(self, part):
+        return part != "label" and super().__contains__(part)
+
+
+def optional_labels(*names):
+    """Decorates `forward` so that `transformers.Trainer` does not require its label arguments `names`.
+
+    By default `Trainer` evaluates only where the data has *every* argument of `forward` with "label" in its name
+    (`transformers.utils.generic.find_labels`); without one of them it reports no loss and no metrics, and says nothing.
+    The arguments stay in the signature, so that `Trainer` does not remove their columns either.
+    """
+
+    def decorate(forward):
+        signature = inspect.signature(forward)
+        parameters = [
+            parameter.replace(name=_OptionalName(name)) if name in names else parameter
+            for name, parameter in signature.parameters.items()
+        ]
+        forward.__signature__ = signature.replace(parameters=parameters)
+        return forward
+
+    return decorate
+
+
 def layer_class_names(model):
     """Names of the module classes in `model` that must stay on one device: transformer layers, and modules that read
     parameters of their own between those of their children."""
