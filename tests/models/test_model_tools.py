@@ -232,7 +232,8 @@ class TestExport:
         model = clip_model(num_bottleneck_tokens=6, **fields)
 
         def clips(tokens):
-            features = {"audio": torch.randn(2, tokens, 3), "vision": torch.randn(2, tokens + 1, 5)}
+            frames = min(tokens, 9)
+            features = {"audio": torch.randn(2, frames, 3), "vision": torch.randn(2, frames + 1, 5)}
             masks = {f"{name}_attention_mask": torch.ones(values.shape[:2]) for name, values in features.items()}
             text = {"input_ids": torch.randint(5, 90, (2, tokens)), "attention_mask": torch.ones(2, tokens).long()}
             return text | {f"{name}_features": values for name, values in features.items()} | masks
