@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_fusion.data.files import _SURROGATE, DataError, listed
+from hf_fusion.data.decoding import SURROGATE
+from hf_fusion.data.files import DataError, listed
 from hf_fusion.data.padding import PADDINGS, PaddedClips, unpad
 from hf_fusion.data.pickles import read_pickle, sha256_of
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS
@@ -232,7 +233,7 @@ def _check_count(place, name, values, ids):
 
 
 def _is_text(value):
-    return isinstance(value, str) and not _SURROGATE.search(value)
+    return isinstance(value, str) and not SURROGATE.search(value)
 
 
 def _is_label(value):

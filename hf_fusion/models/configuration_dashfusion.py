@@ -268,6 +268,11 @@ class DashFusionConfig(FusionConfigMixin, PretrainedConfig):
             )
 
     @property
+    def has_two_tokenizations(self):
+        """`bool`: whether the text encoder is a DyFuLM of two encoders, which reads the tokens of two tokenizers."""
+        return len(getattr(self.text_config, "encoder_configs", ())) == 2
+
+    @property
     def anchors(self):
         """`tuple(str)`: the modalities that the others are aligned to."""
         return MODALITIES if self.anchor == "symmetric" else (self.anchor,)

@@ -82,7 +82,10 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     usual_names = {"id2label": FINE_LABELS, "coarse_id2label": COARSE_LABELS}
     tuple_fields = ("intensity_range", "loss_weights")
     attribute_map = {"hidden_size": "fusion_hidden_size"}
+    # What `Trainer.predict` leaves out. The rest, `logits`, is then the array that its users expect.
     keys_to_ignore_at_inference = [
+        "coarse_logits",
+        "intensity",
         "fine_loss",
         "coarse_loss",
         "intensity_loss",
