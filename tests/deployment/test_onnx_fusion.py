@@ -17,8 +17,6 @@ pytest.importorskip("onnxruntime")
 
 REVIEWS = [
     *TEXTS,
-    "",
-    " \n",
     "x",
     "😀" * 30,
     "good " * 200,
@@ -149,6 +147,9 @@ class TestClips:
         ("reviews", {"text": "x", "audio": [[1.0]]}, {}),
         ("reviews", ["x", None], {}),
         ("reviews", ["x", "\ud800"], {}),
+        ("reviews", ["x", "\t"], {}),
+        ("reviews", "interview.flac", {}),
+        ("clips_", {"text": "", "vision": np.zeros((0, VISION_SIZE))}, {}),
         ("reviews", "x", {"batch_size": 0}),
         ("reviews", "x", {"top_k": 0}),
         ("clips_", {"text": "x", "audio": np.zeros((2, 99))}, {}),
@@ -169,7 +170,7 @@ def test_bad_input_has_the_pipelines_error(request, kind, value, options):
 
 
 def test_unknown_option(reviews):
-    with pytest.raises(ValueError, match="Unknown argument explain: `batch_size` and `top_k`"):
+    with pytest.raises(ValueError, match="Unknown argument explain: `batch_size`, `top_k` and `return_truncated`"):
         reviews[1]("x", explain=True)
 
 

@@ -48,7 +48,7 @@ def test_a_cluster_predicts_what_one_process_does(cluster, checkpoint, corpus, t
     found = pq.read_table(tmp_path / "out").sort_by("id")
     assert found.schema.remove_metadata() == expected.schema.remove_metadata()
     assert_close(found.to_pylist(), expected.to_pylist())
-    assert [row["id"] for row in found.to_pylist() if row["error"]] == [7]
+    assert [row["id"] for row in found.to_pylist() if row["error"]] == [7, 33]
 
 
 def test_frames_are_read_and_left_out(clip_model, clip_processor, clips, tmp_path):
@@ -58,7 +58,7 @@ def test_frames_are_read_and_left_out(clip_model, clip_processor, clips, tmp_pat
     streams = {name: [None if x is None else x.tolist() for x in clips[name]] for name in ("audio", "vision")}
     batch = pa.table({"text": clips["text"], **streams, "n": list(range(5))})
     out = RayPredictor(str(tmp_path), "text", 1, "float32", "cpu")(batch)
-    assert out.column_names == ["text", "n", "prediction", "error"] and out["error"].null_count == 5
+    assert out.column_names == ["text", "n", "prediction", "truncated", "error"] and out["error"].null_count == 5
     answers = pipe([{name: clips[name][i] for name in clips} for i in range(5)], batch_size=1)
     assert_close(out["prediction"].to_pylist(), answers)
 

@@ -78,7 +78,7 @@ def test_the_shards_together_are_the_single_file(classify, inputs, shards, tmp_p
     assert together.schema.equals(expected.schema)
     assert_close(together.to_pylist(), expected.to_pylist())
     assert_close(rows_of(tmp_path / "out"), expected.to_pylist())
-    assert found == [10, 22] and one.count_errors() == 2
+    assert found == [10, 22] and one.count() == (2, 0)
     count = -(-25 // shard_rows)
     names = [f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
     assert sorted(os.listdir(tmp_path / "out")) == [".lock", "_common_metadata", SETTINGS_FILE, *names]
@@ -117,7 +117,7 @@ def test_who_is_alive_is_left_alone_and_who_dies_is_replaced(classify, shards, t
         thread.join(1)
         assert thread.is_alive() and not main.path(2).exists()
     thread.join(LONGEST_SECONDS)
-    assert not thread.is_alive() and len(rows_of(tmp_path / "out")) == 25 and main.count_errors() == 2
+    assert not thread.is_alive() and len(rows_of(tmp_path / "out")) == 25 and main.count() == (2, 0)
 
 
 def test_each_process_reads_one_piece_and_helps_from_the_end(classify, shards, monkeypatch):
@@ -201,14 +201,14 @@ def test_columns_that_some_files_do_not_have_are_null(classify, shards, tmp_path
     table = pq.read_table(tmp_path / "out")
     assert table.schema.field("stars").type == pa.int8()
     assert table["stars"].to_pylist() == [1, 2, None, None] and table["hotel"].to_pylist() == [None, None, "x", "y"]
-    assert one.count_errors() == 0 and table["prediction"].null_count == 0
+    assert one.count() == (0, 0) and table["prediction"].null_count == 0
 
 
 def test_an_empty_input_gives_an_empty_shard(classify, shards, tmp_path):
     (tmp_path / "empty.csv").write_text("id,text\n")
     one = shards(paths=[str(tmp_path / "empty.csv")])
     one.fill(classify)
-    assert one.count_errors() == 0 and one.rows_done() == 0
+    assert one.count() == (0, 0) and one.rows_done() == 0
     table = pq.read_table(tmp_path / "out")
     assert len(table) == 0 and "prediction" in table.column_names
 
@@ -219,10 +219,10 @@ def test_a_damaged_shard_is_found(classify, shards, tmp_path):
     content = one.path(1).read_bytes()
     one.path(1).write_bytes(content[:100])
     with pytest.raises(DataError, match=r"part-00001-of-00004\.parquet is damaged; delete it"):
-        one.count_errors()
+        one.count()
     pq.write_table(pq.read_table(one.path(0)).slice(1), one.path(1))
     with pytest.raises(DataError, match=r"part-00001-of-00004\.parquet has 6 rows instead of 7"):
-        one.count_errors()
+        one.count()
 
 
 def test_one_bar_for_all(classify, shards, tmp_path, capsys, monkeypatch):

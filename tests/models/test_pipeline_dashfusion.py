@@ -35,7 +35,7 @@ def inputs(clips):
     rows = [dict(zip(clips, values, strict=True)) for values in zip(*clips.values(), strict=True)]
     sparse = [{name: value for name, value in row.items() if value is not None} for row in rows]
     nested = {**rows[0], "audio": rows[0]["audio"].tolist(), "vision": torch.tensor(rows[0]["vision"])}
-    return [*rows, "Great staff!", *sparse[2:], nested, "", {"text": "the " * 90}, {"vision": rows[1]["vision"]}]
+    return [*rows, "Great staff!", *sparse[2:], nested, "?", {"text": "the " * 90}, {"vision": rows[1]["vision"]}]
 
 
 def clip_of(value):
@@ -319,6 +319,48 @@ class TestSaved:
         pipe.save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="trust_remote_code=True"):
             pipeline(task="fusion-sentiment", model=str(tmp_path), device="cpu")
+
+
+class TestNothingToRead:
+    @pytest.mark.parametrize("text", ["", " \t", "\u200e"], ids=ascii)
+    def test_a_blank_text_beside_frames_counts_as_missing(self, pipe, clips, text):
+        frames = {"audio": clips["audio"][0]}
+        assert pipe({"text": text, **frames}) == pipe(frames)
+        with pytest.raises(ValueError, match=r"The text (is empty|has no visible character)"):
+            pipe({"text": text, "audio": frames["audio"][:0]})
+
+    def test_a_text_without_tokens_beside_frames_counts_as_missing(self, pipe, clips, monkeypatch):
+        monkeypatch.setattr("hf_fusion.models.pipeline_common.text_problem", lambda text: None)
+        frames = {"vision": clips["vision"][0]}
+        given = [{"text": "good", **frames}, {"text": " ", **frames}, {"text": None, **frames}]
+        answers = pipe(given, batch_size=3)
+        assert answers[1]["score"] == pytest.approx(answers[2]["score"], abs=1e-6) != answers[0]["score"]
+
+    def test_frames_without_a_finite_value_are_none(self, pipe, clips):
+        lost = np.full_like(clips["audio"][0], np.nan)
+        assert pipe({"text": "good", "audio": lost}) == pipe("good")
+        with pytest.raises(ValueError, match="has no text, no audio frame and no vision frame"):
+            pipe({"audio": lost})
+        lost[0, 0] = 0.5
+        assert pipe({"audio": lost})["label"]
+
+    def test_the_name_of_a_file_beside_frames(self, pipe, clips):
+        with pytest.raises(ValueError, match=r"the name of a file, '0001\.mp4'"):
+            pipe({"text": "0001.mp4", "audio": clips["audio"][0]})
+
+
+@pytest.mark.parametrize("text", ["bert", "dyfulm"])
+def test_what_is_cut_is_told(make_pipe, text):
+    pipe = make_pipe(text)
+    pipe.processor.max_length = 10
+    rows = [
+        {"text": "good", "audio": np.ones((12, AUDIO_SIZE))},
+        {"text": "the bar was fine " * 9},
+        {"audio": np.ones((13, AUDIO_SIZE))},
+        {"text": "good", "vision": np.ones((11, VISION_SIZE))},
+    ]
+    answers = pipe(rows, return_truncated=True)
+    assert [answer["truncated"] for answer in answers] == [False, True, True, True]
 
 
 class TestModalities:

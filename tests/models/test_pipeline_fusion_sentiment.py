@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_fusion import FusionSentimentPipeline
+from hf_fusion.models.processing_text import text_problem
 
 
 @pytest.fixture(scope="module")
 def texts_many(corpus):
-    return [*corpus[:20], "", "😀", "x " * 90]
+    return [*corpus[:20], "?", "😀", "x " * 90]
 
 
 @pytest.fixture
@@ -113,7 +114,12 @@ def test_leaves_no_gradients(pipe, monkeypatch):
 
 @settings(max_examples=30)
 @given(text=st.text(max_size=60))
-def test_any_text_has_a_finite_answer(shared_pipe, text):
+def test_any_text_that_can_be_read_has_a_finite_answer(shared_pipe, text):
+    if problem := text_problem(text):
+        with pytest.raises(ValueError) as error:
+            shared_pipe(text)
+        assert str(error.value) == f"Input 0 cannot be read. The text {problem}."
+        return
     answer = shared_pipe(text)
     assert 0 <= answer["score"] <= 1 and 0 <= answer["intensity"] <= 1
 
@@ -143,6 +149,52 @@ def shared_pipe(bpe, unigram):
 def test_bad_input(pipe, value, words):
     with pytest.raises(ValueError, match=words):
         pipe(value)
+
+
+@pytest.mark.parametrize("value", ["", " \n", "\u200b", "talk.flac", "reviews.tsv", {"text": "\xa0"}], ids=ascii)
+def test_what_is_no_text_has_no_answer(pipe, value):
+    with pytest.raises(ValueError, match=r"^Input 0 cannot be read\. The text (is|has no) "):
+        pipe(value)
+    with pytest.raises(ValueError, match=r"^Input 16 cannot be read\. The text (is|has no) "):
+        list(pipe((value if i == 16 else "good" for i in range(17)), batch_size=1))
+
+
+def test_a_text_without_tokens_has_no_answer(pipe, monkeypatch):
+    monkeypatch.setattr("hf_fusion.models.pipeline_common.text_problem", lambda text: None)
+    with pytest.raises(
+        ValueError, match=r"^Input 1 cannot be read\. The text has no token that the model's tokenizers"
+    ):
+        pipe(["good", ""])
+
+
+class TestTruncation:
+    LONG = "the room was not bad at all " * 3
+
+    @pytest.fixture
+    def short(self, pipe, monkeypatch):
+        """A pipeline that reads ten tokens, and the lines that it logs."""
+        lines = []
+        pipe.processor.max_length = 10
+        monkeypatch.setattr("hf_fusion.models.pipeline_common.logger.warning", lines.append)
+        return pipe, lines
+
+    def test_is_told_once(self, short):
+        pipe, lines = short
+        pipe(["good", self.LONG, "bad", self.LONG], batch_size=1)
+        pipe("good")
+        assert len(list(pipe(iter([self.LONG] + ["good"] * 15 + [self.LONG] * 2), batch_size=1))) == 18
+        pipe(self.LONG)
+        assert [line.partition(" inputs")[0] for line in lines] == ["2 of 4", "3 of 18", "1 of 1"]
+
+    def test_is_in_the_answers_that_ask_for_it(self, short):
+        pipe, lines = short
+        given = ["good", self.LONG, "bad"]
+        answers = pipe(given, return_truncated=True)
+        assert [answer.pop("truncated") for answer in answers] == [False, True, False] and not lines
+        assert_close(answers, pipe(given))
+        assert [entry["truncated"] for entry in pipe(self.LONG, top_k=3, return_truncated=True)] == [True] * 3
+        assert "truncated" not in pipe(self.LONG, top_k=2)[0]
+        assert all(answer["truncated"] for answer in pipe(iter([self.LONG] * 3), return_truncated=True))
 
 
 def test_unknown_option(pipe):
@@ -206,9 +258,9 @@ class TestExplanation:
         spans = pipe(self.TEXT, explain=True)["explanation"]
         assert {span["gate"] for span in spans} == {None} and len({span["relevance"] for span in spans}) > 3
 
-    def test_empty_texts_and_lists(self, pipe):
-        answers = pipe([self.TEXT, "", "good"], explain=True)
-        assert answers[1]["explanation"] == [] and len(answers[2]["explanation"]) >= 1
+    def test_lists(self, pipe):
+        answers = pipe([self.TEXT, "good"], explain=True)
+        assert len(answers[1]["explanation"]) >= 1
         assert_close(answers[0], pipe(self.TEXT, explain=True))
 
     def test_what_cannot_be_explained(self, pipe, clip_model, clip_processor):

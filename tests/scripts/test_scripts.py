@@ -55,10 +55,11 @@ def test_help_teaches(name):
 class TestPredict:
     def test_standard_input_to_json_lines(self, checkpoint):
         process = script("predict.py", "-c", checkpoint, stdin="Not bad.\n\nGood 😀\n")
-        assert process.returncode == 0, process.stderr
+        assert process.returncode == 1, process.stderr
         rows = [json.loads(line) for line in process.stdout.splitlines()]
         assert [row["text"] for row in rows] == ["Not bad.", "", "Good 😀"]
-        assert all(row["prediction"]["coarse"]["label"] and row["error"] is None for row in rows)
+        assert [row["error"] for row in rows] == [None, "'text' is empty", None]
+        assert [bool(row["prediction"]["coarse"]["label"]) for row in rows] == [True, False, True]
 
     def test_a_bad_byte_is_that_lines_error_alone(self, checkpoint, tmp_path):
         source = tmp_path / "in.csv"
@@ -97,8 +98,8 @@ class TestPredict:
         ("args", "words"),
         [
             (["nowhere.csv"], "nowhere.csv: no such file"),
-            (["in.txt"], "unknown kind of file"),
-            (["-", "-o", "out.csv"], "unknown kind of output"),
+            (["in.doc"], "unknown kind of file"),
+            (["-", "-o", "out.tsv"], "unknown kind of output"),
         ],
     )
     def test_wrong_calls(self, checkpoint, args, words):
@@ -109,6 +110,75 @@ class TestPredict:
 def written(folder):
     """Which shards there are, and when each was written."""
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("part-*")}
+
+
+class TestPredictHere:
+    """In this process."""
+
+    def test_flat_columns_of_csv(self, checkpoint, predict, tmp_path, capsys):
+        (tmp_path / "in.csv").write_text('id,comment\n1,"fine, really"\n2,\n3,track.ogg\n')
+        out = tmp_path / "out.csv"
+        assert predict(tmp_path / "in.csv", "-c", checkpoint, "-o", out, "--text_column", "comment") == 1
+        with open(out, newline="", encoding="utf-8") as file:
+            good, *bad = csv.DictReader(file)
+        assert list(good) == [
+            "id",
+            "comment",
+            "label",
+            "score",
+            "coarse",
+            "coarse_score",
+            "intensity",
+            "truncated",
+            "error",
+        ]
+        assert good["label"] and 0 < float(good["score"]) < 1 and good["truncated"] == "false" and not good["error"]
+        assert good["comment"] == "fine, really"
+        assert [(row["label"], row["score"], bool(row["error"])) for row in bad] == [("", "", True)] * 2
+        assert "2 of 3 rows have an error" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("output", ["out.csv", "out.parquet", "out/"])
+    def test_a_column_that_is_not_there_writes_nothing(self, checkpoint, predict, tmp_path, capsys, output):
+        (tmp_path / "in.csv").write_text("id,comment\n1,fine\n")
+        assert predict(tmp_path / "in.csv", "-c", checkpoint, "-o", f"{tmp_path}/{output}") == 2
+        assert "no column 'text'; there are id, comment" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+    def test_rows_that_are_cut(self, checkpoint, predict, tmp_path, capsys):
+        (tmp_path / "in.jsonl").write_text(json.dumps({"text": "good " * 600}) + '\n{"text": "good"}\n')
+        for output in ("out.jsonl", "out/"):
+            assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/{output}") == 0
+            assert "1 of 2 rows are longer than the model reads and were cut" in capsys.readouterr().err
+        (shard,) = (tmp_path / "out").glob("part-*")
+        for path in (tmp_path / "out.jsonl", shard):
+            assert [row["truncated"] for row in read_rows(path)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict.py", "in.csv", "-c", "runs/hotel"),
+        ("evaluate.py", "runs/hotel"),
+        ("evaluate.py", "runs/hotel", "--dataset", "in.csv"),
+        ("analyze.py", "runs/hotel"),
+        ("evaluate_robustness.py", "runs/hotel"),
+        ("export.py", "runs/hotel", "out"),
+        ("push_to_hub.py", "runs/hotel", "me/mine", "--dry_run"),
+        ("train.py", "--config", "recipe.yaml", "--checkpoint", "runs/hotel"),
+        ("train.py", "--config", "recipe.yaml", "--encoder_a", "runs/hotel"),
+        ("distill.py", "--config", "recipe.yaml", "--teacher", "runs/hotel"),
+    ],
+    ids=" ".join,
+)
+def test_a_checkpoint_that_is_not_there_is_no_such_folder(command, recipe, tmp_path, monkeypatch, capsys):
+    recipe(dataset="synthetic-reviews")
+    (tmp_path / "runs/hotels").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    name, *words = command
+    assert script_here(name, monkeypatch)(*words) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"{name}: ") and message.count("\n") == 0
+    assert "runs/hotel: no such folder. Did you mean runs/hotels?" in message
 
 
 class TestPredictToFolder:

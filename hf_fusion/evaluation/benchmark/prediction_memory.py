@@ -96,7 +96,7 @@ def predict(folder: str, output: str, device: str) -> dict:
     shards = PredictionShards(output, [source], checkpoint, classify.model.config, shard_rows=rows // _SHARDS)
     with _watched(shards) as curve:
         shards.fill(classify, _BATCH)
-    if failed := shards.count_errors():
+    if failed := shards.count()[0]:
         raise RuntimeError(f"{failed} rows have no prediction.")
     return {"curve": curve, "resident_before": before, "seconds": time.perf_counter() - start}
 
