@@ -33,7 +33,7 @@ class WaitNearTheEnd(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step == state.max_steps - 2:
-            (self.folder / "waiting").touch()
+            (self.folder / f"waiting-{args.process_index}").touch()
             while not (self.folder / "go on").exists():
                 time.sleep(0.01)
 
@@ -91,9 +91,9 @@ class Training:
         return self.join()
 
     def wait(self, moment):
-        """Until `moment` says that it has come, or the run waits near its end; returns whether it is running."""
+        """Until `moment` says that it has come, or all wait near the end; returns whether the run goes on."""
         while all(process.is_alive() for process in self.processes):
-            if moment() or (self.signals / "waiting").exists():
+            if moment() or len([*self.signals.glob("waiting-*")]) == len(self.processes):
                 return True
             time.sleep(0.002)
         return False
