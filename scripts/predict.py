@@ -22,6 +22,7 @@ interruption, even kill -9, the same command goes on where it was, with as many 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
 import argparse
+import json
 import sys
 from contextlib import nullcontext
 from itertools import chain
@@ -53,6 +54,7 @@ def parse_args():
     parser.add_argument(
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
     )
+    parser.add_argument("--dataset_options", type=json.loads, default={}, help="options of the reader of clips (JSON)")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the model: minutes at the start, faster on long inputs"
@@ -65,7 +67,7 @@ def is_folder(output):
     return output != "-" and (Path(output).is_dir() or output.endswith("/") or not Path(output).suffix)
 
 
-def read_input(names, text_column, model_type):
+def read_input(names, text_column, model_type, options):
     """The input's rows and, where it can be known, their number."""
     if names == ["-"]:
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # a bad byte is that line's error alone
@@ -73,7 +75,9 @@ def read_input(names, text_column, model_type):
     if model_type == "dashfusion" and len(names) == 1 and is_clip_source(names[0]):
         if text_column != "text":
             raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
-        return read_clips(ClipSource(names[0])), None
+        return read_clips(ClipSource(names[0], options=options)), None
+    if options:
+        raise DataError("--dataset_options are those of a source of clips, such as an MMSA pickle.")
     parts = find_parts(names)
     return chain.from_iterable(map(read_rows_or_errors, parts)), sum(map(count_rows, parts))
 
@@ -85,7 +89,7 @@ def show_error(row, error):
 def predict_to_file(args, classify):
     """Returns the number of rows, and of those with an error."""
     done = failed = 0
-    rows, total = read_input(args.input, args.text_column, classify.model.config.model_type)
+    rows, total = read_input(args.input, args.text_column, classify.model.config.model_type, args.dataset_options)
     with (
         RowWriter(args.output, prediction_types(classify.model.config)) as writer,
         tqdm(total=total, unit="row", file=sys.stderr) as bar,

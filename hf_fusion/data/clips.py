@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
+from hf_fusion.data.decoding import is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
-from hf_fusion.data.files import FILE_KINDS, DataError, unicode_or_error, with_options
+from hf_fusion.data.files import DataError, listed, with_options
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import is_range
 from hf_fusion.data.mmsa import read_mmsa
@@ -48,6 +49,7 @@ class ClipSource:
         split_shares, split_seed: shares of train, validation and test for clips without a split (also a Hub data set
             that has nothing but `train`); drawn by a hash of the video's name, so that a video lies in one split.
         options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
+        allow_missing_features: whether more than a tenth of the clips of a folder of features may have none.
     """
 
     name: str = SYNTHETIC
@@ -57,6 +59,7 @@ class ClipSource:
     split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    allow_missing_features: bool = False
 
     def __post_init__(self):
         listed = isinstance(self.modalities, (list, tuple)) and all(name in MODALITIES for name in self.modalities)
@@ -145,27 +148,70 @@ def is_clip_source(name: str) -> bool:
     """Whether [`read_clips`] is to read it: anything but files of rows, and folders and patterns of such files."""
     if Path(name).is_dir():
         return any((Path(name) / file).is_file() for file in (*LABEL_FILES, PREPARED_FILE))
-    return not name.endswith(FILE_KINDS) and not has_magic(name)
+    return not is_row_file(name) and not has_magic(name)
 
 
 def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     """
     Clips one by one as the source has them, unchecked: `id`, `split`, `text`, `audio`, `vision`, `label` ...
 
+    A text that is NaN or the word "nan" alone is what extractors write for a missing transcript, and frames of zeros
+    alone are what they write for a missing stream: both come as `None`, and their number is logged at the end.
+
     Raises:
         DataError: if a file is not as declared.
         FileNotFoundError: if the file or folder does not exist.
     """
+    return _with_none_for_missing(source.name, _read(source))
+
+
+def _with_none_for_missing(name, rows):
+    nans, zeros = [], {stream: [] for stream in STREAMS}
+    for row in rows:
+        if _is_nan(row.get("text")):
+            row["text"] = None
+            nans.append(row["id"])
+        for stream, found in zeros.items():
+            if _is_zeros(row.get(stream)):
+                row[stream] = None
+                found.append(row["id"])
+        yield row
+    if nans:
+        logger.warning("%s: %d texts are NaN or 'nan' and count as missing: %s.", name, len(nans), listed(nans[:5]))
+    for stream, found in zeros.items():
+        if found:
+            logger.warning(
+                "%s: the %s of %d clips is nothing but zeros and counts as missing: %s.",
+                name, stream, len(found), listed(found[:5]),
+            )  # fmt: skip
+
+
+def _is_nan(text):
+    return (isinstance(text, str) and text.strip().lower() == "nan") or (isinstance(text, float) and text != text)
+
+
+def _is_zeros(frames):
+    if frames is None:
+        return False
+    try:
+        return np.ndim(frames) == 2 and np.size(frames) > 0 and not np.any(frames)
+    except (TypeError, ValueError):  # no array of numbers
+        return False
+
+
+def _read(source):
     path = Path(source.name)
     if source.name == SYNTHETIC or (path / PREPARED_FILE).is_file():
         return _dataset_rows(_dataset(source))
     if source.name.endswith(".pkl"):
-        return with_options(source.name, lambda: read_mmsa(source.name), source.options)
+        return with_options(source.name, partial(read_mmsa, source.name), source.options)
     if source.name.endswith(".npz"):
-        read = partial(read_mosi_utterance, source.name, **{"modalities": source.modalities})
+        read = partial(read_mosi_utterance, source.name, modalities=source.modalities)
         return with_options(source.name, read, source.options)
     if path.is_dir():
-        return with_options(source.name, lambda: read_feature_folder(source.name), source.options)
+        given = {"modalities": source.modalities, "allow_missing_features": source.allow_missing_features}
+        read = partial(read_feature_folder, source.name, **given)
+        return with_options(source.name, read, source.options)
     known = (
         "Known are MMSA pickles (.pkl), the MOSI utterances (.npz), folders written by prepare_data.py, and folders "
         f"with one of {', '.join(LABEL_FILES)}."

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hf_fusion.data.files import DataError, listed
+from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.labels import (
     CLASS_NAMES,
     LabelError,

@@ -37,7 +37,7 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
         track: wraps the clips, for a progress bar.
 
     Returns:
-        `dict`, also written to `prepared.json`: `source` (name, and SHA-256 if it is a file), `fingerprint` of each
+        `dict`, also written to `prepared.json`: `source` (name, SHA-256 of a file, options), `fingerprint` of each
         split, and for each split `clips`, `ids` (SHA-256), `label` (mean, std, min, max), `missing` (clips without
         text, audio, vision) and for audio and vision `features`, `frames` (median, 95th percentile, max), and `mean`
         and `std` of each column.
@@ -46,8 +46,12 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
         DataError: if the folder exists, or a clip is not as declared.
     """
     path = Path(source.name)
-    hashes = {"sha256": sha256_of(source.name)} if path.is_file() else {}
-    return write_clips(track(clean_clips(source)), folder, source.modalities, {"name": path.name, **hashes})
+    facts = {"name": path.name}
+    if path.is_file():
+        facts["sha256"] = sha256_of(source.name)
+    if source.options:
+        facts["options"] = source.options
+    return write_clips(track(clean_clips(source)), folder, source.modalities, facts)
 
 
 def write_clips(

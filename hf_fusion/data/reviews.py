@@ -1,9 +1,11 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -11,14 +13,24 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets.arrow_writer import ArrowWriter
 
-from hf_fusion.data.files import FILE_KINDS, DataError, listed, read_rows_or_errors, with_options
-from hf_fusion.data.hub import load_from_hub
+from hf_fusion.data.decoding import TextFormat
+from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.label_columns import CLASS_FIELDS, LABEL_FIELDS, ClassValues, LabelPlan, PlanMaker, tell
 from hf_fusion.data.labels import LabelError, LabelRules
-from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
-from hf_fusion.data.synthetic_reviews import synthetic_reviews
+from hf_fusion.data.review_tables import SYNTHETIC, find_tables
+from hf_fusion.data.splits import (
+    NO_SPLIT,
+    SPLITS,
+    WAY_OUT,
+    SplitChooser,
+    canonical_split,
+    check_shares,
+    report_rejected,
+    split_by_hash,
+)
 
-SYNTHETIC = "synthetic-reviews"
+logger = logging.getLogger(__name__)
+
 _FEATURES = Features({
     "id": Value("string"), "text": Value("string"), "source": Value("string"), "labels": Value("int64"),
     "coarse_labels": Value("int64"), "intensity_labels": Value("float32"),
@@ -34,7 +46,8 @@ class ReviewSource:
     Where reviews come from and what their columns mean.
 
     Args:
-        name: "synthetic-reviews", a file (.csv, .csv.gz, .tsv, .jsonl, .parquet) or the name of a data set on the Hub.
+        name: "synthetic-reviews"; a file of rows (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or pattern
+            of such files, see [`find_tables`]; or the name of a data set on the Hub.
         columns: the source's own column for each of `text`, `id`, `split`, `stars`, `score`, `label` (fine class),
             `coarse_label`, `intensity` and `source`; `None` or "" leaves a field out. Fields that are not named are
             taken from columns of the same name, where there are any, but labels only where the mapping names no label.
@@ -47,6 +60,7 @@ class ReviewSource:
             and `split_seed`, so that the same text never lies in two splits.
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
+        encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
     """
 
     name: str = SYNTHETIC
@@ -57,6 +71,9 @@ class ReviewSource:
     split_seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
 
     def __post_init__(self):
         texts = isinstance(self.columns, dict) and all(isinstance(own, str | None) for own in self.columns.values())
@@ -70,14 +87,15 @@ class ReviewSource:
         if self.sources is not None and not isinstance(self.sources, (list, tuple)):
             raise DataError(f"`sources` must be a list of names, got {self.sources!r:.100}.")
         check_shares(self.split_shares)
+        _ = self.text_format  # is checked
         if self.rules is None:
             synthetic = self.name == SYNTHETIC
             self.rules = LabelRules(scale=(0.0, 1.0)) if synthetic else LabelRules(num_labels=None)
 
     @property
-    def is_file(self) -> bool:
-        """Whether the name is a file's, by its ending."""
-        return self.name.endswith(FILE_KINDS)
+    def text_format(self) -> TextFormat:
+        """How its files of text are written."""
+        return TextFormat(self.encoding, self.delimiter, self.header)
 
 
 def load_reviews(source: ReviewSource) -> DatasetDict:
@@ -99,32 +117,25 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
         DataError: if a file, a column or a row is not as declared.
         FileNotFoundError: if the file does not exist.
     """
-    tables = _tables(source)
+    tables = find_tables(source.name, source.options, source.text_format)
     shares = _shares_to_draw(tables, source.split_shares)
     plan = _plan(tables, source)
+    chooser = SplitChooser(source.split_seed)
 
-    cleaned: dict[str, _Split] = {}
+    cleaned: dict[str | None, _Split] = {}
     others: set[str] = set()
-    for split, (origin, rows) in tables.items():
-        others |= _label_rows(rows(), origin, split, shares.get(split), source, plan, cleaned)
+    counts = Counter()
+    for table in tables:
+        others |= _label_rows(table, shares, source, plan, chooser, cleaned, counts)
+    _settle_waiting(cleaned, chooser, source)
     if others and not cleaned:
         raise DataError(
             f"{source.name} has no rows of {listed(source.sources)}; its sources are {listed(sorted(others))}."
         )
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
-    return DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned}), plan.rules
-
-
-def _tables(source):
-    """For each table its name for messages, and what reads its rows from the beginning."""
-    if source.name == SYNTHETIC:
-        corpus = with_options(SYNTHETIC, synthetic_reviews, source.options)
-        return {name: (f"{SYNTHETIC} ({name})", lambda rows=rows: rows) for name, rows in corpus.items()}
-    if source.is_file:
-        return {None: (source.name, lambda: read_rows_or_errors(source.name))}
-    found = {name: lambda rows=rows: rows for name, rows in load_from_hub(source.name, source.options).items()}
-    return {name: (source.name + (f" ({name})" if name else ""), read) for name, read in found.items()}
+    splits = DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
+    return _with_validation(splits, source), plan.rules
 
 
 def _plan(tables, source) -> LabelPlan:
@@ -132,19 +143,20 @@ def _plan(tables, source) -> LabelPlan:
     columns: dict[str, str] = {}
     ignored: set[str] = set()
     values: dict[str, ClassValues] = {}
-    for origin, rows in tables.values():
+    for table in tables:
         names = None
-        for row in rows():
+        rows = table.read()
+        for row in rows:
             if isinstance(row, DataError):
                 continue
             if names is None:
-                _resolve_columns(row, origin, source.columns)
+                _resolve_columns(row, table.origin, source.columns)
             if row.keys() != names:
                 names, own = row.keys(), _present_columns(row, source.columns)
                 columns |= own
                 ignored |= {name for name in LABEL_FIELDS if name in row and name not in own.values()}
-                _add_columns(values, own, rows())
-            if not values and ".json" not in source.name:  # in all others each row has the same columns
+                _add_columns(values, own, rows)
+            if not values and ".json" not in table.origin.lower():  # in all others each row has the same columns
                 break
             if _is_counted(row, own, source):
                 _count(values, own, row)
@@ -195,6 +207,11 @@ class _Split:
         self.filled.update(name for name, value in row.items() if value is not None)
         self.writer.write(row)
 
+    def all_rows(self):
+        """With every column."""
+        self.writer.finalize()
+        return Dataset.from_file(self.path)
+
     def to_dataset(self):
         """With the columns that say something."""
         self.writer.finalize()
@@ -209,25 +226,53 @@ def _temporary_folder():
     return folder
 
 
-def _shares_to_draw(splits, shares):
-    """For each split that is to be divided by hash: the shares of train, validation and test.
+def _shares_to_draw(tables, shares):
+    """The shares by which rows without a split of their own are drawn; `None` if the tables are splits.
 
-    A source in one piece is divided into all three; one without validation gives up a part of its training split.
+    "train" as the only one is what `datasets` calls a source in one piece.
     """
-    names = [SPLIT_ALIASES.get(name, name) for name in splits]
-    if len(splits) == 1 and names[0] in (None, "train"):
-        return dict.fromkeys(splits, shares)
-    if "train" in names and "validation" not in names and shares[1]:
-        return {"train": (shares[0] / (shares[0] + shares[1]), shares[1] / (shares[0] + shares[1]), 0.0)}
-    return {}
+    names = {table.split and canonical_split(table.split) for table in tables}
+    return shares if names in ({None}, {"train"}) else None
 
 
-def _label_rows(rows, origin, split, shares, source, plan, cleaned):
-    """Adds each usable row to `cleaned[split]`, counts the others by reason; returns the sources that are left out."""
+def _settle_waiting(cleaned, chooser, source):
+    """Rows with an empty cell for their split: drawn if all are empty, else unusable."""
+    waiting = cleaned.pop(None, None)
+    if waiting is None:
+        return
+    if chooser.named:
+        report_rejected(source.name, {f"{NO_SPLIT} ({WAY_OUT})": chooser.waiting}, source.rejected)
+        return
+    for row in waiting.all_rows():
+        split = split_by_hash(row["text"], source.split_shares, source.split_seed)
+        cleaned.setdefault(split, _Split()).add(row)
+
+
+def _with_validation(splits, source):
+    """A source of training and test alone gives up a part of its training rows for validation."""
+    train, validation, _ = source.split_shares
+    if set(splits) != {"train", "test"} or not validation:
+        return splits
+    shares = (train / (train + validation), validation / (train + validation), 0.0)
+    numbers = {"train": [], "validation": []}
+    for number, text in enumerate(splits["train"]["text"]):
+        numbers[split_by_hash(text, shares, source.split_seed)].append(number)
+    logger.warning(
+        "%s: there is no validation split; %d of %d training rows are drawn for it.",
+        source.name, len(numbers["validation"]), len(splits["train"]),
+    )  # fmt: skip
+    drawn = {split: splits["train"].select(rows) for split, rows in numbers.items() if rows}
+    return DatasetDict({**drawn, "test": splits["test"]})
+
+
+def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
+    """Adds each usable row to `cleaned`, counts the others by reason; returns the sources that are left out."""
+    split, origin, read = table
     columns = None
     others = set()
     rejected: dict[str, list[str]] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(read(), 1):
+        counts[split] += 1
         if isinstance(row, DataError):
             rejected.setdefault("malformed row", []).append(str(row))
             continue
@@ -236,8 +281,9 @@ def _label_rows(rows, origin, split, shares, source, plan, cleaned):
         elif row.keys() != names:  # objects of a .jsonl file need not have the same fields
             names, columns = row.keys(), _present_columns(row, source.columns)
         try:
-            clean, row_split = _label_row(row, columns, plan)
-            row_split = _split_of(row_split, split, shares, clean["text"], source)
+            clean, own = _label_row(row, columns, plan)
+            place = f"{origin}, row {number}"
+            row_split = chooser.choose(own, "split" in columns, split, shares, clean["text"], place)
         except LabelError as error:
             reason, _, detail = str(error).partition("|")
             rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
@@ -246,7 +292,8 @@ def _label_rows(rows, origin, split, shares, source, plan, cleaned):
             others.add(str(clean["source"]))
             continue
         if clean["id"] is None:
-            clean["id"] = str(number - 1) if split is None else f"{split}-{number - 1}"
+            place = counts[split] - 1
+            clean["id"] = str(place) if split is None else f"{split}-{place}"
         if row_split not in cleaned:
             cleaned[row_split] = _Split()
         cleaned[row_split].add(clean)
@@ -298,14 +345,3 @@ def _label_row(row, columns, plan):
         "intensity_labels": intensity,
     }
     return clean, values.get("split")
-
-
-def _split_of(own, split, shares, text, source):
-    """The split of a row: its own, else by hash where its table is divided, else its table's."""
-    split = split if own is None else str(own)
-    if own is not None or shares is None:
-        split = SPLIT_ALIASES.get(split, split)
-        if split not in SPLITS:
-            raise LabelError(f"unknown split|{split!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
-        return split
-    return split_by_hash(text, shares, source.split_seed)

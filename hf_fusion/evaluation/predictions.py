@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
+from transformers import pipeline
 
-import hf_fusion  # noqa: F401 - registers pipeline and models
+import hf_fusion  # noqa: F401 - registers the pipeline
 from hf_fusion.data.files import DataError, listed
-from hf_fusion.deployment.adapters import is_adapter, load_merged
+from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 # Rows read ahead: enough that texts of like length find each other.
@@ -60,44 +60,18 @@ def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = 
         compiled: whether `torch.compile` is to compile the model, for any length, as the first batches come.
 
     Raises:
-        DataError: if weights are missing, which would be random, a file of the checkpoint is damaged or none of this
-            package's models, or there is no such dtype or device.
+        DataError: if weights are missing, which would be random, or too many, a file of the checkpoint is damaged or
+            none of this package's models, or there is no such dtype or device.
         OSError: if there is no such checkpoint, or none with weights in `.safetensors`: pickles are not read.
     """
     if dtype not in DTYPES:
         raise DataError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     _check_device(device)
-    try:
-        model, processor = _model_and_processor(checkpoint)
-    except (DataError, OSError, ImportError):
-        raise
-    except Exception as error:  # damaged files can make the libraries fail in any way
-        reason = " ".join(str(error).split())[:500] or type(error).__name__
-        raise DataError(f"{checkpoint} cannot be loaded: {reason}") from error
+    model, processor = load_checkpoint(checkpoint)
     model = model.to(getattr(torch, dtype))
     if compiled:
         model.compile(dynamic=True)
     return pipeline("fusion-sentiment", model=model, processor=processor, device=device)
-
-
-def _model_and_processor(checkpoint):
-    if is_adapter(checkpoint):
-        model = load_merged(checkpoint)
-    else:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint,
-            output_loading_info=True,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise DataError(
-                f"{checkpoint} has no weights for {missing[0]}, {len(missing)} parameters in all: it is no trained "
-                "checkpoint of this version."
-            )
-    return model, AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
 
 
 def _check_device(device):

@@ -8,6 +8,10 @@ from transformers import FeatureExtractionMixin
 logger = logging.getLogger(__name__)
 
 STREAMS = ("audio", "vision")
+AUTO_MAP = {
+    "AutoProcessor": "processing_dashfusion.DashFusionProcessor",
+    "AutoFeatureExtractor": "feature_extraction_dashfusion.DashFusionFeatureExtractor",
+}
 # Frames that are looked at together while the statistics are taken.
 _BLOCK = 2**14
 # Larger features, in units of what the model reads, would overflow inside it and become an answer that is no number.
@@ -94,6 +98,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         vision_std=None,
         **kwargs,
     ):
+        kwargs.setdefault("auto_map", {**AUTO_MAP})
         super().__init__(**kwargs)
         self.audio_feature_size = audio_feature_size
         self.vision_feature_size = vision_feature_size

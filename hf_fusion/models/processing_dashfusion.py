@@ -8,18 +8,19 @@ from transformers import BatchFeature, ProcessorMixin
 from .feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from .processing_dyfulm import (
     DyFuLMProcessor,
+    FusionProcessorMixin,
     check_fingerprint,
     check_max_length,
     check_texts,
+    merged_options,
     pad_token_columns,
     save_second_tokenizer_config,
-    vocabulary_fingerprint,
 )
 
 DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
 
 
-class DashFusionProcessor(ProcessorMixin):
+class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
     r"""
     Turns clips into the tensors of DashFusion.
 
@@ -93,6 +94,8 @@ class DashFusionProcessor(ProcessorMixin):
         max_length=None,
         pad_to_multiple_of=None,
         return_tensors=None,
+        text_kwargs=None,
+        common_kwargs=None,
     ):
         """
         Args:
@@ -105,6 +108,8 @@ class DashFusionProcessor(ProcessorMixin):
             max_length (`int`, *optional*): most tokens; overrides the processor's.
             pad_to_multiple_of (`int`, *optional*): rounds padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np".
+            text_kwargs (`dict`, *optional*): the same options by name, for the text alone.
+            common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
 
         Returns:
             `BatchFeature` with the text's tensors (`input_ids`, `attention_mask` ...), `audio_features` of shape
@@ -112,9 +117,13 @@ class DashFusionProcessor(ProcessorMixin):
             single clip is a batch of one.
 
         Raises:
-            ValueError: if the modalities differ in the number of clips, a clip has none of them, or a value is not as
-                described; names clip and modality.
+            ValueError: if the modalities differ in the number of clips, a clip has none of them, a value is not as
+                described, or an option is unknown or given twice; names clip and modality, or option.
         """
+        options = merged_options(
+            padding, truncation, max_length, pad_to_multiple_of, return_tensors, common_kwargs=common_kwargs
+        )
+        text_options = merged_options(*options.values(), text_kwargs=text_kwargs)
         given = {"text": _texts(text), "audio": _clips("audio", audio), "vision": _clips("vision", vision)}
         counts = {name: len(values) for name, values in given.items() if values is not None}
         if not counts:
@@ -125,13 +134,15 @@ class DashFusionProcessor(ProcessorMixin):
                 "clip, its rows are frames.)"
             )
         count = next(iter(counts.values()))
-        columns = self.encode_text(given["text"] or [None] * count, truncation, max_length)
+        columns = self.encode_text(
+            given["text"] or [None] * count, text_options["truncation"], text_options["max_length"]
+        )
         for name in STREAMS:
-            columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, truncation)
+            columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, options["truncation"])
         for i in range(count):
             if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
                 raise ValueError(f"Clip {i} has no text, no audio frame and no vision frame.")
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+        return self._pad_columns(columns, options, text_options)
 
     def encode_text(self, texts, truncation=True, max_length=None):
         """
@@ -176,32 +187,32 @@ class DashFusionProcessor(ProcessorMixin):
         columns = {name: [_row(row.get(name)) for row in features] for name in self.text_input_names}
         for name in STREAMS:
             columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+        options = merged_options(padding, True, max_length, pad_to_multiple_of, return_tensors)
+        return self._pad_columns(columns, options, options)
 
-    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
+    def _pad_columns(self, columns, options, text_options):
         text = {name: columns[name] for name in self.text_input_names}
-        batch = pad_token_columns(text, self.tokenizers, padding, max_length or self.max_length, pad_to_multiple_of)
+        batch = pad_token_columns(
+            text, self.tokenizers, text_options["padding"], text_options["max_length"] or self.max_length,
+            text_options["pad_to_multiple_of"],
+        )  # fmt: skip
         if not any(text["input_ids"]):
             batch = {}
         for name in STREAMS:
             if not any(map(len, columns[name])):
                 continue
-            if padding in (False, "do_not_pad"):
+            if options["padding"] in (False, "do_not_pad"):
                 batch[f"{name}_features"] = columns[name]
                 batch[f"{name}_attention_mask"] = [np.ones(len(frames), dtype=np.int64) for frames in columns[name]]
             else:
                 batch[f"{name}_features"], batch[f"{name}_attention_mask"] = self.feature_extractor.pad(
-                    name, columns[name], padding, pad_to_multiple_of
+                    name, columns[name], options["padding"], options["pad_to_multiple_of"]
                 )
-        return BatchFeature(batch, tensor_type=return_tensors)
+        return BatchFeature(batch, tensor_type=text_options["return_tensors"])
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves tokenizers, feature extractor, settings and code; see `ProcessorMixin.save_pretrained`."""
         save_second_tokenizer_config(save_directory)
-        self.vocabulary_fingerprint = vocabulary_fingerprint(self.tokenizer)
-        self.vocabulary_fingerprint_b = None
-        if self.has_two_tokenizers:
-            self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
 

@@ -14,9 +14,23 @@ _WHITESPACE_END = 0x3001
 _IS_WHITESPACE = np.array([chr(code).isspace() for code in range(_WHITESPACE_END)] + [False])
 
 _SUFFIXES = ("", "_b")  # encoder A, encoder B
+DEFAULT_OPTIONS = {
+    "padding": True, "truncation": True, "max_length": None, "pad_to_multiple_of": None, "return_tensors": None,
+}  # fmt: skip
 
 
-class DyFuLMProcessor(ProcessorMixin):
+class FusionProcessorMixin:
+    """Before `ProcessorMixin` in the bases of a processor: its settings are the same before and after saving."""
+
+    def to_dict(self):
+        """All settings, with the fingerprints and the code that a checkpoint needs."""
+        names = ("vocabulary_fingerprint", "vocabulary_fingerprint_b")
+        found = dict.fromkeys(names) | dict(zip(names, map(vocabulary_fingerprint, self.tokenizers), strict=False))
+        code = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
+        return {"auto_map": {"AutoProcessor": code}, **super().to_dict(), **found}
+
+
+class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
     r"""
     Turns texts into the six tensors of DyFuLM.
 
@@ -79,6 +93,8 @@ class DyFuLMProcessor(ProcessorMixin):
         max_length=None,
         pad_to_multiple_of=None,
         return_tensors=None,
+        text_kwargs=None,
+        common_kwargs=None,
     ):
         """
         Args:
@@ -89,14 +105,21 @@ class DyFuLMProcessor(ProcessorMixin):
             max_length (`int`, *optional*): overrides the processor's.
             pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np" for arrays; lists otherwise.
+            text_kwargs, common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
 
         Returns:
             `BatchFeature` with `input_ids`, `attention_mask`, `span_ids` and the same with `_b`, each of shape
             `(batch, tokens)`. A single string without `return_tensors` gives unbatched lists.
 
         Raises:
-            ValueError: if a text is no string or cannot be encoded (lone surrogates), or `max_length` is too small.
+            ValueError: if a text is no string or cannot be encoded (lone surrogates), `max_length` is too small, or an
+                option is unknown or given twice.
         """
+        options = merged_options(
+            padding, truncation, max_length, pad_to_multiple_of, return_tensors,
+            common_kwargs=common_kwargs, text_kwargs=text_kwargs,
+        )  # fmt: skip
+        padding, truncation, max_length, pad_to_multiple_of, return_tensors = options.values()
         single = isinstance(text, str)
         texts = [text] if single else list(text) if isinstance(text, (list, tuple)) else text
         check_texts(texts)
@@ -231,9 +254,32 @@ class DyFuLMProcessor(ProcessorMixin):
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves both tokenizers and the processor's settings and code; see `ProcessorMixin.save_pretrained`."""
         save_second_tokenizer_config(save_directory)
-        self.vocabulary_fingerprint = vocabulary_fingerprint(self.tokenizer)
-        self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def merged_options(*values, **groups):
+    """
+    Options of a call with those that are given in groups, such as `text_kwargs`.
+
+    Args:
+        values: of [`DEFAULT_OPTIONS`], in their order.
+        groups: for each group its name and its options, or `None`.
+
+    Returns:
+        `dict` of all options, in the order of [`DEFAULT_OPTIONS`].
+
+    Raises:
+        ValueError: if an option is unknown, or given twice with different values.
+    """
+    options = dict(zip(DEFAULT_OPTIONS, values, strict=True))
+    for group, given in groups.items():
+        for name, value in (given or {}).items():
+            if name not in options:
+                raise ValueError(f"`{group}` takes {', '.join(options)}; `{name}` is none of them.")
+            if options[name] not in (DEFAULT_OPTIONS[name], value):
+                raise ValueError(f"`{name}` is given twice: {options[name]!r} and, in `{group}`, {value!r}.")
+            options[name] = value
+    return options
 
 
 def pad_token_columns(columns, tokenizers, padding, max_length, pad_to_multiple_of):

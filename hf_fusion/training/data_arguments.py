@@ -50,6 +50,9 @@ class ClipFields:
         "Lowest and highest label; -1 1 (CH-SIMS) also chooses the metrics of CH-SIMS.", (-3.0, 3.0)
     )
     normalize: bool = option("Whether audio and vision are normalised by the training split.", True)
+    allow_missing_features: bool = option(
+        "Whether more than a tenth of the clips of a folder of features may have no file of features.", False
+    )
 
 
 @dataclass
@@ -107,7 +110,12 @@ class DataArguments(ClipFields, ReviewFields):
             low_high = tuple(self.label_range)
             if len(low_high) != 2 or not low_high[0] < low_high[1]:
                 raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
-            return ClipSource(**shared, modalities=tuple(self.modalities), label_range=low_high)
+            return ClipSource(
+                **shared,
+                modalities=tuple(self.modalities),
+                label_range=low_high,
+                allow_missing_features=self.allow_missing_features,
+            )
         sources = None if self.sources is None else tuple(self.sources)
         return ReviewSource(**shared, columns=self.columns or {}, rules=self.rules(), sources=sources)
 

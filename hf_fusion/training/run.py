@@ -22,6 +22,7 @@ from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, 
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
+from hf_fusion.training.reloading import check_saved
 from hf_fusion.training.tasks import TASKS
 from hf_fusion.training.trainer import FusionTrainer
 
@@ -36,7 +37,8 @@ _RESTORED = (
 
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     """
-    Trains, restores the checkpoint that is best on validation, and measures it on validation and test.
+    Trains, restores the checkpoint that is best on validation, measures it on validation and test, and saves it; then
+    loads what was saved, once, and compares it with what was trained.
 
     The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
     recipe), `metrics.json`, `trainer_state.json` and `environment.json`.
@@ -53,7 +55,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         DataError: if the data is not as declared.
         TrainingInterrupted: if SIGTERM ended the training; a checkpoint holds all that was done.
         NonFiniteLossError: if a loss is NaN or infinite, unless `non_finite_loss` is "skip".
-        CheckpointError: if a checkpoint or the model cannot be written.
+        CheckpointError: if a checkpoint or the model cannot be written, or does not load as it was.
         PublishError: if `push_to_hub` is set and the Hub refuses.
     """
     if training_args.push_to_hub and model_args.lora_encoders and not model_args.merge_lora:
@@ -88,6 +90,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     with writing("The model", training_args.output_dir):
         trainer.save_model(_internal_call=True)  # which publishes nothing yet
         trainer.save_state()
+    check_saved(trainer, data["validation" if "validation" in data else "train"])
     if training_args.should_save:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)

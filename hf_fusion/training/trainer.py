@@ -21,6 +21,7 @@ from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
 from hf_fusion.hub.publish import check_private, hub_errors, publish
+from hf_fusion.models.modeling_common import make_readable
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.checkpoints import (
     STAGING,
@@ -38,6 +39,9 @@ from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
+
+# What evaluation gathers of a model's outputs.
+TASK_OUTPUTS = ("logits", "coarse_logits", "intensity")
 
 
 class FusionTrainer(Trainer):
@@ -79,6 +83,7 @@ class FusionTrainer(Trainer):
         kwargs.setdefault("compute_metrics", self._metrics)
         self._num_parameters = None
         self._is_saving = False
+        self._batch_rows = self._batch_clips = None  # numbers of the rows of a batch; without the partners of others
         self._gradients = []  # of the first process, since the last log
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
         self.add_callback(LossTracker())
@@ -122,7 +127,7 @@ class FusionTrainer(Trainer):
             rows, size = IndexedRows(_fast(self.train_dataset)), self.args.eval_batch_size
             for batch in super()._get_dataloader(rows, "Mining", size, self._get_eval_sampler):
                 inputs = self._prepare_inputs(batch)
-                index = inputs.pop(ROW_NUMBER)
+                index = self._batch_rows
                 inputs = {name: value for name, value in inputs.items() if name not in LABEL_FILLS}
                 miner.add(index, self.model(**inputs), self.model.config)
         self.model.train()
@@ -150,23 +155,38 @@ class FusionTrainer(Trainer):
         label_ids = label_ids if isinstance(label_ids, (tuple, list)) else (label_ids,)
         return metrics_of(self.model.config, prediction.predictions, label_ids, self.label_names)
 
+    def _prepare_inputs(self, inputs):
+        """As `Trainer`'s; what is left are arguments of the model's `forward`. The numbers of the rows are kept aside."""
+        inputs = super()._prepare_inputs(inputs)
+        self._batch_rows = self._batch_clips = inputs.pop(ROW_NUMBER, None)
+        if self.miner is not None and self.model.training:
+            if self._batch_rows is None:
+                raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
+            inputs, self._batch_clips = self._with_partners(inputs, self._batch_rows)
+        return inputs
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """As `Trainer`'s, but the predictions are the answers to all tasks (for DyFuLM a tuple of three arrays)."""
+        if ignore_keys is None:
+            ignore_keys = [name for name in self.model.config.keys_to_ignore_at_inference if name not in TASK_OUTPUTS]
+        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The model's loss; in training its components are added to the logs."""
+        """The model's loss; in training its components are added to the logs.
+
+        A subclass may compute its own: `inputs` are arguments of `forward`. Without `super().compute_loss` there are no
+        components in the logs, and a loss that is not finite goes unnoticed.
+        """
         if model.training and self.model.config.model_type == "dyfulm":
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
-        inputs = dict(inputs)
-        index = rows = inputs.pop(ROW_NUMBER, None)
-        if self.miner is not None and model.training:
-            if index is None:
-                raise RecipeError(f"`data_collator` must keep {ROW_NUMBER!r} where all rows have it: partners need it.")
-            inputs, index = self._with_partners(inputs, index)
+        index = self._batch_clips
         loss, outputs = self.model_loss(model, inputs, num_items_in_batch)
         if self.miner is not None and model.training:
             loss = self._over_clips(loss, len(index))
         if model.training and not torch.isfinite(loss):
             skip = self.args.non_finite_loss == "skip"
             step = self.state.global_step
-            self._own_callback(NonFiniteGuard).take(outputs, self.model, self._ids(rows), step, skip)
+            self._own_callback(NonFiniteGuard).take(outputs, self.model, self._ids(self._batch_rows), step, skip)
         elif model.training:
             self._note_step(model, inputs, outputs, index)
         return (loss, outputs) if return_outputs else loss
@@ -355,6 +375,11 @@ class FusionTrainer(Trainer):
         run_folder = super()._get_output_dir(trial)
         return os.path.join(run_folder, STAGING) if self._is_saving else run_folder
 
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            make_readable(output_dir or self.args.output_dir)  # an adapter too
+
     def _save_checkpoint(self, model, trial):
         """As `Trainer`'s, but written aside: who looks for checkpoints sees a whole one or none."""
         self.loss_tracker.flush(self.args.device)
@@ -370,6 +395,8 @@ class FusionTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
         finally:
             self._is_saving = False
+        if self.args.should_save:
+            make_readable(staged)
         self.accelerator.wait_for_everyone()
         if Path(self.state.best_model_checkpoint or "") == staged:
             self.state.best_model_checkpoint = final

@@ -9,22 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 import yaml
 from optuna.trial import TrialState
 from transformers import TrainerCallback
 
-from hf_fusion.data.files import DataError, read_yaml
+from hf_fusion.data.files import DataError, listed, read_yaml
 from hf_fusion.evaluation.metrics import lower_is_better
+from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.field_types import wrong_field
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
-from hf_fusion.training.non_finite import NonFiniteLossError
-from hf_fusion.training.recipe import parse_recipe, read_recipe
+from hf_fusion.training.recipe import ARGUMENT_GROUPS, parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
 
 BEST_RECIPE = "best.yaml"
 TRIALS_FILE = "trials.csv"
 _RANGE = {"low", "high", "log", "step"}
+_MOST_REASON = 300  # characters of why a trial failed, in a line
+
+
+class FailedTrial(Exception):
+    """A proposal that cannot be trained: a model that cannot be built, a loss that is not finite, too little memory."""
 
 
 @dataclass
@@ -117,7 +123,8 @@ def propose(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
 def tune(search: Search, folder: Path, say: Callable[[str], None] = print) -> optuna.Study:
     """
     Runs the trials that are missing. A killed search goes on where it was: the trial that was running is repeated with
-    the same fields, finished ones are kept.
+    the same fields, finished ones are kept. A proposal that cannot be trained is a failed trial, and counts; its reason
+    is in the line that is said and in `trials.csv`.
 
     Args:
         search: what to try.
@@ -126,10 +133,13 @@ def tune(search: Search, folder: Path, say: Callable[[str], None] = print) -> op
         say: called with a line after each trial.
 
     Raises:
-        RecipeError: if the recipe cannot be run, no trial comes to an end, or the folder holds another search.
+        RecipeError: if the recipe cannot be read, `space` names an unknown field, no trial comes to an end (says why
+            the last one failed), or the folder holds another search.
+        DataError: if the data cannot be read.
     """
+    _check_fields(search)
     folder.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # why a trial failed is said below
     study = optuna.create_study(
         study_name="search", storage=f"sqlite:///{folder / 'tuning.db'}", load_if_exists=True,
         direction="minimize" if lower_is_better(search.metric) else "maximize",
@@ -142,19 +152,37 @@ def tune(search: Search, folder: Path, say: Callable[[str], None] = print) -> op
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
     while (done := len(_ended(study))) < search.trials:
-        study.optimize(lambda trial: _run_trial(trial, search, folder), n_trials=1)
+        study.optimize(lambda trial: _run_trial(trial, search, folder), n_trials=1, catch=(FailedTrial,))
         trial = study.trials[-1]
-        value = "stopped early" if trial.value is None or trial.state == TrialState.PRUNED else f"{trial.value:.4f}"
-        say(f"[{done + 1}/{search.trials}] {_shown(trial)}: {value}")
+        say(f"[{done + 1}/{search.trials}] {_shown(trial)}: {_outcome(trial)}")
         _keep_best_weights(study, folder)
     if not study.get_trials(states=[TrialState.COMPLETE]):
-        raise RecipeError("No trial came to an end.")
+        last = _ended(study)[-1]
+        raise RecipeError(
+            f"None of {search.trials} trials came to an end. The last one, {_shown(last)}: {_outcome(last)}"
+        )
     _write_best(study, search, folder)
     return study
 
 
 def _ended(study):
-    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+    """Trials that are not to be repeated; one that a killed process left has failed without a reason."""
+    ended = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+    return [trial for trial in ended if trial.state != TrialState.FAIL or "error" in trial.user_attrs]
+
+
+def _outcome(trial):
+    """The score of a trial that ended, or why it has none."""
+    if "error" in trial.user_attrs:
+        return f"failed, {trial.user_attrs['error'][:_MOST_REASON]}"
+    return "stopped early" if trial.state == TrialState.PRUNED else f"{trial.value:.4f}"
+
+
+def _check_fields(search):
+    known = {item.name for group in ARGUMENT_GROUPS for item in fields(group)}
+    for place, names in (("space", search.space), ("overrides", search.overrides)):
+        if unknown := sorted(set(names) - known):
+            raise RecipeError(f"{place}: unknown field {listed(unknown)}. `train.py --help` lists the fields.")
 
 
 def _check_same(study, search, folder):
@@ -182,15 +210,19 @@ def _run_trial(trial, search, folder):
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     try:
         metrics = run_training(*parse_recipe(["--config", str(path)]), callbacks=[_Reporter(trial, search.metric)])
+        value = metrics["validation"][search.metric]
+        if not math.isfinite(value):  # a correlation of constant predictions
+            raise ArithmeticError(f"{search.metric} is {value}.")
     except (KeyboardInterrupt, TrainingInterrupted):
         trial.study.enqueue_trial(trial.params)
         raise
-    except NonFiniteLossError as error:
-        raise optuna.TrialPruned(str(error)) from error
-    gc.collect()
-    value = metrics["validation"][search.metric]
-    if not math.isfinite(value):  # no score: a correlation of constant predictions
-        raise optuna.TrialPruned
+    except (DataError, PublishError):  # no other proposal would do better
+        raise
+    except (ValueError, ArithmeticError, torch.OutOfMemoryError) as error:
+        trial.set_user_attr("error", str(error) or type(error).__name__)
+        raise FailedTrial from error
+    finally:
+        gc.collect()
     return value
 
 

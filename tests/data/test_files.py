@@ -53,7 +53,7 @@ def test_long_fields(tmp_path):
         ("a.csv.gz", gzip.compress(b"text\n" + b"x\n" * 9999, mtime=0)[:40], "cannot be read to the end"),
         ("a.csv.gz", gzip.compress(b"text\n", mtime=0)[:10] + b"\xff" * 30, "cannot be read to the end"),
         ("a.csv.gz", b"no gzip", "cannot be read to the end"),
-        ("a.xlsx", b"", "unknown kind of file"),
+        ("a.xls", b"", "unknown kind of file"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, name, content, words):

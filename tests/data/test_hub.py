@@ -10,9 +10,7 @@ from hf_fusion.data.reviews import ReviewSource, load_reviews
 @pytest.mark.parametrize("load", [lambda n: load_clips(ClipSource(n)), lambda n: load_reviews(ReviewSource(n))])
 def test_a_mistyped_folder_is_named(load):
     """Offline, as all tests are: what the Hub's client says of it is not for users."""
-    with pytest.raises(
-        DataError, match=r"data/mosii: no file or folder here, and no data set of the Hub by this name: "
-    ):
+    with pytest.raises(DataError, match=r"data/mosii: no file or folder here, and the Hub cannot be asked: "):
         load("data/mosii")
 
 

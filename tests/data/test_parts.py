@@ -120,7 +120,7 @@ class TestParts:
 
     def test_going_on_does_not_open_the_file_again(self, write, monkeypatch):
         opened = []
-        read = lambda path, first: opened.append(first) or read_rows_or_errors(path, first)  # noqa: E731
+        read = lambda path, first, form: opened.append(first) or read_rows_or_errors(path, first, form)  # noqa: E731
         monkeypatch.setattr(parts_module, "read_rows_or_errors", read)
         path = write("a.jsonl", [{"id": i} for i in range(9)])
         parts = Parts([path], [9], [stamp(path)])

@@ -37,6 +37,8 @@ def source(tmp_path_factory):
             "audio_lengths": [i % 6 for i in range(count)],
             "vision": rng.normal(size=(count, 3, 4)).astype(np.float32),
         }
+        for clip, length in zip(data[split]["audio"], data[split]["audio_lengths"], strict=True):
+            clip[length:] = 0
     data["train"]["regression_labels"][10:] = np.nan, 9
     path = tmp_path_factory.mktemp("source") / "features.pkl"
     path.write_bytes(pickle.dumps(data))
