@@ -89,6 +89,11 @@ class TestWords:
             read(tmp_path, values)
         assert read(tmp_path, values, names=tuple(map(str, values)))[0] == [0, 1]
 
+    def test_are_told_in_their_order(self, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, "hf_fusion.data"):
+            read(tmp_path, ["good", "good", "bad", "ok"])
+        assert "from column 'label': bad, ok, good (words of sentiment from worst to best)" in caplog.text
+
     def test_rare_strange_cells_are_unusable_rows(self, tmp_path):
         values = ["good", "bad", "good", "7"]
         with pytest.raises(DataError, match=r"1 unusable row.*\n.*row 4: label '7' is none of the classes bad, good"):
