@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hf_fusion.data.files import DataError, listed
+from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.labels import (
     CLASS_NAMES,
     LabelError,
@@ -345,7 +345,7 @@ class PlanMaker:
         ids = _ids_of_words(words, order, names)
         if not set(ids) & set(words):
             raise self._wrong(values, f"holds {values.shown(words)}, none of the classes {listed(names)}")
-        found = [word for word in words if word in ids]
+        found = sorted((word for word in words if word in ids), key=ids.get)
         shown = _shown_classes([values.spellings[word] for word in found], [names[ids[word]] for word in found])
         return names, ids, f"{shown} ({how})"
 

@@ -145,19 +145,20 @@ def _plan(tables, source) -> LabelPlan:
     columns: dict[str, str] = {}
     ignored: set[str] = set()
     values: dict[str, ClassValues] = {}
-    for _, origin, read in tables:
+    for table in tables:
         names = None
-        for row in read():
+        rows = table.read()
+        for row in rows:
             if isinstance(row, DataError):
                 continue
             if names is None:
-                _resolve_columns(row, origin, source.columns)
+                _resolve_columns(row, table.origin, source.columns)
             if row.keys() != names:
                 names, own = row.keys(), _present_columns(row, source.columns)
                 columns |= own
                 ignored |= {name for name in LABEL_FIELDS if name in row and name not in own.values()}
-                _add_columns(values, own, read())
-            if not values and ".json" not in origin.lower():  # in all others each row has the same columns
+                _add_columns(values, own, rows)
+            if not values and ".json" not in table.origin.lower():  # in all others each row has the same columns
                 break
             if _is_counted(row, own, source):
                 _count(values, own, row)

@@ -5,7 +5,7 @@ import logging
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from hf_fusion.data.files import DataError
+from hf_fusion.data.errors import DataError
 from hf_fusion.data.label_columns import check_classes_shown
 from hf_fusion.data.labels import LabelRules
 from hf_fusion.data.reviews import ReviewSource, read_reviews
@@ -88,6 +88,11 @@ class TestWords:
         with pytest.raises(DataError, match=r"order from worst to best is not known.*\(1\).*--class_words WORST"):
             read(tmp_path, values)
         assert read(tmp_path, values, names=tuple(map(str, values)))[0] == [0, 1]
+
+    def test_are_told_in_their_order(self, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, "hf_fusion.data"):
+            read(tmp_path, ["good", "good", "bad", "ok"])
+        assert "from column 'label': bad, ok, good (words of sentiment from worst to best)" in caplog.text
 
     def test_rare_strange_cells_are_unusable_rows(self, tmp_path):
         values = ["good", "bad", "good", "7"]
