@@ -68,7 +68,10 @@ def _other_fields(ours, saved):
 def _other_weights(trainer, model):
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # no process has all of them
         return None
-    ours, saved = trainer.accelerator.unwrap_model(trainer.model).state_dict(), model.state_dict()
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    unsaved = getattr(trained, "_keys_to_ignore_on_save", None) or ()
+    ours = {name: values for name, values in trained.state_dict().items() if name not in unsaved}
+    saved = model.state_dict()
     if odd := sorted(ours.keys() ^ saved.keys()):
         return f"{odd[0]} is among the weights {'in memory' if odd[0] in ours else 'in the folder'} alone"
     for name, values in ours.items():
