@@ -225,8 +225,7 @@ class TestGradients:
 
 
 class TestExport:
-    @pytest.mark.parametrize("example", [3, 9])
-    @pytest.mark.parametrize("fields", [{}, {"anchor": "symmetric"}, {"fusion": "concat"}], ids=str)
+    @pytest.mark.parametrize(("fields", "example"), [({}, 3), ({"anchor": "symmetric"}, 9)], ids=str)
     @torch.no_grad()
     def test_one_graph_serves_all_lengths(self, clip_model, fields, example):
         model = clip_model(num_bottleneck_tokens=6, **fields)
@@ -265,7 +264,7 @@ class TestPaddingOnTheLeft:
     }
 
     def padded(self, model, row, more, embeds):
-        ids = torch.cat([torch.full((1, more), model.config.pad_token_id or 0), row], dim=1)
+        ids = torch.cat([torch.full((1, more), model.config.get_text_config().pad_token_id or 0), row], dim=1)
         mask = (torch.arange(ids.shape[1]) >= more).long()[None]
         if not embeds:
             return {"input_ids": ids, "attention_mask": mask}
@@ -323,7 +322,7 @@ class TestAnotherTask:
         classes(**classes.dummy_inputs, labels=torch.tensor([3]))
         classes.save_pretrained(tmp_path / "classes")
         assert json.loads((tmp_path / "classes" / "config.json").read_text())["problem_type"] == options["problem_type"]
-        with pytest.raises(ValueError, match="For a score give problem_type='regression'"):
+        with pytest.raises(ValueError, match=r"problem_type=.regression"):
             load(tmp_path / "classes", num_labels=1, ignore_mismatched_sizes=True)
         options = {"num_labels": 1, "problem_type": "regression", "ignore_mismatched_sizes": True}
         score = load(tmp_path / "classes", **options)
