@@ -12,10 +12,10 @@ from conftest import encoder_config
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.export import Dim, export
-from transformers import DistilBertConfig, ElectraConfig, NystromformerConfig, XLNetConfig
+from transformers import AutoModel, DistilBertConfig, ElectraConfig, NystromformerConfig, XLNetConfig
 
 from hf_fusion import DashFusionForSequenceClassification, DashFusionModel, DyFuLMForSequenceClassification
-from hf_fusion.models.modeling_text_encoder import layer_class_names
+from hf_fusion.models.modeling_text_encoder import layer_class_names, position_inputs
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # What the ecosystem's tools look for, to adapt or to quantize.
@@ -259,7 +259,6 @@ class TestPaddingOnTheLeft:
         "deberta-biased": lambda: encoder_config("deberta", hidden_size=32, position_biased_input=True),
         "electra": lambda: ElectraConfig(**NUM_LAYERS, intermediate_size=64, embedding_size=16),
         "distilbert": lambda: DistilBertConfig(n_heads=4, dim=32, n_layers=2, hidden_dim=64, vocab_size=600),
-        "nystromformer": lambda: NystromformerConfig(**NUM_LAYERS, intermediate_size=64, num_landmarks=510),
         "xlnet": lambda: XLNetConfig(vocab_size=600, d_model=32, n_layer=2, n_head=4, d_inner=64),
     }
 
@@ -282,6 +281,13 @@ class TestPaddingOnTheLeft:
             wanted = model(**self.padded(model, row, 0, embeds)).logits
             found = model(**self.padded(model, row, 3, embeds)).logits
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+    def test_a_table_with_unused_positions(self):
+        encoder = AutoModel.from_config(NystromformerConfig(**NUM_LAYERS, intermediate_size=64))
+        mask = torch.tensor([[1, 1, 1, 0], [0, 0, 1, 1]])
+        found = position_inputs(encoder, mask, from_embeds=False)["position_ids"]
+        assert torch.equal(found[0], encoder.embeddings.position_ids[0, :4])
+        assert found[1, 2:].tolist() == found[0, :2].tolist()
 
     @torch.no_grad()
     def test_of_both_tokenizers(self, make_model, processor, texts):
