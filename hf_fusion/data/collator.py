@@ -37,8 +37,10 @@ class FusionCollator:
                 "A row has a `text` but no `input_ids`: encode the texts first (`processor.encode_text`), or leave the "
                 "column out."
             )
+        padded = set(self.processor.padded_columns)
+        rows = [{name: value for name, value in row.items() if name in padded} for row in features]
         batch = self.processor.pad(
-            features, padding=self.padding, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="np"
+            rows, padding=self.padding, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="np"
         )
         batch = {name: torch.from_numpy(values) for name, values in batch.items()}
         for name, fill in LABEL_FILLS.items():

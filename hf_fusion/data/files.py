@@ -1,5 +1,7 @@
 """Rows of files, one by one, and back; YAML."""
 
+import csv
+import gzip
 import json
 import lzma
 import os
@@ -34,7 +36,9 @@ from hf_fusion.data.tables import read_table, read_texts, read_workbook
 
 # Endings of files of rows and of clips, in lower case.
 DATA_FILE_KINDS = (*FILE_KINDS, ".npz", ".pkl")
-OUTPUT_KINDS = (".jsonl", ".parquet")
+# of outputs without nested columns
+FLAT_KINDS = (".csv", ".csv.gz")
+OUTPUT_KINDS = (".jsonl", ".parquet", *FLAT_KINDS)
 # Rows of a parquet file that become Python objects at a time, and bytes that are read ahead of each column.
 _PARQUET_ROWS = 256
 _PARQUET_BUFFER = 1 << 20
@@ -203,16 +207,17 @@ def _decoded_or_error(row, place, path, text_format):
 
 class RowWriter:
     """
-    Writes rows to a .jsonl or .parquet file, batch by batch; use it in a `with` statement.
+    Writes rows to a .jsonl, .parquet, .csv or .csv.gz file, batch by batch; use it in a `with` statement.
 
-    The file appears under its name when it is complete: an interrupted run leaves `NAME.tmp`.
+    The file appears under its name when it is complete: an interrupted run leaves `NAME.tmp`. In csv nested values are
+    JSON, and what is missing is empty.
 
     Args:
         path: the file; `-` writes JSON lines to standard output.
-        types: types of columns that the first rows may not show (parquet).
+        types: types of columns that the first rows may not show (parquet); the columns of a file without rows.
 
     Raises:
-        DataError: if the ending is unknown, or if a row has other columns or types than the first batch (parquet).
+        DataError: if the ending is unknown, or if a row has other columns or types than the first batch (parquet, csv).
     """
 
     def __init__(self, path: str, types: dict[str, pa.DataType] | None = None):
@@ -222,37 +227,56 @@ class RowWriter:
         self._aside = f"{path}.tmp"
         self._file = None
         self._types = types or {}
-        self._schema = None
+        self._columns = None
 
     def __enter__(self):
         if self.path == "-":
             sys.stdout.reconfigure(errors="backslashreplace")
             self._file = sys.stdout
-        elif self.path.endswith(".jsonl"):
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            # a lone surrogate of a bad input becomes a JSON escape
-            self._file = open(self._aside, "w", encoding="utf-8", errors="backslashreplace")
         return self
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows; all have the same keys."""
+        if self._file is None:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            self._open(rows)
         if self.path.endswith(".parquet"):
             self._write_parquet(rows)
+        elif self.path.endswith(FLAT_KINDS):
+            self._write_csv(rows)
+        else:
+            for row in rows:
+                self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            self._file.flush()
+
+    def _open(self, rows):
+        names = list(dict.fromkeys(name for row in rows for name in row)) or list(self._types)
+        if self.path.endswith(".parquet"):
+            self._columns = pa.schema([(name, self._type_of(name, rows)) for name in names])
+            self._file = pq.ParquetWriter(self._aside, self._columns)
             return
-        for row in rows:
-            self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        self._columns = names
+        # a lone surrogate of a bad input becomes an escape
+        options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+        open_text = gzip.open if self.path.endswith(".gz") else open
+        self._file = open_text(self._aside, "wt", **options)
+        if self.path.endswith(FLAT_KINDS):
+            csv.writer(self._file).writerow(names)
+
+    def _write_csv(self, rows):
+        if unknown := sorted({name for row in rows for name in row} - set(self._columns)):
+            raise DataError(
+                f"{self.path}: a row differs from the first ones (new column {unknown[0]!r}). A .jsonl output takes "
+                "any."
+            )
+        csv.writer(self._file).writerows([_cell(row.get(name)) for name in self._columns] for row in rows)
         self._file.flush()
 
     def _write_parquet(self, rows):
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        if self._file is None:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._schema = pa.schema([(name, self._type_of(name, rows)) for name in names])
-            self._file = pq.ParquetWriter(self._aside, self._schema)
         try:
-            if unknown := set(names) - set(self._schema.names):
-                raise pa.ArrowInvalid(f"new column {sorted(unknown)[0]!r}")
-            self._file.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+            if unknown := sorted({name for row in rows for name in row} - set(self._columns.names)):
+                raise pa.ArrowInvalid(f"new column {unknown[0]!r}")
+            self._file.write_table(pa.Table.from_pylist(rows, schema=self._columns))
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
             raise DataError(
                 f"{self.path}: a row differs from the first ones ({error}). A .jsonl output takes any."
@@ -265,8 +289,20 @@ class RowWriter:
         return pa.string() if pa.types.is_null(found) else found
 
     def __exit__(self, kind, value, traceback):
-        if self.path == "-" or self._file is None:
+        if self.path == "-":
             return
-        self._file.close()
+        if kind is None and self._file is None:
+            self.write([])
+        if self._file is not None:
+            self._file.close()
         if kind is None:
             os.replace(self._aside, self.path)
+
+
+def _cell(value):
+    """A value as the text of a csv cell; the csv module writes numbers so that they are read back exactly."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value

@@ -129,7 +129,7 @@ def _padding_of_lengths(clips, lengths, told):
     at_start = clips.first[told] >= outside
     if at_end.all() and at_start.all():
         if outside.any():
-            raise _undecided(clips, told & (lengths < clips.sizes), "fit the frames as padded at the start and as")
+            raise _undecided(clips, told & (lengths < clips.sizes))
         _check_zeros_within(clips, told, clips.first > 0, "begin")
         _check_zeros_within(clips, told, clips.last < clips.sizes, "end")
         return "none"
@@ -176,10 +176,11 @@ _WAY_OUT = (
 )
 
 
-def _undecided(clips, which, fits):
+def _undecided(clips, which):
     return DataError(
-        f"{clips.place}: the lengths {fits} padded at the end in all clips ({_count(clips, which)}), which differ in "
-        'frames of zeros. Say where padding is: --dataset_options \'{"padding": "end"}\' (or "start", "none").'
+        f"{clips.place}: the lengths fit padding at the start and at the end alike ({_count(clips, which)}); the two "
+        "readings differ in frames of zeros. Say where padding is: --dataset_options "
+        '\'{"padding": "end"}\' (or "start", or "none").'
     )
 
 

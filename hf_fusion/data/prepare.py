@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from hf_fusion.data.clips import STREAMS, ClipSource, clean_clips, clip_features
 from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.splits import SPLITS
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.evaluation.records import fingerprint, write_json
 from hf_fusion.models.feature_extraction_dashfusion import FrameStatistics
 
@@ -70,8 +69,8 @@ def write_clips(
     if folder.exists():
         raise DataError(f"{folder} exists already; remove it or choose another name.")
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f"{folder.name}.", suffix=".tmp"))
-    try:
+    with temporary_folder(f"{folder.name}.", ".tmp", folder.absolute().parent) as aside:
+        aside = Path(aside)
         facts = _write_splits(iter(rows), aside / "arrow", modalities)
         if not facts:
             raise DataError(f"{source['name']} has no clips.")
@@ -86,8 +85,6 @@ def write_clips(
         }
         write_json(aside / "data" / REPORT_FILE, report)
         os.replace(aside / "data", folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return report
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hf_fusion.data.errors import DataError
 from hf_fusion.data.labels import LabelError
+from hf_fusion.data.tally import tally
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +93,11 @@ class SplitChooser:
             return _known(own)
         if shares is None:
             return _known(table_split)
-        if self.named:
-            raise LabelError(f"{NO_SPLIT}|it is {own!r:.50}")
         if has_column:
             self.waiting.append(place)
             return None
+        if self.named:
+            raise LabelError(NO_SPLIT)
         self._drawn = True
         return split_by_hash(text, shares, self._seed)
 
@@ -143,3 +144,5 @@ def report_rejected(origin: str, rejected: dict[str, list[str]], policy: str) ->
     if policy == "error":
         raise DataError(message + "\nMend them, or leave them out with rejected='drop' (--rejected_rows drop).")
     logger.warning("%s\n(left out)", message)
+    for reason, places in rejected.items():
+        tally(f"rows left out: {reason}", len(places))

@@ -1,10 +1,13 @@
 """A checkpoint -> its model and processor, complete or not at all."""
 
+from pathlib import Path
+
 import torch
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 import hf_fusion  # noqa: F401 - registers the models
 from hf_fusion.data.files import DataError
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name
 
 
 def load_checkpoint(
@@ -31,6 +34,7 @@ def load_checkpoint(
     """
     from hf_fusion.deployment.adapters import is_adapter, load_adapter  # which load their base by this file
 
+    check_checkpoint_name(checkpoint)
     try:
         if is_adapter(checkpoint):
             model = load_adapter(checkpoint, dtype, base_model)
@@ -38,7 +42,12 @@ def load_checkpoint(
         else:
             model = load_whole_model(checkpoint, dtype)
         return model, AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
-    except (DataError, OSError, ImportError):
+    except OSError as error:
+        if Path(checkpoint).is_dir():
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise OSError(f"{checkpoint}: no such folder, and the Hub gave no such model: {reason}") from error
+    except (DataError, ImportError):
         raise
     except Exception as error:  # damaged files can make the libraries fail in any way
         reason = " ".join(str(error).split())[:500] or type(error).__name__
@@ -46,15 +55,25 @@ def load_checkpoint(
 
 
 def load_whole_model(checkpoint: str, dtype: torch.dtype = torch.float32, revision: str | None = None):
-    """The model of a checkpoint that is no adapter; raises `DataError` if it has too few weights, or too many."""
+    """The model of a checkpoint that is no adapter; raises `DataError` unless all weights fit."""
+    checkpoint = str(checkpoint)
+    check_checkpoint_name(checkpoint)
     model, report = AutoModelForSequenceClassification.from_pretrained(
         checkpoint,
         revision=revision,
         dtype=dtype,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # an error below, which names them
         use_safetensors=True,
         trust_remote_code=False,
     )
+    if report["mismatched_keys"]:
+        name, saved, needed = sorted(report["mismatched_keys"])[0]
+        raise DataError(
+            f"{checkpoint}: the weights {name} have the shape {tuple(saved)}, but the configuration makes it "
+            f"{tuple(needed)}: {model.config.num_labels} classes, and {len(report['mismatched_keys'])} parameters of "
+            "another shape in all."
+        )
     for kind, problem in (("missing_keys", "has no weights for"), ("unexpected_keys", "has weights without a place:")):
         if report[kind]:
             names = sorted(report[kind])

@@ -94,6 +94,12 @@ def _training_facts(metrics, environment):
         "splits": splits,
         "rows": {split: int(environment["rows"][split]) for split in splits},
         "metrics": shown,
+        "cut": [
+            f"{_told(name)} of {int(count):,} rows in {_told(split)}"
+            for split, counts in metrics.get("truncated", {}).items()
+            for name, count in counts.items()
+            if count
+        ],
         "metric_names": list(shown[splits[0]]) if splits else [],
         **{name: int(metrics[name]) for name in ("seed", "train_samples")},
         "train_seconds": float(metrics["train_seconds"]),

@@ -13,6 +13,8 @@ logger = logging.get_logger(__name__)
 
 # A configuration names each class; a hostile number would fill the memory with names.
 MAX_LABELS = 100_000
+# Tasks of transformers that the pipeline of a checkpoint serves beside its own.
+TEXT_TASKS = ("text-classification", "sentiment-analysis")
 
 
 def is_number(value):
@@ -255,6 +257,23 @@ def _make_room(fields, changes, count, names):
             fields.pop(name, None)
 
 
+class TaskNames(dict):
+    """
+    `custom_pipelines` of a checkpoint: one pipeline, which also serves the tasks of transformers that people ask for.
+
+    transformers infers the task of a checkpoint only where `custom_pipelines` has a single entry, and looks for the
+    task's name in it first.
+    """
+
+    def __contains__(self, task):
+        return super().__contains__(task) or task in TEXT_TASKS
+
+    def __missing__(self, task):
+        if task in TEXT_TASKS:
+            return self["fusion-sentiment"]
+        raise KeyError(task)
+
+
 def add_code_map(kwargs, architecture):
     """Names the code of an architecture ("DyFuLM") in the keyword arguments of its configuration.
 
@@ -267,11 +286,9 @@ def add_code_map(kwargs, architecture):
         "AutoModelForSequenceClassification": f"modeling_{suffix}.{architecture}ForSequenceClassification",
         **(kwargs.get("auto_map") or {}),
     }
-    kwargs["custom_pipelines"] = {
-        "fusion-sentiment": {
-            "impl": "pipeline_fusion_sentiment.FusionSentimentPipeline",
-            "pt": ["AutoModelForSequenceClassification"],
-            "type": "text",
-        },
-        **(kwargs.get("custom_pipelines") or {}),
+    own = {
+        "impl": "pipeline_fusion_sentiment.FusionSentimentPipeline",
+        "pt": ["AutoModelForSequenceClassification"],
+        "type": "text",
     }
+    kwargs["custom_pipelines"] = TaskNames({"fusion-sentiment": own, **(kwargs.get("custom_pipelines") or {})})

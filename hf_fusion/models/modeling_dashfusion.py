@@ -490,6 +490,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             nn.Linear(4 * size, 2 * size), nn.GELU(), nn.Linear(2 * size, size), nn.GELU(),
             nn.Linear(size, config.num_labels),
         )  # fmt: skip
+        self.register_buffer("class_weights", None, persistent=False)  # in the prediction loss; not saved
         self._no_split_modules = layer_class_names(self)
         self.post_init()
 
@@ -547,6 +548,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         logits = at_least_float32(logits)
         read, loss = PROBLEMS[problem_type]
         labels = read("labels", labels, logits)
+        if problem_type == "single_label_classification":
+            return loss(logits, labels, self.class_weights)[0], labels
         return loss(logits, labels)[0], labels
 
     def _contrastive_losses(self, base, labels, problem_type):

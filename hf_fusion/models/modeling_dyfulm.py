@@ -350,7 +350,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             raise ValueError(
                 f"`input_ids{suffix}` is missing: with cross_fusion={self.config.cross_fusion!r} the model reads "
                 f"{' and '.join(f'encoder {n.upper()}' for n in self.config.encoder_configs)}. "
-                "DyFuLMProcessor makes the inputs of both encoders."
+                "DyFuLMProcessor makes the inputs of both encoders, and the pipeline `fusion-sentiment` uses it."
             )
         if input_ids is not None and inputs_embeds is not None:
             raise ValueError(f"Give either `input_ids{suffix}` or `inputs_embeds{suffix}`, not both.")
@@ -478,6 +478,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.guidance = DyFuLMGuidance(config) if config.use_guidance else None
         self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)
         self.loss_weighting = DyFuLMLossWeighting(config)
+        self.register_buffer("class_weights", None, persistent=False)  # of the fine classes in the loss; not saved
         self._no_split_modules = layer_class_names(self)
         self.post_init()
 
@@ -541,6 +542,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             "coarse_labels": (coarse_labels, at_least_float32(coarse_logits)),
             "intensity_labels": (intensity_labels, intensity),
         }
+        class_weights = {"labels": self.class_weights}
         pairs = []
         for name, (target, prediction) in tasks.items():
             if target is None:
@@ -550,7 +552,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             elif name == "intensity_labels":
                 pairs.append(squared_error(prediction, score_labels(name, target, prediction, limits)))
             else:
-                pairs.append(cross_entropy(prediction, class_labels(name, target, prediction)))
+                target = class_labels(name, target, prediction)
+                pairs.append(cross_entropy(prediction, target, class_weights.get(name)))
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
         return losses, has_labels
 

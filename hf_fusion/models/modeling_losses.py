@@ -9,11 +9,19 @@ def at_least_float32(values):
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def cross_entropy(logits, labels):
-    """Mean cross-entropy over the labels that are not -100, and 1 if there is any (else 0 and 0)."""
-    total = nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
-    count = (labels != -100).sum()
-    return total / count.clamp(min=1), (count > 0).to(total.dtype)
+def cross_entropy(logits, labels, class_weights=None):
+    """Mean cross-entropy over the labels that are not -100, and 1 if there is any (else 0 and 0). With class weights
+    the mean is weighted, as that of `nn.CrossEntropyLoss`."""
+    weights = None if class_weights is None else class_weights.to(logits.dtype)
+    total = nn.functional.cross_entropy(logits, labels, weights, ignore_index=-100, reduction="sum")
+    count = label_weight(labels, weights)
+    return total / torch.where(count > 0, count, 1), (labels != -100).any().to(total.dtype)
+
+
+def label_weight(labels, class_weights=None):
+    """How much the labels that are not -100 count in a mean: their number, or the sum of their classes' weights."""
+    present = labels != -100
+    return present.sum() if class_weights is None else (class_weights[labels.clamp(min=0)] * present).sum()
 
 
 def squared_error(predictions, targets):

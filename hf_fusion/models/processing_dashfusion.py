@@ -13,8 +13,10 @@ from .processing_dyfulm import (
     check_max_length,
     check_texts,
     merged_options,
+    other_columns,
     pad_token_columns,
     save_second_tokenizer_config,
+    truncated_rows,
 )
 
 DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
@@ -81,6 +83,11 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
         """Names of the tensors that `__call__` returns, where no modality is missing."""
         return self.text_input_names + [f"{name}_{kind}" for name in STREAMS for kind in ("features", "attention_mask")]
 
+    @property
+    def padded_columns(self):
+        """Names of the columns of a row that [`pad`] pads."""
+        return [*dict.fromkeys([*self.model_input_names, *STREAMS])]
+
     def _two_tokenizers(self):
         return DyFuLMProcessor(self.tokenizer, self.tokenizer_b, max_length=self.max_length)
 
@@ -96,6 +103,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
         return_tensors=None,
         text_kwargs=None,
         common_kwargs=None,
+        return_truncated=False,
     ):
         """
         Args:
@@ -110,6 +118,8 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             return_tensors (`str`, *optional*): "pt" or "np".
             text_kwargs (`dict`, *optional*): the same options by name, for the text alone.
             common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
+            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(batch,)`:
+                whether text or frames of the clip were cut.
 
         Returns:
             `BatchFeature` with the text's tensors (`input_ids`, `attention_mask` ...), `audio_features` of shape
@@ -135,22 +145,28 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             )
         count = next(iter(counts.values()))
         columns = self.encode_text(
-            given["text"] or [None] * count, text_options["truncation"], text_options["max_length"]
+            given["text"] or [None] * count, text_options["truncation"], text_options["max_length"], True
         )
+        truncated = columns.pop("truncated")
         for name in STREAMS:
             columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, options["truncation"])
         for i in range(count):
             if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
                 raise ValueError(f"Clip {i} has no text, no audio frame and no vision frame.")
-        return self._pad_columns(columns, options, text_options)
+            truncated[i] |= options["truncation"] and any(
+                self.feature_extractor.is_too_long(name, given[name][i]) for name in STREAMS if given[name]
+            )
+        flags = {"truncated": truncated} if return_truncated else {}
+        return self._pad_columns(columns, options, text_options, flags)
 
-    def encode_text(self, texts, truncation=True, max_length=None):
+    def encode_text(self, texts, truncation=True, max_length=None, return_truncated=False):
         """
         Texts -> unpadded rows for [`pad`].
 
         Args:
             texts (`list` of `str` or `None`): `None` gives a row without tokens.
             truncation, max_length: as in `__call__`.
+            return_truncated (`bool`): whether to return `truncated` as well: for each text whether it was cut.
 
         Returns:
             `dict` of lists by the names of the text's tensors.
@@ -160,17 +176,27 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
         there = [i for i, text in enumerate(texts) if text is not None]
         check_texts([texts[i] for i in there], there)
         columns = {name: [[] for _ in texts] for name in self.text_input_names}
+        truncated = [False] * len(texts)
         if there:
             found = [texts[i] for i in there]
-            if self.has_two_tokenizers:
-                encoded = self._two_tokenizers()(found, padding=False, truncation=truncation, max_length=max_length)
-            else:
-                limit = {"max_length": max_length} if truncation else {}
-                encoded = self.tokenizer(found, truncation=truncation, return_attention_mask=True, **limit)
+            encoded = self._encode_found(found, max_length if truncation else None)
             for name, column in columns.items():
                 for i, row in zip(there, encoded[name], strict=True):
                     column[i] = list(row)
-        return columns
+            for i, cut in zip(there, encoded["truncated"], strict=True):
+                truncated[i] = cut
+        return {**columns, "truncated": truncated} if return_truncated else columns
+
+    def _encode_found(self, texts, limit):
+        if self.has_two_tokenizers:
+            max_length = limit or self.max_length
+            return self._two_tokenizers()(
+                texts, padding=False, truncation=limit is not None, max_length=max_length, return_truncated=True
+            )
+        options = {} if limit is None else {"max_length": limit}
+        encoded = self.tokenizer(texts, truncation=limit is not None, return_attention_mask=True, **options)
+        cut = set(truncated_rows(self.tokenizer, texts, encoded["input_ids"], limit))
+        return {**encoded, "truncated": [i in cut for i in range(len(texts))]}
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         """
@@ -178,19 +204,27 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
 
         Args:
             features (`list[dict]`): rows with the names of [`encode_text`], `audio` and `vision`; each may be absent
-                or empty. Other keys are left out.
+                or empty. Or rows of what `__call__` returns: `audio_features` with `audio_attention_mask` in place of
+                `audio`, and the same for vision. Other columns, such as `labels`, are passed on.
             padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
 
         Returns:
             `BatchFeature`, as `__call__`.
+
+        Raises:
+            ValueError: as `__call__`; and with `return_tensors` if another column holds no numbers.
         """
         columns = {name: [_row(row.get(name)) for row in features] for name in self.text_input_names}
         for name in STREAMS:
-            columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
+            if any(f"{name}_features" in row for row in features):
+                columns[name] = [_prepared(name, row) for row in features]
+            else:
+                columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
         options = merged_options(padding, True, max_length, pad_to_multiple_of, return_tensors)
-        return self._pad_columns(columns, options, options)
+        others = other_columns(features, self.padded_columns, return_tensors)
+        return self._pad_columns(columns, options, options, others)
 
-    def _pad_columns(self, columns, options, text_options):
+    def _pad_columns(self, columns, options, text_options, others=()):
         text = {name: columns[name] for name in self.text_input_names}
         batch = pad_token_columns(
             text, self.tokenizers, text_options["padding"], text_options["max_length"] or self.max_length,
@@ -208,7 +242,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
                 batch[f"{name}_features"], batch[f"{name}_attention_mask"] = self.feature_extractor.pad(
                     name, columns[name], options["padding"], options["pad_to_multiple_of"]
                 )
-        return BatchFeature(batch, tensor_type=text_options["return_tensors"])
+        return BatchFeature({**batch, **dict(others)}, tensor_type=text_options["return_tensors"])
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves tokenizers, feature extractor, settings and code; see `ProcessorMixin.save_pretrained`."""
@@ -248,6 +282,13 @@ def _depth(value):
     if isinstance(value, (list, tuple)):
         return 1 + (_depth(value[0]) if len(value) else 1)
     return 0
+
+
+def _prepared(name, row):
+    """The real frames of a row that `__call__` made: without its padding."""
+    frames, mask = row.get(f"{name}_features"), row.get(f"{name}_attention_mask")
+    frames = np.asarray([] if frames is None else frames, dtype=np.float32)
+    return frames if mask is None else frames[np.asarray(mask, dtype=bool)]
 
 
 def _row(values):

@@ -85,6 +85,11 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         names = ["input_ids", "attention_mask"] + (["span_ids"] if self.has_spans else [])
         return [name + suffix for suffix in _SUFFIXES for name in names]
 
+    @property
+    def padded_columns(self):
+        """Names of the columns of a row that [`pad`] pads."""
+        return self.model_input_names
+
     def __call__(
         self,
         text=None,
@@ -95,6 +100,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         return_tensors=None,
         text_kwargs=None,
         common_kwargs=None,
+        return_truncated=False,
     ):
         """
         Args:
@@ -106,6 +112,8 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np" for arrays; lists otherwise.
             text_kwargs, common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
+            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(batch,)`:
+                whether the text was cut.
 
         Returns:
             `BatchFeature` with `input_ids`, `attention_mask`, `span_ids` and the same with `_b`, each of shape
@@ -128,31 +136,33 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
 
         limit = max_length if truncation else None
         if not texts:  # which tokenizers do not take
-            columns = {name: [] for name in self.model_input_names}
+            columns, truncated = {name: [] for name in self.model_input_names}, []
         else:
-            columns = self._encode_spans(texts, limit) if self.has_spans else self._encode_plain(texts, limit)
+            encode = self._encode_spans if self.has_spans else self._encode_plain
+            columns, truncated = encode(texts, limit)
+        flags = {"truncated": truncated} if return_truncated else {}
         if single and return_tensors is None:
-            return BatchFeature({name: rows[0] for name, rows in columns.items()})
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+            return BatchFeature({name: rows[0] for name, rows in (columns | flags).items()})
+        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors, flags)
 
-    def encode_text(self, texts):
-        """Texts -> unpadded rows for [`pad`], as lists by the names of `model_input_names`."""
-        return dict(self(texts, padding=False))
+    def encode_text(self, texts, return_truncated=False):
+        """Texts -> unpadded rows for [`pad`], as lists by the names of `model_input_names`; see `__call__`."""
+        return dict(self(texts, padding=False, return_truncated=return_truncated))
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         """
         Pads rows that were encoded before, for a collator.
 
         Args:
-            features (`list[dict]` or `dict` of lists): rows with the keys of `model_input_names`; other keys are
-                left out.
+            features (`list[dict]` or `dict` of lists): rows with the keys of `model_input_names`. Other columns, such
+                as `labels`, are passed on.
             padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
 
         Returns:
-            `BatchFeature` of the same keys, each of shape `(batch, tokens)`.
+            `BatchFeature` of the same keys, each of shape `(batch, tokens)` where it was padded.
 
         Raises:
-            ValueError: if a row lacks one of the keys.
+            ValueError: if a row lacks one of the keys, or with `return_tensors` if another column holds no numbers.
         """
         rows = features if isinstance(features, (list, tuple)) else _rows(features)
         columns = {}
@@ -161,18 +171,23 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             if missing is not None:
                 raise ValueError(f"Row {missing} has no `{name}`; its keys are {sorted(rows[missing])}.")
             columns[name] = [list(row[name]) for row in rows]
-        return self._pad_columns(columns, padding, max_length or self.max_length, pad_to_multiple_of, return_tensors)
+        others = other_columns(rows, self.padded_columns, return_tensors)
+        return self._pad_columns(
+            columns, padding, max_length or self.max_length, pad_to_multiple_of, return_tensors, others
+        )
 
     def _encode_plain(self, texts, limit):
-        columns = {}
+        columns, truncated = {}, [False] * len(texts)
         for tokenizer, suffix in zip(self.tokenizers, _SUFFIXES, strict=True):
             encoded = tokenizer(texts, truncation=limit is not None, max_length=limit, return_attention_mask=True)
             columns["input_ids" + suffix] = encoded["input_ids"]
             columns["attention_mask" + suffix] = encoded["attention_mask"]
-        return columns
+            for row in truncated_rows(tokenizer, texts, encoded["input_ids"], limit):
+                truncated[row] = True
+        return columns, truncated
 
     def _encode_spans(self, texts, limit):
-        readings = self._readings(texts, limit)
+        readings, truncated = self._readings(texts, limit)
         columns = {name: [] for name in self.model_input_names}
         for text, pair in zip(texts, readings, strict=True):
             spans = common_spans(text, *((offsets, special) for _, offsets, special in pair))
@@ -180,7 +195,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
                 columns["input_ids" + suffix].append(ids)
                 columns["attention_mask" + suffix].append([1] * len(ids))
                 columns["span_ids" + suffix].append(span_ids.tolist())
-        return columns
+        return columns, truncated
 
     def spans_of(self, text):
         """
@@ -191,7 +206,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         """
         if not self.has_spans:
             return []
-        (pair,) = self._readings([text], self.max_length)
+        ((pair,), _) = self._readings([text], self.max_length)
         sides = [(offsets, special) for _, offsets, special in pair]
         places = {}
         for (offsets, _), span_ids in zip(sides, common_spans(text, *sides), strict=True):
@@ -202,13 +217,12 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         return [places[span] for span in sorted(places)]
 
     def _readings(self, texts, limit):
-        """As [`_read`], where need be of the beginning that fits into `limit` tokens."""
+        """As [`_read`], of the beginning that fits into `limit` tokens; and for each text whether it was cut."""
         readings = self._read(texts)
-        if limit is not None:
-            too_long = [i for i, pair in enumerate(readings) if max(len(ids) for ids, _, _ in pair) > limit]
-            for i in too_long:
-                readings[i] = self._cut(texts[i], readings[i], limit)
-        return readings
+        truncated = [limit is not None and max(len(ids) for ids, _, _ in pair) > limit for pair in readings]
+        for i in np.flatnonzero(truncated):
+            readings[i] = self._cut(texts[i], readings[i], limit)
+        return readings, truncated
 
     def _read(self, texts):
         """Each text as a pair of (ids, offsets, is special token), one for each tokenizer."""
@@ -247,9 +261,9 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             (pair,) = self._read([text])
         return pair
 
-    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors):
+    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors, others=()):
         columns = pad_token_columns(columns, self.tokenizers, padding, max_length, pad_to_multiple_of)
-        return BatchFeature(columns, tensor_type=return_tensors)
+        return BatchFeature({**columns, **dict(others)}, tensor_type=return_tensors)
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves both tokenizers and the processor's settings and code; see `ProcessorMixin.save_pretrained`."""
@@ -319,6 +333,76 @@ def pad_token_columns(columns, tokenizers, padding, max_length, pad_to_multiple_
                     _padded(row, width, fill, tokenizer.padding_side) for row in columns[name + suffix]
                 ]
     return padded
+
+
+def truncated_rows(tokenizer, texts, rows, limit):
+    """
+    The numbers of the texts that lost tokens to truncation.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): what made the rows.
+        texts (`list[str]`): the texts.
+        rows (`list[list[int]]`): their tokens, at most `limit` each.
+        limit (`int` or `None`): most tokens of a row; `None` cuts nothing.
+    """
+    full = [i for i, ids in enumerate(rows) if limit is not None and len(ids) >= limit]
+    if not full:
+        return []
+    whole = tokenizer([texts[i] for i in full], truncation=False, return_attention_mask=False, verbose=False)
+    return [i for i, ids in zip(full, whole["input_ids"], strict=True) if len(ids) > limit]
+
+
+def rows_without_tokens(columns, tokenizers):
+    """
+    The numbers of the rows in which no tokenizer found a token, beside the special ones that it adds to every text.
+
+    Args:
+        columns (`dict`): attention masks by name, `(batch, tokens)` or unpadded; those of the second tokenizer have
+            names with `_b`.
+        tokenizers (`tuple`): one or two tokenizers.
+    """
+    empty = [
+        [sum(map(int, mask)) <= tokenizer.num_special_tokens_to_add() for mask in columns["attention_mask" + suffix]]
+        for tokenizer, suffix in zip(tokenizers, _SUFFIXES, strict=False)
+    ]
+    return [i for i, sides in enumerate(zip(*empty, strict=True)) if all(sides)]
+
+
+def other_columns(rows, padded, return_tensors):
+    """
+    The columns of rows that a processor does not pad, as a tokenizer's `pad` passes them on.
+
+    Args:
+        rows (`list[dict]`): with the same keys.
+        padded: names of the columns to leave out.
+        return_tensors: `None`, or what arrays they are to become.
+
+    Returns:
+        `dict` of lists, one value for each row.
+
+    Raises:
+        ValueError: if some rows lack a column, or it cannot become an array.
+    """
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row if name not in padded):
+        missing = next((i for i, row in enumerate(rows) if name not in row), None)
+        if missing is not None:
+            raise ValueError(f"Row {missing} has no `{name}`, other rows of the batch have one.")
+        columns[name] = [row[name] for row in rows]
+        if return_tensors is not None and not _is_numeric(columns[name]):
+            raise ValueError(
+                f"The column `{name}` ({repr(columns[name][0])[:60]}) cannot become a tensor: it must hold numbers, "
+                "in each row as many. Remove it from the rows, or let `hf_fusion.FusionCollator` make the batches, "
+                "which leaves out all but inputs and labels and fills missing labels."
+            )
+    return columns
+
+
+def _is_numeric(values):
+    try:
+        return np.asarray(values).dtype.kind in "biuf"
+    except (TypeError, ValueError, RuntimeError):  # ragged, or tensors that are not on the CPU
+        return False
 
 
 def save_second_tokenizer_config(save_directory):

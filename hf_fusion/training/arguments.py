@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, fields
 import torch
 from transformers import TrainingArguments
 
+from hf_fusion.training.class_weights import parse_class_weights
+from hf_fusion.training.launch import warn_of_single_process
+
 logger = logging.getLogger(__name__)
 
 
@@ -102,6 +105,13 @@ class FusionTrainingArguments(TrainingArguments):
             "count it (skipped_steps in the logs)."
         },
     )
+    class_weights: list[float] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Weights of the (fine) classes in the loss of training and evaluation: balanced, by the training "
+            "labels, or a number for each class, such as '[4, 4, 2, 1, 1]'. Not saved with the model."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations without improvement; needs metric_for_best_model."},
@@ -116,6 +126,7 @@ class FusionTrainingArguments(TrainingArguments):
             # else bf16 asks for `use_cpu`, and every loader warns about pinned memory
             self.use_cpu, self.dataloader_pin_memory = True, False
         super().__post_init__()
+        warn_of_single_process()
         if self.n_gpu > 1:
             logger.warning("One of %d GPUs is used; `accelerate launch` uses them all.", self.n_gpu)
             self._n_gpu = 1  # instead of `nn.DataParallel`, which cannot gather the outputs of these models
@@ -123,6 +134,7 @@ class FusionTrainingArguments(TrainingArguments):
             raise ValueError(
                 "`label_smoothing_factor` would replace the losses of all tasks by one on the fine classes; leave it 0."
             )
+        self.class_weights = parse_class_weights(self.class_weights)
         if self.log_gradients_every is not None and self.log_gradients_every < 1:
             raise ValueError(f"`log_gradients_every` must be at least 1, got {self.log_gradients_every}.")
         if not 0 < self.layer_decay <= 1:

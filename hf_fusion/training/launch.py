@@ -1,5 +1,6 @@
 """Several training runs at a time, each in a process of its own."""
 
+import logging
 import os
 import shutil
 import signal
@@ -7,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_fusion.training.model_arguments import RecipeError
+
+logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 _SECONDS_TO_SAVE = 60
@@ -35,6 +38,23 @@ class Run:
     recipe: str
     folder: Path
     flags: list[str] = field(default_factory=list)
+
+
+def warn_of_single_process(environment: Mapping[str, str] = os.environ) -> None:
+    """Warns where `accelerate launch --cpu` was asked for several processes: it starts a single one, and says nothing.
+
+    Args:
+        environment: of this process; accelerate names a main process in it where it was asked for several, and the
+            launchers that start them their number.
+    """
+    asked = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in environment
+    sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
+    if asked and not any(name in environment for name in sizes):
+        logger.warning(
+            "`accelerate launch --cpu` starts one process, whatever --num_processes says. For several on a CPU: "
+            "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no "
+            "SCRIPT --use_cpu true"
+        )
 
 
 def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = lambda run, epochs: None) -> None:

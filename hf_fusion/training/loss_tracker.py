@@ -5,6 +5,7 @@ from accelerate.utils import reduce
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from hf_fusion.models.modeling_losses import label_weight
 from hf_fusion.training.similarity import clip_vectors, pair_similarities
 
 # Each loss with the labels that it is a mean over; the contrastive ones count for every row of the batch.
@@ -49,13 +50,16 @@ class LossTracker(TrainerCallback, ExportableState):
             "attributes": {"logged": self.logged, "epoch": self.epoch, "epoch_number": self.epoch_number},
         }
 
-    def add(self, outputs, inputs, config):
-        """Takes the outputs and inputs of one training batch of a model, without waiting for the device."""
+    def add(self, outputs, inputs, config, class_weights=None):
+        """Takes the outputs and inputs of one training batch of a model, and the weights of its classes, without
+        waiting for the device."""
         device = outputs["loss"].device
         rows = torch.zeros(len(NAMES), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
         places = [i for i, name in enumerate(LOSSES) if outputs.get(name) is not None]
         labels = [list(LOSSES.values())[i] for i in places]
         counts = {label: _count(inputs[label]) for label in set(labels) if label}
+        if class_weights is not None:
+            counts["labels"] = label_weight(inputs["labels"], class_weights)
         counts[None] = rows.new_tensor(len(outputs["logits"]))
         losses = torch.stack([outputs[NAMES[i]].detach().to(rows.dtype) for i in places])
         count = torch.stack([counts[label].to(rows.dtype) for label in labels])

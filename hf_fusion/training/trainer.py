@@ -1,5 +1,6 @@
 """`FusionTrainer`: `transformers.Trainer` for models with several losses."""
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from hf_fusion.training.checkpoints import (
     set_aside_newer,
     writing,
 )
+from hf_fusion.training.class_weights import class_weights_of
 from hf_fusion.training.interruption import StopOnSigterm
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.model_arguments import RecipeError
@@ -39,6 +41,8 @@ from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
+
+logger = logging.getLogger(__name__)
 
 # What evaluation gathers of a model's outputs.
 TASK_OUTPUTS = ("logits", "coarse_logits", "intensity")
@@ -92,6 +96,8 @@ class FusionTrainer(Trainer):
         self.add_callback(BestCheckpoint())
         if self.args.non_finite_loss == "skip":
             self._check_skipping()
+        if self.args.class_weights is not None:
+            self._weigh_classes()
         self.miner = None
         if self.args.contrastive_partners != "batch" and self.train_dataset is not None:
             self.miner = self._partner_miner()
@@ -103,6 +109,24 @@ class FusionTrainer(Trainer):
         if self.is_deepspeed_enabled or self.accelerator.mixed_precision == "fp16":
             other = "DeepSpeed" if self.is_deepspeed_enabled else "fp16, which scales the loss,"
             raise ValueError(f"`non_finite_loss` skip: {other} skips steps by itself; leave it stop (or use bf16).")
+
+    @property
+    def _classifier(self):
+        """The model with the heads, whatever is wrapped around it."""
+        return next((module for module in self.model.modules() if "class_weights" in module._buffers), None)
+
+    def _weigh_classes(self):
+        """Gives the model the weights of its classes; they are no part of what it saves."""
+        if self.train_dataset is None:
+            return
+        if "labels" not in _column_names(self.train_dataset):
+            raise ValueError("`class_weights` is for data with `labels`; the training data has none.")
+        weights = class_weights_of(self.args.class_weights, _column(self.train_dataset, "labels"), self.model.config)
+        names = self.model.config.id2label
+        told = ", ".join(f"{names[i]} {weight:.4g}" for i, weight in enumerate(weights))
+        if self.args.should_log:
+            logger.warning("Weights of the classes in the loss: %s.", told)
+        self._classifier.class_weights = torch.tensor(weights, device=self._classifier.device)
 
     def _partner_miner(self):
         config = self.model.config
@@ -156,7 +180,7 @@ class FusionTrainer(Trainer):
         return metrics_of(self.model.config, prediction.predictions, label_ids, self.label_names)
 
     def _prepare_inputs(self, inputs):
-        """As `Trainer`'s; what is left are arguments of the model's `forward`. The numbers of the rows are kept aside."""
+        """As `Trainer`'s; leaves arguments of the model's `forward` and keeps the numbers of the rows aside."""
         inputs = super()._prepare_inputs(inputs)
         self._batch_rows = self._batch_clips = inputs.pop(ROW_NUMBER, None)
         if self.miner is not None and self.model.training:
@@ -203,7 +227,8 @@ class FusionTrainer(Trainer):
 
     def _note_step(self, model, inputs, outputs, index):
         """What logs and mining take of a training batch."""
-        self.loss_tracker.add(outputs, inputs, self.model.config)
+        class_weights = getattr(self._classifier, "class_weights", None)
+        self.loss_tracker.add(outputs, inputs, self.model.config, class_weights)
         every = self.args.log_gradients_every
         if every and self.state.global_step % every == 0:
             losses = weighted_losses(outputs, self.model.config)

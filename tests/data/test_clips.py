@@ -235,6 +235,11 @@ class TestHub:
         with pytest.raises(DataError, match=words):
             load_clips(ClipSource("acme/clips"))
 
+    def test_columns_that_prediction_does_without(self, monkeypatch):
+        hub(monkeypatch, DatasetDict(test=Dataset.from_dict({"text": ["x"]})))
+        (row,) = read_clips(ClipSource("acme/clips"))
+        assert (row["text"], row["label"], row["split"]) == ("x", None, "test")
+
 
 class TestValues:
     @pytest.mark.parametrize("kind", ["mmsa", "npz", "hub"])

@@ -1,0 +1,73 @@
+"""Weights of the classes in the loss, for training data in which some are rare."""
+
+import json
+import math
+
+import numpy as np
+
+BALANCED = "balanced"
+_ACCEPTED = f"{BALANCED!r} or a number of at least 0 for each class, such as [4, 4, 2, 1, 1]"
+
+
+def parse_class_weights(value):
+    """
+    The setting `class_weights` of a recipe or a command line.
+
+    Args:
+        value (`str`, `list` or `None`): "balanced", numbers, or numbers as text: a JSON list, or with commas or spaces.
+
+    Returns:
+        "balanced", `list[float]` or `None`.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if value is None or value == BALANCED:
+        return value
+    try:
+        words = value
+        if isinstance(value, str):
+            words = json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
+        weights = [float(word) for word in words]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`class_weights` must be {_ACCEPTED}, got {value!r:.100}.") from error
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise ValueError(f"`class_weights` must be {_ACCEPTED}, one of them above 0, got {value!r:.100}.")
+    return weights
+
+
+def class_weights_of(setting, labels, config) -> list[float]:
+    """
+    The weight of each class.
+
+    Args:
+        setting: what [`parse_class_weights`] returns, and not `None`.
+        labels: of the training data, as a list; -100 and `None` where they are missing.
+        config: of the model.
+
+    Returns:
+        `list[float]`: as given; or n / (classes * rows of the class), so that all classes weigh the same in total.
+
+    Raises:
+        ValueError: if the model predicts scores or several labels, the number of weights is not that of the classes,
+            or there is a class without any row to balance it by.
+    """
+    several = any(np.ndim(label) > 0 for label in labels[:1]) or config.problem_type == "multi_label_classification"
+    if config.num_labels == 1 or config.problem_type == "regression" or several:
+        kind = "several labels at a time" if several else "a score"
+        raise ValueError(f"`class_weights` is for classes; this model predicts {kind}.")
+    names = [str(config.id2label[number]) for number in range(config.num_labels)]
+    if setting != BALANCED:
+        if len(setting) != len(names):
+            raise ValueError(
+                f"`class_weights` has {len(setting)} numbers, but there are {len(names)} classes: {', '.join(names)}."
+            )
+        return setting
+    present = np.array([label for label in labels if label is not None and label != -100], dtype=np.int64)
+    counts = np.bincount(present, minlength=len(names))
+    if not counts.all():
+        absent = ", ".join(name for name, count in zip(names, counts, strict=True) if not count)
+        raise ValueError(
+            f"`class_weights` cannot be {BALANCED}: no training row is {absent}. Give a number for each class instead."
+        )
+    return (len(present) / (len(names) * counts)).tolist()
