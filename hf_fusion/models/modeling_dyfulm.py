@@ -231,6 +231,22 @@ class DyFuLMGuidance(nn.Module):
         return 2 * torch.sigmoid(self.out_proj(self.activation(self.dense(evidence.to(self.dense.weight.dtype)))))
 
 
+class DyFuLMCoarseHead(nn.Module):
+    """A linear layer that is no `nn.Linear`.
+
+    With `task_type="SEQ_CLS"` peft trains and saves in full what is called `...classifier`, and fails where
+    `target_modules="all-linear"` has put LoRA matrices on it before.
+    """
+
+    def __init__(self, input_size, output_size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(output_size, input_size))
+        self.bias = nn.Parameter(torch.empty(output_size))
+
+    def forward(self, features):
+        return nn.functional.linear(features, self.weight, self.bias)
+
+
 class DyFuLMLossWeighting(nn.Module):
     """Weights of the fine, coarse and intensity loss.
 
@@ -292,6 +308,9 @@ class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
         if isinstance(module, DyFuLMLayerLSTM):
             for name, parameter in module.named_parameters():
                 nn.init.zeros_(parameter) if "bias" in name else nn.init.xavier_uniform_(parameter)
+        elif isinstance(module, DyFuLMCoarseHead):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            nn.init.zeros_(module.bias)
         elif isinstance(module, DyFuLMLossWeighting):
             if module.kind == "uncertainty":
                 nn.init.zeros_(module.log_variance)
@@ -473,7 +492,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.num_labels = config.num_labels
         self.dyfulm = DyFuLMModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.coarse_classifier = nn.Linear(config.fusion_hidden_size, config.num_coarse_labels)
+        self.coarse_classifier = DyFuLMCoarseHead(config.fusion_hidden_size, config.num_coarse_labels)
         self.intensity_regressor = nn.Linear(config.fusion_hidden_size, 1)
         self.guidance = DyFuLMGuidance(config) if config.use_guidance else None
         self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)

@@ -217,12 +217,20 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
         columns = {name: [_row(row.get(name)) for row in features] for name in self.text_input_names}
         for name in STREAMS:
             if any(f"{name}_features" in row for row in features):
-                columns[name] = [_prepared(name, row) for row in features]
+                columns[name] = [self._prepared(name, row) for row in features]
             else:
                 columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
         options = merged_options(padding, True, max_length, pad_to_multiple_of, return_tensors)
         others = other_columns(features, self.padded_columns, return_tensors)
         return self._pad_columns(columns, options, options, others)
+
+    def _prepared(self, name, row):
+        """The real frames of a row that `__call__` made: without its padding."""
+        frames, mask = row.get(f"{name}_features"), row.get(f"{name}_attention_mask")
+        if frames is None:
+            return np.zeros((0, getattr(self.feature_extractor, f"{name}_feature_size")), dtype=np.float32)
+        frames = np.asarray(frames, dtype=np.float32)
+        return frames if mask is None else frames[np.asarray(mask, dtype=bool)]
 
     def _pad_columns(self, columns, options, text_options, others=()):
         text = {name: columns[name] for name in self.text_input_names}
@@ -282,13 +290,6 @@ def _depth(value):
     if isinstance(value, (list, tuple)):
         return 1 + (_depth(value[0]) if len(value) else 1)
     return 0
-
-
-def _prepared(name, row):
-    """The real frames of a row that `__call__` made: without its padding."""
-    frames, mask = row.get(f"{name}_features"), row.get(f"{name}_attention_mask")
-    frames = np.asarray([] if frames is None else frames, dtype=np.float32)
-    return frames if mask is None else frames[np.asarray(mask, dtype=bool)]
 
 
 def _row(values):

@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import LONGEST_SECONDS
 
 from hf_fusion.training import launch
-from hf_fusion.training.launch import Run, run_all
+from hf_fusion.training.launch import Run, run_all, warn_of_single_process
 from hf_fusion.training.model_arguments import RecipeError
 
 PROGRAM = """
@@ -105,3 +105,18 @@ def test_what_ends_this_process_ends_the_runs(tmp_path, name):
 def test_no_slot(tmp_path):
     with pytest.raises(RecipeError, match="`slots` must be at least 1, got 0"):
         run_all([Run("run", "recipe.yaml", tmp_path)], 0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "warns"),
+    [
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}, True),  # accelerate launch --cpu --num_processes 2
+        ({"ACCELERATE_USE_CPU": "True"}, False),
+        ({"MASTER_ADDR": "127.0.0.1"}, False),
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}, False),
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "PMI_SIZE": "2"}, False),
+    ],
+)
+def test_several_processes_that_accelerate_does_not_start(environment, warns, caplog):
+    warn_of_single_process(environment)
+    assert ("starts one process" in caplog.text) == warns

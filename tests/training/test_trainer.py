@@ -65,7 +65,7 @@ def test_gate_logs_are_those_of_the_real_spans(make_trainer, make_model, process
     trainer = make_trainer(learning_rate=0.0, per_device_train_batch_size=16)
     trainer.train()
     values = []
-    for row in dataset:
+    for row in dataset.select_columns(processor.model_input_names):
         outputs = trainer.model.eval()(**processor.pad([row], return_tensors="pt"), output_fusion=True)
         values.append(outputs.gate[0][outputs.span_mask[0]].flatten())
     values = torch.cat(values)
@@ -89,7 +89,7 @@ def test_accumulation_changes_neither_loss_nor_logs(make_trainer, make_model, we
                 assert a[name] == pytest.approx(b[name], rel=1e-3), name
 
 
-def test_components_are_means_over_labels_not_over_batches(make_trainer, make_model, dataset, processor):
+def test_components_are_means_over_labels_not_over_batches(make_trainer, dataset, processor, corpus):
     rows = dataset.to_list()
     for i, row in enumerate(rows):
         if i not in (0, 5, 6, 7):  # 1 label in the first batch of 4, 3 in the second, none after
@@ -99,7 +99,7 @@ def test_components_are_means_over_labels_not_over_batches(make_trainer, make_mo
     trainer.train()
     losses = []
     for i in (0, 5, 6, 7):
-        batch = processor.pad([rows[i]], return_tensors="pt")
+        batch = processor([corpus[i]], return_tensors="pt")
         losses.append(trainer.model.eval()(**batch, labels=torch.tensor([rows[i]["labels"]])).fine_loss.item())
     (entry,) = training_logs(trainer)
     assert entry["fine_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
@@ -118,6 +118,65 @@ def test_evaluates_with_some_labels_missing(make_trainer, dataset):
     trainer = FusionTrainer(trainer.model, trainer.args, eval_dataset=only, processing_class=trainer.processing_class)
     metrics = trainer.evaluate()
     assert {"eval_loss", "eval_intensity_mae"} <= set(metrics) and "eval_fine_accuracy" not in metrics
+
+
+class OwnLoss(FusionTrainer):
+    """The usual answer to rare classes."""
+
+    weights = (4.0, 1.0, 1.0, 1.0, 0.5)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.CrossEntropyLoss(weight=torch.tensor(self.weights))(outputs.get("logits"), labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+def test_a_subclass_computes_its_own_loss(make_trainer, dataset):
+    plain = make_trainer(per_device_train_batch_size=16, learning_rate=0.0)
+    trainer = OwnLoss(plain.model, plain.args, train_dataset=dataset, eval_dataset=dataset,
+                      processing_class=plain.processing_class)  # fmt: skip
+    trainer.train()
+    (entry,) = training_logs(trainer)
+    logits = torch.tensor(trainer.predict(dataset).predictions[0])
+    weights = torch.tensor(OwnLoss.weights)
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(dataset["labels"]), weights)
+    assert entry["loss"] == pytest.approx(expected.item(), rel=1e-4)
+    assert {"eval_loss", "eval_fine_accuracy"} <= set(trainer.evaluate())
+
+
+def test_partners_are_arguments_of_forward_too(make_clip_trainer):
+    class Own(FusionTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            self.names = set(inputs)
+            outputs = model(**inputs)
+            loss = ((outputs.logits.squeeze(-1) - inputs["labels"]) ** 2).mean()
+            return (loss, outputs) if return_outputs else loss
+
+    plain = make_clip_trainer(contrastive_partners="encoded", num_train_epochs=1)
+    trainer = Own(plain.model, plain.args, train_dataset=plain.train_dataset, processing_class=plain.processing_class)
+    trainer.train()
+    assert "partner_mask" in trainer.names and "_row" not in trainer.names
+
+
+@pytest.mark.parametrize("setting", ["balanced", [3.0, 1.0, 0.0, 1.0, 2.0]])
+def test_class_weights_act_on_the_fine_loss_alone(make_trainer, dataset, setting, caplog):
+    sizes = {"learning_rate": 0.0, "per_device_train_batch_size": 5, "bucket_by_length": False, "logging_steps": 99}
+    trainer = make_trainer(class_weights=setting, **sizes)
+    trainer.train()
+    (entry,) = training_logs(trainer)
+    unweighted = make_trainer(name="plain", **sizes)
+    unweighted.train()
+    (plain,) = training_logs(unweighted)
+    labels = torch.tensor(dataset["labels"])
+    weights = len(labels) / (5 * labels.bincount()) if setting == "balanced" else torch.tensor(setting)
+    logits = torch.tensor(trainer.predict(dataset).predictions[0])
+    expected = torch.nn.functional.cross_entropy(logits, labels, weights.float())
+    assert entry["fine_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    assert entry["coarse_loss"] == pytest.approx(plain["coarse_loss"], rel=1e-4)
+    assert entry["fine_loss"] != pytest.approx(plain["fine_loss"], rel=1e-3)
+    assert "Weights of the classes in the loss: very negative" in caplog.text
+    assert "class_weights" not in trainer.model.state_dict()
 
 
 def test_gathers_no_large_outputs_in_evaluation(make_trainer, dataset):

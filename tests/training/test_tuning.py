@@ -2,10 +2,13 @@ import csv
 
 import optuna
 import pytest
+import torch
 import yaml
 
+from hf_fusion.data.files import DataError
 from hf_fusion.training import tuning
 from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.training.non_finite import NonFiniteLossError
 from hf_fusion.training.recipe import read_recipe
 from hf_fusion.training.tuning import Search, propose, tune
 
@@ -97,6 +100,64 @@ def test_trials_without_a_score_end(search, tmp_path, monkeypatch):
     lines = []
     study = tune(search, tmp_path / "runs", lines.append)
     assert study.best_value == 0.4 and len(lines) == 4
+
+
+class TestProposalsThatCannotBeTrained:
+    ERRORS = (RecipeError("`a` (7) must be even."), ValueError("Invalid lr"), NonFiniteLossError("nan at step 3"),
+              torch.OutOfMemoryError("no memory"))  # fmt: skip
+
+    @pytest.fixture
+    def failing(self, monkeypatch):
+        errors = iter((self.ERRORS[0], None, *self.ERRORS[1:], None))
+
+        def run_training(model_args, data_args, training_args, callbacks):
+            if error := next(errors):
+                raise error
+            return {"validation": {"mae": 0.5}}
+
+        monkeypatch.setattr(tuning, "run_training", run_training)
+
+    def test_are_failed_trials(self, search, failing, tmp_path):
+        search.trials, lines = 3, []
+        study = tune(search, tmp_path / "runs", lines.append)
+        assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "FAIL"]
+        assert lines[0].endswith("failed, `a` (7) must be even.") and (tmp_path / "runs" / "best.yaml").exists()
+        search.trials = 6  # those that failed are not repeated
+        tune(search, tmp_path / "runs", lines.append)
+        assert [line.rpartition(": ")[2] for line in lines[3:]] == [
+            "failed, nan at step 3",
+            "failed, no memory",
+            "0.5000",
+        ]
+        rows = list(csv.DictReader((tmp_path / "runs" / "trials.csv").open()))
+        assert [row["user_attrs_error"] for row in rows[:3]] == ["`a` (7) must be even.", "", "Invalid lr"]
+
+    def test_nothing_but_those(self, search, tmp_path, monkeypatch):
+        def run_training(*args, callbacks):
+            raise RecipeError("`a` (7) must be even.")
+
+        monkeypatch.setattr(tuning, "run_training", run_training)
+        search.trials = 2
+        with pytest.raises(RecipeError, match="None of 2 trials came to an end.*must be even"):
+            tune(search, tmp_path / "runs", lambda line: None)
+
+    def test_data_that_cannot_be_read_ends_the_search(self, search, tmp_path, monkeypatch):
+        def run_training(*args, callbacks):
+            raise DataError("reviews.csv: no such file.")
+
+        monkeypatch.setattr(tuning, "run_training", run_training)
+        with pytest.raises(DataError, match="no such file"):
+            tune(search, tmp_path / "runs", lambda line: None)
+
+    def test_a_model_that_cannot_be_built(self, search, tmp_path):
+        search.space, search.trials = {"hidden_size": [15]}, 1
+        with pytest.raises(RecipeError, match="hidden_size 15: failed, `hidden_size` .15. must be a multiple"):
+            tune(search, tmp_path / "runs", lambda line: None)
+
+    def test_unknown_fields_end_the_search(self, search, tmp_path):
+        search.space = {"hiden_size": [16]}
+        with pytest.raises(RecipeError, match="space: unknown field hiden_size"):
+            tune(search, tmp_path / "runs", lambda line: None)
 
 
 def test_another_search_is_not_mixed_in(search, trainings, tmp_path):

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from hf_fusion import FusionTrainingArguments
+from hf_fusion.training.class_weights import class_weights_of, parse_class_weights
+
+
+@pytest.mark.parametrize("given", ["[2, 1, 0.5]", "2,1,.5", "2 1 0.5", [2, 1, 0.5]])
+def test_ways_to_say_it(given, tmp_path):
+    assert parse_class_weights(given) == [2.0, 1.0, 0.5]
+    args = FusionTrainingArguments(str(tmp_path), class_weights=given, report_to="none")
+    assert args.class_weights == [2.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("given", ["ballanced", "1,-1", "1,nan", "0,0", [], "[1, [2]]", 3])
+def test_what_it_cannot_be(given):
+    with pytest.raises(ValueError, match="`class_weights` must be 'balanced' or a number"):
+        parse_class_weights(given)
+
+
+def test_balanced_weights_make_classes_equal(make_config):
+    labels = [0] * 6 + [1] * 2 + [2, -100, None]
+    config = make_config(num_labels=3)
+    weights = class_weights_of("balanced", labels, config)
+    assert weights == pytest.approx([0.5, 1.5, 3.0])
+    assert sum(weights[label] for label in labels[:9]) == pytest.approx(9)
+
+
+def test_classes_that_no_row_has(make_config):
+    with pytest.raises(ValueError, match="no training row is negative, neutral"):
+        class_weights_of("balanced", [0, 3, 4], make_config())
+
+
+def test_as_many_as_classes(make_config):
+    with pytest.raises(ValueError, match="has 2 numbers, but there are 5 classes: very negative"):
+        class_weights_of([1.0, 2.0], [0], make_config())
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels", "kind"),
+    [({}, [0.5, 2.0], "a score"), ({"num_labels": 3}, [[0.0, 1.0, 1.0]], "several labels at a time")],
+)
+def test_only_for_classes(clip_config, fields, labels, kind):
+    with pytest.raises(ValueError, match=f"is for classes; this model predicts {kind}"):
+        class_weights_of("balanced", labels, clip_config(**fields))
+
+
+def test_acts_on_clips_of_classes(clip_model, clip_processor, clips):
+    model = clip_model(num_labels=3, semantic_alignment=False, supervised_contrastive=False)
+    batch = clip_processor(**clips, return_tensors="pt")
+    labels, weights = torch.tensor([0, 2, 1, -100, 0]), torch.tensor([4.0, 1.0, 0.5])
+    model.class_weights = weights
+    outputs = model(**batch, labels=labels)
+    expected = torch.nn.functional.cross_entropy(outputs.logits, labels, weights)
+    torch.testing.assert_close(outputs.loss, expected)
