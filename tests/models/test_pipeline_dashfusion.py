@@ -334,7 +334,7 @@ class TestNothingToRead:
         frames = {"vision": clips["vision"][0]}
         given = [{"text": "good", **frames}, {"text": " ", **frames}, {"text": None, **frames}]
         answers = pipe(given, batch_size=3)
-        assert answers[1]["score"] == pytest.approx(answers[2]["score"], abs=1e-6) != answers[0]["score"]
+        assert answers[1]["score"] == pytest.approx(answers[2]["score"], abs=1e-5) != answers[0]["score"]
 
     def test_frames_without_a_finite_value_are_none(self, pipe, clips):
         lost = np.full_like(clips["audio"][0], np.nan)
