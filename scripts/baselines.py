@@ -1,9 +1,12 @@
 #!/usr/bin/env python
-"""Measures what a DashFusion has to beat: the mean label, and ridge regression on each modality and on all.
+"""Measures what a model has to beat.
 
     python scripts/baselines.py --dataset mosi_utterance.npz --dataset_options '{"text_features": true}'
+    python scripts/baselines.py --dataset reviews.csv --columns '{"text": "review"}'
 
-Takes the data fields of a recipe (--help) and writes a JSON file beside printing a table.
+For clips: the mean label, and ridge regression on each modality and on all. For reviews: the most frequent class, and
+logistic regression on TF-IDF (ridge regression for the intensity). Takes the data fields of a recipe (--help) and
+writes a JSON file beside printing a table.
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -16,9 +19,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.data.clips import MODALITIES, load_clips
+from hf_fusion.data.clips import MODALITIES, is_clip_source, load_clips
 from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.baselines import mean_baseline, ridge_baseline
+from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
+from hf_fusion.data.reviews import load_reviews
+from hf_fusion.evaluation.baselines import majority_baseline, mean_baseline, ridge_baseline, tfidf_baseline
 from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
 from hf_fusion.training.model_arguments import RecipeError, option
 from hf_fusion.training.recipe import DataArguments, parse_options
@@ -27,20 +32,51 @@ from hf_fusion.training.recipe import DataArguments, parse_options
 @dataclass
 class BaselineArguments:
     output: str | None = option("Result file; default: model_cards/results/baselines_NAME of the data set.json.")
+    model_type: str | None = option(
+        "Whose data it is: dyfulm (reviews) or dashfusion (clips); by default reviews where `dataset` is a file of "
+        "rows or `columns` are given, else clips."
+    )
 
 
-def measure(data_args):
-    """The metrics of each baseline on the test split, and the clips."""
+def model_type_of(args, data_args):
+    """Whether reviews or clips are meant."""
+    if args.model_type not in (None, *MEASURES):
+        raise RecipeError(f"`model_type` must be one of {', '.join(MEASURES)}, got {args.model_type!r:.100}.")
+    name = data_args.dataset
+    reviews = data_args.columns or (name and (name == SYNTHETIC_REVIEWS or not is_clip_source(name)))
+    return args.model_type or ("dyfulm" if reviews else "dashfusion")
+
+
+def measure_clips(data_args):
     clips = load_clips(data_args.source())
-    missing = [split for split in ("train", "validation", "test") if split not in clips]
-    if missing:
-        raise DataError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(clips)}.")
+    check_splits(data_args, clips, ("train", "validation", "test"))
     present = [name for name in MODALITIES if name in clips["train"].column_names]
     results = {"mean": mean_baseline(clips, data_args.label_range)}
     for modalities in [[name] for name in present] + ([present] if len(present) > 1 else []):
         name = "ridge: " + " + ".join(modalities)
         results[name] = ridge_baseline(clips, modalities, data_args.label_range)
     return results, clips
+
+
+def measure_reviews(data_args):
+    reviews = load_reviews(data_args.source())
+    check_splits(data_args, reviews, ("train", "test"))
+    train, test = reviews["train"], reviews["test"]
+    return {"majority": majority_baseline(train, test), "TF-IDF + linear": tfidf_baseline(train, test)}, reviews
+
+
+MEASURES = {"dyfulm": measure_reviews, "dashfusion": measure_clips}
+
+
+def check_splits(data_args, splits, needed):
+    missing = [split for split in needed if split not in splits]
+    if missing:
+        raise DataError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(splits)}.")
+
+
+def measure(data_args):
+    """The metrics of each baseline on the test split, and the data."""
+    return MEASURES[data_args.model_type](data_args)
 
 
 def holds_other_data(path, data_fingerprint):
@@ -51,22 +87,22 @@ def holds_other_data(path, data_fingerprint):
 def main() -> int:
     try:
         args, data_args = parse_options((BaselineArguments, DataArguments), description=__doc__)
-        data_args.complete("dashfusion")
-        results, clips = measure(data_args)
+        data_args.complete(model_type_of(args, data_args))
+        results, splits = measure(data_args)
     except (RecipeError, DataError, OSError) as error:
         print(f"baselines.py: {error}", file=sys.stderr)
         return 2
     name = Path(data_args.dataset).name
-    facts = {"dataset": name, "dataset_options": data_args.dataset_options, "data_fingerprint": fingerprint(clips)}
-    facts["rows"] = {split: len(rows) for split, rows in clips.items()}
+    facts = {"dataset": name, "dataset_options": data_args.dataset_options, "data_fingerprint": fingerprint(splits)}
+    facts["rows"] = {split: len(rows) for split, rows in splits.items()}
     output = args.output or f"model_cards/results/baselines_{name.partition('.')[0]}.json"
     if not args.output and holds_other_data(output, facts["data_fingerprint"]):
         print(f"baselines.py: {output} holds results of other data; name a file with --output.", file=sys.stderr)
         return 2
     write_json(output, {"test": results, **describe_environment(**facts)})
 
-    table = Table("metric", *results, title=f"{name}: {len(clips['test']):,} test clips")
-    for metric in results["mean"]:
+    table = Table("metric", *results, title=f"{name}: {len(splits['test']):,} test rows")
+    for metric in next(iter(results.values())):
         table.add_row(metric, *(f"{metrics[metric]:.4f}" for metrics in results.values()))
     Console().print(table)
     print(f"Written: {output}")

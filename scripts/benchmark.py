@@ -84,8 +84,8 @@ def checked(args) -> BenchmarkOptions:
         torch.zeros(1, device=_device(args.device))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise RecipeError(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}") from error
-    encoder = resolve_name(args.text_encoder)
     try:
+        encoder = resolve_name(args.text_encoder)
         AutoConfig.from_pretrained(encoder)
     except (OSError, ValueError) as error:
         raise RecipeError(f"--text_encoder {args.text_encoder}: {str(error).splitlines()[0]}") from error

@@ -14,6 +14,7 @@ the CPU, with test metrics, size and speed of both (written to distillation.json
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
+import logging
 import sys
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def main() -> int:
             raise RecipeError("--teacher is missing: the run folder of a trained DyFuLM.")
         if not training_args.should_log:
             disable_progress_bar()
+        else:
+            logging.basicConfig(format="%(message)s")
+            logging.getLogger("hf_fusion.data").setLevel(logging.INFO)  # says which labels come from where
         metrics = run_training(model_args, data_args, training_args)
         if not training_args.should_save or "test" not in metrics:
             return 0

@@ -11,6 +11,7 @@ Without --dataset the data of the checkpoint's own recipe is used (its test spli
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
+import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,8 @@ def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
 
 
 def main() -> int:
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_fusion.data").setLevel(logging.INFO)  # says which labels come from where
     try:
         evaluate(*parse_data_arguments(EvaluateArguments, description=__doc__))
     except (RecipeError, DataError, OSError) as error:

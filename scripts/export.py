@@ -56,7 +56,8 @@ def main() -> int:
         print(f"export.py: {error}", file=sys.stderr)
         return 1
     except (DataError, OSError, ValueError, ImportError) as error:
-        print(f"export.py: {args.checkpoint}: {error}", file=sys.stderr)
+        message = str(error) if args.checkpoint in str(error) else f"{args.checkpoint}: {error}"
+        print(f"export.py: {message}", file=sys.stderr)
         return 2
     check = done["check"]
     print(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Predicts the sentiment of texts or clips: JSON lines or parquet, in the order of the input.
+"""Predicts the sentiment of texts or clips: JSON lines, parquet or csv, in the order of the input.
 
     echo "Not a bad stay at all." | python scripts/predict.py --checkpoint runs/dyfulm_synthetic
     python scripts/predict.py reviews.csv --text_column review --output predictions.parquet --checkpoint runs/...
@@ -8,8 +8,10 @@
 
 Standard input is one text a line. For a DashFusion the input can also be an MMSA pickle, a folder of features or one
 that prepare_data.py wrote, and rows of .jsonl and .parquet files can have `audio` and `vision` (frames x features).
-Every input row gives one output row: its columns but for the frames, `prediction` and `error`. A row that cannot be
-read has the reason in `error`; then the exit status is 1.
+Every input row gives one output row: its columns but for the frames, `prediction`, `truncated` (whether it was longer
+than the model reads) and `error`. A row that cannot be read, such as one without text, has the reason in `error` and no
+prediction; then the exit status is 1. A .csv has flat columns in place of `prediction`: label, score, and of a DyFuLM
+coarse, coarse_score and intensity.
 
 An --output without an ending is a folder of parquet files of --shard_rows rows each, `part-00000-of-00042.parquet` ...,
 for more rows than memory holds. Several processes share the work (accelerate launch, torchrun), and after an
@@ -22,37 +24,46 @@ interruption, even kill -9, the same command goes on where it was, with as many 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
 import argparse
+import json
 import sys
 from contextlib import nullcontext
-from itertools import chain
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from hf_fusion.data.clips import ClipSource, is_clip_source, read_clips
-from hf_fusion.data.files import FILE_KINDS, DataError, RowWriter, count_rows, read_rows_or_errors
+from hf_fusion.data.clips import is_clip_source
+from hf_fusion.data.decoding import KNOWN_FILES, TextFormat
+from hf_fusion.data.files import FLAT_KINDS, OUTPUT_KINDS, DataError, RowWriter
 from hf_fusion.data.parts import find_parts
+from hf_fusion.evaluation.prediction_input import check_text_column, read_input
 from hf_fusion.evaluation.prediction_shards import PredictionShards
-from hf_fusion.evaluation.predictions import DTYPES, load_pipeline, predict_rows, prediction_types
+from hf_fusion.evaluation.predictions import DTYPES, flat_row, load_pipeline, predict_rows, prediction_types
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "input", nargs="*", default=["-"],
-        help=f"files ({', '.join(FILE_KINDS)}), folders or patterns of them, or a source of clips; - is standard input",
+        help=f"files ({KNOWN_FILES}), folders or patterns of them, or a source of clips; - is standard input",
     )  # fmt: skip
     parser.add_argument("-c", "--checkpoint", required=True, help="a run folder, or a name on the Hub")
     parser.add_argument(
-        "-o", "--output", default="-", help=".jsonl or .parquet, or a folder; - is standard output (default)"
+        "-o", "--output", default="-", help=f"{', '.join(OUTPUT_KINDS)}, or a folder; - is standard output (default)"
     )
     parser.add_argument("--text_column", default="text", help="where the text is (default: text)")
+    parser.add_argument("--encoding", help="of files of text, where it is not found: cp1252 ...")
+    parser.add_argument("--delimiter", help="between the fields of .csv and .tsv, where it is not found; or tab")
+    parser.add_argument(
+        "--header", choices=["true", "false"],
+        help="whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ...",
+    )  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass (default: 32)")
     parser.add_argument(
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
     )
+    parser.add_argument("--dataset_options", type=json.loads, default={}, help="options of the reader of clips (JSON)")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the model: minutes at the start, faster on long inputs"
@@ -65,17 +76,9 @@ def is_folder(output):
     return output != "-" and (Path(output).is_dir() or output.endswith("/") or not Path(output).suffix)
 
 
-def read_input(names, text_column, model_type):
-    """The input's rows and, where it can be known, their number."""
-    if names == ["-"]:
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # a bad byte is that line's error alone
-        return ({text_column: line.rstrip("\r\n")} for line in sys.stdin), None
-    if model_type == "dashfusion" and len(names) == 1 and is_clip_source(names[0]):
-        if text_column != "text":
-            raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
-        return read_clips(ClipSource(names[0])), None
-    parts = find_parts(names)
-    return chain.from_iterable(map(read_rows_or_errors, parts)), sum(map(count_rows, parts))
+def text_format_of(args):
+    header = None if args.header is None else args.header == "true"
+    return TextFormat(args.encoding, args.delimiter, header)
 
 
 def show_error(row, error):
@@ -84,38 +87,42 @@ def show_error(row, error):
 
 def predict_to_file(args, classify):
     """Returns the number of rows, and of those with an error."""
-    done = failed = 0
-    rows, total = read_input(args.input, args.text_column, classify.model.config.model_type)
-    with (
-        RowWriter(args.output, prediction_types(classify.model.config)) as writer,
-        tqdm(total=total, unit="row", file=sys.stderr) as bar,
-    ):
-        for window in predict_rows(classify, rows, args.text_column, args.batch_size):
-            writer.write(window)
-            for row in window:
-                done += 1
-                if row["error"]:
-                    failed += 1
-                    show_error(done, row["error"])
-            bar.update(len(window))
-    return done, failed
+    done = failed = cut = 0
+    config, flat = classify.model.config, args.output.endswith(FLAT_KINDS)
+    with RowWriter(args.output, prediction_types(config, flat)) as writer:
+        rows, total = read_input(args.input, args.text_column, config, args.dataset_options, text_format_of(args))
+        with tqdm(total=total, unit="row", file=sys.stderr) as bar:
+            for window in predict_rows(classify, rows, args.text_column, args.batch_size):
+                writer.write([flat_row(row) for row in window] if flat else window)
+                for row in window:
+                    done += 1
+                    cut += bool(row["truncated"])
+                    if row["error"]:
+                        failed += 1
+                        show_error(done, row["error"])
+                bar.update(len(window))
+    return done, failed, cut
 
 
 def predict_to_folder(args, classify, state):
-    """Returns the number of rows, and of those with an error, over all processes; the main one alone counts errors."""
+    """As [`predict_to_file`], over all processes; the main one alone counts errors and rows that were cut."""
     config = classify.model.config
     for name in args.input:
         if name == "-" or (config.model_type == "dashfusion" and is_clip_source(name)):
             raise DataError(
                 f"{name} cannot be divided into shards, as files of rows can: give a .jsonl or .parquet --output."
             )
+    parts = find_parts(args.input)
+    text_format = text_format_of(args)
+    check_text_column(parts, args.text_column, config, text_format)
     shards = PredictionShards(
-        args.output, find_parts(args.input), args.checkpoint, config, args.dtype, args.text_column, args.shard_rows
+        args.output, parts, args.checkpoint, config, args.dtype, args.text_column, args.shard_rows, text_format
     )
     with shards.progress_bar() if state.is_main_process else nullcontext():
         shards.fill(classify, args.batch_size, state.process_index, state.num_processes, report=show_error)
     # a launcher stops all processes when one of them fails, so that only the last one may
-    return len(shards.parts), shards.count_errors() if state.is_main_process else 0
+    failed, cut = shards.count() if state.is_main_process else (0, 0)
+    return len(shards.parts), failed, cut
 
 
 def main() -> int:
@@ -130,12 +137,14 @@ def main() -> int:
         device = args.device or (str(state.device) if several else None)
         classify = load_pipeline(args.checkpoint, args.dtype, device, args.compile)
         if is_folder(args.output):
-            done, failed = predict_to_folder(args, classify, state)
+            done, failed, cut = predict_to_folder(args, classify, state)
         else:
-            done, failed = predict_to_file(args, classify)
+            done, failed, cut = predict_to_file(args, classify)
     except (DataError, OSError, ImportError) as error:
         print(f"predict.py: {error}", file=sys.stderr)
         return 2
+    if cut:
+        print(f"predict.py: {cut} of {done} rows are longer than the model reads and were cut.", file=sys.stderr)
     if failed:
         print(f"predict.py: {failed} of {done} rows have an error instead of a prediction.", file=sys.stderr)
     return 1 if failed else 0

@@ -31,7 +31,14 @@ def parse_args():
     parser.add_argument("--modalities", nargs="+", default=MODALITIES, choices=MODALITIES, help="default: all")
     parser.add_argument("--label_range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="reject labels outside it")
     parser.add_argument("--rejected_rows", default="error", choices=("error", "drop"), help="unusable clips")
-    parser.add_argument("--options", type=json.loads, default={}, help="options of the reader (JSON)")
+    parser.add_argument(
+        "--allow_missing_features", action="store_true",
+        help="go on where more than a tenth of the clips of a folder have no file of features",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dataset_options", "--options", type=json.loads, default={}, help='options of the reader (JSON), such as '
+        '{"own_file": true} for an MMSA pickle of your own that has a published name',
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -62,7 +69,10 @@ def main() -> int:
             raise DataError(
                 "--label_range must be the lowest and the highest label, got {:g} {:g}.".format(*label_range)
             )
-        source = ClipSource(args.source, tuple(args.modalities), label_range, args.rejected_rows, options=args.options)
+        source = ClipSource(
+            args.source, tuple(args.modalities), label_range, args.rejected_rows, options=args.dataset_options,
+            allow_missing_features=args.allow_missing_features,
+        )  # fmt: skip
         report = prepare_clips(source, args.folder, track=lambda clips: tqdm(clips, unit="clip"))
     except (DataError, OSError) as error:
         print(f"prepare_data.py: {error}", file=sys.stderr)

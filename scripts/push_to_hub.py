@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Publishes a run folder on the Hub, as one commit: weights, code, processor, pipeline, model card, records, pictures.
 
-    python scripts/push_to_hub.py runs/mine me/my-dyfulm --dry_run      # what would be uploaded
+    python scripts/push_to_hub.py runs/mine me/my-dyfulm --dry_run      # loads it and lists what would be uploaded
     python scripts/push_to_hub.py runs/mine me/my-dyfulm --private
     python scripts/push_to_hub.py runs/lora/base me/my-base              # of a LoRA run that was not merged: first
     python scripts/push_to_hub.py runs/lora me/my-lora --base_model me/my-base
@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from hf_fusion.data.files import DataError
+from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.hub.publish import publish
 from hf_fusion.hub.repository import PublishError, check_base_model, check_complete, repository_files
 
@@ -34,7 +36,7 @@ def parse_args():
     parser.add_argument("--message", default="Upload a checkpoint", help="of the commit")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--base_model", help="of a LoRA adapter: the repository with the model it was trained on")
-    parser.add_argument("--dry_run", action="store_true", help="check and list the files, upload nothing")
+    parser.add_argument("--dry_run", action="store_true", help="list the files and load the checkpoint, upload nothing")
     return parser.parse_args()
 
 
@@ -45,6 +47,14 @@ def print_files(files, console):
     console.print(table)
 
 
+def check_loads(folder, base_model):
+    """Raises an error if the folder is not what whoever downloads it needs; else says what it is."""
+    model, _ = load_checkpoint(folder, base_model=base_model)
+    fields = getattr(model.config, "usual_names", ("id2label",))
+    names = "; ".join(", ".join(getattr(model.config, field).values()) for field in fields)
+    print(f"Loads as {type(model).__name__} with {model.num_parameters():,} weights and the classes {names}.")
+
+
 def main() -> int:
     args = parse_args()
     try:
@@ -53,12 +63,13 @@ def main() -> int:
         check_complete(files)
         check_base_model(files, args.folder, args.base_model)
         print_files(files, Console())
+        check_loads(args.folder, args.base_model)
         if args.dry_run:
             return 0
         commit = publish(
             args.folder, args.repo_id, args.private, args.revision, args.message, args.create_pr, args.base_model
         )
-    except (PublishError, HFValidationError, OSError) as error:
+    except (PublishError, DataError, HFValidationError, OSError, ImportError) as error:
         print(f"push_to_hub.py: {error}", file=sys.stderr)
         return 2
     print(f"Published: {commit.pr_url or commit.commit_url}")

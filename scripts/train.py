@@ -12,6 +12,7 @@ Every field of a recipe is also a flag, which overrides the recipe. Two processe
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
+import logging
 import sys
 
 from datasets.utils.logging import disable_progress_bar
@@ -28,6 +29,9 @@ def main() -> int:
         model_args, data_args, training_args = parse_recipe(description=__doc__)
         if not training_args.should_log:
             disable_progress_bar()
+        else:
+            logging.basicConfig(format="%(message)s")
+            logging.getLogger("hf_fusion.data").setLevel(logging.INFO)  # says which labels come from where
         metrics = run_training(model_args, data_args, training_args)
     except EXPECTED as error:
         message, status = exit_of(error)

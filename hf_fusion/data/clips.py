@@ -12,16 +12,19 @@ import numpy as np
 import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
+from hf_fusion.data.decoding import is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
-from hf_fusion.data.files import FILE_KINDS, DataError, unicode_or_error, with_options
+from hf_fusion.data.files import DataError, listed, with_options
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import is_range
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
 from hf_fusion.data.synthetic_clips import synthetic_clips
+from hf_fusion.data.tally import tally
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, real_numbers
+from hf_fusion.models.processing_text import is_blank, is_file_name
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class ClipSource:
         split_shares, split_seed: shares of train, validation and test for clips without a split (also a Hub data set
             that has nothing but `train`); drawn by a hash of the video's name, so that a video lies in one split.
         options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
+        allow_missing_features: whether more than a tenth of the clips of a folder of features may have none.
     """
 
     name: str = SYNTHETIC
@@ -57,6 +61,7 @@ class ClipSource:
     split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    allow_missing_features: bool = False
 
     def __post_init__(self):
         listed = isinstance(self.modalities, (list, tuple)) and all(name in MODALITIES for name in self.modalities)
@@ -109,19 +114,22 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     """
     widths: dict[str, int] = {}
     rejected: dict[str, list[str]] = {}
-    counts = {"audio": 0, "vision": 0, "text": 0}
+    counts, lost = {"audio": 0, "vision": 0, "text": 0}, {"audio": 0, "vision": 0}
     seen: set[str] = set()
-    for number, row in enumerate(read_clips(source), 1):
+    for number, row in enumerate(read_clips(source, labelled=True), 1):
         place = f"row {number} ({row['id']!s:.200})"
         row.update((name, None) for name in MODALITIES if name not in source.modalities)
         for name in STREAMS:
             row[name], replaced = _frames(row[name], name, widths, f"{source.name}, {place}")
-            counts[name] += replaced
+            if replaced and row[name] is None:
+                lost[name] += 1
+            else:
+                counts[name] += replaced
         if not isinstance(row["text"], str | None):
             raise DataError(f"{source.name}, {place}: field 'text' must be a text, got {row['text']!r:.50}.")
         if isinstance(error := unicode_or_error({name: row[name] for name in ("id", "text")}, place), DataError):
             raise DataError(f"{source.name}, {error}")
-        if row["text"] is not None and not row["text"].strip():
+        if row["text"] is not None and is_blank(row["text"]):
             row["text"], counts["text"] = None, counts["text"] + 1
         row["split"] = _split(row, source)
         reason = _unusable(row, source)
@@ -134,38 +142,92 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         row["label"] = float(row["label"])
         yield row
     for name in STREAMS:
-        if counts[name]:
-            logger.warning("%s: %d %s values were not finite and became 0.", source.name, counts[name], name)
-    if counts["text"]:
-        logger.warning("%s: %d texts are empty and count as missing.", source.name, counts["text"])
+        _tell(source.name, counts[name], f"{name} values were not finite and became 0")
+        _tell(source.name, lost[name], f"clips have no finite {name} value, which counts as missing")
+    _tell(source.name, counts["text"], "texts are empty and count as missing")
     report_rejected(source.name, rejected, source.rejected)
+
+
+def _tell(name, count, what):
+    if count:
+        logger.warning("%s: %d %s.", name, count, what)
+        tally(what, count)
 
 
 def is_clip_source(name: str) -> bool:
     """Whether [`read_clips`] is to read it: anything but files of rows, and folders and patterns of such files."""
     if Path(name).is_dir():
         return any((Path(name) / file).is_file() for file in (*LABEL_FILES, PREPARED_FILE))
-    return not name.endswith(FILE_KINDS) and not has_magic(name)
+    return not is_row_file(name) and not has_magic(name)
 
 
-def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
+def read_clips(source: ClipSource, labelled: bool = False) -> Iterator[dict[str, Any]]:
     """
     Clips one by one as the source has them, unchecked: `id`, `split`, `text`, `audio`, `vision`, `label` ...
+
+    A text that is NaN or the word "nan" alone is what extractors write for a missing transcript, and frames of zeros
+    alone are what they write for a missing stream: both come as `None`, and their number is logged at the end.
+
+    Args:
+        source: where the clips are.
+        labelled: whether a data set of the Hub must have the column `label`.
 
     Raises:
         DataError: if a file is not as declared.
         FileNotFoundError: if the file or folder does not exist.
     """
+    return _with_none_for_missing(source.name, _read(source, labelled))
+
+
+def _with_none_for_missing(name, rows):
+    nans, zeros = [], {stream: [] for stream in STREAMS}
+    for row in rows:
+        if _is_nan(row.get("text")):
+            row["text"] = None
+            nans.append(row["id"])
+        for stream, found in zeros.items():
+            if _is_zeros(row.get(stream)):
+                row[stream] = None
+                found.append(row["id"])
+        yield row
+    tally("texts are NaN or 'nan' and count as missing", len(nans))
+    if nans:
+        logger.warning("%s: %d texts are NaN or 'nan' and count as missing: %s.", name, len(nans), listed(nans[:5]))
+    for stream, found in zeros.items():
+        tally(f"clips have nothing but zeros as {stream}, which counts as missing", len(found))
+        if found:
+            logger.warning(
+                "%s: the %s of %d clips is nothing but zeros and counts as missing: %s.",
+                name, stream, len(found), listed(found[:5]),
+            )  # fmt: skip
+
+
+def _is_nan(text):
+    return (isinstance(text, str) and text.strip().lower() == "nan") or (isinstance(text, float) and text != text)
+
+
+def _is_zeros(frames):
+    if frames is None:
+        return False
+    try:
+        return np.ndim(frames) == 2 and np.size(frames) > 0 and not np.any(frames)
+    except (TypeError, ValueError):  # no array of numbers
+        return False
+
+
+def _read(source, labelled):
     path = Path(source.name)
     if source.name == SYNTHETIC or (path / PREPARED_FILE).is_file():
         return _dataset_rows(_dataset(source))
     if source.name.endswith(".pkl"):
-        return with_options(source.name, lambda: read_mmsa(source.name), source.options)
+        return with_options(source.name, partial(read_mmsa, source.name), source.options)
     if source.name.endswith(".npz"):
-        read = partial(read_mosi_utterance, source.name, **{"modalities": source.modalities})
+        read = partial(read_mosi_utterance, source.name, modalities=source.modalities)
         return with_options(source.name, read, source.options)
     if path.is_dir():
-        return with_options(source.name, lambda: read_feature_folder(source.name), source.options)
+        given = {"modalities": source.modalities, "allow_missing_features": source.allow_missing_features}
+        read = partial(read_feature_folder, source.name, **given)
+        return with_options(source.name, read, source.options)
     known = (
         "Known are MMSA pickles (.pkl), the MOSI utterances (.npz), folders written by prepare_data.py, and folders "
         f"with one of {', '.join(LABEL_FILES)}."
@@ -174,7 +236,7 @@ def read_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         raise DataError(f"{source.name}: unknown kind of file. {known}")
     if path.suffix or source.name.startswith((".", "/")):
         raise FileNotFoundError(f"{source.name}: no such file or folder. {known}")
-    return _hub_rows(source)
+    return _hub_rows(source, labelled)
 
 
 def _dataset(source):
@@ -208,8 +270,8 @@ def _from_disk(name):
     return splits
 
 
-def _check_columns(name, table):
-    if "label" not in table.column_names or not set(MODALITIES) & set(table.column_names):
+def _check_columns(name, table, labelled=True):
+    if (labelled and "label" not in table.column_names) or not set(MODALITIES) & set(table.column_names):
         raise DataError(
             f"{name}: needed are the column 'label' and some of {', '.join(MODALITIES)}; there are "
             f"{', '.join(table.column_names)}."
@@ -224,12 +286,12 @@ def _dataset_rows(splits):
             yield {**row, "split": split, "text": row.get("text"), **frames}
 
 
-def _hub_rows(source):
+def _hub_rows(source, labelled):
     found = load_from_hub(source.name, source.options)
     if list(found) == ["train"]:
         found = {None: found["train"]}  # in one piece: divided by hash
     for split, rows in found.items():
-        _check_columns(source.name, rows)
+        _check_columns(source.name, rows, labelled)
         own_id = "id" in rows.column_names
         for number, row in enumerate(rows):
             fields = {name: row.get(name) for name in (*MODALITIES, "label")}
@@ -238,7 +300,7 @@ def _hub_rows(source):
 
 
 def _frames(frames, name, widths, place):
-    """Frames as finite float32 `(frames, features)`, and how many values were not finite."""
+    """Frames as finite float32 `(frames, features)`, `None` if no value is; and how many values were not finite."""
     if frames is None:
         return None, 0
     try:
@@ -255,6 +317,8 @@ def _frames(frames, name, widths, place):
     finite = np.isfinite(frames)
     if finite.all():
         return frames, 0
+    if not finite.any():
+        return None, int(frames.size)
     return np.where(finite, frames, np.float32(0)), int((~finite).sum())
 
 
@@ -272,6 +336,8 @@ def _unusable(row, source):
     """Why a row cannot be used, or `None`."""
     if all(row[name] is None for name in source.modalities):
         return f"no {' and no '.join(source.modalities)}"
+    if row["text"] is not None and is_file_name(row["text"]):
+        return "a text that is the name of a file"
     return _unusable_label(row["label"], source.label_range)
 
 

@@ -1,5 +1,8 @@
 """Folders of features: a labels file, and for each clip an npz file or parquet files."""
 
+import logging
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,32 +14,46 @@ import pyarrow.parquet as pq
 from hf_fusion.data.files import DataError, listed, read_rows
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
+logger = logging.getLogger(__name__)
+
 LABEL_FILES = ("labels.csv", "labels.tsv", "labels.jsonl", "labels.parquet")
-
-
 MAX_ID_BYTES = 200  # a file system takes names of 255
 
 
-def read_feature_folder(folder: str) -> Iterator[dict[str, Any]]:
+# A larger share of clips without features stops the reader.
+_MAX_MISSING = 0.1
+_MAX_SHOWN = 5
+_FEATURE_FILE = re.compile(r"(.*)\.(?:npz|audio\.parquet|vision\.parquet)")
+
+
+def read_feature_folder(
+    folder: str, modalities: tuple[str, ...] = ("text", *STREAMS), allow_missing_features: bool = False
+) -> Iterator[dict[str, Any]]:
     """
     Clips of a folder, one by one.
 
     The folder holds one of `labels.csv`, `.tsv`, `.jsonl` or `.parquet` with the column `id`, and if there
     are any `label`, `text` and `split`. The frames of the clip ID are the arrays `audio` and `vision` (frames,
-    features) of `ID.npz`, or the rows of `ID.audio.parquet` and `ID.vision.parquet`. Each of the files may be absent.
+    features) of `ID.npz`, or the rows of `ID.audio.parquet` and `ID.vision.parquet`. Clips without a file of features,
+    and files of features without a clip, are counted and named in the log.
+
+    Args:
+        folder: the folder.
+        modalities: which ones will be used; for text alone no features are looked for.
+        allow_missing_features: whether more than a tenth of the clips may have no file of features.
 
     Raises:
-        DataError: if the labels file is absent or lacks a column, or if a file of features is damaged; names it.
+        DataError: if the labels file is absent or lacks a column, if too many clips have no features, or if a file of
+            features is damaged; names it.
     """
     labels = next((Path(folder) / name for name in LABEL_FILES if (Path(folder) / name).is_file()), None)
     if labels is None:
         raise DataError(f"{folder}: no labels file; expected one of {', '.join(LABEL_FILES)}.")
-    for number, row in enumerate(read_rows(labels), 1):
-        if "id" not in row:
-            raise DataError(f"{labels}: no column 'id'; there are {listed(row)}.")
-        clip_id = "" if row["id"] is None else str(row["id"])
-        if not clip_id or Path(clip_id).name != clip_id or len(clip_id.encode()) > MAX_ID_BYTES:
-            raise DataError(f"{labels}, row {number}: the id {clip_id!r:.100} is no file name.")
+    clips = [(_id_of(row, number, labels), row) for number, row in enumerate(read_rows(labels), 1)]
+    streams = [name for name in STREAMS if name in modalities]
+    if streams and clips:
+        _check_files(labels, [clip_id for clip_id, _ in clips], streams, allow_missing_features)
+    for clip_id, row in clips:
         yield {
             "id": clip_id,
             "split": row.get("split") or None,
@@ -44,6 +61,62 @@ def read_feature_folder(folder: str) -> Iterator[dict[str, Any]]:
             "label": None if row.get("label") == "" else row.get("label"),
             **_features(Path(folder), clip_id),
         }
+
+
+def _id_of(row, number, labels):
+    if "id" not in row:
+        raise DataError(f"{labels}: no column 'id'; there are {listed(row)}.")
+    clip_id = "" if row["id"] is None else str(row["id"])
+    if not clip_id or Path(clip_id).name != clip_id or len(clip_id.encode()) > MAX_ID_BYTES:
+        raise DataError(f"{labels}, row {number}: the id {clip_id!r:.100} is no file name.")
+    return clip_id
+
+
+def _check_files(labels, clip_ids, streams, allow_missing):
+    """Names clips without features and features without a clip; stops where too many clips have none."""
+    names = sorted(name for name in os.listdir(labels.parent) if _FEATURE_FILE.fullmatch(name))
+    there, known = set(names), set(clip_ids)
+    kinds = ["npz", *(f"{name}.parquet" for name in streams)]
+    missing = [clip for clip in dict.fromkeys(clip_ids) if not any(f"{clip}.{kind}" in there for kind in kinds)]
+    orphans = [name for name in names if _stem(name) not in known]
+    facts = []
+    if missing:
+        facts.append(f"{len(missing)} of {len(known)} clips have no file of features ({_first(missing)})")
+    if orphans:
+        facts.append(f"{len(orphans)} files of features belong to no clip ({_first(orphans)})")
+        facts += _near_names(missing, orphans)
+    if len(missing) > _MAX_MISSING * len(known) and not allow_missing:
+        raise DataError(
+            f"{labels}: {'; '.join(facts)}. More than a tenth is missing: name the files after the ids, or allow it "
+            "with --allow_missing_features true (in predict.py --dataset_options "
+            "'{\"allow_missing_features\": true}'); for a model of text alone there is --modalities text."
+        )
+    if facts:
+        logger.warning("%s: %s.", labels, "; ".join(facts))
+
+
+def _stem(name):
+    return _FEATURE_FILE.fullmatch(name)[1]
+
+
+def _near_names(missing, orphans):
+    """Files whose names are ids but for case, signs and an addition after a sign."""
+    plain = {_plain(clip): clip for clip in missing}
+    pairs = []
+    for name in orphans:
+        stem = _stem(name)
+        clip = plain.get(_plain(stem)) or plain.get(_plain(re.sub(r"[^\w]\w*$|_[^_]*$", "", stem)))
+        if clip:
+            pairs.append(f"{name} for {clip}")
+    return [f"near names: {_first(pairs)}"] if pairs else []
+
+
+def _plain(name):
+    return re.sub(r"[\W_]", "", name).casefold()
+
+
+def _first(names):
+    return ", ".join(f"{name:.100}" for name in names[:_MAX_SHOWN]) + (", ..." if len(names) > _MAX_SHOWN else "")
 
 
 def _features(folder, clip_id):

@@ -1,14 +1,17 @@
-"""Rows of csv, jsonl and parquet files, one by one, and back."""
+"""Rows of files, one by one, and back; YAML."""
 
 import csv
 import gzip
 import json
+import lzma
 import os
 import re
 import sys
+import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,21 +20,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-FILE_KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
-# and those of clips
+from hf_fusion.data.decoding import (
+    AS_FOUND,
+    FILE_KINDS,
+    TextFormat,
+    check_signature,
+    guess_encoding,
+    kind_of,
+    unicode_or_error,
+)
+from hf_fusion.data.errors import DataError
+from hf_fusion.data.errors import listed as listed
+from hf_fusion.data.json_files import count_json_lines, read_json, read_json_lines
+from hf_fusion.data.tables import read_table, read_texts, read_workbook
+
+# Endings of files of rows and of clips, in lower case.
 DATA_FILE_KINDS = (*FILE_KINDS, ".npz", ".pkl")
-OUTPUT_KINDS = (".jsonl", ".parquet")
+# of outputs without nested columns
+FLAT_KINDS = (".csv", ".csv.gz")
+OUTPUT_KINDS = (".jsonl", ".parquet", *FLAT_KINDS)
 # Rows of a parquet file that become Python objects at a time, and bytes that are read ahead of each column.
 _PARQUET_ROWS = 256
 _PARQUET_BUFFER = 1 << 20
 _MAX_YAML_DEPTH, _MAX_YAML_VALUES = 50, 20_000
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters that csv takes for an error
-
-
-class DataError(ValueError):
-    """Data that cannot be read as declared; the message names file, row and field."""
 
 
 def read_yaml(path: str | os.PathLike) -> Any:
@@ -77,12 +88,6 @@ def parse_yaml(text: str, place: str) -> Any:
     return content
 
 
-def listed(names: Iterable) -> str:
-    """Names of columns for a message; the first ones where there are many."""
-    names = [f"{name!s:.50}" for name in names]
-    return ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
-
-
 def with_options(name: str, read: Callable, options: dict[str, Any]) -> Any:
     """`read(**options)`; raises [`DataError`] if these are not the options that the reader of `name` takes."""
     try:
@@ -92,70 +97,91 @@ def with_options(name: str, read: Callable, options: dict[str, Any]) -> Any:
         raise DataError(f"{name}: the options {options!r:.200} are not those of this source: {reason}") from error
 
 
-def read_rows(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+def read_rows(path: str | os.PathLike, text_format: TextFormat = AS_FOUND) -> Iterator[dict[str, Any]]:
     """
-    Rows of a .csv, .csv.gz, .tsv, .jsonl or .parquet file, one by one.
+    Rows of a file of any of `FILE_KINDS`, one by one.
 
     Raises:
         FileNotFoundError: if there is no such file.
         DataError: if the ending is unknown or a row is malformed; names the line.
     """
-    for row in read_rows_or_errors(path):
+    for row in read_rows_or_errors(path, text_format=text_format):
         if isinstance(row, DataError):
             raise row
         yield row
 
 
-def read_rows_or_errors(path: str | os.PathLike, first: int = 0) -> Iterator[dict[str, Any] | DataError]:
+def read_rows_or_errors(
+    path: str | os.PathLike, first: int = 0, text_format: TextFormat = AS_FOUND
+) -> Iterator[dict[str, Any] | DataError]:
     """
     As [`read_rows`], but a malformed row comes as a [`DataError`] in its place and reading goes on.
 
     Args:
-        path: the file. It is read as a stream, whatever its size.
+        path: the file. It is read as a stream, whatever its size, but for .json files without a list of rows.
         first: rows to pass over at the start; that is faster than to read them.
+        text_format: of .csv, .tsv, .jsonl, .json and .txt files, where their content does not tell.
 
     Raises:
         FileNotFoundError: if there is no such file.
         DataError: if the ending is unknown or the rest of the file cannot be read.
+        ImportError: if it is an Excel workbook and openpyxl is not installed.
     """
     path = str(path)
     with _checking(path):
-        if path.endswith(".parquet"):
+        kind = kind_of(path)
+        if kind == ".parquet":
             yield from _read_parquet(path, first)
-        elif path.endswith(".jsonl"):
-            yield from _read_jsonl(path, first)
-        else:
-            yield from islice(_read_csv(path), first, None)
+            return
+        read = partial(read_json_lines, first=first) if kind == ".jsonl" else _READERS[kind]
+        for place, row in islice(read(path, text_format), 0 if kind == ".jsonl" else first, None):
+            yield row if isinstance(row, DataError) else _decoded_or_error(row, place, path, text_format)
 
 
-def count_rows(path: str | os.PathLike) -> int:
+def count_rows(path: str | os.PathLike, text_format: TextFormat = AS_FOUND) -> int:
     """
     Rows of a file, malformed ones included.
 
     Raises:
-        FileNotFoundError, DataError: as [`read_rows_or_errors`].
+        FileNotFoundError, DataError, ImportError: as [`read_rows_or_errors`].
     """
     path = str(path)
     with _checking(path):
-        if path.endswith(".parquet"):
+        kind = kind_of(path)
+        if kind == ".parquet":
             return pq.read_metadata(path).num_rows
-        return sum(1 for _ in (_lines(path) if path.endswith(".jsonl") else _read_csv(path)))
+        return (
+            count_json_lines(path, text_format)
+            if kind == ".jsonl"
+            else sum(1 for _ in _READERS[kind](path, text_format))
+        )
+
+
+_READERS = {
+    ".csv": read_table, ".tsv": read_table, ".txt": read_texts, ".xlsx": read_workbook, ".json": read_json,
+}  # fmt: skip
 
 
 @contextmanager
 def _checking(path):
     """Says what is wrong with a file that cannot be read."""
-    if not path.endswith(FILE_KINDS):
-        raise DataError(f"{path}: unknown kind of file; known are {', '.join(FILE_KINDS)}.")
+    kind = kind_of(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
         yield
     except DataError:
         raise
+    except UnicodeError as error:
+        raise DataError(f"{path}: cannot be decoded: {error}") from error
     except (pa.ArrowException, ValueError, OverflowError) as error:  # what Arrow reads may be no value of Python
-        raise DataError(f"{path}: no parquet file, or a damaged one: {str(error)[:200]}") from error
-    except (EOFError, OSError, zlib.error) as error:
+        if kind == ".parquet":
+            with open(path, "rb") as file:
+                head = file.read(64)
+            if not head.startswith(b"PAR1"):
+                check_signature(path, head)
+        raise DataError(f"{path}: no {kind.removeprefix('.')} file, or a damaged one: {str(error)[:200]}") from error
+    except (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read to the end: {error}") from error
 
 
@@ -172,86 +198,26 @@ def _read_parquet(path, first):
                 yield from batch.slice(passed).to_pylist()
 
 
-def _open(path):
-    # "utf-8-sig" drops the mark that some spreadsheets put in front; a bad byte becomes a lone surrogate, which
-    # `unicode_or_error` finds
-    options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
-    return gzip.open(path, "rt", **options) if path.endswith(".gz") else open(path, **options)
-
-
-def unicode_or_error(row: dict[str, Any], place: str) -> dict[str, Any] | DataError:
-    """The row, or an error if a name or text is no Unicode: bad UTF-8, or a lone surrogate written as an escape."""
-    for name, value in row.items():
-        if any(_SURROGATE.search(text) for text in _texts((name, value))):
-            return DataError(f"{place}: field {name!r:.100} is not UTF-8; convert the file first.")
-    return row
-
-
-def _texts(value):
-    """All texts in a value, however deep."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, dict):
-        yield from _texts([*value, *value.values()])
-
-
-def _lines(path):
-    """The lines of a file that are not blank, and their numbers."""
-    with _open(path) as file:
-        yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
-
-
-def _read_jsonl(path, first):
-    for number, line in islice(_lines(path), first, None):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also an integer of thousands of digits
-            yield DataError(f"{path}, line {number}: no JSON: {error}")
-            continue
-        if isinstance(row, dict):
-            yield unicode_or_error(row, f"{path}, line {number}")
-        else:
-            yield DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
-
-
-def _read_csv(path):
-    with _open(path) as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ",", strict=True)
-        while True:
-            try:
-                names = [name for name in reader.fieldnames or () if name]
-                if len(set(names)) < len(names):
-                    raise DataError(f"{path}, line 1: a column is named twice; there are {listed(names)}.")
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield DataError(f"{path}, line {reader.reader.line_num}: malformed csv: {error}")
-                continue
-            if None in row or None in row.values():
-                yield DataError(
-                    f"{path}, line {reader.line_num}: {len(reader.fieldnames)} columns are declared in the first line, "
-                    f"but the row has {'more' if None in row else 'fewer'}."
-                )
-            else:
-                yield unicode_or_error(row, f"{path}, line {reader.line_num}")
+def _decoded_or_error(row, place, path, text_format):
+    checked = unicode_or_error(row, place, text_format.encoding or "UTF-8")
+    if isinstance(checked, DataError) and not text_format.encoding and (guess := guess_encoding(path)):
+        return DataError(f"{checked} It may be {guess}: set encoding={guess!r} (--encoding {guess}).")
+    return checked
 
 
 class RowWriter:
     """
-    Writes rows to a .jsonl or .parquet file, batch by batch; use it in a `with` statement.
+    Writes rows to a .jsonl, .parquet, .csv or .csv.gz file, batch by batch; use it in a `with` statement.
 
-    The file appears under its name when it is complete: an interrupted run leaves `NAME.tmp`.
+    The file appears under its name when it is complete: an interrupted run leaves `NAME.tmp`. In csv nested values are
+    JSON, and what is missing is empty.
 
     Args:
         path: the file; `-` writes JSON lines to standard output.
-        types: types of columns that the first rows may not show (parquet).
+        types: types of columns that the first rows may not show (parquet); the columns of a file without rows.
 
     Raises:
-        DataError: if the ending is unknown, or if a row has other columns or types than the first batch (parquet).
+        DataError: if the ending is unknown, or if a row has other columns or types than the first batch (parquet, csv).
     """
 
     def __init__(self, path: str, types: dict[str, pa.DataType] | None = None):
@@ -261,37 +227,56 @@ class RowWriter:
         self._aside = f"{path}.tmp"
         self._file = None
         self._types = types or {}
-        self._schema = None
+        self._columns = None
 
     def __enter__(self):
         if self.path == "-":
             sys.stdout.reconfigure(errors="backslashreplace")
             self._file = sys.stdout
-        elif self.path.endswith(".jsonl"):
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            # a lone surrogate of a bad input becomes a JSON escape
-            self._file = open(self._aside, "w", encoding="utf-8", errors="backslashreplace")
         return self
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows; all have the same keys."""
+        if self._file is None:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            self._open(rows)
         if self.path.endswith(".parquet"):
             self._write_parquet(rows)
+        elif self.path.endswith(FLAT_KINDS):
+            self._write_csv(rows)
+        else:
+            for row in rows:
+                self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            self._file.flush()
+
+    def _open(self, rows):
+        names = list(dict.fromkeys(name for row in rows for name in row)) or list(self._types)
+        if self.path.endswith(".parquet"):
+            self._columns = pa.schema([(name, self._type_of(name, rows)) for name in names])
+            self._file = pq.ParquetWriter(self._aside, self._columns)
             return
-        for row in rows:
-            self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        self._columns = names
+        # a lone surrogate of a bad input becomes an escape
+        options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+        open_text = gzip.open if self.path.endswith(".gz") else open
+        self._file = open_text(self._aside, "wt", **options)
+        if self.path.endswith(FLAT_KINDS):
+            csv.writer(self._file).writerow(names)
+
+    def _write_csv(self, rows):
+        if unknown := sorted({name for row in rows for name in row} - set(self._columns)):
+            raise DataError(
+                f"{self.path}: a row differs from the first ones (new column {unknown[0]!r}). A .jsonl output takes "
+                "any."
+            )
+        csv.writer(self._file).writerows([_cell(row.get(name)) for name in self._columns] for row in rows)
         self._file.flush()
 
     def _write_parquet(self, rows):
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        if self._file is None:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._schema = pa.schema([(name, self._type_of(name, rows)) for name in names])
-            self._file = pq.ParquetWriter(self._aside, self._schema)
         try:
-            if unknown := set(names) - set(self._schema.names):
-                raise pa.ArrowInvalid(f"new column {sorted(unknown)[0]!r}")
-            self._file.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+            if unknown := sorted({name for row in rows for name in row} - set(self._columns.names)):
+                raise pa.ArrowInvalid(f"new column {unknown[0]!r}")
+            self._file.write_table(pa.Table.from_pylist(rows, schema=self._columns))
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
             raise DataError(
                 f"{self.path}: a row differs from the first ones ({error}). A .jsonl output takes any."
@@ -304,8 +289,20 @@ class RowWriter:
         return pa.string() if pa.types.is_null(found) else found
 
     def __exit__(self, kind, value, traceback):
-        if self.path == "-" or self._file is None:
+        if self.path == "-":
             return
-        self._file.close()
+        if kind is None and self._file is None:
+            self.write([])
+        if self._file is not None:
+            self._file.close()
         if kind is None:
             os.replace(self._aside, self.path)
+
+
+def _cell(value):
+    """A value as the text of a csv cell; the csv module writes numbers so that they are read back exactly."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value

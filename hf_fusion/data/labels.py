@@ -1,10 +1,37 @@
-"""Stars and scores -> the three labels of a review."""
+"""Stars, scores and classes of a review -> its three labels."""
 
+import logging
 import math
+import re
 from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
+
+# Names of so many classes from worst to best, where no others are given.
+CLASS_NAMES = {
+    2: ("negative", "positive"),
+    3: ("negative", "neutral", "positive"),
+    5: ("very negative", "negative", "neutral", "positive", "very positive"),
+}
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_GROUPED = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,000: a thousand or one?
+_UNIT = r"([\s-]*(stars?|points?))?"
+_RATING = re.compile(rf"(?P<value>[^\s/]+?){_UNIT}(\s*(/|out of|of)\s*(?P<best>[^\s/]+?){_UNIT})?", re.IGNORECASE)
+_STARS = re.compile(r"([★⭐]\ufe0f?)*(☆)*")
+# Words of sentiment and their places from worst to best.
+_INTENSE = "very|extremely|strongly|highly"
+_SLIGHT = "somewhat|slightly|weakly|mildly"
+_PLACES = {
+    **dict.fromkeys(("negative", "bad", "poor"), -1.0),
+    **dict.fromkeys(("neutral", "mixed", "ok", "average", "fair"), 0.0),
+    **dict.fromkeys(("positive", "good"), 1.0),
+    **dict.fromkeys(("terrible", "horrible", "awful"), -2.0),
+    **dict.fromkeys(("great", "excellent"), 2.0),
+}
+_SYNONYMS = {"neg": "negative", "pos": "positive", "neu": "neutral", "okay": "ok"}
 
 
 def is_range(values) -> bool:
@@ -22,33 +49,75 @@ class LabelError(ValueError):
     """A rating that fits no label; says which value it was and what is accepted."""
 
 
+def coarse_starts(num_labels: int) -> tuple[int, ...]:
+    """
+    The fine class that each coarse class begins with, where nothing else is declared: two or three classes are their
+    own coarse classes; of more, those in the middle (one of an odd number, two of an even one) are the neutral ones.
+    """
+    return (0, 1) if num_labels == 2 else (0, (num_labels - 1) // 2, num_labels // 2 + 1)
+
+
 @dataclass(frozen=True)
 class LabelRules:
     """
     How a rating becomes fine class, coarse class and intensity.
 
     Args:
-        scale (`tuple(float, float)`): lowest and highest rating of the source, such as (1, 5) for stars. Intensity is
-            the rating's place on it, in [0, 1].
-        num_labels: fine classes. A rating in steps has one class per step (five stars, five classes); a score on a
-            continuous scale is cut into `num_labels` equal parts, the upper bound of a part belonging to the next one.
-        coarse: the fine class that each coarse class begins with; (0, 2, 3) means 1-2 / 3 / 4-5 stars.
+        scale (`tuple(float, float)`, defaults to (1, 5)): lowest and highest rating of the source, such as (1, 5) for
+            stars. Intensity is the rating's place on it, in [0, 1].
+        num_labels (`int`, *optional*, defaults to 5): fine classes. A rating in steps has one class per step (five
+            stars, five classes); a score on a continuous scale is cut into `num_labels` equal parts, the upper bound of
+            a part belonging to the next one. `None` leaves it to the data.
+        coarse (`tuple(int, ...)`, *optional*): the fine class that each coarse class begins with; (0, 2, 3) means 1-2 /
+            3 / 4-5 stars. Defaults to [`coarse_starts`] of the number of classes.
+        names (`tuple(str, ...)`, *optional*): names of the fine classes, from worst to best.
+        coarse_names (`tuple(str, ...)`, *optional*): names of the coarse classes.
     """
 
     scale: tuple[float, float] = (1.0, 5.0)
-    num_labels: int = 5
-    coarse: tuple[int, ...] = (0, 2, 3)
+    num_labels: int | None = 5
+    coarse: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
+    coarse_names: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if not is_range(self.scale):
             raise LabelError(f"The scale must be (lowest, highest), two finite numbers, got {self.scale!r:.100}.")
-        if type(self.num_labels) is not int or self.num_labels < 2:
+        if self.names is not None:
+            self._check_names()
+            if self.num_labels is None:
+                object.__setattr__(self, "num_labels", len(self.names))
+            if self.num_labels != len(self.names):
+                raise LabelError(
+                    f"The {len(self.names)} class words {_quoted(self.names)} cannot name {self.num_labels!r:.100} "
+                    "fine classes."
+                )
+        if self.num_labels is not None and (type(self.num_labels) is not int or self.num_labels < 2):
             raise LabelError(f"There must be at least 2 fine classes, got {self.num_labels!r:.100}.")
+        if self.coarse is None:
+            if self.num_labels is None:
+                return
+            object.__setattr__(self, "coarse", coarse_starts(self.num_labels))
+        self._check_coarse()
+
+    def _check_names(self):
+        names = self.names
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.strip() for name in names):
+            raise LabelError(f"The class words must be texts, from worst to best, got {names!r:.100}.")
+        if len(set(map(word_key, names))) < len(names):
+            raise LabelError(f"Two of the class words are the same: {_quoted(names)}.")
+
+    def _check_coarse(self):
         if not isinstance(self.coarse, (list, tuple)) or not all(type(start) is int for start in self.coarse):
             raise LabelError(f"The coarse classes must begin at whole numbers, got {self.coarse!r:.100}.")
         if not self.coarse or self.coarse[0] != 0 or list(self.coarse) != sorted(set(self.coarse)):
             raise LabelError(f"The coarse classes must begin at rising fine classes from 0, got {self.coarse!r}.")
-        if self.coarse[-1] >= self.num_labels:
+        if len(self.coarse) < 2:
+            raise LabelError(
+                f"There must be at least 2 coarse classes, got one that begins at fine class 0 ({self.coarse!r}). With "
+                "two fine classes give 0 1."
+            )
+        if self.num_labels is not None and self.coarse[-1] >= self.num_labels:
             raise LabelError(f"A coarse class begins at fine class {self.coarse[-1]}; there are {self.num_labels}.")
 
     def intensity(self, score: float) -> float:
@@ -62,12 +131,109 @@ class LabelRules:
         """The fine class of a score: which of `num_labels` equal parts of the scale it lies in."""
         return min(int(self.intensity(score) * self.num_labels), self.num_labels - 1)
 
-    def fine_of_stars(self, stars: float) -> int:
-        """The fine class of a rating in whole stars, 1 to `num_labels`."""
-        if stars != int(stars) or not 1 <= stars <= self.num_labels:
-            raise LabelError(f"{stars!r} is no whole number of stars from 1 to {self.num_labels}")
-        return int(stars) - 1
+    def fine_of_stars(self, stars: float, lowest: int = 1) -> int:
+        """The fine class of a rating in whole stars, `lowest` and on, one class a star."""
+        highest = lowest + self.num_labels - 1
+        if stars != int(stars) or not lowest <= stars <= highest:
+            raise LabelError(f"{stars!r} is no whole number of stars from {lowest} to {highest}")
+        return int(stars) - lowest
 
     def coarse_of_fine(self, fine: int) -> int:
         """The coarse class of a fine class."""
         return int(np.searchsorted(self.coarse, fine, side="right")) - 1
+
+    def fine_name(self, fine: int) -> str:
+        """The name of a fine class, or its number."""
+        return self.names[fine] if self.names else str(fine)
+
+
+def are_placeholders(names) -> bool:
+    """Whether names of classes say nothing: LABEL_0, LABEL_1 ..."""
+    return list(names) == [f"LABEL_{i}" for i in range(len(names))]
+
+
+def word_key(word: str) -> str:
+    """What words for the same class have in common: "Very_Negative" and "very neg" are one."""
+    words = re.sub(r"[\s_-]+", " ", word).strip().casefold().split()
+    return " ".join(_SYNONYMS.get(part, part) for part in words)
+
+
+def from_worst_to_best(words) -> list[str] | None:
+    """Words of sentiment in their order; `None` if one of them is unknown, or two say the same."""
+    places = {word: _place(word_key(word)) for word in words}
+    if None in places.values() or len(set(places.values())) < len(places):
+        return None
+    return sorted(places, key=places.get)
+
+
+def _place(word):
+    if match := re.fullmatch(f"({_INTENSE}|{_SLIGHT}) (.+)", word):
+        degree, base = match.groups()
+        place = _PLACES.get(base)
+        return place * (2 if degree in _INTENSE.split("|") else 0.5) if place in (-1, 1) else None
+    return _PLACES.get(word)
+
+
+def read_number(value) -> float | None:
+    """
+    A number, also with a decimal comma; `None` for an empty cell and NaN.
+
+    Raises:
+        LabelError: if it is something else, or infinite.
+    """
+    if value is None or (isinstance(value, str) and value.strip().casefold() in ("", "nan")):
+        return None
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, bool) or (isinstance(text, str) and (not _NUMBER.fullmatch(text) or _GROUPED.fullmatch(text))):
+        raise LabelError(f"{value!r:.100} is no number")
+    try:
+        number = float(text.replace(",", ".") if isinstance(text, str) else text)
+    except (TypeError, ValueError, OverflowError):
+        raise LabelError(f"{value!r:.100} is no number") from None
+    if math.isinf(number):
+        raise LabelError(f"{value!r:.100} is no number")
+    return None if math.isnan(number) else number
+
+
+def read_rating(value) -> tuple[float | None, float | None]:
+    """
+    A rating as people write it, and the best one if it says so: 4, "4.0", "4,5", "4/5", "4 out of 5", "4 stars",
+    "★★★★☆" (`None` for an empty cell).
+
+    Raises:
+        LabelError: if it is something else.
+    """
+    if not isinstance(value, str) or not value.strip():
+        return read_number(value), None
+    text = value.strip()
+    if _STARS.fullmatch(text):
+        full, empty = len(re.findall("[★⭐]", text)), text.count("☆")
+        return float(full), float(full + empty) if empty else None
+    match = _RATING.fullmatch(re.sub(r"\s*[★⭐]\ufe0f?$", "", text))
+    try:
+        number, best = (read_number(match[name]) for name in ("value", "best")) if match else (None, None)
+    except LabelError:
+        number = match = None
+    if match is None:
+        raise LabelError(f"{value!r:.100} is no number")
+    return number, best
+
+
+def warn_of_other_scale(scores, label_range, origin: str) -> None:
+    """Logs a warning if scores lie within one half of their range, or within a third around its middle."""
+    low, high = label_range
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        return
+    middle, reach = (low + high) / 2, (high - low) / 2
+    one_side = scores.min() >= middle or scores.max() <= middle
+    if one_side or np.abs(scores - middle).max() <= reach / 3 + 1e-6:
+        logger.warning(
+            "%s: the labels lie between %g and %g, a small part of their range %g to %g. If that is another scale, say "
+            "it: --label_range LOWEST HIGHEST.",
+            origin, scores.min(), scores.max(), low, high,
+        )  # fmt: skip
+
+
+def _quoted(words):
+    return ", ".join(map(repr, words))

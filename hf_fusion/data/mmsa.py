@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_fusion.data.files import _SURROGATE, DataError
+from hf_fusion.data.decoding import SURROGATE
+from hf_fusion.data.files import DataError, listed
+from hf_fusion.data.padding import PADDINGS, PaddedClips, unpad
 from hf_fusion.data.pickles import read_pickle, sha256_of
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS
 
@@ -32,34 +34,60 @@ LABELS = {
 }
 
 
-def read_mmsa(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+# The other fields of MMSA and MMSA-FET, which no model of this package reads.
+_UNREAD = ("text", "text_bert", "annotations", "classification_labels", "mode")
+_CLIP_FIELDS = ("id", "raw_text", "text", "text_bert", "audio", "vision", "video", *LABELS.values())
+
+
+def read_mmsa(
+    path: str | os.PathLike, padding: str | None = None, use_lengths: bool = True, own_file: bool = False
+) -> Iterator[dict[str, Any]]:
     """
     Clips of an MMSA feature file, one by one; the whole file is checked before the first.
 
+    The file holds splits; without them, the fields of clips or those of one clip (as `run_single` of MMSA-FET writes
+    them), whose `split` is `None`. Other keys, such as the settings of an extractor, are named in the log and left out.
+
+    Args:
+        path: the file.
+        padding: where padding is: "start", "end" or "none"; by default found from the frames, see [`unpad`].
+        use_lengths: whether to look at `audio_lengths` and `vision_lengths`.
+        own_file: whether a file that has a published name and another hash is read.
+
     Yields:
-        dict: `id`, `split` ("train", "validation" or "test"), `text` (str or None), `audio` and `vision` (float32
-            arrays (frames, features) without padding, or None where there is no frame) and `label` (float, or None
-            where it is NaN); `label_text`, `label_audio` and `label_vision` where the file has them. Values that are
-            not finite stay in the arrays. An array may be a read-only view of the whole file's.
+        dict: `id`, `split` ("train", "validation", "test" or None), `text` (str, None or NaN), `audio` and `vision`
+            (float32 arrays (frames, features) without padding, or None where there is no frame but zeros) and `label`
+            (float, or None where it is NaN or absent); `label_text`, `label_audio` and `label_vision` where the file
+            has them. Values that are not finite stay in the arrays. An array may be a read-only view of the whole
+            file's.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: if the file is damaged, is no published one in spite of its name, or has another format; names
-            split, field and clip.
+        DataError: if the file is damaged, is no published one in spite of its name, has another format, or if lengths
+            and frames contradict each other; names split, field and clip.
     """
     path = str(path)
-    _check_hash(path)
-    for split, columns in _splits(path, read_pickle(path)).items():
+    if padding is not None and padding not in PADDINGS:
+        raise DataError(f"{path}: the option `padding` must be one of {', '.join(PADDINGS)}, got {_shown(padding)}.")
+    for name, value in (("use_lengths", use_lengths), ("own_file", own_file)):
+        if not isinstance(value, bool):
+            raise DataError(f"{path}: the option `{name}` must be true or false, got {_shown(value)}.")
+    _check_hash(path, own_file)
+    splits = _splits(path, read_pickle(path))
+    for name in ("audio", "vision"):
+        _unpad(path, splits, name, padding, use_lengths)
+    for split, columns in splits.items():
         yield from _clips(split, columns)
 
 
-def _check_hash(path):
+def _check_hash(path, own_file):
     digest, name = sha256_of(path), Path(path).name
     known = {sha: title for published in PUBLISHED.values() for sha, title in published.items()}
-    if name in PUBLISHED and digest not in PUBLISHED[name]:
+    if name in PUBLISHED and digest not in PUBLISHED[name] and not own_file:
         raise DataError(
             f"{path}: SHA-256 {digest} is not that of a published {name} ({' or '.join(PUBLISHED[name].values())}): "
-            "the file is damaged or was changed. Get it again; if it is your own file, give it another name."
+            "the file is damaged or was changed. Get it again; if it is your own file, give it another name or say so "
+            "with the option own_file (--dataset_options '{\"own_file\": true}')."
         )
     if digest in known:
         logger.info("%s: the published features of %s.", path, known[digest])
@@ -71,35 +99,115 @@ def _splits(path, data):
     """Columns of each split by its name in rows; drops the other fields, which may take most of the memory."""
     if not isinstance(data, dict):
         raise DataError(f"{path}: expected a dict of splits, got {_shown(data)}.")
+    if any(_is_field(data.get(name)) for name in _CLIP_FIELDS):
+        return {None: _without_splits(path, data)}
     splits, known = {}, ", ".join((*SPLITS, *SPLIT_ALIASES))
     for name, fields in data.items():
-        split = SPLIT_ALIASES.get(name, name)
-        if split not in SPLITS:
-            raise DataError(f"{path}: unknown split {_shown(name)}; known are {known}.")
+        split = _split_of(name)
+        if split is None:
+            if _has_clips(fields):
+                raise DataError(
+                    f"{path}: unknown split {_shown(name)}; known are {known}. Rename it, or write the file without it."
+                )
+            logger.warning("%s: the key %s is no split (%s); it is not read.", path, _shown(name), _summary(fields))
+            continue
         if split in splits:
             raise DataError(f"{path}: the split {split} comes twice, again as {name!r}; keep one of them.")
         splits[split] = _columns(f"{path}, split {name!r}", fields)
     if not splits:
-        raise DataError(f"{path}: has no split; known are {known}.")
+        raise DataError(f"{path}: has no split; known are {known}. {_shown_keys(data)}")
     return splits
+
+
+def _split_of(name):
+    """The split that a key names, in any case; `None` for other keys."""
+    name = name.lower() if isinstance(name, str) else None
+    split = SPLIT_ALIASES.get(name, name)
+    return split if split in SPLITS else None
+
+
+def _is_field(value):
+    """Whether it can be the field of a split or of a clip; the settings of an extractor are dicts, texts or numbers."""
+    return isinstance(value, np.ndarray) or (isinstance(value, list | tuple) and len(value) > 0)
+
+
+def _has_clips(fields):
+    return isinstance(fields, dict) and any(_is_field(fields.get(name)) for name in _CLIP_FIELDS)
+
+
+def _shown_keys(data):
+    return f"Its keys are {', '.join(map(_shown, list(data)[:10]))}." if data else "It is empty."
+
+
+def _summary(value):
+    if isinstance(value, dict):
+        return f"a dict of {listed(map(_shown, value))}" if value else "an empty dict"
+    return _shown(value)
+
+
+def _without_splits(path, data):
+    """Columns of a file that holds the fields of clips, or those of one clip."""
+    one = next((data[name] for name in ("audio", "vision", "video", "text") if _is_field(data.get(name))), None)
+    if one is not None and np.ndim(one) == 2 and not _is_field(data.get("id")):
+        logger.warning("%s: one clip, without splits.", path)
+        data = _one_clip(path, data)
+    else:
+        logger.warning("%s: fields of clips without splits: a split is drawn for each clip where one is needed.", path)
+    return _columns(path, data)
+
+
+def _one_clip(path, data):
+    """The fields of a split of this clip alone."""
+    settings = [name for name, value in data.items() if isinstance(value, dict)]
+    if settings:
+        logger.warning("%s: %s is no field of the clip; it is not read.", path, listed(map(repr, settings)))
+    fields = {name: value for name, value in data.items() if value is not None and name not in settings}
+    one = {name: [value] for name, value in fields.items()}
+    return {"id": [Path(path).stem]} | {name: _stacked(value) for name, value in one.items()}
+
+
+def _stacked(values):
+    return np.stack(values) if isinstance(values[0], np.ndarray) and values[0].ndim == 2 else values
 
 
 def _columns(place, fields):
     """Checked values of the fields of a split, one for each clip; None for an absent field."""
     if not isinstance(fields, dict):
         raise DataError(f"{place}: expected a dict of fields, got {_shown(fields)}.")
-    for name in ("id", LABELS["label"]):
-        if fields.get(name) is None:
-            raise DataError(f"{place}: field {name!r} is missing.")
-    if all(fields.get(name) is None for name in ("raw_text", "audio", "vision")):
-        raise DataError(f"{place}: needs one of the fields 'raw_text', 'audio' and 'vision'; has none.")
+    if fields.get("id") is None:
+        raise DataError(f"{place}: field 'id' is missing.")
     ids = _values(place, fields, "id", _is_text, "a text")
-    columns = {"id": ids, "raw_text": _values(place, fields, "raw_text", _is_text, "a text", ids)}
+    columns = {"place": place, "id": ids}
+    columns["raw_text"] = _values(place, fields, "raw_text", _is_text_or_missing, "a text, NaN or None", ids)
     for name in LABELS.values():
         columns[name] = _values(place, fields, name, _is_label, "a finite number, NaN or None", ids)
     for name in ("audio", "vision"):
         columns[name] = _features(place, fields, name, ids)
+    _report_absent(place, fields)
     return columns
+
+
+def _report_absent(place, fields):
+    """What fields that are absent, or that are not read, mean."""
+    read = ("id", "raw_text", *LABELS.values(), *_UNREAD)
+    read += tuple(f"{name}{end}" for name in ("audio", "vision", "text") for end in ("", "_lengths"))
+    tokens = [name for name in ("text_bert", "text") if fields.get(name) is not None]
+    hint = ""
+    if tokens:
+        hint = (
+            f" {' and '.join(map(repr, tokens))} cannot take its place: add the transcripts as 'raw_text' (the ids of "
+            "'text_bert' give them back with the tokenizer of the extractor: tokenizer.decode)."
+        )
+    if all(fields.get(name) is None for name in ("raw_text", "audio", "vision")):
+        raise DataError(f"{place}: needs one of the fields 'raw_text', 'audio' and 'vision'; has none.{hint}")
+    if fields.get("raw_text") is None:
+        logger.warning("%s: no field 'raw_text': these clips have no text.%s", place, hint)
+    if fields.get(LABELS["label"]) is None:
+        logger.warning(
+            "%s: no field %r: clips without labels, for prediction but not for training.", place, LABELS["label"]
+        )
+    if unread := [name for name in fields if name not in read]:
+        logger.warning("%s: the fields %s are not read.", place, listed(map(_shown, unread)))
 
 
 def _values(place, fields, name, accepts, accepted, ids=None):
@@ -125,7 +233,7 @@ def _check_count(place, name, values, ids):
 
 
 def _is_text(value):
-    return isinstance(value, str) and not _SURROGATE.search(value)
+    return isinstance(value, str) and not SURROGATE.search(value)
 
 
 def _is_label(value):
@@ -134,23 +242,57 @@ def _is_label(value):
     return value is None or (type(value) is int and abs(value) <= sys.float_info.max)
 
 
+def _is_text_or_missing(value):
+    return value is None or (type(value) is float and math.isnan(value)) or _is_text(value)
+
+
 def _features(place, fields, name, ids):
-    """Array (clips, frames, features) and the number of frames of each clip; None for the numbers if not given."""
-    array = fields.get(name)
-    if array is None:
+    """For each clip its padded frames and their number (`None` where not declared)."""
+    arrays = fields.get(name)
+    if arrays is None:
         return None
-    if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "fiu" or not array.shape[2]:
-        raise DataError(
-            f"{place}, field {name!r}: expected a numeric array (clips, frames, features), got {_shown(array)}."
-        )
-    _check_count(place, name, array, ids)
-    frames = array.shape[1]
+    arrays, ragged = _arrays(place, name, arrays)
+    _check_count(place, name, arrays, ids)
+    lengths = _values(place, fields, f"{name}_lengths", _is_length, "a whole number of frames", ids)
+    if lengths is None:
+        lengths = [len(frames) if ragged else None for frames in arrays]
+    return list(arrays), lengths
 
-    def is_length(value):
-        return type(value) is int and 0 <= value <= frames
 
-    accepted = f"an integer from 0 to {frames}, the frames of {name!r}"
-    return array, _values(place, fields, f"{name}_lengths", is_length, accepted, ids)
+def _arrays(place, name, arrays):
+    """An array (clips, frames, features), or arrays of two dimensions; and whether these differ in frames."""
+    if isinstance(arrays, np.ndarray) and arrays.ndim == 3:
+        if arrays.dtype == object and all(type(value) in (int, float) for value in arrays.flat):
+            arrays = arrays.astype(np.float64)
+        if arrays.dtype.kind in "fiu" and arrays.shape[2]:
+            return arrays, False
+    elif isinstance(arrays, list | tuple) or (isinstance(arrays, np.ndarray) and arrays.dtype == object):
+        shapes = [frames.shape if _is_frames(frames) else None for frames in arrays]
+        if None not in shapes and len({shape[1] for shape in shapes}) == 1:
+            return arrays, len(set(shapes)) > 1
+    raise DataError(
+        f"{place}, field {name!r}: expected a numeric array (clips, frames, features), or for each clip one (frames, "
+        f"features), got {_shown(arrays)}."
+    )
+
+
+def _is_frames(frames):
+    return isinstance(frames, np.ndarray) and frames.ndim == 2 and frames.dtype.kind in "fiu" and frames.shape[1] > 0
+
+
+def _is_length(value):
+    return type(value) is int and value >= 0
+
+
+def _unpad(path, splits, name, padding, use_lengths):
+    """Puts the frames of each clip, without padding, in the place of the field; over all splits of the file."""
+    having = [columns for columns in splits.values() if columns[name] is not None]
+    labels = [f"clip {clip!r:.100}" for columns in having for clip in columns["id"]]
+    frames = [array for columns in having for array in columns[name][0]]
+    lengths = [length for columns in having for length in columns[name][1]]
+    unpadded = iter(unpad(PaddedClips(f"{path}, field {name!r}", labels, frames, lengths), padding, use_lengths))
+    for columns in having:
+        columns[name] = [next(unpadded) for _ in columns["id"]]
 
 
 def _shown(value):
@@ -166,6 +308,7 @@ def _clips(split, columns):
     for index, clip in enumerate(columns["id"]):
         row = {"id": clip, "split": split, "text": None if texts is None else texts[index]}
         row |= {name: _frames(columns[name], index) for name in ("audio", "vision")}
+        row["label"] = None
         for name, field in LABELS.items():
             if columns[field] is not None:
                 value = columns[field][index]
@@ -173,16 +316,9 @@ def _clips(split, columns):
         yield row
 
 
-def _frames(features, index):
+def _frames(column, index):
     """Frames (frames, features) of a clip as float32, or None if it has none."""
-    if features is None:
+    if column is None or not len(column[index]):
         return None
-    array, lengths = features
-    frames = array[index]
-    if lengths is not None:
-        frames = frames[: lengths[index]]
-    else:
-        filled = np.flatnonzero((frames != 0).any(axis=1))
-        frames = frames[: filled[-1] + 1 if len(filled) else 0]
     with np.errstate(over="ignore"):  # becomes infinite, as others that are not finite
-        return np.ascontiguousarray(frames, dtype=np.float32) if len(frames) else None
+        return np.ascontiguousarray(column[index], dtype=np.float32)

@@ -1,5 +1,6 @@
 """Many files of rows as one long table: found, surveyed once, and read from any row on."""
 
+import logging
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_fusion.data.files import FILE_KINDS, DataError, count_rows, read_rows_or_errors
+from hf_fusion.data.decoding import AS_FOUND, KNOWN_FILES, TextFormat, is_row_file, kind_of
+from hf_fusion.data.errors import DataError, listed
+from hf_fusion.data.files import count_rows, read_rows_or_errors
+
+logger = logging.getLogger(__name__)
+
+# In folders these are rather notes and settings than rows; a pattern that ends so takes them.
+_OTHER_KINDS = (".txt", ".json")
 
 # Rows whose types are looked at together.
 _SURVEY_ROWS = 1024
@@ -23,7 +31,8 @@ def find_parts(names: Iterable[str | os.PathLike]) -> list[str]:
 
     Args:
         names: files; folders, of which all files of rows are taken, sorted by name, but those that begin with `.` or
-            `_`; and patterns such as `reviews/2024-*.parquet` (`**` is any depth), sorted by path.
+            `_` and those of .txt and .json; and patterns such as `reviews/2024-*.parquet` (`**` is any depth), sorted
+            by path, which take .txt and .json only if they end so.
 
     Raises:
         DataError: if there is none behind a name, or one comes twice.
@@ -31,13 +40,13 @@ def find_parts(names: Iterable[str | os.PathLike]) -> list[str]:
     parts = []
     for name in map(str, names):
         if Path(name).is_dir():
-            found = [str(path) for path in sorted(Path(name).iterdir()) if _is_part(path)]
+            found = _parts_among(name, sorted(Path(name).iterdir()))
         elif has_magic(name) and not Path(name).exists():
-            found = [path for path in sorted(glob(name, recursive=True)) if _is_part(Path(path))]
+            found = _parts_among(name, map(Path, sorted(glob(name, recursive=True))))
         else:
             found = [name]
         if not found:
-            raise DataError(f"{name}: no file of rows there; known are {', '.join(FILE_KINDS)}.")
+            raise DataError(f"{name}: no file of rows there; known are {KNOWN_FILES}.")
         parts += found
     seen = set()
     for path in parts:
@@ -47,11 +56,15 @@ def find_parts(names: Iterable[str | os.PathLike]) -> list[str]:
     return parts
 
 
-def _is_part(path):
-    return path.name.endswith(FILE_KINDS) and not path.name.startswith((".", "_")) and path.is_file()
+def _parts_among(name, paths):
+    files = [path for path in paths if is_row_file(path) and not path.name.startswith((".", "_")) and path.is_file()]
+    others = [] if is_row_file(name) else [path.name for path in files if kind_of(path) in _OTHER_KINDS]
+    if others:
+        logger.warning("%s: %d files of .txt or .json are left out: %s.", name, len(others), listed(others))
+    return [str(path) for path in files if path.name not in others]
 
 
-def survey(paths: list[str]) -> tuple[list[int], pa.Schema]:
+def survey(paths: list[str], text_format: TextFormat = AS_FOUND) -> tuple[list[int], pa.Schema]:
     """
     The number of rows of each file, malformed ones included, and the columns of all of them together.
 
@@ -65,19 +78,19 @@ def survey(paths: list[str]) -> tuple[list[int], pa.Schema]:
     counts, schema = [], pa.schema([])
     for path in paths:
         counts.append(0)
-        for count, found in _pieces(path):
+        for count, found in _pieces(path, text_format):
             counts[-1] += count
             schema = _merged(schema, found, path)
     fields = [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in schema]
     return counts, pa.schema(fields)
 
 
-def _pieces(path):
+def _pieces(path, text_format):
     """The number of rows and the columns of a file, piece by piece."""
-    if path.endswith(".parquet"):
+    if kind_of(path) == ".parquet":
         yield count_rows(path), pq.read_schema(path).remove_metadata()
         return
-    rows = read_rows_or_errors(path)
+    rows = read_rows_or_errors(path, text_format=text_format)
     while chunk := list(islice(rows, _SURVEY_ROWS)):
         good = [row for row in chunk if isinstance(row, dict)]
         names = dict.fromkeys(name for row in good for name in row)
@@ -112,10 +125,13 @@ class Parts:
         paths: of the files, in their order.
         counts: the number of rows of each, as [`survey`] found it.
         stamps: the [`stamp`] of each at that time.
+        text_format: of the files of text among them.
     """
 
-    def __init__(self, paths: list[str], counts: list[int], stamps: list[list[int]]):
-        self.paths, self._stamps = paths, stamps
+    def __init__(
+        self, paths: list[str], counts: list[int], stamps: list[list[int]], text_format: TextFormat = AS_FOUND
+    ):
+        self.paths, self._stamps, self._text_format = paths, stamps, text_format
         self._starts = [0, *accumulate(counts)]
         self._rows: Iterator = iter(())
         self._next = None  # file and row where `_rows` goes on
@@ -135,7 +151,8 @@ class Parts:
             part = bisect_right(self._starts, start) - 1
             end = min(stop, self._starts[part + 1])
             if self._next != (part, start):
-                self._rows = read_rows_or_errors(self.paths[part], start - self._starts[part])
+                first = start - self._starts[part]
+                self._rows = read_rows_or_errors(self.paths[part], first, self._text_format)
             self._next = None
             for row in islice(self._rows, end - start):
                 start += 1

@@ -13,6 +13,11 @@ from hf_fusion.data.files import DataError
 
 MAX_KEY = 300  # values in a key of a dict or a member of a set
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
+# What to do with files of libraries that keep data in classes of their own.
+_CONVERT = {
+    "torch": "; write tensors as arrays (tensor.numpy(); MMSA-FET: return_type='np')",
+    "pandas": "; write columns as arrays or lists (frame.to_dict('list'))",
+}
 _DTYPE = re.compile("[biufcSU][1-9][0-9]{0,8}|O[0-9]?")  # bool, int, unsigned, float, complex, bytes, text; objects
 _ACCEPTED = "accepted are plain values, lists, tuples, dicts, sets and numpy arrays of numbers, text or these"
 
@@ -231,7 +236,7 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module, name):
         if name not in _GLOBALS.get(module, {}):
-            raise _refused(f"refers to {f'{module}.{name}'[:100]!r}")
+            raise _refused(f"refers to {f'{module}.{name}'[:100]!r}", _CONVERT.get(module.partition(".")[0], ""))
         return _GLOBALS[module][name]
 
     def get_extension(self, code):
@@ -257,8 +262,8 @@ class _Unpickler(pickle._Unpickler):
     }
 
 
-def _refused(what):
-    return DataError(f"{what}, which is refused, as it may run code; {_ACCEPTED}")
+def _refused(what, way_out=""):
+    return DataError(f"{what}, which is refused, as it may run code; {_ACCEPTED}{way_out}")
 
 
 class _Finisher:

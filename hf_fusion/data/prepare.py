@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from hf_fusion.data.clips import STREAMS, ClipSource, clean_clips, clip_features
 from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.splits import SPLITS
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.evaluation.records import fingerprint, write_json
 from hf_fusion.models.feature_extraction_dashfusion import FrameStatistics
 
@@ -37,7 +36,7 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
         track: wraps the clips, for a progress bar.
 
     Returns:
-        `dict`, also written to `prepared.json`: `source` (name, and SHA-256 if it is a file), `fingerprint` of each
+        `dict`, also written to `prepared.json`: `source` (name, SHA-256 of a file, options), `fingerprint` of each
         split, and for each split `clips`, `ids` (SHA-256), `label` (mean, std, min, max), `missing` (clips without
         text, audio, vision) and for audio and vision `features`, `frames` (median, 95th percentile, max), and `mean`
         and `std` of each column.
@@ -46,8 +45,12 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
         DataError: if the folder exists, or a clip is not as declared.
     """
     path = Path(source.name)
-    hashes = {"sha256": sha256_of(source.name)} if path.is_file() else {}
-    return write_clips(track(clean_clips(source)), folder, source.modalities, {"name": path.name, **hashes})
+    facts = {"name": path.name}
+    if path.is_file():
+        facts["sha256"] = sha256_of(source.name)
+    if source.options:
+        facts["options"] = source.options
+    return write_clips(track(clean_clips(source)), folder, source.modalities, facts)
 
 
 def write_clips(
@@ -66,8 +69,8 @@ def write_clips(
     if folder.exists():
         raise DataError(f"{folder} exists already; remove it or choose another name.")
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f"{folder.name}.", suffix=".tmp"))
-    try:
+    with temporary_folder(f"{folder.name}.", ".tmp", folder.absolute().parent) as aside:
+        aside = Path(aside)
         facts = _write_splits(iter(rows), aside / "arrow", modalities)
         if not facts:
             raise DataError(f"{source['name']} has no clips.")
@@ -82,8 +85,6 @@ def write_clips(
         }
         write_json(aside / "data" / REPORT_FILE, report)
         os.replace(aside / "data", folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return report
 
 

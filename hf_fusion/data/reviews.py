@@ -1,10 +1,11 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
 import atexit
-import math
+import logging
 import os
-import shutil
 import tempfile
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -12,13 +13,26 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets.arrow_writer import ArrowWriter
 
-from hf_fusion.data.files import FILE_KINDS, DataError, listed, read_rows_or_errors, with_options
-from hf_fusion.data.hub import load_from_hub
+from hf_fusion.data.decoding import TextFormat
+from hf_fusion.data.errors import DataError, listed
+from hf_fusion.data.label_columns import CLASS_FIELDS, LABEL_FIELDS, ClassValues, LabelPlan, PlanMaker, tell
 from hf_fusion.data.labels import LabelError, LabelRules
-from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
-from hf_fusion.data.synthetic_reviews import synthetic_reviews
+from hf_fusion.data.review_tables import SYNTHETIC, find_tables
+from hf_fusion.data.splits import (
+    NO_SPLIT,
+    SPLITS,
+    WAY_OUT,
+    SplitChooser,
+    canonical_split,
+    check_shares,
+    report_rejected,
+    split_by_hash,
+)
+from hf_fusion.data.temporary import temporary_folder
+from hf_fusion.models.processing_text import is_blank, is_file_name
 
-SYNTHETIC = "synthetic-reviews"
+logger = logging.getLogger(__name__)
+
 _FEATURES = Features({
     "id": Value("string"), "text": Value("string"), "source": Value("string"), "labels": Value("int64"),
     "coarse_labels": Value("int64"), "intensity_labels": Value("float32"),
@@ -34,30 +48,38 @@ class ReviewSource:
     Where reviews come from and what their columns mean.
 
     Args:
-        name: "synthetic-reviews", a file (.csv, .csv.gz, .tsv, .jsonl, .parquet) or the name of a data set on the Hub.
+        name: "synthetic-reviews"; a file of rows (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or pattern
+            of such files, see [`find_tables`]; or the name of a data set on the Hub.
         columns: the source's own column for each of `text`, `id`, `split`, `stars`, `score`, `label` (fine class),
-            `coarse_label`, `intensity` and `source`. Fields that are not named are taken from columns of the same
-            name, where there are any; only `text` and one kind of label are needed.
-        rules: how stars and scores become labels. Labels that are given directly take precedence.
+            `coarse_label`, `intensity` and `source`; `None` or "" leaves a field out. Fields that are not named are
+            taken from columns of the same name, where there are any, but labels only where the mapping names no label.
+            Only `text` and one kind of label are needed.
+        rules: how stars, scores and classes become labels. Labels that are given directly take precedence. By default,
+            and where `num_labels` is `None`, classes and their names are derived from the data.
         rejected: "error" stops at unusable rows (empty text, rating outside the scale), "drop" leaves them out and
             logs how many and why.
         split_shares: shares of train, validation and test where there is no split column; drawn by a hash of the text
             and `split_seed`, so that the same text never lies in two splits.
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
+        encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
     """
 
     name: str = SYNTHETIC
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | None] = field(default_factory=dict)
     rules: LabelRules | None = None
     rejected: str = "error"
     split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
 
     def __post_init__(self):
-        if not isinstance(self.columns, dict) or not all(isinstance(own, str) for own in self.columns.values()):
+        texts = isinstance(self.columns, dict) and all(isinstance(own, str | None) for own in self.columns.values())
+        if not texts:
             raise DataError(f"`columns` must be a mapping from fields to names of columns, got {self.columns!r:.100}.")
         unknown = sorted(set(map(str, self.columns)) - set(FIELDS))
         if unknown:
@@ -67,49 +89,111 @@ class ReviewSource:
         if self.sources is not None and not isinstance(self.sources, (list, tuple)):
             raise DataError(f"`sources` must be a list of names, got {self.sources!r:.100}.")
         check_shares(self.split_shares)
+        _ = self.text_format  # is checked
         if self.rules is None:
-            self.rules = LabelRules(scale=(0.0, 1.0)) if self.name == SYNTHETIC else LabelRules()
+            synthetic = self.name == SYNTHETIC
+            self.rules = LabelRules(scale=(0.0, 1.0)) if synthetic else LabelRules(num_labels=None)
 
     @property
-    def is_file(self) -> bool:
-        """Whether the name is a file's, by its ending."""
-        return self.name.endswith(FILE_KINDS)
+    def text_format(self) -> TextFormat:
+        """How its files of text are written."""
+        return TextFormat(self.encoding, self.delimiter, self.header)
 
 
 def load_reviews(source: ReviewSource) -> DatasetDict:
+    """The reviews of [`read_reviews`], without the rules."""
+    return read_reviews(source)[0]
+
+
+def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
     """
     Reads, checks and labels reviews. They go to a temporary file as they are read, from which the data set is mapped:
-    a corpus may be larger than memory.
+    a corpus may be larger than memory. Columns of classes are read twice: first to find out which classes there are.
 
     Returns:
         `DatasetDict` of the splits found, with the columns `id`, `text`, `source` and those of `labels` (fine class),
-        `coarse_labels` and `intensity_labels` (in [0, 1]) that the source allows; `None` where a row has none.
+        `coarse_labels` and `intensity_labels` (in [0, 1]) that the source allows; `None` where a row has none. And the
+        rules by which they were made, with every class known.
 
     Raises:
         DataError: if a file, a column or a row is not as declared.
         FileNotFoundError: if the file does not exist.
     """
-    if source.name == SYNTHETIC:
-        corpus = with_options(SYNTHETIC, synthetic_reviews, source.options)
-        tables = {name: (f"{SYNTHETIC} ({name})", rows) for name, rows in corpus.items()}
-    elif source.is_file:
-        tables = {None: (source.name, read_rows_or_errors(source.name))}
-    else:
-        found = load_from_hub(source.name, source.options)
-        tables = {name: (source.name + (f" ({name})" if name else ""), rows) for name, rows in found.items()}
+    tables = find_tables(source.name, source.options, source.text_format)
     shares = _shares_to_draw(tables, source.split_shares)
+    plan = _plan(tables, source)
+    chooser = SplitChooser(source.split_seed)
 
-    cleaned: dict[str, _Split] = {}
+    cleaned: dict[str | None, _Split] = {}
     others: set[str] = set()
-    for split, (origin, rows) in tables.items():
-        others |= _label_rows(rows, origin, split, shares.get(split), source, cleaned)
+    counts = Counter()
+    for table in tables:
+        others |= _label_rows(table, shares, source, plan, chooser, cleaned, counts)
+    _settle_waiting(cleaned, chooser, source)
     if others and not cleaned:
         raise DataError(
             f"{source.name} has no rows of {listed(source.sources)}; its sources are {listed(sorted(others))}."
         )
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
-    return DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
+    splits = DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
+    return _with_validation(splits, source), plan.rules
+
+
+def _plan(tables, source) -> LabelPlan:
+    """How the labels are read; from the classes that occur, where there are any."""
+    columns: dict[str, str] = {}
+    ignored: set[str] = set()
+    values: dict[str, ClassValues] = {}
+    for table in tables:
+        names = None
+        rows = table.read()
+        for row in rows:
+            if isinstance(row, DataError):
+                continue
+            if names is None:
+                _resolve_columns(row, table.origin, source.columns)
+            if row.keys() != names:
+                names, own = row.keys(), _present_columns(row, source.columns)
+                columns |= own
+                ignored |= {name for name in LABEL_FIELDS if name in row and name not in own.values()}
+                _add_columns(values, own, rows)
+            if not values and ".json" not in table.origin.lower():  # in all others each row has the same columns
+                break
+            if _is_counted(row, own, source):
+                _count(values, own, row)
+    seen = {name: found for name, found in values.items() if found.counts or found.names}
+    try:
+        plan = PlanMaker(source.name, columns, source.rules, seen).make()
+    except LabelError as error:
+        raise DataError(f"{source.name}: scale, number and beginnings of the classes do not fit: {error}") from error
+    if columns:
+        tell(source.name, plan, columns, source.columns, sorted(ignored))
+    return plan
+
+
+def _add_columns(values, columns, rows):
+    """An entry for each column of classes, with the names of a `ClassLabel`."""
+    for name in CLASS_FIELDS:
+        if name in columns and name not in values:
+            feature = (getattr(rows, "features", None) or {}).get(columns[name])
+            values[name] = ClassValues(name, columns[name], getattr(feature, "names", None))
+
+
+def _is_counted(row, columns, source):
+    """Whether a row may be used: its text is no empty one, and its source is wanted."""
+    text = row.get(columns.get("text"))
+    if not isinstance(text, str) or not text.strip():
+        return False
+    return source.sources is None or str(row.get(columns.get("source"))) in map(str, source.sources)
+
+
+def _count(values, columns, row):
+    found = {name for name, counted in values.items() if counted.add(row.get(columns.get(name)))}
+    found |= {name for name in ("stars", "score") if row.get(columns.get(name)) not in (None, "")}
+    for name, counted in values.items():
+        others = ("label", "stars", "score") if name == "coarse_label" else ("stars", "score")
+        counted.missing += name not in found and not found.isdisjoint(others)
 
 
 class _Split:
@@ -125,6 +209,11 @@ class _Split:
         self.filled.update(name for name, value in row.items() if value is not None)
         self.writer.write(row)
 
+    def all_rows(self):
+        """With every column."""
+        self.writer.finalize()
+        return Dataset.from_file(self.path)
+
     def to_dataset(self):
         """With the columns that say something."""
         self.writer.finalize()
@@ -134,30 +223,58 @@ class _Split:
 
 @cache
 def _temporary_folder():
-    folder = tempfile.mkdtemp(prefix="hf_fusion-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    until_exit = ExitStack()
+    atexit.register(until_exit.close)
+    return until_exit.enter_context(temporary_folder())
 
 
-def _shares_to_draw(splits, shares):
-    """For each split that is to be divided by hash: the shares of train, validation and test.
+def _shares_to_draw(tables, shares):
+    """The shares by which rows without a split of their own are drawn; `None` if the tables are splits.
 
-    A source in one piece is divided into all three; one without validation gives up a part of its training split.
+    "train" as the only one is what `datasets` calls a source in one piece.
     """
-    names = [SPLIT_ALIASES.get(name, name) for name in splits]
-    if len(splits) == 1 and names[0] in (None, "train"):
-        return dict.fromkeys(splits, shares)
-    if "train" in names and "validation" not in names and shares[1]:
-        return {"train": (shares[0] / (shares[0] + shares[1]), shares[1] / (shares[0] + shares[1]), 0.0)}
-    return {}
+    names = {table.split and canonical_split(table.split) for table in tables}
+    return shares if names in ({None}, {"train"}) else None
 
 
-def _label_rows(rows, origin, split, shares, source, cleaned):
-    """Adds each usable row to `cleaned[split]`, counts the others by reason; returns the sources that are left out."""
+def _settle_waiting(cleaned, chooser, source):
+    """Rows with an empty cell for their split: drawn if all are empty, else unusable."""
+    waiting = cleaned.pop(None, None)
+    if waiting is None:
+        return
+    if chooser.named:
+        report_rejected(source.name, {f"{NO_SPLIT} ({WAY_OUT})": chooser.waiting}, source.rejected)
+        return
+    for row in waiting.all_rows():
+        split = split_by_hash(row["text"], source.split_shares, source.split_seed)
+        cleaned.setdefault(split, _Split()).add(row)
+
+
+def _with_validation(splits, source):
+    """A source of training and test alone gives up a part of its training rows for validation."""
+    train, validation, _ = source.split_shares
+    if set(splits) != {"train", "test"} or not validation:
+        return splits
+    shares = (train / (train + validation), validation / (train + validation), 0.0)
+    numbers = {"train": [], "validation": []}
+    for number, text in enumerate(splits["train"]["text"]):
+        numbers[split_by_hash(text, shares, source.split_seed)].append(number)
+    logger.warning(
+        "%s: there is no validation split; %d of %d training rows are drawn for it.",
+        source.name, len(numbers["validation"]), len(splits["train"]),
+    )  # fmt: skip
+    drawn = {split: splits["train"].select(rows) for split, rows in numbers.items() if rows}
+    return DatasetDict({**drawn, "test": splits["test"]})
+
+
+def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
+    """Adds each usable row to `cleaned`, counts the others by reason; returns the sources that are left out."""
+    split, origin, read = table
     columns = None
     others = set()
     rejected: dict[str, list[str]] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(read(), 1):
+        counts[split] += 1
         if isinstance(row, DataError):
             rejected.setdefault("malformed row", []).append(str(row))
             continue
@@ -166,8 +283,9 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
         elif row.keys() != names:  # objects of a .jsonl file need not have the same fields
             names, columns = row.keys(), _present_columns(row, source.columns)
         try:
-            clean, row_split = _label_row(row, columns, source)
-            row_split = _split_of(row_split, split, shares, clean["text"], source)
+            clean, own = _label_row(row, columns, plan)
+            place = f"{origin}, row {number}"
+            row_split = chooser.choose(own, "split" in columns, split, shares, clean["text"], place)
         except LabelError as error:
             reason, _, detail = str(error).partition("|")
             rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
@@ -176,7 +294,8 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
             others.add(str(clean["source"]))
             continue
         if clean["id"] is None:
-            clean["id"] = str(number - 1) if split is None else f"{split}-{number - 1}"
+            place = counts[split] - 1
+            clean["id"] = str(place) if split is None else f"{split}-{place}"
         if row_split not in cleaned:
             cleaned[row_split] = _Split()
         cleaned[row_split].add(clean)
@@ -187,13 +306,13 @@ def _label_rows(rows, origin, split, shares, source, cleaned):
 def _resolve_columns(row, origin, mapping):
     """The row's own name of every field that it has."""
     columns = _present_columns(row, mapping)
-    if missing := [name for name in mapping if name not in columns]:
+    if missing := [name for name, own in mapping.items() if own and name not in columns]:
         raise DataError(
             f"{origin}: no column {mapping[missing[0]]!r} (declared as {missing[0]}); there are {listed(row)}."
         )
     if "text" not in columns:
         raise DataError(f"{origin}: no column 'text'; there are {listed(row)}. Name it in the mapping.")
-    if not set(columns) & {"stars", "score", "label", "coarse_label", "intensity"}:
+    if not set(columns) & set(LABEL_FIELDS):
         raise DataError(
             f"{origin}: no labels. Needed is a column of stars, score, label, coarse_label or intensity; there are "
             f"{listed(row)}."
@@ -202,18 +321,23 @@ def _resolve_columns(row, origin, mapping):
 
 
 def _present_columns(row, mapping):
-    return {name: own for name in FIELDS if (own := mapping.get(name, name)) in row}
+    """Fields by the mapping, else by their names; labels only by the mapping, where that names any."""
+    declared = any(mapping.get(name) for name in LABEL_FIELDS)
+    by_name = [name for name in FIELDS if name not in mapping and not (declared and name in LABEL_FIELDS)]
+    wanted = {name: own for name, own in mapping.items() if own} | {name: name for name in by_name}
+    return {name: wanted[name] for name in FIELDS if wanted.get(name) in row}
 
 
-def _label_row(row, columns, source):
+def _label_row(row, columns, plan):
     values = {name: row[own] for name, own in columns.items()}
     text = values.get("text")
     if text is not None and not isinstance(text, str):
         raise LabelError(f"text is no string|field {columns['text']!r} is {text!r:.100}")
-    if text is None or not text.strip():
-        raise LabelError(f"empty text|field {source.columns.get('text', 'text')!r} is {text!r:.100}")
-    number = {name: _number(values, columns, name) for name in FIELDS[2:7]}
-    fine, coarse, intensity = _labels(number, columns, source.rules)
+    if text is None or is_blank(text):
+        raise LabelError(f"empty text|field {columns.get('text', 'text')!r} is {text!r:.100}")
+    if is_file_name(text):
+        raise LabelError(f"text is the name of a file|field {columns['text']!r} is {text!r:.100}")
+    fine, coarse, intensity = plan.labels_of(row)
     if fine is None and coarse is None and intensity is None:
         raise LabelError("no label|all label fields are empty")
     clean = {
@@ -225,67 +349,3 @@ def _label_row(row, columns, source):
         "intensity_labels": intensity,
     }
     return clean, values.get("split")
-
-
-def _labels(number, columns, rules):
-    """Fine class, coarse class and intensity: as given, else from stars or score; `None` where nothing tells.
-
-    Without a score, the fine classes lie at even distances on the intensity scale.
-    """
-    try:
-        fine = _class(number["label"], rules.num_labels, "label")
-        coarse = _class(number["coarse_label"], len(rules.coarse), "coarse_label")
-        intensity = number["intensity"]
-        if intensity is not None and not 0 <= intensity <= 1:
-            raise LabelError(f"{intensity!r} lies outside [0, 1]")
-        if intensity is None and number["score"] is not None:
-            intensity = rules.intensity(number["score"])
-        if fine is None and number["stars"] is not None:
-            fine = rules.fine_of_stars(number["stars"])
-        if fine is None and number["score"] is not None:
-            fine = rules.fine_of_score(number["score"])
-    except LabelError as error:
-        raise LabelError(f"rating outside the scale|{error} (fields {_given(number, columns)})") from error
-    if coarse is None and fine is not None:
-        coarse = rules.coarse_of_fine(fine)
-    if intensity is None and fine is not None:
-        intensity = fine / (rules.num_labels - 1)
-    return fine, coarse, intensity
-
-
-def _given(number, columns):
-    return ", ".join(f"{columns[name]}={value:g}" for name, value in number.items() if value is not None)
-
-
-def _number(values, columns, name):
-    value = values.get(name)
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise LabelError(f"no number|field {columns[name]!r} is {value!r:.100}") from None
-    if number != number:
-        return None
-    if math.isinf(number):
-        raise LabelError(f"no number|field {columns[name]!r} is {value!r:.100}")
-    return number
-
-
-def _class(number, count, name):
-    if number is None:
-        return None
-    if number != int(number) or not 0 <= number < count:
-        raise LabelError(f"{name} {number!r} is none of the classes 0 to {count - 1}")
-    return int(number)
-
-
-def _split_of(own, split, shares, text, source):
-    """The split of a row: its own, else by hash where its table is divided, else its table's."""
-    split = split if own is None else str(own)
-    if own is not None or shares is None:
-        split = SPLIT_ALIASES.get(split, split)
-        if split not in SPLITS:
-            raise LabelError(f"unknown split|{split!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
-        return split
-    return split_by_hash(text, shares, source.split_seed)

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import torch
+from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForSequenceClassification
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
+
+from hf_fusion.data.files import DataError
+from hf_fusion.deployment.loading import load_whole_model
 
 _NEEDS_PEFT = "LoRA needs the extra `peft`: pip install 'hf-fusion[peft]'"
 ENCODERS = ("a", "b", "both", "text")
@@ -74,9 +78,26 @@ def load_merged(checkpoint: str):
     Raises:
         ImportError: if `peft` is not installed.
         OSError: if adapter or model have no weights in `.safetensors`: pickles are not read.
+        DataError: if the adapter or its model lacks weights: parts would be random, or those of before the training.
+    """
+    return load_adapter(checkpoint).merge_and_unload().eval()
+
+
+def load_adapter(checkpoint: str, dtype: torch.dtype = torch.float32, base_model: str | None = None):
+    """
+    As [`load_merged`], but the adapter stays beside the weights.
+
+    Args:
+        checkpoint: where it is.
+        dtype: of the weights.
+        base_model: the model that it was trained on, where the folder has no `base/`; by default the one that
+            `adapter_config.json` names.
+
+    Returns:
+        `peft.PeftModel`.
     """
     try:
-        from peft import PeftConfig, PeftModel
+        from peft import PeftConfig, PeftModel, get_peft_model_state_dict
         from peft.utils import SAFETENSORS_WEIGHTS_NAME
     except ImportError as error:
         raise ImportError(_NEEDS_PEFT) from error
@@ -84,12 +105,16 @@ def load_merged(checkpoint: str):
     base, revision = Path(checkpoint) / "base", None
     if not (Path(checkpoint) / "adapter_config.json").is_file() or not base.is_dir():
         config = PeftConfig.from_pretrained(checkpoint)
-        base, revision = config.base_model_name_or_path, config.revision
-    cached_file(checkpoint, SAFETENSORS_WEIGHTS_NAME)  # without it peft takes a pickle
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base, revision=revision, use_safetensors=True, trust_remote_code=False
-    )
-    return PeftModel.from_pretrained(model, checkpoint).merge_and_unload().eval()
+        base, revision = (config.base_model_name_or_path, config.revision) if base_model is None else (base_model, None)
+    weights = cached_file(checkpoint, SAFETENSORS_WEIGHTS_NAME)  # without it peft takes a pickle
+    model = PeftModel.from_pretrained(load_whole_model(base, dtype, revision), checkpoint)
+    with safe_open(weights, framework="pt") as saved:
+        missing = sorted(set(get_peft_model_state_dict(model)) - set(saved.keys()))
+    if missing:  # of which peft only warns
+        raise DataError(
+            f"{checkpoint} has no weights for {missing[0]}, {len(missing)} parameters of the adapter in all."
+        )
+    return model
 
 
 def _attention_projections(model, encoder):

@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from hf_fusion.data.collator import FusionCollator
 from hf_fusion.deployment.adapters import is_adapter
 from hf_fusion.evaluation.predictions import WINDOW_BATCHES, load_pipeline
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name
 from hf_fusion.models.modeling_losses import at_least_float32, distillation_loss
 from hf_fusion.models.processing_dyfulm import vocabulary_fingerprint
 from hf_fusion.training.build import check_classes
@@ -48,6 +49,7 @@ def load_teacher(name: str, rules):
         RecipeError: if it cannot be loaded or is no DyFuLM, or if its classes are not those of the data.
     """
     try:
+        check_checkpoint_name(name)
         if not is_adapter(name):
             _check_type(name, AutoConfig.from_pretrained(name, trust_remote_code=False).model_type)
         teacher = load_pipeline(name, device="cpu")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.configuration_common import (
     as_tuple,
     as_value_error,
@@ -133,9 +134,10 @@ class OnnxFusion(FusionSentimentAnswers):
 
     def __call__(self, inputs, batch_size=None, **options):
         batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        unknown = sorted(set(options) - {"top_k"})
+        unknown = sorted(set(options) - {"top_k", "return_truncated"})
         if unknown:
-            raise ValueError(f"Unknown argument {', '.join(unknown)}: `batch_size` and `top_k` are accepted.")
+            accepted = "`batch_size`, `top_k` and `return_truncated`"
+            raise ValueError(f"Unknown argument {', '.join(unknown)}: {accepted} are accepted.")
         return self.answers_to(inputs, batch_size, options)
 
     def forward(self, batch):
@@ -159,6 +161,8 @@ class OnnxFusion(FusionSentimentAnswers):
 
 def read_description(folder):
     """The description of an export; raises `ValueError` if the folder is none, or is of another version."""
+    if not Path(folder).is_dir():
+        raise ValueError(no_such_folder(str(folder)))
     path = Path(folder) / DESCRIPTION_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))

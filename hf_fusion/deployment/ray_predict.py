@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from hf_fusion.evaluation.prediction_input import check_columns_of_text
 from hf_fusion.evaluation.predictions import WINDOW_BATCHES, load_pipeline, output_schema, predict_rows
 
 
@@ -15,7 +16,7 @@ def predict_dataset(
     num_gpus: float = 0,
 ):
     """
-    Adds `prediction` and `error` to each row of a Ray data set, as `scripts/predict.py` does.
+    Adds `prediction`, `truncated` and `error` to each row of a Ray data set, as `scripts/predict.py` does.
 
     Args:
         dataset (`ray.data.Dataset`): rows with a text; for a DashFusion also with `audio` and `vision` (frames x
@@ -68,6 +69,8 @@ class RayPredictor:
         self.options = {"text_column": text_column, "batch_size": batch_size}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        config = self.classify.model.config
+        check_columns_of_text("The data set", batch.column_names, self.options["text_column"], config)
         windows = predict_rows(self.classify, batch.to_pylist(), **self.options)
-        schema = output_schema(batch.schema, self.classify.model.config)
+        schema = output_schema(batch.schema, config)
         return pa.Table.from_pylist([row for window in windows for row in window], schema=schema)

@@ -191,10 +191,10 @@ def _converted(weights, config, exchanged):
             for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
                 converted[f"dashfusion.{found[1]}.{found[2]}.attention.{part}.{found[3]}"] = piece
         elif found := re.fullmatch(r"temporal_alignment\.to_(k|v)_t(a|v)\.weight", name):
-            kind, source = {"k": "key", "v": "value"}[found[1]], {"a": "audio", "v": "vision"}[found[2]]
+            kind, source = {"k": "keys", "v": "values"}[found[1]], {"a": "audio", "v": "vision"}[found[2]]
             converted[f"dashfusion.temporal_alignment.text.attention.{kind}.{source}.weight"] = value
         elif found := re.fullmatch(r"HBF\.encoder_q2tav\.(\d+)\.to_(k|v)_(t|a|v)\.weight", name):
-            kind = {"k": "key", "v": "value"}[found[2]]
+            kind = {"k": "keys", "v": "values"}[found[2]]
             converted[f"dashfusion.fusion.levels.{found[1]}.attention.{kind}.{modality[found[3]]}.weight"] = value
         elif found := re.fullmatch(r"HBF\.encoder_([qtav])\.(\d+)\.layers\.0\.([01]\.(?:fn|norm))\.(.+)", name):
             place = "compression" if found[1] == "q" else f"expansion.{modality[found[1]]}"

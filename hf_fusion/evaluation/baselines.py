@@ -11,14 +11,15 @@ from sklearn.preprocessing import StandardScaler
 from hf_fusion.evaluation.metrics import ReviewMetrics, sentiment_metrics_for
 
 _ALPHAS = np.logspace(-1, 6, 29)
+_MAX_TERMS = 200_000
 _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
 
 
 def majority_baseline(train, test) -> dict[str, float]:
     """[`ReviewMetrics`] of the most frequent classes and the mean intensity of `train`, on `test`."""
     predictions = {}
-    for task, column in _COLUMNS.items():
-        values = np.array(train[column])
+    for task in _tasks(train, test):
+        _, values = _labelled(train, task)
         constant = values.mean() if task == "intensity" else np.bincount(values).argmax()
         predictions[task] = np.full(len(test), constant)
     return _measure(predictions, test)
@@ -26,12 +27,47 @@ def majority_baseline(train, test) -> dict[str, float]:
 
 def bag_of_words_baseline(train, test) -> dict[str, float]:
     """[`ReviewMetrics`] of linear models on word counts: logistic regression for classes, ridge for intensity."""
+    return _linear_baseline(train, test, CountVectorizer)
+
+
+def tfidf_baseline(train, test) -> dict[str, float]:
+    """[`ReviewMetrics`] of linear models on the TF-IDF of words and word pairs; else as [`bag_of_words_baseline`]."""
+    return _linear_baseline(
+        train, test, lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_TERMS)
+    )
+
+
+def _linear_baseline(train, test, vectorizer):
     predictions = {}
-    for task, column in _COLUMNS.items():
+    for task in _tasks(train, test):
+        texts, values = _labelled(train, task)
+        if len(set(values.tolist())) == 1:  # nothing to tell apart
+            predictions[task] = np.full(len(test), values[0])
+            continue
         linear = Ridge(alpha=1.0) if task == "intensity" else LogisticRegression(max_iter=1000)
-        model = make_pipeline(CountVectorizer(), linear).fit(list(train["text"]), np.array(train[column]))
+        model = make_pipeline(vectorizer(), linear).fit(texts, values)
         predictions[task] = model.predict(list(test["text"]))
     return _measure(predictions, test)
+
+
+def _tasks(train, test):
+    """The tasks of which both splits have labels."""
+    return [
+        task
+        for task, column in _COLUMNS.items()
+        if all(column in rows.column_names and any(_is_given(v) for v in rows[column]) for rows in (train, test))
+    ]
+
+
+def _labelled(rows, task):
+    """Texts and labels of the rows that have one for the task."""
+    pairs = [(text, value) for text, value in zip(rows["text"], rows[_COLUMNS[task]], strict=True) if _is_given(value)]
+    texts, values = zip(*pairs, strict=True)
+    return list(texts), np.array(values)
+
+
+def _is_given(value):
+    return value is not None and value == value and value != -100
 
 
 def mean_baseline(clips: DatasetDict, label_range) -> dict[str, float]:
@@ -90,5 +126,5 @@ def _measure_scores(predictions, clips, label_range):
 
 def _measure(predictions, test):
     return ReviewMetrics().compute(
-        predictions=predictions, references={task: list(test[column]) for task, column in _COLUMNS.items()}
+        predictions=predictions, references={task: list(test[_COLUMNS[task]]) for task in predictions}
     )

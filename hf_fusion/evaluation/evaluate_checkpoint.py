@@ -39,7 +39,7 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
     data_args.complete(config.model_type)
     if config.model_type == "dashfusion":
         data_args.modalities = [name for name in data_args.modalities if name in config.modalities]
-    data = TASKS[config.model_type].load(data_args)
+    data = TASKS[config.model_type].load(data_args, config)
     if split not in data:
         raise DataError(f"{data_args.dataset} has no {split} split; it has {', '.join(data)}.")
     rows = data[split]
@@ -53,7 +53,7 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
         damage = {name: level for name, level in data_args.damage.items() if _is_read(name, config)}
         rows = corrupt(rows, damage) if damage else rows
     if config.model_type == "dyfulm":
-        check_classes(config, data_args.source().rules)
+        check_classes(config, data_args.rules())
     else:
         check_widths(config, rows)
     return rows

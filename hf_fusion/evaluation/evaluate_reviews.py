@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_fusion.evaluation.metrics import ReviewMetrics
+from hf_fusion.evaluation.metrics import ReviewMetrics, without_single_class
 from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion
 
 
@@ -20,7 +20,8 @@ def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, bat
         track: wraps the answers, for a progress bar.
 
     Returns:
-        [`ReviewMetrics`], and `fine_calibration_error` where there are fine labels.
+        [`ReviewMetrics`] (NaN for classes where the reviews show a single one), and `fine_calibration_error` where
+        there are fine labels.
     """
     config = classify.model.config
     answers = list(track(classify(iter(reviews["text"]), batch_size=batch_size)))
@@ -34,6 +35,7 @@ def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, bat
     columns = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
     expected = {task: list(reviews[column]) for task, column in columns.items() if column in reviews.column_names}
     metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
+    metrics = without_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})
 
     names = {"fine": list(config.id2label.values()), "coarse": list(config.coarse_id2label.values())}
     for task in ("fine", "coarse"):

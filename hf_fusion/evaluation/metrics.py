@@ -1,5 +1,6 @@
 """The field's metrics, as `evaluate.Metric` classes that need no network."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ import evaluate
 import numpy as np
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, r2_score
+
+logger = logging.getLogger(__name__)
 
 _DESCRIPTION = "Fine and coarse sentiment classes and sentiment intensity of reviews."
 _CITATION = ""
@@ -131,7 +134,8 @@ class SentimentRegressionMetrics(evaluate.Metric):
 
     Returns:
         `dict[str, float]`. For MOSI and MOSEI: `acc2_has0`, `f1_has0` (negative against non-negative), `acc2_non0`,
-        `f1_non0` (negative against positive; rows with the label 0 are left out, and NaN if no other is left), `acc5`,
+        `f1_non0` (negative against positive; rows with the label 0 are left out), both NaN where all labels are on
+        one side, `acc5`,
         `acc7` (clipped to +-2 and +-3, rounded half to even). For CH-SIMS, clipped to +-1: `acc2_has0`, `f1_has0`
         (at most 0 against above 0), `acc3` (bounds -0.1, 0.1), `acc5` (bounds -0.7, -0.1, 0.1, 0.7; each class
         includes its upper bound). For all: `mae` and `corr` (Pearson; NaN where undefined). F1 is weighted by the
@@ -180,7 +184,7 @@ class SentimentRegressionMetrics(evaluate.Metric):
 
 
 def _binary(name, predicted, expected):
-    if not len(expected):
+    if len(np.unique(expected)) < 2:  # an answer that never changes would be perfect
         return {f"acc2_{name}": math.nan, f"f1_{name}": math.nan}
     return {
         f"acc2_{name}": float(accuracy_score(expected, predicted)),
@@ -251,10 +255,30 @@ def _class_metrics(logits, labels):
     predicted = (logits > 0).astype(int) if several else logits.argmax(-1)
     kept = ~np.isnan(labels).any(-1) if several else labels != -100
     expected = labels[kept].astype(int)
-    return {
+    metrics = {
         "accuracy": float(accuracy_score(expected, predicted[kept])),
         "macro_f1": float(f1_score(expected, predicted[kept], average="macro", zero_division=0)),
     }
+    return metrics if several else without_single_class(metrics, {"": expected})
+
+
+def without_single_class(metrics: dict[str, float], references: dict[str, Sequence]) -> dict[str, float]:
+    """
+    Accuracy and F1 of classes as NaN, with a warning, where the references show a single class: an answer that never
+    changes would be perfect.
+
+    Args:
+        metrics: of [`ReviewMetrics`], or accuracy and macro F1 of a single task.
+        references: the classes by task ("fine", "coarse", or "" where there is one), missing ones included.
+    """
+    single = [task for task, values in references.items() if len({v for v in values if not _is_missing(v)}) < 2]
+    for task in single:
+        start = f"{task}_" if task else ""
+        undefined = {name: math.nan for name in (f"{start}accuracy", f"{start}macro_f1") if name in metrics}
+        if undefined:
+            logger.warning("%s: undefined, all references are of one class.", ", ".join(undefined))
+        metrics = {**metrics, **undefined}
+    return metrics
 
 
 def review_metrics_of(predictions, label_ids, label_names) -> dict[str, float]:
@@ -265,13 +289,17 @@ def review_metrics_of(predictions, label_ids, label_names) -> dict[str, float]:
         predictions: logits `(rows, classes)`, coarse logits `(rows, classes)` and intensity `(rows,)`, in this order.
         label_ids: one array `(rows,)` for each of `label_names`.
         label_names: some of `labels`, `coarse_labels`, `intensity_labels`.
+
+    Returns:
+        The metrics; those of classes are NaN where the references show a single class.
     """
     logits, coarse_logits, intensity = predictions[:3]
     predicted = {"fine": logits.argmax(-1), "coarse": coarse_logits.argmax(-1), "intensity": intensity}
     task_of = {"labels": "fine", "coarse_labels": "coarse", "intensity_labels": "intensity"}
     expected = {task_of[name]: values for name, values in zip(label_names, label_ids, strict=True)}
     expected = {task: values for task, values in expected.items() if not all(map(_is_missing, values.tolist()))}
-    return ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
+    metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
+    return without_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})
 
 
 def lower_is_better(name: str) -> bool:

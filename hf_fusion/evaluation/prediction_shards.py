@@ -13,14 +13,17 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.files import DataError
 from hf_fusion.data.parts import Parts, stamp, survey
 from hf_fusion.evaluation.predictions import output_schema, predict_rows
@@ -52,6 +55,7 @@ class PredictionShards:
         config: of its model.
         text_column: where the text is.
         shard_rows: rows of a shard; the last one may have fewer.
+        text_format: of the files of text among them.
 
     Raises:
         DataError: if the folder was filled with other settings or holds other things, or the input cannot be read.
@@ -66,6 +70,7 @@ class PredictionShards:
         dtype: str = "float32",
         text_column: str = "text",
         shard_rows: int = 100_000,
+        text_format: TextFormat = AS_FOUND,
     ):
         if shard_rows < 1:
             raise DataError(f"`shard_rows` must be at least 1, got {shard_rows}.")
@@ -78,6 +83,7 @@ class PredictionShards:
             "dtype": dtype,
             "text_column": text_column,
             "shard_rows": shard_rows,
+            **asdict(text_format),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         others = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith((".", "_")))
@@ -85,18 +91,18 @@ class PredictionShards:
             raise DataError(f"{self.folder} holds other files ({others[0]} ...): give a new folder, or an empty one.")
         with _lock(self.folder / _LOCK_FILE, wait=True):
             if not (self.folder / SETTINGS_FILE).is_file():
-                self._begin(paths, config, settings)
+                self._begin(paths, config, settings, text_format)
         found = json.loads((self.folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         if differences := [*_differences(found["settings"], settings)]:
             raise DataError(
                 f"{folder} was filled with other settings: {'; '.join(differences)}. Repeat them to go on, or give "
                 "another folder."
             )
-        self.parts = Parts(paths, found["rows"], [settings["inputs"][path] for path in paths])
+        self.parts = Parts(paths, found["rows"], [settings["inputs"][path] for path in paths], text_format)
         self.schema = pq.read_schema(self.folder / _SCHEMA_FILE)
 
-    def _begin(self, paths, config, settings):
-        counts, columns = survey(paths)
+    def _begin(self, paths, config, settings, text_format):
+        counts, columns = survey(paths, text_format)
         pq.write_metadata(output_schema(columns, config), self.folder / _SCHEMA_FILE)
         write_json(self.folder / SETTINGS_FILE, {"settings": settings, "rows": counts})  # last: now all is there
 
@@ -214,27 +220,29 @@ class PredictionShards:
                 watcher.join()
                 show()
 
-    def count_errors(self) -> int:
+    def count(self) -> tuple[int, int]:
         """
-        Rows with an error instead of a prediction, when all shards are complete.
+        The number of rows with an error instead of a prediction, and of those that were cut, when all shards are
+        complete.
 
         Raises:
             DataError: if a shard is damaged or has not as many rows as it should; names it.
         """
-        failed = 0
+        failed = cut = 0
         for number in range(len(self)):
             start, stop = self._range(number)
             try:
                 with pq.ParquetFile(self.path(number)) as file:
-                    errors = file.read(columns=["error"]).column("error")
+                    found = file.read(columns=["error", "truncated"])
             except (pa.ArrowException, OSError) as error:
                 raise DataError(f"{self.path(number)} is damaged; delete it and go on. {error}") from error
-            if len(errors) != stop - start:
+            if len(found) != stop - start:
                 raise DataError(
-                    f"{self.path(number)} has {len(errors)} rows instead of {stop - start}; delete it and go on."
+                    f"{self.path(number)} has {len(found)} rows instead of {stop - start}; delete it and go on."
                 )
-            failed += len(errors) - errors.null_count
-        return failed
+            failed += len(found) - found["error"].null_count
+            cut += pc.sum(found["truncated"]).as_py() or 0
+        return failed, cut
 
 
 def _checkpoint_stamps(checkpoint: str) -> dict[str, list[int]]:

@@ -230,7 +230,7 @@ def run_folder_of(folder: Path, name: str, seed: int) -> Path:
 def _check_file(place, data_fields):
     """A file that is not there must show before hours of training, not after them."""
     name = data_fields.get("dataset")
-    is_file = isinstance(name, str) and (name.endswith(DATA_FILE_KINDS) or name.startswith((".", "/")))
+    is_file = isinstance(name, str) and (name.lower().endswith(DATA_FILE_KINDS) or name.startswith((".", "/")))
     if is_file and not Path(name).exists():
         raise StudyError(f"{place}: there is no file {name}. Give it with --set '{place}=FILE'.")
 

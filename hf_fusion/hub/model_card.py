@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import AutoConfig
 
 from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
@@ -93,6 +94,12 @@ def _training_facts(metrics, environment):
         "splits": splits,
         "rows": {split: int(environment["rows"][split]) for split in splits},
         "metrics": shown,
+        "cut": [
+            f"{_told(name)} of {int(count):,} rows in {_told(split)}"
+            for split, counts in metrics.get("truncated", {}).items()
+            for name, count in counts.items()
+            if count
+        ],
         "metric_names": list(shown[splits[0]]) if splits else [],
         **{name: int(metrics[name]) for name in ("seed", "train_samples")},
         "train_seconds": float(metrics["train_seconds"]),
@@ -104,22 +111,23 @@ def _model_facts(folder):
     path = folder / "config.json"
     if not path.exists():  # a LoRA adapter: the rest is its base model's
         path = folder / "base" / "config.json"
-    config = json.loads(path.read_text("utf-8"))
-    if config["model_type"] == "dyfulm":
+    config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+    if config.model_type == "dyfulm":
         return {
             "model_type": "dyfulm",
             "unit": "review",
-            "fine": list(map(_told, config["id2label"].values())),
-            "coarse": list(map(_told, config["coarse_id2label"].values())),
-            "intensity_range": list(map(float, config["intensity_range"])),
+            "fine": list(map(_told, config.id2label.values())),
+            "coarse": list(map(_told, config.coarse_id2label.values())),
+            "intensity_range": list(map(float, config.intensity_range)),
         }
-    modalities = [name for name in MODALITIES if name in config["modalities"]]
-    widths = {name: int(config[f"{name}_feature_size"]) for name in modalities if name != "text"}
+    modalities = [name for name in MODALITIES if name in config.modalities]
+    widths = {name: getattr(config, f"{name}_feature_size") for name in modalities if name != "text"}
     example = ['"text": "It was better than I thought."'] if "text" in modalities else []
     return {
         "model_type": "dashfusion",
         "unit": "clip",
-        "label_range": list(map(float, config["label_range"])),
+        "classes": list(map(_told, config.id2label.values())) if config.num_labels > 1 else [],
+        "label_range": list(map(float, config.label_range)),
         "modalities": modalities,
         "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
         "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
@@ -133,7 +141,7 @@ def _card_data(name, recipe, source, metrics, adapted=None):
         if adapted
         else [encoder for encoder in encoders if isinstance(encoder, str) and _is_hub_name(encoder)]
     )
-    is_public = source and _is_hub_name(source) and "/" in source and not source.endswith(DATA_FILE_KINDS)
+    is_public = source and _is_hub_name(source) and "/" in source and not source.lower().endswith(DATA_FILE_KINDS)
     results = [
         EvalResult(
             task_type="text-classification",

@@ -13,6 +13,7 @@ from transformers.utils import (
 )
 
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
+from hf_fusion.hub.checkpoint_names import no_such_folder
 
 # Weights, configurations and tokenizers: what a checkpoint's answers come from.
 CHECKPOINT_FILES = (
@@ -47,7 +48,7 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PublishError(f"{folder} is no folder.")
+        raise PublishError(no_such_folder(str(folder)))
     found = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and matches(path.name, ("README.md", *RECORDS, *CHECKPOINT_FILES)):

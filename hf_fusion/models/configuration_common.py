@@ -1,11 +1,15 @@
 """What the configurations of all architectures have in common."""
 
 import copy
+import inspect
 import sys
 from contextlib import contextmanager
 from numbers import Real
 
 from transformers import AutoConfig, PretrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # A configuration names each class; a hostile number would fill the memory with names.
 MAX_LABELS = 100_000
@@ -112,15 +116,145 @@ def check_label_count(count):
 
 
 def label_names(name, names):
-    """Names of classes by number; raises `ValueError` unless they are texts, numbered from 0."""
+    """Names of classes by number; raises `ValueError` unless they are different texts, numbered from 0."""
     try:
         found = {int(i): label for i, label in names.items()}
         sound = sorted(found) == list(range(len(names))) and all(isinstance(label, str) for label in found.values())
+        sound = sound and len(set(found.values())) == len(found)
     except (AttributeError, TypeError, ValueError, OverflowError):
         sound = False
     if not sound:
-        raise ValueError(f"`{name}` must name the classes 0, 1 ..., got {names!r:.100}.")
+        raise ValueError(f"`{name}` must name the classes 0, 1 ..., each with a text of its own, got {names!r:.100}.")
     return found
+
+
+def settle_labels(kwargs, usual_names, usual_count):
+    """
+    Sets `id2label` and `label2id` in the keyword arguments of a configuration, from those of `num_labels`, `id2label`
+    and `label2id` that are given. Where `label2id` does not fit `id2label`, it is made anew with a warning.
+
+    Args:
+        kwargs: of the configuration.
+        usual_names: of as many classes.
+        usual_count: of the classes, if none of the three is given.
+
+    Raises:
+        ValueError: if the names are none, or `num_labels` is not their number.
+    """
+    count, names, ids = (kwargs.pop(name, None) for name in ("num_labels", "id2label", "label2id"))
+    if names is None and ids is not None:
+        names = label_names("label2id", _swapped(ids))
+    names = names_of_classes("id2label", names, "num_labels", count, usual_names, usual_count)
+    if ids is not None and ids != _swapped(names):
+        logger.warning(f"`label2id` {ids!r:.200} does not fit `id2label` {names!r:.200}, which counts.")
+    kwargs["id2label"], kwargs["label2id"] = names, _swapped(names)
+
+
+def names_of_classes(field, names, count_field, count, usual_names, usual_count):
+    """Names by number: those that are given, or the usual ones; raises `ValueError` if they are not `count`."""
+    if names is None:
+        return named_labels(usual_names, usual_count if count is None else count)
+    names = label_names(field, names)
+    if count is not None:
+        check_label_count(count)
+        if count != len(names):
+            raise ValueError(
+                f"`{count_field}` is {count}, so `{field}` must name classes 0 to {count - 1}, got {names!r:.100}."
+            )
+    return names
+
+
+def _swapped(names):
+    """Keys by values, or what it is if it is no mapping."""
+    try:
+        return {value: key for key, value in names.items()}
+    except (AttributeError, TypeError):
+        return names
+
+
+class FusionConfigMixin:
+    """
+    Before `PretrainedConfig` in the bases of a configuration: what is saved is loaded, and the names of classes are as
+    many as the classes, however they are set.
+
+    `PretrainedConfig` leaves out of a file what equals its own defaults, although a class may have others: two classes
+    would come back as five. Here a file holds all fields.
+
+    Class attributes:
+        label_counts (`dict`): the fields that count classes, and those that name them.
+        usual_names (`dict`): for each field that names classes the usual names, taken where their number fits.
+        tuple_fields (`tuple(str)`): fields that are tuples; JSON has lists.
+    """
+
+    label_counts = {"num_labels": "id2label"}
+    usual_names = {"id2label": ()}
+    tuple_fields = ()
+
+    def __setattr__(self, name, value):
+        if name in self.usual_names and value is not None:
+            value = label_names(name, value)
+        elif name in self.tuple_fields:
+            value = as_tuple(name, value)
+        super().__setattr__(name, value)
+        if name == "id2label" and value is not None:
+            super().__setattr__("label2id", _swapped(value))
+
+    @property
+    def num_labels(self):
+        """`int`: the number of classes. Setting another one gives the classes their usual names."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count):
+        self.set_label_count("id2label", count)
+
+    def set_label_count(self, field, count):
+        """Gives so many classes their usual names in `field`, unless there are as many already."""
+        check_label_count(count)
+        if len(getattr(self, field, None) or ()) != count:
+            setattr(self, field, named_labels(self.usual_names[field], count))
+
+    @classmethod
+    def field_names(cls):
+        """`list[str]`: fields of this class and of its labels, without the configurations of encoders."""
+        own = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
+        own += ["num_labels", "id2label", "label2id", "problem_type"]
+        return [name for name in own if name not in cls.sub_configs]
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As `PretrainedConfig.from_dict`, but fields in `kwargs` are checked with the others, not set one by one."""
+        fields = dict(config_dict)
+        if "transformers_version" in fields and "id2label" not in fields:
+            # saved before files held all fields: two classes are the library's default, and were left out
+            fields["id2label"] = named_labels((), 2)
+        changes = {name: kwargs.pop(name) for name in [*cls.field_names(), *cls.sub_configs] if name in kwargs}
+        for count, names in cls.label_counts.items():
+            _make_room(fields, changes, count, names)
+        for name in cls.sub_configs:
+            saved, change = fields.get(name), changes.get(name)
+            if isinstance(saved, dict) and isinstance(change, dict):
+                same = change.get("model_type") in (None, saved.get("model_type"))
+                changes[name] = {**saved, **change} if same else change
+        return super().from_dict({**fields, **changes}, **kwargs)
+
+    def to_diff_dict(self):
+        """All fields: one that is left out would come back as the default of whoever loads it."""
+        fields = self.to_dict()
+        fields.pop("_name_or_path", None)
+        return fields
+
+
+def _make_room(fields, changes, count, names):
+    """Leaves out of the saved `fields` the classes that `changes` count or name anew."""
+    group = (count, names, "label2id") if names == "id2label" else (count, names)
+    for name in group:
+        if changes.get(name, 0) is None:
+            del changes[name]
+    given = [name for name in group if name in changes]
+    if given and not (given == [count] and changes[count] == len(fields.get(names) or ())):
+        for name in group:
+            fields.pop(name, None)
 
 
 class TaskNames(dict):

@@ -3,19 +3,18 @@
 from transformers import AutoConfig, PretrainedConfig
 
 from .configuration_common import (
+    FusionConfigMixin,
     add_code_map,
-    as_tuple,
     as_value_error,
     check_booleans,
     check_choice,
-    check_label_count,
     check_positive,
     check_positive_integers,
     check_probability,
     check_range,
     checked_config,
     is_number,
-    label_names,
+    settle_labels,
 )
 from .configuration_dyfulm import DyFuLMConfig
 
@@ -25,7 +24,7 @@ ANCHORS = (*MODALITIES, "symmetric")
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
-class DashFusionConfig(PretrainedConfig):
+class DashFusionConfig(FusionConfigMixin, PretrainedConfig):
     r"""
     Configuration of [`DashFusionModel`] and [`DashFusionForSequenceClassification`] (arXiv 2512.05515). The defaults
     are the paper's for CMU-MOSI.
@@ -106,6 +105,7 @@ class DashFusionConfig(PretrainedConfig):
     """
 
     model_type = "dashfusion"
+    tuple_fields = ("modalities", "label_range")
     sub_configs = {"text_config": AutoConfig}
     keys_to_ignore_at_inference = [
         "prediction_loss",
@@ -188,8 +188,8 @@ class DashFusionConfig(PretrainedConfig):
         self.num_easy_negatives = num_easy_negatives
         self.modality_dropout = modality_dropout
         self.modality_distillation = modality_distillation
-        self.modalities = as_tuple("modalities", modalities)
-        self.label_range = as_tuple("label_range", label_range)
+        self.modalities = modalities
+        self.label_range = label_range
         self.hidden_dropout_prob = hidden_dropout_prob
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
@@ -198,12 +198,7 @@ class DashFusionConfig(PretrainedConfig):
             attention_probs_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
 
-        if kwargs.get("id2label") is not None:
-            kwargs["id2label"] = label_names("id2label", kwargs["id2label"])
-        elif kwargs.get("num_labels") is None:
-            kwargs["num_labels"] = 1
-        if kwargs.get("num_labels") is not None:
-            check_label_count(kwargs["num_labels"])
+        settle_labels(kwargs, (), 1)
         with as_value_error("No configuration of a DashFusion"):
             add_code_map(kwargs, "DashFusion")
             super().__init__(**kwargs)
@@ -271,6 +266,11 @@ class DashFusionConfig(PretrainedConfig):
                 f"{self.problem_type} needs `num_labels` of at least 2, got {self.num_labels}. For a score give "
                 "problem_type='regression'."
             )
+
+    @property
+    def has_two_tokenizations(self):
+        """`bool`: whether the text encoder is a DyFuLM of two encoders, which reads the tokens of two tokenizers."""
+        return len(getattr(self.text_config, "encoder_configs", ())) == 2
 
     @property
     def anchors(self):

@@ -3,8 +3,8 @@
 from transformers import AutoConfig, PretrainedConfig
 
 from .configuration_common import (
+    FusionConfigMixin,
     add_code_map,
-    as_tuple,
     as_value_error,
     check_booleans,
     check_choice,
@@ -14,8 +14,8 @@ from .configuration_common import (
     check_range,
     checked_config,
     is_number,
-    label_names,
-    named_labels,
+    names_of_classes,
+    settle_labels,
 )
 
 LAYER_FUSIONS = ("bilstm", "mean", "last")
@@ -27,7 +27,7 @@ FINE_LABELS = ("very negative", "negative", "neutral", "positive", "very positiv
 COARSE_LABELS = ("negative", "neutral", "positive")
 
 
-class DyFuLMConfig(PretrainedConfig):
+class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     r"""
     Configuration of [`DyFuLMModel`] and [`DyFuLMForSequenceClassification`] (arXiv 2512.01410).
 
@@ -52,10 +52,11 @@ class DyFuLMConfig(PretrainedConfig):
         gate_level (`str`, defaults to `"span"`):
             `"span"` fuses over the common spans of the two tokenisations, `"sequence"` fuses the pooled vectors. Inputs
             without `span_ids` are always fused at sequence level.
-        num_coarse_labels (`int`, defaults to 3):
-            Number of coarse sentiment classes. (`num_labels`, defaults to 5, counts the fine classes.)
+        num_coarse_labels (`int`, *optional*):
+            Number of coarse sentiment classes. Defaults to the number of names in `coarse_id2label`, or else 3.
         coarse_id2label (`dict`, *optional*):
-            Names of the coarse classes.
+            Names of the coarse classes, by number. Defaults to negative, neutral and positive where there are three,
+            else to LABEL_0, LABEL_1 ...
         intensity_range (`tuple(float, float)`, defaults to `(0.0, 1.0)`):
             Lowest and highest intensity; the head is a sigmoid scaled to it.
         use_guidance (`bool`, defaults to `True`):
@@ -71,10 +72,15 @@ class DyFuLMConfig(PretrainedConfig):
             Dropout before the heads.
         initializer_range (`float`, defaults to 0.02):
             Standard deviation of newly initialised weights.
+        kwargs:
+            `num_labels` (defaults to 5) counts the fine classes, `id2label` (or `label2id`) names them.
     """
 
     model_type = "dyfulm"
     sub_configs = {"encoder_a_config": AutoConfig, "encoder_b_config": AutoConfig}
+    label_counts = {"num_labels": "id2label", "num_coarse_labels": "coarse_id2label"}
+    usual_names = {"id2label": FINE_LABELS, "coarse_id2label": COARSE_LABELS}
+    tuple_fields = ("intensity_range", "loss_weights")
     attribute_map = {"hidden_size": "fusion_hidden_size"}
     # What `Trainer.predict` leaves out. The rest, `logits`, is then the array that its users expect.
     keys_to_ignore_at_inference = [
@@ -105,7 +111,7 @@ class DyFuLMConfig(PretrainedConfig):
         layer_fusion_hidden_size=128,
         cross_fusion="gate",
         gate_level="span",
-        num_coarse_labels=3,
+        num_coarse_labels=None,
         coarse_id2label=None,
         intensity_range=(0.0, 1.0),
         use_guidance=True,
@@ -131,22 +137,17 @@ class DyFuLMConfig(PretrainedConfig):
             fusion_hidden_size = first.hidden_size
         self.fusion_hidden_size = fusion_hidden_size
         self.layer_fusion_hidden_size = layer_fusion_hidden_size
-        self.num_coarse_labels = num_coarse_labels
-        if coarse_id2label is None:
-            coarse_id2label = named_labels(COARSE_LABELS, num_coarse_labels)
-        self.coarse_id2label = label_names("coarse_id2label", coarse_id2label)
-        self.intensity_range = as_tuple("intensity_range", intensity_range)
+        self.coarse_id2label = names_of_classes(
+            "coarse_id2label", coarse_id2label, "num_coarse_labels", num_coarse_labels, COARSE_LABELS, 3
+        )
+        self.intensity_range = intensity_range
         self.use_guidance = use_guidance
-        self.loss_weights = as_tuple("loss_weights", loss_weights)
+        self.loss_weights = loss_weights
         self.dwa_temperature = dwa_temperature
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
 
-        if kwargs.get("id2label") is None:
-            count = kwargs.pop("num_labels", None)
-            kwargs["id2label"] = named_labels(FINE_LABELS, len(FINE_LABELS) if count is None else count)
-            kwargs["label2id"] = {name: i for i, name in kwargs["id2label"].items()}
-        kwargs["id2label"] = label_names("id2label", kwargs["id2label"])
+        settle_labels(kwargs, FINE_LABELS, len(FINE_LABELS))
         with as_value_error("No configuration of a DyFuLM"):
             add_code_map(kwargs, "DyFuLM")
             super().__init__(**kwargs)
@@ -173,10 +174,6 @@ class DyFuLMConfig(PretrainedConfig):
         for name in ("num_labels", "num_coarse_labels"):
             if getattr(self, name) < 2:
                 raise ValueError(f"`{name}` must be at least 2 classes, got {getattr(self, name)}.")
-        if sorted(self.coarse_id2label) != list(range(self.num_coarse_labels)):
-            raise ValueError(
-                f"`coarse_id2label` must name classes 0 to {self.num_coarse_labels - 1}, got {self.coarse_id2label}."
-            )
         if len(self.loss_weights) != 3 or not all(map(is_number, self.loss_weights)) or min(self.loss_weights) < 0:
             raise ValueError(
                 "`loss_weights` must be three numbers of at least 0 (fine, coarse, intensity), "
@@ -186,6 +183,19 @@ class DyFuLMConfig(PretrainedConfig):
             check_positive(name, getattr(self, name))
         check_probability("classifier_dropout", self.classifier_dropout)
         check_booleans(self, ("use_guidance",))
+
+    @property
+    def num_coarse_labels(self):
+        """`int`: the number of coarse classes. Setting another one gives them their usual names."""
+        return len(self.coarse_id2label)
+
+    @num_coarse_labels.setter
+    def num_coarse_labels(self, count):
+        self.set_label_count("coarse_id2label", count)
+
+    def to_dict(self):
+        """All fields, as JSON can hold them."""
+        return {**super().to_dict(), "num_coarse_labels": self.num_coarse_labels}
 
     @property
     def encoder_configs(self):

@@ -8,6 +8,10 @@ from transformers import FeatureExtractionMixin
 logger = logging.getLogger(__name__)
 
 STREAMS = ("audio", "vision")
+AUTO_MAP = {
+    "AutoProcessor": "processing_dashfusion.DashFusionProcessor",
+    "AutoFeatureExtractor": "feature_extraction_dashfusion.DashFusionFeatureExtractor",
+}
 # Frames that are looked at together while the statistics are taken.
 _BLOCK = 2**14
 # Larger features, in units of what the model reads, would overflow inside it and become an answer that is no number.
@@ -94,6 +98,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         vision_std=None,
         **kwargs,
     ):
+        kwargs.setdefault("auto_map", {**AUTO_MAP})
         super().__init__(**kwargs)
         self.audio_feature_size = audio_feature_size
         self.vision_feature_size = vision_feature_size
@@ -168,6 +173,10 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             )
         return frames
 
+    def is_too_long(self, name, clip):
+        """`bool`: whether [`prepare`] cuts a clip of one stream."""
+        return clip is not None and len(clip) > getattr(self, f"max_{name}_length")
+
     def prepare(self, name, clips, truncation=True):
         """
         Checks, cuts and normalises the clips of one stream.
@@ -180,21 +189,24 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         Returns:
             `list` of float32 arrays `(frames, features)`. Values that are not finite count as 0 in the units of the
             features, as in the readers of training data, and their number is logged; so is that of values which are
-            cut to [`MAX_FEATURE`] and would overflow in the model.
+            cut to [`MAX_FEATURE`] and would overflow in the model. A clip without any finite value has no frames.
 
         Raises:
             ValueError: if a clip has another width, or is too long and `truncation` is off.
         """
         longest = getattr(self, f"max_{name}_length")
         mean, std = (getattr(self, f"{name}_{statistic}") for statistic in ("mean", "std"))
-        prepared, replaced, cut = [], 0, 0
+        prepared, replaced, cut, lost = [], 0, 0, 0
         for i, clip in enumerate(clips):
             frames = self._frames(name, clip, i)
             if len(frames) > longest and not truncation:
                 raise ValueError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
             frames = frames[:longest]
             finite = np.isfinite(frames.astype(np.float32, copy=False))
-            if not finite.all():
+            if finite.size and not finite.any():
+                lost += 1
+                frames = frames[:0]
+            elif not finite.all():
                 replaced += int((~finite).sum())
                 frames = np.where(finite, frames, 0)
             if mean is not None:
@@ -205,6 +217,8 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
                 cut += int((np.abs(frames) > MAX_FEATURE).sum())
                 frames = np.clip(frames, -MAX_FEATURE, MAX_FEATURE)
             prepared.append(frames.astype(np.float32, copy=False))
+        if lost:
+            logger.warning("%d clips have no finite %s value, which counts as missing.", lost, name)
         if replaced:
             logger.warning("%d %s values were not finite and became 0.", replaced, name)
         if cut:

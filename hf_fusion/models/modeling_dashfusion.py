@@ -29,6 +29,7 @@ from .modeling_dashfusion_layers import (
     Stream,
 )
 from .modeling_dyfulm import DyFuLMModel
+from .modeling_labels import class_labels, score_labels, several_labels
 from .modeling_losses import (
     at_least_float32,
     binary_cross_entropy,
@@ -49,10 +50,17 @@ from .modeling_text_encoder import (
     encoder_kwargs,
     layer_class_names,
     masked_mean,
+    output_option,
+    position_inputs,
     symbolic_max,
 )
 from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
+
+TEXT_INPUTS = (
+    "input_ids", "attention_mask", "token_type_ids", "span_ids", "input_ids_b", "attention_mask_b", "span_ids_b",
+    "inputs_embeds", "inputs_embeds_b",
+)  # fmt: skip
 
 
 @dataclass
@@ -74,8 +82,8 @@ class DashFusionModelOutput(ModelOutput):
         present (`torch.BoolTensor` of shape `(batch, 3)`):
             Which of text, audio and vision a clip has (after modality dropout).
         bottleneck (`torch.FloatTensor` of shape `(batch, tokens, hidden)`):
-            The bottleneck tokens of the last level; only with `fusion="hbf"`. A clip with fewer positions than tokens
-            has fewer.
+            The bottleneck tokens of the last level; only with `fusion="hbf"`. Where a clip has fewer positions than
+            tokens, the rest is 0.
         partial_output (`torch.FloatTensor` of shape `(batch, 4 * hidden)`):
             `pooler_output` of the same clips with modalities hidden; only in training with `modality_distillation`.
         alignment_attentions (`dict[str, torch.FloatTensor]`):
@@ -168,6 +176,22 @@ class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # names in checkpoints of version 0.1.0; peft asks for it too
+    _checkpoint_conversion_mapping = {
+        rf"attention\.{old}\.({'|'.join(MODALITIES)})\.": rf"attention.{old}s.\1." for old in ("key", "value")
+    }
+
+    @classmethod
+    def from_pretrained(cls, *args, key_mapping=None, **kwargs):
+        """As `PreTrainedModel.from_pretrained`, from a checkpoint of this or an earlier version."""
+        old_names = cls._checkpoint_conversion_mapping
+        loaded = super().from_pretrained(*args, key_mapping={**old_names, **(key_mapping or {})}, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        # saving would give the old names back
+        conversions = getattr(model, "_weight_conversions", None) or []
+        kept = [one for one in conversions if one.target_patterns[0] not in old_names.values()]
+        model._weight_conversions = kept or None
+        return loaded
 
     def _init_weights(self, module):
         super()._init_weights(module)
@@ -178,7 +202,8 @@ class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
     @property
     def dummy_inputs(self):
         """Inputs of the smallest valid call."""
-        return {"input_ids": torch.tensor([[1, 2, 3]], device=self.device)}
+        tokens = torch.tensor([[1, 2, 3]], device=self.device)
+        return {"input_ids": tokens} | ({"input_ids_b": tokens} if self.config.has_two_tokenizations else {})
 
 
 class DashFusionModel(DashFusionPreTrainedModel):
@@ -247,6 +272,7 @@ class DashFusionModel(DashFusionPreTrainedModel):
                 f"The text encoder ({type(self.text_encoder).__name__}) takes no `{not_optional[0]}`; only a DyFuLM "
                 "text encoder reads two tokenisations."
             )
+        given |= position_inputs(self.text_encoder, inputs["attention_mask"], inputs["inputs_embeds"] is not None)
         outputs = self.text_encoder(
             **{name: value for name, value in given.items() if name in self.text_inputs}, **options, return_dict=True
         )
@@ -258,6 +284,8 @@ class DashFusionModel(DashFusionPreTrainedModel):
         mask = outputs.get("sequence_mask")
         mask = inputs["attention_mask"].bool() if mask is None else mask
         states = self.text_projector(outputs.last_hidden_state)  # (batch, tokens, hidden)
+        if self.training and outputs.get("pooler_output") is not None:  # a gradient for what pools in vain
+            states = states + outputs.pooler_output.mean() * 0
         # Real tokens in front, whichever side the tokenizer pads: the fusion takes the first ones.
         # No two keys are equal: ONNX has no stable sort.
         order = (torch.arange(mask.shape[1], device=mask.device) - 2**31 * mask.long()).argsort(dim=1)
@@ -287,17 +315,41 @@ class DashFusionModel(DashFusionPreTrainedModel):
         states, mask_with_class = getattr(self, f"{name}_encoder")(features, mask.bool())
         return states, mask_with_class, mask.bool().any(-1)
 
-    def _present(self, streams, batch_size):
-        """Which modalities `(batch, 3)` each clip has."""
-        absent = torch.zeros(batch_size, dtype=torch.bool, device=self.missing_embeddings.weight.device)
-        return torch.stack([streams[name][2] if name in streams else absent for name in MODALITIES], dim=1)
+    def _stand_for_absent(self, streams, batch_size):
+        """
+        Adds a stream without anything present for each modality that is absent from the batch.
+
+        Training reads an empty clip for it: distributed training wants a gradient for every parameter, if only 0.
+        """
+        device = next(iter(streams.values()))[0].device
+        nothing = torch.zeros(batch_size, dtype=torch.bool, device=device)
+        for name in MODALITIES:
+            if name in streams:
+                continue
+            states = mask = None
+            if self.training and torch.is_grad_enabled():
+                states, mask = (part[:, :1] for part in self._encode_nothing(name, device)[:2])
+            streams[name] = (states, mask, nothing)
+
+    def _encode_nothing(self, name, device):
+        if name == "text":
+            token = torch.zeros(1, 1, dtype=torch.long, device=device)
+            inputs = {**dict.fromkeys(TEXT_INPUTS), "input_ids": token}
+            if self.config.has_two_tokenizations:
+                inputs |= {"input_ids_b": token, "span_ids": token, "span_ids_b": token}
+            return self._encode_text(inputs, {"output_attentions": False, "output_hidden_states": False})[0]
+        frame = torch.zeros(1, 1, getattr(self.config, f"{name}_feature_size"), device=device)
+        return self._encode_frames(name, frame, torch.zeros(1, 1, dtype=torch.bool, device=device))
 
     def _with_stand_ins(self, streams, present):
         """Puts one learned token in the place of each modality that a clip lacks."""
         completed = {}
+        # called, not read by its weight: only a call brings weights back that are offloaded
+        learned = self.missing_embeddings(torch.arange(len(MODALITIES), device=present.device))
         for i, name in enumerate(MODALITIES):
-            stand_in = self.missing_embeddings.weight[i].expand(present.shape[0], 1, -1)
-            states, mask, _ = streams.get(name, (stand_in, None, None))
+            stand_in = learned[i].expand(present.shape[0], 1, -1)
+            states, mask, _ = streams[name]
+            states = stand_in if states is None else states
             only_first = torch.zeros(states.shape[:2], dtype=torch.bool, device=present.device)
             only_first[:, 0] = True
             here = present[:, i]
@@ -329,7 +381,9 @@ class DashFusionModel(DashFusionPreTrainedModel):
 
     def _partial_output(self, streams, present):
         """The fused vector of the first clips, as many as `present` has, that lose modalities after the encoders."""
-        streams = {name: [part[: len(present)] for part in parts] for name, parts in streams.items()}
+        streams = {
+            name: [part if part is None else part[: len(present)] for part in parts] for name, parts in streams.items()
+        }
         hidden = self._with_stand_ins(streams, hide_modalities(present, self.config.modality_distillation))
         return self.fusion(self._align(hidden, need_weights=False)[0], hidden)[0]
 
@@ -357,9 +411,8 @@ class DashFusionModel(DashFusionPreTrainedModel):
         """See [`DashFusionForSequenceClassification.forward`]; only the first `num_fused` clips (all by default) are
         fused, the rest is encoded and aligned."""
         return_dict = self.config.return_dict if return_dict is None else return_dict
-        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+        output_attentions = output_option(output_attentions, self.config.output_attentions)
+        output_hidden_states = output_option(output_hidden_states, self.config.output_hidden_states)
 
         given = {"text": input_ids if inputs_embeds is None else inputs_embeds}
         given |= {"audio": audio_features, "vision": vision_features}
@@ -379,24 +432,16 @@ class DashFusionModel(DashFusionPreTrainedModel):
 
         streams, text_outputs = {}, None
         if "text" in given:
-            inputs = {
-                "input_ids": input_ids,
-                "attention_mask": attention_mask,
-                "token_type_ids": token_type_ids,
-                "span_ids": span_ids,
-                "input_ids_b": input_ids_b,
-                "attention_mask_b": attention_mask_b,
-                "span_ids_b": span_ids_b,
-                "inputs_embeds": inputs_embeds,
-                "inputs_embeds_b": inputs_embeds_b,
-            }
+            values = (input_ids, attention_mask, token_type_ids, span_ids, input_ids_b, attention_mask_b, span_ids_b)
+            inputs = dict(zip(TEXT_INPUTS, (*values, inputs_embeds, inputs_embeds_b), strict=True))
             options = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
             streams["text"], text_outputs = self._encode_text(inputs, options)
         if "audio" in given:
             streams["audio"] = self._encode_frames("audio", audio_features, audio_attention_mask)
         if "vision" in given:
             streams["vision"] = self._encode_frames("vision", vision_features, vision_attention_mask)
-        present = self._present(streams, next(iter(rows.values())))
+        self._stand_for_absent(streams, next(iter(rows.values())))
+        present = torch.stack([streams[name][2] for name in MODALITIES], dim=1)  # (batch, 3)
         if self.training and self.config.modality_dropout > 0:
             present = hide_modalities(present, self.config.modality_dropout)
         encoded, streams = streams, self._with_stand_ins(streams, present)
@@ -422,6 +467,14 @@ class DashFusionModel(DashFusionPreTrainedModel):
             attentions=text_outputs.attentions if output_attentions and text_outputs else None,
         )
         return output if return_dict else output.to_tuple()
+
+
+# By problem type: how labels are read, and their loss.
+PROBLEMS = {
+    "regression": (score_labels, squared_error),
+    "single_label_classification": (class_labels, cross_entropy),
+    "multi_label_classification": (several_labels, binary_cross_entropy),
+}
 
 
 class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
@@ -491,29 +544,19 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         return "regression" if self.num_labels == 1 else several
 
     def _prediction_loss(self, logits, labels, problem_type):
+        """The loss, and the labels as the contrastive losses take them."""
         logits = at_least_float32(logits)
+        read, loss = PROBLEMS[problem_type]
+        labels = read("labels", labels, logits)
         if problem_type == "single_label_classification":
-            return cross_entropy(logits, labels.view(-1).long(), self.class_weights)[0]
-        missing = torch.isnan(labels) if labels.is_floating_point() else labels == -100
-        if labels.numel() != logits.numel() and missing.all():  # a batch in which nothing shows how many there would be
-            labels = logits.new_full(logits.shape, float("nan"))
-        if labels.numel() != logits.numel():
-            raise ValueError(
-                f"`labels` has the shape {tuple(labels.shape)}, but {problem_type} with {self.num_labels} label(s) "
-                f"needs {tuple(logits.shape)}."
-            )
-        if not labels.is_floating_point():
-            labels = labels.to(logits.dtype).masked_fill(labels == -100, float("nan"))
-        loss = squared_error if problem_type == "regression" else binary_cross_entropy
-        return loss(logits, labels.view(logits.shape).to(logits.dtype))[0]
+            return loss(logits, labels, self.class_weights)[0], labels
+        return loss(logits, labels)[0], labels
 
     def _contrastive_losses(self, base, labels, problem_type):
         """Semantic and supervised contrastive loss; `None` where switched off."""
         config = self.config
         embeds, present = contrastive_embeds(base, config)
         if config.gather_negatives and self.training:
-            if problem_type != "single_label_classification":  # the batch of one process may have no label at all
-                labels = labels.float().masked_fill(labels == -100, float("nan"))
             embeds, present, labels = gather_clips(embeds, present, labels)
         semantic = supervised = None
         if config.semantic_alignment:
@@ -571,8 +614,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
                 1 for real frames, 0 for padding. Defaults to all real.
             vision_features, vision_attention_mask: the same for vision, which may have another frame rate.
             labels (`torch.Tensor`, *optional*):
-                Scores of shape `(batch,)` (NaN = missing), classes of shape `(batch,)` (-100 = missing), or several
-                labels of shape `(batch, num_labels)`, each in [0, 1] (NaN = missing).
+                Scores of shape `(batch,)` or `(batch, 1)` (NaN = missing), classes of the same shapes (-100 = missing),
+                or several labels of shape `(batch, num_labels)`, each in [0, 1] (NaN = missing).
             span_ids, input_ids_b, attention_mask_b, span_ids_b (`torch.LongTensor`, *optional*):
                 The second tokenisation and the common spans, for a DyFuLM text encoder; see its `forward`.
             inputs_embeds, inputs_embeds_b (`torch.FloatTensor` of shape `(batch, tokens, encoder hidden)`, *optional*):
@@ -590,8 +633,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             [`DashFusionSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
 
         Raises:
-            ValueError: if all modalities are `None`, one is given that is not in `config.modalities`, or shapes do not
-                fit; names the modality.
+            ValueError: if all modalities are `None`, one is given that is not in `config.modalities`, shapes do not
+                fit, or a label has no sensible value; names the modality, or the value and its row.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         base = self.dashfusion(
@@ -619,7 +662,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         loss = prediction_loss = contrastive_loss = semantic_loss = supervised_loss = partial_loss = None
         if labels is not None:
             problem_type = self._problem_type(labels)
-            loss = prediction_loss = self._prediction_loss(logits, labels, problem_type)
+            prediction_loss, labels = self._prediction_loss(logits, labels, problem_type)
+            loss = prediction_loss
             self.config.problem_type = problem_type  # the labels were of this kind
             with torch.autocast(logits.device.type, enabled=False):  # similarities in float32
                 if partner_mask is not None:

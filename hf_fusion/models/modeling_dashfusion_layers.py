@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_dashfusion import MODALITIES
-from .modeling_text_encoder import masked_mean, symbolic_min
+from .modeling_text_encoder import masked_mean
 
 
 class Stream(NamedTuple):
@@ -26,10 +26,12 @@ class Stream(NamedTuple):
         return cls(states, mask, attention_bias(mask, states.dtype))
 
     def first(self, count):
-        """The first positions, as many as there are."""
-        count = symbolic_min(count, self.states.shape[1])  # not a plain slice: an exported graph would ask for `count`
-        bias = None if self.bias is None else self.bias[..., :count]
-        return Stream(self.states[:, :count], self.mask[:, :count], bias)
+        """The first `count` positions; padding where there are fewer, so that one graph serves all lengths."""
+        places = torch.arange(count, device=self.mask.device)
+        last = self.mask.shape[1] - 1
+        there = places <= last
+        places = places.clamp(max=last)
+        return Stream.of(self.states[:, places], self.mask[:, places] & there)
 
     def clips(self, count):
         """The first clips of the batch; all of them if `count` is `None`."""
@@ -89,36 +91,48 @@ class DashFusionAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
         self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size) if output_projection else nn.Identity()
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size) if output_projection else None
 
     def forward(self, states, context, context_bias):
         key, value = self.key(context), self.value(context)
         dropout = self.dropout if self.training else 0.0
-        return self.out_proj(attend(self.query(states), key, value, context_bias, self.num_heads, dropout)[0])
+        found = attend(self.query(states), key, value, context_bias, self.num_heads, dropout)[0]
+        return found if self.out_proj is None else self.out_proj(found)
 
 
 class DashFusionMultiSourceAttention(nn.Module):
-    """Attention to several sequences at once: one query, keys and values for each source, the results summed."""
+    """Attention to several sequences at once: one query, keys and values for each source, the results summed.
+
+    `keys` and `values`, since tools that look for `key` and `value` expect linear layers. They had these names in
+    checkpoints of version 0.1.0.
+    """
 
     def __init__(self, config, sources, inner_size):
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
         self.query = nn.Linear(config.hidden_size, inner_size, bias=False)
-        self.key = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
-        self.value = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
+        self.keys = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
+        self.values = nn.ModuleDict({name: nn.Linear(config.hidden_size, inner_size, bias=False) for name in sources})
 
     def forward(self, states, streams, need_weights=False):
         """Returns the sum `(batch, positions, inner)` and, by source, the weights where asked for."""
         query = self.query(states)
         dropout = self.dropout if self.training else 0.0
         total, weights = 0, {}
-        for name in self.key:
+        for name in self.keys:
             source = streams[name]
-            key, value = self.key[name](source.states), self.value[name](source.states)
+            key, value = self.keys[name](source.states), self.values[name](source.states)
             found, weights[name] = attend(query, key, value, source.bias, self.num_heads, dropout, need_weights)
             total = total + found
         return total, weights
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        for name in self.keys:
+            for old, new in (("key", "keys"), ("value", "values")):
+                if (weight := state_dict.pop(f"{prefix}{old}.{name}.weight", None)) is not None:
+                    state_dict[f"{prefix}{new}.{name}.weight"] = weight
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class DashFusionFeedForward(nn.Sequential):
@@ -180,7 +194,7 @@ class DashFusionSequenceEncoder(nn.Module):
         """`(batch, frames, features)` and mask -> `(batch, 1 + frames, hidden)` and mask."""
         mask = nn.functional.pad(mask, (1, 0), value=True)
         # whatever lies in the padding, NaN included, must not count
-        features = features.masked_fill(~mask[:, 1:, None], 0).to(self.projection.weight.dtype)
+        features = features.masked_fill(~mask[:, 1:, None], 0).to(self.class_token.dtype)
         frames = self.projection(features)
         states = torch.cat([self.class_token.expand(frames.shape[0], -1, -1).to(frames.dtype), frames], dim=1)
         states = self.dropout(states + self.position_embeddings[:, : states.shape[1]])

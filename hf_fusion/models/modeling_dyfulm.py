@@ -11,7 +11,6 @@ Paper: "DyFuLM" (arXiv 2512.01410). What the paper leaves open is decided as fol
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
@@ -20,12 +19,15 @@ from transformers.utils import ModelOutput
 
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_common import FusionModelMixin
+from .modeling_labels import class_labels, score_labels
 from .modeling_losses import at_least_float32, cross_entropy, squared_error
 from .modeling_text_encoder import (
     encoder_from_config,
     layer_class_names,
     masked_mean,
     optional_labels,
+    output_option,
+    position_inputs,
     pretrained_encoder,
     symbolic_min,
 )
@@ -379,13 +381,15 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
                 f"`attention_mask{suffix}` has the shape {tuple(attention_mask.shape)}, but the tokens of encoder "
                 f"{name.upper()} have {tuple(tokens.shape)}."
             )
-        outputs = getattr(self, f"encoder_{name}")(
+        encoder = getattr(self, f"encoder_{name}")
+        outputs = encoder(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             output_hidden_states=True,
             output_attentions=output_attentions,
             return_dict=True,
+            **position_inputs(encoder, attention_mask, from_embeds=inputs_embeds is not None),
         )
         if output_attentions and not outputs.attentions:
             implementation = self.config.encoder_configs[name]._attn_implementation
@@ -432,9 +436,8 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         return_dict=None,
     ):
         return_dict = self.config.return_dict if return_dict is None else return_dict
-        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+        output_attentions = output_option(output_attentions, self.config.output_attentions)
+        output_hidden_states = output_option(output_hidden_states, self.config.output_hidden_states)
 
         inputs = {
             "a": (input_ids, inputs_embeds, attention_mask),
@@ -485,6 +488,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
+        self._check_problem_type()
         self.num_labels = config.num_labels
         self.dyfulm = DyFuLMModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
@@ -539,20 +543,36 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         """Replaces the token embeddings of encoder A (of B where A is absent)."""
         self.dyfulm.set_input_embeddings(value)
 
+    def _check_problem_type(self):
+        if self.config.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                "A DyFuLM learns one class for each text (and a coarse class and an intensity): `problem_type` must be "
+                f"None or 'single_label_classification', got {self.config.problem_type!r:.100}. Scores go into "
+                "`intensity_labels`."
+            )
+
     def _losses(self, logits, coarse_logits, unit_intensity, labels, coarse_labels, intensity_labels):
         """The three losses, each with whether it has any label. A task without labels costs 0 and trains nothing."""
-        low, high = self.config.intensity_range
+        self._check_problem_type()
+        low, high = limits = self.config.intensity_range
         intensity = low + (high - low) * at_least_float32(unit_intensity)
-        tasks = (
-            (labels, at_least_float32(logits), partial(cross_entropy, class_weights=self.class_weights)),
-            (coarse_labels, at_least_float32(coarse_logits), cross_entropy),
-            (intensity_labels, intensity, squared_error),
-        )
-        # `0 * sum` keeps an unlabelled head in the graph: distributed training wants a gradient for every parameter.
-        pairs = [
-            (prediction.sum() * 0, prediction.new_zeros(())) if target is None else loss(prediction, target)
-            for target, prediction, loss in tasks
-        ]
+        tasks = {
+            "labels": (labels, at_least_float32(logits)),
+            "coarse_labels": (coarse_labels, at_least_float32(coarse_logits)),
+            "intensity_labels": (intensity_labels, intensity),
+        }
+        class_weights = {"labels": self.class_weights}
+        pairs = []
+        for name, (target, prediction) in tasks.items():
+            if target is None:
+                # `0 * sum` keeps an unlabelled head in the graph: distributed training wants a gradient for every
+                # parameter
+                pairs.append((prediction.sum() * 0, prediction.new_zeros(())))
+            elif name == "intensity_labels":
+                pairs.append(squared_error(prediction, score_labels(name, target, prediction, limits)))
+            else:
+                target = class_labels(name, target, prediction)
+                pairs.append(cross_entropy(prediction, target, class_weights.get(name)))
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
         return losses, has_labels
 
@@ -584,11 +604,11 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             span_ids, span_ids_b (`torch.LongTensor` of the same shapes, *optional*):
                 Number of the common span that a token belongs to, -1 for special tokens and padding. Without them the
                 pooled vectors of the two encoders are fused.
-            labels (`torch.LongTensor` of shape `(batch,)`, *optional*):
+            labels (`torch.LongTensor` of shape `(batch,)` or `(batch, 1)`, *optional*):
                 Fine class, -100 where missing.
-            coarse_labels (`torch.LongTensor` of shape `(batch,)`, *optional*):
+            coarse_labels (`torch.LongTensor` of shape `(batch,)` or `(batch, 1)`, *optional*):
                 Coarse class, -100 where missing.
-            intensity_labels (`torch.FloatTensor` of shape `(batch,)`, *optional*):
+            intensity_labels (`torch.FloatTensor` of shape `(batch,)` or `(batch, 1)`, *optional*):
                 Intensity inside `config.intensity_range`, NaN where missing.
             inputs_embeds, inputs_embeds_b (`torch.FloatTensor` of shape `(batch, tokens, encoder hidden)`, *optional*):
                 Token embeddings in place of `input_ids` and `input_ids_b`.
@@ -597,6 +617,10 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
 
         Returns:
             [`DyFuLMSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
+
+        Raises:
+            ValueError: if inputs or labels have another shape, a label is none of the classes or outside the range, or
+                `config.problem_type` is another problem; names the argument.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         base = self.dyfulm(

@@ -4,6 +4,7 @@ import inspect
 from functools import reduce
 
 import torch
+from torch import nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -47,6 +48,35 @@ def encoder_from_config(config):
     return AutoModel.from_config(config, **encoder_kwargs(config))
 
 
+def position_inputs(encoder, attention_mask, from_embeds):
+    """
+    The `position_ids` with which a text's first token has the first position, on whichever side it is padded.
+
+    Encoders with a table of absolute positions count from the left edge of the batch, padding included, so that with
+    padding on the left an answer would depend on the longest text beside it. Those that count from the padding token
+    itself (RoBERTa and its kin, whose table has a `padding_idx`) do so only where they see tokens.
+
+    Args:
+        encoder (`PreTrainedModel`): the text encoder.
+        attention_mask (`torch.Tensor` of shape `(batch, tokens)`): 1 for real tokens.
+        from_embeds (`bool`): whether the encoder reads `inputs_embeds`.
+
+    Returns:
+        `dict`: `position_ids` of shape `(batch, tokens)`; empty for encoders that need none.
+    """
+    tables = (getattr(module, "position_embeddings", None) for module in encoder.modules())
+    table = next((table for table in tables if isinstance(table, nn.Embedding)), None)
+    counts_itself = table is not None and table.padding_idx is not None and not from_embeds
+    if table is None or counts_itself or "position_ids" not in inspect.signature(encoder.forward).parameters:
+        return {}
+    # some tables begin with positions that are never used
+    unused = table.num_embeddings - getattr(encoder.config, "max_position_embeddings", table.num_embeddings)
+    first = unused if table.padding_idx is None else table.padding_idx + 1
+    padding_before = ((attention_mask != 0).long().cumsum(1) == 0).sum(1, keepdim=True)
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    return {"position_ids": (places - padding_before).clamp(min=0) + first}
+
+
 class _OptionalName(str):
     """The name of a parameter in which `"label" in name` is false."""
 
@@ -77,10 +107,19 @@ def optional_labels(*names):
 
 
 def layer_class_names(model):
-    """Names of the transformer layer classes in `model`: the units that must stay on one device."""
-    return sorted(
-        {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
-    )
+    """Names of the module classes in `model` that must stay on one device: transformer layers, and modules that read
+    parameters of their own between those of their children."""
+    return sorted({type(module).__name__ for module in model.modules() if module is not model and _is_unit(module)})
+
+
+def _is_unit(module):
+    reads_between = any(True for _ in module.parameters(recurse=False)) and any(True for _ in module.children())
+    return isinstance(module, GradientCheckpointingLayer) or reads_between
+
+
+def output_option(asked, default):
+    """`bool`: whether to return an output: as asked for, or by `default` if that is `None`; whatever is true counts."""
+    return bool(default if asked is None else asked)
 
 
 def masked_mean(states, mask):

@@ -10,6 +10,9 @@ from itertools import islice
 import numpy as np
 from transformers.utils import logging
 
+from .processing_dyfulm import rows_without_tokens
+from .processing_text import is_blank, text_problem
+
 logger = logging.get_logger(__name__)
 
 # A stream is read this many batches ahead, so that texts of like length can share a batch.
@@ -20,6 +23,8 @@ DEFAULT_BATCH_SIZE = 32
 _SHORTEST_SHARE = 0.85
 
 MODALITIES = ("text", "audio", "vision")
+# What an answer also has where it is asked for: whether the input was longer than the model reads.
+TRUNCATED = "truncated"
 
 
 class FusionSentimentAnswers:
@@ -37,9 +42,11 @@ class FusionSentimentAnswers:
         if not (options.get("top_k") is None or options["top_k"] >= 1):
             raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
         if isinstance(inputs, (str, Mapping)):
-            return self._answer([inputs], batch_size, options)[0]
+            return self.answers_to([inputs], batch_size, options)[0]
         if isinstance(inputs, (list, tuple)):
-            return self._answer(inputs, batch_size, options)
+            answers = self._answer(inputs, batch_size, options)
+            _warn_of_cut(_take_truncated(answers, options), len(answers))
+            return answers
         if isinstance(inputs, Iterable):
             return self._stream(iter(inputs), batch_size, options)
         if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):  # a `torch.utils.data.Dataset`
@@ -47,10 +54,15 @@ class FusionSentimentAnswers:
         self.clip_of(inputs)  # says what is wrong with it
 
     def _stream(self, inputs, batch_size, options):
-        first = 0
-        while window := list(islice(inputs, LOOKAHEAD_BATCHES * batch_size)):
-            yield from self._answer(window, batch_size, options, first)
-            first += len(window)
+        first = cut = 0
+        try:
+            while window := list(islice(inputs, LOOKAHEAD_BATCHES * batch_size)):
+                answers = self._answer(window, batch_size, options, first)
+                first += len(window)
+                cut += _take_truncated(answers, options)
+                yield from answers
+        finally:
+            _warn_of_cut(cut, first)
 
     def _answer(self, inputs, batch_size, options, first=0):
         clips = []
@@ -61,19 +73,22 @@ class FusionSentimentAnswers:
         least = max(batch_size // 4, 2) if self.runs_on_cpu else batch_size
         batches = list(_batches([_length(clip) for clip in clips], batch_size, least))
         prepared = _one_ahead(lambda rows: self._prepare(clips, rows, first), batches)
-        for rows, batch in zip(batches, prepared, strict=True):
-            for i, answer in zip(rows, self.postprocess(self.forward(batch), **options), strict=True):
+        for rows, (batch, truncated) in zip(batches, prepared, strict=True):
+            answered = self.postprocess(self.forward(batch), **options)
+            for i, answer, was_cut in zip(rows, answered, truncated, strict=True):
+                for entry in _entries(answer):
+                    entry[TRUNCATED] = was_cut
                 answers[i] = answer
         return answers
 
     def _prepare(self, clips, rows, first):
-        """The tensors of some of the clips; an error names the input, counted from `first`."""
+        """As [`_encode`], of some of the clips; an error names the input, counted from `first`."""
         try:
-            return self.preprocess([clips[i] for i in rows])
+            return self._encode([clips[i] for i in rows])
         except ValueError:
             for i in sorted(rows):
                 with _naming_input(first + i):
-                    self.preprocess([clips[i]])
+                    self._encode([clips[i]])
             raise
 
     def clip_of(self, value):
@@ -104,7 +119,7 @@ class FusionSentimentAnswers:
             if name in clip and not _is_frames(clip[name]):
                 given = getattr(clip[name], "shape", None) or type(clip[name]).__name__
                 raise ValueError(f"{name!r} must be an array of shape (frames, features), got {given}.")
-        return clip
+        return _with_readable_text(clip)
 
     @property
     def _modalities(self):
@@ -113,8 +128,19 @@ class FusionSentimentAnswers:
 
     def preprocess(self, clips):
         """A list of dicts of modalities -> the tensors of one batch."""
+        return self._encode(clips)[0]
+
+    def _encode(self, clips):
+        """A list of dicts of modalities -> the tensors of one batch, and for each clip whether it was cut."""
         columns = {name: [clip.get(name) for clip in clips] for name in self._modalities}
-        return dict(self.processor(**columns, padding=True, return_tensors=self.tensor_type))
+        batch = dict(self.processor(**columns, padding=True, return_tensors=self.tensor_type, return_truncated=True))
+        truncated = batch.pop(TRUNCATED).tolist()
+        if "attention_mask" not in batch:
+            return batch, truncated
+        unread = [i for i in rows_without_tokens(batch, self.processor.tokenizers) if "text" in clips[i]]
+        if unread:  # nothing to tokenizers, although characters are there
+            return self._encode([_without_text(clip) if i in unread else clip for i, clip in enumerate(clips)])
+        return batch, truncated
 
     def postprocess(self, outputs, **options):
         """The outputs of one batch -> one answer per row."""
@@ -162,6 +188,45 @@ class FusionSentimentAnswers:
             ]
             for answers, coarse_id, coarse_score, intensity in rows
         ]
+
+
+def _with_readable_text(clip):
+    """The clip; without its text if that is blank and there are frames, as in training."""
+    problem = text_problem(clip["text"]) if "text" in clip else None
+    if problem and is_blank(clip["text"]) and any(len(clip[name]) for name in clip if name != "text"):
+        return _without_text(clip)
+    if problem:
+        raise ValueError(f"The text {problem}.")
+    return clip
+
+
+def _without_text(clip):
+    """The clip's frames; raises `ValueError` if it has none."""
+    frames = {name: value for name, value in clip.items() if name != "text"}
+    if not any(map(len, frames.values())):
+        raise ValueError("The text has no token that the model's tokenizers know: there is nothing to read.")
+    return frames
+
+
+def _entries(answer):
+    """The dicts of an answer: itself, or with `top_k` one for each class."""
+    return [answer] if isinstance(answer, dict) else answer
+
+
+def _take_truncated(answers, options):
+    """Takes `truncated` from answers that are not asked to have it; returns how many of these inputs were cut."""
+    if options.get("return_truncated"):
+        return 0
+    flags = [[entry.pop(TRUNCATED) for entry in _entries(answer)] for answer in answers]
+    return sum(map(any, flags))
+
+
+def _warn_of_cut(count, total):
+    if count:
+        logger.warning(
+            f"{count} of {total} inputs are longer than the model reads, and were cut at the end. With "
+            "`return_truncated=True` each answer says whether its input was."
+        )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from transformers import Pipeline
 from .configuration_common import TEXT_TASKS
 from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 
+_OPTIONS = ("top_k", "explain", "return_truncated")
 _EXPLANATION_STEPS = 32
 _ACTIVATIONS = {None: lambda values: values, "softmax": lambda values: values.softmax(-1), "sigmoid": torch.sigmoid}
 
@@ -27,6 +28,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             texts.
         top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
             of the single best one. Only for models that predict classes.
+        return_truncated (`bool`, defaults to `False`): also return `truncated`: whether the input was longer than the
+            model reads and was cut. Without it the number of such inputs is logged once, at the end.
 
         truncation (`bool`): may be `True`, as pipelines of transformers take it: long texts are always cut.
 
@@ -41,7 +44,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         or, if it was trained on classes, the class and its probability.
 
     Raises:
-        ValueError: for an input that the model cannot read; says which one and why.
+        ValueError: for an input that the model cannot read, such as an empty text or the name of a file; says which
+            one and why.
     """
 
     _load_processor = True
@@ -57,11 +61,11 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     def _sanitize_parameters(self, **kwargs):
         if kwargs.get("truncation") is True:  # which it does anyway
             kwargs.pop("truncation")
-        unknown = sorted(set(kwargs) - {"top_k", "explain", "trust_remote_code"})
+        unknown = sorted(set(kwargs) - {*_OPTIONS, "trust_remote_code"})
         if unknown:
-            accepted = "`batch_size`, `top_k` and `explain`"
+            accepted = "`batch_size`, `top_k`, `explain` and `return_truncated`"
             raise ValueError(f"Unknown argument {', '.join(unknown)}: this pipeline takes {accepted}.")
-        return {}, {}, {name: kwargs[name] for name in ("top_k", "explain") if name in kwargs}
+        return {}, {}, {name: kwargs[name] for name in _OPTIONS if name in kwargs}
 
     def __call__(self, inputs, batch_size=None, **kwargs):
         batch_size = self._batch_size or DEFAULT_BATCH_SIZE if batch_size is None else batch_size

@@ -8,19 +8,21 @@ from transformers import BatchFeature, ProcessorMixin
 from .feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from .processing_dyfulm import (
     DyFuLMProcessor,
+    FusionProcessorMixin,
     check_fingerprint,
     check_max_length,
     check_texts,
+    merged_options,
     other_columns,
     pad_token_columns,
     save_second_tokenizer_config,
-    vocabulary_fingerprint,
+    truncated_rows,
 )
 
 DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
 
 
-class DashFusionProcessor(ProcessorMixin):
+class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
     r"""
     Turns clips into the tensors of DashFusion.
 
@@ -99,6 +101,9 @@ class DashFusionProcessor(ProcessorMixin):
         max_length=None,
         pad_to_multiple_of=None,
         return_tensors=None,
+        text_kwargs=None,
+        common_kwargs=None,
+        return_truncated=False,
     ):
         """
         Args:
@@ -111,6 +116,10 @@ class DashFusionProcessor(ProcessorMixin):
             max_length (`int`, *optional*): most tokens; overrides the processor's.
             pad_to_multiple_of (`int`, *optional*): rounds padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np".
+            text_kwargs (`dict`, *optional*): the same options by name, for the text alone.
+            common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
+            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(batch,)`:
+                whether text or frames of the clip were cut.
 
         Returns:
             `BatchFeature` with the text's tensors (`input_ids`, `attention_mask` ...), `audio_features` of shape
@@ -118,9 +127,13 @@ class DashFusionProcessor(ProcessorMixin):
             single clip is a batch of one.
 
         Raises:
-            ValueError: if the modalities differ in the number of clips, a clip has none of them, or a value is not as
-                described; names clip and modality.
+            ValueError: if the modalities differ in the number of clips, a clip has none of them, a value is not as
+                described, or an option is unknown or given twice; names clip and modality, or option.
         """
+        options = merged_options(
+            padding, truncation, max_length, pad_to_multiple_of, return_tensors, common_kwargs=common_kwargs
+        )
+        text_options = merged_options(*options.values(), text_kwargs=text_kwargs)
         given = {"text": _texts(text), "audio": _clips("audio", audio), "vision": _clips("vision", vision)}
         counts = {name: len(values) for name, values in given.items() if values is not None}
         if not counts:
@@ -131,21 +144,29 @@ class DashFusionProcessor(ProcessorMixin):
                 "clip, its rows are frames.)"
             )
         count = next(iter(counts.values()))
-        columns = self.encode_text(given["text"] or [None] * count, truncation, max_length)
+        columns = self.encode_text(
+            given["text"] or [None] * count, text_options["truncation"], text_options["max_length"], True
+        )
+        truncated = columns.pop("truncated")
         for name in STREAMS:
-            columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, truncation)
+            columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, options["truncation"])
         for i in range(count):
             if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
                 raise ValueError(f"Clip {i} has no text, no audio frame and no vision frame.")
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+            truncated[i] |= options["truncation"] and any(
+                self.feature_extractor.is_too_long(name, given[name][i]) for name in STREAMS if given[name]
+            )
+        flags = {"truncated": truncated} if return_truncated else {}
+        return self._pad_columns(columns, options, text_options, flags)
 
-    def encode_text(self, texts, truncation=True, max_length=None):
+    def encode_text(self, texts, truncation=True, max_length=None, return_truncated=False):
         """
         Texts -> unpadded rows for [`pad`].
 
         Args:
             texts (`list` of `str` or `None`): `None` gives a row without tokens.
             truncation, max_length: as in `__call__`.
+            return_truncated (`bool`): whether to return `truncated` as well: for each text whether it was cut.
 
         Returns:
             `dict` of lists by the names of the text's tensors.
@@ -155,17 +176,27 @@ class DashFusionProcessor(ProcessorMixin):
         there = [i for i, text in enumerate(texts) if text is not None]
         check_texts([texts[i] for i in there], there)
         columns = {name: [[] for _ in texts] for name in self.text_input_names}
+        truncated = [False] * len(texts)
         if there:
             found = [texts[i] for i in there]
-            if self.has_two_tokenizers:
-                encoded = self._two_tokenizers()(found, padding=False, truncation=truncation, max_length=max_length)
-            else:
-                limit = {"max_length": max_length} if truncation else {}
-                encoded = self.tokenizer(found, truncation=truncation, return_attention_mask=True, **limit)
+            encoded = self._encode_found(found, max_length if truncation else None)
             for name, column in columns.items():
                 for i, row in zip(there, encoded[name], strict=True):
                     column[i] = list(row)
-        return columns
+            for i, cut in zip(there, encoded["truncated"], strict=True):
+                truncated[i] = cut
+        return {**columns, "truncated": truncated} if return_truncated else columns
+
+    def _encode_found(self, texts, limit):
+        if self.has_two_tokenizers:
+            max_length = limit or self.max_length
+            return self._two_tokenizers()(
+                texts, padding=False, truncation=limit is not None, max_length=max_length, return_truncated=True
+            )
+        options = {} if limit is None else {"max_length": limit}
+        encoded = self.tokenizer(texts, truncation=limit is not None, return_attention_mask=True, **options)
+        cut = set(truncated_rows(self.tokenizer, texts, encoded["input_ids"], limit))
+        return {**encoded, "truncated": [i in cut for i in range(len(texts))]}
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         """
@@ -189,8 +220,9 @@ class DashFusionProcessor(ProcessorMixin):
                 columns[name] = [self._prepared(name, row) for row in features]
             else:
                 columns[name] = self.feature_extractor.prepare(name, [row.get(name) for row in features])
+        options = merged_options(padding, True, max_length, pad_to_multiple_of, return_tensors)
         others = other_columns(features, self.padded_columns, return_tensors)
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors, others)
+        return self._pad_columns(columns, options, options, others)
 
     def _prepared(self, name, row):
         """The real frames of a row that `__call__` made: without its padding."""
@@ -200,30 +232,29 @@ class DashFusionProcessor(ProcessorMixin):
         frames = np.asarray(frames, dtype=np.float32)
         return frames if mask is None else frames[np.asarray(mask, dtype=bool)]
 
-    def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors, others=()):
+    def _pad_columns(self, columns, options, text_options, others=()):
         text = {name: columns[name] for name in self.text_input_names}
-        batch = pad_token_columns(text, self.tokenizers, padding, max_length or self.max_length, pad_to_multiple_of)
+        batch = pad_token_columns(
+            text, self.tokenizers, text_options["padding"], text_options["max_length"] or self.max_length,
+            text_options["pad_to_multiple_of"],
+        )  # fmt: skip
         if not any(text["input_ids"]):
             batch = {}
         for name in STREAMS:
             if not any(map(len, columns[name])):
                 continue
-            if padding in (False, "do_not_pad"):
+            if options["padding"] in (False, "do_not_pad"):
                 batch[f"{name}_features"] = columns[name]
                 batch[f"{name}_attention_mask"] = [np.ones(len(frames), dtype=np.int64) for frames in columns[name]]
             else:
                 batch[f"{name}_features"], batch[f"{name}_attention_mask"] = self.feature_extractor.pad(
-                    name, columns[name], padding, pad_to_multiple_of
+                    name, columns[name], options["padding"], options["pad_to_multiple_of"]
                 )
-        return BatchFeature({**batch, **dict(others)}, tensor_type=return_tensors)
+        return BatchFeature({**batch, **dict(others)}, tensor_type=text_options["return_tensors"])
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves tokenizers, feature extractor, settings and code; see `ProcessorMixin.save_pretrained`."""
         save_second_tokenizer_config(save_directory)
-        self.vocabulary_fingerprint = vocabulary_fingerprint(self.tokenizer)
-        self.vocabulary_fingerprint_b = None
-        if self.has_two_tokenizers:
-            self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
 

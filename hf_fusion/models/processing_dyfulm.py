@@ -14,9 +14,23 @@ _WHITESPACE_END = 0x3001
 _IS_WHITESPACE = np.array([chr(code).isspace() for code in range(_WHITESPACE_END)] + [False])
 
 _SUFFIXES = ("", "_b")  # encoder A, encoder B
+DEFAULT_OPTIONS = {
+    "padding": True, "truncation": True, "max_length": None, "pad_to_multiple_of": None, "return_tensors": None,
+}  # fmt: skip
 
 
-class DyFuLMProcessor(ProcessorMixin):
+class FusionProcessorMixin:
+    """Before `ProcessorMixin` in the bases of a processor: its settings are the same before and after saving."""
+
+    def to_dict(self):
+        """All settings, with the fingerprints and the code that a checkpoint needs."""
+        names = ("vocabulary_fingerprint", "vocabulary_fingerprint_b")
+        found = dict.fromkeys(names) | dict(zip(names, map(vocabulary_fingerprint, self.tokenizers), strict=False))
+        code = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
+        return {"auto_map": {"AutoProcessor": code}, **super().to_dict(), **found}
+
+
+class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
     r"""
     Turns texts into the six tensors of DyFuLM.
 
@@ -84,6 +98,9 @@ class DyFuLMProcessor(ProcessorMixin):
         max_length=None,
         pad_to_multiple_of=None,
         return_tensors=None,
+        text_kwargs=None,
+        common_kwargs=None,
+        return_truncated=False,
     ):
         """
         Args:
@@ -94,14 +111,23 @@ class DyFuLMProcessor(ProcessorMixin):
             max_length (`int`, *optional*): overrides the processor's.
             pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np" for arrays; lists otherwise.
+            text_kwargs, common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
+            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(batch,)`:
+                whether the text was cut.
 
         Returns:
             `BatchFeature` with `input_ids`, `attention_mask`, `span_ids` and the same with `_b`, each of shape
             `(batch, tokens)`. A single string without `return_tensors` gives unbatched lists.
 
         Raises:
-            ValueError: if a text is no string or cannot be encoded (lone surrogates), or `max_length` is too small.
+            ValueError: if a text is no string or cannot be encoded (lone surrogates), `max_length` is too small, or an
+                option is unknown or given twice.
         """
+        options = merged_options(
+            padding, truncation, max_length, pad_to_multiple_of, return_tensors,
+            common_kwargs=common_kwargs, text_kwargs=text_kwargs,
+        )  # fmt: skip
+        padding, truncation, max_length, pad_to_multiple_of, return_tensors = options.values()
         single = isinstance(text, str)
         texts = [text] if single else list(text) if isinstance(text, (list, tuple)) else text
         check_texts(texts)
@@ -110,16 +136,18 @@ class DyFuLMProcessor(ProcessorMixin):
 
         limit = max_length if truncation else None
         if not texts:  # which tokenizers do not take
-            columns = {name: [] for name in self.model_input_names}
+            columns, truncated = {name: [] for name in self.model_input_names}, []
         else:
-            columns = self._encode_spans(texts, limit) if self.has_spans else self._encode_plain(texts, limit)
+            encode = self._encode_spans if self.has_spans else self._encode_plain
+            columns, truncated = encode(texts, limit)
+        flags = {"truncated": truncated} if return_truncated else {}
         if single and return_tensors is None:
-            return BatchFeature({name: rows[0] for name, rows in columns.items()})
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors)
+            return BatchFeature({name: rows[0] for name, rows in (columns | flags).items()})
+        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors, flags)
 
-    def encode_text(self, texts):
-        """Texts -> unpadded rows for [`pad`], as lists by the names of `model_input_names`."""
-        return dict(self(texts, padding=False))
+    def encode_text(self, texts, return_truncated=False):
+        """Texts -> unpadded rows for [`pad`], as lists by the names of `model_input_names`; see `__call__`."""
+        return dict(self(texts, padding=False, return_truncated=return_truncated))
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         """
@@ -149,15 +177,17 @@ class DyFuLMProcessor(ProcessorMixin):
         )
 
     def _encode_plain(self, texts, limit):
-        columns = {}
+        columns, truncated = {}, [False] * len(texts)
         for tokenizer, suffix in zip(self.tokenizers, _SUFFIXES, strict=True):
             encoded = tokenizer(texts, truncation=limit is not None, max_length=limit, return_attention_mask=True)
             columns["input_ids" + suffix] = encoded["input_ids"]
             columns["attention_mask" + suffix] = encoded["attention_mask"]
-        return columns
+            for row in truncated_rows(tokenizer, texts, encoded["input_ids"], limit):
+                truncated[row] = True
+        return columns, truncated
 
     def _encode_spans(self, texts, limit):
-        readings = self._readings(texts, limit)
+        readings, truncated = self._readings(texts, limit)
         columns = {name: [] for name in self.model_input_names}
         for text, pair in zip(texts, readings, strict=True):
             spans = common_spans(text, *((offsets, special) for _, offsets, special in pair))
@@ -165,7 +195,7 @@ class DyFuLMProcessor(ProcessorMixin):
                 columns["input_ids" + suffix].append(ids)
                 columns["attention_mask" + suffix].append([1] * len(ids))
                 columns["span_ids" + suffix].append(span_ids.tolist())
-        return columns
+        return columns, truncated
 
     def spans_of(self, text):
         """
@@ -176,7 +206,7 @@ class DyFuLMProcessor(ProcessorMixin):
         """
         if not self.has_spans:
             return []
-        (pair,) = self._readings([text], self.max_length)
+        ((pair,), _) = self._readings([text], self.max_length)
         sides = [(offsets, special) for _, offsets, special in pair]
         places = {}
         for (offsets, _), span_ids in zip(sides, common_spans(text, *sides), strict=True):
@@ -187,13 +217,12 @@ class DyFuLMProcessor(ProcessorMixin):
         return [places[span] for span in sorted(places)]
 
     def _readings(self, texts, limit):
-        """As [`_read`], where need be of the beginning that fits into `limit` tokens."""
+        """As [`_read`], of the beginning that fits into `limit` tokens; and for each text whether it was cut."""
         readings = self._read(texts)
-        if limit is not None:
-            too_long = [i for i, pair in enumerate(readings) if max(len(ids) for ids, _, _ in pair) > limit]
-            for i in too_long:
-                readings[i] = self._cut(texts[i], readings[i], limit)
-        return readings
+        truncated = [limit is not None and max(len(ids) for ids, _, _ in pair) > limit for pair in readings]
+        for i in np.flatnonzero(truncated):
+            readings[i] = self._cut(texts[i], readings[i], limit)
+        return readings, truncated
 
     def _read(self, texts):
         """Each text as a pair of (ids, offsets, is special token), one for each tokenizer."""
@@ -239,9 +268,32 @@ class DyFuLMProcessor(ProcessorMixin):
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
         """Saves both tokenizers and the processor's settings and code; see `ProcessorMixin.save_pretrained`."""
         save_second_tokenizer_config(save_directory)
-        self.vocabulary_fingerprint = vocabulary_fingerprint(self.tokenizer)
-        self.vocabulary_fingerprint_b = vocabulary_fingerprint(self.tokenizer_b)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def merged_options(*values, **groups):
+    """
+    Options of a call with those that are given in groups, such as `text_kwargs`.
+
+    Args:
+        values: of [`DEFAULT_OPTIONS`], in their order.
+        groups: for each group its name and its options, or `None`.
+
+    Returns:
+        `dict` of all options, in the order of [`DEFAULT_OPTIONS`].
+
+    Raises:
+        ValueError: if an option is unknown, or given twice with different values.
+    """
+    options = dict(zip(DEFAULT_OPTIONS, values, strict=True))
+    for group, given in groups.items():
+        for name, value in (given or {}).items():
+            if name not in options:
+                raise ValueError(f"`{group}` takes {', '.join(options)}; `{name}` is none of them.")
+            if options[name] not in (DEFAULT_OPTIONS[name], value):
+                raise ValueError(f"`{name}` is given twice: {options[name]!r} and, in `{group}`, {value!r}.")
+            options[name] = value
+    return options
 
 
 def pad_token_columns(columns, tokenizers, padding, max_length, pad_to_multiple_of):
@@ -281,6 +333,39 @@ def pad_token_columns(columns, tokenizers, padding, max_length, pad_to_multiple_
                     _padded(row, width, fill, tokenizer.padding_side) for row in columns[name + suffix]
                 ]
     return padded
+
+
+def truncated_rows(tokenizer, texts, rows, limit):
+    """
+    The numbers of the texts that lost tokens to truncation.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): what made the rows.
+        texts (`list[str]`): the texts.
+        rows (`list[list[int]]`): their tokens, at most `limit` each.
+        limit (`int` or `None`): most tokens of a row; `None` cuts nothing.
+    """
+    full = [i for i, ids in enumerate(rows) if limit is not None and len(ids) >= limit]
+    if not full:
+        return []
+    whole = tokenizer([texts[i] for i in full], truncation=False, return_attention_mask=False, verbose=False)
+    return [i for i, ids in zip(full, whole["input_ids"], strict=True) if len(ids) > limit]
+
+
+def rows_without_tokens(columns, tokenizers):
+    """
+    The numbers of the rows in which no tokenizer found a token, beside the special ones that it adds to every text.
+
+    Args:
+        columns (`dict`): attention masks by name, `(batch, tokens)` or unpadded; those of the second tokenizer have
+            names with `_b`.
+        tokenizers (`tuple`): one or two tokenizers.
+    """
+    empty = [
+        [sum(map(int, mask)) <= tokenizer.num_special_tokens_to_add() for mask in columns["attention_mask" + suffix]]
+        for tokenizer, suffix in zip(tokenizers, _SUFFIXES, strict=False)
+    ]
+    return [i for i, sides in enumerate(zip(*empty, strict=True)) if all(sides)]
 
 
 def other_columns(rows, padded, return_tensors):

@@ -10,8 +10,10 @@ from transformers import AutoConfig, AutoTokenizer, Pipeline, PretrainedConfig, 
 
 from hf_fusion.data.arrow_rows import ArrowRows, in_batches, lengths_of
 from hf_fusion.data.clips import has_modality
+from hf_fusion.data.labels import are_placeholders, word_key
 from hf_fusion.data.prepare import prepared_statistics
 from hf_fusion.data.tokenizers import train_tokenizer
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
@@ -58,7 +60,7 @@ def build_dyfulm(model_args, rules, texts, teacher=None):
     if model_args.encoder_layers is not None:
         encoders = {name: first_layers(encoder, model_args.encoder_layers) for name, encoder in encoders.items()}
     model = DyFuLMForSequenceClassification.from_encoders(
-        **encoders, num_labels=rules.num_labels, num_coarse_labels=len(rules.coarse), **model_args.config_fields()
+        **encoders, **class_fields(rules), **model_args.config_fields()
     )
     return model, DyFuLMProcessor(*tokenizers, max_length=model_args.max_length)
 
@@ -138,13 +140,43 @@ def first_layers(encoder: str | PreTrainedModel | PretrainedConfig, count: int) 
     return shallow
 
 
+def earlier_config(model_args):
+    """The configuration of the model that a run goes on from, or learns from; `None` if there is none to be read."""
+    name = model_args.checkpoint or model_args.teacher
+    if name is None:
+        return None
+    try:
+        config = AutoConfig.from_pretrained(resolve_name(name), trust_remote_code=False)
+    except (OSError, ValueError):  # loading the model says why
+        return None
+    return config if config.model_type == model_args.model_type else None
+
+
+def class_fields(rules):
+    """The fields of a configuration that say which classes there are."""
+    fields = {"num_labels": rules.num_labels, "num_coarse_labels": len(rules.coarse)}
+    if rules.names:
+        fields["id2label"] = dict(enumerate(rules.names))
+        fields["label2id"] = {name: i for i, name in enumerate(rules.names)}
+    if rules.coarse_names:
+        fields["coarse_id2label"] = dict(enumerate(rules.coarse_names))
+    return fields
+
+
 def check_classes(config, rules):
-    """Raises `RecipeError` if the labels of the data are not the classes of the model."""
+    """Raises `RecipeError` if the labels of the data are not the classes of the model, in its order."""
     ours, theirs = (config.num_labels, config.num_coarse_labels), (rules.num_labels, len(rules.coarse))
     if ours != theirs:
         raise RecipeError(
             f"The model has {ours[0]} fine and {ours[1]} coarse classes, the labels of the data have {theirs[0]} and "
             f"{theirs[1]}; set num_labels and coarse_starts to match."
+        )
+    names = list(config.id2label.values())
+    same = rules.names is None or [*map(word_key, rules.names)] == [*map(word_key, names)]
+    if not same and not are_placeholders(names):
+        raise RecipeError(
+            f"The model's classes are {', '.join(names)}, those of the data {', '.join(rules.names)}: set class_words "
+            "to the model's, or leave it out."
         )
 
 
@@ -171,8 +203,15 @@ def _check_modalities(data_args, clips):
 
 
 def resolve_name(name: str) -> str:
-    """`package:NAME/FOLDER` -> that folder inside an installed Python package; any other name stays as it is."""
+    """
+    `package:NAME/FOLDER` -> that folder inside an installed Python package; any other name stays as it is.
+
+    Raises:
+        RecipeError: if the package is not installed or has no such folder.
+        FileNotFoundError: if another name is that of a folder which does not exist.
+    """
     if not name.startswith("package:"):
+        check_folder_name(name)
         return name
     package, _, folder = name.removeprefix("package:").partition("/")
     if not package.isidentifier() or ".." in Path(folder).parts:  # to find a.b Python would import a
@@ -278,6 +317,7 @@ def _of_first_process(tokenizer):
 
 def _trained(model_class, checkpoint, fields):
     """The model of a checkpoint, with these fields of its configuration."""
+    check_checkpoint_name(checkpoint)
     try:
         return model_class.from_pretrained(checkpoint, use_safetensors=True, **fields)
     except RuntimeError as error:  # sizes that do not match

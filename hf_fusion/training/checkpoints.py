@@ -199,6 +199,8 @@ def newest_sound_checkpoint(folder: str | Path) -> tuple[Path | None, dict[str, 
 def problem_of(checkpoint: str | Path) -> str | None:
     """What keeps a training from going on from a checkpoint: the file, and what is wrong with it; `None` if nothing."""
     checkpoint = Path(checkpoint)
+    if not checkpoint.is_dir():
+        return "no such folder"
     if not (checkpoint / TRAINER_STATE_NAME).is_file():
         return f"no {TRAINER_STATE_NAME}"
     weights = [name for name in (SAFE_WEIGHTS_NAME, ADAPTER_SAFE_WEIGHTS_NAME) if (checkpoint / name).is_file()]

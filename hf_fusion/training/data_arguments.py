@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from hf_fusion.data.clips import SYNTHETIC as SYNTHETIC_CLIPS
 from hf_fusion.data.clips import ClipSource
-from hf_fusion.data.labels import LabelError, LabelRules
+from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource
 from hf_fusion.training.model_arguments import RecipeError, check_belongs, list_option, option
@@ -20,13 +20,29 @@ class ReviewFields:
     """Fields that only DyFuLM's data has."""
 
     columns: dict | str | None = option(
-        "The data's own name for each of text, id, split, stars, score, label, coarse_label, intensity, source (JSON)."
+        "The data's own name for each of text, id, split, stars, score, label, coarse_label, intensity, source (JSON); "
+        "null leaves a field out. What is not named is found by its name, but labels only if the mapping names none."
     )
     scale: list[float] | None = option("Lowest and highest score; 1 5 for files, 0 1 for the synthetic corpus.")
     sources: list[str] | None = option("Take only the reviews whose `source` is one of these.")
-    num_labels: int = option("Fine classes.", 5)
-    coarse_starts: list[int] = list_option(
-        "The fine class that each coarse class begins with; 0 2 3 means 1-2 / 3 / 4-5 stars.", (0, 2, 3)
+    encoding: str | None = option("Of files of text, where it is not found: cp1252 ...")
+    delimiter: str | None = option("Between the fields of .csv and .tsv, where it is not found: one character, or tab.")
+    header: bool | None = option(
+        "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
+    )
+    num_labels: int | None = option(
+        "Fine classes; by default as many as the data has: one a star, one for each value of label, five of a score."
+    )
+    class_words: list[str] | None = option(
+        "Names of the fine classes, from worst to best: the words of a label column, or names for its numbers in "
+        "rising order, for stars or for the parts of a score."
+    )
+    coarse_starts: list[int] | None = option(
+        "The fine class that each coarse class begins with; 0 2 3 (the default for five classes) means 1-2 / 3 / 4-5 "
+        "stars. By default those in the middle are neutral; two or three classes are their own coarse ones."
+    )
+    missing_classes: str = option(
+        "What to do with classes that the training data never shows: error, or allow (with a warning).", "error"
     )
 
 
@@ -39,6 +55,9 @@ class ClipFields:
         "Lowest and highest label; -1 1 (CH-SIMS) also chooses the metrics of CH-SIMS.", (-3.0, 3.0)
     )
     normalize: bool = option("Whether audio and vision are normalised by the training split.", True)
+    allow_missing_features: bool = option(
+        "Whether more than a tenth of the clips of a folder of features may have no file of features.", False
+    )
 
 
 @dataclass
@@ -46,9 +65,10 @@ class DataArguments(ClipFields, ReviewFields):
     """The data: where it is, and what its columns and labels mean."""
 
     dataset: str | None = option(
-        "For dyfulm: synthetic-reviews (default), a file (.csv, .csv.gz, .tsv, .jsonl, .parquet), or the name of a "
-        "data set on the Hub. For dashfusion: synthetic-clips (default), an MMSA pickle (.pkl), the MOSI utterances "
-        "(.npz), a folder written by prepare_data.py, a folder of features, or a data set on the Hub."
+        "For dyfulm: synthetic-reviews (default), a file (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or "
+        "pattern of such files, or the name of a data set on the Hub. For dashfusion: synthetic-clips (default), an "
+        "MMSA pickle (.pkl), the MOSI utterances (.npz), a folder written by prepare_data.py, a folder "
+        "of features, or a data set on the Hub."
     )
     dataset_options: dict | str | None = option(
         "Options of the synthetic corpus, of the reader or of datasets.load_dataset (JSON)."
@@ -73,12 +93,15 @@ class DataArguments(ClipFields, ReviewFields):
         "Evaluate on so many rows of validation and of test, drawn once for all: every run has the same ones."
     )
     model_type: str = field(default="dyfulm", init=False)
+    _settled = None  # the rules of the data that was read
 
     def complete(self, model_type: str) -> None:
         """Fits the fields to an architecture; raises [`RecipeError`] if one was set that belongs to another."""
         self.model_type = model_type
         check_belongs(self, {"dyfulm": ReviewFields, "dashfusion": ClipFields}, model_type)
         self.dataset = self.dataset or _DEFAULTS[model_type]
+        if self.missing_classes not in ("error", "allow"):
+            raise RecipeError(f"`missing_classes` must be error or allow, got {self.missing_classes!r}.")
 
     def source(self) -> ReviewSource | ClipSource:
         """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
@@ -93,9 +116,30 @@ class DataArguments(ClipFields, ReviewFields):
             low_high = tuple(self.label_range)
             if len(low_high) != 2 or not low_high[0] < low_high[1]:
                 raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
-            return ClipSource(**shared, modalities=tuple(self.modalities), label_range=low_high)
+            return ClipSource(
+                **shared,
+                modalities=tuple(self.modalities),
+                label_range=low_high,
+                allow_missing_features=self.allow_missing_features,
+            )
         sources = None if self.sources is None else tuple(self.sources)
-        return ReviewSource(**shared, columns=self.columns or {}, rules=self.rules(), sources=sources)
+        text_format = {"encoding": self.encoding, "delimiter": self.delimiter, "header": self.header}
+        return ReviewSource(**shared, **text_format, columns=self.columns or {}, rules=self.rules(), sources=sources)
+
+    def adopt_classes(self, config) -> None:
+        """Takes number and names of the classes from a model's configuration where they are not declared (dyfulm)."""
+        names = list(config.id2label.values())
+        if self.num_labels is None and not self.class_words:
+            self.num_labels = config.num_labels
+        if not self.class_words and self.num_labels == len(names) and not are_placeholders(names):
+            self.class_words = names
+
+    def settle(self, rules: LabelRules) -> None:
+        """Records classes that were derived from the data, so that the recipe repeats the run (dyfulm)."""
+        self._settled = rules
+        self.num_labels, self.coarse_starts = rules.num_labels, list(rules.coarse)
+        if rules.names and rules.names != CLASS_NAMES.get(rules.num_labels):
+            self.class_words = list(rules.names)
 
     def limit_evaluation(self, rows: Dataset) -> Dataset:
         """At most `max_eval_samples` of the rows, in their order: a file may be sorted, by source or by label."""
@@ -105,9 +149,19 @@ class DataArguments(ClipFields, ReviewFields):
         return rows.select(sorted(drawn.tolist()))
 
     def rules(self) -> LabelRules:
-        """How ratings become labels (dyfulm)."""
-        scale = self.scale or ([0.0, 1.0] if self.dataset in (None, SYNTHETIC_REVIEWS) else [1.0, 5.0])
+        """How ratings become labels (dyfulm); what is left open is known once the data was read ([`settle`])."""
+        if self._settled is not None:
+            return self._settled
+        synthetic = self.dataset in (None, SYNTHETIC_REVIEWS)
+        scale = self.scale or ([0.0, 1.0] if synthetic else [1.0, 5.0])
+        coarse = None if self.coarse_starts is None else tuple(self.coarse_starts)
+        names = tuple(self.class_words) if self.class_words else None
+        count = len(names) if names and self.num_labels is None else self.num_labels
+        if count is None and synthetic:
+            count = 5
         try:
-            return LabelRules(tuple(scale), self.num_labels, tuple(self.coarse_starts))
+            return LabelRules(tuple(scale), count, coarse, names)
         except LabelError as error:
-            raise RecipeError(f"scale, num_labels and coarse_starts do not fit together: {error}") from error
+            raise RecipeError(
+                f"scale, num_labels, class_words and coarse_starts do not fit together: {error}"
+            ) from error

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from hf_fusion.data.files import DataError, listed, parse_yaml, read_yaml
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.field_types import wrong_field
@@ -24,7 +25,7 @@ _DERIVED = (
 # What a checkpoint's recipe says about the data that it can be measured on.
 _DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {"augmentations"}
 # What is known of another data set, because it is the model's.
-_MODEL_DATA_FIELDS = {"num_labels", "coarse_starts", "label_range", "modalities"}
+_MODEL_DATA_FIELDS = {"num_labels", "class_words", "coarse_starts", "label_range", "modalities"}
 _MAPPINGS = ("encoder_a", "encoder_b", "text_encoder", "dataset_options", "columns", "augmentations", "damage")
 
 
@@ -69,6 +70,7 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
         taken.
 
     Raises:
+        FileNotFoundError: if the checkpoint is a folder that does not exist, or holds none.
         RecipeError: without `--dataset`, if the checkpoint is no run folder with a recipe; with `--augmentations`; for
             words that no argument takes.
     """
@@ -77,6 +79,7 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
         argv.insert(0, "--checkpoint")
     parser = _parser((own_arguments, DataArguments), description)
     own, _ = _parsed(parser, argv)
+    check_checkpoint_name(own.checkpoint)
     config = Path(own.checkpoint) / "config.yaml"
     if config.is_file():
         names = _MODEL_DATA_FIELDS if _has_flag(argv, "--dataset") else _DATA_FIELDS

@@ -13,15 +13,18 @@ from transformers import set_seed
 
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import DataError, read_yaml
+from hf_fusion.data.tally import tallied
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
+from hf_fusion.training.build import earlier_config
 from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, writing
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
-from hf_fusion.training.tasks import TASKS
+from hf_fusion.training.reloading import check_saved
+from hf_fusion.training.tasks import TASKS, take_truncated, warn_of_truncation
 from hf_fusion.training.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
@@ -35,7 +38,8 @@ _RESTORED = (
 
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     """
-    Trains, restores the checkpoint that is best on validation, and measures it on validation and test.
+    Trains, restores the checkpoint that is best on validation, measures it on validation and test, and saves it; then
+    loads what was saved, once, and compares it with what was trained.
 
     The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
     recipe), `metrics.json`, `trainer_state.json` and `environment.json`.
@@ -52,7 +56,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         DataError: if the data is not as declared.
         TrainingInterrupted: if SIGTERM ended the training; a checkpoint holds all that was done.
         NonFiniteLossError: if a loss is NaN or infinite, unless `non_finite_loss` is "skip".
-        CheckpointError: if a checkpoint or the model cannot be written.
+        CheckpointError: if a checkpoint or the model cannot be written, or does not load as it was.
         PublishError: if `push_to_hub` is set and the Hub refuses.
     """
     if training_args.push_to_hub and model_args.lora_encoders and not model_args.merge_lora:
@@ -65,9 +69,10 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     task = TASKS[model_args.model_type]
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
-    data = _load(task, data_args, training_args)
+    with tallied() as unused:
+        data = _load(task, model_args, data_args, training_args)
     with _as_recipe_error():
-        trainer, encoded, parameters = _trainer(task, model_args, data_args, training_args, data, callbacks)
+        trainer, encoded, facts = _trainer(task, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
@@ -76,17 +81,15 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     metrics = {
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
-        "parameters": parameters,
+        **facts,
+        "left_out_or_filled": dict(unused),
         **_train(trainer, checkpoint),
     }
     for split in ("validation", "test"):
         if split in encoded:
             metrics[split] = evaluate_split(trainer, encoded[split])
-    if model_args.lora_encoders and model_args.merge_lora:
-        trainer.model = trainer.model.merge_and_unload()
-    with writing("The model", training_args.output_dir):
-        trainer.save_model(_internal_call=True)  # which publishes nothing yet
-        trainer.save_state()
+    _save(trainer, model_args)
+    check_saved(trainer, data["validation" if "validation" in data else "train"])
     if training_args.should_save:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
@@ -95,11 +98,15 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     return metrics
 
 
-def _load(task, data_args, training_args):
-    """The splits of a run."""
+def _load(task, model_args, data_args, training_args):
+    """The splits of a run, for the classes of the model that it goes on from or learns from, if there is one."""
     with training_args.main_process_first(desc=f"reading the {task.unit}s"):
-        data = task.load(data_args)
+        data = task.load(data_args, earlier_config(model_args))
+    if "train" in data:
+        task.check_training(data["train"], data_args)
     data = _limit(data, data_args, training_args)
+    if data_args.max_train_samples and "train" in data:
+        task.check_training(data["train"], data_args, is_sample=True)
     needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
@@ -107,16 +114,19 @@ def _load(task, data_args, training_args):
 
 
 def _trainer(task, model_args, data_args, training_args, data, callbacks):
-    """The trainer of a run, all splits as it reads them, and the number of the model's parameters."""
+    """The trainer of a run, all splits as it reads them, and what `metrics.json` says of model and data."""
     teacher = _teacher(model_args, data_args)
     model, processor = task.build(model_args, data_args, data["train"], teacher)
     rows_of = dict(data)
     if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
         rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
-    encoded = DatasetDict({split: task.encode(rows, processor) for split, rows in rows_of.items()})
+    encoded, truncated = DatasetDict(), {}
+    for split, rows in rows_of.items():
+        encoded[split], truncated[split] = take_truncated(task.encode(rows, processor))
+    warn_of_truncation(truncated, {split: len(rows) for split, rows in rows_of.items()}, task.unit, processor)
     if model_args.lora_encoders:
         model = _with_lora(model, processor, model_args, training_args)
-    parameters = sum(p.numel() for p in model.parameters())
+    facts = {"parameters": sum(p.numel() for p in model.parameters()), "truncated": truncated}
     make_trainer = FusionTrainer
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
@@ -129,7 +139,7 @@ def _trainer(task, model_args, data_args, training_args, data, callbacks):
         processing_class=processor,
         callbacks=callbacks,
     )
-    return trainer, encoded, parameters
+    return trainer, encoded, facts
 
 
 def _train(trainer, checkpoint):
@@ -146,6 +156,18 @@ def _train(trainer, checkpoint):
         "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
         **({"skipped_steps": trainer.skipped_steps} if trainer.skipped_steps else {}),
     }
+
+
+def _save(trainer, model_args):
+    """Saves the model as the recipe wants it, and publishes nothing yet."""
+    if model_args.lora_encoders and model_args.merge_lora:
+        trainer.model = trainer.model.merge_and_unload()
+    with writing("The model", trainer.args.output_dir):
+        trainer.save_model(_internal_call=True)
+        trainer.save_state()
+        if model_args.lora_encoders and not model_args.merge_lora and trainer.args.should_save:
+            # saved before the training, which saw of what kind the labels are
+            trainer.model.config.save_pretrained(Path(trainer.args.output_dir) / "base")
 
 
 def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
@@ -187,7 +209,7 @@ def _teacher(model_args, data_args):
         return None
     from hf_fusion.deployment.distillation import load_teacher
 
-    return load_teacher(model_args.teacher, data_args.source().rules)
+    return load_teacher(model_args.teacher, data_args.rules())
 
 
 def _distillation(student, model_args, teacher):
@@ -217,6 +239,13 @@ def _check_metric(trainer):
     names = ["loss", *metric_names(trainer.model.config, trainer.label_names)]
     if wanted not in names:
         raise RecipeError(f"`metric_for_best_model` must be one of {', '.join(names)}, got {wanted!r}.")
+    column = {"fine": "labels", "coarse": "coarse_labels"}.get(wanted.partition("_")[0])
+    rows = trainer.eval_dataset
+    if column and rows is not None and column in rows.column_names and len(set(rows[column]) - {None}) < 2:
+        raise RecipeError(
+            f"`metric_for_best_model` {wanted} says nothing where the validation split shows a single class: choose "
+            "another (loss), or a validation split with several classes."
+        )
 
 
 def _checkpoint_to_resume(training_args):

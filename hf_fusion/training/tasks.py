@@ -2,15 +2,23 @@
 
 import logging
 
+import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from hf_fusion.data.arrow_rows import lengths_of
 from hf_fusion.data.clips import load_clips
-from hf_fusion.data.reviews import load_reviews
+from hf_fusion.data.files import DataError
+from hf_fusion.data.label_columns import check_classes_shown
+from hf_fusion.data.labels import warn_of_other_scale
+from hf_fusion.data.reviews import read_reviews
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+from hf_fusion.models.processing_dyfulm import rows_without_tokens
 from hf_fusion.training.build import build_dashfusion, build_dyfulm
 
 logger = logging.getLogger(__name__)
+
+# Columns of encoded rows that say whether a modality was cut.
+TRUNCATED = {name: f"{name}_truncated" for name in ("text", *STREAMS)}
 
 
 class ReviewTask:
@@ -19,22 +27,41 @@ class ReviewTask:
     unit = "review"
 
     @staticmethod
-    def load(data_args) -> DatasetDict:
-        """Reads the reviews."""
-        return load_reviews(data_args.source())
+    def load(data_args, config=None) -> DatasetDict:
+        """Reads the reviews; for a model that is there, with its classes. `data_args` then tell all classes."""
+        if config is not None:
+            data_args.adopt_classes(config)
+        reviews, rules = read_reviews(data_args.source())
+        data_args.settle(rules)
+        return reviews
+
+    @staticmethod
+    def check_training(train: Dataset, data_args, is_sample: bool = False) -> None:
+        """Raises `DataError` if the training split never shows a class; warns if that is allowed, or of a sample."""
+        policy = "allow" if is_sample else data_args.missing_classes
+        check_classes_shown(train, data_args.rules(), data_args.dataset, policy)
 
     @staticmethod
     def build(model_args, data_args, train, teacher=None):
         """Model and processor for a training split; of a student, with the pipeline of its teacher."""
-        return build_dyfulm(model_args, data_args.source().rules, train["text"], teacher)
+        return build_dyfulm(model_args, data_args.rules(), train["text"], teacher)
 
     @staticmethod
     def encode(reviews: Dataset, processor) -> Dataset:
-        """Adds the model's inputs and `length`, the longer of the two tokenisations; drops the text."""
+        """
+        Adds the model's inputs, `length`, the longer of the two tokenisations, and `text_truncated`; drops the text.
+
+        Raises:
+            DataError: if a text has no token; names the review.
+        """
 
         def encode(batch):  # columns of texts -> columns of ids, masks and spans
-            encoded = processor.encode_text(batch["text"])
-            return {**encoded, "length": _token_counts(encoded)}
+            encoded = processor.encode_text(batch["text"], return_truncated=True)
+            truncated = encoded.pop("truncated")
+            for i in rows_without_tokens(encoded, processor.tokenizers):
+                review = f"{batch['id'][i] if 'id' in batch else i} ({batch['text'][i]!r:.100})"
+                raise DataError(f"The review {review} has no token that the tokenizers know: leave it out.")
+            return {**encoded, "length": _token_counts(encoded), TRUNCATED["text"]: truncated}
 
         unused = [name for name in ("text", "source") if name in reviews.column_names]
         return reviews.map(encode, batched=True, remove_columns=unused, desc="tokenizing")
@@ -46,9 +73,14 @@ class ClipTask:
     unit = "clip"
 
     @staticmethod
-    def load(data_args) -> DatasetDict:
+    def load(data_args, config=None) -> DatasetDict:
         """Reads the clips."""
         return load_clips(data_args.source())
+
+    @staticmethod
+    def check_training(train: Dataset, data_args, is_sample: bool = False) -> None:
+        """Warns if the labels lie in a small part of their range: they may be on another scale."""
+        warn_of_other_scale(np.array(train["label"], dtype=float), data_args.label_range, data_args.dataset)
 
     @staticmethod
     def build(model_args, data_args, train, teacher=None):
@@ -57,14 +89,20 @@ class ClipTask:
 
     @staticmethod
     def encode(clips: Dataset, processor) -> Dataset:
-        """The text's tensors, `audio` and `vision` as they are, `labels`, and `length`: of the longest modality."""
+        """
+        The text's tensors, `audio` and `vision` as they are, `labels`, `length`: of the longest modality, and for each
+        modality whether it is cut (`text_truncated` ...). A text without a token counts as missing.
+
+        Raises:
+            DataError: if nothing is left of a clip; names it.
+        """
         parts = []
         lengths = [0] * len(clips)
         if "text" in clips.column_names:
             texts = clips.select_columns(["text"])
             parts.append(
                 texts.map(
-                    lambda batch: processor.encode_text(batch["text"]),
+                    lambda batch: _encode_texts(batch["text"], processor),
                     batched=True,
                     remove_columns=["text"],
                     desc="tokenizing",
@@ -77,15 +115,62 @@ class ClipTask:
             frames = clips.select_columns([name])
             parts.append(frames)
             counts = lengths_of(frames, name)
-            limit = getattr(processor.feature_extractor, f"max_{name}_length")
-            if too_long := sum(count > limit for count in counts):
-                logger.warning("%d of %d clips are cut to their first %d %s frames.", too_long, len(clips), limit, name)
+            limit = limit_of(processor, name)
+            parts.append(Dataset.from_dict({TRUNCATED[name]: [count > limit for count in counts]}))
             lengths = [max(length, min(count, limit)) for length, count in zip(lengths, counts, strict=True)]
+        if lengths and not min(lengths):
+            raise DataError(
+                f"The clip {clips[lengths.index(0)]['id']} has a text without a token that the tokenizers know, and no "
+                "frames: leave it out."
+            )
         rest = clips.select_columns(["id", "label"]).rename_column("label", "labels").add_column("length", lengths)
         return concatenate_datasets([rest, *parts], axis=1)
 
 
 TASKS = {"dyfulm": ReviewTask, "dashfusion": ClipTask}
+
+
+def limit_of(processor, modality: str) -> int:
+    """The most tokens, or frames, that are read of a modality."""
+    if modality == "text":
+        return processor.max_length
+    return getattr(processor.feature_extractor, f"max_{modality}_length")
+
+
+def take_truncated(encoded: Dataset) -> tuple[Dataset, dict[str, int]]:
+    """Takes the columns away that say what was cut; returns the other ones, and by modality the number of cut rows."""
+    counts = {name: sum(encoded[column]) for name, column in TRUNCATED.items() if column in encoded.column_names}
+    return encoded.remove_columns([TRUNCATED[name] for name in counts]), counts
+
+
+def warn_of_truncation(counts: dict[str, dict[str, int]], rows: dict[str, int], unit: str, processor) -> None:
+    """
+    Logs what is cut, a line for each split and modality.
+
+    Args:
+        counts: for each split what [`take_truncated`] returns.
+        rows: number of rows of each split.
+        unit: "review" or "clip".
+        processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): knows the limits.
+    """
+    for split, found in counts.items():
+        for name, count in found.items():
+            if count:
+                parts = "tokens" if name == "text" else f"{name} frames"
+                logger.warning(
+                    "%s of %s %s %ss are cut to their first %d %s.",
+                    f"{count:,}", f"{rows[split]:,}", split, unit, limit_of(processor, name), parts,
+                )  # fmt: skip
+
+
+def _encode_texts(texts, processor):
+    """Columns of the text's tensors, empty where no tokenizer finds a token."""
+    columns = processor.encode_text(texts, return_truncated=True)
+    truncated = columns.pop("truncated")
+    for i in rows_without_tokens(columns, processor.tokenizers):
+        for values in columns.values():
+            values[i] = []
+    return {**columns, TRUNCATED["text"]: truncated}
 
 
 def _token_counts(encoded):

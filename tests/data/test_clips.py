@@ -6,7 +6,7 @@ import pytest
 from datasets import Array2D, Dataset, DatasetDict, Features, Value
 from test_feature_folder import write_folder
 
-from hf_fusion.data.clips import ClipSource, load_clips
+from hf_fusion.data.clips import ClipSource, load_clips, read_clips
 from hf_fusion.data.files import DataError
 from hf_fusion.data.prepare import prepare_clips
 from hf_fusion.evaluation.records import fingerprint
@@ -101,9 +101,9 @@ def write(tmp_path, monkeypatch):
             hub(monkeypatch, DatasetDict({split: hub_rows(members) for split, members in by_split(rows).items()}))
             return "acme/clips"
         if kind == "prepared":
-            prepare_clips(ClipSource(write_folder(tmp_path / "clips", rows)), tmp_path / "prepared")
+            prepare_clips(ClipSource(write_folder(tmp_path / "clips", rows, every_file=True)), tmp_path / "prepared")
             return str(tmp_path / "prepared")
-        return write_folder(tmp_path / "clips", rows, kind)
+        return write_folder(tmp_path / "clips", rows, kind, every_file=True)
 
     return write
 
@@ -235,6 +235,11 @@ class TestHub:
         with pytest.raises(DataError, match=words):
             load_clips(ClipSource("acme/clips"))
 
+    def test_columns_that_prediction_does_without(self, monkeypatch):
+        hub(monkeypatch, DatasetDict(test=Dataset.from_dict({"text": ["x"]})))
+        (row,) = read_clips(ClipSource("acme/clips"))
+        assert (row["text"], row["label"], row["split"]) == ("x", None, "test")
+
 
 class TestValues:
     @pytest.mark.parametrize("kind", ["mmsa", "npz", "hub"])
@@ -258,6 +263,25 @@ class TestValues:
         clips = load_clips(ClipSource(write([clip("a", text=text), clip("b")], kind)))
         assert list(clips["train"]["text"]) == [None, "This is b."]
         assert "1 texts are empty and count as missing" in caplog.text
+
+    @pytest.mark.parametrize("text", ["nan", " NaN ", "NAN"])
+    @pytest.mark.parametrize("kind", ["mmsa", "npz", "hub"])
+    def test_a_lone_nan_is_a_missing_text(self, write, kind, text, caplog):
+        """Extractors write it for a missing transcript."""
+        clips = load_clips(ClipSource(write([clip("a", text=text), clip("b", text="my nan")], kind)))
+        assert list(clips["train"]["text"]) == [None, "my nan"]
+        assert "1 texts are NaN or 'nan' and count as missing: a." in caplog.text
+
+    @pytest.mark.parametrize("kind", ["mmsa", "npz", "hub"])
+    def test_frames_of_zeros_alone_are_a_missing_stream(self, write, kind, caplog):
+        clips = load_clips(ClipSource(write([clip("a", audio=np.zeros((3, 2))), clip("b")], kind)))
+        assert clips["train"].with_format("numpy")[0]["audio"].shape == (0, WIDTHS["audio"])
+        assert "nothing but zeros" in caplog.text and "count" in caplog.text
+
+    def test_missing_texts_and_streams_are_missing_in_prediction_too(self, write):
+        name = write([clip("a", text="nan", vision=np.zeros((3, 3))), clip("b", label=None)])
+        first, second = read_clips(ClipSource(name))
+        assert first["text"] is None and first["vision"] is None and second["label"] is None
 
     def test_nothing_to_mend_is_nothing_said(self, write, caplog):
         load_clips(ClipSource(write([clip("a"), clip("b", text=None)])))
@@ -514,3 +538,33 @@ def test_a_saved_data_set_of_another_kind(tmp_path, table, words):
     DatasetDict({"train": Dataset.from_dict(table)}).save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match=words):
         load_clips(ClipSource(str(tmp_path / "saved")))
+
+
+class TestClipsWithoutLabels:
+    def data(self, tmp_path):
+        name = write_mmsa(tmp_path / "own.pkl", [clip("a"), clip("b", "test"), clip("c", "test")])
+        data = pickle.loads((tmp_path / "own.pkl").read_bytes())
+        del data["test"]["regression_labels"]
+        (tmp_path / "own.pkl").write_bytes(pickle.dumps(data))
+        return name
+
+    def test_are_read_for_prediction_and_refused_for_training(self, tmp_path):
+        name = self.data(tmp_path)
+        assert [row["label"] is None for row in read_clips(ClipSource(name))] == [False, True, True]
+        with pytest.raises(DataError, match=r"2 unusable rows\n  2 x no label: row 2 \(b\); row 3 \(c\)"):
+            load_clips(ClipSource(name))
+        assert ids(load_clips(ClipSource(name, rejected="drop"))) == {"train": ["a"]}
+
+
+@pytest.mark.parametrize("options", [{"own_file": True}, {"padding": "end"}, {"use_lengths": False}])
+def test_options_of_feature_files(tmp_path, options):
+    write_mmsa(tmp_path / "own.pkl", [clip("a"), clip("b")])
+    assert len(load_clips(ClipSource(str(tmp_path / "own.pkl"), options=options))["train"]) == 2
+
+
+def test_folders_with_too_few_features(tmp_path):
+    name = write_folder(tmp_path / "clips", [clip("a", audio=None, vision=None), clip("b")])
+    with pytest.raises(DataError, match="1 of 2 clips have no file of features"):
+        load_clips(ClipSource(name))
+    for allowed in ({"allow_missing_features": True}, {"options": {"allow_missing_features": True}}):
+        assert len(load_clips(ClipSource(name, **allowed))["train"]) == 2

@@ -35,13 +35,18 @@ def write_parquet(path, frames):
     pq.write_table(pa.table({f"feature {i}": column for i, column in enumerate(np.transpose(frames))}), path)
 
 
-def write_folder(folder, rows, kind="npz"):
-    """A folder of features from rows whose `audio` and `vision` are arrays or absent; returns its name."""
+def write_folder(folder, rows, kind="npz", every_file=False):
+    """
+    A folder of features from rows whose `audio` and `vision` are arrays or absent; returns its name. With `every_file`
+    a clip without frames has files without frames.
+    """
     folder.mkdir(exist_ok=True)
     streams = ("audio", "vision")
     write_labels(folder, [{name: value for name, value in row.items() if name not in streams} for row in rows])
     for row in rows:
         found = {name: row[name] for name in streams if row.get(name) is not None}
+        if every_file:
+            found = dict.fromkeys(streams, np.zeros((0, 1), np.float32)) | found
         if kind == "npz" and found:
             np.savez(folder / f"{row['id']}.npz", **found)
         for name, frames in found.items() if kind == "parquet" else ():
@@ -49,27 +54,31 @@ def write_folder(folder, rows, kind="npz"):
     return str(folder)
 
 
+def read_all(folder):
+    return list(read_feature_folder(str(folder), allow_missing_features=True))
+
+
 def read_one(folder, **changes):
     write_labels(folder, [LABELS[0] | changes])
-    (row,) = read_feature_folder(str(folder))
+    (row,) = read_all(folder)
     return row
 
 
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_labels_of_every_kind(tmp_path, kind):
     write_labels(tmp_path, LABELS, kind)
-    assert list(read_feature_folder(str(tmp_path))) == [{**row, "audio": None, "vision": None} for row in LABELS]
+    assert read_all(tmp_path) == [{**row, "audio": None, "vision": None} for row in LABELS]
 
 
 def test_a_column_of_ids_is_enough(tmp_path):
     write_labels(tmp_path, [{"id": 7}])
-    (row,) = read_feature_folder(str(tmp_path))
+    (row,) = read_all(tmp_path)
     assert row == {"id": "7", "split": None, "text": None, "label": None, "audio": None, "vision": None}
 
 
 def test_empty_cells_of_a_csv_are_missing_labels_and_splits(tmp_path):
     write_labels(tmp_path, [{"id": "a", "label": "", "split": "", "text": "NA"}], ".csv")
-    (row,) = read_feature_folder(str(tmp_path))
+    (row,) = read_all(tmp_path)
     assert (row["label"], row["split"], row["text"]) == (None, None, "NA")
 
 
@@ -78,7 +87,7 @@ def test_empty_cells_of_a_csv_are_missing_labels_and_splits(tmp_path):
 def test_frames(tmp_path, kind, there):
     frames = {name: array for name, array in (("audio", AUDIO), ("vision", VISION)) if name in there}
     write_folder(tmp_path, [LABELS[0] | frames, LABELS[1]], kind)
-    row, other = read_feature_folder(str(tmp_path))
+    row, other = read_all(tmp_path)
     for name in ("audio", "vision"):
         assert other[name] is None
         if name in there:
@@ -171,22 +180,69 @@ def test_ids_never_lead_out_of_the_folder(tmp_path, name):
 def test_labels_without_ids(tmp_path):
     write_labels(tmp_path, [{"name": "a", "label": 1}])
     with pytest.raises(DataError, match=r"labels\.jsonl: no column 'id'; there are name, label"):
-        list(read_feature_folder(str(tmp_path)))
+        read_all(tmp_path)
 
 
 def test_no_labels_file(tmp_path):
     with pytest.raises(DataError, match=r"no labels file; expected one of labels\.csv, labels\.tsv, labels\.jsonl"):
-        list(read_feature_folder(str(tmp_path)))
+        read_all(tmp_path)
 
 
 def test_a_malformed_row_of_labels_is_named(tmp_path):
     (tmp_path / "labels.csv").write_text("id,label\na,1\nb\n")
     with pytest.raises(DataError, match=r"labels\.csv, line 3"):
-        list(read_feature_folder(str(tmp_path)))
+        read_all(tmp_path)
 
 
 def test_arrays_of_other_names(tmp_path):
     write_labels(tmp_path, LABELS)
     np.savez(tmp_path / "v$_$1.npz", audios=AUDIO)
     with pytest.raises(DataError, match=r"v\$_\$1.npz: expected the arrays 'audio' or 'vision', found 'audios'"):
-        list(read_feature_folder(str(tmp_path)))
+        read_all(tmp_path)
+
+
+class TestFilesAndClips:
+    def write(self, tmp_path, clips, files):
+        write_labels(tmp_path, [{"id": clip, "text": "good", "label": "1"} for clip in clips], ".csv")
+        for name in files:
+            np.savez(tmp_path / f"{name}.npz", audio=AUDIO)
+        return str(tmp_path)
+
+    def test_more_than_a_tenth_without_features_stops(self, tmp_path):
+        folder = self.write(tmp_path, [f"v{i}" for i in range(10)], [f"v{i}" for i in range(8)])
+        with pytest.raises(DataError, match=r"labels\.csv: 2 of 10 clips have no file of features \(v8, v9\)\. More"):
+            next(read_feature_folder(folder))
+        assert len(list(read_feature_folder(folder, allow_missing_features=True))) == 10
+        assert len(list(read_feature_folder(folder, ("text",)))) == 10, "a model of text needs none"
+
+    def test_a_tenth_is_told(self, tmp_path, caplog):
+        folder = self.write(tmp_path, [f"v{i}" for i in range(10)], [f"v{i}" for i in range(9)])
+        assert len(list(read_feature_folder(folder))) == 10
+        assert "1 of 10 clips have no file of features (v9)." in caplog.text
+
+    def test_nothing_is_said_where_all_are_there(self, tmp_path, caplog):
+        list(read_feature_folder(self.write(tmp_path, ["a", "b"], ["a", "b"])))
+        assert not caplog.records
+
+    def test_files_without_a_clip(self, tmp_path, caplog):
+        folder = self.write(tmp_path, ["a"], ["a", *(f"x{i}" for i in range(7))])
+        write_parquet(tmp_path / "y.vision.parquet", VISION)
+        list(read_feature_folder(folder))
+        shown = ", ".join(f"x{i}.npz" for i in range(5))
+        assert f"8 files of features belong to no clip ({shown}, ...)." in caplog.text and "near" not in caplog.text
+
+    @pytest.mark.parametrize("name", ["clip7_", "Clip-7", "clip_7", "clip7_features", "clip7.feat"])
+    def test_near_names(self, tmp_path, name):
+        with pytest.raises(DataError, match=rf"near names: {name}\.npz for clip7"):
+            next(read_feature_folder(self.write(tmp_path, ["clip7", "b"], [name])))
+
+    def test_no_file_at_all(self, tmp_path):
+        with pytest.raises(DataError, match="1 of 1 clips have no file of features"):
+            next(read_feature_folder(self.write(tmp_path, ["a"], [])))
+
+    def test_the_stream_that_is_used(self, tmp_path):
+        folder = self.write(tmp_path, ["a"], [])
+        write_parquet(tmp_path / "a.audio.parquet", AUDIO)
+        assert len(list(read_feature_folder(folder, ("text", "audio")))) == 1
+        with pytest.raises(DataError, match="1 of 1 clips"):
+            next(read_feature_folder(folder, ("text", "vision")))

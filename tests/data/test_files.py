@@ -53,7 +53,7 @@ def test_long_fields(tmp_path):
         ("a.csv.gz", gzip.compress(b"text\n" + b"x\n" * 9999, mtime=0)[:40], "cannot be read to the end"),
         ("a.csv.gz", gzip.compress(b"text\n", mtime=0)[:10] + b"\xff" * 30, "cannot be read to the end"),
         ("a.csv.gz", b"no gzip", "cannot be read to the end"),
-        ("a.xlsx", b"", "unknown kind of file"),
+        ("a.xls", b"", "unknown kind of file"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, name, content, words):
@@ -134,6 +134,34 @@ class TestRowWriter:
             writer.write([{"a": 1}])
             writer.write([{"a": 1, "c": 2}])
 
+    @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz"])
+    def test_csv_keeps_texts_numbers_and_what_is_nested(self, tmp_path, name):
+        texts = ['a "b", c', "two\nlines\r\nand\rmore", "  spaces\t", "=1+1", "é 😀", ";", "'"]
+        rows = [{"text": text, "score": i / 3, "tags": {"a": [i, "x"]}, "cut": i == 2} for i, text in enumerate(texts)]
+        with RowWriter(str(tmp_path / name)) as writer:
+            writer.write(rows[:4])
+            writer.write([*rows[4:], {"text": "no more"}])
+        *found, last = read_rows(tmp_path / name)
+        assert [row["text"] for row in found] == texts
+        assert [float(row["score"]) for row in found] == [row["score"] for row in rows]
+        assert [json.loads(row["tags"]) for row in found] == [row["tags"] for row in rows]
+        assert [row["cut"] for row in found] == ["true" if row["cut"] else "false" for row in rows]
+        assert last == {"text": "no more", "score": "", "tags": "", "cut": ""}
+
+    def test_csv_has_the_columns_of_the_first_rows(self, tmp_path):
+        with pytest.raises(DataError, match="new column 'b'"), RowWriter(str(tmp_path / "o.csv")) as writer:
+            writer.write([{"a": 1}])
+            writer.write([{"a": 1, "b": 2}])
+        assert not (tmp_path / "o.csv").exists()
+
+    @pytest.mark.parametrize("kind", [".csv", ".parquet", ".jsonl"])
+    def test_a_file_without_rows(self, tmp_path, kind):
+        path = tmp_path / f"o{kind}"
+        with RowWriter(str(path), {"label": pa.string()}):
+            pass
+        assert list(read_rows(path)) == []
+        assert kind != ".csv" or path.read_text().strip() == "label"
+
     def test_unknown_kind(self):
-        with pytest.raises(DataError, match=r"out\.csv: unknown kind of output"):
-            RowWriter("out.csv")
+        with pytest.raises(DataError, match=r"out\.tsv: unknown kind of output"):
+            RowWriter("out.tsv")

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_fusion.data.labels import LabelError, LabelRules
+from hf_fusion.data.labels import LabelError, LabelRules, coarse_starts, warn_of_other_scale
 
 
 def test_stars():
@@ -49,3 +50,23 @@ def test_stars_that_are_none(stars):
 def test_rules_that_make_no_sense(fields):
     with pytest.raises(LabelError):
         LabelRules(**fields)
+
+
+def test_coarse_classes_that_nobody_declared():
+    assert [coarse_starts(count) for count in (2, 3, 4, 5, 7, 10)] == [
+        (0, 1), (0, 1, 2), (0, 1, 3), (0, 2, 3), (0, 3, 4), (0, 4, 6),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [{"num_labels": 3}, {"num_labels": 2, "names": ("a", "A ")}, {"names": ("a", "")}])
+def test_names_that_make_no_sense(fields):
+    with pytest.raises(LabelError, match="class words"):
+        LabelRules(**{"names": ("a", "b"), **fields})
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"), [([-1, 0.2, 1], True), ([0, 3], True), ([-1.2, 0.5], False), ([-3, 3], False)]
+)
+def test_scores_that_may_be_on_another_scale(scores, told, caplog):
+    warn_of_other_scale(np.array(scores, float), (-3, 3), "x.pkl")
+    assert ("--label_range LOWEST HIGHEST" in caplog.text) == told

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_fusion.data import parts as parts_module
+from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.files import DataError, read_rows_or_errors
 from hf_fusion.data.parts import Parts, find_parts, stamp, survey
 
@@ -120,7 +121,7 @@ class TestParts:
 
     def test_going_on_does_not_open_the_file_again(self, write, monkeypatch):
         opened = []
-        read = lambda path, first: opened.append(first) or read_rows_or_errors(path, first)  # noqa: E731
+        read = lambda path, first, form: opened.append(first) or read_rows_or_errors(path, first, form)  # noqa: E731
         monkeypatch.setattr(parts_module, "read_rows_or_errors", read)
         path = write("a.jsonl", [{"id": i} for i in range(9)])
         parts = Parts([path], [9], [stamp(path)])
@@ -137,3 +138,22 @@ class TestParts:
         os.utime(write("a.jsonl", later), ns=(0, before[1] + 1))
         with pytest.raises(DataError, match=r"a\.jsonl was changed since"):
             list(Parts([path], [2], [before]).read(0, 2))
+
+
+def test_parts_in_another_encoding(tmp_path):
+    paths = [str(tmp_path / f"{n}.csv") for n in range(2)]
+    for path in paths:
+        (tmp_path / path).write_bytes("text§stars\ntrès§5\nmal§1\n".encode("cp1252"))
+    form = TextFormat(encoding="cp1252", delimiter="§")
+    counts, schema = survey(paths, form)
+    parts = Parts(paths, counts, [stamp(path) for path in paths], form)
+    assert counts == [2, 2] and schema.names == ["text", "stars"]
+    assert [row["text"] for row in parts.read(1, 4)] == ["mal", "très", "mal"]
+
+
+def test_texts_and_json_of_a_folder_are_left_out_aloud(tmp_path, caplog):
+    for name in ("a.csv", "notes.txt", "info.JSON"):
+        (tmp_path / name).write_text("text\nx\n")
+    assert find_parts([tmp_path]) == [str(tmp_path / "a.csv")]
+    assert "2 files of .txt or .json are left out: info.JSON, notes.txt" in caplog.text
+    assert find_parts([f"{tmp_path}/*.txt"]) == [str(tmp_path / "notes.txt")]

@@ -540,3 +540,13 @@ def test_sha256(tmp_path, size):
     content = np.random.default_rng(0).bytes(size)
     (tmp_path / "a").write_bytes(content)
     assert sha256_of(tmp_path / "a") == sha256_of(str(tmp_path / "a")) == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [("torch._utils", r"tensor\.numpy\(\)"), ("pandas.core.frame", "to_dict"), ("os", r"these\.$")],
+)
+def test_classes_of_libraries_come_with_the_way_out(tmp_path, module, words):
+    (tmp_path / "a.pkl").write_bytes(f"c{module}\nrebuild\n.".encode())
+    with pytest.raises(DataError, match=rf"'{module}\.rebuild', which is refused, .*{words}"):
+        read_pickle(tmp_path / "a.pkl")

@@ -32,7 +32,7 @@ def make_rows(count=300, without_audio=lambda i: i % 7 == 3, without_vision=lamb
 @pytest.fixture
 def write(tmp_path):
     def write(rows, **fields):
-        return ClipSource(write_folder(tmp_path / "clips", rows), **fields)
+        return ClipSource(write_folder(tmp_path / "clips", rows, every_file=True), **fields)
 
     return write
 
@@ -216,7 +216,7 @@ class TestFailure:
 
     def test_of_widths(self, write, tmp_path):
         rows = make_rows(200)
-        rows[180]["audio"] = np.zeros((1, 5))
+        rows[180]["audio"] = np.ones((1, 5))
         self.fails(write(rows), tmp_path / "prepared", match=r"row 181 .*field 'audio' has 5 features")
 
     def test_with_unusable_rows(self, write, tmp_path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from tiny_runs import CHILDREN
+from tiny_runs import CHILDREN, LONGEST_SECONDS
 
 from hf_fusion.data.files import DataError
 from hf_fusion.data.labels import LabelRules
@@ -215,7 +215,7 @@ def test_a_corpus_may_be_larger_than_memory(tmp_path):
     queue = CHILDREN.Queue()
     child = CHILDREN.Process(target=load_and_measure, args=(path, queue))
     child.start()
-    grown, rows, lengths = queue.get(timeout=120)
+    grown, rows, lengths = queue.get(timeout=LONGEST_SECONDS)
     child.join()
     assert rows == 30_000 and lengths == {len(text)} and path.stat().st_size > 150e6
     assert grown < path.stat().st_size / 10

@@ -3,7 +3,15 @@ import hashlib
 import pytest
 
 from hf_fusion.data.files import DataError
-from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
+from hf_fusion.data.splits import (
+    SPLIT_ALIASES,
+    SPLITS,
+    canonical_split,
+    check_shares,
+    report_rejected,
+    split_by_hash,
+    split_in_name,
+)  # fmt: skip
 
 THREE = (0.6, 0.3, 0.1)
 
@@ -71,7 +79,27 @@ def test_shares_that_do_not(shares):
 
 
 def test_aliases_lead_to_splits():
-    assert set(SPLIT_ALIASES) == {"valid", "val", "dev"} and set(SPLIT_ALIASES.values()) <= set(SPLITS)
+    assert {"valid", "val", "dev", "eval"} < set(SPLIT_ALIASES) and set(SPLIT_ALIASES.values()) <= set(SPLITS)
+
+
+def test_names_in_any_case():
+    assert [*map(canonical_split, ("Train", " DEV", "eval", "Holdout"))] == [
+        "train",
+        "validation",
+        "validation",
+        "Holdout",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train.csv", "train"), ("a/Test-00000-of-00002.parquet", "test"), ("amazon_dev.jsonl.gz", "validation"),
+        ("reviews.csv", None), ("train/reviews.csv", None), ("latest.csv", None), ("trainer.csv", None),
+    ],
+)  # fmt: skip
+def test_splits_in_names_of_files(name, split):
+    assert split_in_name(name) == split
 
 
 class TestReportRejected:

@@ -1,9 +1,11 @@
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
+from hf_fusion.data.files import DataError
 from hf_fusion.deployment.adapters import add_lora, load_merged
+from hf_fusion.deployment.loading import load_checkpoint
 
 peft = pytest.importorskip("peft")
 
@@ -124,3 +126,38 @@ def test_encoder_that_a_dashfusion_does_not_have(clip_model):
     for text, encoders in (("bert", "a"), ("bert", "both"), ("dyfulm", "text")):
         with pytest.raises(ValueError, match=f"no encoder {encoders}; it has"):
             add_lora(clip_model(text), encoders)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+@pytest.mark.parametrize("kind", ["dyfulm", "dashfusion"])
+def test_keeps_any_number_of_classes(make_model, clip_model, tmp_path, kind, count):
+    """Two by the library's names, others by their own."""
+    classes = {"num_labels": 2} if count == 2 else {"id2label": {i: f"class {i}" for i in range(count)}}
+    model = make_model(**classes) if kind == "dyfulm" else clip_model(**classes)
+    names = dict(model.config.id2label)
+    model.save_pretrained(tmp_path / "run" / "base")
+    adapted = add_lora(model, "both" if kind == "dyfulm" else "text")
+    with torch.no_grad():
+        for values in adapted.parameters():
+            if values.requires_grad:
+                values.normal_()
+    adapted.save_pretrained(tmp_path / "run")
+    merged = load_merged(str(tmp_path / "run"))
+    assert merged.config.id2label == names
+    merged.save_pretrained(tmp_path / "merged")
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert loaded.config.id2label == names and loaded.config.label2id == {name: i for i, name in names.items()}
+    ours, theirs = adapted.merge_and_unload().state_dict(), loaded.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("part", ["coarse_classifier", "lora_B"])
+def test_an_adapter_without_all_of_its_weights(make_model, processor, tmp_path, part):
+    """Else those of before the training would answer: peft only warns of some."""
+    make_model().save_pretrained(tmp_path / "base")
+    add_lora(make_model()).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    save_file({name: values for name, values in load_file(path).items() if part not in name}, path)
+    with pytest.raises(DataError, match=part):
+        load_checkpoint(str(tmp_path))

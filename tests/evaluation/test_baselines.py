@@ -3,7 +3,13 @@ import pytest
 from datasets import Array2D, Dataset, DatasetDict, Features, Value
 
 from hf_fusion.data.clips import ClipSource, load_clips
-from hf_fusion.evaluation.baselines import bag_of_words_baseline, majority_baseline, mean_baseline, ridge_baseline
+from hf_fusion.evaluation.baselines import (
+    bag_of_words_baseline,
+    majority_baseline,
+    mean_baseline,
+    ridge_baseline,
+    tfidf_baseline,
+)
 
 
 @pytest.fixture
@@ -75,5 +81,20 @@ def test_clips_without_frames_count_as_zero(tmp_path):
             np.savez(tmp_path / f"{i}.npz", audio=rng.normal(size=(3, 2)))
         rows.append(f"{i},{rng.uniform(-3, 3):.2f},{('train', 'validation', 'test')[i % 3]},word")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    clips = load_clips(ClipSource(str(tmp_path)))
+    clips = load_clips(ClipSource(str(tmp_path), allow_missing_features=True))
     assert np.isfinite(ridge_baseline(clips, ["audio"], (-3, 3))["mae"])
+
+
+def test_tfidf_learns_words(reviews):
+    result = tfidf_baseline(reviews, reviews)
+    assert result["fine_accuracy"] == result["coarse_accuracy"] == 1 and result["intensity_mae"] < 0.1
+    assert result.keys() == majority_baseline(reviews, reviews).keys()
+
+
+@pytest.mark.parametrize("baseline", [majority_baseline, tfidf_baseline, bag_of_words_baseline])
+def test_labels_that_rows_or_splits_lack(reviews, baseline):
+    holes = [None if i % 3 == 1 else value for i, value in enumerate(reviews["labels"])]
+    train = reviews.remove_columns(["labels", "intensity_labels"]).add_column("labels", holes)
+    result = baseline(train, reviews)
+    assert set(result) == {"fine_accuracy", "fine_macro_f1", "coarse_accuracy", "coarse_macro_f1"}
+    assert result["fine_accuracy"] == pytest.approx(2 / 3), "class 0 has no row with a label"

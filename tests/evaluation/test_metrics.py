@@ -125,6 +125,16 @@ def test_needs_no_network_and_writes_no_files(tmp_path):
     assert json.loads(process.stdout)["fine_accuracy"] == 1.0
 
 
+def test_a_single_class_says_nothing(caplog):
+    """The answer that never changes would be perfect."""
+    logits = (np.eye(5)[[1, 1, 1]], np.eye(3)[[0, 0, 0]], np.zeros(3))
+    names = ["labels", "coarse_labels", "intensity_labels"]
+    found = review_metrics_of(logits, (np.array([0, 1, -100]), np.array([0, 0, -100]), np.ones(3)), names)
+    assert found["fine_accuracy"] == 0.5 and found["intensity_mae"] == 1
+    assert np.isnan(found["coarse_accuracy"]) and np.isnan(found["coarse_macro_f1"])
+    assert "coarse_accuracy, coarse_macro_f1: undefined" in caplog.text
+
+
 class TestSentimentRegression:
     def compute(self, predictions, references, dataset="mosi"):
         return SentimentRegressionMetrics(dataset).compute(predictions=predictions, references=references)
@@ -172,6 +182,8 @@ class TestSentimentRegression:
     def test_undefined_values_are_nan(self):
         found = self.compute([1.0, 1.0], [0.0, 0.0])
         assert np.isnan(found["corr"]) and np.isnan(found["acc2_non0"]) and np.isnan(found["f1_non0"])
+        one_side = self.compute([1.0, 2.0], [0.5, 2.0])
+        assert all(np.isnan(one_side[name]) for name in ("acc2_has0", "acc2_non0", "f1_has0", "f1_non0"))
 
     @pytest.mark.parametrize(
         ("predictions", "references", "words"),
@@ -202,6 +214,10 @@ class TestOfADashFusion:
         logits = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
         found = metrics_of(clip_config(num_labels=3), logits, (np.array([0, 1, -100]),), ["labels"])
         assert found == {"accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
+
+    def test_a_single_class(self, clip_config):
+        found = metrics_of(clip_config(num_labels=3), np.eye(3)[[1, 1]], (np.array([1, 1]),), ["labels"])
+        assert np.isnan(found["accuracy"]) and np.isnan(found["macro_f1"])
 
     def test_several_labels(self, clip_config):
         logits, labels = np.array([[2.0, -1.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])

@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from asserts import assert_close
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.predictions import load_pipeline, predict_rows
+from hf_fusion.evaluation.predictions import flat_row, load_pipeline, predict_rows, prediction_types
+from hf_fusion.models.processing_text import text_problem
 
 CLASS = {"label": None, "score": None}
 NO_PREDICTION = {**CLASS, "coarse": CLASS, "intensity": None}
@@ -28,13 +31,64 @@ def test_every_row_comes_back_in_order(classify, corpus):
         3: "line 4: broken",
         10: "'review' is no text but NoneType",
         20: "no column 'review'; there are id, other",
-        30: "'review' is no valid Unicode at character 0",
+        30: r"'review' is no valid Unicode: lone surrogate '\ud800' at character 0. Decode it with errors='replace'",
     }
     for i, row in enumerate(out):
         if row["error"]:
             assert row["prediction"] == NO_PREDICTION
         else:
             assert row["prediction"]["label"] == classify(rows[i]["review"])["label"]
+
+
+def test_what_is_no_text_has_an_error_and_no_label(classify):
+    texts = ["", "good", "  \n", "clip_3.wav", "\u200b", None, 4, "bad"]
+    ((*rows,),) = predict_rows(classify, [{"review": text} for text in texts], "review")
+    assert [bool(row["prediction"]["label"]) for row in rows] == [text in ("good", "bad") for text in texts]
+    assert [row["error"] for row in rows] == [
+        "'review' is empty", None, "'review' is empty", "'review' " + text_problem("clip_3.wav"),
+        "'review' has no visible character", "'review' is no text but NoneType", "'review' is no text but int", None,
+    ]  # fmt: skip
+    assert all((row["prediction"] == NO_PREDICTION) == (row["truncated"] is None) for row in rows)
+
+
+def test_rows_that_are_cut_are_told(classify):
+    classify.processor.max_length = 12
+    ((*rows,),) = predict_rows(classify, [{"text": "a fine bar " * n} for n in (1, 9)] + [{"text": ""}])
+    assert [row["truncated"] for row in rows] == [False, True, None]
+
+
+def test_clips(clip_model, clip_processor, clips):
+    pipe = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+    audio = clips["audio"][0]
+    rows = [
+        {"text": "", "audio": audio},
+        {"text": "", "audio": audio[:0]},
+        {"text": "", "audio": None},
+        {"text": "a.mp3", "audio": audio},
+        {"text": None, "audio": np.full_like(audio, np.nan)},
+    ]
+    ((*found,),) = predict_rows(pipe, rows)
+    assert [bool(row["prediction"]["label"]) for row in found] == [True, False, False, False, False]
+    assert_close(found[0]["prediction"], pipe({"audio": audio}))
+    assert all(row["error"] for row in found[1:])
+
+
+class TestFlatRows:
+    @pytest.mark.parametrize("scores", [False, True])
+    def test_columns(self, classify, clip_model, clip_processor, scores):
+        pipe = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu") if scores else classify
+        ((row,),) = predict_rows(pipe, [{"id": 3, "text": "good"}])
+        flat, answer = flat_row(row), row["prediction"]
+        heads = {} if scores else {"coarse": answer["coarse"]["label"], "coarse_score": answer["coarse"]["score"]}
+        heads |= {} if scores else {"intensity": answer["intensity"]}
+        expected = {"id": 3, "text": "good", "label": answer["label"], "score": answer["score"], **heads}
+        assert list(flat.items()) == [*expected.items(), ("truncated", False), ("error", None)]
+        assert list(flat)[2:] == list(prediction_types(pipe.model.config, flat=True))
+
+    def test_own_columns_are_not_overwritten(self, classify):
+        ((row,),) = predict_rows(classify, [{"text": "good", "score": 3}])
+        with pytest.raises(DataError, match=r"column 'score', which would be overwritten; rename it, or write \.jsonl"):
+            flat_row(row)
 
 
 def test_checkpoint_without_all_weights_is_refused(make_model, processor, tmp_path):
@@ -56,13 +110,14 @@ def test_pickled_weights_are_refused(make_model, processor, tmp_path):
 
 
 def test_own_columns_are_not_overwritten(classify):
-    with pytest.raises(DataError, match="column 'error', which would be overwritten"):
-        list(predict_rows(classify, [{"text": "x", "error": 3}]))
+    for name in ("prediction", "truncated", "error"):
+        with pytest.raises(DataError, match=f"column '{name}', which would be overwritten"):
+            list(predict_rows(classify, [{"text": "x", name: 3}]))
 
 
 def test_only_bad_rows(classify):
     ((row,),) = predict_rows(classify, [DataError("x")])
-    assert row == {"prediction": NO_PREDICTION, "error": "x"}
+    assert row == {"prediction": NO_PREDICTION, "truncated": None, "error": "x"}
 
 
 def test_batches_without_rows_are_refused(classify):

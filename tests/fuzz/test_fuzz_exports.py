@@ -13,7 +13,7 @@ from hf_fusion.deployment import OnnxFusion
 
 ort = pytest.importorskip("onnxruntime")
 FILES = ("onnx_fusion.json", "model.onnx", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
-INPUTS = ["Not a bad room.", "", {"text": "good " * 60}]
+INPUTS = ["Not a bad room.", "?", {"text": "good " * 60}]
 
 
 @pytest.fixture(autouse=True)

@@ -58,8 +58,31 @@ def test_of_a_dashfusion(run_folder, clip_config):
     assert "audio frames have" not in card.text and "DyFuLM" not in card.text
 
 
+def test_of_two_classes(run_folder, make_config):
+    make_config(num_labels=2, num_coarse_labels=2).save_pretrained(run_folder)
+    assert "fine sentiment (LABEL_0, LABEL_1), coarse sentiment (LABEL_0, LABEL_1)" in (
+        write_model_card(run_folder).read_text()
+    )
+
+
+def test_of_a_dashfusion_on_classes(run_folder, clip_config):
+    clip_config(id2label={0: "calm", 1: "angry"}).save_pretrained(run_folder)
+    (run_folder / "config.yaml").write_text(yaml.safe_dump({"model_type": "dashfusion"}))
+    card = write_model_card(run_folder).read_text()
+    assert "clips to the classes calm, angry. It reads" in card and "a sentiment score" not in card
+
+
 def test_a_folder_of_this_machine_is_no_base_model(run_folder, clip_config):
     clip_config().save_pretrained(run_folder)
     for name in ("/data/encoder", "./encoder", str(run_folder), "package:some_package/model"):
         (run_folder / "config.yaml").write_text(yaml.safe_dump({"model_type": "dashfusion", "text_encoder": name}))
         assert ModelCard.load(write_model_card(run_folder)).data.base_model is None
+
+
+def test_says_what_was_cut(run_folder):
+    assert "cut at the end" not in write_model_card(run_folder).read_text()
+    path = run_folder / "metrics.json"
+    truncated = {"train": {"text": 1300, "audio": 0}, "test": {"text": 2}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "truncated": truncated}))
+    words = "Longer than the model reads, and cut at the end: text of 1,300 rows in train, text of 2 rows in test."
+    assert words in write_model_card(run_folder).read_text()

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import torch
 from conftest import encoder_config
+from tiny_runs import LONGEST_SECONDS
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -44,7 +45,7 @@ def gradients(model):
 
 def step(rank, folder):
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+        "gloo", f"file://{folder}/store", timedelta(seconds=LONGEST_SECONDS), world_size=2, rank=rank
     )
     torch.set_num_threads(1)
     model = make_model(True)

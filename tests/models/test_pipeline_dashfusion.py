@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from asserts import assert_close, assert_same_weights
 from conftest import AUDIO_SIZE, MAX_AUDIO, VISION_SIZE
 from transformers import dynamic_module_utils, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
@@ -34,7 +35,7 @@ def inputs(clips):
     rows = [dict(zip(clips, values, strict=True)) for values in zip(*clips.values(), strict=True)]
     sparse = [{name: value for name, value in row.items() if value is not None} for row in rows]
     nested = {**rows[0], "audio": rows[0]["audio"].tolist(), "vision": torch.tensor(rows[0]["vision"])}
-    return [*rows, "Great staff!", *sparse[2:], nested, "", {"text": "the " * 90}, {"vision": rows[1]["vision"]}]
+    return [*rows, "Great staff!", *sparse[2:], nested, "?", {"text": "the " * 90}, {"vision": rows[1]["vision"]}]
 
 
 def clip_of(value):
@@ -45,13 +46,6 @@ def logits_of(pipe, value):
     """What the model says about one clip alone."""
     with torch.no_grad():
         return pipe.model(**pipe.processor(**clip_of(value), return_tensors="pt")).logits[0]
-
-
-def close(answer, expected):
-    return answer.keys() == expected.keys() and all(
-        answer[key] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value)
-        for key, value in expected.items()
-    )
 
 
 class TestScores:
@@ -88,7 +82,7 @@ class TestScores:
         with torch.no_grad():
             pipe.model.classifier[-1].weight.zero_()
             pipe.model.classifier[-1].bias.fill_(score)
-        assert pipe("The bar was fine.") == {"label": label, "score": score}
+        assert_close(pipe("The bar was fine."), {"label": label, "score": score})
 
     def test_read_every_modality(self, pipe, inputs):
         complete = inputs[0]
@@ -100,7 +94,7 @@ class TestScores:
     @pytest.mark.parametrize("missing", ["text", "audio", "vision"])
     def test_missing_is_absent_or_none(self, pipe, inputs, missing):
         absent = {name: value for name, value in inputs[0].items() if name != missing}
-        assert close(pipe({**absent, missing: None}), pipe(absent))
+        assert_close(pipe({**absent, missing: None}), pipe(absent))
 
     @pytest.mark.parametrize(
         "empty",
@@ -108,11 +102,11 @@ class TestScores:
         ids=["array", "list", "2-d", "torch"],
     )
     def test_without_a_frame_is_missing(self, pipe, empty):
-        assert close(pipe({"text": "Great!", "audio": empty}), pipe("Great!"))
+        assert_close(pipe({"text": "Great!", "audio": empty}), pipe("Great!"))
 
     def test_of_long_clips_are_those_of_the_first_frames(self, pipe):
         frames = np.random.default_rng(0).normal(size=(MAX_AUDIO + 9, AUDIO_SIZE))
-        assert close(pipe({"audio": frames}), pipe({"audio": frames[:MAX_AUDIO]}))
+        assert_close(pipe({"audio": frames}), pipe({"audio": frames[:MAX_AUDIO]}))
 
     def test_are_normalised_as_in_training(self, pipe, inputs):
         before = pipe(inputs[0])["score"]
@@ -123,21 +117,21 @@ class TestScores:
     def test_have_no_dropout_even_straight_from_training(self, clip_model, clip_processor, inputs):
         model = clip_model(hidden_dropout_prob=0.5, modality_dropout=0.5).train()
         pipe = FusionSentimentPipeline(model, processor=clip_processor, device="cpu")
-        assert pipe(inputs[0]) == pipe(inputs[0])
+        assert_close(pipe(inputs[0]), pipe(inputs[0]))
 
 
 class TestForms:
     def test_string_is_the_text(self, pipe):
-        assert pipe("Great staff!") == pipe({"text": "Great staff!"})
+        assert_close(pipe("Great staff!"), pipe({"text": "Great staff!"}))
         assert isinstance(pipe("Great staff!"), dict)
 
     def test_lists_and_tuples_of_anything(self, pipe, inputs):
         alone = [pipe(value) for value in inputs]
         assert isinstance(pipe(inputs), list)
         for answers in (pipe(inputs), pipe(tuple(inputs))):
-            assert all(close(a, b) for a, b in zip(answers, alone, strict=True))
+            assert_close(answers, alone)
         assert pipe([]) == []
-        assert pipe([inputs[0]]) == [alone[0]]
+        assert_close(pipe([inputs[0]]), [alone[0]])
 
     @pytest.mark.parametrize("text", ["bert", "dyfulm"])
     def test_order_and_answers_do_not_depend_on_the_batch_size(self, make_pipe, inputs, text):
@@ -145,13 +139,13 @@ class TestForms:
         alone = [pipe(value) for value in inputs]
         for batch_size in (1, 2, 5, 100):
             answers = pipe(inputs + inputs[::-1], batch_size=batch_size)
-            assert all(close(a, b) for a, b in zip(answers, alone + alone[::-1], strict=True)), batch_size
+            assert_close(answers, alone + alone[::-1], where=f"batch_size={batch_size}")
 
     def test_generators_are_streamed_in_order(self, pipe, inputs):
         many = inputs * 4
         stream = pipe((value for value in many), batch_size=2)
         assert not isinstance(stream, list) and len(many) > 2 * LOOKAHEAD_BATCHES
-        assert all(close(a, b) for a, b in zip(stream, pipe(inputs) * 4, strict=True))
+        assert_close(list(stream), pipe(inputs) * 4)
 
     def test_generators_are_read_no_further_than_needed(self, pipe):
         read = []
@@ -171,9 +165,9 @@ class TestForms:
         data = Dataset.from_list(
             [{**row, "audio": row["audio"].tolist(), "vision": row["vision"].tolist()} for row in rows]
         )
-        assert all(close(a, pipe(row)) for a, row in zip(pipe(data), rows, strict=True))
+        assert_close(list(pipe(data)), [pipe(row) for row in rows])
         texts = [row["text"] for row in rows]
-        assert all(close(a, pipe(t)) for a, t in zip(pipe(KeyDataset(data, "text")), texts, strict=True))
+        assert_close(list(pipe(KeyDataset(data, "text"))), [pipe(text) for text in texts])
 
     def test_longest_modality_decides_what_shares_a_batch(self, pipe, monkeypatch):
         widths = []
@@ -214,9 +208,9 @@ class TestClasses:
         assert {entry["label"]: entry["score"] for entry in every} == pytest.approx(expected, abs=1e-5)
         scores = [entry["score"] for entry in every]
         assert scores == sorted(scores, reverse=True)
-        assert pipe(inputs[0], top_k=2) == every[:2]
-        assert pipe(inputs[0], top_k=1) == [pipe(inputs[0])]
-        assert pipe(inputs[0], top_k=99) == every
+        assert_close(pipe(inputs[0], top_k=2), every[:2])
+        assert_close(pipe(inputs[0], top_k=1), [pipe(inputs[0])])
+        assert_close(pipe(inputs[0], top_k=99), every)
         assert [len(answer) for answer in pipe(inputs, top_k=2)] == [2] * len(inputs)
 
     @pytest.mark.parametrize("top_k", [1, 2, None], ids=str)
@@ -291,7 +285,7 @@ class TestErrors:
             pipe({"text": "good", name: frames})
         with pytest.raises(ValueError, match="Expected a string or a dict with 'text', got"):
             pipe({name: frames})
-        assert pipe({"text": "good", name: None}) == pipe("good")
+        assert_close(pipe({"text": "good", name: None}), pipe("good"))
 
 
 class TestSaved:
@@ -309,8 +303,9 @@ class TestSaved:
             monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
             monkeypatch.setattr(sys, "path", list(sys.path))
         loaded = pipeline(task="fusion-sentiment", model=str(tmp_path / "saved"), device="cpu", **options)
-        assert loaded(inputs) == pipe(inputs)
-        assert loaded(inputs[0]) == pipe(inputs[0])
+        assert_same_weights(loaded.model, pipe.model)
+        assert_close(loaded(inputs), pipe(inputs))
+        assert_close(loaded(inputs[0]), pipe(inputs[0]))
 
     def test_classes_keep_their_names(self, make_pipe, inputs, tmp_path):
         pipe = make_pipe(num_labels=3, **TestClasses.LABELS)
@@ -318,12 +313,54 @@ class TestSaved:
         loaded = pipeline(
             task="fusion-sentiment", model=str(tmp_path), pipeline_class=FusionSentimentPipeline, device="cpu"
         )
-        assert loaded(inputs, top_k=None) == pipe(inputs, top_k=None)
+        assert_close(loaded(inputs, top_k=None), pipe(inputs, top_k=None))
 
     def test_folder_runs_no_code_unasked(self, pipe, tmp_path):
         pipe.save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="trust_remote_code=True"):
             pipeline(task="fusion-sentiment", model=str(tmp_path), device="cpu")
+
+
+class TestNothingToRead:
+    @pytest.mark.parametrize("text", ["", " \t", "\u200e"], ids=ascii)
+    def test_a_blank_text_beside_frames_counts_as_missing(self, pipe, clips, text):
+        frames = {"audio": clips["audio"][0]}
+        assert_close(pipe({"text": text, **frames}), pipe(frames))
+        with pytest.raises(ValueError, match=r"The text (is empty|has no visible character)"):
+            pipe({"text": text, "audio": frames["audio"][:0]})
+
+    def test_a_text_without_tokens_beside_frames_counts_as_missing(self, pipe, clips, monkeypatch):
+        monkeypatch.setattr("hf_fusion.models.pipeline_common.text_problem", lambda text: None)
+        frames = {"vision": clips["vision"][0]}
+        given = [{"text": "good", **frames}, {"text": " ", **frames}, {"text": None, **frames}]
+        answers = pipe(given, batch_size=3)
+        assert answers[1]["score"] == pytest.approx(answers[2]["score"], abs=1e-6) != answers[0]["score"]
+
+    def test_frames_without_a_finite_value_are_none(self, pipe, clips):
+        lost = np.full_like(clips["audio"][0], np.nan)
+        assert_close(pipe({"text": "good", "audio": lost}), pipe("good"))
+        with pytest.raises(ValueError, match="has no text, no audio frame and no vision frame"):
+            pipe({"audio": lost})
+        lost[0, 0] = 0.5
+        assert pipe({"audio": lost})["label"]
+
+    def test_the_name_of_a_file_beside_frames(self, pipe, clips):
+        with pytest.raises(ValueError, match=r"the name of a file, '0001\.mp4'"):
+            pipe({"text": "0001.mp4", "audio": clips["audio"][0]})
+
+
+@pytest.mark.parametrize("text", ["bert", "dyfulm"])
+def test_what_is_cut_is_told(make_pipe, text):
+    pipe = make_pipe(text)
+    pipe.processor.max_length = 10
+    rows = [
+        {"text": "good", "audio": np.ones((12, AUDIO_SIZE))},
+        {"text": "the bar was fine " * 9},
+        {"audio": np.ones((13, AUDIO_SIZE))},
+        {"text": "good", "vision": np.ones((11, VISION_SIZE))},
+    ]
+    answers = pipe(rows, return_truncated=True)
+    assert [answer["truncated"] for answer in answers] == [False, True, True, True]
 
 
 class TestModalities:

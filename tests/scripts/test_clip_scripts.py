@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file
-from tiny_runs import ROOT, script
+from tiny_runs import ROOT, script, script_here
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion import (
@@ -189,6 +189,32 @@ class TestPredict:
         for command in (("evaluate.py", checkpoint, *flags), ("predict.py", "-c", checkpoint, *flags)):
             process = script(*command, stdin="good\n")
             assert process.returncode == 2 and "Traceback" not in process.stderr and flags[1] in process.stderr
+
+    def test_one_clip_as_an_extractor_writes_it(self, checkpoint, tmp_path, monkeypatch):
+        """As if the padding had never been: its frames alone score the same."""
+        run = script_here("predict.py", monkeypatch)
+        rng = np.random.default_rng(3)
+        audio, vision = rng.normal(size=(4, 8)), rng.normal(size=(2, 8))
+        padded = {"audio": np.pad(audio, ((0, 5), (0, 0))), "vision": np.pad(vision, ((3, 0), (0, 0))), "config": {}}
+        own = {"raw_text": "good bed", "text_bert": np.zeros((3, 6))}
+        (tmp_path / "new clip.pkl").write_bytes(pickle.dumps(padded | own))
+        assert run(tmp_path / "new clip.pkl", "-c", checkpoint, "-o", tmp_path / "a.jsonl") == 0
+        row = {"text": "good bed", "audio": audio.tolist(), "vision": vision.tolist()}
+        (tmp_path / "row.jsonl").write_text(json.dumps(row) + "\n")
+        assert run(tmp_path / "row.jsonl", "-c", checkpoint, "-o", tmp_path / "b.jsonl") == 0
+        (found,), (expected,) = read_rows(tmp_path / "a.jsonl"), read_rows(tmp_path / "b.jsonl")
+        assert found["id"] == "new clip" and found["label"] is None and found["error"] is None
+        assert found["prediction"]["score"] == pytest.approx(expected["prediction"]["score"], abs=1e-5)
+
+    def test_options_of_the_reader(self, checkpoint, tmp_path, monkeypatch, capsys):
+        run = script_here("predict.py", monkeypatch)
+        np.savez(tmp_path / "a.npz", audio=np.ones((2, 8)))
+        (tmp_path / "labels.csv").write_text("id,text\na,good\nb,bad\n")
+        assert run(tmp_path, "-c", checkpoint, "-o", tmp_path / "out.jsonl") == 2
+        assert "1 of 2 clips have no file of features (b)" in capsys.readouterr().err
+        allowed = ["--dataset_options", '{"allow_missing_features": true}']
+        assert run(tmp_path, "-c", checkpoint, "-o", tmp_path / "out.jsonl", *allowed) == 0
+        assert len(list(read_rows(tmp_path / "out.jsonl"))) == 2
 
     def test_missing_file(self, checkpoint):
         process = script("predict.py", "nowhere.pkl", "-c", checkpoint)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import yaml
-from tiny_runs import script
+from tiny_runs import script, script_here
 
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.evaluation.records import fingerprint
@@ -37,6 +37,8 @@ def source(tmp_path_factory):
             "audio_lengths": [i % 6 for i in range(count)],
             "vision": rng.normal(size=(count, 3, 4)).astype(np.float32),
         }
+        for clip, length in zip(data[split]["audio"], data[split]["audio_lengths"], strict=True):
+            clip[length:] = 0
     data["train"]["regression_labels"][10:] = np.nan, 9
     path = tmp_path_factory.mktemp("source") / "features.pkl"
     path.write_bytes(pickle.dumps(data))
@@ -107,3 +109,65 @@ def test_errors_are_a_message_and_leave_nothing(args, words, source, tmp_path):
     assert process.returncode == 2
     assert "prepare_data.py: " in process.stderr and words in process.stderr and "Traceback" not in process.stderr
     assert not list(tmp_path.iterdir()) and "Written" not in process.stdout
+
+
+class TestOwnFiles:
+    """As extractors write them; in this process."""
+
+    @pytest.fixture
+    def run(self, monkeypatch):
+        return script_here("prepare_data.py", monkeypatch)
+
+    def test_padding_at_the_start_and_settings(self, run, tmp_path, caplog):
+        rng = np.random.default_rng(1)
+        data, clips = {"config": {"audio": {"tool": "librosa"}}}, {}
+        for split, count in (("train", 5), ("valid", 2), ("test", 2)):
+            clips[split] = [rng.normal(size=(1 + i % 4, 3)).astype(np.float32) for i in range(count)]
+            data[split] = {
+                "id": [f"{split}$_${i}" for i in range(count)],
+                "raw_text": np.array(["good", np.nan] * count)[:count],
+                "regression_labels": np.ones(count),
+                "audio": np.stack([np.pad(clip, ((5 - len(clip), 0), (0, 0))) for clip in clips[split]]),
+                "audio_lengths": np.array([len(clip) for clip in clips[split]]),
+            }
+        (tmp_path / "unaligned_50.pkl").write_bytes(pickle.dumps(data))
+        own = ["--dataset_options", '{"own_file": true}']
+        assert run(tmp_path / "unaligned_50.pkl", tmp_path / "out") == 2
+        assert run(tmp_path / "unaligned_50.pkl", tmp_path / "out", *own) == 0
+        found = load_clips(ClipSource(str(tmp_path / "out")))
+        for split, name in (("train", "train"), ("valid", "validation"), ("test", "test")):
+            for row, clip in zip(found[name].with_format("numpy"), clips[split], strict=True):
+                assert np.array_equal(row["audio"], clip)
+        assert list(found["train"]["text"]) == ["good", None, "good", None, "good"]
+        for words in ("'config' is no split", "padded at the start", "4 texts are NaN or 'nan'"):
+            assert words in caplog.text
+        assert json.loads((tmp_path / "out" / "prepared.json").read_text())["source"]["options"] == {"own_file": True}
+
+    def test_too_few_features(self, run, tmp_path):
+        (tmp_path / "clips").mkdir()
+        np.savez(tmp_path / "clips" / "a.npz", audio=np.ones((2, 2)))
+        (tmp_path / "clips" / "labels.csv").write_text("id,label,split,text\na,1,train,x\nb,1,train,y\n")
+        assert run(tmp_path / "clips", tmp_path / "out") == 2
+        assert run(tmp_path / "clips", tmp_path / "out", "--allow_missing_features") == 0
+        assert len(load_clips(ClipSource(str(tmp_path / "out")))["train"]) == 2
+
+
+class TestBaselinesOfReviews:
+    @pytest.fixture
+    def run(self, monkeypatch):
+        return script_here("baselines.py", monkeypatch)
+
+    def test_of_a_file_with_other_columns(self, run, tmp_path):
+        rows = [f"a {'good' if i % 2 else 'bad'} room {i},{5 if i % 2 else 1},{'train' if i < 20 else 'test'}"
+                for i in range(30)]  # fmt: skip
+        (tmp_path / "r.csv").write_text("\n".join(["review,stars,split", *rows]) + "\n")
+        flags = ["--dataset", tmp_path / "r.csv", "--columns", '{"text": "review"}', "--output", tmp_path / "b.json"]
+        assert run(*flags) == 0
+        result = json.loads((tmp_path / "b.json").read_text())
+        assert result["test"]["TF-IDF + linear"]["fine_accuracy"] == 1
+        assert result["test"]["majority"]["fine_accuracy"] == 0.5 and result["rows"]["test"] == 10
+        assert result["test"]["majority"].keys() == result["test"]["TF-IDF + linear"].keys()
+
+    def test_a_type_of_model_that_does_not_exist(self, run, capsys):
+        assert run("--model_type", "bert") == 2
+        assert "`model_type` must be one of dyfulm, dashfusion" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import fcntl
 import json
 import os
 import subprocess
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from tiny_runs import ENVIRONMENT, ROOT, script, script_here
+from asserts import assert_close
+from tiny_runs import ENVIRONMENT, LONGEST_SECONDS, ROOT, script, script_here
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import read_rows
@@ -53,10 +55,11 @@ def test_help_teaches(name):
 class TestPredict:
     def test_standard_input_to_json_lines(self, checkpoint):
         process = script("predict.py", "-c", checkpoint, stdin="Not bad.\n\nGood 😀\n")
-        assert process.returncode == 0, process.stderr
+        assert process.returncode == 1, process.stderr
         rows = [json.loads(line) for line in process.stdout.splitlines()]
         assert [row["text"] for row in rows] == ["Not bad.", "", "Good 😀"]
-        assert all(row["prediction"]["coarse"]["label"] and row["error"] is None for row in rows)
+        assert [row["error"] for row in rows] == [None, "'text' is empty", None]
+        assert [bool(row["prediction"]["coarse"]["label"]) for row in rows] == [True, False, True]
 
     def test_a_bad_byte_is_that_lines_error_alone(self, checkpoint, tmp_path):
         source = tmp_path / "in.csv"
@@ -95,8 +98,8 @@ class TestPredict:
         ("args", "words"),
         [
             (["nowhere.csv"], "nowhere.csv: no such file"),
-            (["in.txt"], "unknown kind of file"),
-            (["-", "-o", "out.csv"], "unknown kind of output"),
+            (["in.doc"], "unknown kind of file"),
+            (["-", "-o", "out.tsv"], "unknown kind of output"),
         ],
     )
     def test_wrong_calls(self, checkpoint, args, words):
@@ -107,6 +110,75 @@ class TestPredict:
 def written(folder):
     """Which shards there are, and when each was written."""
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("part-*")}
+
+
+class TestPredictHere:
+    """In this process."""
+
+    def test_flat_columns_of_csv(self, checkpoint, predict, tmp_path, capsys):
+        (tmp_path / "in.csv").write_text('id,comment\n1,"fine, really"\n2,\n3,track.ogg\n')
+        out = tmp_path / "out.csv"
+        assert predict(tmp_path / "in.csv", "-c", checkpoint, "-o", out, "--text_column", "comment") == 1
+        with open(out, newline="", encoding="utf-8") as file:
+            good, *bad = csv.DictReader(file)
+        assert list(good) == [
+            "id",
+            "comment",
+            "label",
+            "score",
+            "coarse",
+            "coarse_score",
+            "intensity",
+            "truncated",
+            "error",
+        ]
+        assert good["label"] and 0 < float(good["score"]) < 1 and good["truncated"] == "false" and not good["error"]
+        assert good["comment"] == "fine, really"
+        assert [(row["label"], row["score"], bool(row["error"])) for row in bad] == [("", "", True)] * 2
+        assert "2 of 3 rows have an error" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("output", ["out.csv", "out.parquet", "out/"])
+    def test_a_column_that_is_not_there_writes_nothing(self, checkpoint, predict, tmp_path, capsys, output):
+        (tmp_path / "in.csv").write_text("id,comment\n1,fine\n")
+        assert predict(tmp_path / "in.csv", "-c", checkpoint, "-o", f"{tmp_path}/{output}") == 2
+        assert "no column 'text'; there are id, comment" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+    def test_rows_that_are_cut(self, checkpoint, predict, tmp_path, capsys):
+        (tmp_path / "in.jsonl").write_text(json.dumps({"text": "good " * 600}) + '\n{"text": "good"}\n')
+        for output in ("out.jsonl", "out/"):
+            assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/{output}") == 0
+            assert "1 of 2 rows are longer than the model reads and were cut" in capsys.readouterr().err
+        (shard,) = (tmp_path / "out").glob("part-*")
+        for path in (tmp_path / "out.jsonl", shard):
+            assert [row["truncated"] for row in read_rows(path)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict.py", "in.csv", "-c", "runs/hotel"),
+        ("evaluate.py", "runs/hotel"),
+        ("evaluate.py", "runs/hotel", "--dataset", "in.csv"),
+        ("analyze.py", "runs/hotel"),
+        ("evaluate_robustness.py", "runs/hotel"),
+        ("export.py", "runs/hotel", "out"),
+        ("push_to_hub.py", "runs/hotel", "me/mine", "--dry_run"),
+        ("train.py", "--config", "recipe.yaml", "--checkpoint", "runs/hotel"),
+        ("train.py", "--config", "recipe.yaml", "--encoder_a", "runs/hotel"),
+        ("distill.py", "--config", "recipe.yaml", "--teacher", "runs/hotel"),
+    ],
+    ids=" ".join,
+)
+def test_a_checkpoint_that_is_not_there_is_no_such_folder(command, recipe, tmp_path, monkeypatch, capsys):
+    recipe(dataset="synthetic-reviews")
+    (tmp_path / "runs/hotels").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    name, *words = command
+    assert script_here(name, monkeypatch)(*words) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"{name}: ") and message.count("\n") == 0
+    assert "runs/hotel: no such folder. Did you mean runs/hotels?" in message
 
 
 class TestPredictToFolder:
@@ -139,27 +211,33 @@ class TestPredictToFolder:
     def test_killed_and_continued_by_two_processes(self, checkpoint, source, tmp_path):
         out, expected = tmp_path / "out", tmp_path / "single.parquet"
         command = (source, "-c", checkpoint, "-o", out, "--shard_rows", 11)
-        process = self.start(*command)
-        while process.poll() is None and not list(out.glob("part-*")):
-            time.sleep(0.01)
-        process.kill()
-        process.communicate()
+        out.mkdir()
+        with open(out / ".part-00010.claim", "w") as claim:
+            fcntl.flock(claim, fcntl.LOCK_EX)  # as if another process worked on the last one: it cannot end
+            process = self.start(*command)
+            while process.poll() is None and not list(out.glob("part-*")):
+                time.sleep(0.01)
+            process.kill()
+            process.communicate()
         done = written(out)
         assert 0 < len(done) < 11, "in the middle"
 
         process = self.start(*command, processes=2)
-        errors = process.communicate(timeout=200)[1]
+        errors = process.communicate(timeout=LONGEST_SECONDS)[1]
         assert process.returncode == 1, errors
         assert "1 of 121 rows" in errors and "row 31: " in errors and "121/121" in errors
         assert done.items() <= written(out).items(), "what was finished was not done again"
 
         single = script("predict.py", source, "-c", checkpoint, "-o", expected, "--batch_size", 1, "--device", "cpu")
         assert single.returncode == 1, single.stderr
-        assert pq.read_table(out).equals(pq.read_table(expected))
+        together, alone = pq.read_table(out), pq.read_table(expected)
+        assert together.schema.equals(alone.schema)
+        assert_close(together.to_pylist(), alone.to_pylist())
         assert [row["id"] for row in read_rows(expected)] == [*map(str, range(30)), None, *map(str, range(30, 120))]
 
         process = self.start(*command[:-1], 12)
-        assert "shard_rows was 11 and is 12" in process.communicate(timeout=100)[1] and process.returncode == 2
+        errors = process.communicate(timeout=LONGEST_SECONDS)[1]
+        assert "shard_rows was 11 and is 12" in errors and process.returncode == 2
 
     def test_wrong_calls(self, checkpoint, predict, capsys, tmp_path):
         assert predict("-", "-c", checkpoint, "-o", tmp_path / "out") == 2

@@ -11,7 +11,7 @@ import time
 import matplotlib.image
 import pytest
 import yaml
-from tiny_runs import ENVIRONMENT, ROOT, script
+from tiny_runs import ENVIRONMENT, LONGEST_SECONDS, ROOT, script
 
 RECIPE = {
     "model_type": "dashfusion",
@@ -56,11 +56,11 @@ def test_a_killed_study_goes_on(write, tmp_path):
         stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     first = folder / "full" / "seed-1" / "metrics.json"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LONGEST_SECONDS
     while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) != 0 and not output.exists()
+    assert process.wait(LONGEST_SECONDS) != 0 and not output.exists()
     before = first.read_bytes()
 
     process = script("ablate.py", *flags, "--slots", "2")

@@ -1,13 +1,12 @@
 """Models divided over two processes (FSDP2 on a CPU), and the configurations of the launcher."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from tiny_runs import CHILDREN, ROOT
+from tiny_runs import CHILDREN, LONGEST_SECONDS, ROOT
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoModelForSequenceClassification
 
@@ -26,11 +25,11 @@ def losses_of_three_steps(model, batch, learning_rate=0.01):
     return losses
 
 
-def train_divided(folder, rank, port):
+def train_divided(folder, rank):
     """One of two processes; writes its losses, and checks that there is something divided."""
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()  # without dropout
     batch = torch.load(folder / "batch.pt")
     mesh = torch.distributed.init_device_mesh("cpu", (2,))
@@ -55,14 +54,11 @@ def test_learns_what_a_whole_one_does(kind, make_model, clip_model, processor, c
         batch = {**clip_processor(**clips, return_tensors="pt"), "labels": torch.tensor([1.0, -2.0, 0.5, 3.0, -1.0])}
     model.eval().save_pretrained(tmp_path)
     torch.save(batch, tmp_path / "batch.pt")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = [CHILDREN.Process(target=train_divided, args=(tmp_path, rank, port)) for rank in (0, 1)]
+    children = [CHILDREN.Process(target=train_divided, args=(tmp_path, rank)) for rank in (0, 1)]
     for child in children:
         child.start()
     for child in children:
-        child.join(120)
+        child.join(LONGEST_SECONDS)
         assert child.exitcode == 0
     expected = losses_of_three_steps(model, batch)
     layers = sum(type(module).__name__ in model._no_split_modules for module in model.modules())

@@ -4,45 +4,76 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
-from tiny_runs import CHILDREN, run
+from asserts import assert_close, assert_same_weights
+from safetensors.torch import load_file
+from tiny_runs import CHILDREN, LONGEST_SECONDS
+from torch.distributed import TCPStore
+from transformers import TrainerCallback
 
 from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.outcome import exit_of
+from hf_fusion.training.recipe import parse_recipe
+from hf_fusion.training.run import run_training
 
 
-def train(recipe, flags, rank, world_size, port):
+class WaitNearTheEnd(TrainerCallback):
+    """
+    Two steps before its end, a training waits until there is a file "go on": one that is to be killed cannot be over
+    first, however late this process, which is to kill it, gets its turn on a busy machine.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == state.max_steps - 2:
+            (self.folder / f"waiting-{args.process_index}").touch()
+            while not (self.folder / "go on").exists():
+                time.sleep(0.01)
+
+
+def train(recipe, flags, rank, world_size, port, callbacks):
     """One process of a training, in a child."""
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", RANK=str(rank), LOCAL_RANK=str(rank))
     os.environ.update(WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    # the processes meet at a store that is there already, as under torchrun
+    os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0")
     if world_size == 1:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             del os.environ[name]
     try:
-        run(recipe, "--use_cpu", "true", "--resume_from_checkpoint", "last", *flags)
+        flags = ["--config", recipe, "--use_cpu", "true", "--resume_from_checkpoint", "last", *flags]
+        run_training(*parse_recipe(flags), callbacks=callbacks)
     except TrainingInterrupted as error:
         sys.exit(exit_of(error)[1])
 
 
 class Training:
-    """A run in processes of its own, in a folder of its own."""
+    """
+    A run in processes of its own, in a folder of its own.
 
-    def __init__(self, recipe, folder, world_size):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.folder = folder
+    Args:
+        signals: a folder for the files of `WaitNearTheEnd`; without it the run goes to its end.
+    """
+
+    def __init__(self, recipe, folder, world_size, signals=None):
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.folder, self.signals = folder, signals
         flags = ["--output_dir", str(folder), "--per_device_train_batch_size", str(8 // world_size)]
+        callbacks = []
+        if signals is not None:
+            signals.mkdir()
+            callbacks.append(WaitNearTheEnd(signals))
         self.processes = [
-            CHILDREN.Process(target=train, args=(recipe, flags, rank, world_size, port)) for rank in range(world_size)
+            CHILDREN.Process(target=train, args=(recipe, flags, rank, world_size, self.store.port, callbacks))
+            for rank in range(world_size)
         ]
         for process in self.processes:
             process.start()
@@ -56,20 +87,25 @@ class Training:
     def terminate(self, rank):
         """Asks one process alone to end; returns how all of them did."""
         os.kill(self.processes[rank].pid, signal.SIGTERM)
-        for process in self.processes:
-            process.join(120)
-        return [process.exitcode for process in self.processes]
+        (self.signals / "go on").touch()
+        return self.join()
 
     def wait(self, moment):
-        """Until `moment` says that it has come, or the run is over; returns whether it is running."""
-        while all(process.is_alive() for process in self.processes) and not moment():
+        """Until `moment` says that it has come, or all wait near the end; returns whether the run goes on."""
+        while all(process.is_alive() for process in self.processes):
+            if moment() or len([*self.signals.glob("waiting-*")]) == len(self.processes):
+                return True
             time.sleep(0.002)
-        return all(process.is_alive() for process in self.processes)
+        return False
+
+    def join(self):
+        """Waits for all to end; returns how they did."""
+        for process in self.processes:
+            process.join(LONGEST_SECONDS)
+        return [process.exitcode for process in self.processes]
 
     def finish(self):
-        for process in self.processes:
-            process.join(120)
-        assert [process.exitcode for process in self.processes] == [0] * len(self.processes)
+        assert self.join() == [0] * len(self.processes)
 
     @property
     def is_saving(self):
@@ -99,7 +135,7 @@ def test_ends_as_a_run_left_alone(recipe, clip_recipe, tmp_path, request, world_
     draw = random.Random(world_size)
     for number in range(kills):
         before = checkpoints(folder)
-        training = Training(path, folder, world_size)
+        training = Training(path, folder, world_size, tmp_path / f"signals-{number}")
         if number % 3 == 0:
             was_running = training.wait(lambda training=training: training.is_saving)
         else:
@@ -108,19 +144,19 @@ def test_ends_as_a_run_left_alone(recipe, clip_recipe, tmp_path, request, world_
         training.kill()
         assert was_running and not (folder / "metrics.json").exists(), "the run was over first"
     before = checkpoints(folder)
-    training = Training(path, folder, world_size)
+    training = Training(path, folder, world_size, tmp_path / "signals")
     assert training.wait(lambda: checkpoints(folder) != before)
     assert training.terminate(world_size - 1) == [128 + signal.SIGTERM] * world_size, "all know why they end"
     newest, skipped = newest_sound_checkpoint(folder)
     assert not skipped and int(newest.name.rpartition("-")[2]) > max(before) and not (folder / "metrics.json").exists()
     Training(path, folder, world_size).finish()
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert first.keys() == second.keys() and all((first[name] == second[name]).all() for name in first)
-    assert same_history(tmp_path / "whole") == same_history(folder)
+    assert_same_weights(second, first)
+    assert_close(history(folder), history(tmp_path / "whole"))
     assert not Path(folder, STAGING).exists()
 
 
-def same_history(folder):
+def history(folder):
     """What was logged; but for speeds, and the loss, which `Trainer` averages from the start of the process."""
     logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     others = ("runtime", "per_second", "train_loss", "total_flos")

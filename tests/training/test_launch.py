@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from tiny_runs import LONGEST_SECONDS
 
 from hf_fusion.training import launch
 from hf_fusion.training.launch import Run, run_all, warn_of_single_process
@@ -63,13 +64,11 @@ def test_a_failure_stops_the_others_and_what_they_started(tmp_path, monkeypatch)
     runs = [Run("long", "recipe.yaml", tmp_path / "long", ["200", "0"])]
     runs += [Run("bad", "recipe.yaml", tmp_path / "bad", ["1", "3"])]
     runs += [Run("never", "recipe.yaml", tmp_path / "never", ["1", "0"])]
-    started = time.perf_counter()
     with pytest.raises(RecipeError, match=r"bad: training failed with status 3; see .*bad.train\.log"):
         run_all(runs, slots=2)
-    assert time.perf_counter() - started < 15, "30 s if it waited"
     log = tmp_path / "long" / "train.log"
-    time.sleep(0.5)
     size = log.stat().st_size
+    assert log.read_text().count("eval_loss") < 200, "nobody waited for its end"
     time.sleep(0.5)
     assert log.stat().st_size == size, "the program inside the launcher has ended too"
 
@@ -97,7 +96,7 @@ def test_what_ends_this_process_ends_the_runs(tmp_path, name):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(getattr(signal, name))
-    assert process.wait(20) != 0
+    assert process.wait(LONGEST_SECONDS) != 0
     size = log.stat().st_size
     time.sleep(0.5)
     assert log.stat().st_size == size

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from asserts import assert_close
 from safetensors.torch import load_file
 from tiny_runs import TINY, launch, run
-from transformers import AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.files import DataError
 from hf_fusion.data.prepare import prepare_clips
+from hf_fusion.evaluation.evaluate_checkpoint import load_split
+from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.recipe import RecipeError, parse_recipe
 from hf_fusion.training.run import run_training
 
@@ -44,7 +47,7 @@ def test_a_run_folder_holds_all_there_is_to_know(recipe, tmp_path):
 
     # the same recipe, from the run's own record, gives the same model
     again = parse_recipe(["--config", str(folder / "config.yaml"), "--output_dir", str(tmp_path / "again")])
-    assert run_training(*again)["test"] == metrics["test"]
+    assert_close(run_training(*again)["test"], metrics["test"])
     first, second = (
         AutoModelForSequenceClassification.from_pretrained(f).state_dict() for f in (folder, tmp_path / "again")
     )
@@ -171,7 +174,7 @@ def test_a_run_of_dashfusion(clip_recipe, tmp_path, text_encoder):
     assert config["audio_std"] == pytest.approx(frames.std(0).tolist(), rel=1e-4)
     # the same recipe gives the same model, and a run can go on from its checkpoint
     again = parse_recipe(["--config", str(folder / "config.yaml"), "--output_dir", str(tmp_path / "again")])
-    assert run_training(*again)["test"] == metrics["test"]
+    assert_close(run_training(*again)["test"], metrics["test"])
     more = run(
         clip_recipe(text_encoder=None), "--checkpoint", str(folder), "--output_dir", str(tmp_path / "more"),
         "--modality_dropout", "0.3",
@@ -373,7 +376,8 @@ def test_data_without_all_splits(clip_recipe, tmp_path, splits):
     flags = ["--dataset", str(tmp_path), "--modalities", "text"]
     if "train" in splits:
         with pytest.raises(RecipeError, match=r"(?s)No training clip .* has audio.*--modalities text"):
-            run(clip_recipe(eval_strategy="no", load_best_model_at_end=False), *flags[:2])
+            recipe = clip_recipe(eval_strategy="no", load_best_model_at_end=False)
+            run(recipe, *flags[:2], "--allow_missing_features", "true")
     with pytest.raises(RecipeError, match=f"has no {'validation' if 'train' in splits else 'train'} split; it has"):
         run(clip_recipe(), *flags)
     alone = ["--eval_strategy", "no", "--load_best_model_at_end", "false"]
@@ -411,3 +415,55 @@ def test_prepared_clips_are_normalised_as_the_source(clip_recipe, tmp_path):
     )  # fmt: skip
     assert prepared[0] == [7.0, 8.0, 9.0] and prepared[1] == pytest.approx(plain[1], rel=1e-9)
     assert plain[0] == pytest.approx([3, 3, 3], abs=1.5) and part[0] == pytest.approx([3, 3, 3], abs=2)
+
+
+def test_classes_come_from_the_data(recipe, tmp_path):
+    """Names in the checkpoint, the record of the run, an evaluation of other words, a second training."""
+    words = {"dire": "The bar was awful.", "so-so": "The room was fine.", "superb": "The staff was lovely."}
+    lines = [f"{text} {i},{word},{part}" for part in ("train", "validation", "test") for i in range(4)
+             for word, text in words.items()]  # fmt: skip
+    path = tmp_path / "reviews.csv"
+    path.write_text("\n".join(["text,label,split", *lines]) + "\n")
+    fields = {"dataset": str(path), "dataset_options": None}
+    with pytest.raises(DataError, match=r"'dire' \(12\), 'so-so' \(12\), 'superb' \(12\).*--class_words WORST"):
+        run(recipe(**fields))
+    run(recipe(**fields, class_words=list(words)))
+    folder = tmp_path / "run"
+    config = json.loads((folder / "config.json").read_text())
+    names = {str(i): word for i, word in enumerate(words)}
+    assert config["id2label"] == config["coarse_id2label"] == names and config["label2id"]["superb"] == 2
+    record = yaml.safe_load((folder / "config.yaml").read_text())
+    assert record["class_words"] == list(words) and (record["num_labels"], record["coarse_starts"]) == (3, [0, 1, 2])
+
+    evaluated = load_split(AutoConfig.from_pretrained(folder), DataArguments(dataset=str(path)), "test")
+    assert list(evaluated["labels"][:3]) == [0, 1, 2]
+    path.write_text(path.read_text().replace("so-so", "sublime"))
+    with pytest.raises(DataError, match="label 'sublime' is none of the classes dire, so so, superb"):
+        load_split(AutoConfig.from_pretrained(folder), DataArguments(dataset=str(path)), "test")
+    with pytest.raises(RecipeError, match="classes are dire, so-so, superb, those of the data dire, superb, sublime"):
+        run(
+            recipe(**fields, encoder_a=None, encoder_b=None, checkpoint=str(folder)),
+            "--class_words", "dire", "superb", "sublime", "--output_dir", str(tmp_path / "more"),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("labels", "flags", "words"),
+    [
+        ("0 1", ["--num_labels", "5"], "only very negative .* If there are only 2: --num_labels 2"),
+        ("0 2", ["--num_labels", "3"], "it never shows 1. To train without them all the same: --missing_classes allow"),
+        ("1 2 3", [], "numbers its classes from 1 to 3"),
+    ],
+)
+def test_classes_that_training_never_shows(recipe, tmp_path, labels, flags, words):
+    lines = [f"Room {i}.,{label}" for i in range(30) for label in labels.split()]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    with pytest.raises(DataError, match=words):
+        run(recipe(dataset=str(tmp_path / "reviews.csv"), dataset_options=None), *flags)
+
+
+def test_a_validation_split_of_one_class_selects_nothing(recipe, tmp_path):
+    lines = [f"Room {i}.,{label},train" for i in range(10) for label in (0, 1)] + ["Bad.,0,validation"]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label,split", *lines]) + "\n")
+    with pytest.raises(RecipeError, match="fine_accuracy says nothing where the validation split shows a single class"):
+        run(recipe(dataset=str(tmp_path / "reviews.csv"), dataset_options=None))

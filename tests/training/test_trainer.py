@@ -45,7 +45,7 @@ def training_logs(trainer):
 
 def test_tokenized_rows(dataset, processor, corpus):
     assert set(dataset.column_names) == {
-        *processor.model_input_names, "length", "labels", "coarse_labels", "intensity_labels",
+        *processor.model_input_names, "length", "text_truncated", "labels", "coarse_labels", "intensity_labels",
     }  # fmt: skip
     row = dataset[3]
     assert row["length"] == max(len(row["input_ids"]), len(row["input_ids_b"]))

@@ -1,7 +1,6 @@
 """Exported models: ONNX Runtime in float32 and int8 against PyTorch in float32, on the CPU."""
 
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from hf_fusion.data.files import DataError
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.deployment.onnx_export import export_onnx, quantize, silence_exporter
 from hf_fusion.deployment.onnx_fusion import GRAPH_FILE, OnnxFusion
 from hf_fusion.evaluation.benchmark.inference import review_pipeline
@@ -39,7 +39,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
     silence_exporter()
     plain = _pipeline(options)
     rows = _labelled(plain, options)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         folders = {"float32": Path(folder, "float32"), "int8": Path(folder, "int8")}
         export_onnx(plain.model, plain.processor, folders["float32"], num_checks=_CHECKS)
         shutil.copytree(folders["float32"], folders["int8"])

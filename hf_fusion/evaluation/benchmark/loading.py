@@ -5,7 +5,6 @@ just been written, so that what the system still holds of them in memory helps b
 """
 
 import pickle
-import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from transformers import AutoTokenizer
 
 from hf_fusion.data.clips import load_clips
 from hf_fusion.data.prepare import write_clips
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.evaluation.benchmark.fusion_cost import stub_text_config
 from hf_fusion.evaluation.benchmark.inputs import MOSEI, VOCABULARY, clip_lengths, corpus
 from hf_fusion.evaluation.benchmark.measure import (
@@ -59,7 +59,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
         runs[side].append(in_child(function, folder=folder, **arguments))
         return runs[side][-1]["first_batch"]
 
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for write in (write_pickle, write_prepared):
             in_child(write, folder=folder, count=count)
         alternate(
@@ -155,7 +155,7 @@ def read_prepared(folder: str, text_encoder: str) -> dict:
     processor = DashFusionProcessor(tokenizer, extractor)
     encoded = ClipTask.encode(clips, processor)
     clock.stage("encode")
-    with tempfile.TemporaryDirectory() as output:
+    with temporary_folder() as output:
         args = FusionTrainingArguments(
             output, per_device_train_batch_size=_BATCH, eval_strategy="no", save_strategy="no",
             load_best_model_at_end=False, report_to="none", use_cpu=True,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import BertConfig, RobertaConfig
 
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.evaluation.benchmark.inputs import VOCABULARY, review_texts
 from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, compare, in_child, resident_bytes
@@ -39,7 +40,7 @@ _KERNELS = (8, 1024)
 def run(options: BenchmarkOptions) -> list[Comparison]:
     """Resident memory at most, after a tenth of the rows and after all; the candidate has the values in between."""
     rows = QUICK_ROWS if options.quick else ROWS
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         in_child(write_input, folder=folder, rows=rows)
         in_child(write_checkpoint, folder=folder)
         return [_compared(options, folder, rows, kernels) for kernels in _KERNELS]
@@ -95,7 +96,7 @@ def predict(folder: str, output: str, device: str) -> dict:
     shards = PredictionShards(output, [source], checkpoint, classify.model.config, shard_rows=rows // _SHARDS)
     with _watched(shards) as curve:
         shards.fill(classify, _BATCH)
-    if failed := shards.count_errors():
+    if failed := shards.count()[0]:
         raise RuntimeError(f"{failed} rows have no prediction.")
     return {"curve": curve, "resident_before": before, "seconds": time.perf_counter() - start}
 

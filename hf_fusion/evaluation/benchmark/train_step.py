@@ -1,6 +1,5 @@
 """Training with the contrastive losses: partners from the batch against partners that are encoded again."""
 
-import tempfile
 from dataclasses import replace
 
 import torch
@@ -10,6 +9,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from hf_fusion.data.clips import clip_features, encode_clip
 from hf_fusion.data.collator import FusionCollator
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.evaluation.benchmark.inputs import MOSI, corpus
 from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, StepClock, compare
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
@@ -70,7 +70,7 @@ def seconds_per_clip(model, processor, rows, options, fields, padding=True, max_
     """Seconds of training for a clip: of an epoch, or of `max_steps` steps after the first."""
     warmup = 1 if max_steps > 1 else 0
     clock = StepClock(warmup)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         args = FusionTrainingArguments(
             folder, num_train_epochs=1, max_steps=max_steps + warmup if max_steps > 0 else -1,
             per_device_train_batch_size=BATCH_SIZE, eval_strategy="no", save_strategy="no", report_to="none",

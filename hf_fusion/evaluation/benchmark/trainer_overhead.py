@@ -1,7 +1,5 @@
 """What `FusionTrainer` adds to a bare loop: the same model, batches, optimizer and clipping of gradients."""
 
-import tempfile
-
 import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
@@ -10,6 +8,7 @@ from transformers import AutoTokenizer, BertConfig
 from transformers.trainer_callback import PrinterCallback
 
 from hf_fusion.data.clips import clip_features, encode_clip
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.evaluation.benchmark.inputs import MOSI, REVIEW_LIMIT, corpus, review_texts
 from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, Comparison, StepClock, alternate, compare
 from hf_fusion.evaluation.benchmark.train_step import ClockCallback
@@ -36,7 +35,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
     comparisons = []
     for name, build in (("DashFusion", small_dashfusion), ("DyFuLM", small_dyfulm)):
         case = build(options.text_encoder, steps * batch_size)
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             args = training_arguments(folder, batch_size, options.device)
             pairs = alternate(
                 lambda c=case, a=args: bare_loop(*c, a),

@@ -1,0 +1,527 @@
+"""Which column makes which label of a review, and by which rule: as declared, or derived from the values themselves."""
+
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hf_fusion.data.errors import DataError, listed
+from hf_fusion.data.labels import (
+    CLASS_NAMES,
+    LabelError,
+    LabelRules,
+    from_worst_to_best,
+    read_number,
+    read_rating,
+    word_key,
+)
+
+logger = logging.getLogger(__name__)
+
+LABEL_FIELDS = ("stars", "score", "label", "coarse_label", "intensity")
+CLASS_FIELDS = ("label", "coarse_label")
+# More different values are no classes that somebody meant, but scores or free text.
+MAX_CLASSES = 20
+# Numbers of polarity that do not count from 0, and the classes that they are.
+_POLARITIES = ((-1, 1), (-1, 0, 1), (0, 4), (0, 2, 4))
+_MAX_SHOWN = 20
+_HINT = "; --scale LOWEST HIGHEST declares another, and ratings between whole stars are a score"
+_MAX_VALUES = 1000
+
+
+def class_key(value) -> str | None:
+    """
+    A class in the one spelling that the ways to write it share: a whole number ("3" for 3, "3.0", 3.0), or a word;
+    `None` for an empty cell.
+
+    Raises:
+        LabelError: if the value is neither.
+    """
+    if isinstance(value, bool):
+        return str(value).casefold()
+    try:
+        number = read_number(value)
+    except LabelError:
+        if isinstance(value, str):
+            return word_key(value)
+        raise
+    if number is None:
+        return None
+    return str(int(number)) if number == int(number) else repr(number)
+
+
+@dataclass
+class ClassValues:
+    """
+    What a column of classes holds.
+
+    Args:
+        field: "label" or "coarse_label".
+        column: the data's own name of it.
+        names: of the classes 0, 1 ... of a `ClassLabel`.
+    """
+
+    field: str
+    column: str
+    names: list[str] | None = None
+    counts: Counter = field(default_factory=Counter)
+    spellings: dict[str, str] = field(default_factory=dict)
+    missing: int = 0  # rows without a class that have another rating
+
+    def add(self, value: Any) -> bool:
+        """Counts a value; returns whether it was one."""
+        try:
+            key = class_key(value)
+        except LabelError:
+            return True  # the row is refused when it is read
+        if key is None or (self.names and key == "-1"):  # how a `ClassLabel` says that there is none
+            return False
+        if len(self.counts) < _MAX_VALUES or key in self.counts:
+            self.counts[key] += 1
+            self.spellings.setdefault(key, str(value).strip())
+        return True
+
+    @property
+    def numbers(self) -> list[float]:
+        """The numbers that occur, rising."""
+        return sorted(float(key) for key in self.counts if _is_number(key))
+
+    @property
+    def words(self) -> list[str]:
+        """The words that occur, the most frequent first."""
+        return [key for key, _ in self.counts.most_common() if not _is_number(key)]
+
+    @property
+    def are_words(self) -> bool:
+        """Whether most of them are words; the others are then no classes."""
+        return sum(self.counts[key] for key in self.words) > sum(self.counts.values()) / 2
+
+    def shown(self, keys) -> str:
+        """Words with how often they occur."""
+        parts = [f"{self.spellings[key]!r:.40} ({self.counts[key]})" for key in list(keys)[:_MAX_SHOWN]]
+        return ", ".join(parts) + (", ..." if len(keys) > _MAX_SHOWN else "")
+
+
+@dataclass
+class LabelPlan:
+    """
+    How the labels of a review are read.
+
+    Args:
+        columns: the data's own name of each field of `LABEL_FIELDS` that counts.
+        rules: with every class known.
+        ids: for each of `CLASS_FIELDS` in use the class of each value, by [`class_key`].
+        lowest_star: the rating in stars that is the class 0.
+        lines: what is done, a line for each label.
+    """
+
+    columns: dict[str, str]
+    rules: LabelRules
+    ids: dict[str, dict[str, int]] = field(default_factory=dict)
+    lowest_star: int = 1
+    lines: list[str] = field(default_factory=list)
+
+    def labels_of(self, row: dict[str, Any]) -> tuple[int | None, int | None, float | None]:
+        """
+        Fine class, coarse class and intensity of a row: as given, else from stars or score; `None` where nothing tells.
+        Without a score, the fine classes lie at even distances on the intensity scale.
+
+        Raises:
+            LabelError: "reason|detail", for a value that is none of those that are accepted.
+        """
+        values = {name: row[own] for name, own in self.columns.items() if own in row}
+        fine, coarse = (self._class(name, values) for name in CLASS_FIELDS)
+        try:
+            intensity = self._number("intensity", values)
+            if intensity is not None and not 0 <= intensity <= 1:
+                raise LabelError(f"{intensity!r} lies outside [0, 1]")
+            stars = self._number("stars", values) if fine is None else None
+            if stars is not None:
+                fine = self.rules.fine_of_stars(stars, self.lowest_star)
+            score = self._number("score", values) if fine is None or intensity is None else None
+            if score is not None:
+                fine = self.rules.fine_of_score(score) if fine is None else fine
+                intensity = self.rules.intensity(score) if intensity is None else intensity
+        except LabelError as error:
+            if "|" in str(error):
+                raise
+            raise LabelError(f"rating outside the scale|{error} (fields {self._given(values)}{_HINT})") from error
+        if coarse is None and fine is not None:
+            coarse = self.rules.coarse_of_fine(fine)
+        if intensity is None and fine is not None:
+            intensity = fine / (self.rules.num_labels - 1)
+        return fine, coarse, intensity
+
+    def _class(self, name, values):
+        try:
+            key = class_key(values.get(name))
+        except LabelError as error:
+            raise LabelError(f"no number|field {self.columns[name]!r}: {error}") from error
+        ids = self.ids.get(name, {})
+        if key is None or key in ids:
+            return ids.get(key)
+        accepted = f"0 to {len(ids) - 1}" if list(ids) == list(map(str, range(len(ids)))) else listed(ids)
+        reason = "rating outside the scale" if _is_number(key) else "no number"
+        raise LabelError(
+            f"{reason}|{name} {values[name]!r:.100} is none of the classes {accepted} (fields {self._given(values)})"
+        )
+
+    def _number(self, name, values):
+        try:
+            number, best = read_rating(values.get(name))
+        except LabelError:
+            raise LabelError(f"no number|field {self.columns[name]!r} is {values[name]!r:.100}") from None
+        highest = self.lowest_star + self.rules.num_labels - 1 if name == "stars" else self.rules.scale[1]
+        if best is not None and best != (1 if name == "intensity" else highest):
+            raise LabelError(
+                f"rating outside the scale|{values[name]!r:.100} is out of {best:g}, but the best value of "
+                f"column {self.columns[name]!r} is {highest:g}; if it is not: --scale LOWEST {best:g}"
+            )
+        return number
+
+    def _given(self, values):
+        return ", ".join(f"{self.columns[name]}={value}" for name, value in values.items() if value not in (None, ""))
+
+
+class PlanMaker:
+    """
+    Derives a [`LabelPlan`].
+
+    Args:
+        origin: where the reviews come from, for messages.
+        columns: the data's own name of each field that counts, labels and others.
+        rules: what is declared.
+        values (`dict[str, ClassValues]`): of the columns of classes that have a value.
+    """
+
+    def __init__(self, origin: str, columns: dict[str, str], rules: LabelRules, values: dict[str, ClassValues]):
+        self.origin, self.declared, self.values = origin, rules, values
+        self.columns = {name: columns[name] for name in LABEL_FIELDS if name in columns}
+        self.mapping = columns
+        self.ratings = [name for name in ("stars", "score") if name in self.columns]
+        self.lowest_star = 1
+
+    def make(self) -> LabelPlan:
+        """
+        The plan.
+
+        Raises:
+            DataError: if the values are not what is declared, or no classes; says what to declare.
+        """
+        label, coarse = (self.values.get(name) for name in CLASS_FIELDS)
+        needs_ratings = label is None or (self.ratings and label.missing)
+        rules = self._rules_of_ratings() if needs_ratings else self.declared
+        fine_line, ids = self._line_of_ratings(rules) if needs_ratings else "", {}
+        if label is not None:
+            names, ids["label"], how = self._classes(label, rules.num_labels, self.declared.names)
+            count = len(ids["label"]) if names is None else len(names)
+            rules = replace(rules, num_labels=count, names=names or rules.names)
+            fine_line = f"from column {label.column!r}: {how}" + (fine_line and f"; where it is empty, {fine_line}")
+        rules, coarse_ids, coarse_line = self._coarse(coarse, rules)
+        lines = [f"fine classes: {fine_line}", f"coarse classes: {coarse_line}", f"intensity: {self._intensity(rules)}"]
+        return LabelPlan(self.columns, rules, ids | coarse_ids, self.lowest_star, lines)
+
+    def _rules_of_ratings(self):
+        """The rules, if classes come from stars or a score."""
+        rules, (low, high) = self.declared, self.declared.scale
+        if self.ratings[:1] != ["stars"]:
+            count = rules.num_labels or 5
+            return replace(rules, num_labels=count, names=rules.names or CLASS_NAMES.get(count))
+        steps = int(high - low) + 1 if low == int(low) and high == int(high) and "score" not in self.ratings else None
+        count = rules.num_labels or steps or 5
+        if steps == count:
+            self.lowest_star = int(low)
+        elif steps and (low, high) != (1, 5):
+            raise DataError(
+                f"{self.origin}: the scale {low:g} to {high:g} has {steps} stars, but there are {count} classes, one "
+                f"a star. Leave out the number of classes, or cut the scale into {count} equal parts: "
+                f"{self._columns_with('score', 'stars')}"
+            )
+        stars = range(self.lowest_star, self.lowest_star + count)
+        usual = CLASS_NAMES[5] if count == 5 else tuple(f"{star} star" + "s" * (star != 1) for star in stars)
+        return replace(rules, num_labels=count, names=rules.names or usual)
+
+    def _line_of_ratings(self, rules):
+        names = f" ({listed(rules.names)})" if rules.names else ""
+        if not self.ratings:
+            return "none; that head is not trained, and what it answers means nothing"
+        first, *rest = self.ratings
+        lines = {
+            "stars": f"one class a star, {self.lowest_star} to {self.lowest_star + rules.num_labels - 1}{names}",
+            "score": "the scale {:g} to {:g} in {} equal parts{}".format(*rules.scale, rules.num_labels, names),
+        }
+        line = f"from column {self.columns[first]!r}: {lines[first]}"
+        return line + "".join(f"; where it is empty, from column {self.columns[name]!r}" for name in rest)
+
+    def _intensity(self, rules):
+        own = f"as it is in column {self.columns['intensity']!r}" if "intensity" in self.columns else None
+        score = "from column {!r} on the scale {:g} to {:g}".format(self.columns.get("score"), *rules.scale)
+        sources = [own, score if "score" in self.columns else None]
+        if self.ratings or "label" in self.values:
+            sources.append("from the fine class, at even distances from 0 to 1")
+        return "; where it is empty, ".join(source for source in sources if source) or "none; that head is not trained"
+
+    def _coarse(self, values, rules):
+        """Rules with the coarse classes, the class of each value, and the line."""
+        from_fine = bool(self.ratings or "label" in self.values)
+        if values is None:
+            rules = replace(rules, coarse_names=self._coarse_names(rules))
+            return rules, {}, self._line_of_coarse(rules) if from_fine else "none; that head is not trained"
+        told = self.declared.coarse is not None or (from_fine and values.missing)
+        names, ids, how = self._classes(values, len(rules.coarse) if told else None, None)
+        count = max(ids.values()) + 1 if names is None else len(names)
+        if count != len(rules.coarse):
+            if count > rules.num_labels:
+                raise DataError(f"{self.origin}: {count} coarse classes, but {rules.num_labels} fine ones.")
+            rules = replace(rules, coarse=tuple(i * rules.num_labels // count for i in range(count)))
+        rules = replace(rules, coarse_names=names or CLASS_NAMES.get(count))
+        line = f"from column {values.column!r}: {how}"
+        if values.missing and from_fine:
+            line += f"; where it is empty, {self._line_of_coarse(rules)}"
+        return rules, {"coarse_label": ids}, line
+
+    def _coarse_names(self, rules):
+        """Coarse classes that are the fine ones have their names; what stars and scores mean is known."""
+        count = len(rules.coarse)
+        if count == rules.num_labels and "label" in self.values:
+            return rules.names or tuple(f"LABEL_{i}" for i in range(count))
+        return CLASS_NAMES.get(count)
+
+    def _line_of_coarse(self, rules):
+        if len(rules.coarse) == rules.num_labels and rules.coarse_names == rules.names:
+            return "the fine classes themselves"
+        ends = [*rules.coarse[1:], rules.num_labels]
+        names = rules.coarse_names or range(len(rules.coarse))
+        parts = [
+            f"{name} = {listed(rules.fine_name(fine) for fine in range(start, end))}"
+            for name, start, end in zip(names, rules.coarse, ends, strict=True)
+        ]
+        return f"from the fine classes: {'; '.join(parts)}"
+
+    def _classes(self, values, count, names):
+        """Names (or `None`), the class of each value, and how they were found."""
+        if values.names:
+            return self._of_class_label(values, count, names)
+        if not values.counts:
+            raise DataError(f"{self.origin}: column {values.column!r} holds no class.")
+        return (self._of_words if values.are_words else self._of_numbers)(values, count, names)
+
+    def _of_class_label(self, values, count, names):
+        order = from_worst_to_best(values.names) or _by_rating(values.names)
+        if names is None:
+            how = "in the order of the words" if order else "in the order of the data set"
+            names = tuple(order or values.names)
+            if count is not None and count != len(names):
+                raise self._wrong(values, f"has {len(names)} classes ({listed(names)}), but {count} are declared")
+        else:
+            how = "by their names"
+        ids = _ids_of_words(values.names, order, names)
+        if unknown := [name for name in values.names if word_key(name) not in ids]:
+            raise self._wrong(
+                values,
+                f"has the classes {listed(values.names)}; {listed(unknown)} is none of the class words {listed(names)}",
+            )
+        numbers = {str(i): ids[word_key(name)] for i, name in enumerate(values.names)}
+        shown = _shown_classes(values.names, [names[i] for i in numbers.values()])
+        return names, {**ids, **numbers, "-1": None}, f"{shown} ({how})"
+
+    def _of_words(self, values, count, names):
+        words = values.words
+        order = from_worst_to_best(words)
+        if names is None:
+            if len(words) > MAX_CLASSES:
+                raise self._wrong(values, f"holds {len(words)} different texts ({values.shown(words)}), no classes")
+            if order is None:
+                raise self._unordered(values)
+            names = tuple(values.spellings[word] for word in order)
+            if count is not None and count != len(names):
+                raise self._wrong(
+                    values, f"holds {len(names)} words ({values.shown(words)}), but {count} classes are declared"
+                )
+            how = "words of sentiment from worst to best"
+        else:
+            how = "from worst to best, as declared"
+        ids = _ids_of_words(words, order, names)
+        if not set(ids) & set(words):
+            raise self._wrong(values, f"holds {values.shown(words)}, none of the classes {listed(names)}")
+        found = sorted((word for word in words if word in ids), key=ids.get)
+        shown = _shown_classes([values.spellings[word] for word in found], [names[ids[word]] for word in found])
+        return names, ids, f"{shown} ({how})"
+
+    def _unordered(self, values):
+        if all(_is_rating(values.spellings[word]) for word in values.words):
+            return self._wrong(
+                values, f"holds ratings ({values.shown(values.words)}): {self._columns_with('stars', values.field)}"
+            )
+        mend = "say it: --class_words WORST ... BEST."
+        if values.field == "coarse_label":
+            mend = f"number the classes, or leave them out: {self._columns_with(None, values.field)}"
+        return self._wrong(
+            values, f"holds words whose order from worst to best is not known ({values.shown(values.words)}): {mend}"
+        )
+
+    def _of_numbers(self, values, count, names):
+        numbers = values.numbers
+        if fractions := [number for number in numbers if number != int(number)]:
+            raise self._wrong(
+                values,
+                f"holds fractions such as {fractions[0]:g}: these are scores, no classes. "
+                f"{self._columns_with('score', values.field)} --scale LOWEST HIGHEST",
+            )
+        numbers = [int(number) for number in numbers]
+        if count is None and numbers[0] == 0 and len(numbers) == numbers[-1] + 1 > MAX_CLASSES:
+            raise self._wrong(
+                values,
+                f"holds {len(numbers)} different numbers: if they are scores, "
+                f"{self._columns_with('score', values.field)} --scale LOWEST HIGHEST; else --num_labels {len(numbers)}",
+            )
+        if len(numbers) == 1 and count is None:
+            raise self._wrong(values, f"holds one class alone, {numbers[0]}; at least two are needed")
+        limit = count or len(numbers)
+        if numbers[0] >= 0 and numbers[-1] < limit:
+            return _counted_from_0(limit, names)
+        return self._of_other_numbers(values, numbers, count, names)
+
+    def _of_other_numbers(self, values, numbers, count, names):
+        """Of numbers that do not count from 0: polarities, and those that were given names."""
+        by_name = names is not None and len(names) == len(numbers)
+        if by_name or (tuple(numbers) in _POLARITIES and count in (None, len(numbers))):
+            names = tuple(names) if names else CLASS_NAMES[len(numbers)]
+            ids = {str(number): i for i, number in enumerate(numbers)}
+            return names, ids, _shown_classes(numbers, names)
+        if numbers[0] == 1 and numbers[-1] == (count or len(numbers)):
+            stars = self._columns_with("stars", values.field)
+            if numbers[-1] != 5:
+                stars += f" --num_labels {numbers[-1]}"
+            raise self._wrong(
+                values,
+                f"numbers its classes from 1 to {numbers[-1]}, not from 0. If they are stars: {stars}. Else name the "
+                "classes in their order: --class_words WORST ... BEST.",
+            )
+        if count is not None:  # the rows that do not fit are refused one by one
+            return _counted_from_0(count, names)
+        raise self._wrong(
+            values,
+            f"holds the classes {_joined(numbers)}, which do not count 0, 1, 2 ... without a gap. If there are others "
+            f"that do not occur: --num_labels {max(numbers[-1] + 1, 2)}. Else name those that occur, in their order: "
+            f"--class_words WORST ... BEST ({len(numbers)} names).",
+        )
+
+    def _wrong(self, values, text):
+        return DataError(f"{self.origin}: column {values.column!r} ({values.field}) {text.rstrip('.')}.")
+
+    def _columns_with(self, field_name, instead_of):
+        """The flag that takes a column for something else."""
+        own = self.columns[instead_of]
+        mapping = {name: column for name, column in self.mapping.items() if name not in LABEL_FIELDS and name != column}
+        mapping |= {name: column for name, column in self.columns.items() if name != instead_of}
+        mapping[field_name or instead_of] = own if field_name else None
+        return f"--columns '{json.dumps(mapping, ensure_ascii=False)}'"
+
+
+def tell(origin: str, plan: LabelPlan, columns: dict[str, str], declared: dict, ignored: list[str]) -> None:
+    """
+    Logs what becomes of the columns.
+
+    Args:
+        origin: where the reviews come from.
+        plan: of the labels.
+        columns: the data's own name of each field that is read.
+        declared: the mapping that the user gave.
+        ignored: columns with the name of a label that do not count.
+    """
+    for line in plan.lines:
+        logger.info("%s: %s.", origin, line)
+    rules = plan.rules
+    if "label" in plan.ids and rules.names is None and rules.num_labels != 5:
+        logger.info(
+            "%s: the classes are called LABEL_0 to LABEL_%d; --class_words WORST ... BEST names them.",
+            origin,
+            rules.num_labels - 1,
+        )
+    by_name = [name for name in columns if name not in (*LABEL_FIELDS, *declared)]
+    logger.info("%s: columns taken by their names: %s.", origin, listed(by_name) or "none")
+    if ignored:
+        logger.info("%s: not taken for labels, as `columns` does not name them: %s.", origin, listed(ignored))
+
+
+def check_classes_shown(train, rules: LabelRules, origin: str, policy: str) -> None:
+    """
+    Makes sure that the training split shows every class.
+
+    Args:
+        train (`Dataset`): with `labels` and `coarse_labels`, or without.
+        rules: the classes.
+        origin: where the reviews come from.
+        policy: "error" raises, "allow" logs a warning.
+
+    Raises:
+        DataError: with `policy="error"`, if a class never occurs.
+    """
+    for column, count, name_of in (
+        ("labels", rules.num_labels, rules.fine_name),
+        ("coarse_labels", len(rules.coarse), str),
+    ):
+        if column not in train.column_names:
+            continue
+        counts = Counter(train[column])
+        absent = [i for i in range(count) if not counts[i]]
+        if not absent:
+            continue
+        kind = "coarse classes" if column == "coarse_labels" else "classes"
+        shown = ", ".join(f"{name_of(i)} ({counts[i]} rows)" for i in range(count) if counts[i])
+        message = (
+            f"{origin}: of {count} {kind} the training split shows only {shown or 'none'}; it never shows "
+            f"{listed(map(name_of, absent))}."
+        )
+        if policy == "allow":
+            logger.warning("%s A model does not learn them.", message)
+            continue
+        fewer = count - len(absent)
+        mend = ""
+        if column == "labels" and absent == list(range(fewer, count)) and fewer > 1:
+            mend = f"If there are only {fewer}: --num_labels {fewer}. "
+        raise DataError(f"{message} {mend}To train without them all the same: --missing_classes allow.")
+
+
+def _counted_from_0(count, names):
+    names = tuple(names) if names else CLASS_NAMES[5] if count == 5 else None
+    return names, {str(i): i for i in range(count)}, _shown_classes(range(count), names)
+
+
+def _ids_of_words(words, order, names):
+    """The class of each word: by its name, or by its place where the order of other words is known, too."""
+    ids = {word_key(name): i for i, name in enumerate(names)}
+    if order and len(order) == len(names) and not {word_key(word) for word in words} <= set(ids):
+        return {word_key(word): i for i, word in enumerate(order)}
+    return ids
+
+
+def _by_rating(names):
+    """Names such as "1 star" in their order; `None` if one of them is no rating."""
+    return sorted(names, key=lambda name: read_rating(name)[0]) if all(map(_is_rating, names)) else None
+
+
+def _is_number(key):
+    try:
+        float(key)
+    except ValueError:
+        return False
+    return key not in ("nan", "inf", "infinity")
+
+
+def _is_rating(text):
+    try:
+        return read_rating(text)[0] is not None
+    except LabelError:
+        return False
+
+
+def _shown_classes(values, names):
+    pairs = zip(values, names or values, strict=True)
+    return ", ".join(str(value) if value == name else f"{value} = {name}" for value, name in pairs)
+
+
+def _joined(values):
+    return ", ".join(map(str, values[:_MAX_SHOWN])) + (" ..." if len(values) > _MAX_SHOWN else "")

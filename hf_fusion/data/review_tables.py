@@ -1,0 +1,80 @@
+"""Where the rows of reviews are: files, folders, patterns, the Hub or the generator -> tables that can be read."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from glob import has_magic
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hf_fusion.data.decoding import TextFormat, is_row_file, kind_of
+from hf_fusion.data.errors import DataError
+from hf_fusion.data.files import read_rows_or_errors, with_options
+from hf_fusion.data.hub import is_saved, load_from_hub
+from hf_fusion.data.parts import find_parts
+from hf_fusion.data.splits import split_in_name
+from hf_fusion.data.synthetic_reviews import synthetic_reviews
+
+SYNTHETIC = "synthetic-reviews"
+
+
+class Table(NamedTuple):
+    """
+    Rows of one file or of one split.
+
+    Args:
+        split: its name as the source has it; `None` if the source tells of none.
+        origin: its name for messages.
+        read: reads its rows, or what is wrong with them, from the beginning.
+    """
+
+    split: str | None
+    origin: str
+    read: Callable[[], Iterable]
+
+
+def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> list[Table]:
+    """
+    The tables behind a name, in their order.
+
+    Args:
+        name: "synthetic-reviews"; a file of rows; a folder or pattern of such files, of which each is a split if their
+            names tell (`train.csv`, `dev-00000-of-00002.parquet`), or a part of one table if none does; a folder that
+            `save_to_disk` wrote; or a data set on the Hub.
+        options: of the synthetic corpus or of `datasets.load_dataset`.
+        text_format: of the files of text.
+
+    Raises:
+        DataError: if there are none, if options are given that nothing takes, or a file has no labels by its kind.
+        FileNotFoundError: if there is no such file or folder.
+    """
+    if name == SYNTHETIC:
+        corpus = with_options(SYNTHETIC, synthetic_reviews, options)
+        return [Table(split, f"{SYNTHETIC} ({split})", lambda rows=rows: rows) for split, rows in corpus.items()]
+    if not _are_files(name, options):
+        loaded = load_from_hub(name, options)
+        return [
+            Table(split, name + (f" ({split})" if split else ""), lambda rows=rows: rows)
+            for split, rows in loaded.items()
+        ]
+    if options:
+        raise DataError(f"{name}: files of rows take no options, got {options!r:.200}.")
+    paths = find_parts([name])
+    for path in paths:
+        if kind_of(path) == ".txt":
+            raise DataError(f"{path}: a .txt file has one text a line and no labels; give .csv, .tsv, .jsonl ...")
+    splits = [split_in_name(path) for path in paths] if len(paths) > 1 else [None]
+    if None in splits and len(set(splits)) > 1:
+        other = paths[splits.index(None)]
+        raise DataError(f"{name}: some files are named after their split, but {other} is not. Name it so, or move it.")
+    return [
+        Table(split, path, partial(read_rows_or_errors, path, text_format=text_format))
+        for split, path in zip(splits, paths, strict=True)
+    ]
+
+
+def _are_files(name, options):
+    """Whether a name stands for files of rows that we read ourselves."""
+    if Path(name).is_dir():
+        files = any(is_row_file(path) and kind_of(path) not in (".txt", ".json") for path in Path(name).iterdir())
+        return files and not options and not is_saved(name)
+    return is_row_file(name) or (has_magic(name) and not Path(name).exists())

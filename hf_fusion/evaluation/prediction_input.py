@@ -1,0 +1,73 @@
+"""The rows of a prediction: standard input, files of rows, or a source of clips."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+from hf_fusion.data.clips import ClipSource, is_clip_source, read_clips
+from hf_fusion.data.decoding import AS_FOUND, TextFormat
+from hf_fusion.data.files import DataError, count_rows, listed, read_rows_or_errors
+from hf_fusion.data.parts import find_parts
+
+# Rows of a file that are looked at for the column of the text.
+_FIRST_ROWS = 100
+
+
+def read_input(
+    names: list[str], text_column: str, config, options: dict[str, Any], text_format: TextFormat = AS_FOUND
+) -> tuple[Iterator[dict[str, Any] | DataError], int | None]:
+    """
+    The rows of the input and, where it can be known, their number.
+
+    Args:
+        names: files of rows, folders or patterns of them, a source of clips for a DashFusion, or `-`, standard input.
+        text_column: where the text is.
+        config: of the model.
+        options: of the reader of a source of clips.
+        text_format: of files of text and of standard input.
+
+    Raises:
+        DataError: if there is no such input, or no such column of texts.
+        FileNotFoundError: if a file does not exist.
+    """
+    if names == ["-"]:
+        # a bad byte is that line's error alone
+        sys.stdin.reconfigure(encoding=text_format.encoding or "utf-8", errors="surrogateescape")
+        return ({text_column: line.rstrip("\r\n")} for line in sys.stdin), None
+    if config.model_type == "dashfusion" and len(names) == 1 and is_clip_source(names[0]):
+        if text_column != "text":
+            raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
+        return read_clips(ClipSource(names[0], options=options)), None
+    if options:
+        raise DataError("--dataset_options are those of a source of clips, such as an MMSA pickle.")
+    parts = find_parts(names)
+    check_text_column(parts, text_column, config, text_format)
+    rows = chain.from_iterable(read_rows_or_errors(path, text_format=text_format) for path in parts)
+    return rows, sum(count_rows(path, text_format) for path in parts)
+
+
+def check_text_column(paths: Iterable[str], text_column: str, config, text_format: TextFormat = AS_FOUND) -> None:
+    """
+    Looks for the column of the text in the first rows of each file.
+
+    Raises:
+        DataError: if it is in none of them; names the columns that are there. A DashFusion does without where rows have
+            frames, unless the column has a name of its own.
+    """
+    for path in paths:
+        first = islice(read_rows_or_errors(path, text_format=text_format), _FIRST_ROWS)
+        rows = [row for row in first if isinstance(row, dict)]
+        check_columns_of_text(path, dict.fromkeys(name for row in rows for name in row), text_column, config)
+
+
+def check_columns_of_text(place: str, names: Iterable[str], text_column: str, config) -> None:
+    """As [`check_text_column`], for the names of the columns in one place; none at all pass."""
+    names, modalities = list(names), getattr(config, "modalities", ("text",))
+    if not names or text_column in names or "text" not in modalities:
+        return
+    if text_column != "text" or not set(modalities).intersection(names):
+        raise DataError(
+            f"{place}: no column {text_column!r}; there are {listed(names)}. Name the one with the text "
+            "(--text_column)."
+        )

@@ -1,0 +1,82 @@
+"""What a checkpoint is called: a folder of this machine, or a model on the Hub."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
+
+_MOST_LISTED = 8
+
+
+def check_folder_name(name: str) -> None:
+    """
+    Refuses names of folders that do not exist, before the Hub is asked for a model of that name.
+
+    Args:
+        name: a folder, or a name on the Hub. A name is a folder's if it begins with `.`, `/` or `~`, has several
+            slashes or one at the end, cannot be a name on the Hub, or lies in a folder that exists.
+
+    Raises:
+        FileNotFoundError: for such a folder; says what is near it.
+    """
+    if Path(name).is_file():
+        raise FileNotFoundError(f"{name} is a file: give the folder that it is in, {Path(name).parent}.")
+    if not Path(name).is_dir() and _is_path(name):
+        raise FileNotFoundError(no_such_folder(name))
+
+
+def check_checkpoint_name(name: str) -> None:
+    """As [`check_folder_name`], also for folders that hold no checkpoint: says what is in them."""
+    check_folder_name(name)
+    folder = Path(name)
+    if folder.is_dir() and not any((folder / file).is_file() for file in (CONFIG_NAME, ADAPTER_CONFIG_NAME)):
+        inside = [path for path in _folders_in(folder) if (path / CONFIG_NAME).is_file()]
+        advice = f"Name a folder inside it: {_listed(inside)}." if inside else f"It holds {_listed(folder.iterdir())}."
+        raise FileNotFoundError(f"{folder} holds no checkpoint: it has no {CONFIG_NAME}. {advice}")
+
+
+def no_such_folder(name: str) -> str:
+    """The message for a folder that does not exist, with what is near it."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():  # `~`, which the shell has not replaced
+        return f"{name}: no such folder. Did you mean {folder}?"
+    missing = folder
+    while not missing.parent.is_dir() and missing.parent != missing:
+        missing = missing.parent
+    there = _folders_in(missing.parent)
+    rest = folder.relative_to(missing)
+    close = get_close_matches(missing.name, [path.name for path in there], n=3, cutoff=0.6)
+    meant = [path for path in (missing.with_name(other) / rest for other in close) if path.is_dir()]
+    if meant:
+        return f"{name}: no such folder. Did you mean {' or '.join(map(str, meant))}?"
+    if there:
+        return f"{name}: no such folder. In {missing.parent} there are {_listed(there)}."
+    return f"{name}: no such folder."
+
+
+def _is_path(name):
+    if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name:
+        return True
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return True
+    in_folder = "/" in name and Path(name).parent.is_dir()
+    return in_folder and not isinstance(try_to_load_from_cache(name, CONFIG_NAME), str)
+
+
+def _folders_in(folder):
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
+    except OSError:
+        return []
+
+
+def _listed(paths):
+    names = sorted(path.name for path in paths)
+    if not names:
+        return "nothing"
+    return ", ".join(names[:_MOST_LISTED]) + (" ..." if len(names) > _MOST_LISTED else "")

@@ -1,0 +1,66 @@
+"""Which texts can be read: the same rule in training, in prediction and in exported models."""
+
+import os
+import re
+import unicodedata
+
+# Endings of media and data files. A text that is the name of one was meant to be its content.
+FILE_ENDINGS = (
+    "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "3gp", "ogv", "mts", "wav", "mp3", "m4a",
+    "flac", "ogg", "oga", "opus", "aac", "wma", "aif", "aiff", "amr", "png", "jpg", "jpeg", "gif", "bmp", "tif",
+    "tiff", "webp", "heic", "csv", "tsv", "json", "jsonl", "ndjson", "parquet", "arrow", "feather", "xlsx", "xls",
+    "txt", "pkl", "pickle", "npz", "npy", "pt", "pdf", "docx", "zip", "tar", "gz", "bz2", "xz", "zst",
+)  # fmt: skip
+_FILE_NAME = re.compile(rf"[^\r\n]{{1,4096}}\.(?:{'|'.join(FILE_ENDINGS)})", re.IGNORECASE)
+_PATH_START = re.compile(r"/\S|\\|~[/\\]|\.{1,2}[/\\]|[a-z]:[/\\]|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# Categories of characters that show nothing (white space, control and format characters, private use, lone marks) ...
+_INVISIBLE = frozenset(("Cc", "Cf", "Co", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"))
+# ... and further ones that do not: fillers of Hangul, the blank of Braille, what stands for a lost character.
+_BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd")
+
+
+def text_problem(text):
+    """
+    Why a value cannot be read as a text, in training and in prediction.
+
+    Args:
+        text (`Any`): the value.
+
+    Returns:
+        `str`, the end of a sentence that begins with "the text"; or `None` for a string of valid Unicode that has a
+        visible character and is not the name of a media or data file.
+    """
+    if not isinstance(text, str):
+        return f"is no text but {type(text).__name__}"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return (
+            f"is no valid Unicode: lone surrogate {text[error.start]!r} at character {error.start}. Decode it with "
+            "errors='replace'"
+        )
+    if is_blank(text):
+        return "has no visible character" if text.strip() else "is empty"
+    if is_file_name(text):
+        return (
+            f"is the name of a file, {text.strip()[-100:]!r}: give what is said or written in it (audio and vision go "
+            "in as frames, files of reviews into scripts/predict.py)"
+        )
+    return None
+
+
+def is_blank(text):
+    """`bool`: whether a text shows nothing: it is empty, or all white space, control characters and the like."""
+    return not any(map(_is_visible, text))
+
+
+def is_file_name(text):
+    """`bool`: whether a text is the name of a media or data file: one word or path, or a file that is there."""
+    name = text.strip()
+    if not _FILE_NAME.fullmatch(name):
+        return False
+    return not re.search(r"\s", name) or _PATH_START.match(name) is not None or os.path.isfile(name)
+
+
+def _is_visible(character):
+    return character not in _BLANKS and unicodedata.category(character) not in _INVISIBLE

@@ -1,0 +1,117 @@
+"""At the end of a run: what was saved is loaded once, and compared with what was trained."""
+
+import torch
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+
+from hf_fusion.data.arrow_rows import ArrowRows
+from hf_fusion.deployment.loading import load_checkpoint
+from hf_fusion.training.checkpoints import CheckpointError
+
+# Rows whose answers are compared.
+ROWS = 8
+
+
+def check_saved(trainer, rows: Dataset) -> None:
+    """
+    Loads the folder of a run as everybody will, and compares fields and names of the configuration, weights, what the
+    processor makes of some rows, and the answers to them. Every process of a training calls it.
+
+    Args:
+        trainer ([`FusionTrainer`]): has saved its model.
+        rows: reviews or clips as they were read; the first ones are compared.
+
+    Raises:
+        CheckpointError: if the folder does not load, or anything differs; says what.
+    """
+    rows = ArrowRows(rows.select(range(min(ROWS, len(rows)))))
+    inputs = _inputs(trainer.processing_class, trainer.model.config, rows)
+    answers = _answers(trainer, trainer.model, inputs)
+    problems = [None]
+    if trainer.is_world_process_zero():
+        try:
+            problems = [_difference(trainer, rows, inputs, answers)]
+        except Exception as error:  # of whatever kind: the other processes wait for it
+            problems = [" ".join(str(error).split())[:500] or type(error).__name__]
+    (problem,) = broadcast_object_list(problems)
+    if problem is not None:
+        raise CheckpointError(
+            f"{trainer.args.output_dir}: the training is done, but what was saved is not what was trained: {problem}. "
+            "Do not use or publish this folder."
+        )
+
+
+def _difference(trainer, rows, inputs, answers):
+    """What of the saved folder is not as in memory; `None` if all of it is."""
+    adapted = hasattr(trainer.model, "peft_config")
+    model, processor = load_checkpoint(trainer.args.output_dir, trainer.model.dtype, merge=not adapted)
+    return (
+        _other_fields(trainer.model.config, model.config)
+        or _other_weights(trainer, model)
+        or _other_tensors("the processor makes another", inputs, _inputs(processor, model.config, rows), 0)
+        or _other_tensors(
+            "the model answers with another",
+            answers,
+            _answers(trainer, model.to(trainer.args.device), inputs),
+            _tolerance(trainer),
+        )
+    )
+
+
+def _other_fields(ours, saved):
+    for name in ours.field_names():
+        if getattr(ours, name) != getattr(saved, name, None):
+            return f"`{name}` was {getattr(ours, name)!r:.200} and is {getattr(saved, name, None)!r:.200}"
+    return None
+
+
+def _other_weights(trainer, model):
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # no process has all of them
+        return None
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    unsaved = getattr(trained, "_keys_to_ignore_on_save", None) or ()
+    ours = {name: values for name, values in trained.state_dict().items() if name not in unsaved}
+    saved = model.state_dict()
+    if odd := sorted(ours.keys() ^ saved.keys()):
+        return f"{odd[0]} is among the weights {'in memory' if odd[0] in ours else 'in the folder'} alone"
+    for name, values in ours.items():
+        if values.shape != saved[name].shape or not torch.equal(values.cpu().to(saved[name].dtype), saved[name].cpu()):
+            return f"the weights {name} differ"
+    return None
+
+
+def _other_tensors(what, ours, others, tolerance):
+    for name in sorted({*ours, *others}):
+        pair = [tensors.get(name) for tensors in (ours, others)]
+        if any(values is None for values in pair) or pair[0].shape != pair[1].shape:
+            return f"{what} `{name}`"
+        if not torch.allclose(*pair, rtol=tolerance, atol=tolerance, equal_nan=True):
+            largest = (pair[0].double() - pair[1].double()).abs().max().item()
+            return f"{what} `{name}` (by {largest:.2g} at most)"
+    return None
+
+
+def _inputs(processor, config, rows):
+    """The tensors of these rows, made as the pipeline makes them."""
+    modalities = getattr(config, "modalities", ("text",))
+    rows = list(map(rows.__getitem__, range(len(rows))))
+    columns = {name: [row[name] for row in rows] for name in modalities if name in rows[0]}
+    return dict(processor(**columns, padding=True, return_tensors="pt"))
+
+
+def _answers(trainer, model, inputs):
+    """The outputs that count at inference, by name."""
+    model.eval()
+    inputs = {name: values.to(trainer.args.device) for name, values in inputs.items()}
+    with torch.no_grad(), trainer.accelerator.autocast():
+        outputs = model(**inputs)
+    names = set(outputs) - {"loss", *model.config.keys_to_ignore_at_inference}
+    return {name: outputs[name].float().cpu() for name in names if torch.is_tensor(outputs[name])}
+
+
+def _tolerance(trainer):
+    """How far the same weights may answer apart: libraries sum in another order where memory lies otherwise."""
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
+    if half is None and trainer.model.dtype == torch.float32:
+        return 1e-5 if trainer.args.device.type == "cpu" else 1e-3  # accelerators may take TF32
+    return 2 * torch.finfo(half or trainer.model.dtype).eps

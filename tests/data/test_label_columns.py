@@ -1,0 +1,228 @@
+import csv
+import json
+import logging
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from hf_fusion.data.errors import DataError
+from hf_fusion.data.label_columns import check_classes_shown
+from hf_fusion.data.labels import LabelRules
+from hf_fusion.data.reviews import ReviewSource, read_reviews
+
+OPEN = {"num_labels": None}
+
+
+def read(folder, values, own="label", columns=None, rejected="error", extra=None, **rules):
+    """Fine classes of reviews whose column `own` holds these values, all in training; and the rules."""
+    path = folder / "reviews.jsonl"
+    rows = [{"text": f"room {i}", own: value, "split": "train", **(extra or {})} for i, value in enumerate(values)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = ReviewSource(str(path), columns or {}, LabelRules(**{**OPEN, **rules}), rejected)
+    data, found = read_reviews(source)
+    return list(data["train"]["labels"]), found
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("values", "classes", "names"),
+        [
+            ([1, 0, 0], [1, 0, 0], None),
+            (["0.0", 2, "1"], [0, 2, 1], None),
+            ([4, 0, 4], [1, 0, 1], ("negative", "positive")),
+            ([4, 2, 0], [2, 1, 0], ("negative", "neutral", "positive")),
+            (["1", "-1"], [1, 0], ("negative", "positive")),
+            ([0, 1, -1], [1, 2, 0], ("negative", "neutral", "positive")),
+        ],
+    )
+    def test_classes_that_nobody_declared(self, tmp_path, values, classes, names):
+        found, rules = read(tmp_path, values)
+        assert found == classes and rules.names == names and rules.num_labels == len(set(classes))
+        assert rules.coarse_names == (names or tuple(f"LABEL_{i}" for i in range(rules.num_labels)))
+
+    @pytest.mark.parametrize(
+        ("values", "rules", "words"),
+        [
+            ([1, 2, 3, 4, 5], {}, """from 1 to 5, not from 0. If they are stars: --columns '{"stars": "label"}'"""),
+            ([1, 2, 3, 4], {"num_labels": 4}, "from 1 to 4.*--num_labels 4"),
+            ([0, 1, 3], {}, "holds the classes 0, 1, 3.*--num_labels 4.*--class_words WORST ... BEST .3 names"),
+            ([0, 7], {}, "2 names"),
+            ([2, 2], {}, "holds one class alone, 2"),
+            ([0.5, 1.0], {}, """fractions such as 0.5.*--columns '{"score": "label"}' --scale"""),
+            (list(range(40)), {}, "40 different numbers: if they are scores"),
+            ([0, 1, 2], {"num_labels": 2}, "1 x rating outside the scale: row 3: label 2 is none of the classes"),
+        ],
+    )  # fmt: skip
+    def test_no_classes(self, tmp_path, values, rules, words):
+        with pytest.raises(DataError, match=words):
+            read(tmp_path, values, **rules)
+
+    def test_the_mend_is_accepted(self, tmp_path):
+        assert read(tmp_path, [1, 2, 5], columns={"stars": "label"})[0] == [0, 1, 4]
+        assert read(tmp_path, [2, 3, 7], names=("low", "mid", "high"))[0] == [0, 1, 2]
+
+    def test_names_of_fewer_values_are_not_shifted(self, tmp_path):
+        """A class that does not occur keeps its number."""
+        assert read(tmp_path, [0, 2], names=("low", "mid", "high"))[0] == [0, 2]
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("values", "classes", "names"),
+        [
+            (["Pos", "neg", "POS"], [1, 0, 1], ("neg", "Pos")),
+            (["good", "bad", "ok"], [2, 0, 1], ("bad", "ok", "good")),
+            (
+                ["extremely_positive", "positive", "extremely negative"],
+                [2, 1, 0],
+                ("extremely negative", "positive", "extremely_positive"),
+            ),
+        ],
+    )
+    def test_of_sentiment_have_an_order(self, tmp_path, values, classes, names):
+        found, rules = read(tmp_path, values)
+        assert found == classes and rules.names == rules.coarse_names == names
+
+    @pytest.mark.parametrize("values", [["yes", "no"], [True, False], ["meh", "wow"], ["bad", "poor"]])
+    def test_of_unknown_order_are_asked_for(self, tmp_path, values):
+        with pytest.raises(DataError, match=r"order from worst to best is not known.*\(1\).*--class_words WORST"):
+            read(tmp_path, values)
+        assert read(tmp_path, values, names=tuple(map(str, values)))[0] == [0, 1]
+
+    def test_are_told_in_their_order(self, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, "hf_fusion.data"):
+            read(tmp_path, ["good", "good", "bad", "ok"])
+        assert "from column 'label': bad, ok, good (words of sentiment from worst to best)" in caplog.text
+
+    def test_rare_strange_cells_are_unusable_rows(self, tmp_path):
+        values = ["good", "bad", "good", "7"]
+        with pytest.raises(DataError, match=r"1 unusable row.*\n.*row 4: label '7' is none of the classes bad, good"):
+            read(tmp_path, values)
+        assert read(tmp_path, values, rejected="drop")[0] == [1, 0, 1]
+
+    def test_that_do_not_fit_what_is_declared(self, tmp_path):
+        with pytest.raises(DataError, match=r"2 words \('bad' \(1\), 'good' \(1\)\), but 3 classes"):
+            read(tmp_path, ["bad", "good"], num_labels=3)
+        with pytest.raises(DataError, match=r"'wow'.*none of the classes low, high"):
+            read(tmp_path, ["wow", "meh"], names=("low", "high"))
+
+    def test_other_words_in_the_same_order_are_the_same_classes(self, tmp_path):
+        """As in an evaluation, where the names are the model's."""
+        assert read(tmp_path, ["good", "bad"], names=("negative", "positive"))[0] == [1, 0]
+        assert read(tmp_path, ["POS", "NEG"], names=("negative", "positive"))[0] == [1, 0]
+
+    def test_stars_in_words_are_stars(self, tmp_path):
+        with pytest.raises(DataError, match=r"""--columns '{"stars": "label"}'"""):
+            read(tmp_path, ["4 stars", "1 star"])
+
+
+class TestClassLabel:
+    def read(self, monkeypatch, names, ids, rules=OPEN):
+        features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+        rows = Dataset.from_dict({"text": [f"t {i}" for i in range(len(ids))], "label": ids}, features)
+        tables = DatasetDict({"train": rows, "validation": rows, "test": rows})
+        monkeypatch.setattr("hf_fusion.data.hub.load_dataset", lambda name: tables)
+        data, found = read_reviews(ReviewSource("acme/hotels", rules=LabelRules(**rules)))
+        return list(data["test"]["labels"]), found.names
+
+    def test_names_without_a_known_order_keep_theirs(self, monkeypatch):
+        assert self.read(monkeypatch, ["zebra", "ant", "bee"], [2, 0]) == ([2, 0], ("zebra", "ant", "bee"))
+
+    def test_words_of_sentiment_are_put_in_order(self, monkeypatch):
+        assert self.read(monkeypatch, ["positive", "negative"], [0, 0, 1]) == ([1, 1, 0], ("negative", "positive"))
+
+    def test_the_names_of_a_model(self, monkeypatch):
+        rules = {**OPEN, "names": ("bad", "ok", "good")}
+        assert self.read(monkeypatch, ["good", "bad", "ok"], [0, 1, 2], rules)[0] == [2, 0, 1]
+        with pytest.raises(DataError, match="zebra, ant is none of the class words bad, ok"):
+            self.read(monkeypatch, ["zebra", "ant"], [0, 1], {**OPEN, "names": ("bad", "ok")})
+
+    def test_minus_one_is_no_class(self, monkeypatch):
+        with pytest.raises(DataError, match="1 x no label"):
+            self.read(monkeypatch, ["bad", "good"], [0, -1, 1])
+
+
+class TestRatings:
+    def test_ways_to_write_stars(self, tmp_path):
+        values = ["4.0", "4/5", "5 stars", "3,0", "★★☆☆☆", "⭐", "2 out of 5", 4]
+        assert read(tmp_path, values, "stars")[0] == [3, 3, 4, 2, 1, 0, 1, 3]
+
+    @pytest.mark.parametrize("value", ["9/10", "9", "4.5", "five", "80%", "1,000", "4-", "☆☆☆☆☆"])
+    def test_what_is_none_is_refused_by_name(self, tmp_path, value):
+        with pytest.raises(DataError, match="1 unusable row"):
+            read(tmp_path, ["4", value], "stars")
+
+    def test_ten_stars(self, tmp_path):
+        classes, rules = read(tmp_path, ["9/10", 1, "10 stars"], "stars", scale=(1, 10))
+        assert classes == [8, 0, 9] and rules.num_labels == 10 and rules.coarse == (0, 4, 6)
+        assert rules.names[8] == "9 stars" and rules.coarse_names == ("negative", "neutral", "positive")
+        with pytest.raises(DataError, match=r"""10 stars, but there are 5 classes.*'{"score": "stars"}'"""):
+            read(tmp_path, [1, 9], "stars", scale=(1, 10), num_labels=5)
+
+    def test_label_goes_first_and_the_rating_where_it_is_empty(self, tmp_path):
+        assert read(tmp_path, [0, 1], extra={"stars": 5})[1].num_labels == 2
+        classes, rules = read(tmp_path, [0, None], extra={"stars": 5})
+        assert classes == [0, 4] and rules.num_labels == 5
+
+
+class TestColumns:
+    def intensities(self, folder, columns):
+        with (folder / "a.csv").open("w", newline="") as file:
+            rows = [{"text": "x", "stars": 5, "rating": 4, "score": 1, "split": "train"}]
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        return list(read_reviews(ReviewSource(str(folder / "a.csv"), columns))[0]["train"]["intensity_labels"])
+
+    def test_a_mapping_that_names_a_label_names_them_all(self, tmp_path):
+        assert self.intensities(tmp_path, {"stars": "rating"}) == [0.75]
+        assert self.intensities(tmp_path, {"stars": "rating", "score": "score"}) == [0]
+        assert self.intensities(tmp_path, {"text": "text"}) == [0]
+
+    @pytest.mark.parametrize("nothing", [None, ""])
+    def test_one_is_switched_off(self, tmp_path, nothing):
+        assert self.intensities(tmp_path, {"score": nothing}) == [1]
+        with pytest.raises(DataError, match="no labels"):
+            self.intensities(tmp_path, {"score": nothing, "stars": nothing})
+
+    def test_a_line_for_each_label(self, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, "hf_fusion.data"):
+            self.intensities(tmp_path, {"stars": "rating"})
+        lines = "\n".join(caplog.messages)
+        assert "fine classes: from column 'rating': one class a star, 1 to 5" in lines
+        assert "coarse classes: from the fine classes: negative = very negative, negative; neutral = neutral;" in lines
+        assert "intensity: from the fine class" in lines and "taken by their names: text, split" in lines
+        assert "not taken for labels, as `columns` does not name them: score, stars" in lines
+
+
+class TestCoarseColumn:
+    def test_its_own_classes(self, tmp_path):
+        rows = [{"text": str(i), "label": i, "coarse_label": word, "split": "train"} for i, word in enumerate("gbgb")]
+        for row in rows:
+            row["coarse_label"] = {"g": "good", "b": "bad"}[row["coarse_label"]]
+        path = tmp_path / "coarse.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data, rules = read_reviews(ReviewSource(str(path)))
+        assert list(data["train"]["coarse_labels"]) == [1, 0, 1, 0]
+        assert (rules.num_labels, rules.coarse_names) == (4, ("bad", "good"))
+
+
+class TestClassesShown:
+    def check(self, labels, count, policy="error"):
+        rules = LabelRules(num_labels=count)
+        check_classes_shown(Dataset.from_dict({"labels": labels}), rules, "x.csv", policy)
+
+    def test_all_of_them(self):
+        self.check([0, 1, 2, 1], 3)
+
+    def test_a_gap(self):
+        with pytest.raises(DataError, match=r"of 3 classes .* only 0 \(1 rows\), 2 \(2 rows\); it never shows 1"):
+            self.check([0, 2, 2], 3)
+
+    def test_fewer_than_declared(self):
+        with pytest.raises(DataError, match="If there are only 2: --num_labels 2"):
+            self.check([0, 1], 5)
+
+    def test_allowed(self, caplog):
+        self.check([0, 2, 2], 3, "allow")
+        assert "never shows 1" in caplog.text

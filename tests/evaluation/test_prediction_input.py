@@ -1,0 +1,68 @@
+import gzip
+import json
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hf_fusion.data.files import DataError
+from hf_fusion.evaluation.prediction_input import check_columns_of_text, read_input
+
+REVIEWS = SimpleNamespace(model_type="dyfulm")
+CLIPS = SimpleNamespace(model_type="dashfusion", modalities=("text", "audio"))
+ROWS = [{"id": "1", "Review": "good"}, {"id": "2", "Review": "bad"}]
+
+
+def write(path):
+    table = "id,Review\n1,good\n2,bad\n"
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(table.encode()))
+    else:
+        path.write_text(table.replace(",", "\t") if path.suffix == ".tsv" else table)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.parquet"])
+def test_a_column_that_is_not_there_stops_before_the_first_row(tmp_path, name):
+    write(tmp_path / name)
+    rows, count = read_input([str(tmp_path / name)], "Review", REVIEWS, {})
+    assert list(rows) == ROWS and count == 2
+    with pytest.raises(DataError, match=rf"{name}: no column 'review'; there are id, Review\."):
+        read_input([str(tmp_path / name)], "review", REVIEWS, {})
+
+
+def test_each_file_is_looked_at(tmp_path):
+    write(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text("id,comment\n3,fine\n")
+    with pytest.raises(DataError, match=r"b\.csv: no column 'Review'; there are id, comment"):
+        read_input([str(tmp_path)], "Review", REVIEWS, {})
+
+
+def test_fields_that_only_some_objects_have(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": 1}\n{broken\n{"id": 2, "text": "good"}\n')
+    rows, count = read_input([str(tmp_path / "a.jsonl")], "text", REVIEWS, {})
+    assert count == 3 and len(list(rows)) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "column", "stops"),
+    [
+        (REVIEWS, ["id"], "text", True),
+        (REVIEWS, [], "text", False),
+        (REVIEWS, ["audio"], "text", True),
+        (CLIPS, ["id", "audio"], "text", False),
+        (CLIPS, ["id", "vision"], "text", True),
+        (CLIPS, ["id", "audio"], "speech", True),
+        (SimpleNamespace(model_type="dashfusion", modalities=("audio",)), ["id"], "text", False),
+    ],
+)
+def test_where_frames_are_enough(config, names, column, stops):
+    if stops:
+        with pytest.raises(DataError, match=f"no column '{column}'"):
+            check_columns_of_text("here", names, column, config)
+    else:
+        check_columns_of_text("here", names, column, config)
