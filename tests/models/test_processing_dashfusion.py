@@ -412,10 +412,12 @@ class TestPad:
         columns = processor.encode_text(clips["text"])
         rows = []
         for i in range(5):
-            row = {"id": f"clip {i}", "label": 0.5, **{name: values[i] for name, values in columns.items()}}
+            row = {"label": 0.5, **{name: values[i] for name, values in columns.items()}}
             row |= {name: None if clips[name][i] is None else clips[name][i].tolist() for name in SIZES}
             rows.append(row)
-        check_same(processor.pad(rows, return_tensors="np"), processor(**clips, return_tensors="np"))
+        batch = processor.pad(rows, return_tensors="np")
+        assert batch.pop("label").tolist() == [0.5] * 5
+        check_same(batch, processor(**clips, return_tensors="np"))
 
     def test_columns_may_be_absent_or_empty(self, clip_processor, clips):
         text = {name: values[0] for name, values in clip_processor.encode_text(["Great!"]).items()}
