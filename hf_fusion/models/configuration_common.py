@@ -236,7 +236,14 @@ class FusionConfigMixin:
             if isinstance(saved, dict) and isinstance(change, dict):
                 same = change.get("model_type") in (None, saved.get("model_type"))
                 changes[name] = {**saved, **change} if same else change
-        return super().from_dict({**fields, **changes}, **kwargs)
+        loaded = super().from_dict({**fields, **changes}, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        # an encoder that was saved as absent is none with default sizes
+        for name in cls.sub_configs:
+            if name in fields and fields[name] is None and changes.get(name) is None:
+                setattr(config, name, None)
+        config.check()
+        return loaded
 
     def to_diff_dict(self):
         """All fields: one that is left out would come back as the default of whoever loads it."""

@@ -412,10 +412,12 @@ class TestPad:
         columns = processor.encode_text(clips["text"])
         rows = []
         for i in range(5):
-            row = {"id": f"clip {i}", "label": 0.5, **{name: values[i] for name, values in columns.items()}}
+            row = {"label": 0.5, **{name: values[i] for name, values in columns.items()}}
             row |= {name: None if clips[name][i] is None else clips[name][i].tolist() for name in SIZES}
             rows.append(row)
-        check_same(processor.pad(rows, return_tensors="np"), processor(**clips, return_tensors="np"))
+        batch = processor.pad(rows, return_tensors="np")
+        assert batch.pop("label").tolist() == [0.5] * 5
+        check_same(batch, processor(**clips, return_tensors="np"))
 
     def test_columns_may_be_absent_or_empty(self, clip_processor, clips):
         text = {name: values[0] for name, values in clip_processor.encode_text(["Great!"]).items()}
@@ -681,3 +683,45 @@ class TestSaving:
         DashFusionProcessor(tokenizer).save_pretrained(tmp_path)
         batch = AutoProcessor.from_pretrained(tmp_path)(["the", "the bar was fine"], return_tensors="np")
         assert batch["attention_mask"][0, 0] == 0 and (batch["attention_mask"][:, -1] == 1).all()
+
+
+class TestAsOtherProcessors:
+    """Options in groups, and settings that saving does not change."""
+
+    @pytest.fixture(params=["one tokenizer", "two tokenizers", "dyfulm"])
+    def any_processor(self, request, clip_processor, clip_processor_b, processor):
+        return {"one tokenizer": clip_processor, "two tokenizers": clip_processor_b, "dyfulm": processor}[request.param]
+
+    def test_settings_before_and_after_saving(self, any_processor, tmp_path):
+        before = any_processor.to_dict()
+        any_processor.save_pretrained(tmp_path)
+        assert any_processor.to_dict() == before
+        assert type(any_processor).from_pretrained(tmp_path).to_dict() == before
+
+    def test_groups_of_options(self, any_processor):
+        texts = ["a good room", "good"]
+        found = any_processor(
+            texts, text_kwargs={"padding": "max_length", "max_length": 24}, common_kwargs={"return_tensors": "np"}
+        )
+        wanted = any_processor(texts, padding="max_length", max_length=24, return_tensors="np")
+        assert found.keys() == wanted.keys() and found["input_ids"].shape == (2, 24)
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(found[name], values)
+
+    def test_of_the_text_alone(self, clip_processor, clips):
+        wanted = clip_processor(**clips, return_tensors="np")
+        found = clip_processor(**clips, text_kwargs={"pad_to_multiple_of": 16}, return_tensors="np")
+        assert found["input_ids"].shape[1] % 16 == 0
+        np.testing.assert_array_equal(found["audio_features"], wanted["audio_features"])
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [({"text_kwargs": {"stride": 2}}, "`text_kwargs` takes padding.* `stride` is none of them"),
+         ({"common_kwargs": {"device": "cpu"}}, "`device` is none of them"),
+         ({"max_length": 20, "text_kwargs": {"max_length": 30}}, "`max_length` is given twice: 20 and, in")],
+    )  # fmt: skip
+    def test_others_are_refused(self, any_processor, options, message):
+        with pytest.raises(ValueError, match=message):
+            any_processor(["good"], **options)
+        with pytest.raises(TypeError, match="stride"):
+            any_processor(["good"], stride=2)
