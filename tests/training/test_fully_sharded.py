@@ -33,7 +33,7 @@ def train_divided(folder, rank):
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()  # without dropout
     batch = torch.load(folder / "batch.pt")
     mesh = torch.distributed.init_device_mesh("cpu", (2,))
-    for module in model.modules():
+    for module in reversed([*model.modules()]):  # from the bottom up, as accelerate does: some lie in others
         if type(module).__name__ in model._no_split_modules:
             fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
