@@ -46,18 +46,19 @@ def score_labels(name, labels, predictions, limits=None):
         limits (`tuple(float, float)`, *optional*): lowest and highest score that can be predicted.
 
     Returns:
-        `torch.FloatTensor` of the shape of `predictions`, NaN = missing.
+        `torch.FloatTensor` of the shape of `predictions`, NaN = missing. An infinite score stays: its loss is infinite,
+        at which training stops.
 
     Raises:
-        ValueError: if the shape is another, or a value is no finite number within the limits.
+        ValueError: if the shape is another, or a finite value lies outside the limits.
     """
     labels = _column(name, labels, len(predictions), "regression, one score for each row,")
     scores = _floats(labels, predictions.dtype)
-    low, high = (-torch.inf, torch.inf) if limits is None else limits
-    slack = 0 if limits is None else 1e-3 * (high - low)  # of rounding
-    wrong = scores.isinf() | (scores < low - slack) | (scores > high + slack)
-    within = "" if limits is None else f" from {low:g} to {high:g}"
-    _refuse(name, labels, wrong, f"a number{within}, or NaN where it is missing")
+    if limits is not None:
+        low, high = limits
+        slack = 1e-3 * (high - low)  # of rounding
+        wrong = ~scores.isinf() & ((scores < low - slack) | (scores > high + slack))
+        _refuse(name, labels, wrong, f"a number from {low:g} to {high:g}, or NaN where it is missing")
     return scores.view(predictions.shape)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from hf_fusion.data.files import DataError, listed, parse_yaml, read_yaml
-from hf_fusion.hub.checkpoint_names import check_checkpoint_name
+from hf_fusion.hub.checkpoint_names import check_folder_name
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.field_types import wrong_field
@@ -70,7 +70,7 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
         taken.
 
     Raises:
-        FileNotFoundError: if the checkpoint is a folder that does not exist, or holds none.
+        FileNotFoundError: if the checkpoint is a folder that does not exist.
         RecipeError: without `--dataset`, if the checkpoint is no run folder with a recipe; with `--augmentations`; for
             words that no argument takes.
     """
@@ -79,7 +79,7 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
         argv.insert(0, "--checkpoint")
     parser = _parser((own_arguments, DataArguments), description)
     own, _ = _parsed(parser, argv)
-    check_checkpoint_name(own.checkpoint)
+    check_folder_name(own.checkpoint)
     config = Path(own.checkpoint) / "config.yaml"
     if config.is_file():
         names = _MODEL_DATA_FIELDS if _has_flag(argv, "--dataset") else _DATA_FIELDS

@@ -154,7 +154,8 @@ class TestMultiplyAdds:
         rows = scaling.run(BenchmarkOptions(repeats=2, quick=True))
         growth = {row["what"]: row for row in rows if row["unit"] == "exponent"}
         counts = growth["growth of multiply-adds with length"]
-        assert 0.9 < counts["candidate"]["median"] < 1.05 < counts["reference"]["median"] < 2
+        # not quite linear: texts that are shorter than the bottleneck pay for all its tokens
+        assert 0.8 < counts["candidate"]["median"] < 1.05 < counts["reference"]["median"] < 2
         assert len(growth["growth of seconds with length"]["pairs"]) == 2 and len(rows) == 10
 
 

@@ -149,6 +149,9 @@ def test_data_of_a_checkpoint(tmp_path):
     assert data_args.augmentations is None, "these were of the training"
     with pytest.raises(RecipeError, match="--augmentations is for training; --damage"):
         parse_data_arguments(Own, [str(tmp_path), "--augmentations", '{"typos": 2}'])
+    with pytest.raises(FileNotFoundError, match="other: no such folder"):
+        parse_data_arguments(Own, [str(tmp_path / "other")])
+    (tmp_path / "other").mkdir()
     with pytest.raises(RecipeError, match=r"no config\.yaml that names its data"):
         parse_data_arguments(Own, [str(tmp_path / "other")])
 

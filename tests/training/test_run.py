@@ -103,7 +103,7 @@ class TestGoingOn:
         assert "num_train_epochs was 2.0 and is the default" in caplog.text
 
     def test_a_checkpoint_that_is_not_there(self, recipe, tmp_path):
-        with pytest.raises(RecipeError, match=r"checkpoint-3 cannot be read \(no trainer_state\.json\)"):
+        with pytest.raises(RecipeError, match=r"checkpoint-3 cannot be read \(no such folder\)"):
             run(recipe(), "--resume_from_checkpoint", str(tmp_path / "checkpoint-3"))
         assert not (tmp_path / "run").exists()
 
