@@ -142,6 +142,22 @@ class TestClassLabel:
             self.read(monkeypatch, ["bad", "good"], [0, -1, 1])
 
 
+class TestClassLabelOfFiles:
+    def write(self, folder, split, names, ids, own="label"):
+        features = Features({"text": Value("string"), own: ClassLabel(names=names)})
+        texts = [f"{split} {i}" for i in range(len(ids))]
+        Dataset.from_dict({"text": texts, own: ids}, features).to_parquet(folder / f"{split}.parquet")
+
+    def test_names_are_read_from_parquet(self, tmp_path):
+        for split in ("train", "validation", "test"):
+            self.write(tmp_path, split, ["positive", "negative"], [0, 0, 1])
+        data, rules = read_reviews(ReviewSource(str(tmp_path)))
+        assert list(data["test"]["labels"]) == [1, 1, 0] and rules.names == ("negative", "positive")
+        shares = (1.0, 0.0, 0.0)
+        data, rules = read_reviews(ReviewSource(str(tmp_path / "train.parquet"), split_shares=shares))
+        assert list(data["train"]["labels"]) == [1, 1, 0] and rules.names == ("negative", "positive")
+
+
 class TestRatings:
     def test_ways_to_write_stars(self, tmp_path):
         values = ["4.0", "4/5", "5 stars", "3,0", "★★☆☆☆", "⭐", "2 out of 5", 4]
