@@ -157,6 +157,12 @@ class TestClassLabelOfFiles:
         data, rules = read_reviews(ReviewSource(str(tmp_path / "train.parquet"), split_shares=shares))
         assert list(data["train"]["labels"]) == [1, 1, 0] and rules.names == ("negative", "positive")
 
+    def test_splits_with_another_order_are_refused(self, tmp_path):
+        self.write(tmp_path, "test", ["pos", "neg"], [0, 1])
+        self.write(tmp_path, "train", ["neg", "pos"], [0, 1])
+        with pytest.raises(DataError, match=r"train\.parquet: .*'label' are neg, pos in this order, .* pos, neg"):
+            read_reviews(ReviewSource(str(tmp_path)))
+
 
 class TestRatings:
     def test_ways_to_write_stars(self, tmp_path):
