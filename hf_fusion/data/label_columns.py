@@ -214,6 +214,8 @@ class PlanMaker:
         rules = self._rules_of_ratings() if needs_ratings else self.declared
         fine_line, ids = self._line_of_ratings(rules) if needs_ratings else "", {}
         if label is not None:
+            if needs_ratings and self.declared.num_labels is None:
+                self._check_same(label, rules.num_labels, f"column {self.columns[self.ratings[0]]!r}")
             names, ids["label"], how = self._classes(label, rules.num_labels, self.declared.names)
             count = len(ids["label"]) if names is None else len(names)
             rules = replace(rules, num_labels=count, names=names or rules.names)
@@ -221,6 +223,24 @@ class PlanMaker:
         rules, coarse_ids, coarse_line = self._coarse(coarse, rules)
         lines = [f"fine classes: {fine_line}", f"coarse classes: {coarse_line}", f"intensity: {self._intensity(rules)}"]
         return LabelPlan(self.columns, rules, ids | coarse_ids, self.lowest_star, lines)
+
+    def _check_same(self, values, count, other):
+        """Raises `DataError` if numbers are classes by themselves, but not as many as those that fill empty cells."""
+        numbers = values.numbers
+        whole = len(numbers) > 1 and (numbers == [*range(len(numbers))] or tuple(numbers) in _POLARITIES)
+        if values.names or values.are_words or not whole or len(numbers) == count:
+            return
+        fewer = self._columns_with(None, values.field)
+        mend = f"leave this column out ({fewer})"
+        if values.field == "label":
+            alone = {name: own for name, own in self.columns.items() if name not in self.ratings}
+            mapping = {name: own for name, own in self.mapping.items() if name not in LABEL_FIELDS and name != own}
+            mend += f", or the other: --columns '{json.dumps(mapping | alone, ensure_ascii=False)}' with --rejected_rows drop"
+        raise self._wrong(
+            values,
+            f"holds the {len(numbers)} classes {_joined([int(number) for number in numbers])}, and {values.missing} "
+            f"empty cells, but {other} would fill these with {count} classes. Take one of them: {mend}",
+        )
 
     def _rules_of_ratings(self):
         """The rules, if classes come from stars or a score."""
@@ -269,6 +289,8 @@ class PlanMaker:
             rules = replace(rules, coarse_names=self._coarse_names(rules))
             return rules, {}, self._line_of_coarse(rules) if from_fine else "none; that head is not trained"
         told = self.declared.coarse is not None or (from_fine and values.missing)
+        if told and self.declared.coarse is None:
+            self._check_same(values, len(rules.coarse), "the fine classes")
         names, ids, how = self._classes(values, len(rules.coarse) if told else None, None)
         count = max(ids.values()) + 1 if names is None else len(names)
         if count != len(rules.coarse):

@@ -186,6 +186,14 @@ class TestRatings:
         classes, rules = read(tmp_path, [0, None], extra={"stars": 5})
         assert classes == [0, 4] and rules.num_labels == 5
 
+    def test_label_and_the_rating_are_the_same_classes(self, tmp_path):
+        words = r"""holds the 2 classes 0, 1, and 1 .*'stars' .* 5 classes.*'{"stars": "stars", "label": null}'.*'{"label": "label"}'"""
+        with pytest.raises(DataError, match=words):
+            read(tmp_path, [0, 1, None], extra={"stars": 5})
+        assert read(tmp_path, [0, 1, None], extra={"stars": 5}, num_labels=5)[0] == [0, 1, 4]
+        with pytest.raises(DataError, match=r"holds the 2 classes 0, 1, .* the fine classes would .* 3 classes"):
+            read(tmp_path, [0, 1, None], "coarse_label", extra={"stars": 5})
+
 
 class TestColumns:
     def intensities(self, folder, columns):
