@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,7 @@ CLASS_FIELDS = ("label", "coarse_label")
 MAX_CLASSES = 20
 # Numbers of polarity that do not count from 0, and the classes that they are.
 _POLARITIES = ((-1, 1), (-1, 0, 1), (0, 4), (0, 2, 4))
+_NUMBERED = re.compile(r"(label|class|category) \d+")
 _MAX_SHOWN = 20
 _HINT = "; --scale LOWEST HIGHEST declares another, and ratings between whole stars are a score"
 _MAX_VALUES = 1000
@@ -235,7 +237,8 @@ class PlanMaker:
         if values.field == "label":
             alone = {name: own for name, own in self.columns.items() if name not in self.ratings}
             mapping = {name: own for name, own in self.mapping.items() if name not in LABEL_FIELDS and name != own}
-            mend += f", or the other: --columns '{json.dumps(mapping | alone, ensure_ascii=False)}' with --rejected_rows drop"
+            other_columns = json.dumps(mapping | alone, ensure_ascii=False)
+            mend += f", or the other: --columns '{other_columns}' with --rejected_rows drop"
         raise self._wrong(
             values,
             f"holds the {len(numbers)} classes {_joined([int(number) for number in numbers])}, and {values.missing} "
@@ -330,10 +333,12 @@ class PlanMaker:
         return (self._of_words if values.are_words else self._of_numbers)(values, count, names)
 
     def _of_class_label(self, values, count, names):
-        order = from_worst_to_best(values.names) or _by_rating(values.names)
+        order = from_worst_to_best(values.names) or _by_rating(values.names) or _by_number(values.names)
         if names is None:
-            how = "in the order of the words" if order else "in the order of the data set"
-            names = tuple(order or values.names)
+            if order is None or len(order) < 2:
+                raise self._unordered(values)
+            how = "in the order of the words"
+            names = tuple(order)
             if count is not None and count != len(names):
                 raise self._wrong(values, f"has {len(names)} classes ({listed(names)}), but {count} are declared")
         else:
@@ -354,7 +359,7 @@ class PlanMaker:
         if names is None:
             if len(words) > MAX_CLASSES:
                 raise self._wrong(values, f"holds {len(words)} different texts ({values.shown(words)}), no classes")
-            if order is None:
+            if order is None or len(order) < 2:
                 raise self._unordered(values)
             names = tuple(values.spellings[word] for word in order)
             if count is not None and count != len(names):
@@ -372,16 +377,17 @@ class PlanMaker:
         return names, ids, f"{shown} ({how})"
 
     def _unordered(self, values):
-        if all(_is_rating(values.spellings[word]) for word in values.words):
+        shown = f"the classes {listed(values.names)}" if values.names else values.shown(values.words)
+        if len(values.names or values.words) < 2:
+            return self._wrong(values, f"holds one class alone, {shown}; at least two are needed")
+        if not values.names and all(_is_rating(values.spellings[word]) for word in values.words):
             return self._wrong(
                 values, f"holds ratings ({values.shown(values.words)}): {self._columns_with('stars', values.field)}"
             )
         mend = "say it: --class_words WORST ... BEST."
         if values.field == "coarse_label":
             mend = f"number the classes, or leave them out: {self._columns_with(None, values.field)}"
-        return self._wrong(
-            values, f"holds words whose order from worst to best is not known ({values.shown(values.words)}): {mend}"
-        )
+        return self._wrong(values, f"holds words whose order from worst to best is not known ({shown}): {mend}")
 
     def _of_numbers(self, values, count, names):
         numbers = values.numbers
@@ -523,6 +529,12 @@ def _ids_of_words(words, order, names):
 def _by_rating(names):
     """Names such as "1 star" in their order; `None` if one of them is no rating."""
     return sorted(names, key=lambda name: read_rating(name)[0]) if all(map(_is_rating, names)) else None
+
+
+def _by_number(names):
+    """Names that say nothing but a number, such as LABEL_0 or "class 1", in its order; `None` for others."""
+    found = [_NUMBERED.fullmatch(word_key(name)) for name in names]
+    return sorted(names, key=lambda name: int(word_key(name).split()[-1])) if all(found) else None
 
 
 def _is_number(key):

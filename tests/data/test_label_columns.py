@@ -94,6 +94,10 @@ class TestWords:
             read(tmp_path, ["good", "good", "bad", "ok"])
         assert "from column 'label': bad, ok, good (words of sentiment from worst to best)" in caplog.text
 
+    def test_one_alone_is_no_class(self, tmp_path):
+        with pytest.raises(DataError, match=r"holds one class alone, 'good' \(2\); at least two are needed"):
+            read(tmp_path, ["good", "good"])
+
     def test_rare_strange_cells_are_unusable_rows(self, tmp_path):
         values = ["good", "bad", "good", "7"]
         with pytest.raises(DataError, match=r"1 unusable row.*\n.*row 4: label '7' is none of the classes bad, good"):
@@ -125,8 +129,19 @@ class TestClassLabel:
         data, found = read_reviews(ReviewSource("acme/hotels", rules=LabelRules(**rules)))
         return list(data["test"]["labels"]), found.names
 
-    def test_names_without_a_known_order_keep_theirs(self, monkeypatch):
-        assert self.read(monkeypatch, ["zebra", "ant", "bee"], [2, 0]) == ([2, 0], ("zebra", "ant", "bee"))
+    def test_names_without_a_known_order_are_asked_for(self, monkeypatch):
+        with pytest.raises(DataError, match=r"order .* is not known \(the classes zebra, ant\): .*--class_words WORST"):
+            self.read(monkeypatch, ["zebra", "ant"], [1, 0])
+        assert self.read(monkeypatch, ["zebra", "ant"], [1, 0], {**OPEN, "names": ("ant", "zebra")})[0] == [0, 1]
+
+    @pytest.mark.parametrize("name", ["LABEL_", "class ", "", "grade "])
+    def test_numbered_names_are_in_their_order(self, monkeypatch, name):
+        names = [f"{name}{i}" for i in (2, 0, 1)]
+        if name == "grade ":
+            with pytest.raises(DataError, match=r"order .* is not known"):
+                self.read(monkeypatch, names, [2, 0])
+        else:
+            assert self.read(monkeypatch, names, [2, 0])[0] == [1, 2]
 
     def test_words_of_sentiment_are_put_in_order(self, monkeypatch):
         assert self.read(monkeypatch, ["positive", "negative"], [0, 0, 1]) == ([1, 1, 0], ("negative", "positive"))
@@ -187,7 +202,8 @@ class TestRatings:
         assert classes == [0, 4] and rules.num_labels == 5
 
     def test_label_and_the_rating_are_the_same_classes(self, tmp_path):
-        words = r"""holds the 2 classes 0, 1, and 1 .*'stars' .* 5 classes.*'{"stars": "stars", "label": null}'.*'{"label": "label"}'"""
+        words = r"""holds the 2 classes 0, 1, and 1 .*'stars' .* 5 classes"""
+        words += r""".*'{"stars": "stars", "label": null}'.*'{"label": "label"}'"""
         with pytest.raises(DataError, match=words):
             read(tmp_path, [0, 1, None], extra={"stars": 5})
         assert read(tmp_path, [0, 1, None], extra={"stars": 5}, num_labels=5)[0] == [0, 1, 4]
