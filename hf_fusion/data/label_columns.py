@@ -15,6 +15,7 @@ from hf_fusion.data.labels import (
     from_worst_to_best,
     read_number,
     read_rating,
+    sentiment_of,
     word_key,
 )
 
@@ -343,7 +344,7 @@ class PlanMaker:
                 raise self._wrong(values, f"has {len(names)} classes ({listed(names)}), but {count} are declared")
         else:
             how = "by their names"
-        ids = _ids_of_words(values.names, order, names)
+        ids = _ids_of_words(values.names, names)
         if unknown := [name for name in values.names if word_key(name) not in ids]:
             raise self._wrong(
                 values,
@@ -369,7 +370,7 @@ class PlanMaker:
             how = "words of sentiment from worst to best"
         else:
             how = "from worst to best, as declared"
-        ids = _ids_of_words(words, order, names)
+        ids = _ids_of_words([values.spellings[word] for word in words], names)
         if not set(ids) & set(words):
             raise self._wrong(values, f"holds {values.shown(words)}, none of the classes {listed(names)}")
         found = sorted((word for word in words if word in ids), key=ids.get)
@@ -518,12 +519,29 @@ def _counted_from_0(count, names):
     return names, {str(i): i for i in range(count)}, _shown_classes(range(count), names)
 
 
-def _ids_of_words(words, order, names):
-    """The class of each word: by its name, or by its place where the order of other words is known, too."""
+def _ids_of_words(words, names):
+    """
+    The class of each word by its name. Names of another wording count by their meaning alone: words of sentiment of
+    the same direction, ratings for words of sentiment, and numbers.
+    """
     ids = {word_key(name): i for i, name in enumerate(names)}
-    if order and len(order) == len(names) and not {word_key(word) for word in words} <= set(ids):
-        return {word_key(word): i for i, word in enumerate(order)}
-    return ids
+    if len(words) != len(names) or {word_key(word) for word in words} <= set(ids):
+        return ids
+    known = from_worst_to_best(names)
+    if (order := from_worst_to_best(words)) and known:
+        same = [_sign(word) for word in order] == [_sign(name) for name in known]
+        order = order if same else None
+    elif order is None and (order := _by_rating(words) or _by_number(words)):
+        counted = not _by_rating(words) or read_rating(order[0])[0] == 0
+        known = list(names) if counted or known is None else known
+    if order is None or known is None:
+        return ids
+    return {word_key(word): list(names).index(name) for word, name in zip(order, known, strict=True)}
+
+
+def _sign(word):
+    place = sentiment_of(word)
+    return (place > 0) - (place < 0)
 
 
 def _by_rating(names):

@@ -160,13 +160,15 @@ def word_key(word: str) -> str:
 
 def from_worst_to_best(words) -> list[str] | None:
     """Words of sentiment in their order; `None` if one of them is unknown, or two say the same."""
-    places = {word: _place(word_key(word)) for word in words}
+    places = {word: sentiment_of(word) for word in words}
     if None in places.values() or len(set(places.values())) < len(places):
         return None
     return sorted(places, key=places.get)
 
 
-def _place(word):
+def sentiment_of(word: str) -> float | None:
+    """The place of a word of sentiment from worst to best, below 0 if it is a bad one; `None` for another word."""
+    word = word_key(word)
     if match := re.fullmatch(f"({_INTENSE}|{_SLIGHT}) (.+)", word):
         degree, base = match.groups()
         place = _PLACES.get(base)

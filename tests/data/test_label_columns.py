@@ -115,6 +115,17 @@ class TestWords:
         assert read(tmp_path, ["good", "bad"], names=("negative", "positive"))[0] == [1, 0]
         assert read(tmp_path, ["POS", "NEG"], names=("negative", "positive"))[0] == [1, 0]
 
+    @pytest.mark.parametrize("names", [("low", "high"), ("positive", "neutral"), ("bad", "superb")])
+    def test_names_of_another_meaning_are_not_taken_by_their_places(self, tmp_path, names):
+        with pytest.raises(DataError, match=r"none of the classes|unusable"):
+            read(tmp_path, ["good", "bad"], names=names)
+
+    def test_names_the_other_way_round_count_by_their_meaning(self, tmp_path):
+        assert read(tmp_path, ["good", "bad"], names=("positive", "negative"))[0] == [0, 1]
+        assert read(tmp_path, ["good", "bad"], names=("good", "bad"))[0] == [0, 1]
+        with pytest.raises(DataError, match=r"none of the classes"):
+            read(tmp_path, ["good", "bad", "great"], names=("negative", "neutral", "positive"))
+
     def test_stars_in_words_are_stars(self, tmp_path):
         with pytest.raises(DataError, match=r"""--columns '{"stars": "label"}'"""):
             read(tmp_path, ["4 stars", "1 star"])
@@ -151,6 +162,14 @@ class TestClassLabel:
         assert self.read(monkeypatch, ["good", "bad", "ok"], [0, 1, 2], rules)[0] == [2, 0, 1]
         with pytest.raises(DataError, match="zebra, ant is none of the class words bad, ok"):
             self.read(monkeypatch, ["zebra", "ant"], [0, 1], {**OPEN, "names": ("bad", "ok")})
+
+    def test_another_wording_counts_by_its_meaning(self, monkeypatch):
+        names = ("negative", "positive")
+        assert self.read(monkeypatch, ["good", "bad"], [0, 1], {**OPEN, "names": names})[0] == [1, 0]
+        assert self.read(monkeypatch, ["good", "bad"], [0, 1], {**OPEN, "names": names[::-1]})[0] == [0, 1]
+        assert self.read(monkeypatch, ["2 stars", "1 star"], [0, 1], {**OPEN, "names": names})[0] == [1, 0]
+        with pytest.raises(DataError, match="bad, good is none of the class words low, high"):
+            self.read(monkeypatch, ["bad", "good"], [0, 1], {**OPEN, "names": ("low", "high")})
 
     def test_minus_one_is_no_class(self, monkeypatch):
         with pytest.raises(DataError, match="1 x no label"):
