@@ -129,7 +129,8 @@ class LabelRules:
 
     def fine_of_score(self, score: float) -> int:
         """The fine class of a score: which of `num_labels` equal parts of the scale it lies in."""
-        return min(int(self.intensity(score) * self.num_labels), self.num_labels - 1)
+        part = int(self.intensity(score) * self.num_labels + 1e-9)  # a bound belongs to the next one
+        return min(part, self.num_labels - 1)
 
     def fine_of_stars(self, stars: float, lowest: int = 1) -> int:
         """The fine class of a rating in whole stars, `lowest` and on, one class a star."""
