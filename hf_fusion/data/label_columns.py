@@ -409,6 +409,13 @@ class PlanMaker:
             raise self._wrong(values, f"holds one class alone, {numbers[0]}; at least two are needed")
         limit = count or len(numbers)
         if numbers[0] >= 0 and numbers[-1] < limit:
+            if names is not None and len(numbers) < len(names):
+                logger.warning(
+                    "%s: column %r holds %s of the %d classes, read as %s. If its numbers do not count the classes "
+                    "from 0, these are the wrong ones: write the names of the classes into the column.",
+                    self.origin, values.column, _joined(numbers), len(names),
+                    _shown_classes(numbers, [names[number] for number in numbers]),
+                )  # fmt: skip
             return _counted_from_0(limit, names)
         return self._of_other_numbers(values, numbers, count, names)
 
@@ -419,6 +426,13 @@ class PlanMaker:
             names = tuple(names) if names else CLASS_NAMES[len(numbers)]
             ids = {str(number): i for i, number in enumerate(numbers)}
             return names, ids, _shown_classes(numbers, names)
+        if names is not None and not set(range(len(names))) <= set(numbers):
+            raise self._wrong(
+                values,
+                f"holds the numbers {_joined(numbers)}, which are neither 0 to {len(names) - 1} nor one for each of "
+                f"the {len(names)} classes {listed(names)}: which is which is not known. Number the classes from 0, or "
+                "write their names",
+            )
         if numbers[0] == 1 and numbers[-1] == (count or len(numbers)):
             stars = self._columns_with("stars", values.field)
             if numbers[-1] != 5:

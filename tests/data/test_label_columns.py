@@ -65,6 +65,17 @@ class TestNumbers:
         """A class that does not occur keeps its number."""
         assert read(tmp_path, [0, 2], names=("low", "mid", "high"))[0] == [0, 2]
 
+    def test_of_a_part_of_the_named_classes(self, tmp_path, caplog):
+        names = ("negative", "neutral", "positive")
+        assert read(tmp_path, [1, 0], names=names)[0] == [1, 0]
+        assert "holds 0, 1 of the 3 classes, read as 0 = negative, 1 = neutral. If" in caplog.text
+        assert read(tmp_path, [1, -1, 0], names=names)[0] == [2, 0, 1]
+        for values in ([1, 3], [-1, 0], [-1, 1], [-1, 0, 1, 3]):
+            with pytest.raises(DataError, match="which are neither 0 to 2 nor one for each of the 3 classes negative,"):
+                read(tmp_path, values, names=names)
+        with pytest.raises(DataError, match="row 4: label 7 is none of the classes 0 to 2"):
+            read(tmp_path, [0, 1, 2, 7], names=names)
+
 
 class TestWords:
     @pytest.mark.parametrize(
