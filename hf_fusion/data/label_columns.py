@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,7 @@ from hf_fusion.data.labels import (
     from_worst_to_best,
     read_number,
     read_rating,
+    sentiment_of,
     word_key,
 )
 
@@ -25,6 +27,7 @@ CLASS_FIELDS = ("label", "coarse_label")
 MAX_CLASSES = 20
 # Numbers of polarity that do not count from 0, and the classes that they are.
 _POLARITIES = ((-1, 1), (-1, 0, 1), (0, 4), (0, 2, 4))
+_NUMBERED = re.compile(r"(label|class|category) \d+")
 _MAX_SHOWN = 20
 _HINT = "; --scale LOWEST HIGHEST declares another, and ratings between whole stars are a score"
 _MAX_VALUES = 1000
@@ -214,6 +217,8 @@ class PlanMaker:
         rules = self._rules_of_ratings() if needs_ratings else self.declared
         fine_line, ids = self._line_of_ratings(rules) if needs_ratings else "", {}
         if label is not None:
+            if needs_ratings and self.declared.num_labels is None:
+                self._check_same(label, rules.num_labels, f"column {self.columns[self.ratings[0]]!r}")
             names, ids["label"], how = self._classes(label, rules.num_labels, self.declared.names)
             count = len(ids["label"]) if names is None else len(names)
             rules = replace(rules, num_labels=count, names=names or rules.names)
@@ -221,6 +226,25 @@ class PlanMaker:
         rules, coarse_ids, coarse_line = self._coarse(coarse, rules)
         lines = [f"fine classes: {fine_line}", f"coarse classes: {coarse_line}", f"intensity: {self._intensity(rules)}"]
         return LabelPlan(self.columns, rules, ids | coarse_ids, self.lowest_star, lines)
+
+    def _check_same(self, values, count, other):
+        """Raises `DataError` if numbers are classes by themselves, but not as many as those that fill empty cells."""
+        numbers = values.numbers
+        whole = len(numbers) > 1 and (numbers == [*range(len(numbers))] or tuple(numbers) in _POLARITIES)
+        if values.names or values.are_words or not whole or len(numbers) == count:
+            return
+        fewer = self._columns_with(None, values.field)
+        mend = f"leave this column out ({fewer})"
+        if values.field == "label":
+            alone = {name: own for name, own in self.columns.items() if name not in self.ratings}
+            mapping = {name: own for name, own in self.mapping.items() if name not in LABEL_FIELDS and name != own}
+            other_columns = json.dumps(mapping | alone, ensure_ascii=False)
+            mend += f", or the other: --columns '{other_columns}' with --rejected_rows drop"
+        raise self._wrong(
+            values,
+            f"holds the {len(numbers)} classes {_joined([int(number) for number in numbers])}, and {values.missing} "
+            f"empty cells, but {other} would fill these with {count} classes. Take one of them: {mend}",
+        )
 
     def _rules_of_ratings(self):
         """The rules, if classes come from stars or a score."""
@@ -269,6 +293,8 @@ class PlanMaker:
             rules = replace(rules, coarse_names=self._coarse_names(rules))
             return rules, {}, self._line_of_coarse(rules) if from_fine else "none; that head is not trained"
         told = self.declared.coarse is not None or (from_fine and values.missing)
+        if told and self.declared.coarse is None:
+            self._check_same(values, len(rules.coarse), "the fine classes")
         names, ids, how = self._classes(values, len(rules.coarse) if told else None, None)
         count = max(ids.values()) + 1 if names is None else len(names)
         if count != len(rules.coarse):
@@ -308,15 +334,17 @@ class PlanMaker:
         return (self._of_words if values.are_words else self._of_numbers)(values, count, names)
 
     def _of_class_label(self, values, count, names):
-        order = from_worst_to_best(values.names) or _by_rating(values.names)
+        order = from_worst_to_best(values.names) or _by_rating(values.names) or _by_number(values.names)
         if names is None:
-            how = "in the order of the words" if order else "in the order of the data set"
-            names = tuple(order or values.names)
+            if order is None or len(order) < 2:
+                raise self._unordered(values)
+            how = "in the order of the words"
+            names = tuple(order)
             if count is not None and count != len(names):
                 raise self._wrong(values, f"has {len(names)} classes ({listed(names)}), but {count} are declared")
         else:
             how = "by their names"
-        ids = _ids_of_words(values.names, order, names)
+        ids = _ids_of_words(values.names, names)
         if unknown := [name for name in values.names if word_key(name) not in ids]:
             raise self._wrong(
                 values,
@@ -332,7 +360,7 @@ class PlanMaker:
         if names is None:
             if len(words) > MAX_CLASSES:
                 raise self._wrong(values, f"holds {len(words)} different texts ({values.shown(words)}), no classes")
-            if order is None:
+            if order is None or len(order) < 2:
                 raise self._unordered(values)
             names = tuple(values.spellings[word] for word in order)
             if count is not None and count != len(names):
@@ -342,7 +370,7 @@ class PlanMaker:
             how = "words of sentiment from worst to best"
         else:
             how = "from worst to best, as declared"
-        ids = _ids_of_words(words, order, names)
+        ids = _ids_of_words([values.spellings[word] for word in words], names)
         if not set(ids) & set(words):
             raise self._wrong(values, f"holds {values.shown(words)}, none of the classes {listed(names)}")
         found = sorted((word for word in words if word in ids), key=ids.get)
@@ -350,16 +378,17 @@ class PlanMaker:
         return names, ids, f"{shown} ({how})"
 
     def _unordered(self, values):
-        if all(_is_rating(values.spellings[word]) for word in values.words):
+        shown = f"the classes {listed(values.names)}" if values.names else values.shown(values.words)
+        if len(values.names or values.words) < 2:
+            return self._wrong(values, f"holds one class alone, {shown}; at least two are needed")
+        if not values.names and all(_is_rating(values.spellings[word]) for word in values.words):
             return self._wrong(
                 values, f"holds ratings ({values.shown(values.words)}): {self._columns_with('stars', values.field)}"
             )
         mend = "say it: --class_words WORST ... BEST."
         if values.field == "coarse_label":
             mend = f"number the classes, or leave them out: {self._columns_with(None, values.field)}"
-        return self._wrong(
-            values, f"holds words whose order from worst to best is not known ({values.shown(values.words)}): {mend}"
-        )
+        return self._wrong(values, f"holds words whose order from worst to best is not known ({shown}): {mend}")
 
     def _of_numbers(self, values, count, names):
         numbers = values.numbers
@@ -380,6 +409,13 @@ class PlanMaker:
             raise self._wrong(values, f"holds one class alone, {numbers[0]}; at least two are needed")
         limit = count or len(numbers)
         if numbers[0] >= 0 and numbers[-1] < limit:
+            if names is not None and len(numbers) < len(names):
+                logger.warning(
+                    "%s: column %r holds %s of the %d classes, read as %s. If its numbers do not count the classes "
+                    "from 0, these are the wrong ones: write the names of the classes into the column.",
+                    self.origin, values.column, _joined(numbers), len(names),
+                    _shown_classes(numbers, [names[number] for number in numbers]),
+                )  # fmt: skip
             return _counted_from_0(limit, names)
         return self._of_other_numbers(values, numbers, count, names)
 
@@ -390,6 +426,13 @@ class PlanMaker:
             names = tuple(names) if names else CLASS_NAMES[len(numbers)]
             ids = {str(number): i for i, number in enumerate(numbers)}
             return names, ids, _shown_classes(numbers, names)
+        if names is not None and not set(range(len(names))) <= set(numbers):
+            raise self._wrong(
+                values,
+                f"holds the numbers {_joined(numbers)}, which are neither 0 to {len(names) - 1} nor one for each of "
+                f"the {len(names)} classes {listed(names)}: which is which is not known. Number the classes from 0, or "
+                "write their names",
+            )
         if numbers[0] == 1 and numbers[-1] == (count or len(numbers)):
             stars = self._columns_with("stars", values.field)
             if numbers[-1] != 5:
@@ -490,17 +533,40 @@ def _counted_from_0(count, names):
     return names, {str(i): i for i in range(count)}, _shown_classes(range(count), names)
 
 
-def _ids_of_words(words, order, names):
-    """The class of each word: by its name, or by its place where the order of other words is known, too."""
+def _ids_of_words(words, names):
+    """
+    The class of each word by its name. Names of another wording count by their meaning alone: words of sentiment of
+    the same direction, ratings for words of sentiment, and numbers.
+    """
     ids = {word_key(name): i for i, name in enumerate(names)}
-    if order and len(order) == len(names) and not {word_key(word) for word in words} <= set(ids):
-        return {word_key(word): i for i, word in enumerate(order)}
-    return ids
+    if len(words) != len(names) or {word_key(word) for word in words} <= set(ids):
+        return ids
+    known = from_worst_to_best(names)
+    if (order := from_worst_to_best(words)) and known:
+        same = [_sign(word) for word in order] == [_sign(name) for name in known]
+        order = order if same else None
+    elif order is None and (order := _by_rating(words) or _by_number(words)):
+        counted = not _by_rating(words) or read_rating(order[0])[0] == 0
+        known = list(names) if counted or known is None else known
+    if order is None or known is None:
+        return ids
+    return {word_key(word): list(names).index(name) for word, name in zip(order, known, strict=True)}
+
+
+def _sign(word):
+    place = sentiment_of(word)
+    return (place > 0) - (place < 0)
 
 
 def _by_rating(names):
     """Names such as "1 star" in their order; `None` if one of them is no rating."""
     return sorted(names, key=lambda name: read_rating(name)[0]) if all(map(_is_rating, names)) else None
+
+
+def _by_number(names):
+    """Names that say nothing but a number, such as LABEL_0 or "class 1", in its order; `None` for others."""
+    found = [_NUMBERED.fullmatch(word_key(name)) for name in names]
+    return sorted(names, key=lambda name: int(word_key(name).split()[-1])) if all(found) else None
 
 
 def _is_number(key):

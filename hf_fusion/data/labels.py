@@ -129,7 +129,8 @@ class LabelRules:
 
     def fine_of_score(self, score: float) -> int:
         """The fine class of a score: which of `num_labels` equal parts of the scale it lies in."""
-        return min(int(self.intensity(score) * self.num_labels), self.num_labels - 1)
+        part = int(self.intensity(score) * self.num_labels + 1e-9)  # a bound belongs to the next one
+        return min(part, self.num_labels - 1)
 
     def fine_of_stars(self, stars: float, lowest: int = 1) -> int:
         """The fine class of a rating in whole stars, `lowest` and on, one class a star."""
@@ -160,13 +161,15 @@ def word_key(word: str) -> str:
 
 def from_worst_to_best(words) -> list[str] | None:
     """Words of sentiment in their order; `None` if one of them is unknown, or two say the same."""
-    places = {word: _place(word_key(word)) for word in words}
+    places = {word: sentiment_of(word) for word in words}
     if None in places.values() or len(set(places.values())) < len(places):
         return None
     return sorted(places, key=places.get)
 
 
-def _place(word):
+def sentiment_of(word: str) -> float | None:
+    """The place of a word of sentiment from worst to best, below 0 if it is a bad one; `None` for another word."""
+    word = word_key(word)
     if match := re.fullmatch(f"({_INTENSE}|{_SLIGHT}) (.+)", word):
         degree, base = match.groups()
         place = _PLACES.get(base)

@@ -1,10 +1,15 @@
 """Where the rows of reviews are: files, folders, patterns, the Hub or the generator -> tables that can be read."""
 
+import json
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
 from glob import has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import ClassLabel
 
 from hf_fusion.data.decoding import TextFormat, is_row_file, kind_of
 from hf_fusion.data.errors import DataError
@@ -24,12 +29,38 @@ class Table(NamedTuple):
     Args:
         split: its name as the source has it; `None` if the source tells of none.
         origin: its name for messages.
-        read: reads its rows, or what is wrong with them, from the beginning.
+        read: reads its rows, or what is wrong with them, from the beginning; what it returns may know `features`.
     """
 
     split: str | None
     origin: str
     read: Callable[[], Iterable]
+
+
+class _FileRows:
+    """Rows of a file, or what is wrong with them."""
+
+    def __init__(self, path, text_format):
+        self.path, self.text_format = path, text_format
+
+    def __iter__(self):
+        return read_rows_or_errors(self.path, text_format=self.text_format)
+
+    @cached_property
+    def features(self):
+        """Each `ClassLabel` that `datasets` noted in a parquet file."""
+        if kind_of(self.path) != ".parquet":
+            return {}
+        try:
+            noted = json.loads((pq.read_schema(self.path).metadata or {}).get(b"huggingface", b"{}"))
+            features = noted["info"]["features"].items()
+            return {
+                name: ClassLabel(names=feature["names"])
+                for name, feature in features
+                if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+            }
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):  # no note of `datasets`
+            return {}
 
 
 def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> list[Table]:
@@ -67,8 +98,7 @@ def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> 
         other = paths[splits.index(None)]
         raise DataError(f"{name}: some files are named after their split, but {other} is not. Name it so, or move it.")
     return [
-        Table(split, path, partial(read_rows_or_errors, path, text_format=text_format))
-        for split, path in zip(splits, paths, strict=True)
+        Table(split, path, partial(_FileRows, path, text_format)) for split, path in zip(splits, paths, strict=True)
     ]
 
 

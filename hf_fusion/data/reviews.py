@@ -157,7 +157,7 @@ def _plan(tables, source) -> LabelPlan:
                 names, own = row.keys(), _present_columns(row, source.columns)
                 columns |= own
                 ignored |= {name for name in LABEL_FIELDS if name in row and name not in own.values()}
-                _add_columns(values, own, rows)
+                _add_columns(values, own, rows, table.origin)
             if not values and ".json" not in table.origin.lower():  # in all others each row has the same columns
                 break
             if _is_counted(row, own, source):
@@ -172,12 +172,19 @@ def _plan(tables, source) -> LabelPlan:
     return plan
 
 
-def _add_columns(values, columns, rows):
-    """An entry for each column of classes, with the names of a `ClassLabel`."""
+def _add_columns(values, columns, rows, origin):
+    """An entry for each column of classes, with the names of a `ClassLabel`, which are those of every table."""
+    features = getattr(rows, "features", None) or {}
     for name in CLASS_FIELDS:
-        if name in columns and name not in values:
-            feature = (getattr(rows, "features", None) or {}).get(columns[name])
-            values[name] = ClassValues(name, columns[name], getattr(feature, "names", None))
+        if name not in columns:
+            continue
+        names = getattr(features.get(columns[name]), "names", None)
+        known = values.setdefault(name, ClassValues(name, columns[name], names)).names
+        if names and known and names != known:
+            raise DataError(
+                f"{origin}: the classes of column {columns[name]!r} are {listed(names)} in this order, those of the "
+                f"tables before {listed(known)}. Write all tables with the same `ClassLabel`."
+            )
 
 
 def _is_counted(row, columns, source):

@@ -65,6 +65,17 @@ class TestNumbers:
         """A class that does not occur keeps its number."""
         assert read(tmp_path, [0, 2], names=("low", "mid", "high"))[0] == [0, 2]
 
+    def test_of_a_part_of_the_named_classes(self, tmp_path, caplog):
+        names = ("negative", "neutral", "positive")
+        assert read(tmp_path, [1, 0], names=names)[0] == [1, 0]
+        assert "holds 0, 1 of the 3 classes, read as 0 = negative, 1 = neutral. If" in caplog.text
+        assert read(tmp_path, [1, -1, 0], names=names)[0] == [2, 0, 1]
+        for values in ([1, 3], [-1, 0], [-1, 1], [-1, 0, 1, 3]):
+            with pytest.raises(DataError, match="which are neither 0 to 2 nor one for each of the 3 classes negative,"):
+                read(tmp_path, values, names=names)
+        with pytest.raises(DataError, match="row 4: label 7 is none of the classes 0 to 2"):
+            read(tmp_path, [0, 1, 2, 7], names=names)
+
 
 class TestWords:
     @pytest.mark.parametrize(
@@ -94,6 +105,10 @@ class TestWords:
             read(tmp_path, ["good", "good", "bad", "ok"])
         assert "from column 'label': bad, ok, good (words of sentiment from worst to best)" in caplog.text
 
+    def test_one_alone_is_no_class(self, tmp_path):
+        with pytest.raises(DataError, match=r"holds one class alone, 'good' \(2\); at least two are needed"):
+            read(tmp_path, ["good", "good"])
+
     def test_rare_strange_cells_are_unusable_rows(self, tmp_path):
         values = ["good", "bad", "good", "7"]
         with pytest.raises(DataError, match=r"1 unusable row.*\n.*row 4: label '7' is none of the classes bad, good"):
@@ -111,6 +126,17 @@ class TestWords:
         assert read(tmp_path, ["good", "bad"], names=("negative", "positive"))[0] == [1, 0]
         assert read(tmp_path, ["POS", "NEG"], names=("negative", "positive"))[0] == [1, 0]
 
+    @pytest.mark.parametrize("names", [("low", "high"), ("positive", "neutral"), ("bad", "superb")])
+    def test_names_of_another_meaning_are_not_taken_by_their_places(self, tmp_path, names):
+        with pytest.raises(DataError, match=r"none of the classes|unusable"):
+            read(tmp_path, ["good", "bad"], names=names)
+
+    def test_names_the_other_way_round_count_by_their_meaning(self, tmp_path):
+        assert read(tmp_path, ["good", "bad"], names=("positive", "negative"))[0] == [0, 1]
+        assert read(tmp_path, ["good", "bad"], names=("good", "bad"))[0] == [0, 1]
+        with pytest.raises(DataError, match=r"none of the classes"):
+            read(tmp_path, ["good", "bad", "great"], names=("negative", "neutral", "positive"))
+
     def test_stars_in_words_are_stars(self, tmp_path):
         with pytest.raises(DataError, match=r"""--columns '{"stars": "label"}'"""):
             read(tmp_path, ["4 stars", "1 star"])
@@ -125,8 +151,19 @@ class TestClassLabel:
         data, found = read_reviews(ReviewSource("acme/hotels", rules=LabelRules(**rules)))
         return list(data["test"]["labels"]), found.names
 
-    def test_names_without_a_known_order_keep_theirs(self, monkeypatch):
-        assert self.read(monkeypatch, ["zebra", "ant", "bee"], [2, 0]) == ([2, 0], ("zebra", "ant", "bee"))
+    def test_names_without_a_known_order_are_asked_for(self, monkeypatch):
+        with pytest.raises(DataError, match=r"order .* is not known \(the classes zebra, ant\): .*--class_words WORST"):
+            self.read(monkeypatch, ["zebra", "ant"], [1, 0])
+        assert self.read(monkeypatch, ["zebra", "ant"], [1, 0], {**OPEN, "names": ("ant", "zebra")})[0] == [0, 1]
+
+    @pytest.mark.parametrize("name", ["LABEL_", "class ", "", "grade "])
+    def test_numbered_names_are_in_their_order(self, monkeypatch, name):
+        names = [f"{name}{i}" for i in (2, 0, 1)]
+        if name == "grade ":
+            with pytest.raises(DataError, match=r"order .* is not known"):
+                self.read(monkeypatch, names, [2, 0])
+        else:
+            assert self.read(monkeypatch, names, [2, 0])[0] == [1, 2]
 
     def test_words_of_sentiment_are_put_in_order(self, monkeypatch):
         assert self.read(monkeypatch, ["positive", "negative"], [0, 0, 1]) == ([1, 1, 0], ("negative", "positive"))
@@ -137,9 +174,39 @@ class TestClassLabel:
         with pytest.raises(DataError, match="zebra, ant is none of the class words bad, ok"):
             self.read(monkeypatch, ["zebra", "ant"], [0, 1], {**OPEN, "names": ("bad", "ok")})
 
+    def test_another_wording_counts_by_its_meaning(self, monkeypatch):
+        names = ("negative", "positive")
+        assert self.read(monkeypatch, ["good", "bad"], [0, 1], {**OPEN, "names": names})[0] == [1, 0]
+        assert self.read(monkeypatch, ["good", "bad"], [0, 1], {**OPEN, "names": names[::-1]})[0] == [0, 1]
+        assert self.read(monkeypatch, ["2 stars", "1 star"], [0, 1], {**OPEN, "names": names})[0] == [1, 0]
+        with pytest.raises(DataError, match="bad, good is none of the class words low, high"):
+            self.read(monkeypatch, ["bad", "good"], [0, 1], {**OPEN, "names": ("low", "high")})
+
     def test_minus_one_is_no_class(self, monkeypatch):
         with pytest.raises(DataError, match="1 x no label"):
             self.read(monkeypatch, ["bad", "good"], [0, -1, 1])
+
+
+class TestClassLabelOfFiles:
+    def write(self, folder, split, names, ids, own="label"):
+        features = Features({"text": Value("string"), own: ClassLabel(names=names)})
+        texts = [f"{split} {i}" for i in range(len(ids))]
+        Dataset.from_dict({"text": texts, own: ids}, features).to_parquet(folder / f"{split}.parquet")
+
+    def test_names_are_read_from_parquet(self, tmp_path):
+        for split in ("train", "validation", "test"):
+            self.write(tmp_path, split, ["positive", "negative"], [0, 0, 1])
+        data, rules = read_reviews(ReviewSource(str(tmp_path)))
+        assert list(data["test"]["labels"]) == [1, 1, 0] and rules.names == ("negative", "positive")
+        shares = (1.0, 0.0, 0.0)
+        data, rules = read_reviews(ReviewSource(str(tmp_path / "train.parquet"), split_shares=shares))
+        assert list(data["train"]["labels"]) == [1, 1, 0] and rules.names == ("negative", "positive")
+
+    def test_splits_with_another_order_are_refused(self, tmp_path):
+        self.write(tmp_path, "test", ["pos", "neg"], [0, 1])
+        self.write(tmp_path, "train", ["neg", "pos"], [0, 1])
+        with pytest.raises(DataError, match=r"train\.parquet: .*'label' are neg, pos in this order, .* pos, neg"):
+            read_reviews(ReviewSource(str(tmp_path)))
 
 
 class TestRatings:
@@ -163,6 +230,15 @@ class TestRatings:
         assert read(tmp_path, [0, 1], extra={"stars": 5})[1].num_labels == 2
         classes, rules = read(tmp_path, [0, None], extra={"stars": 5})
         assert classes == [0, 4] and rules.num_labels == 5
+
+    def test_label_and_the_rating_are_the_same_classes(self, tmp_path):
+        words = r"""holds the 2 classes 0, 1, and 1 .*'stars' .* 5 classes"""
+        words += r""".*'{"stars": "stars", "label": null}'.*'{"label": "label"}'"""
+        with pytest.raises(DataError, match=words):
+            read(tmp_path, [0, 1, None], extra={"stars": 5})
+        assert read(tmp_path, [0, 1, None], extra={"stars": 5}, num_labels=5)[0] == [0, 1, 4]
+        with pytest.raises(DataError, match=r"holds the 2 classes 0, 1, .* the fine classes would .* 3 classes"):
+            read(tmp_path, [0, 1, None], "coarse_label", extra={"stars": 5})
 
 
 class TestColumns:

@@ -17,6 +17,8 @@ def test_stars():
 def test_scores_are_cut_into_equal_parts():
     rules = LabelRules(scale=(0, 10))
     assert [rules.fine_of_score(score) for score in (0, 1.9, 2, 5, 8, 10)] == [0, 0, 1, 2, 4, 4]
+    ten = LabelRules(scale=(1.0, 10.0))
+    assert [ten.fine_of_score(score) for score in (2.79, 2.8, 4.6, 6.4, 8.2)] == [0, 1, 2, 3, 4]
     assert rules.intensity(2.5) == 0.25
 
 
