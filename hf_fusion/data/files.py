@@ -23,6 +23,7 @@ import yaml
 from hf_fusion.data.decoding import (
     AS_FOUND,
     FILE_KINDS,
+    ZERO_BYTE,
     TextFormat,
     check_signature,
     guess_encoding,
@@ -187,6 +188,8 @@ def _checking(path):
 
 def _read_parquet(path, first):
     with pq.ParquetFile(path, buffer_size=_PARQUET_BUFFER) as file:
+        texts = [field.name for field in file.schema_arrow if "string" in str(field.type)]
+        number = first
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if first >= rows:
@@ -195,12 +198,17 @@ def _read_parquet(path, first):
             for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group]):
                 passed = min(first, len(batch))
                 first -= passed
-                yield from batch.slice(passed).to_pylist()
+                for row in batch.slice(passed).to_pylist():
+                    number += 1
+                    checked = unicode_or_error({name: row[name] for name in texts}, f"{path}, row {number}")
+                    yield checked if isinstance(checked, DataError) else row
 
 
 def _decoded_or_error(row, place, path, text_format):
     checked = unicode_or_error(row, place, text_format.encoding or "UTF-8")
-    if isinstance(checked, DataError) and not text_format.encoding and (guess := guess_encoding(path)):
+    if not isinstance(checked, DataError) or text_format.encoding or str(checked).endswith(ZERO_BYTE):
+        return checked
+    if guess := guess_encoding(path):
         return DataError(f"{checked} It may be {guess}: set encoding={guess!r} (--encoding {guess}).")
     return checked
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice
 
-from hf_fusion.data.decoding import TextFormat, encoding_of, kind_of, lines
+from hf_fusion.data.decoding import ZERO_BYTE, TextFormat, encoding_of, kind_of, lines
 from hf_fusion.data.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def _to_row(fields, names, place):
             )
         fields = fields[: len(names)]
     if any("\0" in field for field in fields):
-        return DataError(f"{place}: holds a zero byte; the file is damaged, or no text.")
+        return DataError(f"{place}: {ZERO_BYTE}")
     return dict(zip(names, fields, strict=True))
 
 

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,6 +66,19 @@ def test_errors_name_file_and_line(tmp_path, name, content, words):
     if "line" not in words:  # of no use at all
         with pytest.raises(DataError, match=words):
             count_rows(path)
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "json", "parquet"])
+def test_zero_bytes_are_an_error_of_the_row(tmp_path, kind):
+    path, rows = tmp_path / f"a.{kind}", [{"text": "fine"}, {"text": "b\0d"}, {"text": "so"}]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        lines = [row["text"] if kind == "txt" else json.dumps(row) for row in rows]
+        path.write_text(f"[{','.join(lines)}]" if kind == "json" else "\n".join(lines))
+    first, bad, last = read_rows_or_errors(path)
+    assert [first, last] == rows[::2] and "holds a zero byte" in str(bad) and re.search("(line|row) 2: ", str(bad))
+    assert str(next(read_rows_or_errors(path, 1))) == str(bad) and count_rows(path) == 3
 
 
 def test_missing_file(tmp_path):
