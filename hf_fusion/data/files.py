@@ -43,6 +43,8 @@ OUTPUT_KINDS = (".jsonl", ".parquet", *FLAT_KINDS)
 # Rows of a parquet file that become Python objects at a time, and bytes that are read ahead of each column.
 _PARQUET_ROWS = 256
 _PARQUET_BUFFER = 1 << 20
+# What Arrow says of values that make no column.
+_NO_COLUMN = (pa.ArrowException, TypeError, UnicodeEncodeError, OverflowError)
 _MAX_YAML_DEPTH, _MAX_YAML_VALUES = 50, 20_000
 
 
@@ -285,7 +287,7 @@ class RowWriter:
             if unknown := sorted({name for row in rows for name in row} - set(self._columns.names)):
                 raise pa.ArrowInvalid(f"new column {unknown[0]!r}")
             self._file.write_table(pa.Table.from_pylist(rows, schema=self._columns))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
+        except _NO_COLUMN as error:
             raise DataError(
                 f"{self.path}: a row differs from the first ones ({error}). A .jsonl output takes any."
             ) from error
@@ -293,7 +295,12 @@ class RowWriter:
     def _type_of(self, name, rows):
         if name in self._types:
             return self._types[name]
-        found = pa.array([row.get(name) for row in rows]).type
+        try:
+            found = pa.array([row.get(name) for row in rows]).type
+        except _NO_COLUMN as error:
+            raise DataError(
+                f"{self.path}: the values of {name!r} are of several types ({error}). A .jsonl output takes any."
+            ) from error
         return pa.string() if pa.types.is_null(found) else found
 
     def __exit__(self, kind, value, traceback):

@@ -179,3 +179,11 @@ class TestRowWriter:
     def test_unknown_kind(self):
         with pytest.raises(DataError, match=r"out\.tsv: unknown kind of output"):
             RowWriter("out.tsv")
+
+
+@pytest.mark.parametrize("values", [(1, "x"), ("x", 1), ({"a": 1}, [1]), (1, 2**70), ("x", "\ud800")])
+def test_no_type_fits_the_first_rows(tmp_path, values):
+    words = r"x\.parquet: .*A \.jsonl output takes any"
+    with pytest.raises(DataError, match=words), RowWriter(str(tmp_path / "x.parquet")) as writer:
+        writer.write([{"id": value} for value in values])
+    assert not (tmp_path / "x.parquet").exists()
