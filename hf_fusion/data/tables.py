@@ -317,7 +317,11 @@ def _found_delimiter(sample, encoding, usual):
 
 
 def _divides(sample, layout):
-    first, *others = _good_rows(enumerate(sample, 1), layout) or [[]]
+    """Whether a delimiter makes the first line, as it stands, several fields, and most other rows as many."""
+    records = list(_records(enumerate(sample, 1), layout, ""))
+    if not records or isinstance(records[0][1], DataError):
+        return False
+    first, *others = (fields for _, fields in records if not isinstance(fields, DataError))
     return len(first) > 1 and sum(len(fields) == len(first) for fields in others) >= 0.9 * len(others)
 
 

@@ -51,6 +51,11 @@ class TestDelimiters:
         path = write("a.csv", "text\none; two\nthree | four\n")
         assert texts_of(path) == ["one; two", "three | four"]
 
+    @pytest.mark.parametrize("mark", ";|\t")
+    def test_commas_in_a_quoted_review_are_none(self, write, mark):
+        path = write("a.csv", f'"text"{mark}"label"\n"Food good\nRoom, too\nfine"{mark}"good"\n')
+        assert list(read_rows(path)) == [{"text": "Food good\nRoom, too\nfine", "label": "good"}]
+
     def test_as_given(self, write):
         path = write("a.csv", "text#stars\na,b#4\n")
         assert list(read_rows(path, TextFormat(delimiter="#"))) == [{"text": "a,b", "stars": "4"}]
