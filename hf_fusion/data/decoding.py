@@ -211,14 +211,20 @@ def encoding_of(path: str, text_format: TextFormat) -> str:
     The encoding of a file: as given, else as [`find_encoding`] finds it, which goes to the log once for each file.
 
     Raises:
-        DataError: if the file is of another kind; says which.
+        DataError: if the file is of another kind, or its byte order mark is of another encoding; says which.
     """
     return _encoding_of(path, text_format.encoding, *_stamp(path))
 
 
 @lru_cache(maxsize=256)
 def _encoding_of(path, given, *_stamp):
-    encoding, how = find_encoding(read_head(path))
+    head = read_head(path)
+    encoding, how = find_encoding(head)
+    mark = next((mark for mark, _ in _MARKS if head.startswith(mark)), b"")
+    if given and mark.decode(given, "replace").strip("\ufeff"):
+        raise DataError(
+            f"{path}: is {encoding} by its byte order mark, not {given}: leave the encoding (--encoding) out."
+        )
     if how and not given:
         logger.warning("%s: read as %s, %s.", path, encoding, how)
     return given or encoding

@@ -152,7 +152,9 @@ def count_rows(path: str | os.PathLike, text_format: TextFormat = AS_FOUND) -> i
     with _checking(path):
         kind = kind_of(path)
         if kind == ".parquet":
-            return pq.read_metadata(path).num_rows
+            metadata = pq.read_metadata(path)
+            _check_names(path, metadata.schema.to_arrow_schema().names)
+            return metadata.num_rows
         return (
             count_json_lines(path, text_format)
             if kind == ".jsonl"
@@ -190,6 +192,7 @@ def _checking(path):
 
 def _read_parquet(path, first):
     with pq.ParquetFile(path, buffer_size=_PARQUET_BUFFER) as file:
+        _check_names(path, file.schema_arrow.names)
         texts = [field.name for field in file.schema_arrow if "string" in str(field.type)]
         number = first
         for group in range(file.num_row_groups):
@@ -204,6 +207,11 @@ def _read_parquet(path, first):
                     number += 1
                     checked = unicode_or_error({name: row[name] for name in texts}, f"{path}, row {number}")
                     yield checked if isinstance(checked, DataError) else row
+
+
+def _check_names(path, names):
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: a column is named twice; there are {listed(names)}.")
 
 
 def _decoded_or_error(row, place, path, text_format):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.files import DataError, RowWriter, count_rows, read_rows, read_rows_or_errors
 
 ROWS = [{"id": "1", "text": 'He said "no",\nthen left'}, {"id": "2", "text": "NA"}, {"id": "3", "text": "très 😀"}]
@@ -187,3 +188,21 @@ def test_no_type_fits_the_first_rows(tmp_path, values):
     with pytest.raises(DataError, match=words), RowWriter(str(tmp_path / "x.parquet")) as writer:
         writer.write([{"id": value} for value in values])
     assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.mark.parametrize("given", ["utf-8", "cp1252", "utf-16-be", "utf-8-sig"])
+def test_another_encoding_than_that_of_the_mark(tmp_path, given):
+    path = tmp_path / "a.csv"
+    path.write_bytes("\ufefftext,stars\nfine,4\n".encode("utf-16-le"))
+    with pytest.raises(DataError, match=f"is utf-16 by its byte order mark, not {given}"):
+        list(read_rows(path, TextFormat(encoding=given)))
+    for fitting in ("utf-16", "UTF-16-LE", None):
+        assert list(read_rows(path, TextFormat(encoding=fitting))) == [{"text": "fine", "stars": "4"}]
+
+
+def test_columns_of_one_name(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table([pa.array(["x"]), pa.array(["y"])], names=["text", "text"]), path)
+    for read in (count_rows, lambda path: list(read_rows(path))):
+        with pytest.raises(DataError, match="a column is named twice; there are text, text"):
+            read(path)
