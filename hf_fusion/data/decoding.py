@@ -54,6 +54,7 @@ _MARKS = (
 )  # fmt: skip
 _HEAD = 1 << 18
 _GUESS_LINES, _GUESS_BYTES = 100, 32_000
+ZERO_BYTE = "holds a zero byte; the file is damaged, or no text."
 SURROGATE = re.compile("[\ud800-\udfff]")
 # A longer line is no line of a text table; it could fill the memory.
 _MAX_LINE = 1 << 28
@@ -210,14 +211,20 @@ def encoding_of(path: str, text_format: TextFormat) -> str:
     The encoding of a file: as given, else as [`find_encoding`] finds it, which goes to the log once for each file.
 
     Raises:
-        DataError: if the file is of another kind; says which.
+        DataError: if the file is of another kind, or its byte order mark is of another encoding; says which.
     """
     return _encoding_of(path, text_format.encoding, *_stamp(path))
 
 
 @lru_cache(maxsize=256)
 def _encoding_of(path, given, *_stamp):
-    encoding, how = find_encoding(read_head(path))
+    head = read_head(path)
+    encoding, how = find_encoding(head)
+    mark = next((mark for mark, _ in _MARKS if head.startswith(mark)), b"")
+    if given and mark.decode(given, "replace").strip("\ufeff"):
+        raise DataError(
+            f"{path}: is {encoding} by its byte order mark, not {given}: leave the encoding (--encoding) out."
+        )
     if how and not given:
         logger.warning("%s: read as %s, %s.", path, encoding, how)
     return given or encoding
@@ -275,10 +282,16 @@ def lines(path: str, encoding: str) -> Iterator[str]:
 
 
 def unicode_or_error(row: dict[str, Any], place: str, encoding: str = "UTF-8") -> dict[str, Any] | DataError:
-    """The row, or an error if a name or text is no Unicode: bad bytes, or a lone surrogate written as an escape."""
+    """
+    The row, or an error if a name or text is no Unicode (bad bytes, or a lone surrogate written as an escape) or holds
+    a zero byte.
+    """
     for name, value in row.items():
-        if any(SURROGATE.search(text) for text in _texts((name, value))):
-            return DataError(f"{place}: field {name!r:.100} is not {encoding}; convert the file first.")
+        for text in _texts((name, value)):
+            if SURROGATE.search(text):
+                return DataError(f"{place}: field {name!r:.100} is not {encoding}; convert the file first.")
+            if "\0" in text:
+                return DataError(f"{place}: field {name!r:.100} {ZERO_BYTE}")
     return row
 
 

@@ -23,6 +23,7 @@ import yaml
 from hf_fusion.data.decoding import (
     AS_FOUND,
     FILE_KINDS,
+    ZERO_BYTE,
     TextFormat,
     check_signature,
     guess_encoding,
@@ -42,6 +43,8 @@ OUTPUT_KINDS = (".jsonl", ".parquet", *FLAT_KINDS)
 # Rows of a parquet file that become Python objects at a time, and bytes that are read ahead of each column.
 _PARQUET_ROWS = 256
 _PARQUET_BUFFER = 1 << 20
+# What Arrow says of values that make no column.
+_NO_COLUMN = (pa.ArrowException, TypeError, UnicodeEncodeError, OverflowError)
 _MAX_YAML_DEPTH, _MAX_YAML_VALUES = 50, 20_000
 
 
@@ -149,7 +152,9 @@ def count_rows(path: str | os.PathLike, text_format: TextFormat = AS_FOUND) -> i
     with _checking(path):
         kind = kind_of(path)
         if kind == ".parquet":
-            return pq.read_metadata(path).num_rows
+            metadata = pq.read_metadata(path)
+            _check_names(path, metadata.schema.to_arrow_schema().names)
+            return metadata.num_rows
         return (
             count_json_lines(path, text_format)
             if kind == ".jsonl"
@@ -187,6 +192,9 @@ def _checking(path):
 
 def _read_parquet(path, first):
     with pq.ParquetFile(path, buffer_size=_PARQUET_BUFFER) as file:
+        _check_names(path, file.schema_arrow.names)
+        texts = [field.name for field in file.schema_arrow if "string" in str(field.type)]
+        number = first
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if first >= rows:
@@ -195,12 +203,22 @@ def _read_parquet(path, first):
             for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group]):
                 passed = min(first, len(batch))
                 first -= passed
-                yield from batch.slice(passed).to_pylist()
+                for row in batch.slice(passed).to_pylist():
+                    number += 1
+                    checked = unicode_or_error({name: row[name] for name in texts}, f"{path}, row {number}")
+                    yield checked if isinstance(checked, DataError) else row
+
+
+def _check_names(path, names):
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: a column is named twice; there are {listed(names)}.")
 
 
 def _decoded_or_error(row, place, path, text_format):
     checked = unicode_or_error(row, place, text_format.encoding or "UTF-8")
-    if isinstance(checked, DataError) and not text_format.encoding and (guess := guess_encoding(path)):
+    if not isinstance(checked, DataError) or text_format.encoding or str(checked).endswith(ZERO_BYTE):
+        return checked
+    if guess := guess_encoding(path):
         return DataError(f"{checked} It may be {guess}: set encoding={guess!r} (--encoding {guess}).")
     return checked
 
@@ -277,7 +295,7 @@ class RowWriter:
             if unknown := sorted({name for row in rows for name in row} - set(self._columns.names)):
                 raise pa.ArrowInvalid(f"new column {unknown[0]!r}")
             self._file.write_table(pa.Table.from_pylist(rows, schema=self._columns))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
+        except _NO_COLUMN as error:
             raise DataError(
                 f"{self.path}: a row differs from the first ones ({error}). A .jsonl output takes any."
             ) from error
@@ -285,7 +303,12 @@ class RowWriter:
     def _type_of(self, name, rows):
         if name in self._types:
             return self._types[name]
-        found = pa.array([row.get(name) for row in rows]).type
+        try:
+            found = pa.array([row.get(name) for row in rows]).type
+        except _NO_COLUMN as error:
+            raise DataError(
+                f"{self.path}: the values of {name!r} are of several types ({error}). A .jsonl output takes any."
+            ) from error
         return pa.string() if pa.types.is_null(found) else found
 
     def __exit__(self, kind, value, traceback):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice
 
-from hf_fusion.data.decoding import TextFormat, encoding_of, kind_of, lines
+from hf_fusion.data.decoding import ZERO_BYTE, TextFormat, encoding_of, kind_of, lines
 from hf_fusion.data.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Layout:
         declares: whether the first line is `sep=;`, which Excel reads.
         values: by its index, the values of each column that has only numbers (`None`) or a few short texts.
         width: number of columns.
+        sampled: whether `values` are known.
     """
 
     encoding: str
@@ -50,6 +51,7 @@ class Layout:
     declares: bool = False
     values: tuple[tuple[int, frozenset[str] | None], ...] = ()
     width: int = 0
+    sampled: bool = False
 
     def reader(self, file: Iterable[str]):
         """The parser of the standard library for this layout."""
@@ -132,7 +134,7 @@ def _to_row(fields, names, place):
             )
         fields = fields[: len(names)]
     if any("\0" in field for field in fields):
-        return DataError(f"{place}: holds a zero byte; the file is damaged, or no text.")
+        return DataError(f"{place}: {ZERO_BYTE}")
     return dict(zip(names, fields, strict=True))
 
 
@@ -170,6 +172,7 @@ def _records(numbered, layout, path):
     """
     Pairs of the number of a line and the fields of the row that begins there, or an error. After an error, the next
     line is read as a row of its own: a quotation mark that is never closed takes one line away, not all that follow.
+    But a row that is well formed and may be one text or many rows is one error: no row is made of its middle.
     """
     source = _Lines(numbered)
     reader = layout.reader(source)
@@ -184,6 +187,10 @@ def _records(numbered, layout, path):
             fields, problem = [], str(error)
         taken = [line for _, line in source.taken]
         number = source.taken[0][0]
+        if not problem and len(taken) > 1 and _is_wide(fields, layout) and _swallows(fields, layout):
+            failed = False
+            yield number, _ambiguous(number, source.taken[-1][0], path)
+            continue
         problem = problem or _problem(taken, fields, layout, failed, number <= doubtful)
         failed = bool(problem)
         if problem:
@@ -195,17 +202,20 @@ def _records(numbered, layout, path):
             yield number, fields
 
 
+def _ambiguous(first, last, path):
+    return DataError(
+        f"{path}, lines {first}-{last}: malformed csv: a quotation mark that opens in line {first} would make one text "
+        f"of {last - first + 1} lines that look like rows. If it is none, correct it; if it is one text, give the data "
+        "as .jsonl or .parquet."
+    )
+
+
 def _problem(taken, fields, layout, failed, doubtful):
     """Why a row is not to be believed that could be parsed; empty if it is."""
     if len(taken) > 1:
-        if layout.width and (len(fields) < layout.width or any(fields[layout.width :])):
-            return f"quotation marks make one row of {len(taken)} lines, but {len(fields)} columns of {layout.width}"
-        if _swallows(fields, layout):
-            return (
-                f"a quotation mark that opens here would make one text of {len(taken)} lines that look like rows; if "
-                "it is one text, give the data as .jsonl or .parquet"
-            )
-        return ""
+        if _is_wide(fields, layout):
+            return ""
+        return f"quotation marks make one row of {len(taken)} lines, but {len(fields)} columns of {layout.width}"
     if (failed or doubtful) and taken[0].count('"') % 2:
         return "a single quotation mark after a row that is malformed, perhaps its rest"
     if doubtful and layout.width and fields and not (layout.width > 1 and _agrees(fields, range(layout.width), layout)):
@@ -213,15 +223,25 @@ def _problem(taken, fields, layout, failed, doubtful):
     return ""
 
 
+def _is_wide(fields, layout):
+    """Whether a row has all columns and no more, as far as their number is known."""
+    return not layout.width or (len(fields) >= layout.width and not any(fields[layout.width :]))
+
+
 def _swallows(fields, layout):
-    """Whether a text of several lines is made of rows: its lines have the columns that would stand there."""
+    """
+    Whether a text of several lines is made of rows: most of its lines have the columns that would stand there. Where
+    no column shows it by its values, the whole lines between the first and the last decide.
+    """
     told = []
     for index, field in enumerate(fields[: layout.width]):
         pieces = _LINE_END.split(field)
         for number, piece in enumerate(pieces if len(pieces) > 1 else ()):
             columns = range(index if number == 0 else 0, index + 1 if number == len(pieces) - 1 else layout.width)
             shown = any(column in columns and column != index for column, _ in layout.values)
-            if len(columns) > 1 and (shown or layout.delimiter == "\t" or len(columns) > 3):
+            whole = layout.sampled and 0 < number < len(pieces) - 1
+            counts = shown or whole or layout.delimiter == "\t" or len(columns) > 3
+            if len(columns) > 1 and counts and piece.strip():
                 told.append(_agrees(piece.split(layout.delimiter), columns, layout, index))
     return 2 * sum(told) > len(told)
 
@@ -267,7 +287,7 @@ def _find_layout(path, text_format, *_stamp):
     if rows:
         spaced = len(rows[0]) > 1 and all(name.startswith(" ") for name in rows[0][1:])
         layout = replace(layout, width=len(rows[0]), spaced=spaced)
-        layout = replace(layout, values=_few_values(_good_rows(numbered, layout)[1:], layout.width))
+        layout = replace(layout, values=_few_values(_good_rows(numbered, layout)[1:], layout.width), sampled=True)
     if delimiter == "\t" and (line := _open_quotation(path, layout)):
         logger.warning("%s: quotation marks are text, as line %d shows.", path, line)
         layout = replace(layout, quoted=False)
@@ -297,7 +317,11 @@ def _found_delimiter(sample, encoding, usual):
 
 
 def _divides(sample, layout):
-    first, *others = _good_rows(enumerate(sample, 1), layout) or [[]]
+    """Whether a delimiter makes the first line, as it stands, several fields, and most other rows as many."""
+    records = list(_records(enumerate(sample, 1), layout, ""))
+    if not records or isinstance(records[0][1], DataError):
+        return False
+    first, *others = (fields for _, fields in records if not isinstance(fields, DataError))
     return len(first) > 1 and sum(len(fields) == len(first) for fields in others) >= 0.9 * len(others)
 
 

@@ -6,12 +6,14 @@ from itertools import chain, islice
 from typing import Any
 
 from hf_fusion.data.clips import ClipSource, is_clip_source, read_clips
-from hf_fusion.data.decoding import AS_FOUND, TextFormat
+from hf_fusion.data.decoding import AS_FOUND, ZERO_BYTE, TextFormat
 from hf_fusion.data.files import DataError, count_rows, listed, read_rows_or_errors
 from hf_fusion.data.parts import find_parts
 
 # Rows of a file that are looked at for the column of the text.
 _FIRST_ROWS = 100
+# The marks of UTF-16 where they are read as UTF-8.
+_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
 
 
 def read_input(
@@ -32,9 +34,7 @@ def read_input(
         FileNotFoundError: if a file does not exist.
     """
     if names == ["-"]:
-        # a bad byte is that line's error alone
-        sys.stdin.reconfigure(encoding=text_format.encoding or "utf-8", errors="surrogateescape")
-        return ({text_column: line.rstrip("\r\n")} for line in sys.stdin), None
+        return _lines_of_input(text_column, text_format.encoding), None
     if config.model_type == "dashfusion" and len(names) == 1 and is_clip_source(names[0]):
         if text_column != "text":
             raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
@@ -45,6 +45,18 @@ def read_input(
     check_text_column(parts, text_column, config, text_format)
     rows = chain.from_iterable(read_rows_or_errors(path, text_format=text_format) for path in parts)
     return rows, sum(count_rows(path, text_format) for path in parts)
+
+
+def _lines_of_input(text_column, encoding):
+    # a bad byte is that line's error alone
+    sys.stdin.reconfigure(encoding=encoding or "utf-8", errors="hf_fusion.mark_bytes")
+    for number, line in enumerate(sys.stdin, 1):
+        text = line.rstrip("\r\n")
+        if number == 1:
+            text = text.removeprefix("\ufeff")
+            if not encoding and text.startswith(_UTF16_MARKS):
+                raise DataError("standard input is UTF-16 by its byte order mark: add --encoding utf-16.")
+        yield DataError(f"standard input, line {number}: {ZERO_BYTE}") if "\0" in text else {text_column: text}
 
 
 def check_text_column(paths: Iterable[str], text_column: str, config, text_format: TextFormat = AS_FOUND) -> None:

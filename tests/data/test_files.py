@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.files import DataError, RowWriter, count_rows, read_rows, read_rows_or_errors
 
 ROWS = [{"id": "1", "text": 'He said "no",\nthen left'}, {"id": "2", "text": "NA"}, {"id": "3", "text": "très 😀"}]
@@ -65,6 +67,19 @@ def test_errors_name_file_and_line(tmp_path, name, content, words):
     if "line" not in words:  # of no use at all
         with pytest.raises(DataError, match=words):
             count_rows(path)
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "json", "parquet"])
+def test_zero_bytes_are_an_error_of_the_row(tmp_path, kind):
+    path, rows = tmp_path / f"a.{kind}", [{"text": "fine"}, {"text": "b\0d"}, {"text": "so"}]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        lines = [row["text"] if kind == "txt" else json.dumps(row) for row in rows]
+        path.write_text(f"[{','.join(lines)}]" if kind == "json" else "\n".join(lines))
+    first, bad, last = read_rows_or_errors(path)
+    assert [first, last] == rows[::2] and "holds a zero byte" in str(bad) and re.search("(line|row) 2: ", str(bad))
+    assert str(next(read_rows_or_errors(path, 1))) == str(bad) and count_rows(path) == 3
 
 
 def test_missing_file(tmp_path):
@@ -165,3 +180,29 @@ class TestRowWriter:
     def test_unknown_kind(self):
         with pytest.raises(DataError, match=r"out\.tsv: unknown kind of output"):
             RowWriter("out.tsv")
+
+
+@pytest.mark.parametrize("values", [(1, "x"), ("x", 1), ({"a": 1}, [1]), (1, 2**70), ("x", "\ud800")])
+def test_no_type_fits_the_first_rows(tmp_path, values):
+    words = r"x\.parquet: .*A \.jsonl output takes any"
+    with pytest.raises(DataError, match=words), RowWriter(str(tmp_path / "x.parquet")) as writer:
+        writer.write([{"id": value} for value in values])
+    assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.mark.parametrize("given", ["utf-8", "cp1252", "utf-16-be", "utf-8-sig"])
+def test_another_encoding_than_that_of_the_mark(tmp_path, given):
+    path = tmp_path / "a.csv"
+    path.write_bytes("\ufefftext,stars\nfine,4\n".encode("utf-16-le"))
+    with pytest.raises(DataError, match=f"is utf-16 by its byte order mark, not {given}"):
+        list(read_rows(path, TextFormat(encoding=given)))
+    for fitting in ("utf-16", "UTF-16-LE", None):
+        assert list(read_rows(path, TextFormat(encoding=fitting))) == [{"text": "fine", "stars": "4"}]
+
+
+def test_columns_of_one_name(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table([pa.array(["x"]), pa.array(["y"])], names=["text", "text"]), path)
+    for read in (count_rows, lambda path: list(read_rows(path))):
+        with pytest.raises(DataError, match="a column is named twice; there are text, text"):
+            read(path)

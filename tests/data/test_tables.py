@@ -51,6 +51,11 @@ class TestDelimiters:
         path = write("a.csv", "text\none; two\nthree | four\n")
         assert texts_of(path) == ["one; two", "three | four"]
 
+    @pytest.mark.parametrize("mark", ";|\t")
+    def test_commas_in_a_quoted_review_are_none(self, write, mark):
+        path = write("a.csv", f'"text"{mark}"label"\n"Food good\nRoom, too\nfine"{mark}"good"\n')
+        assert list(read_rows(path)) == [{"text": "Food good\nRoom, too\nfine", "label": "good"}]
+
     def test_as_given(self, write):
         path = write("a.csv", "text#stars\na,b#4\n")
         assert list(read_rows(path, TextFormat(delimiter="#"))) == [{"text": "a,b", "stars": "4"}]
@@ -114,9 +119,23 @@ class TestQuotation:
         lines = [line(n, f"review {n}") for n in range(40)]
         lines[11], lines[11 + apart] = line(11, '"A word'), line(11 + apart, 'so they say"')
         found = texts_of(write("a.csv", columns + "\n" + "\n".join(lines) + "\n"))
-        assert len(found) == 40 and found[11] == "line 13"
-        assert found[:11] + found[12 : 11 + apart] == [f"review {n}" for n in range(11 + apart) if n != 11]
-        assert found[11 + apart] in ("line " + str(13 + apart), 'so they say"')
+        assert found == [f"review {n}" if n != 11 else "line 13" for n in range(40) if not 11 < n <= 11 + apart]
+
+    def test_nor_do_texts_alone_tell(self, write):
+        lines = ["user,text", 'ann,"It was great', "bob,Fine stay", 'cid,screen of 5"', "dan,OK"]
+        path = write("a.csv", "\n".join(lines))
+        error, row = read_rows_or_errors(path)
+        assert "lines 2-4: malformed csv" in str(error) and row == {"user": "dan", "text": "OK"}
+        assert count_rows(path) == 2
+        text = "Food was good.\nThe room, too, was fine, and\nquiet\nI would go\nthere again, yes"
+        path = write("b.csv", f'user,text\nann,"{text}"\nbob,fine\n')
+        assert texts_of(path) == [text, "fine"]
+
+    def test_a_text_like_rows_is_one_error(self, write):
+        path = write("a.csv", 'text,stars\n"Food, 5\nRoom, 4\nStaff, 3",4\nfine,5\n')
+        assert texts_of(path) == ["line 2", "fine"] and count_rows(path) == 2
+        path = write("b.csv", 'text,stars\n"Food, good\nRoom, ok\nStaff, fine",5\nfine,5\n')
+        assert texts_of(path) == ["Food, good\nRoom, ok\nStaff, fine", "fine"]
 
     def test_endless_quotation_is_given_up(self, write, monkeypatch):
         monkeypatch.setattr(tables, "_MAX_ROW_LINES", 20)
@@ -265,6 +284,13 @@ def test_what_a_writer_of_csv_wrote_is_read_exactly(folder, rows, dialect, order
     assert count_rows(path, TextFormat(delimiter=options["delimiter"])) == len(rows)
 
 
+def lines_taken(row):
+    if isinstance(row, dict):
+        return 1 + sum(len(BREAK.findall(field)) for field in row.values())
+    span = re.search(r"lines (\d+)-(\d+): ", str(row))
+    return int(span[2]) - int(span[1]) + 1 if span else 1
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     content=st.binary(max_size=300)
@@ -280,7 +306,7 @@ def test_every_line_is_a_row_or_an_error(folder, content, kind, header):
     path.write_bytes(f"a{mark}b\n".encode() + content)
     form = TextFormat(encoding="latin-1", delimiter=mark)
     found = list(read_rows_or_errors(path, text_format=form))
-    taken = sum(1 + sum(len(BREAK.findall(f)) for f in row.values()) if isinstance(row, dict) else 1 for row in found)
+    taken = sum(map(lines_taken, found))
     lines = BREAK.split(content.decode("latin-1"))
     lines = lines[:-1] if not lines[-1] else lines
     assert sum(map(bool, lines)) <= taken <= len(lines)

@@ -1,4 +1,5 @@
 import gzip
+import io
 import json
 from types import SimpleNamespace
 
@@ -6,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.prediction_input import check_columns_of_text, read_input
 
@@ -40,6 +42,20 @@ def test_each_file_is_looked_at(tmp_path):
     (tmp_path / "b.csv").write_text("id,comment\n3,fine\n")
     with pytest.raises(DataError, match=r"b\.csv: no column 'Review'; there are id, comment"):
         read_input([str(tmp_path)], "Review", REVIEWS, {})
+
+
+def test_standard_input(monkeypatch):
+    def read(content, **options):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        return list(read_input(["-"], "text", REVIEWS, {}, TextFormat(**options))[0])
+
+    first, bad, last = read(b"\xef\xbb\xbffine\nb\0d\r\nso\n")
+    assert (first, last) == ({"text": "fine"}, {"text": "so"}) and "line 2: holds a zero byte" in str(bad)
+    for encoding in ("utf-16-le", "utf-16-be"):
+        content = "\ufefffine\nso\n".encode(encoding)
+        with pytest.raises(DataError, match="byte order mark: add --encoding utf-16"):
+            read(content)
+        assert read(content, encoding="utf-16") == [{"text": "fine"}, {"text": "so"}]
 
 
 def test_fields_that_only_some_objects_have(tmp_path):
