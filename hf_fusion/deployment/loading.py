@@ -81,4 +81,9 @@ def load_whole_model(checkpoint: str, dtype: torch.dtype = torch.float32, revisi
                 f"{checkpoint} {problem} {names[0]}, {len(names)} parameters in all: it is no trained checkpoint of "
                 "this version."
             )
+    if broken := [name for name, values in model.state_dict().items() if not values.isfinite().all()]:
+        raise DataError(
+            f"{checkpoint}: the weights {broken[0]} hold NaN or infinite values, {len(broken)} parameters in all: its "
+            "training failed, or the file is damaged."
+        )
     return model

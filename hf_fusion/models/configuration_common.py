@@ -195,6 +195,10 @@ class FusionConfigMixin:
             value = label_names(name, value)
         elif name in self.tuple_fields:
             value = as_tuple(name, value)
+        elif name == "label2id" and value is not None:
+            names = label_names(name, _swapped(value))
+            if names != getattr(self, "id2label", None):
+                super().__setattr__("id2label", names)
         super().__setattr__(name, value)
         if name == "id2label" and value is not None:
             super().__setattr__("label2id", _swapped(value))

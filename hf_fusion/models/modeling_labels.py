@@ -41,7 +41,7 @@ def score_labels(name, labels, predictions, limits=None):
 
     Args:
         name (`str`): of the labels, for errors.
-        labels (`torch.Tensor` of shape `(batch,)` or `(batch, 1)`): NaN where missing; -100 in integers.
+        labels (`torch.Tensor` of shape `(batch,)` or `(batch, 1)`): NaN or -100 where missing.
         predictions (`torch.Tensor` of shape `(batch,)` or `(batch, 1)`): what they are compared to.
         limits (`tuple(float, float)`, *optional*): lowest and highest score that can be predicted.
 
@@ -68,7 +68,7 @@ def several_labels(name, labels, logits):
 
     Args:
         name (`str`): of the labels, for errors.
-        labels (`torch.Tensor` of shape `(batch, labels)`): each in [0, 1]; NaN, or -100 in integers, where missing. A
+        labels (`torch.Tensor` of shape `(batch, labels)`): each in [0, 1]; NaN or -100 where missing. A
             batch in which all are missing may have any shape.
         logits (`torch.Tensor` of the same shape): what they are compared to.
 
@@ -98,9 +98,7 @@ def _column(name, labels, rows, what):
 
 
 def _floats(labels, dtype):
-    missing = labels == -100
-    values = labels.to(dtype)
-    return values if labels.is_floating_point() else values.masked_fill(missing, torch.nan)
+    return labels.to(dtype).masked_fill(labels == -100, torch.nan)
 
 
 def _refuse(name, labels, wrong, accepted):

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from hf_fusion.data.files import DataError, listed, read_yaml
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.hub.repository import PublishError
+from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.field_types import wrong_field
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
@@ -216,14 +217,25 @@ def _run_trial(trial, search, folder):
     except (KeyboardInterrupt, TrainingInterrupted):
         trial.study.enqueue_trial(trial.params)
         raise
-    except (DataError, PublishError):  # no other proposal would do better
-        raise
-    except (ValueError, ArithmeticError, torch.OutOfMemoryError) as error:
+    except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
+        if not _is_of_proposal(error, search):  # no other proposal would do better
+            raise
         trial.set_user_attr("error", str(error) or type(error).__name__)
         raise FailedTrial from error
     finally:
         gc.collect()
     return value
+
+
+def _is_of_proposal(error, search):
+    """Whether another proposal may do better; with an error of the data, where proposals change the data."""
+    if isinstance(error, PublishError):
+        return False
+    if isinstance(error, DataError):
+        return any(one.name in search.space for one in fields(DataArguments))
+    if isinstance(error, RuntimeError):  # without memory, that of a CPU is no error of its own
+        return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    return True
 
 
 class _Reporter(TrainerCallback):

@@ -29,8 +29,12 @@ def test_model_and_processor(folder, clip_model, clip_processor, tmp_path):
     [
         (lambda weights: weights.pop("classifier.bias"), "has no weights for classifier.bias, 1 parameters in all"),
         (lambda weights: weights.update(more=weights["classifier.bias"].clone()), "weights without a place: more, 1"),
+        (
+            lambda weights: weights["classifier.bias"].fill_(float("nan")),
+            "classifier.bias hold NaN or infinite values, 1",
+        ),
     ],
-    ids=["missing", "too many"],
+    ids=["missing", "too many", "nan"],
 )
 def test_weights_that_are_not_those_of_the_model(folder, change, words):
     weights = load_file(folder / "model.safetensors")

@@ -229,6 +229,8 @@ class TestClasses:
         check_comes_back(config, tmp_path)
         config.id2label = {"0": "bad", "1": "good"}
         assert config.label2id == {"bad": 0, "good": 1}
+        config.label2id = {"awful": 0, "great": 1}
+        assert config.id2label == {0: "awful", 1: "great"} and config.num_labels == 2
         check_comes_back(config, tmp_path)
 
     @KINDS

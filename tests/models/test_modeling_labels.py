@@ -78,10 +78,15 @@ class TestScores:
         outputs = model(**inputs, intensity_labels=given)
         torch.testing.assert_close(outputs.intensity_loss, ((outputs.intensity - scores) ** 2).mean())
 
-    @pytest.mark.parametrize("missing", [NAN, -100])
-    def test_missing(self, reviews, missing):
+    @pytest.mark.parametrize("missing", [NAN, -100, -100.0])
+    def test_missing(self, reviews, spoken, missing):
+        scores = torch.tensor([1, missing, 0, 1])
+        model, inputs = spoken()
+        outputs = model(**inputs, labels=scores)
+        expected = (outputs.logits[[0, 2, 3], 0] - torch.tensor([1.0, 0.0, 1.0])) ** 2
+        torch.testing.assert_close(outputs.prediction_loss, expected.mean())
         model, inputs = reviews
-        outputs = model(**inputs, intensity_labels=torch.tensor([1, missing, 0, 1]))
+        outputs = model(**inputs, intensity_labels=scores)
         expected = (outputs.intensity[[0, 2, 3]] - torch.tensor([1.0, 0.0, 1.0])) ** 2
         torch.testing.assert_close(outputs.intensity_loss, expected.mean())
 

@@ -149,6 +149,27 @@ class TestProposalsThatCannotBeTrained:
         with pytest.raises(DataError, match="no such file"):
             tune(search, tmp_path / "runs", lambda line: None)
 
+    def test_data_that_a_proposal_changes(self, search, tmp_path, monkeypatch):
+        def run_training(*args, callbacks):
+            raise DataError("`split_shares` must be three shares that sum to 1.")
+
+        monkeypatch.setattr(tuning, "run_training", run_training)
+        search.space, search.trials = {"split_shares": [[0.8, 0.3, 0.1]]}, 1
+        with pytest.raises(RecipeError, match=r"None of 1 trials came to an end.*sum to 1"):
+            tune(search, tmp_path / "runs", lambda line: None)
+
+    def test_a_lack_of_memory_is_no_defect(self, search, tmp_path, monkeypatch):
+        reasons = iter(["[enforce fail] DefaultCPUAllocator: can't allocate memory", "a defect"])
+
+        def run_training(*args, callbacks):
+            raise RuntimeError(next(reasons))
+
+        monkeypatch.setattr(tuning, "run_training", run_training)
+        search.trials, lines = 2, []
+        with pytest.raises(RuntimeError, match="a defect"):
+            tune(search, tmp_path / "runs", lines.append)
+        assert len(lines) == 1 and "can't allocate memory" in lines[0]
+
     def test_a_model_that_cannot_be_built(self, search, tmp_path):
         search.space, search.trials = {"hidden_size": [15]}, 1
         with pytest.raises(RecipeError, match=r"hidden_size 15: failed, `hidden_size` .15. must be a multiple"):
