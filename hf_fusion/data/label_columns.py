@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 LABEL_FIELDS = ("stars", "score", "label", "coarse_label", "intensity")
 CLASS_FIELDS = ("label", "coarse_label")
+RATING_FIELDS = ("stars", "score", "intensity")
 # More different values are no classes that somebody meant, but scores or free text.
 MAX_CLASSES = 20
 # Numbers of polarity that do not count from 0, and the classes that they are.

@@ -1,6 +1,7 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
 import atexit
+import json
 import logging
 import os
 import tempfile
@@ -15,7 +16,15 @@ from datasets.arrow_writer import ArrowWriter
 
 from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.errors import DataError, listed
-from hf_fusion.data.label_columns import CLASS_FIELDS, LABEL_FIELDS, ClassValues, LabelPlan, PlanMaker, tell
+from hf_fusion.data.label_columns import (
+    CLASS_FIELDS,
+    LABEL_FIELDS,
+    RATING_FIELDS,
+    ClassValues,
+    LabelPlan,
+    PlanMaker,
+    tell,
+)
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.review_tables import SYNTHETIC, find_tables
 from hf_fusion.data.splits import (
@@ -175,6 +184,13 @@ def _plan(tables, source) -> LabelPlan:
 def _add_columns(values, columns, rows, origin):
     """An entry for each column of classes, with the names of a `ClassLabel`, which are those of every table."""
     features = getattr(rows, "features", None) or {}
+    for name in RATING_FIELDS:
+        if name in columns and (names := getattr(features.get(columns[name]), "names", None)):
+            own = json.dumps(columns[name], ensure_ascii=False)
+            raise DataError(
+                f"{origin}: column {columns[name]!r} holds the numbers of the classes {listed(names)}, no {name}: "
+                f"--columns '{{\"label\": {own}}}' takes them for classes."
+            )
     for name in CLASS_FIELDS:
         if name not in columns:
             continue

@@ -208,6 +208,15 @@ class TestClassLabelOfFiles:
         with pytest.raises(DataError, match=r"train\.parquet: .*'label' are neg, pos in this order, .* pos, neg"):
             read_reviews(ReviewSource(str(tmp_path)))
 
+    @pytest.mark.parametrize("field", ["stars", "score"])
+    def test_its_numbers_are_no_ratings(self, tmp_path, field):
+        self.write(tmp_path, "train", ["1 star", "2 stars"], [1, 0, 1], "rating")
+        path = str(tmp_path / "train.parquet")
+        with pytest.raises(DataError, match=rf"""classes 1 star, 2 stars, no {field}: .*'{{"label": "rating"}}'"""):
+            read_reviews(ReviewSource(path, {field: "rating"}))
+        data, _ = read_reviews(ReviewSource(path, {"label": "rating"}, split_shares=(1.0, 0.0, 0.0)))
+        assert list(data["train"]["labels"]) == [1, 0, 1]
+
 
 class TestRatings:
     def test_ways_to_write_stars(self, tmp_path):
