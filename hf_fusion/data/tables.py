@@ -23,6 +23,8 @@ _MAX_ROW_LINES = 1000
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 1000, 1 << 20
 # Rows by which a header is told from data, and a few short values from texts.
 _PEEK_ROWS, _MAX_VALUES, _MAX_VALUE = 100, 10, 30
+# Rows without a space behind a delimiter after which a line with one is none.
+_TIGHT_ROWS = 10
 _LINE_END = re.compile("\r\n|\r|\n")
 
 csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters that csv takes for an error
@@ -42,6 +44,7 @@ class Layout:
         values: by its index, the values of each column that has only numbers (`None`) or a few short texts.
         width: number of columns.
         sampled: whether `values` are known.
+        tight: whether no space follows a delimiter in many rows, as it does in prose.
     """
 
     encoding: str
@@ -52,6 +55,7 @@ class Layout:
     values: tuple[tuple[int, frozenset[str] | None], ...] = ()
     width: int = 0
     sampled: bool = False
+    tight: bool = False
 
     def reader(self, file: Iterable[str]):
         """The parser of the standard library for this layout."""
@@ -242,7 +246,9 @@ def _swallows(fields, layout):
             whole = layout.sampled and 0 < number < len(pieces) - 1
             counts = shown or whole or layout.delimiter == "\t" or len(columns) > 3
             if len(columns) > 1 and counts and piece.strip():
-                told.append(_agrees(piece.split(layout.delimiter), columns, layout, index))
+                parts = piece.split(layout.delimiter)
+                prose = layout.tight and not shown and all(part.startswith(" ") for part in parts[1:])
+                told.append(not prose and _agrees(parts, columns, layout, index))
     return 2 * sum(told) > len(told)
 
 
@@ -287,7 +293,9 @@ def _find_layout(path, text_format, *_stamp):
     if rows:
         spaced = len(rows[0]) > 1 and all(name.startswith(" ") for name in rows[0][1:])
         layout = replace(layout, width=len(rows[0]), spaced=spaced)
-        layout = replace(layout, values=_few_values(_good_rows(numbered, layout)[1:], layout.width), sampled=True)
+        rows = _good_rows(numbered, layout)[1:]
+        tight = len(rows) >= _TIGHT_ROWS and not any(field[:1] == " " for fields in rows for field in fields[1:])
+        layout = replace(layout, values=_few_values(rows, layout.width), sampled=True, tight=tight)
     if delimiter == "\t" and (line := _open_quotation(path, layout)):
         logger.warning("%s: quotation marks are text, as line %d shows.", path, line)
         layout = replace(layout, quoted=False)

@@ -54,7 +54,7 @@ def _lines_of_input(text_column, encoding):
         text = line.rstrip("\r\n")
         if number == 1:
             text = text.removeprefix("\ufeff")
-            if not encoding and text.startswith(_UTF16_MARKS):
+            if text.startswith(_UTF16_MARKS):
                 raise DataError("standard input is UTF-16 by its byte order mark: add --encoding utf-16.")
         yield DataError(f"standard input, line {number}: {ZERO_BYTE}") if "\0" in text else {text_column: text}
 

@@ -131,6 +131,13 @@ class TestQuotation:
         path = write("b.csv", f'user,text\nann,"{text}"\nbob,fine\n')
         assert texts_of(path) == [text, "fine"]
 
+    @pytest.mark.parametrize("space", ["", " "])
+    def test_prose_has_a_space_behind_its_comma(self, write, space):
+        lines = [f"user{chr(97 + n)},{space}fine {chr(97 + n)}" for n in range(20)]
+        text = "Good.\nThe room, though, was cold\nFood, fine\nStaff, nice\nSo I left"
+        path = write("a.csv", "\n".join(["user,text", *lines, f'ann,"{text}"']))
+        assert texts_of(path)[20:] == ["line 22" if space else text]
+
     def test_a_text_like_rows_is_one_error(self, write):
         path = write("a.csv", 'text,stars\n"Food, 5\nRoom, 4\nStaff, 3",4\nfine,5\n')
         assert texts_of(path) == ["line 2", "fine"] and count_rows(path) == 2

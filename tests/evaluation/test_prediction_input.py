@@ -55,6 +55,8 @@ def test_standard_input(monkeypatch):
         content = "\ufefffine\nso\n".encode(encoding)
         with pytest.raises(DataError, match="byte order mark: add --encoding utf-16"):
             read(content)
+        with pytest.raises(DataError, match="byte order mark"):
+            read(content, encoding="utf-8")
         assert read(content, encoding="utf-16") == [{"text": "fine"}, {"text": "so"}]
 
 
