@@ -16,6 +16,8 @@ CLASS_NAMES = {
     3: ("negative", "neutral", "positive"),
     5: ("very negative", "negative", "neutral", "positive", "very positive"),
 }
+# Of a scale, what a computed score may be off.
+_ROUNDING = 1e-9
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,000: a thousand or one?
 _UNIT = r"([\s-]*(stars?|points?))?"
@@ -121,15 +123,16 @@ class LabelRules:
             raise LabelError(f"A coarse class begins at fine class {self.coarse[-1]}; there are {self.num_labels}.")
 
     def intensity(self, score: float) -> float:
-        """The score's place on the scale, in [0, 1]."""
+        """The score's place on the scale, in [0, 1]; a computed score may be beyond it by rounding."""
         low, high = self.scale
-        if not np.isfinite(score) or not low <= score <= high:
+        place = (score - low) / (high - low)
+        if not -_ROUNDING <= place <= 1 + _ROUNDING:
             raise LabelError(f"{score!r} lies outside the scale {low:g} to {high:g}")
-        return (score - low) / (high - low)
+        return min(max(place, 0.0), 1.0)
 
     def fine_of_score(self, score: float) -> int:
         """The fine class of a score: which of `num_labels` equal parts of the scale it lies in."""
-        part = int(self.intensity(score) * self.num_labels + 1e-9)  # a bound belongs to the next one
+        part = int(self.intensity(score) * self.num_labels + _ROUNDING)  # a bound belongs to the next one
         return min(part, self.num_labels - 1)
 
     def fine_of_stars(self, stars: float, lowest: int = 1) -> int:

@@ -72,3 +72,11 @@ def test_names_that_make_no_sense(fields):
 def test_scores_that_may_be_on_another_scale(scores, told, caplog):
     warn_of_other_scale(np.array(scores, float), (-3, 3), "x.pkl")
     assert ("--label_range LOWEST HIGHEST" in caplog.text) == told
+
+
+def test_scores_beyond_the_scale_by_rounding():
+    rules = LabelRules(scale=(0.0, 1.0))
+    assert rules.intensity(-7.4e-17) == 0 and rules.fine_of_score(-7.4e-17) == 0
+    assert rules.intensity(1.0000000000000002) == 1 and rules.fine_of_score(1.0000000000000002) == 4
+    with pytest.raises(LabelError, match="lies outside the scale 0 to 1"):
+        rules.intensity(1.001)
