@@ -40,7 +40,8 @@ def read_feature_folder(
     Args:
         folder: the folder.
         modalities: which ones will be used; for text alone no features are looked for.
-        allow_missing_features: whether more than a tenth of the clips may have no file of features.
+        allow_missing_features: whether more than a tenth of the clips may have no file of features, or lack a stream
+            that others have.
 
     Raises:
         DataError: if the labels file is absent or lacks a column, if too many clips have no features, or if a file of
@@ -85,7 +86,14 @@ def _check_files(labels, clip_ids, streams, allow_missing):
     if orphans:
         facts.append(f"{len(orphans)} files of features belong to no clip ({_first(orphans)})")
         facts += _near_names(missing, orphans)
-    if len(missing) > _MAX_MISSING * len(known) and not allow_missing:
+    lacking, unread = _lacking_streams(labels.parent, [clip for clip in known if clip not in set(missing)], streams)
+    facts += [
+        f"{len(clips)} clips have features, but no {name} ({_first(sorted(clips))})" for name, clips in lacking.items()
+    ]
+    if unread:
+        facts.append(f"{len(unread)} arrays of .npz files are not read ({_first(sorted(unread))})")
+    most = len(missing) + max(map(len, lacking.values()), default=0)
+    if most > _MAX_MISSING * len(known) and not allow_missing:
         raise DataError(
             f"{labels}: {'; '.join(facts)}. More than a tenth is missing: name the files after the ids, or allow it "
             "with --allow_missing_features true (in predict.py --dataset_options "
@@ -93,6 +101,29 @@ def _check_files(labels, clip_ids, streams, allow_missing):
         )
     if facts:
         logger.warning("%s: %s.", labels, "; ".join(facts))
+
+
+def _lacking_streams(folder, clip_ids, streams):
+    """For each stream that some clips have, those that lack it; and arrays that have other names."""
+    lacking, unread = {name: [] for name in streams}, []
+    for clip_id in clip_ids:
+        there = {name for name in streams if (folder / f"{clip_id}.{name}.parquet").is_file()}
+        path = folder / f"{clip_id}.npz"
+        if path.is_file():
+            arrays = _array_names(path)
+            there |= arrays
+            unread += [f"{path.name}: {name}" for name in arrays - set(STREAMS)]
+        for name in lacking.keys() - there:
+            lacking[name].append(clip_id)
+    return {name: clips for name, clips in lacking.items() if 0 < len(clips) < len(clip_ids)}, unread
+
+
+def _array_names(path):
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return set(content)
+    except Exception:  # said by name when the clip is read
+        return set(STREAMS)
 
 
 def _stem(name):

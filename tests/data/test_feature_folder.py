@@ -246,3 +246,28 @@ class TestFilesAndClips:
         assert len(list(read_feature_folder(folder, ("text", "audio")))) == 1
         with pytest.raises(DataError, match="1 of 1 clips"):
             next(read_feature_folder(folder, ("text", "vision")))
+
+
+class TestClipsThatLackAStream:
+    def write(self, folder, count, lacking, name="audio"):
+        rows = [{"id": f"c{i}", "vision": VISION} | ({} if i < lacking else {"audio": AUDIO}) for i in range(count)]
+        write_folder(folder, rows)
+        if name != "audio":
+            np.savez(folder / "c0.npz", **{"vision": VISION, name: AUDIO})
+        return str(folder)
+
+    def test_a_few_are_told_with_arrays_of_other_names(self, tmp_path, caplog):
+        rows = list(read_feature_folder(self.write(tmp_path, 20, 1, "Audio")))
+        assert len(rows) == 20 and rows[0]["audio"] is None
+        assert "1 clips have features, but no audio (c0)" in caplog.text
+        assert "1 arrays of .npz files are not read (c0.npz: Audio)" in caplog.text
+
+    def test_many_stop(self, tmp_path):
+        folder = self.write(tmp_path, 10, 2)
+        with pytest.raises(DataError, match=r"2 clips have features, but no audio \(c0, c1\)"):
+            list(read_feature_folder(folder))
+        assert len(list(read_feature_folder(folder, ("text", "vision")))) == 10
+        assert len(list(read_feature_folder(folder, allow_missing_features=True))) == 10
+
+    def test_a_stream_that_no_clip_has_is_none_of_the_folder(self, tmp_path, caplog):
+        assert len(list(read_feature_folder(self.write(tmp_path, 10, 10)))) == 10 and not caplog.text
