@@ -67,8 +67,8 @@ class ReviewSource:
             and where `num_labels` is `None`, classes and their names are derived from the data.
         rejected: "error" stops at unusable rows (empty text, rating outside the scale), "drop" leaves them out and
             logs how many and why.
-        split_shares: shares of train, validation and test where there is no split column; drawn by a hash of the text
-            and `split_seed`, so that the same text never lies in two splits.
+        split_shares: shares of train, validation and test where there is no split, or none but train; drawn by a hash
+            of the text and `split_seed`, so that the same text never lies in two splits.
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
         encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
@@ -146,7 +146,15 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
     splits = DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
-    return _with_validation(splits, source), plan.rules
+    if set(cleaned) == chooser.named == {"train"}:
+        splits = _divided(splits, source.split_shares, source)
+    splits = _with_validation(splits, source)
+    if _are_training(chooser.named or {table.split for table in tables}) and set(splits) != {"train"}:
+        logger.warning(
+            "%s: the only split is train; its rows are divided into %s. To train on all: --split_shares 1 0 0.",
+            source.name, listed(f"{len(rows)} of {split}" for split, rows in splits.items()),
+        )  # fmt: skip
+    return splits, plan.rules
 
 
 def _plan(tables, source) -> LabelPlan:
@@ -256,8 +264,12 @@ def _shares_to_draw(tables, shares):
 
     "train" as the only one is what `datasets` calls a source in one piece.
     """
-    names = {table.split and canonical_split(table.split) for table in tables}
-    return shares if names in ({None}, {"train"}) else None
+    names = {table.split for table in tables}
+    return shares if names == {None} or _are_training(names) else None
+
+
+def _are_training(names):
+    return {name and canonical_split(name) for name in names} == {"train"}
 
 
 def _settle_waiting(cleaned, chooser, source):
@@ -278,16 +290,21 @@ def _with_validation(splits, source):
     train, validation, _ = source.split_shares
     if set(splits) != {"train", "test"} or not validation:
         return splits
-    shares = (train / (train + validation), validation / (train + validation), 0.0)
-    numbers = {"train": [], "validation": []}
-    for number, text in enumerate(splits["train"]["text"]):
-        numbers[split_by_hash(text, shares, source.split_seed)].append(number)
+    drawn = _divided(splits, (train / (train + validation), validation / (train + validation), 0.0), source)
     logger.warning(
         "%s: there is no validation split; %d of %d training rows are drawn for it.",
-        source.name, len(numbers["validation"]), len(splits["train"]),
+        source.name, len(drawn.get("validation", ())), len(splits["train"]),
     )  # fmt: skip
-    drawn = {split: splits["train"].select(rows) for split, rows in numbers.items() if rows}
-    return DatasetDict({**drawn, "test": splits["test"]})
+    return drawn
+
+
+def _divided(splits, shares, source):
+    """The splits, with the training rows drawn anew by their texts."""
+    numbers = {}
+    for number, text in enumerate(splits["train"]["text"]):
+        numbers.setdefault(split_by_hash(text, shares, source.split_seed), []).append(number)
+    drawn = {**splits, **{split: splits["train"].select(numbers.get(split, [])) for split in {"train", *numbers}}}
+    return DatasetDict({split: drawn[split] for split in SPLITS if len(drawn.get(split, ()))})
 
 
 def _label_rows(table, shares, source, plan, chooser, cleaned, counts):

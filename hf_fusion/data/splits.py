@@ -65,7 +65,8 @@ class SplitChooser:
     def __init__(self, seed: int):
         self._seed = seed
         self._drawn = False
-        self.named = False
+        # splits that rows named
+        self.named: set[str] = set()
         # places of the rows for which [`choose`] gave `None`
         self.waiting: list[str] = []
 
@@ -89,8 +90,9 @@ class SplitChooser:
         if has_column and not _is_nothing(own):
             if self._drawn:
                 raise DataError(f"{place} names a split ({own!r:.50}), rows before have none. {WAY_OUT}")
-            self.named = True
-            return _known(own)
+            split = _known(own)
+            self.named.add(split)
+            return split
         if shares is None:
             return _known(table_split)
         if has_column:

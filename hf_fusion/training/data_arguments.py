@@ -75,8 +75,8 @@ class DataArguments(ClipFields, ReviewFields):
     )
     rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
     split_shares: list[float] = list_option(
-        "Shares of train, validation, test where there is no split column; drawn by a hash of the text (dyfulm) or of "
-        "the video's name (dashfusion).",
+        "Shares of train, validation, test where there is no split, or none but train; drawn by a hash of the text "
+        "(dyfulm) or of the video's name (dashfusion).",
         (0.8, 0.1, 0.1),
     )
     split_seed: int = option("Seed of that split.", 0)

@@ -18,7 +18,7 @@ def read(folder, values, own="label", columns=None, rejected="error", extra=None
     path = folder / "reviews.jsonl"
     rows = [{"text": f"room {i}", own: value, "split": "train", **(extra or {})} for i, value in enumerate(values)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = ReviewSource(str(path), columns or {}, LabelRules(**{**OPEN, **rules}), rejected)
+    source = ReviewSource(str(path), columns or {}, LabelRules(**{**OPEN, **rules}), rejected, split_shares=(1, 0, 0))
     data, found = read_reviews(source)
     return list(data["train"]["labels"]), found
 

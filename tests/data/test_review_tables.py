@@ -124,9 +124,30 @@ class TestMissingSplits:
         assert f"there is no validation split; {drawn} of 60 training rows are drawn for it" in caplog.text
         assert 0 < drawn < 20 and "validation" not in texts(source, split_shares=(1, 0, 0))
 
-    def test_a_column_that_says_train_is_believed(self, tmp_path):
-        path = write(tmp_path / "a.csv", [{**row, "split": "Train"} for row in ROWS])
-        assert list(texts(path)) == ["train"]
+    @pytest.mark.parametrize("holder", ["csv", "jsonl", "parts", "hub"])
+    def test_train_alone_is_divided_alike(self, tmp_path, holder, monkeypatch, caplog):
+        named = [{**row, "split": "Train"} for row in ROWS]
+        if holder == "parts":
+            for n in range(2):
+                write(tmp_path / f"parts/train-{n}.csv", ROWS[n * 30 : n * 30 + 30])
+            source = tmp_path / "parts"
+        elif holder == "hub":
+            splits = {"train": Dataset.from_list(ROWS)}
+            monkeypatch.setattr("hf_fusion.data.review_tables.load_from_hub", lambda name, options: splits)
+            source = "acme/reviews"
+        else:
+            source = write(tmp_path / f"a.{holder}", named)
+        found = texts(source)
+        counts = [len(found[split]) for split in ("train", "validation", "test")]
+        assert "the only split is train; its rows are divided into {} of train, {} of validation, {} of test".format(
+            *counts
+        ) in (caplog.text)
+        assert found == texts(write(tmp_path / "without.csv", ROWS)) and min(counts) > 0
+        assert texts(source, split_shares=(1, 0, 0)) == {"train": words(ROWS)}
+
+    def test_rows_of_other_splits_that_are_not_wanted(self, tmp_path):
+        rows = [{**row, "split": "test" if n < 5 else "train", "source": n < 5} for n, row in enumerate(ROWS)]
+        assert texts(write(tmp_path / "a.csv", rows), sources=("False",)) == {"train": words(ROWS[5:])}
 
 
 class TestEmptyCells:
@@ -139,7 +160,8 @@ class TestEmptyCells:
         with pytest.raises(DataError, match=r"2 unusable rows\n  2 x no split, though other rows have one") as error:
             texts(path)
         assert "--rejected_rows drop" in str(error.value)
-        assert texts(path, rejected="drop") == {"train": words(ROWS[1:7] + ROWS[8:])}
+        kept = texts(path, rejected="drop", split_shares=(1, 0, 0))
+        assert kept == {"train": words(ROWS[1:7] + ROWS[8:])}
 
     @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
     def test_alone_are_no_splits(self, tmp_path, kind):
@@ -159,4 +181,5 @@ class TestEmptyCells:
     ("name", "split"), [("Validation", "validation"), (" EVAL ", "validation"), ("TRAINING", "train")]
 )
 def test_names_of_splits(tmp_path, name, split):
-    assert list(texts(write(tmp_path / "a.csv", [{**ROWS[0], "split": name}]))) == [split]
+    path = write(tmp_path / "a.csv", [{**ROWS[0], "split": name}])
+    assert list(texts(path, split_shares=(1, 0, 0))) == [split]

@@ -11,6 +11,7 @@ from hf_fusion.data.reviews import ReviewSource, load_reviews, split_by_hash
 from hf_fusion.evaluation.benchmark.measure import resident_bytes
 
 HOTEL_REVIEWS = Path(__file__).parents[3] / "shared/data/hotel_reviews/hotel_reviews.csv.gz"
+ALL_TRAIN = (1, 0, 0)
 
 
 def write(tmp_path, rows, name="reviews.jsonl"):
@@ -25,7 +26,7 @@ def all_rows(splits):
 
 def test_stars(tmp_path):
     path = write(tmp_path, [{"text": f"review {n}", "stars": n, "split": "train"} for n in (1, 2, 3, 4, 5)])
-    train = load_reviews(ReviewSource(path))["train"]
+    train = load_reviews(ReviewSource(path, split_shares=ALL_TRAIN))["train"]
     assert list(train["labels"]) == [0, 1, 2, 3, 4]
     assert list(train["coarse_labels"]) == [0, 0, 1, 2, 2]
     assert list(train["intensity_labels"]) == [0, 0.25, 0.5, 0.75, 1]
@@ -53,7 +54,7 @@ def test_labels_given_directly_come_first(tmp_path):
         {"text": "y", "stars": 5, "label": None, "coarse_label": None, "intensity": None, "split": "train"},
         {"text": "z", "stars": None, "label": None, "coarse_label": 1, "intensity": None, "split": "train"},
     ]
-    train = load_reviews(ReviewSource(write(tmp_path, rows)))["train"]
+    train = load_reviews(ReviewSource(write(tmp_path, rows), split_shares=ALL_TRAIN))["train"]
     assert list(train["labels"]) == [1, 4, None]
     assert list(train["coarse_labels"]) == [2, 2, 1]
     assert list(train["intensity_labels"]) == [pytest.approx(0.4), 1, None]
@@ -62,7 +63,8 @@ def test_labels_given_directly_come_first(tmp_path):
 def test_texts_that_look_like_missing_values_stay(tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_text("text,stars,split\nNA,1,train\nnull,2,train\nNaN,3,train\n")
-    assert list(load_reviews(ReviewSource(str(path)))["train"]["text"]) == ["NA", "null", "NaN"]
+    train = load_reviews(ReviewSource(str(path), split_shares=ALL_TRAIN))["train"]
+    assert list(train["text"]) == ["NA", "null", "NaN"]
 
 
 class TestSplits:
@@ -116,7 +118,7 @@ class TestBadRows:
             assert part in message
 
     def test_are_left_out_with_a_warning_on_request(self, tmp_path, caplog):
-        splits = load_reviews(ReviewSource(write(tmp_path, self.ROWS), rejected="drop"))
+        splits = load_reviews(ReviewSource(write(tmp_path, self.ROWS), rejected="drop", split_shares=ALL_TRAIN))
         assert list(splits["train"]["text"]) == ["good"]
         assert "5 unusable rows" in caplog.text and "left out" in caplog.text
 
@@ -166,7 +168,8 @@ def test_malformed_rows_count_among_the_unusable(tmp_path, caplog):
     path.write_bytes(b"text,stars,split\ngood,5,train\nbroken\n\xff,1,train\nfar,inf,train\n")
     with pytest.raises(DataError, match="3 unusable rows"):
         load_reviews(ReviewSource(str(path)))
-    assert list(load_reviews(ReviewSource(str(path), rejected="drop"))["train"]["text"]) == ["good"]
+    splits = load_reviews(ReviewSource(str(path), rejected="drop", split_shares=ALL_TRAIN))
+    assert list(splits["train"]["text"]) == ["good"]
     assert "line 3" in caplog.text and "line 4" in caplog.text and "inf" in caplog.text
 
 
@@ -200,7 +203,7 @@ def test_the_hotel_reviews():
 def load_and_measure(path, queue):
     """In a process of its own: the memory that is not mapped from files, before and after; and the rows."""
     before = resident_bytes("RssAnon")
-    data = load_reviews(ReviewSource(str(path)))
+    data = load_reviews(ReviewSource(str(path), split_shares=ALL_TRAIN))
     lengths = [len(data["train"][row]["text"]) for row in range(0, len(data["train"]), 1000)]
     queue.put((resident_bytes("RssAnon") - before, len(data["train"]), set(lengths)))
 
