@@ -214,7 +214,7 @@ def _add_columns(values, columns, rows, origin):
 def _is_counted(row, columns, source):
     """Whether a row may be used: its text is no empty one, and its source is wanted."""
     text = row.get(columns.get("text"))
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or is_blank(text):
         return False
     return source.sources is None or str(row.get(columns.get("source"))) in map(str, source.sources)
 

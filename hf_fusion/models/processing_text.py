@@ -18,6 +18,9 @@ _INVISIBLE = frozenset(("Cc", "Cf", "Co", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"))
 # ... and further ones that do not: fillers of Hangul, the blank of Braille, what stands for a lost character.
 _BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd")
 
+# What tools that turn a missing text into a string write.
+_MISSING = re.compile(r"\s*nan\s*", re.IGNORECASE)
+
 
 def text_problem(text):
     """
@@ -28,7 +31,7 @@ def text_problem(text):
 
     Returns:
         `str`, the end of a sentence that begins with "the text"; or `None` for a string of valid Unicode that has a
-        visible character and is not the name of a media or data file.
+        visible character, is not "nan" and is not the name of a media or data file.
     """
     if not isinstance(text, str):
         return f"is no text but {type(text).__name__}"
@@ -39,6 +42,8 @@ def text_problem(text):
             f"is no valid Unicode: lone surrogate {text[error.start]!r} at character {error.start}. Decode it with "
             "errors='replace'"
         )
+    if _MISSING.fullmatch(text):
+        return f"is {text.strip()!r}, which stands for a missing one"
     if is_blank(text):
         return "has no visible character" if text.strip() else "is empty"
     if is_file_name(text):
@@ -50,8 +55,11 @@ def text_problem(text):
 
 
 def is_blank(text):
-    """`bool`: whether a text shows nothing: it is empty, or all white space, control characters and the like."""
-    return not any(map(_is_visible, text))
+    """
+    `bool`: whether a text says nothing: it is empty, all white space, control characters and the like, or "nan", which
+    pandas makes of a missing text.
+    """
+    return not any(map(_is_visible, text)) or _MISSING.fullmatch(text) is not None
 
 
 def is_file_name(text):

@@ -60,11 +60,14 @@ def test_labels_given_directly_come_first(tmp_path):
     assert list(train["intensity_labels"]) == [pytest.approx(0.4), 1, None]
 
 
-def test_texts_that_look_like_missing_values_stay(tmp_path):
+def test_texts_that_look_like_missing_values_stay(tmp_path, caplog):
+    """But "nan" alone, which pandas makes of a missing text."""
     path = tmp_path / "reviews.csv"
-    path.write_text("text,stars,split\nNA,1,train\nnull,2,train\nNaN,3,train\n")
-    train = load_reviews(ReviewSource(str(path), split_shares=ALL_TRAIN))["train"]
-    assert list(train["text"]) == ["NA", "null", "NaN"]
+    path.write_text("text,stars,split\nNA,1,train\nnull,2,train\nNaN,3,train\nnan bread,4,train\n")
+    with pytest.raises(DataError, match=r"1 x empty text: row 3: field 'text' is 'NaN'"):
+        load_reviews(ReviewSource(str(path)))
+    train = load_reviews(ReviewSource(str(path), rejected="drop", split_shares=ALL_TRAIN))["train"]
+    assert list(train["text"]) == ["NA", "null", "nan bread"]
 
 
 class TestSplits:

@@ -41,12 +41,13 @@ def test_every_row_comes_back_in_order(classify, corpus):
 
 
 def test_what_is_no_text_has_an_error_and_no_label(classify):
-    texts = ["", "good", "  \n", "clip_3.wav", "\u200b", None, 4, "bad"]
+    texts = ["", "good", "  \n", "clip_3.wav", "\u200b", None, 4, "bad", "nan"]
     ((*rows,),) = predict_rows(classify, [{"review": text} for text in texts], "review")
     assert [bool(row["prediction"]["label"]) for row in rows] == [text in ("good", "bad") for text in texts]
     assert [row["error"] for row in rows] == [
         "'review' is empty", None, "'review' is empty", "'review' " + text_problem("clip_3.wav"),
         "'review' has no visible character", "'review' is no text but NoneType", "'review' is no text but int", None,
+        "'review' is 'nan', which stands for a missing one",
     ]  # fmt: skip
     assert all((row["prediction"] == NO_PREDICTION) == (row["truncated"] is None) for row in rows)
 

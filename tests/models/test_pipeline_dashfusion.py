@@ -322,11 +322,11 @@ class TestSaved:
 
 
 class TestNothingToRead:
-    @pytest.mark.parametrize("text", ["", " \t", "\u200e"], ids=ascii)
+    @pytest.mark.parametrize("text", ["", " \t", "\u200e", "nan"], ids=ascii)
     def test_a_blank_text_beside_frames_counts_as_missing(self, pipe, clips, text):
         frames = {"audio": clips["audio"][0]}
         assert_close(pipe({"text": text, **frames}), pipe(frames))
-        with pytest.raises(ValueError, match=r"The text (is empty|has no visible character)"):
+        with pytest.raises(ValueError, match=r"The text (is empty|has no visible character|is 'nan')"):
             pipe({"text": text, "audio": frames["audio"][:0]})
 
     def test_a_text_without_tokens_beside_frames_counts_as_missing(self, pipe, clips, monkeypatch):

@@ -4,7 +4,8 @@ from hf_fusion.models.processing_text import is_file_name, text_problem
 
 
 @pytest.mark.parametrize(
-    "text", ["ok", "!", "😀", "好", "see my video.mp4", "v1.2", "a\x00b", "Nice.Really nice.", "0", "NaN"]
+    "text",
+    ["ok", "!", "😀", "好", "see my video.mp4", "v1.2", "a\x00b", "Nice.Really nice.", "0", "my nan", "None", "-"],
 )
 def test_readable(text):
     assert text_problem(text) is None
@@ -19,6 +20,8 @@ def test_readable(text):
         ("\x07\u200e \u00ad", "has no visible character"),
         ("\u0301", "has no visible character"),
         ("\u3164\ufffd", "has no visible character"),
+        ("nan", "is 'nan', which stands for a missing one"),
+        (" NaN\n", "is 'NaN', which stands for a missing one"),
         (None, "is no text but NoneType"),
         (float("nan"), "is no text but float"),
         (b"good", "is no text but bytes"),
