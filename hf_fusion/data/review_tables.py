@@ -1,9 +1,11 @@
 """Where the rows of reviews are: files, folders, patterns, the Hub or the generator -> tables that can be read."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from glob import has_magic
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +71,8 @@ def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> 
 
     Args:
         name: "synthetic-reviews"; a file of rows; a folder or pattern of such files, of which each is a split if their
-            names tell (`train.csv`, `dev-00000-of-00002.parquet`), or a part of one table if none does; a folder that
-            `save_to_disk` wrote; or a data set on the Hub.
+            names tell (`train.csv`, `dev-00000-of-00002.parquet`, and `train/a.csv` where the pattern is `*/a.csv`), or
+            a part of one table if none does; a folder that `save_to_disk` wrote; or a data set on the Hub.
         options: of the synthetic corpus or of `datasets.load_dataset`.
         text_format: of the files of text.
 
@@ -93,13 +95,21 @@ def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> 
     for path in paths:
         if kind_of(path) == ".txt":
             raise DataError(f"{path}: a .txt file has one text a line and no labels; give .csv, .tsv, .jsonl ...")
-    splits = [split_in_name(path) for path in paths] if len(paths) > 1 else [None]
+    splits = [split_in_name(_below_folder(name, path)) for path in paths] if len(paths) > 1 else [None]
     if None in splits and len(set(splits)) > 1:
         other = paths[splits.index(None)]
         raise DataError(f"{name}: some files are named after their split, but {other} is not. Name it so, or move it.")
     return [
         Table(split, path, partial(_FileRows, path, text_format)) for split, path in zip(splits, paths, strict=True)
     ]
+
+
+def _below_folder(name, path):
+    """The part of a path that lies below a folder, or below the last folder before the signs of a pattern."""
+    parts = Path(name).parts
+    if not Path(name).is_dir():
+        parts = takewhile(lambda part: not has_magic(part), parts[:-1])
+    return os.path.relpath(path, os.path.join("", *parts) or ".")
 
 
 def _are_files(name, options):

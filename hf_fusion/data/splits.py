@@ -30,12 +30,17 @@ def canonical_split(name: str) -> str:
 
 def split_in_name(path: str) -> str | None:
     """
-    The split that the name of a file tells: "validation" of `reviews/dev-00000-of-00002.parquet`; `None` if none.
+    The split that the name of a file or of a folder above it tells: "validation" of `dev-00000-of-00002.parquet` and of
+    `valid/reviews.csv`; `None` if none does.
+
+    Args:
+        path: with the folders that count.
 
     Raises:
         DataError: if it tells of several.
     """
-    words = re.split(r"[^A-Za-z]+", Path(path).name.split(".")[0])
+    *folders, name = Path(path).parts
+    words = re.split(r"[^A-Za-z]+", " ".join([*folders, name.split(".")[0]]))
     found = {split for word in words if (split := canonical_split(word)) in SPLITS}
     if len(found) > 1:
         raise DataError(f"{path}: the name stands for the splits {' and '.join(sorted(found))}.")

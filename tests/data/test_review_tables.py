@@ -62,6 +62,20 @@ class TestFolders:
         whole = texts(write(tmp_path / "whole.csv", ROWS))
         assert texts(tmp_path / "parts") == whole == texts(f"{tmp_path}/parts/*.csv") and len(whole) == 3
 
+    def test_folders_named_after_splits(self, tmp_path):
+        for name, rows in (("train", ROWS[:40]), ("dev", ROWS[40:50]), ("test", ROWS[50:])):
+            write(tmp_path / f"testing/{name}/a.csv", rows)
+        expected = {"train": words(ROWS[:40]), "validation": words(ROWS[40:50]), "test": words(ROWS[50:])}
+        assert texts(f"{tmp_path}/testing/*/a.csv") == texts(f"{tmp_path}/testing/**/*.csv") == expected
+        write(tmp_path / "testing/more/a.csv", ROWS)
+        with pytest.raises(DataError, match=r"some files are named after their split, but .*more.a\.csv is not"):
+            texts(f"{tmp_path}/testing/*/a.csv")
+
+    def test_folders_that_a_pattern_names_itself_do_not_count(self, tmp_path):
+        for n in range(2):
+            write(tmp_path / f"test/part-{n}.csv", ROWS[n * 30 : n * 30 + 30])
+        assert set(texts(f"{tmp_path}/test/*.csv")) == set(texts(tmp_path / "test")) == {"train", "validation", "test"}
+
     def test_names_that_contradict(self, tmp_path):
         write(tmp_path / "train.csv", ROWS)
         write(tmp_path / "more.csv", ROWS)

@@ -95,7 +95,8 @@ def test_names_in_any_case():
     ("name", "split"),
     [
         ("train.csv", "train"), ("a/Test-00000-of-00002.parquet", "test"), ("amazon_dev.jsonl.gz", "validation"),
-        ("reviews.csv", None), ("train/reviews.csv", None), ("latest.csv", None), ("trainer.csv", None),
+        ("reviews.csv", None), ("train/reviews.csv", "train"), ("latest.csv", None), ("trainer.csv", None),
+        ("val/en/a.csv", "validation"), ("test.d/test.csv", "test"), ("trains/a.csv", None),
     ],
 )  # fmt: skip
 def test_splits_in_names_of_files(name, split):
