@@ -54,6 +54,10 @@ _MARKS = (
 )  # fmt: skip
 _HEAD = 1 << 18
 _GUESS_LINES, _GUESS_BYTES = 100, 32_000
+# Encodings that enough bytes beyond ASCII show, and others, which look alike.
+_CERTAIN = ("cp1251", "shift_jis", "gb18030", "big5", "euc_kr")
+_UNCERTAIN = ("cp1250", "cp1252", "cp1253", "cp1254", "koi8_r")
+_SURE_BYTES, _MOST_CHAOS = 50, 0.05
 ZERO_BYTE = "holds a zero byte; the file is damaged, or no text."
 SURROGATE = re.compile("[\ud800-\udfff]")
 # A longer line is no line of a text table; it could fill the memory.
@@ -235,21 +239,37 @@ def _stamp(path):
     return status.st_size, status.st_mtime_ns
 
 
-def guess_encoding(path: str) -> str | None:
-    """What the encoding of a file may be that is not UTF-8, by the first text that is not."""
-    return _guess_encoding(path, *_stamp(path))
+def other_encoding(path: str) -> str | None:
+    """
+    What to do about a file whose texts are not UTF-8, `None` if all are. It names an encoding only if the bytes leave
+    no doubt; those of Latin letters always leave some.
+    """
+    return _other_encoding(path, *_stamp(path))
 
 
 @lru_cache(maxsize=256)
-def _guess_encoding(path, *_stamp):
+def _other_encoding(path, *_stamp):
+    with _open_bytes(path) as file:
+        sample = b"".join(islice((line for line in file if not _is_utf8(line)), _GUESS_LINES))[:_GUESS_BYTES]
+    if not sample:
+        return None
+    guess = _guess(sample)
+    return f"It may be {guess}: --encoding {guess}." if guess else "Name its encoding with --encoding, often cp1252."
+
+
+def _guess(sample):
+    if sum(byte > 127 for byte in sample) < _SURE_BYTES:
+        return None
     try:
         from charset_normalizer import from_bytes
     except ImportError:
         return None
-    with _open_bytes(path) as file:
-        sample = b"".join(islice((line for line in file if not _is_utf8(line)), _GUESS_LINES))
-    best = from_bytes(sample[:_GUESS_BYTES]).best()
-    return best.encoding if best else None
+    best, *others = [*from_bytes(sample, cp_isolation=[*_CERTAIN, *_UNCERTAIN])] or [None]
+    if best is None or best.encoding not in _CERTAIN or best.chaos > _MOST_CHAOS:
+        return None
+    # in shares of the text: characters that do not go together, and letters as frequent as in a language
+    clear = all(other.chaos - best.chaos > 0.1 or best.coherence - other.coherence > 0.2 for other in others)
+    return best.encoding if clear else None
 
 
 def _is_utf8(line):
@@ -285,11 +305,19 @@ def unicode_or_error(row: dict[str, Any], place: str, encoding: str = "UTF-8") -
     """
     The row, or an error if a name or text is no Unicode (bad bytes, or a lone surrogate written as an escape) or holds
     a zero byte.
+
+    Args:
+        encoding: in which the bytes of the row were read; "" if they were valid.
     """
     for name, value in row.items():
         for text in _texts((name, value)):
-            if SURROGATE.search(text):
-                return DataError(f"{place}: field {name!r:.100} is not {encoding}; convert the file first.")
+            if found := SURROGATE.search(text):
+                if not encoding or not "\udc80" <= found[0] <= "\udcff":
+                    return DataError(
+                        f"{place}: field {name!r:.100} holds {found[0]!r}, a half of a character, which is no Unicode: "
+                        "mend that text."
+                    )
+                return DataError(f"{place}: field {name!r:.100} is not {encoding}.")
             if "\0" in text:
                 return DataError(f"{place}: field {name!r:.100} {ZERO_BYTE}")
     return row

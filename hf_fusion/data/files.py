@@ -23,11 +23,11 @@ import yaml
 from hf_fusion.data.decoding import (
     AS_FOUND,
     FILE_KINDS,
-    ZERO_BYTE,
     TextFormat,
     check_signature,
-    guess_encoding,
+    encoding_of,
     kind_of,
+    other_encoding,
     unicode_or_error,
 )
 from hf_fusion.data.errors import DataError
@@ -215,12 +215,14 @@ def _check_names(path, names):
 
 
 def _decoded_or_error(row, place, path, text_format):
-    checked = unicode_or_error(row, place, text_format.encoding or "UTF-8")
-    if not isinstance(checked, DataError) or text_format.encoding or str(checked).endswith(ZERO_BYTE):
-        return checked
-    if guess := guess_encoding(path):
-        return DataError(f"{checked} It may be {guess}: set encoding={guess!r} (--encoding {guess}).")
-    return checked
+    if not isinstance(unicode_or_error(row, place), DataError):
+        return row
+    encoding = encoding_of(path, text_format)
+    if encoding != "utf-8":
+        return unicode_or_error(row, place, encoding)
+    advice = other_encoding(path)
+    checked = unicode_or_error(row, place, "UTF-8" if advice else "")
+    return DataError(f"{checked} {advice}") if str(checked).endswith("is not UTF-8.") else checked
 
 
 class RowWriter:

@@ -116,8 +116,26 @@ class TestEncodings:
         found = list(read_rows_or_errors(path))
         assert len(found) == 30 and found[0] == rows[0]
         assert all(isinstance(row, DataError) == bool(n % 3) for n, row in enumerate(found))
-        assert "line 3: field 'text' is not UTF-8" in str(found[1]) and "(--encoding " in str(found[1])
+        assert "line 3: field 'text' is not UTF-8. " in str(found[1]) and " --encoding" in str(found[1])
         assert list(read_rows(path, TextFormat(encoding=encoding))) == rows
+
+    @pytest.mark.parametrize(
+        ("text", "encoding", "sure"),
+        [
+            ("Завтрак был холодный, персонал грубый, а вид из окна чудесный", "cp1251", True),
+            ("아침 식사가 맛이 없었고 직원이 불친절했습니다. 다시는 오지 않겠습니다", "euc_kr", True),
+            ("服务员态度很差,早餐不好吃,再也不会来了,但是位置很方便,靠近地铁站", "gb18030", True),
+            ("Плохо", "cp1251", False),
+            ("Zimmer schön, Frühstück üppig, für Gäste mit Kindern größer als nötig", "cp1252", False),
+            ("Śniadanie świetne, łóżko wygodne, obsługa bardzo miła", "cp1250", False),
+            ("Déjeuner très bon, hôtel agréable", "mac_roman", False),
+        ],
+    )
+    def test_one_is_named_if_the_bytes_leave_no_doubt(self, write, text, encoding, sure):
+        path = write("a.csv", f"text,stars\n{text.replace(',', ' ')},4\n".encode(encoding))
+        (error,) = read_rows_or_errors(path)
+        advice = f"It may be {encoding}: --encoding {encoding}." if sure else "Name its encoding with --encoding, often"
+        assert f"line 2: field 'text' is not UTF-8. {advice}" in str(error)
 
     def test_bytes_that_the_given_one_does_not_have(self, write):
         path = write("a.csv", b"text,stars\nx\x81,1\ny\x80,2\n")
