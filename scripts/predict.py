@@ -35,9 +35,9 @@ from tqdm import tqdm
 
 from hf_fusion.data.clips import is_clip_source
 from hf_fusion.data.decoding import KNOWN_FILES, TextFormat
-from hf_fusion.data.files import FLAT_KINDS, OUTPUT_KINDS, DataError, RowWriter
+from hf_fusion.data.files import OUTPUT_KINDS, DataError, RowWriter, is_flat
 from hf_fusion.data.parts import find_parts
-from hf_fusion.evaluation.prediction_input import check_text_column, read_input
+from hf_fusion.evaluation.prediction_input import check_output, check_text_column, read_input
 from hf_fusion.evaluation.prediction_shards import PredictionShards
 from hf_fusion.evaluation.predictions import DTYPES, flat_row, load_pipeline, predict_rows, prediction_types
 
@@ -88,7 +88,7 @@ def show_error(row, error):
 def predict_to_file(args, classify):
     """Returns the number of rows, and of those with an error."""
     done = failed = cut = 0
-    config, flat = classify.model.config, args.output.endswith(FLAT_KINDS)
+    config, flat = classify.model.config, is_flat(args.output)
     with RowWriter(args.output, prediction_types(config, flat)) as writer:
         rows, total = read_input(args.input, args.text_column, config, args.dataset_options, text_format_of(args))
         with tqdm(total=total, unit="row", file=sys.stderr) as bar:
@@ -134,6 +134,7 @@ def main() -> int:
             raise DataError(
                 f"{state.num_processes} processes cannot write one file ({args.output}); give a folder: --output NAME/"
             )
+        check_output(args.output, args.input)
         device = args.device or (str(state.device) if several else None)
         classify = load_pipeline(args.checkpoint, args.dtype, device, args.compile)
         if is_folder(args.output):

@@ -22,7 +22,7 @@ from hf_fusion.data.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 
-TEXT_KINDS = (".csv", ".tsv", ".jsonl", ".json", ".txt")
+TEXT_KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst")
 # Every ending, in lower case; [`is_row_file`] compares.
 FILE_KINDS = (*TEXT_KINDS, *map("".join, product(TEXT_KINDS, COMPRESSIONS)), ".xlsx", ".parquet")
@@ -113,7 +113,7 @@ def is_row_file(name: str | os.PathLike) -> bool:
 
 def kind_of(path: str | os.PathLike) -> str:
     """
-    The ending of a file in lower case, without that of its compression.
+    The ending of a file in lower case, without that of its compression; ".jsonl" for .ndjson, which is the same.
 
     Raises:
         DataError: if it is none of `FILE_KINDS`.
@@ -121,7 +121,7 @@ def kind_of(path: str | os.PathLike) -> str:
     if not is_row_file(path):
         raise DataError(f"{path}: unknown kind of file; known are {KNOWN_FILES}.")
     name = str(path).lower()
-    return Path(name.removesuffix(_compression(path))).suffix
+    return Path(name.removesuffix(_compression(path))).suffix.replace(".ndjson", ".jsonl")
 
 
 def _compression(path):

@@ -16,7 +16,7 @@ from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 logger = logging.getLogger(__name__)
 
-LABEL_FILES = ("labels.csv", "labels.tsv", "labels.jsonl", "labels.parquet")
+LABEL_FILES = ("labels.csv", "labels.tsv", "labels.jsonl", "labels.ndjson", "labels.parquet")
 MAX_ID_BYTES = 200  # a file system takes names of 255
 
 
@@ -32,8 +32,8 @@ def read_feature_folder(
     """
     Clips of a folder, one by one.
 
-    The folder holds one of `labels.csv`, `.tsv`, `.jsonl` or `.parquet` with the column `id`, and if there
-    are any `label`, `text` and `split`. The frames of the clip ID are the arrays `audio` and `vision` (frames,
+    The folder holds one of `labels.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` with the column `id`, and if
+    there are any `label`, `text` and `split`. The frames of the clip ID are the arrays `audio` and `vision` (frames,
     features) of `ID.npz`, or the rows of `ID.audio.parquet` and `ID.vision.parquet`. Clips without a file of features,
     and files of features without a clip, are counted and named in the log.
 

@@ -225,6 +225,11 @@ def _decoded_or_error(row, place, path, text_format):
     return DataError(f"{checked} {advice}") if str(checked).endswith("is not UTF-8.") else checked
 
 
+def is_flat(path: str) -> bool:
+    """Whether an output has no nested columns, by its ending."""
+    return path.lower().endswith(FLAT_KINDS)
+
+
 class RowWriter:
     """
     Writes rows to a .jsonl, .parquet, .csv or .csv.gz file, batch by batch; use it in a `with` statement.
@@ -241,9 +246,10 @@ class RowWriter:
     """
 
     def __init__(self, path: str, types: dict[str, pa.DataType] | None = None):
-        if path != "-" and not path.endswith(OUTPUT_KINDS):
+        if path != "-" and not path.lower().endswith(OUTPUT_KINDS):
             raise DataError(f"{path}: unknown kind of output; known are {', '.join(OUTPUT_KINDS)}.")
         self.path = path
+        self._flat, self._parquet = is_flat(path), path.lower().endswith(".parquet")
         self._aside = f"{path}.tmp"
         self._file = None
         self._types = types or {}
@@ -260,9 +266,9 @@ class RowWriter:
         if self._file is None:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             self._open(rows)
-        if self.path.endswith(".parquet"):
+        if self._parquet:
             self._write_parquet(rows)
-        elif self.path.endswith(FLAT_KINDS):
+        elif self._flat:
             self._write_csv(rows)
         else:
             for row in rows:
@@ -271,16 +277,16 @@ class RowWriter:
 
     def _open(self, rows):
         names = list(dict.fromkeys(name for row in rows for name in row)) or list(self._types)
-        if self.path.endswith(".parquet"):
+        if self._parquet:
             self._columns = pa.schema([(name, self._type_of(name, rows)) for name in names])
             self._file = pq.ParquetWriter(self._aside, self._columns)
             return
         self._columns = names
         # a lone surrogate of a bad input becomes an escape
         options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-        open_text = gzip.open if self.path.endswith(".gz") else open
+        open_text = gzip.open if self.path.lower().endswith(".gz") else open
         self._file = open_text(self._aside, "wt", **options)
-        if self.path.endswith(FLAT_KINDS):
+        if self._flat:
             csv.writer(self._file).writerow(names)
 
     def _write_csv(self, rows):

@@ -36,6 +36,7 @@ def find_parts(names: Iterable[str | os.PathLike]) -> list[str]:
 
     Raises:
         DataError: if there is none behind a name, or one comes twice.
+        FileNotFoundError: if a name that is that of a folder by its form is not there.
     """
     parts = []
     for name in map(str, names):
@@ -44,6 +45,8 @@ def find_parts(names: Iterable[str | os.PathLike]) -> list[str]:
         elif has_magic(name) and not Path(name).exists():
             found = _parts_among(name, map(Path, sorted(glob(name, recursive=True))))
         else:
+            if not Path(name).exists() and (name.endswith(("/", os.sep)) or not Path(name).suffix):
+                raise FileNotFoundError(f"{name}: no such file or folder.")
             found = [name]
         if not found:
             raise DataError(f"{name}: no file of rows there; known are {KNOWN_FILES}.")

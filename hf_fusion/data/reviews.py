@@ -175,7 +175,7 @@ def _plan(tables, source) -> LabelPlan:
                 columns |= own
                 ignored |= {name for name in LABEL_FIELDS if name in row and name not in own.values()}
                 _add_columns(values, own, rows, table.origin)
-            if not values and ".json" not in table.origin.lower():  # in all others each row has the same columns
+            if not values and "json" not in table.origin.lower():  # in all others each row has the same columns
                 break
             if _is_counted(row, own, source):
                 _count(values, own, row)

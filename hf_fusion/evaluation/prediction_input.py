@@ -1,7 +1,9 @@
 """The rows of a prediction: standard input, files of rows, or a source of clips."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
+from glob import escape, glob
 from itertools import chain, islice
 from typing import Any
 
@@ -45,6 +47,13 @@ def read_input(
     check_text_column(parts, text_column, config, text_format)
     rows = chain.from_iterable(read_rows_or_errors(path, text_format=text_format) for path in parts)
     return rows, sum(count_rows(path, text_format) for path in parts)
+
+
+def check_output(output: str, names: Iterable[str]) -> None:
+    """Raises [`DataError`] if an output would overwrite a file of the input."""
+    found = (path for name in names for path in (name, *glob(name, recursive=True), *glob(f"{escape(name)}/*")))
+    if output != "-" and os.path.realpath(output) in map(os.path.realpath, found):
+        raise DataError(f"{output} is a file of the input, which would be overwritten: give --output another name.")
 
 
 def _lines_of_input(text_column, encoding):

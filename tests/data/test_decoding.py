@@ -93,6 +93,11 @@ SAMPLES = {
 }
 
 
+@pytest.mark.parametrize("name", ["a.ndjson", "A.NDJSON", "a.ndjson.gz"])
+def test_ndjson_is_jsonl(name):
+    assert is_row_file(name) and kind_of(name) == ".jsonl"
+
+
 class TestEncodings:
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-be", "utf-8-sig"])
     @pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "txt"])

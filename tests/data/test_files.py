@@ -110,7 +110,7 @@ def test_any_bytes_give_rows_or_a_data_error(tmp_path_factory, content, kind):
 
 
 class TestRowWriter:
-    @pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
+    @pytest.mark.parametrize("kind", [".jsonl", ".parquet", ".JSONL", ".Parquet"])
     def test_round_trip_in_batches(self, tmp_path, kind):
         path = str(tmp_path / "deep" / f"out{kind}")
         rows = [
@@ -150,7 +150,7 @@ class TestRowWriter:
             writer.write([{"a": 1}])
             writer.write([{"a": 1, "c": 2}])
 
-    @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz"])
+    @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.CSV"])
     def test_csv_keeps_texts_numbers_and_what_is_nested(self, tmp_path, name):
         texts = ['a "b", c', "two\nlines\r\nand\rmore", "  spaces\t", "=1+1", "é 😀", ";", "'"]
         rows = [{"text": text, "score": i / 3, "tags": {"a": [i, "x"]}, "cut": i == 2} for i, text in enumerate(texts)]

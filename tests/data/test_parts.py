@@ -51,6 +51,9 @@ class TestFindParts:
         assert find_parts([first, folder]) == [first, f"{folder}/a.csv", f"{folder}/b.parquet"]
         assert find_parts([f"{tmp_path}/**/*.*"]) == [f"{folder}/a.csv", f"{folder}/b.parquet", first]
         assert find_parts(["nowhere.csv"]) == ["nowhere.csv"], "whoever reads it says that there is none"
+        for name in ("nowhere", "nowhere/"):
+            with pytest.raises(FileNotFoundError, match=f"^{name}: no such file or folder"):
+                find_parts([name])
 
     def test_a_name_with_brackets_is_a_name_if_it_exists(self, write):
         path = write("a[1].csv", [{"a": 1}])

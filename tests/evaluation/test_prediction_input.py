@@ -9,7 +9,7 @@ import pytest
 
 from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.prediction_input import check_columns_of_text, read_input
+from hf_fusion.evaluation.prediction_input import check_columns_of_text, check_output, read_input
 
 REVIEWS = SimpleNamespace(model_type="dyfulm")
 CLIPS = SimpleNamespace(model_type="dashfusion", modalities=("text", "audio"))
@@ -84,3 +84,15 @@ def test_where_frames_are_enough(config, names, column, stops):
             check_columns_of_text("here", names, column, config)
     else:
         check_columns_of_text("here", names, column, config)
+
+
+def test_an_output_that_is_a_file_of_the_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/in.csv").touch()
+    (tmp_path / "link.csv").symlink_to("a/in.csv")
+    for name in ("a/in.csv", "a", "a/", "*/*.csv", f"{tmp_path}/a/../a/in.csv", "link.csv"):
+        with pytest.raises(DataError, match=r"a/in\.csv is a file of the input, which would be overwritten"):
+            check_output("a/in.csv", ["-", name])
+        check_output("a/out.csv", [name])
+        check_output("-", [name])
