@@ -60,7 +60,7 @@ def read_feature_folder(
             "split": row.get("split") or None,
             "text": row.get("text"),
             "label": None if row.get("label") == "" else row.get("label"),
-            **_features(Path(folder), clip_id),
+            **_features(Path(folder), clip_id, streams),
         }
 
 
@@ -86,12 +86,10 @@ def _check_files(labels, clip_ids, streams, allow_missing):
     if orphans:
         facts.append(f"{len(orphans)} files of features belong to no clip ({_first(orphans)})")
         facts += _near_names(missing, orphans)
-    lacking, unread = _lacking_streams(labels.parent, [clip for clip in known if clip not in set(missing)], streams)
-    facts += [
-        f"{len(clips)} clips have features, but no {name} ({_first(sorted(clips))})" for name, clips in lacking.items()
-    ]
+    lacking, unread = _lacking_streams(labels.parent, sorted(known.difference(missing)), streams, there)
+    facts += [f"{len(clips)} clips have features, but no {name} ({_first(clips)})" for name, clips in lacking.items()]
     if unread:
-        facts.append(f"{len(unread)} arrays of .npz files are not read ({_first(sorted(unread))})")
+        facts.append(f"{len(unread)} arrays of .npz files are not read ({_first(unread)})")
     most = len(missing) + max(map(len, lacking.values()), default=0)
     if most > _MAX_MISSING * len(known) and not allow_missing:
         raise DataError(
@@ -103,16 +101,15 @@ def _check_files(labels, clip_ids, streams, allow_missing):
         logger.warning("%s: %s.", labels, "; ".join(facts))
 
 
-def _lacking_streams(folder, clip_ids, streams):
+def _lacking_streams(folder, clip_ids, streams, files):
     """For each stream that some clips have, those that lack it; and arrays that have other names."""
     lacking, unread = {name: [] for name in streams}, []
     for clip_id in clip_ids:
-        there = {name for name in streams if (folder / f"{clip_id}.{name}.parquet").is_file()}
-        path = folder / f"{clip_id}.npz"
-        if path.is_file():
-            arrays = _array_names(path)
+        there = {name for name in streams if f"{clip_id}.{name}.parquet" in files}
+        if f"{clip_id}.npz" in files:
+            arrays = _array_names(folder / f"{clip_id}.npz")
             there |= arrays
-            unread += [f"{path.name}: {name}" for name in arrays - set(STREAMS)]
+            unread += [f"{clip_id}.npz: {name}" for name in sorted(arrays - set(STREAMS))]
         for name in lacking.keys() - there:
             lacking[name].append(clip_id)
     return {name: clips for name, clips in lacking.items() if 0 < len(clips) < len(clip_ids)}, unread
@@ -150,12 +147,12 @@ def _first(names):
     return ", ".join(f"{name:.100}" for name in names[:_MAX_SHOWN]) + (", ..." if len(names) > _MAX_SHOWN else "")
 
 
-def _features(folder, clip_id):
+def _features(folder, clip_id, streams):
     found = dict.fromkeys(STREAMS)
     path = folder / f"{clip_id}.npz"
-    if path.is_file():
-        found.update(_read_npz(path))
-    for name in STREAMS:
+    if streams and path.is_file():
+        found.update((name, frames) for name, frames in _read_npz(path).items() if name in streams)
+    for name in streams:
         path = folder / f"{clip_id}.{name}.parquet"
         if path.is_file():
             found[name] = _read_parquet(path)

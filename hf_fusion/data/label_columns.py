@@ -293,8 +293,8 @@ class PlanMaker:
         if values is None:
             rules = replace(rules, coarse_names=self._coarse_names(rules))
             return rules, {}, self._line_of_coarse(rules) if from_fine else "none; that head is not trained"
-        told = self.declared.coarse is not None or (from_fine and values.missing)
-        if told and self.declared.coarse is None:
+        told = self.declared.declares_coarse or (from_fine and values.missing)
+        if told and not self.declared.declares_coarse:
             self._check_same(values, len(rules.coarse), "the fine classes")
         names, ids, how = self._classes(values, len(rules.coarse) if told else None, None)
         count = max(ids.values()) + 1 if names is None else len(names)

@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 
 import numpy as np
@@ -81,8 +81,11 @@ class LabelRules:
     coarse: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
     coarse_names: tuple[str, ...] | None = None
+    # whether `coarse` was given
+    declares_coarse: bool = field(default=False, init=False, compare=False)
 
     def __post_init__(self):
+        object.__setattr__(self, "declares_coarse", self.coarse is not None)
         if not is_range(self.scale):
             raise LabelError(f"The scale must be (lowest, highest), two finite numbers, got {self.scale!r:.100}.")
         if self.names is not None:

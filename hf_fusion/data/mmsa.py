@@ -75,6 +75,7 @@ def read_mmsa(
     _check_hash(path, own_file)
     splits = _splits(path, read_pickle(path))
     for name in ("audio", "vision"):
+        _report_absent_stream(splits, name)
         _unpad(path, splits, name, padding, use_lengths)
     for split, columns in splits.items():
         yield from _clips(split, columns)
@@ -206,8 +207,21 @@ def _report_absent(place, fields):
         logger.warning(
             "%s: no field %r: clips without labels, for prediction but not for training.", place, LABELS["label"]
         )
+    if fields.get("vision") is None and fields.get("video") is not None:
+        logger.warning(
+            "%s: no field 'vision': these clips have no vision. If 'video' holds it (clips, frames, features), rename "
+            "it (and 'video_lengths').", place,
+        )  # fmt: skip
     if unread := [name for name in fields if name not in read]:
         logger.warning("%s: the fields %s are not read.", place, listed(map(_shown, unread)))
+
+
+def _report_absent_stream(splits, name):
+    """Which splits lack a stream that another one has."""
+    lacking = [columns["place"] for columns in splits.values() if columns[name] is None]
+    if len(lacking) < len(splits):
+        for place in lacking:
+            logger.warning("%s: no field %r: these clips have no %s.", place, name, name)
 
 
 def _values(place, fields, name, accepts, accepted, ids=None):
@@ -251,25 +265,35 @@ def _features(place, fields, name, ids):
     arrays = fields.get(name)
     if arrays is None:
         return None
+    several = isinstance(arrays, list | tuple) or (isinstance(arrays, np.ndarray) and arrays.dtype == object)
+    absent = {index for index, frames in enumerate(arrays) if frames is None} if several else set()
+    if absent and len(absent) == len(arrays):
+        return None
+    if absent:
+        logger.warning("%s, field %r: None in %d clips, which miss it.", place, name, len(absent))
     arrays, ragged = _arrays(place, name, arrays)
     _check_count(place, name, arrays, ids)
-    lengths = _values(place, fields, f"{name}_lengths", _is_length, "a whole number of frames", ids)
+    accepts = (lambda value: value is None or _is_length(value)) if absent else _is_length
+    lengths = _values(place, fields, f"{name}_lengths", accepts, "a whole number of frames", ids)
     if lengths is None:
         lengths = [len(frames) if ragged else None for frames in arrays]
-    return list(arrays), lengths
+    lengths = [None if length is None else int(length) for length in lengths]
+    return list(arrays), [0 if index in absent else length for index, length in enumerate(lengths)]
 
 
 def _arrays(place, name, arrays):
-    """An array (clips, frames, features), or arrays of two dimensions; and whether these differ in frames."""
+    """An array (clips, frames, features), or arrays of two dimensions (without frames for `None`); and whether these
+    differ in frames."""
     if isinstance(arrays, np.ndarray) and arrays.ndim == 3:
         if arrays.dtype == object and all(type(value) in (int, float) for value in arrays.flat):
             arrays = arrays.astype(np.float64)
         if arrays.dtype.kind in "fiu" and arrays.shape[2]:
             return arrays, False
     elif isinstance(arrays, list | tuple) or (isinstance(arrays, np.ndarray) and arrays.dtype == object):
-        shapes = [frames.shape if _is_frames(frames) else None for frames in arrays]
+        shapes = [frames.shape if _is_frames(frames) else None for frames in arrays if frames is not None]
         if None not in shapes and len({shape[1] for shape in shapes}) == 1:
-            return arrays, len(set(shapes)) > 1
+            nothing = np.zeros((0, shapes[0][1]))
+            return [nothing if frames is None else frames for frames in arrays], len(set(shapes)) > 1
     raise DataError(
         f"{place}, field {name!r}: expected a numeric array (clips, frames, features), or for each clip one (frames, "
         f"features), got {_shown(arrays)}."
@@ -281,7 +305,7 @@ def _is_frames(frames):
 
 
 def _is_length(value):
-    return type(value) is int and value >= 0
+    return type(value) in (int, float) and value >= 0 and (type(value) is int or value.is_integer())
 
 
 def _unpad(path, splits, name, padding, use_lengths):

@@ -36,7 +36,9 @@ class PaddedClips:
     def __post_init__(self):
         self.sizes = np.array([len(frames) for frames in self.frames], dtype=np.int64)
         bounds = [_bounds(frames) for frames in self.frames]
-        self.first, self.last = (np.array([bound[end] for bound in bounds], dtype=np.int64) for end in (0, 1))
+        self.first, self.last, self.first_finite, self.last_finite = (
+            np.array([bound[end] for bound in bounds], dtype=np.int64) for end in range(4)
+        )
         self.declared = np.array(
             [_UNKNOWN if length is None else min(length, 2**62) for length in self.lengths], dtype=np.int64
         )
@@ -53,8 +55,8 @@ def unpad(clips: PaddedClips, padding: str | None = None, use_lengths: bool = Tr
 
     Where padding lies is found from all clips together. With lengths it is the end at which no clip has values outside
     its length. Lengths that end at the first frame of zeros (MMSA made those of MOSEI in this way) say nothing: these
-    clips are read as those without lengths, whose zeros are padding at the end where most clips have them. Frames of
-    zeros between others are frames.
+    clips are read as those without lengths, whose zeros are padding at the end where most clips have them. There values
+    that are not finite count as zeros, except in a clip that has no others. Frames of zeros between others are frames.
 
     Args:
         clips: the padded clips.
@@ -86,7 +88,7 @@ def unpad(clips: PaddedClips, padding: str | None = None, use_lengths: bool = Tr
     starts, stops = np.zeros_like(clips.sizes), clips.sizes.copy()
     for which, where, first, last in (
         (told, told_padding, clips.sizes - lengths, lengths),
-        (untold, untold_padding, clips.first, clips.last),
+        (untold, untold_padding, clips.first_finite, clips.last_finite),
     ):
         if where == "start":
             starts[which] = first[which]
@@ -99,9 +101,20 @@ def unpad(clips: PaddedClips, padding: str | None = None, use_lengths: bool = Tr
 
 
 def _bounds(frames):
-    """The first frame that is not all zeros, and the one after the last; values that are not finite are no zeros."""
-    filled = np.flatnonzero(frames.any(axis=1))
-    return (filled[0], filled[-1] + 1) if len(filled) else (0, 0)
+    """The first frame that is not all zeros, and the one after the last; values that are not finite are no zeros. Then
+    the same where they are, unless there is nothing else."""
+    bounds = _ends(frames.any(axis=1))
+    finite = np.isfinite(frames)
+    if finite.all():
+        return bounds * 2
+    rows = (finite & (frames != 0)).any(axis=1)
+    return bounds + (_ends(rows) if rows.any() else bounds)
+
+
+def _ends(there):
+    """The first true place, and the one after the last."""
+    places = np.flatnonzero(there)
+    return (places[0], places[-1] + 1) if len(places) else (0, 0)
 
 
 def _check_lengths_beyond_the_array(clips):
@@ -200,7 +213,7 @@ def _check_zeros_within(clips, told, zeros, verb):
 
 def _padding_of_zeros(clips, untold, default):
     """The end at which clips without lengths are padded; `default` where zeros do not tell."""
-    front, back = clips.first[untold], (clips.sizes - clips.last)[untold]
+    front, back = clips.first_finite[untold], (clips.sizes - clips.last_finite)[untold]
     if not front.any():
         return "end"
     if not back.any():
@@ -240,6 +253,9 @@ def _report_untold(clips, untold, padding, starts, stops):
             "%s: no lengths: frames of zeros at the %s of a clip count as padding; %d of %d clips have some.",
             clips.place, padding, stripped, int(untold.sum()),
         )  # fmt: skip
+        lost = untold & ((starts > clips.first) | (stops < clips.last))
+        if lost.any():
+            logger.warning("%s: that padding is not finite (NaN) in %s.", clips.place, _count(clips, lost))
     empty = ~clips.filled & (clips.declared != 0)
     if empty.any():
         logger.warning("%s: nothing but zeros in %s; it counts as missing there.", clips.place, _count(clips, empty))

@@ -32,11 +32,13 @@ class Table(NamedTuple):
         split: its name as the source has it; `None` if the source tells of none.
         origin: its name for messages.
         read: reads its rows, or what is wrong with them, from the beginning; what it returns may know `features`.
+        uniform: whether all rows have the same columns; objects of JSON need not.
     """
 
     split: str | None
     origin: str
     read: Callable[[], Iterable]
+    uniform: bool = True
 
 
 class _FileRows:
@@ -100,7 +102,8 @@ def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> 
         other = paths[splits.index(None)]
         raise DataError(f"{name}: some files are named after their split, but {other} is not. Name it so, or move it.")
     return [
-        Table(split, path, partial(_FileRows, path, text_format)) for split, path in zip(splits, paths, strict=True)
+        Table(split, path, partial(_FileRows, path, text_format), kind_of(path) not in (".json", ".jsonl"))
+        for split, path in zip(splits, paths, strict=True)
     ]
 
 

@@ -175,7 +175,7 @@ def _plan(tables, source) -> LabelPlan:
                 columns |= own
                 ignored |= {name for name in LABEL_FIELDS if name in row and name not in own.values()}
                 _add_columns(values, own, rows, table.origin)
-            if not values and "json" not in table.origin.lower():  # in all others each row has the same columns
+            if not values and table.uniform:
                 break
             if _is_counted(row, own, source):
                 _count(values, own, row)
@@ -282,7 +282,13 @@ def _settle_waiting(cleaned, chooser, source):
         return
     for row in waiting.all_rows():
         split = split_by_hash(row["text"], source.split_shares, source.split_seed)
-        cleaned.setdefault(split, _Split()).add(row)
+        _add(cleaned, split, row)
+
+
+def _add(cleaned, split, row):
+    if split not in cleaned:
+        cleaned[split] = _Split()
+    cleaned[split].add(row)
 
 
 def _with_validation(splits, source):
@@ -330,15 +336,13 @@ def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
             reason, _, detail = str(error).partition("|")
             rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
             continue
-        if source.sources is not None and clean["source"] not in source.sources:
+        if source.sources is not None and clean["source"] not in map(str, source.sources):
             others.add(str(clean["source"]))
             continue
         if clean["id"] is None:
             place = counts[split] - 1
             clean["id"] = str(place) if split is None else f"{split}-{place}"
-        if row_split not in cleaned:
-            cleaned[row_split] = _Split()
-        cleaned[row_split].add(clean)
+        _add(cleaned, row_split, clean)
     report_rejected(origin, rejected, source.rejected)
     return others
 

@@ -40,7 +40,7 @@ def read_input(
     if config.model_type == "dashfusion" and len(names) == 1 and is_clip_source(names[0]):
         if text_column != "text":
             raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
-        return read_clips(ClipSource(names[0], options=options)), None
+        return read_clips(ClipSource(names[0], modalities=tuple(config.modalities), options=options)), None
     if options:
         raise DataError("--dataset_options are those of a source of clips, such as an MMSA pickle.")
     parts = find_parts(names)

@@ -17,7 +17,8 @@ def check_folder_name(name: str) -> None:
 
     Args:
         name: a folder, or a name on the Hub. A name is a folder's if it begins with `.`, `/` or `~`, has several
-            slashes or one at the end, cannot be a name on the Hub, or lies in a folder that exists.
+            slashes or one at the end, cannot be a name on the Hub, or would lie in a folder
+            that has a checkpoint or a name that is near.
 
     Raises:
         FileNotFoundError: for such a folder; says what is near it.
@@ -64,8 +65,12 @@ def _is_path(name):
         validate_repo_id(name)
     except HFValidationError:
         return True
-    in_folder = "/" in name and Path(name).parent.is_dir()
-    return in_folder and not isinstance(try_to_load_from_cache(name, CONFIG_NAME), str)
+    if "/" not in name or isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
+        return False
+    # a folder may be called as an owner on the Hub: it is meant if it has a checkpoint, or a name that is near
+    there = _folders_in(Path(name).parent)
+    near = get_close_matches(Path(name).name, [path.name for path in there], n=1)
+    return bool(near) or any((path / CONFIG_NAME).is_file() for path in there)
 
 
 def _folders_in(folder):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .configuration_dashfusion import MODALITIES, DashFusionConfig
 from .modeling_common import FusionModelMixin
@@ -56,6 +56,8 @@ from .modeling_text_encoder import (
 )
 from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
+
+logger = logging.get_logger(__name__)
 
 TEXT_INPUTS = (
     "input_ids", "attention_mask", "token_type_ids", "span_ids", "input_ids_b", "attention_mask_b", "span_ids_b",
@@ -637,6 +639,9 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
                 fit, or a label has no sensible value; names the modality, or the value and its row.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
+        if labels is not None:
+            given = {"text": input_ids if inputs_embeds is None else inputs_embeds}
+            _warn_of_absent({**given, "audio": audio_features, "vision": vision_features}, self.config)
         base = self.dashfusion(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -699,6 +704,17 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             attentions=base.attentions,
         )
         return output if return_dict else output.to_tuple()
+
+
+def _warn_of_absent(given, config):
+    """Says once which modality a whole batch with labels lacks: a `Trainer` may have dropped its column."""
+    absent = [name for name in config.modalities if given[name] is None]
+    if absent and not torch.compiler.is_compiling():
+        logger.warning_once(
+            f"{' and '.join(absent).capitalize()} {'is' if len(absent) == 1 else 'are'} absent from a whole batch with "
+            f"labels. If the data has {absent[0]}: `Trainer` drops the columns `audio` and `vision` unless "
+            "`remove_unused_columns=False` is set. If not, leave it out of `config.modalities`."
+        )
 
 
 def contrastive_embeds(outputs, config):

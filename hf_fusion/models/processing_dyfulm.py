@@ -362,7 +362,7 @@ def rows_without_tokens(columns, tokenizers):
         tokenizers (`tuple`): one or two tokenizers.
     """
     empty = [
-        [sum(map(int, mask)) <= tokenizer.num_special_tokens_to_add() for mask in columns["attention_mask" + suffix]]
+        [np.asarray(mask).sum() <= tokenizer.num_special_tokens_to_add() for mask in columns["attention_mask" + suffix]]
         for tokenizer, suffix in zip(tokenizers, _SUFFIXES, strict=False)
     ]
     return [i for i, sides in enumerate(zip(*empty, strict=True)) if all(sides)]

@@ -1,5 +1,6 @@
 """What a recipe says about the data."""
 
+import logging
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,10 +8,12 @@ from datasets import Dataset
 
 from hf_fusion.data.clips import SYNTHETIC as SYNTHETIC_CLIPS
 from hf_fusion.data.clips import ClipSource
-from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders
+from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders, coarse_starts
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource
 from hf_fusion.training.model_arguments import RecipeError, check_belongs, list_option, option
+
+logger = logging.getLogger(__name__)
 
 _DEFAULTS = {"dyfulm": SYNTHETIC_REVIEWS, "dashfusion": SYNTHETIC_CLIPS}
 
@@ -131,6 +134,15 @@ class DataArguments(ClipFields, ReviewFields):
         names = list(config.id2label.values())
         if self.num_labels is None and not self.class_words:
             self.num_labels = config.num_labels
+        if self.coarse_starts is None and config.num_coarse_labels != len(coarse_starts(config.num_labels)):
+            parts = config.num_coarse_labels
+            self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
+            logger.warning(
+                "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has no "
+                "coarse labels of its own, --coarse_starts says otherwise.",
+                parts,
+                self.coarse_starts,
+            )
         if not self.class_words and self.num_labels == len(names) and not are_placeholders(names):
             self.class_words = names
 

@@ -1,5 +1,7 @@
 """At the end of a run: what was saved is loaded once, and compared with what was trained."""
 
+import logging
+
 import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
@@ -7,6 +9,8 @@ from datasets import Dataset
 from hf_fusion.data.arrow_rows import ArrowRows
 from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.training.checkpoints import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 # Rows whose answers are compared.
 ROWS = 8
@@ -27,18 +31,25 @@ def check_saved(trainer, rows: Dataset) -> None:
     rows = ArrowRows(rows.select(range(min(ROWS, len(rows)))))
     inputs = _inputs(trainer.processing_class, trainer.model.config, rows)
     answers = _answers(trainer, trainer.model, inputs)
-    problems = [None]
+    problem = cause = None
     if trainer.is_world_process_zero():
         try:
-            problems = [_difference(trainer, rows, inputs, answers)]
+            difference = _difference(trainer, rows, inputs, answers)
+            problem = difference and f"what was saved is not what was trained: {difference}"
+        except torch.OutOfMemoryError:
+            logger.warning(
+                "%s: there was no memory to load what was saved beside the model; it was not compared.",
+                trainer.args.output_dir,
+            )
         except Exception as error:  # of whatever kind: the other processes wait for it
-            problems = [" ".join(str(error).split())[:500] or type(error).__name__]
-    (problem,) = broadcast_object_list(problems)
+            cause = error
+            reason = " ".join(str(error).split())[:500] or type(error).__name__
+            problem = f"what was saved cannot be loaded: {reason}"
+    (problem,) = broadcast_object_list([problem])
     if problem is not None:
         raise CheckpointError(
-            f"{trainer.args.output_dir}: the training is done, but what was saved is not what was trained: {problem}. "
-            "Do not use or publish this folder."
-        )
+            f"{trainer.args.output_dir}: the training is done, but {problem}. Do not use or publish this folder."
+        ) from cause
 
 
 def _difference(trainer, rows, inputs, answers):

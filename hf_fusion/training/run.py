@@ -89,10 +89,10 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         if split in encoded:
             metrics[split] = evaluate_split(trainer, encoded[split])
     _save(trainer, model_args)
-    check_saved(trainer, data["validation" if "validation" in data else "train"])
     if training_args.should_save:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
+    check_saved(trainer, data["validation" if "validation" in data else "train"])
     if training_args.push_to_hub:
         trainer.push_to_hub()
     return metrics

@@ -77,10 +77,6 @@ class FusionTrainer(Trainer):
         if data_collator is None and processing_class is None:
             raise ValueError("Give the model's processor as `processing_class` (or a `data_collator` of your own).")
         data_collator = data_collator or FusionCollator(processing_class, args.pad_to_multiple_of)
-        if args.label_names is None:
-            # A label that the data lacks would otherwise switch evaluation off without a word.
-            names = _column_names(kwargs.get("eval_dataset")) or _column_names(kwargs.get("train_dataset"))
-            args.label_names = [name for name in LABEL_FILLS if name in names] or None
         if args.ddp_find_unused_parameters is None and args.parallel_mode == ParallelMode.DISTRIBUTED:
             # a batch in which all clips lack a modality gives its encoder no gradient
             args.ddp_find_unused_parameters = True
@@ -90,6 +86,8 @@ class FusionTrainer(Trainer):
         self._batch_rows = self._batch_clips = None  # numbers of the rows of a batch; without the partners of others
         self._gradients = []  # of the first process, since the last log
         super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
+        if args.label_names is None:
+            self.label_names = _labels_of(self.eval_dataset) or _labels_of(self.train_dataset) or self.label_names
         self.add_callback(LossTracker())
         self.add_callback(NonFiniteGuard())
         self.add_callback(StopOnSigterm())
@@ -189,10 +187,27 @@ class FusionTrainer(Trainer):
             inputs, self._batch_clips = self._with_partners(inputs, self._batch_rows)
         return inputs
 
+    def evaluation_loop(self, dataloader, *args, **kwargs):
+        """As `Trainer`'s, with the labels of this data set, whatever others have (unless `label_names` tells them)."""
+        before = self.label_names
+        if self.args.label_names is None:
+            # A label that the data lacks would otherwise switch evaluation off without a word.
+            self.label_names = _labels_of(dataloader.dataset)
+        try:
+            return super().evaluation_loop(dataloader, *args, **kwargs)
+        finally:
+            self.label_names = before
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """As `Trainer`'s, but the predictions are the answers to all tasks (for DyFuLM a tuple of three arrays)."""
         if ignore_keys is None:
             ignore_keys = [name for name in self.model.config.keys_to_ignore_at_inference if name not in TASK_OUTPUTS]
+        absent = [name for name in self.label_names if inputs.get(name) is None]
+        if absent and len(absent) < len(self.label_names):
+            raise ValueError(
+                f"A batch has no `{absent[0]}`, by which its data set is evaluated: give every row the column (None "
+                "where the label is missing), or leave the name out of `label_names`."
+            )
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -456,10 +471,18 @@ def _column(dataset, name):
     return [row.get(name) for row in dataset]
 
 
-def _column_names(dataset):
-    """Names of a data set's columns; those of its first row, where it does not tell; of the first of several."""
+def _labels_of(dataset):
+    """Names of the labels that a data set has: by its columns, else its rows; of the first of several."""
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()), None)
+    if isinstance(dataset, list):
+        return [name for name in LABEL_FILLS if any(name in row for row in dataset)]
+    names = _column_names(dataset)
+    return [name for name in LABEL_FILLS if name in names]
+
+
+def _column_names(dataset):
+    """Names of a data set's columns; those of its first row, where it does not tell."""
     if dataset is None or getattr(dataset, "column_names", None):
         return () if dataset is None else dataset.column_names
     return next(iter(dataset), ()) if not hasattr(dataset, "__getitem__") else dataset[0] if len(dataset) else ()

@@ -1,6 +1,7 @@
 """Hyper-parameter search: Optuna proposes fields of a recipe, the trainer reports, what is hopeless stops early."""
 
 import gc
+import logging
 import math
 import shutil
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import ARGUMENT_GROUPS, parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
+
+logger = logging.getLogger(__name__)
 
 BEST_RECIPE = "best.yaml"
 TRIALS_FILE = "trials.csv"
@@ -220,6 +223,7 @@ def _run_trial(trial, search, folder):
     except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
         if not _is_of_proposal(error, search):  # no other proposal would do better
             raise
+        logger.info("Trial %d failed.", trial.number, exc_info=error)
         trial.set_user_attr("error", str(error) or type(error).__name__)
         raise FailedTrial from error
     finally:

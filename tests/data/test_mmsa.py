@@ -213,7 +213,7 @@ BAD = [
     ({"audio_lengths": [1, 2]}, rf"{TRAIN}: field 'id' has 3 clips, but field 'audio_lengths' has 2"),
     ({"audio_lengths": [1, 10, 2]}, r"field 'audio', clip 'video0\$_\$1': the length 10 is beyond .* of 9 frames"),
     ({"audio_lengths": np.array([1, 2, -1])}, rf"{TRAIN}, field 'audio_lengths', clip 'video0\$_\$2': .* got -1"),
-    ({"vision_lengths": [1, 2, 2.0]}, rf"{TRAIN}, field 'vision_lengths', clip 'video0\$_\$2': .* got 2.0"),
+    ({"vision_lengths": [1, 2, 2.5]}, rf"{TRAIN}, field 'vision_lengths', clip 'video0\$_\$2': .* got 2.5"),
     ({"vision_lengths": [1, True, 2]}, rf"{TRAIN}, field 'vision_lengths', clip 'video0\$_\$1': .* got bool"),
     ({"vision_lengths": [1, None, 2]}, rf"{TRAIN}, field 'vision_lengths', clip 'video0\$_\$1': .* got NoneType"),
     ({"vision_lengths": 3}, rf"{TRAIN}, field 'vision_lengths': expected a list .* got 3"),
@@ -419,6 +419,35 @@ class TestAbsentFields:
         read({"train": fields_of(9)})
         assert [text for text in caplog.messages if "not one of the published" not in text] == []
 
+    @pytest.mark.parametrize("missing", ["audio", "vision"])
+    def test_a_stream_of_one_split(self, read, caplog, missing):
+        data = {"train": fields_of(2, 1, **{missing: None, f"{missing}_lengths": None}), "test": fields_of(2, 2)}
+        rows = read(data)
+        assert [row[missing] is None for row in rows] == [True, True, False, False]
+        assert f"split 'train': no field {missing!r}: these clips have no {missing}" in caplog.text
+        assert "split 'test': no field" not in caplog.text
+
+    def test_video_in_place_of_vision(self, read, caplog):
+        fields = fields_of()
+        fields |= {name.replace("vision", "video"): fields.pop(name) for name in ("vision", "vision_lengths")}
+        assert all(row["vision"] is None for row in read({"train": fields}))
+        assert "no field 'vision': these clips have no vision. If 'video' holds it" in caplog.text
+
+    @pytest.mark.parametrize("lengths", [[None, 2, 9], None, [4, 2, 9]])
+    def test_none_in_the_place_of_frames(self, read, caplog, lengths):
+        whole = fields_of()
+        audio = [None, whole["audio"][1][:2], whole["audio"][2]]
+        rows = read({"train": fields_of(audio=audio, audio_lengths=lengths)})
+        assert [None if row["audio"] is None else len(row["audio"]) for row in rows] == [None, 2, 9]
+        assert "field 'audio': None in 1 clips, which miss it" in caplog.text and "nothing but zeros" not in caplog.text
+        assert read({"train": fields_of(audio=[None] * 3, audio_lengths=None)})[0]["audio"] is None
+
+    def test_lengths_as_whole_floats(self, read):
+        floats = np.array([1.0, 2.0, 3.0])
+        assert [len(row["audio"]) for row in read({"train": fields_of(audio_lengths=floats)})] == [1, 2, 3]
+        with pytest.raises(DataError, match=r"'audio_lengths', clip .*1': expected a whole number .*2\.5"):
+            read({"train": fields_of(audio_lengths=np.array([1.0, 2.5, 3.0]))})
+
     def test_texts_may_be_missing(self, read):
         rows = read({"train": fields_of(3, raw_text=["a", None, np.nan])})
         assert rows[0]["text"] == "a" and rows[1]["text"] is None and np.isnan(rows[2]["text"])
@@ -442,7 +471,7 @@ class TestObjects:
             assert np.array_equal(row["audio"], expected["audio"])
 
     @pytest.mark.parametrize(
-        "audio", [[np.ones((2, 4)), np.ones((2, 3))], [np.ones(4)] * 2, [np.ones((2, 4)), None], ["a", "b"]]
+        "audio", [[np.ones((2, 4)), np.ones((2, 3))], [np.ones(4)] * 2, [np.ones((2, 4)), {}], ["a", "b"]]
     )
     def test_others_are_refused(self, read, audio):
         with pytest.raises(DataError, match=r"field 'audio': expected a numeric array .*or for each clip one"):

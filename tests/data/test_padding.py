@@ -158,3 +158,34 @@ def test_clips_come_back_exactly_or_are_refused(case):
     assert marks == ["" if set(shape) <= {"."} else shape for shape in shapes]
     places = ["".join(mark for mark in clip if mark != ".") for clip in found]
     assert all(letters == "".join(sorted(letters)) for letters in places)
+
+
+class TestPaddingThatIsNotFinite:
+    """What some tools write where there is no frame."""
+
+    @staticmethod
+    def lengths(shapes, lengths=None, **options):
+        values = {"x": 1.0, ".": 0.0, "n": np.nan, "i": np.inf}
+        frames = [np.array([[values[mark], values[mark]] for mark in shape]) for shape in shapes]
+        clips = PaddedClips("f.pkl", [f"clip {i}" for i in range(len(shapes))], frames, lengths or [None] * len(shapes))
+        return [len(clip) for clip in unpad(clips, **options)]
+
+    def test_counts_as_padding_without_lengths(self, caplog):
+        assert self.lengths(["xxnn", "xnxx", "x.ni", "xxxn"]) == [2, 4, 1, 3]
+        assert "3 of 4 clips have some" in caplog.text
+        assert "that padding is not finite (NaN) in 3 clips (clip 0, clip 2, clip 3)" in caplog.text
+
+    def test_at_the_start(self):
+        assert self.lengths(["nnxx", "nxxx", "nnnx"]) == [2, 3, 1]
+
+    def test_a_clip_of_nothing_else_keeps_its_frames(self):
+        assert self.lengths(["xxnn", "nnnn", "...."]) == [2, 4, 0]
+
+    def test_lengths_count(self, caplog):
+        assert self.lengths(["xxn..", "xxxx.", "x...."], [3, 4, 1]) == [3, 4, 1]
+        assert "not finite" not in caplog.text
+
+    def test_one_value_is_enough_for_a_frame(self):
+        frames = [np.array([[1, 1], [np.nan, 2], [np.nan, 0]]), np.ones((3, 2)), np.array([[1, 1], [0, 0], [0, 0.0]])]
+        clips = PaddedClips("f.pkl", list("abc"), frames, [None] * 3)
+        assert [len(clip) for clip in unpad(clips)] == [2, 3, 1]

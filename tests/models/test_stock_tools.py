@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from hf_fusion import FusionSentimentPipeline
+from hf_fusion.data.collator import FusionCollator
 
 ALL_LABELS = ("labels", "coarse_labels", "intensity_labels")
 
@@ -78,6 +79,23 @@ class TestTrainer:
             n_trials=1, direction="maximize", backend="optuna",
         )  # fmt: skip
         assert 0 <= best.objective <= 1
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_columns_of_clips_that_the_trainer_drops_are_told(clip_model, clip_processor, tmp_path, monkeypatch, keeps):
+    text = clip_processor.encode_text(["Good bed.", "Awful!"])
+    frames = {"audio": [[[0.5] * 3] * 4, [[1.0] * 3]], "vision": [[[1.0] * 5]] * 2}
+    rows = Dataset.from_dict({**text, **frames, "labels": [0.5, -1.0]})
+    settings = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no",
+                                 remove_unused_columns=not keeps, max_steps=1, learning_rate=0.0)  # fmt: skip
+    trainer = Trainer(clip_model(), settings, FusionCollator(clip_processor), train_dataset=rows, eval_dataset=rows)
+    lines = []
+    monkeypatch.setattr("hf_fusion.models.modeling_dashfusion.logger.warning_once", lines.append)
+    for run in (trainer.train, trainer.evaluate):
+        lines.clear()
+        run()
+        found = ["Audio and vision are absent" in line and "`remove_unused_columns=False`" in line for line in lines]
+        assert found == [True] * (not keeps)
 
 
 class TestCollators:

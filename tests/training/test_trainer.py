@@ -113,11 +113,36 @@ def test_learns(make_trainer):
 
 def test_evaluates_with_some_labels_missing(make_trainer, dataset):
     trainer = make_trainer()
-    trainer.args.label_names = None
     only = dataset.remove_columns(["labels", "coarse_labels"])
     trainer = FusionTrainer(trainer.model, trainer.args, eval_dataset=only, processing_class=trainer.processing_class)
     metrics = trainer.evaluate()
     assert {"eval_loss", "eval_intensity_mae"} <= set(metrics) and "eval_fine_accuracy" not in metrics
+
+
+@pytest.mark.parametrize("kind", [lambda rows: rows, Dataset.to_list, Dataset.to_iterable_dataset])
+def test_each_set_is_evaluated_by_its_own_labels(make_trainer, dataset, kind):
+    trainer = make_trainer()
+    fine, scores = (kind(dataset.select_columns([name for name in dataset.column_names if name in kept]))
+                    for kept in ({"input_ids", "input_ids_b", "attention_mask", "attention_mask_b", "span_ids",
+                                  "span_ids_b", label} for label in ("labels", "intensity_labels")))  # fmt: skip
+    bare = kind(dataset.remove_columns(["labels", "coarse_labels", "intensity_labels"]))
+    trainer.eval_dataset = {"fine": fine, "scores": scores, "whole": dataset}
+    found = trainer.evaluate()
+    assert {"eval_fine_loss", "eval_scores_loss", "eval_whole_loss"} <= set(found)
+    names = ("fine_accuracy", "coarse_accuracy", "intensity_mae")
+    shown = {part: [name for name in names if f"eval_{part}_{name}" in found] for part in ("fine", "scores", "whole")}
+    assert shown == {"fine": ["fine_accuracy"], "scores": ["intensity_mae"], "whole": list(names)}
+    assert "test_intensity_mae" in trainer.predict(scores).metrics
+    assert trainer.predict(bare).label_ids is None
+    assert trainer.label_names == ["labels", "coarse_labels", "intensity_labels"]
+
+
+def test_a_batch_that_lacks_a_label_of_its_set_stops(make_trainer, dataset):
+    rows = [{**row} for row in dataset]
+    for row in rows[:8]:
+        del row["coarse_labels"]
+    with pytest.raises(ValueError, match=r"no `coarse_labels`.*None"):
+        make_trainer(per_device_eval_batch_size=4).evaluate(rows)
 
 
 class OwnLoss(FusionTrainer):
