@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import logging
 import lzma
 import os
 import re
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from hf_fusion.data.errors import DataError
 from hf_fusion.data.errors import listed as listed
 from hf_fusion.data.json_files import count_json_lines, read_json, read_json_lines
 from hf_fusion.data.tables import read_table, read_texts, read_workbook
+
+logger = logging.getLogger(__name__)
 
 # Endings of files of rows and of clips, in lower case.
 DATA_FILE_KINDS = (*FILE_KINDS, ".npz", ".pkl")
@@ -266,10 +269,16 @@ class RowWriter:
         if self._file is None:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             self._open(rows)
-        if self._parquet:
-            self._write_parquet(rows)
-        elif self._flat:
-            self._write_csv(rows)
+        if self._columns is not None:
+            known = set(getattr(self._columns, "names", self._columns))
+            good = list(takewhile(known.issuperset, rows))
+            (self._write_parquet if self._parquet else self._write_csv)(good)
+            if len(good) < len(rows):
+                unknown = next(name for name in rows[len(good)] if name not in known)
+                raise DataError(
+                    f"{self.path}: a row differs from the first ones (new column {unknown!r}). A .jsonl output takes "
+                    "any."
+                )
         else:
             for row in rows:
                 self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
@@ -281,27 +290,20 @@ class RowWriter:
             self._columns = pa.schema([(name, self._type_of(name, rows)) for name in names])
             self._file = pq.ParquetWriter(self._aside, self._columns)
             return
-        self._columns = names
         # a lone surrogate of a bad input becomes an escape
         options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
         open_text = gzip.open if self.path.lower().endswith(".gz") else open
         self._file = open_text(self._aside, "wt", **options)
         if self._flat:
+            self._columns = names
             csv.writer(self._file).writerow(names)
 
     def _write_csv(self, rows):
-        if unknown := sorted({name for row in rows for name in row} - set(self._columns)):
-            raise DataError(
-                f"{self.path}: a row differs from the first ones (new column {unknown[0]!r}). A .jsonl output takes "
-                "any."
-            )
         csv.writer(self._file).writerows([_cell(row.get(name)) for name in self._columns] for row in rows)
         self._file.flush()
 
     def _write_parquet(self, rows):
         try:
-            if unknown := sorted({name for row in rows for name in row} - set(self._columns.names)):
-                raise pa.ArrowInvalid(f"new column {unknown[0]!r}")
             self._file.write_table(pa.Table.from_pylist(rows, schema=self._columns))
         except _NO_COLUMN as error:
             raise DataError(
@@ -326,6 +328,8 @@ class RowWriter:
             self.write([])
         if self._file is not None:
             self._file.close()
+            if kind is not None:
+                logger.warning("%s is not complete; what was written of it is in %s.", self.path, self._aside)
         if kind is None:
             os.replace(self._aside, self.path)
 

@@ -164,11 +164,15 @@ class TestRowWriter:
         assert [row["cut"] for row in found] == ["true" if row["cut"] else "false" for row in rows]
         assert last == {"text": "no more", "score": "", "tags": "", "cut": ""}
 
-    def test_csv_has_the_columns_of_the_first_rows(self, tmp_path):
-        with pytest.raises(DataError, match="new column 'b'"), RowWriter(str(tmp_path / "o.csv")) as writer:
-            writer.write([{"a": 1}])
-            writer.write([{"a": 1, "b": 2}])
-        assert not (tmp_path / "o.csv").exists()
+    @pytest.mark.parametrize("kind", [".csv", ".parquet"])
+    def test_rows_before_a_new_column_are_kept_aside(self, tmp_path, kind, caplog):
+        path, aside = tmp_path / f"o{kind}", tmp_path / f"o{kind}.tmp"
+        with pytest.raises(DataError, match="new column 'b'"), RowWriter(str(path)) as writer:
+            writer.write([{"a": "1"}])
+            writer.write([{"a": "2"}, {"a": "3", "b": "4"}, {"a": "5"}])
+        assert not path.exists() and f"{path} is not complete; what was written of it is in {aside}." in caplog.text
+        aside.rename(path)
+        assert list(read_rows(path)) == [{"a": "1"}, {"a": "2"}]
 
     @pytest.mark.parametrize("kind", [".csv", ".parquet", ".jsonl"])
     def test_a_file_without_rows(self, tmp_path, kind):
