@@ -75,7 +75,7 @@ def script(name, *args, stdin=""):
 
 
 def processes_environment(rank, world_size, port):
-    """What tells a process that it is one of several, which meet at a store that is there already, as under torchrun."""
+    """Tells a process that it is one of several, which meet at a store that is there already, as under torchrun."""
     return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
             "TORCHELASTIC_RESTART_COUNT": "0"}  # fmt: skip
