@@ -48,7 +48,7 @@ def print_files(files, console):
 
 
 def check_loads(folder, base_model):
-    """Raises an error if the folder is not what whoever downloads it needs; else says what it is."""
+    """Loads the folder as its users will, and says what it is; raises an error if it cannot be loaded."""
     model, _ = load_checkpoint(folder, base_model=base_model)
     fields = getattr(model.config, "usual_names", ("id2label",))
     names = "; ".join(", ".join(getattr(model.config, field).values()) for field in fields)

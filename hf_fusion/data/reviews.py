@@ -315,11 +315,11 @@ def _divided(splits, shares, source):
 
 def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
     """Adds each usable row to `cleaned`, counts the others by reason; returns the sources that are left out."""
-    split, origin, read = table
+    split, origin = table.split, table.origin
     columns = None
     others = set()
     rejected: dict[str, list[str]] = {}
-    for number, row in enumerate(read(), 1):
+    for number, row in enumerate(table.read(), 1):
         counts[split] += 1
         if isinstance(row, DataError):
             rejected.setdefault("malformed row", []).append(str(row))

@@ -166,6 +166,16 @@ def hide_modalities(present, probability):
     return present & ((draws > probability) | (draws == draws.amax(1, keepdim=True)))
 
 
+def _first_real_in_front(features, mask):
+    """Frames and mask without the padding before the first real frame, which comes to the end: on whichever side
+    frames are padded, that frame has the first position."""
+    padding_before = (mask.long().cumsum(1) == 0).sum(1, keepdim=True)
+    places = torch.arange(mask.shape[1], device=mask.device)
+    # no two keys are equal: ONNX has no stable sort
+    order = (places + 2**31 * (places < padding_before)).argsort(dim=1)  # (batch, frames)
+    return features.gather(1, order.unsqueeze(-1).expand_as(features)), mask.gather(1, order)
+
+
 class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
     """Weight initialisation, and what the loading machinery needs to know, for all DashFusion classes."""
 
@@ -314,8 +324,10 @@ class DashFusionModel(DashFusionPreTrainedModel):
                 f"`{name}_attention_mask` has the shape {tuple(mask.shape)}, but `{name}_features` has "
                 f"{tuple(features.shape)}."
             )
-        states, mask_with_class = getattr(self, f"{name}_encoder")(features, mask.bool())
-        return states, mask_with_class, mask.bool().any(-1)
+        else:
+            features, mask = _first_real_in_front(features, mask.bool())
+        states, mask_with_class = getattr(self, f"{name}_encoder")(features, mask)
+        return states, mask_with_class, mask.any(-1)
 
     def _stand_for_absent(self, streams, batch_size):
         """

@@ -43,7 +43,7 @@ def check_saved(trainer, rows: Dataset) -> None:
             )
         except Exception as error:  # of whatever kind: the other processes wait for it
             cause = error
-            reason = " ".join(str(error).split())[:500] or type(error).__name__
+            reason = " ".join(str(error).split())[:500].rstrip(".") or type(error).__name__
             problem = f"what was saved cannot be loaded: {reason}"
     (problem,) = broadcast_object_list([problem])
     if problem is not None:

@@ -221,7 +221,8 @@ def test_a_corpus_may_be_larger_than_memory(tmp_path):
     queue = CHILDREN.Queue()
     child = CHILDREN.Process(target=load_and_measure, args=(path, queue))
     child.start()
+    child.join(LONGEST_SECONDS)
+    assert child.exitcode == 0
     grown, rows, lengths = queue.get(timeout=LONGEST_SECONDS)
-    child.join()
     assert rows == 30_000 and lengths == {len(text)} and path.stat().st_size > 150e6
     assert grown < path.stat().st_size / 10

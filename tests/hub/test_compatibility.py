@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from fresh_python import run_fresh
 
 from hf_fusion.evaluation.predictions import load_pipeline
 
@@ -57,10 +56,8 @@ def test_by_the_package(folders, name):
 
 def test_by_their_own_code(folders, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "HF_MODULES_CACHE"}
-    process = subprocess.run(
-        [sys.executable, "-c", STRANGER, *map(str, folders.values())], capture_output=True, text=True, check=False,
-        cwd=tmp_path, env={**environment, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    environment |= {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    process = run_fresh(STRANGER, *folders.values(), cwd=tmp_path, env=environment)
     answers = [json.loads(line[7:]) for line in process.stdout.splitlines() if line.startswith("RESULT ")]
     assert len(answers) == len(folders), process.stderr[-3000:]
     for found, folder in zip(answers, folders.values(), strict=True):

@@ -13,6 +13,7 @@ import torch
 import transformers
 import yaml
 from asserts import assert_close
+from fresh_python import run_fresh
 from hub_server import TOKEN, Fault, Repo, serve
 from huggingface_hub import ModelCard
 
@@ -112,9 +113,7 @@ def in_fresh_interpreter(server, cache, code, token=TOKEN):
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
     environment |= {"HF_ENDPOINT": server.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
                     "HF_HUB_DISABLE_TELEMETRY": "1", **({"HF_TOKEN": token} if token else {})}  # fmt: skip
-    process = subprocess.run(
-        [sys.executable, "-c", ALONE + code], capture_output=True, text=True, cwd=cache, env=environment, check=False
-    )
+    process = run_fresh(ALONE + code, cwd=cache, env=environment)
     answers = [line for line in process.stdout.splitlines() if line.startswith("RESULT ")]
     return json.loads(answers[0].removeprefix("RESULT ")) if answers else process.stderr
 

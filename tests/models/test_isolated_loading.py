@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from asserts import assert_close, assert_same_weights
+from fresh_python import run_fresh
 from safetensors.torch import load_file
 
 import hf_fusion.models
@@ -76,10 +77,7 @@ print("RESULT", json.dumps({
 def load_as_stranger(folder, texts, cache, *more, script=STRANGER):
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HF_MODULES_CACHE")}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
-    process = subprocess.run(
-        [sys.executable, "-c", script, str(folder), json.dumps(texts), *map(str, more)],
-        capture_output=True, text=True, cwd=cache, env=environment, check=False,
-    )  # fmt: skip
+    process = run_fresh(script, folder, json.dumps(texts), *more, cwd=cache, env=environment)
     assert process.returncode == 0, process.stderr[-3000:]
     line = next(line for line in process.stdout.splitlines() if line.startswith("RESULT "))
     return json.loads(line.removeprefix("RESULT "))

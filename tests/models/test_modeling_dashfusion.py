@@ -168,6 +168,24 @@ class TestIndependence:
                 )
         torch.testing.assert_close(model(**flipped).logits, expected, atol=1e-5, rtol=1e-5)
 
+    @all_variants
+    @torch.no_grad()
+    def test_frames_padded_on_the_left(self, clip_model, batch_of, clips, fields):
+        model = clip_model(**fields)
+        batch = batch_of(model, clips)
+        expected = model(**batch, output_fusion=True)
+        for name in ("audio", "vision"):
+            mask = batch[f"{name}_attention_mask"]
+            for kind in ("features", "attention_mask"):
+                batch[f"{name}_{kind}"] = torch.stack([
+                    row.roll(len(row) - int(n), 0) for row, n in zip(batch[f"{name}_{kind}"], mask.sum(1), strict=True)
+                ])  # fmt: skip
+            assert not batch[f"{name}_attention_mask"][:, 0].all()
+            batch[f"{name}_features"][batch[f"{name}_attention_mask"] == 0] = float("nan")
+        found = model(**batch, output_fusion=True)
+        for name in ("logits", "audio_embeds", "vision_embeds", "aligned_embeds"):
+            torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-5)
+
     @torch.no_grad()
     def test_a_trace_of_whole_clips_masks_padding(self, clip_model):
         """Attention without padding is a branch on values: a graph must not keep the one that its example took."""

@@ -196,8 +196,9 @@ class TestPickle:
         args = (pickle.dumps(classify), self.TEXT, queue)
         child = CHILDREN.Process(target=_answer_in_another_process, args=args)
         child.start()
+        child.join(LONGEST_SECONDS)
+        assert child.exitcode == 0
         answer = queue.get(timeout=LONGEST_SECONDS)
-        child.join()
         assert isinstance(answer, dict), answer
         assert answer["score"] == pytest.approx(classify(self.TEXT)["score"], abs=1e-5)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from asserts import assert_close, assert_same_weights
 from safetensors.torch import load_file
-from tiny_runs import CHILDREN, LONGEST_SECONDS
+from tiny_runs import CHILDREN, LONGEST_SECONDS, processes_environment
 from torch.distributed import TCPStore
 from transformers import TrainerCallback
 
@@ -41,13 +41,9 @@ class WaitNearTheEnd(TrainerCallback):
 def train(recipe, flags, rank, world_size, port, callbacks):
     """One process of a training, in a child."""
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
-    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", RANK=str(rank), LOCAL_RANK=str(rank))
-    os.environ.update(WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    # the processes meet at a store that is there already, as under torchrun
-    os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0")
-    if world_size == 1:
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            del os.environ[name]
+    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+    if world_size > 1:
+        os.environ.update(processes_environment(rank, world_size, port))
     try:
         flags = ["--config", recipe, "--use_cpu", "true", "--resume_from_checkpoint", "last", *flags]
         run_training(*parse_recipe(flags), callbacks=callbacks)

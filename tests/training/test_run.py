@@ -9,7 +9,7 @@ import torch
 import yaml
 from asserts import assert_close
 from safetensors.torch import load_file
-from tiny_runs import TINY, launch, run
+from tiny_runs import TINY, launch, run, train_together
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion.data.clips import ClipSource, load_clips
@@ -334,9 +334,11 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, change
     results = {}
     for processes, batch_size in ((1, 8), (2, 4)):
         folder = tmp_path / str(processes)
-        launch(processes, path, "--output_dir", str(folder), "--per_device_train_batch_size", str(batch_size))
+        flags = ["--output_dir", str(folder), "--per_device_train_batch_size", str(batch_size)]
+        train_together(processes, path, *flags) if processes > 1 else run(path, *flags)
         state = json.loads((folder / "trainer_state.json").read_text())
         logs = [entry for entry in state["log_history"] if "prediction_loss" in entry]
+        assert json.loads((folder / "environment.json").read_text())["hardware"]["processes"] == processes
         results[processes] = logs, json.loads((folder / "metrics.json").read_text())["test"]
     (logs_1, metrics_1), (logs_2, metrics_2) = results[1], results[2]
     assert len(logs_1) == len(logs_2) == 2 * changes.get("num_train_epochs", 1)
@@ -354,14 +356,14 @@ def test_two_processes_resume_with_mined_partners(clip_recipe, tmp_path):
     """Each process sees half of the clips, both know all embeddings, and an interrupted run ends the same."""
     path = clip_recipe(num_train_epochs=3, save_total_limit=None, contrastive_partners="mined", gather_negatives=True)
     flags = ["--per_device_train_batch_size", "4", "--output_dir"]
-    launch(2, path, *flags, str(tmp_path / "whole"))
+    train_together(2, path, *flags, str(tmp_path / "whole"))
     state = load_file(tmp_path / "whole" / "checkpoint-6" / "mining.safetensors")
     assert state["known"].all() and state["embeddings"].any(1).all()
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for name in ("checkpoint-12", "checkpoint-18"):
         shutil.rmtree(tmp_path / "cut" / name)
     (tmp_path / "cut" / "metrics.json").unlink()
-    launch(2, path, *flags, str(tmp_path / "cut"), "--resume_from_checkpoint", "last")
+    train_together(2, path, *flags, str(tmp_path / "cut"), "--resume_from_checkpoint", "last")
     for file in ("checkpoint-18/mining.safetensors", "model.safetensors"):
         first, second = (load_file(tmp_path / name / file) for name in ("whole", "cut"))
         assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first), file
