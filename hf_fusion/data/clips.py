@@ -16,10 +16,10 @@ from hf_fusion.data.decoding import is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
 from hf_fusion.data.files import DataError, listed, with_options
 from hf_fusion.data.hub import load_from_hub
-from hf_fusion.data.labels import is_range
+from hf_fusion.data.labels import LabelError, is_range
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
-from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, check_shares, report_rejected, split_by_hash
+from hf_fusion.data.splits import SPLITS, SplitChooser, check_shares, divide_training, report_rejected
 from hf_fusion.data.synthetic_clips import synthetic_clips
 from hf_fusion.data.tally import tally
 from hf_fusion.models.configuration_dashfusion import MODALITIES
@@ -48,8 +48,9 @@ class ClipSource:
         label_range: lowest and highest label; `None` accepts any number.
         rejected: "error" stops at unusable rows (no label, a label outside the range, no modality at all), "drop"
             leaves them out and logs how many and why.
-        split_shares, split_seed: shares of train, validation and test for clips without a split (also a Hub data set
-            that has nothing but `train`); drawn by a hash of the video's name, so that a video lies in one split.
+        split_shares, split_seed: shares of train, validation and test where no clip has a split, or all of them are of
+            train; drawn by a hash of the video's name, so that a video lies in one split. Validation alone, if it is
+            missing, is drawn from train.
         options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
         allow_missing_features: whether more than a tenth of the clips of a folder of features may have none.
     """
@@ -96,6 +97,14 @@ def load_clips(source: ClipSource) -> DatasetDict:
     clips = DatasetDict({split: table for split, table in clips.items() if len(table)})
     if not clips:
         raise DataError(f"{source.name} has no clips.")
+    clips = divide_training(
+        clips,
+        set(clips) == {"train"},
+        source.name,
+        source.split_shares,
+        source.split_seed,
+        lambda rows: list(map(_video, rows["id"])),
+    )
     for name in source.modalities:
         if not any(has_modality(table, name) for table in clips.values()):
             logger.warning("%s: no clip has %s.", source.name, name)
@@ -116,6 +125,7 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     rejected: dict[str, list[str]] = {}
     counts, lost = {"audio": 0, "vision": 0, "text": 0}, {"audio": 0, "vision": 0}
     seen: set[str] = set()
+    chooser = SplitChooser(source.split_seed, "Give every clip a split, or none.")
     for number, row in enumerate(read_clips(source, labelled=True), 1):
         place = f"row {number} ({row['id']!s:.200})"
         row.update((name, None) for name in MODALITIES if name not in source.modalities)
@@ -131,11 +141,13 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
             raise DataError(f"{source.name}, {error}")
         if row["text"] is not None and is_blank(row["text"]):
             row["text"], counts["text"] = None, counts["text"] + 1
-        row["split"] = _split(row, source)
-        reason = _unusable(row, source)
-        if row["id"] in seen:
-            reason = "an id that came before"
+        reason = "an id that came before" if row["id"] in seen else _unusable(row, source)
         seen.add(row["id"])
+        try:
+            row["split"] = None if reason else _split(row, source, chooser, f"{source.name}, {place}")
+        except LabelError as error:
+            reason, _, detail = str(error).partition("|")
+            place += detail and f": {detail}"
         if reason:
             rejected.setdefault(reason, []).append(place)
             continue
@@ -296,7 +308,7 @@ def _hub_rows(source, labelled):
         for number, row in enumerate(rows):
             fields = {name: row.get(name) for name in (*MODALITIES, "label")}
             place = str(number) if split is None else f"{split}-{number}"
-            yield {"id": str(row["id"]) if own_id else place, "split": split, **fields}
+            yield {"id": str(row["id"]) if own_id else place, "split": row.get("split") or split, **fields}
 
 
 def _frames(frames, name, widths, place):
@@ -322,14 +334,13 @@ def _frames(frames, name, widths, place):
     return np.where(finite, frames, np.float32(0)), int((~finite).sum())
 
 
-def _split(row, source):
-    split = row.get("split")
-    if split is None:
-        return split_by_hash(row["id"].split("$_$")[0], source.split_shares, source.split_seed)
-    split = SPLIT_ALIASES.get(str(split), str(split))
-    if split not in SPLITS:
-        raise DataError(f"{source.name}, {row['id']!s:.200}: the split {split!r:.100} is none of {', '.join(SPLITS)}.")
-    return split
+def _split(row, source, chooser, place):
+    return chooser.choose(row.get("split"), False, None, source.split_shares, _video(row["id"]), place)
+
+
+def _video(clip_id):
+    """The video of a clip, whose clips are drawn together."""
+    return clip_id.split("$_$")[0]
 
 
 def _unusable(row, source):

@@ -14,7 +14,7 @@ from hf_fusion.data.decoding import SURROGATE
 from hf_fusion.data.files import DataError, listed
 from hf_fusion.data.padding import PADDINGS, PaddedClips, unpad
 from hf_fusion.data.pickles import read_pickle, sha256_of
-from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS
+from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, canonical_split
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +122,7 @@ def _splits(path, data):
 
 def _split_of(name):
     """The split that a key names, in any case; `None` for other keys."""
-    name = name.lower() if isinstance(name, str) else None
-    split = SPLIT_ALIASES.get(name, name)
+    split = canonical_split(name) if isinstance(name, str) else None
     return split if split in SPLITS else None
 
 

@@ -32,8 +32,9 @@ from hf_fusion.data.splits import (
     SPLITS,
     WAY_OUT,
     SplitChooser,
-    canonical_split,
+    are_training,
     check_shares,
+    divide_training,
     report_rejected,
     split_by_hash,
 )
@@ -146,14 +147,11 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
     splits = DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
-    if set(cleaned) == chooser.named == {"train"}:
-        splits = _divided(splits, source.split_shares, source)
-    splits = _with_validation(splits, source)
-    if _are_training(chooser.named or {table.split for table in tables}) and set(splits) != {"train"}:
-        logger.warning(
-            "%s: the only split is train; its rows are divided into %s. To train on all: --split_shares 1 0 0.",
-            source.name, listed(f"{len(rows)} of {split}" for split, rows in splits.items()),
-        )  # fmt: skip
+    named = chooser.named or {table.split for table in tables}
+    only_training = are_training(named) and (not chooser.named or set(splits) == {"train"})
+    splits = divide_training(
+        splits, only_training, source.name, source.split_shares, source.split_seed, lambda rows: rows["text"]
+    )
     return splits, plan.rules
 
 
@@ -265,11 +263,7 @@ def _shares_to_draw(tables, shares):
     "train" as the only one is what `datasets` calls a source in one piece.
     """
     names = {table.split for table in tables}
-    return shares if names == {None} or _are_training(names) else None
-
-
-def _are_training(names):
-    return {name and canonical_split(name) for name in names} == {"train"}
+    return shares if names == {None} or are_training(names) else None
 
 
 def _settle_waiting(cleaned, chooser, source):
@@ -289,28 +283,6 @@ def _add(cleaned, split, row):
     if split not in cleaned:
         cleaned[split] = _Split()
     cleaned[split].add(row)
-
-
-def _with_validation(splits, source):
-    """A source of training and test alone gives up a part of its training rows for validation."""
-    train, validation, _ = source.split_shares
-    if set(splits) != {"train", "test"} or not validation:
-        return splits
-    drawn = _divided(splits, (train / (train + validation), validation / (train + validation), 0.0), source)
-    logger.warning(
-        "%s: there is no validation split; %d of %d training rows are drawn for it.",
-        source.name, len(drawn.get("validation", ())), len(splits["train"]),
-    )  # fmt: skip
-    return drawn
-
-
-def _divided(splits, shares, source):
-    """The splits, with the training rows drawn anew by their texts."""
-    numbers = {}
-    for number, text in enumerate(splits["train"]["text"]):
-        numbers.setdefault(split_by_hash(text, shares, source.split_seed), []).append(number)
-    drawn = {**splits, **{split: splits["train"].select(numbers.get(split, [])) for split in {"train", *numbers}}}
-    return DatasetDict({split: drawn[split] for split in SPLITS if len(drawn.get(split, ()))})
 
 
 def _label_rows(table, shares, source, plan, chooser, cleaned, counts):

@@ -3,9 +3,12 @@
 import hashlib
 import logging
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from hf_fusion.data.errors import DataError
+from datasets import Dataset, DatasetDict
+
+from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.labels import LabelError
 from hf_fusion.data.tally import tally
 
@@ -65,21 +68,22 @@ class SplitChooser:
 
     Args:
         seed: of the draw.
+        way_out: what to do where only some rows name a split.
     """
 
-    def __init__(self, seed: int):
-        self._seed = seed
+    def __init__(self, seed: int, way_out: str = WAY_OUT):
+        self._seed, self._way_out = seed, way_out
         self._drawn = False
         # splits that rows named
         self.named: set[str] = set()
         # places of the rows for which [`choose`] gave `None`
         self.waiting: list[str] = []
 
-    def choose(self, own, has_column: bool, table_split, shares, text: str, place: str) -> str | None:
+    def choose(self, own, may_wait: bool, table_split, shares, text: str, place: str) -> str | None:
         """
         Args:
             own: what the row says; "", "nan" and "null" are nothing.
-            has_column: whether the row could say something.
+            may_wait: whether a row that says nothing waits for those that follow.
             table_split: the split of its table.
             shares: of the splits into which its table is divided; `None` if it is not.
             text: by which the row is drawn.
@@ -92,15 +96,15 @@ class SplitChooser:
             LabelError: if the split is unknown, or the row has none and others have.
             DataError: if rows before had no split and were drawn.
         """
-        if has_column and not _is_nothing(own):
+        if not _is_nothing(own):
             if self._drawn:
-                raise DataError(f"{place} names a split ({own!r:.50}), rows before have none. {WAY_OUT}")
+                raise DataError(f"{place} names a split ({own!r:.50}), rows before have none. {self._way_out}")
             split = _known(own)
             self.named.add(split)
             return split
         if shares is None:
             return _known(table_split)
-        if has_column:
+        if may_wait:
             self.waiting.append(place)
             return None
         if self.named:
@@ -118,6 +122,62 @@ def _known(split):
     if known not in SPLITS:
         raise LabelError(f"unknown split|{str(split)!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
     return known
+
+
+def are_training(names: Iterable[str | None]) -> bool:
+    """Whether splits of these names are nothing but training rows."""
+    return {name and canonical_split(name) for name in names} == {"train"}
+
+
+def divide_training(
+    splits: DatasetDict,
+    only_training: bool,
+    name: str,
+    shares: tuple[float, float, float],
+    seed: int,
+    keys: Callable[[Dataset], list[str]],
+) -> DatasetDict:
+    """
+    Divides the training rows of a source that has no others by the shares; of one that lacks validation alone, draws it
+    from them. The log says so, with counts.
+
+    Args:
+        splits: the splits that have rows.
+        only_training: whether the source names no split but train; may have been divided already.
+        name: of the source, for the log.
+        shares: of train, validation and test.
+        seed: of the draw.
+        keys: the texts by which the rows of a split are drawn.
+    """
+    if only_training:
+        drawn = _divided(splits, shares, seed, keys)
+        if set(drawn) != {"train"}:
+            logger.warning(
+                "%s: the only split is train; its rows are divided into %s. To train on all: --split_shares 1 0 0.",
+                name, listed(f"{len(rows)} of {split}" for split, rows in drawn.items()),
+            )  # fmt: skip
+        return drawn
+    train, validation, _ = shares
+    if set(splits) != {"train", "test"} or not validation:
+        return splits
+    drawn = _divided(splits, (train / (train + validation), validation / (train + validation), 0.0), seed, keys)
+    if "train" not in drawn:  # a single text or video
+        return splits
+    logger.warning(
+        "%s: there is no validation split; %d of %d training rows are drawn for it.",
+        name, len(drawn.get("validation", ())), len(splits["train"]),
+    )  # fmt: skip
+    tally("training rows are drawn for validation, which is missing", len(drawn.get("validation", ())))
+    return drawn
+
+
+def _divided(splits, shares, seed, keys):
+    """The splits, with the training rows drawn anew."""
+    numbers = {}
+    for number, key in enumerate(keys(splits["train"])):
+        numbers.setdefault(split_by_hash(key, shares, seed), []).append(number)
+    drawn = {**splits, **{split: splits["train"].select(numbers.get(split, [])) for split in {"train", *numbers}}}
+    return DatasetDict({split: drawn[split] for split in SPLITS if len(drawn.get(split, ()))})
 
 
 def check_shares(shares) -> None:

@@ -1,5 +1,6 @@
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,7 +161,7 @@ class TestFormats:
         assert before["train"] != after["train"] and before["test"] == after["test"]
 
     def test_more_clips_than_fit_in_a_chunk_keep_their_order(self, write):
-        rows = [clip(f"clip {i}", ("train", "test")[i % 2], audio=frames("audio", 1, i)) for i in range(600)]
+        rows = [clip(f"clip {i}", ("train", "validation")[i % 2], audio=frames("audio", 1, i)) for i in range(600)]
         clips = load_clips(ClipSource(write(rows, "mmsa")))
         for split, members in by_split(rows).items():
             assert list(clips[split]["id"]) == [row["id"] for row in members]
@@ -334,8 +335,10 @@ class TestSplits:
 
     @pytest.mark.parametrize("kind", ["npz", "hub"])
     def test_unknown_ones_are_named(self, write, kind):
-        with pytest.raises(DataError, match=r"clips, b: the split 'holdout' is none of train, validation, test"):
-            load_clips(ClipSource(write([clip("a"), clip("b", "holdout")], kind)))
+        source = ClipSource(write([clip("a"), clip("b", "holdout"), clip("c", "Dev")], kind))
+        with pytest.raises(DataError, match=r"1 x unknown split: row 2 \(b\): 'holdout' is none of train, validation"):
+            load_clips(source)
+        assert ids(load_clips(replace(source, rejected="drop"))) == {"train": ["a"], "validation": ["c"]}
 
     def test_a_video_lies_in_one_split(self, write):
         rows = [clip(f"video {i % 60}$_${i}", None, audio=None, vision=None) for i in range(300)]
@@ -350,10 +353,37 @@ class TestSplits:
         clips = load_clips(ClipSource(write(rows), split_shares=(0.0, 0.5, 0.5)))
         assert list(clips) == ["validation", "test"] and len(clips["test"]) == pytest.approx(50, abs=20)
 
-    def test_only_clips_without_one_are_drawn(self, write):
-        rows = [clip(str(i), "test" if i < 50 else None, audio=None, vision=None) for i in range(100)]
-        clips = load_clips(ClipSource(write(rows), split_shares=(1.0, 0.0, 0.0)))
-        assert ids(clips) == {"train": [str(i) for i in range(50, 100)], "test": [str(i) for i in range(50)]}
+    @pytest.mark.parametrize("empty", [None, "", "nan"])
+    def test_clips_without_one_beside_others_are_not_drawn(self, write, empty):
+        source = ClipSource(write([clip("a", "Train"), clip("b", empty), clip("c", "VAL"), clip("d", empty)]))
+        with pytest.raises(DataError, match=r"2 x no split, though other rows have one: row 2 \(b\); row 4 \(d\)"):
+            load_clips(source)
+        assert ids(load_clips(replace(source, rejected="drop"))) == {"train": ["a"], "validation": ["c"]}
+        source = ClipSource(write([clip("a", empty), clip("b", "train")]), rejected="drop")
+        words = r"row 2 \(b\) names a split \('train'\), rows before have none\. Give every clip a split, or none\."
+        with pytest.raises(DataError, match=words):
+            load_clips(source)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_validation_that_is_missing_is_drawn_by_videos(self, write, kind, caplog):
+        rows = [clip(f"v{i // 2}$_${i}", audio=None, vision=None) for i in range(60)]
+        name = write([*rows, clip("x", "test")], kind)
+        clips = load_clips(ClipSource(name, split_shares=(0.6, 0.2, 0.2)))
+        drawn = {split: {clip_id.split("$")[0] for clip_id in found} for split, found in ids(clips).items()}
+        assert drawn["test"] == {"x"} and not drawn["train"] & drawn["validation"]
+        assert len(drawn["train"] | drawn["validation"]) == 30 and len(drawn["validation"]) == pytest.approx(8, abs=6)
+        count = len(clips["validation"])
+        assert f"{name}: there is no validation split; {count} of 60 training rows are drawn for it." in caplog.text
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_train_alone_is_divided(self, write, kind):
+        name = write([clip(f"v{i}", audio=None, vision=None) for i in range(60)], kind)
+        assert list(load_clips(ClipSource(name))) == ["train", "validation", "test"]
+        assert list(load_clips(ClipSource(name, split_shares=(1.0, 0.0, 0.0)))) == ["train"]
+
+    def test_a_column_of_splits_on_the_hub(self, monkeypatch):
+        hub(monkeypatch, hub_rows([clip("a"), clip("b")]).add_column("split", ["test", "Dev"]))
+        assert ids(load_clips(ClipSource("acme/clips"))) == {"validation": ["b"], "test": ["a"]}
 
 
 BAD = {
