@@ -34,7 +34,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from hf_fusion.data.clips import is_clip_source
-from hf_fusion.data.decoding import KNOWN_FILES, TextFormat
+from hf_fusion.data.decoding import KNOWN_FILES, add_text_format, text_format_of
 from hf_fusion.data.files import OUTPUT_KINDS, DataError, RowWriter, is_flat
 from hf_fusion.data.parts import find_parts
 from hf_fusion.evaluation.prediction_input import check_output, check_text_column, read_input
@@ -53,12 +53,7 @@ def parse_args():
         "-o", "--output", default="-", help=f"{', '.join(OUTPUT_KINDS)}, or a folder; - is standard output (default)"
     )
     parser.add_argument("--text_column", default="text", help="where the text is (default: text)")
-    parser.add_argument("--encoding", help="of files of text, where it is not found: cp1252 ...")
-    parser.add_argument("--delimiter", help="between the fields of .csv and .tsv, where it is not found; or tab")
-    parser.add_argument(
-        "--header", choices=["true", "false"],
-        help="whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ...",
-    )  # fmt: skip
+    add_text_format(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass (default: 32)")
     parser.add_argument(
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
@@ -74,11 +69,6 @@ def parse_args():
 
 def is_folder(output):
     return output != "-" and (Path(output).is_dir() or output.endswith("/") or not Path(output).suffix)
-
-
-def text_format_of(args):
-    header = None if args.header is None else args.header == "true"
-    return TextFormat(args.encoding, args.delimiter, header)
 
 
 def show_error(row, error):

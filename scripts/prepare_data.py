@@ -20,6 +20,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from hf_fusion.data.clips import MODALITIES, ClipSource
+from hf_fusion.data.decoding import add_text_format, text_format_of
 from hf_fusion.data.files import DataError
 from hf_fusion.data.prepare import prepare_clips
 
@@ -39,6 +40,7 @@ def parse_args():
         "--dataset_options", "--options", type=json.loads, default={}, help='options of the reader (JSON), such as '
         '{"own_file": true} for an MMSA pickle of your own that has a published name',
     )  # fmt: skip
+    add_text_format(parser)
     return parser.parse_args()
 
 
@@ -71,7 +73,7 @@ def main() -> int:
             )
         source = ClipSource(
             args.source, tuple(args.modalities), label_range, args.rejected_rows, options=args.dataset_options,
-            allow_missing_features=args.allow_missing_features,
+            allow_missing_features=args.allow_missing_features, text_format=text_format_of(args),
         )  # fmt: skip
         report = prepare_clips(source, args.folder, track=lambda clips: tqdm(clips, unit="clip"))
     except (DataError, OSError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
-from hf_fusion.data.decoding import is_row_file, unicode_or_error
+from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
 from hf_fusion.data.files import DataError, listed, with_options
 from hf_fusion.data.hub import load_from_hub
@@ -53,6 +53,7 @@ class ClipSource:
             missing, is drawn from train.
         options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
         allow_missing_features: whether more than a tenth of the clips of a folder of features may have none.
+        text_format: of the labels file of such a folder, where its content does not tell.
     """
 
     name: str = SYNTHETIC
@@ -63,6 +64,7 @@ class ClipSource:
     split_seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     allow_missing_features: bool = False
+    text_format: TextFormat = AS_FOUND
 
     def __post_init__(self):
         listed = isinstance(self.modalities, (list, tuple)) and all(name in MODALITIES for name in self.modalities)
@@ -73,6 +75,8 @@ class ClipSource:
         if self.rejected not in ("error", "drop"):
             raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r:.100}.")
         check_shares(self.split_shares)
+        if not _has_labels_file(self.name):
+            check_taken(self.text_format, self.name)
 
 
 def load_clips(source: ClipSource) -> DatasetDict:
@@ -166,10 +170,14 @@ def _tell(name, count, what):
         tally(what, count)
 
 
+def _has_labels_file(name):
+    return any((Path(name) / file).is_file() for file in LABEL_FILES)
+
+
 def is_clip_source(name: str) -> bool:
     """Whether [`read_clips`] is to read it: anything but files of rows, and folders and patterns of such files."""
     if Path(name).is_dir():
-        return any((Path(name) / file).is_file() for file in (*LABEL_FILES, PREPARED_FILE))
+        return _has_labels_file(name) or (Path(name) / PREPARED_FILE).is_file()
     return not is_row_file(name) and not has_magic(name)
 
 
@@ -238,7 +246,7 @@ def _read(source, labelled):
         return with_options(source.name, read, source.options)
     if path.is_dir():
         given = {"modalities": source.modalities, "allow_missing_features": source.allow_missing_features}
-        read = partial(read_feature_folder, source.name, **given)
+        read = partial(read_feature_folder, source.name, text_format=source.text_format, **given)
         return with_options(source.name, read, source.options)
     known = (
         "Known are MMSA pickles (.pkl), the MOSI utterances (.npz), folders written by prepare_data.py, and folders "

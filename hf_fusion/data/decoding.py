@@ -9,7 +9,8 @@ import lzma
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, product
@@ -103,7 +104,45 @@ class TextFormat:
             raise DataError(f"`header` must be true or false, got {self.header!r:.50}.")
 
 
+def add_text_format(parser: ArgumentParser) -> None:
+    """Adds the flags of [`text_format_of`]."""
+    parser.add_argument("--encoding", help="of files of text, where it is not found: cp1252 ...")
+    parser.add_argument("--delimiter", help="between the fields of .csv and .tsv, where it is not found; or tab")
+    parser.add_argument(
+        "--header", choices=["true", "false"],
+        help="whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ...",
+    )  # fmt: skip
+
+
+def text_format_of(args: Namespace) -> TextFormat:
+    """The format that the flags of [`add_text_format`] say."""
+    header = None if args.header is None else args.header == "true"
+    return TextFormat(args.encoding, args.delimiter, header)
+
+
 AS_FOUND = TextFormat()
+# Kinds of files that each field is of.
+_TAKERS = {
+    "encoding": TEXT_KINDS, "delimiter": (".csv", ".tsv"), "header": (".csv", ".tsv", ".xlsx"),
+}  # fmt: skip
+
+
+def check_taken(text_format: TextFormat, place: str, kinds: Iterable[str] = ()) -> None:
+    """
+    Checks that each field that is given is one of the input.
+
+    Args:
+        text_format: as given.
+        place: of the input, for messages.
+        kinds: of the files there, as [`kind_of`] tells; none by default.
+
+    Raises:
+        DataError: if a field is given that none of them takes.
+    """
+    kinds = set(kinds)
+    for name, takers in _TAKERS.items():
+        if getattr(text_format, name) is not None and kinds.isdisjoint(takers):
+            raise DataError(f"{place}: takes no `{name}`, which is of {', '.join(takers)}: leave it (--{name}) out.")
 
 
 def is_row_file(name: str | os.PathLike) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, kind_of
 from hf_fusion.data.files import DataError, listed, read_rows
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
@@ -27,7 +28,10 @@ _FEATURE_FILE = re.compile(r"(.*)\.(?:npz|audio\.parquet|vision\.parquet)")
 
 
 def read_feature_folder(
-    folder: str, modalities: tuple[str, ...] = ("text", *STREAMS), allow_missing_features: bool = False
+    folder: str,
+    modalities: tuple[str, ...] = ("text", *STREAMS),
+    allow_missing_features: bool = False,
+    text_format: TextFormat = AS_FOUND,
 ) -> Iterator[dict[str, Any]]:
     """
     Clips of a folder, one by one.
@@ -42,6 +46,7 @@ def read_feature_folder(
         modalities: which ones will be used; for text alone no features are looked for.
         allow_missing_features: whether more than a tenth of the clips may have no file of features, or lack a stream
             that others have.
+        text_format: of the labels file.
 
     Raises:
         DataError: if the labels file is absent or lacks a column, if too many clips have no features, or if a file of
@@ -50,7 +55,8 @@ def read_feature_folder(
     labels = next((Path(folder) / name for name in LABEL_FILES if (Path(folder) / name).is_file()), None)
     if labels is None:
         raise DataError(f"{folder}: no labels file; expected one of {', '.join(LABEL_FILES)}.")
-    clips = [(_id_of(row, number, labels), row) for number, row in enumerate(read_rows(labels), 1)]
+    check_taken(text_format, str(labels), [kind_of(labels)])
+    clips = [(_id_of(row, number, labels), row) for number, row in enumerate(read_rows(labels, text_format), 1)]
     streams = [name for name in STREAMS if name in modalities]
     if streams and clips:
         _check_files(labels, [clip_id for clip_id, _ in clips], streams, allow_missing_features)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel
 
-from hf_fusion.data.decoding import TextFormat, is_row_file, kind_of
+from hf_fusion.data.decoding import TextFormat, check_taken, is_row_file, kind_of
 from hf_fusion.data.errors import DataError
 from hf_fusion.data.files import read_rows_or_errors, with_options
 from hf_fusion.data.hub import is_saved, load_from_hub
@@ -82,6 +82,8 @@ def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> 
         DataError: if there are none, if options are given that nothing takes, or a file has no labels by its kind.
         FileNotFoundError: if there is no such file or folder.
     """
+    if name == SYNTHETIC or not _are_files(name, options):
+        check_taken(text_format, name)
     if name == SYNTHETIC:
         corpus = with_options(SYNTHETIC, synthetic_reviews, options)
         return [Table(split, f"{SYNTHETIC} ({split})", lambda rows=rows: rows) for split, rows in corpus.items()]
@@ -94,6 +96,7 @@ def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> 
     if options:
         raise DataError(f"{name}: files of rows take no options, got {options!r:.200}.")
     paths = find_parts([name])
+    check_taken(text_format, name, map(kind_of, paths))
     for path in paths:
         if kind_of(path) == ".txt":
             raise DataError(f"{path}: a .txt file has one text a line and no labels; give .csv, .tsv, .jsonl ...")

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from hf_fusion.data.clips import ClipSource, is_clip_source, read_clips
-from hf_fusion.data.decoding import AS_FOUND, ZERO_BYTE, TextFormat
+from hf_fusion.data.decoding import AS_FOUND, ZERO_BYTE, TextFormat, check_taken, kind_of
 from hf_fusion.data.files import DataError, count_rows, listed, read_rows_or_errors
 from hf_fusion.data.parts import find_parts
 
@@ -35,18 +35,25 @@ def read_input(
         DataError: if there is no such input, or no such column of texts.
         FileNotFoundError: if a file does not exist.
     """
+    are_clips = _are_clips(names, config)
+    if options and not are_clips:
+        raise DataError("--dataset_options are those of a source of clips, such as an MMSA pickle.")
     if names == ["-"]:
+        check_taken(text_format, "standard input", [".txt"])
         return _lines_of_input(text_column, text_format.encoding), None
-    if config.model_type == "dashfusion" and len(names) == 1 and is_clip_source(names[0]):
+    if are_clips:
         if text_column != "text":
             raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
-        return read_clips(ClipSource(names[0], modalities=tuple(config.modalities), options=options)), None
-    if options:
-        raise DataError("--dataset_options are those of a source of clips, such as an MMSA pickle.")
+        modalities = tuple(config.modalities)
+        return read_clips(ClipSource(names[0], modalities, options=options, text_format=text_format)), None
     parts = find_parts(names)
     check_text_column(parts, text_column, config, text_format)
     rows = chain.from_iterable(read_rows_or_errors(path, text_format=text_format) for path in parts)
     return rows, sum(count_rows(path, text_format) for path in parts)
+
+
+def _are_clips(names, config):
+    return config.model_type == "dashfusion" and len(names) == 1 and names != ["-"] and is_clip_source(names[0])
 
 
 def check_output(output: str, names: Iterable[str]) -> None:
@@ -68,14 +75,15 @@ def _lines_of_input(text_column, encoding):
         yield DataError(f"standard input, line {number}: {ZERO_BYTE}") if "\0" in text else {text_column: text}
 
 
-def check_text_column(paths: Iterable[str], text_column: str, config, text_format: TextFormat = AS_FOUND) -> None:
+def check_text_column(paths: list[str], text_column: str, config, text_format: TextFormat = AS_FOUND) -> None:
     """
     Looks for the column of the text in the first rows of each file.
 
     Raises:
         DataError: if it is in none of them; names the columns that are there. A DashFusion does without where rows have
-            frames, unless the column has a name of its own.
+            frames, unless the column has a name of its own. Also if `text_format` has a field that no file takes.
     """
+    check_taken(text_format, ", ".join(paths), map(kind_of, paths))
     for path in paths:
         first = islice(read_rows_or_errors(path, text_format=text_format), _FIRST_ROWS)
         rows = [row for row in first if isinstance(row, dict)]

@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from hf_fusion.data.clips import SYNTHETIC as SYNTHETIC_CLIPS
 from hf_fusion.data.clips import ClipSource
+from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders, coarse_starts
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource
@@ -28,11 +29,6 @@ class ReviewFields:
     )
     scale: list[float] | None = option("Lowest and highest score; 1 5 for files, 0 1 for the synthetic corpus.")
     sources: list[str] | None = option("Take only the reviews whose `source` is one of these.")
-    encoding: str | None = option("Of files of text, where it is not found: cp1252 ...")
-    delimiter: str | None = option("Between the fields of .csv and .tsv, where it is not found: one character, or tab.")
-    header: bool | None = option(
-        "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
-    )
     num_labels: int | None = option(
         "Fine classes; by default as many as the data has: one a star, one for each value of label, five of a score."
     )
@@ -75,6 +71,11 @@ class DataArguments(ClipFields, ReviewFields):
     )
     dataset_options: dict | str | None = option(
         "Options of the synthetic corpus, of the reader or of datasets.load_dataset (JSON)."
+    )
+    encoding: str | None = option("Of files of text, where it is not found: cp1252 ...")
+    delimiter: str | None = option("Between the fields of .csv and .tsv, where it is not found: one character, or tab.")
+    header: bool | None = option(
+        "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
     )
     rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
     split_shares: list[float] = list_option(
@@ -124,6 +125,7 @@ class DataArguments(ClipFields, ReviewFields):
                 modalities=tuple(self.modalities),
                 label_range=low_high,
                 allow_missing_features=self.allow_missing_features,
+                text_format=TextFormat(self.encoding, self.delimiter, self.header),
             )
         sources = None if self.sources is None else tuple(self.sources)
         text_format = {"encoding": self.encoding, "delimiter": self.delimiter, "header": self.header}

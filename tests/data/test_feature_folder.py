@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hf_fusion.data.clips import ClipSource, read_clips
+from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.feature_folder import read_feature_folder
 from hf_fusion.data.files import DataError
 
@@ -68,6 +71,20 @@ def read_one(folder, **changes):
 def test_labels_of_every_kind(tmp_path, kind):
     write_labels(tmp_path, LABELS, kind)
     assert read_all(tmp_path) == [{**row, "audio": None, "vision": None} for row in LABELS]
+
+
+def test_labels_as_they_are_written(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id;label;text\na;1.5;caf\xe9\n", encoding="cp1252")
+    source = ClipSource(str(tmp_path), modalities=("text",), text_format=TextFormat("cp1252", ";"))
+    (row,) = read_clips(source)
+    assert (row["id"], row["label"], row["text"]) == ("a", "1.5", "caf\xe9")
+    with pytest.raises(DataError, match=r"labels\.csv, line 2: field 'text' is not UTF-8"):
+        list(read_clips(replace(source, text_format=AS_FOUND)))
+    path.unlink()
+    write_labels(tmp_path, LABELS)
+    with pytest.raises(DataError, match=r"labels\.jsonl: takes no `delimiter`, which is of \.csv, \.tsv: leave it"):
+        list(read_clips(source))
 
 
 def test_a_column_of_ids_is_enough(tmp_path):

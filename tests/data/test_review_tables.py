@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_fusion.data.decoding import AS_FOUND
+from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.files import DataError
 from hf_fusion.data.review_tables import find_tables
 from hf_fusion.data.reviews import ReviewSource, load_reviews
@@ -197,3 +197,8 @@ class TestEmptyCells:
 def test_names_of_splits(tmp_path, name, split):
     path = write(tmp_path / "a.csv", [{**ROWS[0], "split": name}])
     assert list(texts(path, split_shares=(1, 0, 0))) == [split]
+
+
+def test_a_format_of_files_is_none_of_the_corpus():
+    with pytest.raises(DataError, match=r"synthetic-reviews: takes no `encoding`, which is of \.csv"):
+        find_tables("synthetic-reviews", {}, TextFormat(encoding="cp1252"))

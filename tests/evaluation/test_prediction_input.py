@@ -37,6 +37,34 @@ def test_a_column_that_is_not_there_stops_before_the_first_row(tmp_path, name):
         read_input([str(tmp_path / name)], "review", REVIEWS, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("-", {"delimiter": ";"}, "standard input: takes no `delimiter`"),
+        ("-", {"header": False}, "standard input: takes no `header`"),
+        ("a.parquet", {"encoding": "cp1252"}, r"a\.parquet: takes no `encoding`"),
+        (
+            "a.jsonl",
+            {"header": True},
+            r"a\.jsonl: takes no `header`, which is of \.csv, \.tsv, \.xlsx: leave it",
+        ),
+        ("synthetic-clips", {"delimiter": "tab"}, "synthetic-clips: takes no `delimiter`"),
+    ],
+)
+def test_a_format_that_nothing_takes(tmp_path, monkeypatch, name, given, words):
+    monkeypatch.chdir(tmp_path)
+    if name.startswith("a."):
+        write(tmp_path / name)
+    with pytest.raises(DataError, match=words):
+        read_input([name], "text" if "clips" in name else "Review", CLIPS, {}, TextFormat(**given))
+
+
+@pytest.mark.parametrize("config", [REVIEWS, CLIPS])
+def test_standard_input_takes_no_options(config):
+    with pytest.raises(DataError, match="--dataset_options are those of a source of clips"):
+        read_input(["-"], "text", config, {"own_file": True})
+
+
 def test_each_file_is_looked_at(tmp_path):
     write(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text("id,comment\n3,fine\n")
