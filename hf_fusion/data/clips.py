@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from glob import has_magic
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +272,7 @@ def _dataset(source):
                 f"{source.name} ({split}): was not written by prepare_data.py. Needed are the columns 'id', 'label', "
                 "'text' and, as Array2D, 'audio' and 'vision'."
             )
-        _check_columns(source.name, table)
+        _check_columns(source.name, table.column_names)
         if split not in SPLITS:
             raise DataError(f"{source.name}: the split {split!r} is none of {', '.join(SPLITS)}.")
     return splits
@@ -290,12 +291,10 @@ def _from_disk(name):
     return splits
 
 
-def _check_columns(name, table, labelled=True):
-    if (labelled and "label" not in table.column_names) or not set(MODALITIES) & set(table.column_names):
-        raise DataError(
-            f"{name}: needed are the column 'label' and some of {', '.join(MODALITIES)}; there are "
-            f"{', '.join(table.column_names)}."
-        )
+def _check_columns(name, columns, labelled=True):
+    if (labelled and "label" not in columns) or not set(MODALITIES).intersection(columns):
+        needed = "the column 'label' and some" if labelled else "some"
+        raise DataError(f"{name}: needed are {needed} of {', '.join(MODALITIES)}; there are {', '.join(columns)}.")
 
 
 def _dataset_rows(splits):
@@ -311,9 +310,14 @@ def _hub_rows(source, labelled):
     if list(found) == ["train"]:
         found = {None: found["train"]}  # in one piece: divided by hash
     for split, rows in found.items():
-        _check_columns(source.name, rows, labelled)
-        own_id = "id" in rows.column_names
-        for number, row in enumerate(rows):
+        waiting = iter(rows)
+        first = next(waiting, None)
+        if first is None:
+            continue
+        names = rows.column_names or list(first)  # a stream may not know its columns
+        _check_columns(source.name, names, labelled)
+        own_id = "id" in names
+        for number, row in enumerate(chain([first], waiting)):
             fields = {name: row.get(name) for name in (*MODALITIES, "label")}
             place = str(number) if split is None else f"{split}-{number}"
             yield {"id": str(row["id"]) if own_id else place, "split": row.get("split") or split, **fields}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import Array2D, Dataset, DatasetDict, Features, Value
+from datasets import Array2D, Dataset, DatasetDict, Features, IterableDatasetDict, Value
 from test_feature_folder import write_folder
 
 from hf_fusion.data.clips import ClipSource, load_clips, read_clips
@@ -235,6 +235,27 @@ class TestHub:
         words = f"acme/clips: needed are the column 'label' and some of text, audio, vision; .* {', '.join(columns)}"
         with pytest.raises(DataError, match=words):
             load_clips(ClipSource("acme/clips"))
+
+    @pytest.mark.parametrize("typed", [True, False])
+    def test_streams(self, monkeypatch, typed):
+        rows = all_kinds_of_rows()
+        found = {split: hub_rows(members) for split, members in by_split(rows).items()}
+        hub(monkeypatch, DatasetDict(found))
+        expected = fingerprint(load_clips(ClipSource("acme/clips")))
+        streams = {split: table.to_iterable_dataset() for split, table in found.items()}
+        if not typed:
+            streams = {split: stream.map(lambda row: row) for split, stream in streams.items()}
+        assert typed == (streams["train"].column_names is not None)
+        calls = hub(monkeypatch, IterableDatasetDict(streams))
+        assert fingerprint(load_clips(ClipSource("acme/clips", options={"streaming": True}))) == expected
+        assert calls == [("acme/clips", {"streaming": True})]
+        hub(monkeypatch, IterableDatasetDict(test=streams["test"].remove_columns(["label", "id"])))
+        assert [row["id"] for row in read_clips(ClipSource("acme/clips"))] == ["test-0", "test-1"]
+
+    def test_columns_that_prediction_needs(self, monkeypatch):
+        hub(monkeypatch, DatasetDict(test=Dataset.from_dict({"sentence": ["x"]})))
+        with pytest.raises(DataError, match="acme/clips: needed are some of text, audio, vision; there are sentence"):
+            list(read_clips(ClipSource("acme/clips")))
 
     def test_columns_that_prediction_does_without(self, monkeypatch):
         hub(monkeypatch, DatasetDict(test=Dataset.from_dict({"text": ["x"]})))
