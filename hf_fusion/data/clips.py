@@ -1,5 +1,6 @@
 """Clips: from files, folders, the Hub or the generator to a data set with text, audio, vision and label."""
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from hf_fusion.models.processing_text import is_blank, is_file_name
 logger = logging.getLogger(__name__)
 
 SYNTHETIC = "synthetic-clips"
-PREPARED_FILE = "dataset_dict.json"
+PREPARED_FILE, REPORT_FILE = "dataset_dict.json", "prepared.json"
 UNIMODAL_LABELS = ("label_text", "label_audio", "label_vision")
 # Clips that are turned into Arrow at a time.
 _CHUNK = 256
@@ -275,7 +276,19 @@ def _dataset(source):
         _check_columns(source.name, table.column_names)
         if split not in SPLITS:
             raise DataError(f"{source.name}: the split {split!r} is none of {', '.join(SPLITS)}.")
+    _tally_again(Path(source.name) / REPORT_FILE)
     return splits
+
+
+def _tally_again(report):
+    """Counts what was left out or filled when a folder was prepared."""
+    if not report.is_file():
+        return
+    try:
+        for what, count in json.loads(report.read_text("utf-8")).get("left_out_or_filled", {}).items():
+            tally(what, count)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{report}: damaged: {error}") from error
 
 
 def _from_disk(name):

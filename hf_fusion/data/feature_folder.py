@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, kind_of
 from hf_fusion.data.files import DataError, listed, read_rows
+from hf_fusion.data.tally import tally
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,11 @@ def _check_files(labels, clip_ids, streams, allow_missing):
     facts += [f"{len(clips)} clips have features, but no {name} ({_first(clips)})" for name, clips in lacking.items()]
     if unread:
         facts.append(f"{len(unread)} arrays of .npz files are not read ({_first(unread)})")
+    tally("clips have no file of features", len(missing))
+    tally("files of features belong to no clip", len(orphans))
+    tally("arrays of .npz files are not read", len(unread))
+    for name, clips in lacking.items():
+        tally(f"clips have features, but no {name}", len(clips))
     most = len(missing) + max(map(len, lacking.values()), default=0)
     if most > _MAX_MISSING * len(known) and not allow_missing:
         raise DataError(

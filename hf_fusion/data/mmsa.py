@@ -15,6 +15,7 @@ from hf_fusion.data.files import DataError, listed
 from hf_fusion.data.padding import PADDINGS, PaddedClips, unpad
 from hf_fusion.data.pickles import read_pickle, sha256_of
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, canonical_split
+from hf_fusion.data.tally import tally
 
 logger = logging.getLogger(__name__)
 
@@ -269,6 +270,7 @@ def _features(place, fields, name, ids):
     if absent and len(absent) == len(arrays):
         return None
     if absent:
+        tally(f"clips have None as {name}, which counts as missing", len(absent))
         logger.warning("%s, field %r: None in %d clips, which miss it.", place, name, len(absent))
     arrays, ragged = _arrays(place, name, arrays)
     _check_count(place, name, arrays, ids)

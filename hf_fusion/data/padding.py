@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hf_fusion.data.files import DataError
+from hf_fusion.data.tally import tally
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ def _check_lengths_beyond_the_array(clips):
             f"{_WAY_OUT}"
         )
     if beyond.any():
+        _tally(clips, "lengths beyond the array, whose frames are all read", beyond)
         logger.warning(
             "%s: the length of %s is beyond the array, which it fills: all frames are read, the extractor cut the "
             "rest.", clips.place, _count(clips, beyond),
@@ -155,6 +157,7 @@ def _padding_of_lengths(clips, lengths, told):
     if all(_ends_at_first_zeros(clips.frames[i], clips.declared[i]) for i in np.flatnonzero(told)):
         odd = np.zeros_like(told)
         odd[told] = ~at_end
+        _tally(clips, "lengths not used, as they end at the first frame of zeros", told)
         logger.warning(
             "%s: lengths end at the first frame of zeros, but %s has frames behind it: the lengths are not used.",
             clips.place, _count(clips, odd),
@@ -237,6 +240,7 @@ def _report_told(clips, shorter, padding, starts, stops):
     """What was dropped because a length says so, and where lengths are counted from if not from the front."""
     dropped = shorter & ((clips.first < starts) | (clips.last > stops))
     if dropped.any():
+        _tally(clips, "clips with values outside the length, which are dropped", dropped)
         logger.warning(
             "%s: %s with values outside the length: dropped, as padding=%r says.",
             clips.place, _count(clips, dropped), padding,
@@ -248,17 +252,24 @@ def _report_told(clips, shorter, padding, starts, stops):
 def _report_untold(clips, untold, padding, starts, stops):
     """What zeros were taken for."""
     if untold.any() and padding != "none":
-        stripped = int((untold & (stops - starts < clips.sizes)).sum())
+        stripped = untold & (stops - starts < clips.sizes)
+        _tally(clips, "clips without lengths, whose frames of zeros at an end count as padding", stripped)
         logger.warning(
             "%s: no lengths: frames of zeros at the %s of a clip count as padding; %d of %d clips have some.",
-            clips.place, padding, stripped, int(untold.sum()),
+            clips.place, padding, int(stripped.sum()), int(untold.sum()),
         )  # fmt: skip
         lost = untold & ((starts > clips.first) | (stops < clips.last))
         if lost.any():
+            _tally(clips, "clips with padding that is not finite", lost)
             logger.warning("%s: that padding is not finite (NaN) in %s.", clips.place, _count(clips, lost))
     empty = ~clips.filled & (clips.declared != 0)
     if empty.any():
+        _tally(clips, "clips with nothing but zeros, which counts as missing", empty)
         logger.warning("%s: nothing but zeros in %s; it counts as missing there.", clips.place, _count(clips, empty))
+
+
+def _tally(clips, what, which):
+    tally(f"{clips.place.rpartition(', ')[2]}: {what}", int(which.sum()))
 
 
 def _count(clips, which):

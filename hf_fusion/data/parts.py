@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from hf_fusion.data.decoding import AS_FOUND, KNOWN_FILES, TextFormat, is_row_file, kind_of
 from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.files import count_rows, read_rows_or_errors
+from hf_fusion.data.tally import tally
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def find_parts(names: Iterable[str | os.PathLike]) -> list[str]:
 def _parts_among(name, paths):
     files = [path for path in paths if is_row_file(path) and not path.name.startswith((".", "_")) and path.is_file()]
     others = [] if is_row_file(name) else [path.name for path in files if kind_of(path) in _OTHER_KINDS]
+    tally("files of .txt or .json are left out", len(others))
     if others:
         logger.warning("%s: %d files of .txt or .json are left out: %s.", name, len(others), listed(others))
     return [str(path) for path in files if path.name not in others]

@@ -12,15 +12,15 @@ from datasets import Dataset, DatasetDict
 from datasets.arrow_writer import ArrowWriter
 
 from hf_fusion.data.arrow_rows import values_of
-from hf_fusion.data.clips import STREAMS, ClipSource, clean_clips, clip_features, encode_clip
+from hf_fusion.data.clips import REPORT_FILE, STREAMS, ClipSource, clean_clips, clip_features, encode_clip
 from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.splits import SPLITS
+from hf_fusion.data.tally import tallied
 from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.evaluation.records import fingerprint, write_json
 from hf_fusion.models.feature_extraction_dashfusion import FrameStatistics
 
-REPORT_FILE = "prepared.json"
 _ROWS_AT_A_TIME = 128
 
 
@@ -37,9 +37,9 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
 
     Returns:
         `dict`, also written to `prepared.json`: `source` (name, SHA-256 of a file, options), `fingerprint` of each
-        split, and for each split `clips`, `ids` (SHA-256), `label` (mean, std, min, max), `missing` (clips without
-        text, audio, vision) and for audio and vision `features`, `frames` (median, 95th percentile, max), and `mean`
-        and `std` of each column.
+        split, `left_out_or_filled` (counts by reason), and for each split `clips`, `ids` (SHA-256), `label` (mean, std,
+        min, max), `missing` (clips without text, audio, vision) and for audio and vision `features`, `frames` (median,
+        95th percentile, max), and `mean` and `std` of each column.
 
     Raises:
         DataError: if the folder exists, or a clip is not as declared.
@@ -71,7 +71,8 @@ def write_clips(
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(f"{folder.name}.", ".tmp", folder.absolute().parent) as aside:
         aside = Path(aside)
-        facts = _write_splits(iter(rows), aside / "arrow", modalities)
+        with tallied() as counts:
+            facts = _write_splits(iter(rows), aside / "arrow", modalities)
         if not facts:
             raise DataError(f"{source['name']} has no clips.")
         splits = DatasetDict(
@@ -81,6 +82,7 @@ def write_clips(
         report = {
             "source": source,
             "fingerprint": fingerprint(splits),
+            "left_out_or_filled": dict(counts),
             "splits": {split: facts[split].report() for split in splits},
         }
         write_json(aside / "data" / REPORT_FILE, report)
