@@ -14,6 +14,8 @@ from hf_fusion.data.parts import find_parts
 
 # Rows of a file that are looked at for the column of the text.
 _FIRST_ROWS = 100
+# Kinds of files whose rows are counted in advance: it takes little beside the predictions.
+_COUNTED = (".parquet", ".jsonl", ".csv", ".txt")
 # The marks of UTF-16 where they are read as UTF-8.
 _UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
 
@@ -22,7 +24,7 @@ def read_input(
     names: list[str], text_column: str, config, options: dict[str, Any], text_format: TextFormat = AS_FOUND
 ) -> tuple[Iterator[dict[str, Any] | DataError], int | None]:
     """
-    The rows of the input and, where it can be known, their number.
+    The rows of the input and, where it is known at little cost, their number.
 
     Args:
         names: files of rows, folders or patterns of them, a source of clips for a DashFusion, or `-`, standard input.
@@ -49,7 +51,8 @@ def read_input(
     parts = find_parts(names)
     check_text_column(parts, text_column, config, text_format)
     rows = chain.from_iterable(read_rows_or_errors(path, text_format=text_format) for path in parts)
-    return rows, sum(count_rows(path, text_format) for path in parts)
+    counted = all(kind_of(path) in _COUNTED for path in parts)
+    return rows, sum(count_rows(path, text_format) for path in parts) if counted else None
 
 
 def _are_clips(names, config):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_fusion.data.decoding import TextFormat
-from hf_fusion.data.files import DataError
+from hf_fusion.data.files import _READERS, DataError
 from hf_fusion.evaluation.prediction_input import check_columns_of_text, check_output, read_input
 
 REVIEWS = SimpleNamespace(model_type="dyfulm")
@@ -22,17 +22,22 @@ def write(path):
         pq.write_table(pa.Table.from_pylist(ROWS), path)
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    elif path.suffix == ".xlsx":
+        book = pytest.importorskip("openpyxl").Workbook()
+        for row in (list(ROWS[0]), *(list(row.values()) for row in ROWS)):
+            book.active.append(row)
+        book.save(path)
     elif path.suffix == ".gz":
         path.write_bytes(gzip.compress(table.encode()))
     else:
         path.write_text(table.replace(",", "\t") if path.suffix == ".tsv" else table)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.parquet", "a.xlsx"])
 def test_a_column_that_is_not_there_stops_before_the_first_row(tmp_path, name):
     write(tmp_path / name)
     rows, count = read_input([str(tmp_path / name)], "Review", REVIEWS, {})
-    assert list(rows) == ROWS and count == 2
+    assert list(rows) == ROWS and count == (None if name in ("a.tsv", "a.xlsx") else 2)
     with pytest.raises(DataError, match=rf"{name}: no column 'review'; there are id, Review\."):
         read_input([str(tmp_path / name)], "review", REVIEWS, {})
 
@@ -63,6 +68,21 @@ def test_a_format_that_nothing_takes(tmp_path, monkeypatch, name, given, words):
 def test_standard_input_takes_no_options(config):
     with pytest.raises(DataError, match="--dataset_options are those of a source of clips"):
         read_input(["-"], "text", config, {"own_file": True})
+
+
+@pytest.mark.parametrize("kind", [".tsv", ".json"])
+def test_rows_are_parsed_once_but_for_the_first(tmp_path, monkeypatch, kind):
+    parsed = []
+
+    def read(path, text_format):
+        for number in range(250):
+            parsed.append(number)
+            yield f"row {number}", {"text": "fine"}
+
+    monkeypatch.setitem(_READERS, kind, read)
+    (tmp_path / f"a{kind}").write_text("text\n")
+    rows, count = read_input([str(tmp_path / f"a{kind}")], "text", REVIEWS, {})
+    assert count is None and len(list(rows)) == 250 and len(parsed) <= 250 + 101
 
 
 def test_each_file_is_looked_at(tmp_path):
