@@ -24,7 +24,7 @@ from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
-from hf_fusion.training.tasks import TASKS, take_truncated, warn_of_truncation
+from hf_fusion.training.tasks import TASKS, drop_unreadable, take_truncated, warn_of_truncation
 from hf_fusion.training.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     set_seed(training_args.seed)
     with tallied() as unused:
         data = _load(task, model_args, data_args, training_args)
-    with _as_recipe_error():
-        trainer, encoded, facts = _trainer(task, model_args, data_args, training_args, data, callbacks)
+        with _as_recipe_error():
+            trainer, encoded, facts = _trainer(task, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
@@ -114,7 +114,10 @@ def _load(task, model_args, data_args, training_args):
 
 
 def _trainer(task, model_args, data_args, training_args, data, callbacks):
-    """The trainer of a run, all splits as it reads them, and what `metrics.json` says of model and data."""
+    """
+    The trainer of a run, all splits as it reads them, and what `metrics.json` says of model and data. Rows that the
+    model cannot read leave `data`.
+    """
     teacher = _teacher(model_args, data_args)
     model, processor = task.build(model_args, data_args, data["train"], teacher)
     rows_of = dict(data)
@@ -122,7 +125,13 @@ def _trainer(task, model_args, data_args, training_args, data, callbacks):
         rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
     encoded, truncated = DatasetDict(), {}
     for split, rows in rows_of.items():
-        encoded[split], truncated[split] = take_truncated(task.encode(rows, processor))
+        place = f"{data_args.dataset} ({split})"
+        encoded[split], rows_of[split] = drop_unreadable(
+            task.encode(rows, processor), rows, place, data_args.rejected_rows
+        )
+        encoded[split], truncated[split] = take_truncated(encoded[split])
+        if not data_args.augmentations or split != "train":
+            data[split] = rows_of[split]
     warn_of_truncation(truncated, {split: len(rows) for split, rows in rows_of.items()}, task.unit, processor)
     if model_args.lora_encoders:
         model = _with_lora(model, processor, model_args, training_args)

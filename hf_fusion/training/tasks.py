@@ -11,6 +11,8 @@ from hf_fusion.data.files import DataError
 from hf_fusion.data.label_columns import check_classes_shown
 from hf_fusion.data.labels import warn_of_other_scale
 from hf_fusion.data.reviews import read_reviews
+from hf_fusion.data.splits import report_rejected
+from hf_fusion.data.tally import tally
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.models.processing_dyfulm import rows_without_tokens
 from hf_fusion.training.build import build_dashfusion, build_dyfulm
@@ -50,18 +52,16 @@ class ReviewTask:
     def encode(reviews: Dataset, processor) -> Dataset:
         """
         Adds the model's inputs, `length`, the longer of the two tokenisations, and `text_truncated`; drops the text.
-
-        Raises:
-            DataError: if a text has no token; names the review.
+        The length of a text without a token is 0, see [`drop_unreadable`].
         """
 
         def encode(batch):  # columns of texts -> columns of ids, masks and spans
             encoded = processor.encode_text(batch["text"], return_truncated=True)
             truncated = encoded.pop("truncated")
+            lengths = _token_counts(encoded)
             for i in rows_without_tokens(encoded, processor.tokenizers):
-                review = f"{batch['id'][i] if 'id' in batch else i} ({batch['text'][i]!r:.100})"
-                raise DataError(f"The review {review} has no token that the tokenizers know: leave it out.")
-            return {**encoded, "length": _token_counts(encoded), TRUNCATED["text"]: truncated}
+                lengths[i] = 0
+            return {**encoded, "length": lengths, TRUNCATED["text"]: truncated}
 
         unused = [name for name in ("text", "source") if name in reviews.column_names]
         return reviews.map(encode, batched=True, remove_columns=unused, desc="tokenizing")
@@ -92,10 +92,8 @@ class ClipTask:
     def encode(clips: Dataset, processor) -> Dataset:
         """
         The text's tensors, `audio` and `vision` as they are, `labels`, `length`: of the longest modality, and for each
-        modality whether it is cut (`text_truncated` ...). A text without a token counts as missing.
-
-        Raises:
-            DataError: if nothing is left of a clip; names it.
+        modality whether it is cut (`text_truncated` ...). A text without a token counts as missing; the length of a
+        clip with nothing else is 0, see [`drop_unreadable`].
         """
         parts = []
         lengths = [0] * len(clips)
@@ -110,6 +108,10 @@ class ClipTask:
                 )
             )
             lengths = _token_counts(parts[0])
+            tokenless = sum(text is not None and not n for text, n in zip(clips["text"], lengths, strict=True))
+            if tokenless:
+                tally("texts have no token and count as missing", tokenless)
+                logger.warning("%d texts have no token that the tokenizers know and count as missing.", tokenless)
         for name in STREAMS:
             if name not in clips.column_names:
                 continue
@@ -119,16 +121,40 @@ class ClipTask:
             limit = limit_of(processor, name)
             parts.append(Dataset.from_dict({TRUNCATED[name]: [count > limit for count in counts]}))
             lengths = [max(length, min(count, limit)) for length, count in zip(lengths, counts, strict=True)]
-        if lengths and not min(lengths):
-            raise DataError(
-                f"The clip {clips[lengths.index(0)]['id']} has a text without a token that the tokenizers know, and no "
-                "frames: leave it out."
-            )
         rest = clips.select_columns(["id", "label"]).rename_column("label", "labels").add_column("length", lengths)
         return concatenate_datasets([rest, *parts], axis=1)
 
 
 TASKS = {"dyfulm": ReviewTask, "dashfusion": ClipTask}
+
+
+def drop_unreadable(encoded: Dataset, rows: Dataset, place: str, policy: str) -> tuple[Dataset, Dataset]:
+    """
+    Leaves out rows without a token, or anything else, that the model could read.
+
+    Args:
+        encoded: the rows as `encode` of a task returns them.
+        rows: the same rows before.
+        place: of the rows, for messages.
+        policy: "error" raises, "drop" logs a warning.
+
+    Returns:
+        Both without these rows.
+
+    Raises:
+        DataError: with `policy="error"`, if there are any; or if no row is left.
+    """
+    lengths = np.array(encoded["length"])
+    empty = np.flatnonzero(lengths == 0)
+    if not len(empty):
+        return encoded, rows
+    texts = rows.select_columns([name for name in ("id", "text") if name in rows.column_names]).select(empty)
+    named = [f"{row.get('id', empty[i] + 1)} ({row.get('text')!r:.100})" for i, row in enumerate(texts)]
+    report_rejected(place, {"no token that the tokenizers know": named}, policy)
+    if len(empty) == len(lengths):
+        raise DataError(f"{place}: no row is left.")
+    kept = np.flatnonzero(lengths)
+    return encoded.select(kept), rows.select(kept)
 
 
 def limit_of(processor, modality: str) -> int:

@@ -469,3 +469,14 @@ def test_a_validation_split_of_one_class_selects_nothing(recipe, tmp_path):
     (tmp_path / "reviews.csv").write_text("\n".join(["text,label,split", *lines]) + "\n")
     with pytest.raises(RecipeError, match="fine_accuracy says nothing where the validation split shows a single class"):
         run(recipe(dataset=str(tmp_path / "reviews.csv"), dataset_options=None))
+
+
+def test_rows_without_a_token_leave_the_data(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_fusion.training.tasks.rows_without_tokens", lambda columns, tokenizers: [1])
+    short = {"save_strategy": "no", "load_best_model_at_end": False, "max_steps": 1}
+    with pytest.raises(DataError, match=r"synthetic-reviews \(train\): 1 unusable row\n  1 x no token that the token"):
+        run(recipe(**short))
+    metrics = run(recipe(**short), "--rejected_rows", "drop")
+    assert metrics["train_samples"] == 63
+    assert metrics["left_out_or_filled"] == {"rows left out: no token that the tokenizers know": 3}
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["rows"]["validation"] == 16

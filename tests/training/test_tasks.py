@@ -5,7 +5,8 @@ import pytest
 from datasets import Array2D, Dataset, Features, Value
 
 from hf_fusion.data.files import DataError
-from hf_fusion.training.tasks import ClipTask, ReviewTask, take_truncated, warn_of_truncation
+from hf_fusion.data.tally import tallied
+from hf_fusion.training.tasks import ClipTask, ReviewTask, drop_unreadable, take_truncated, warn_of_truncation
 
 LOGGER = "hf_fusion.training.tasks"
 
@@ -73,15 +74,27 @@ class TestTextsWithoutTokens:
 
         return make
 
-    def test_stop_a_training_on_reviews(self, processor, deaf):
+    def test_of_reviews_are_all_named_or_left_out(self, processor, deaf):
         deaf(processor, "~")
-        with pytest.raises(DataError, match=r"The review b \('~'\) has no token"):
-            ReviewTask.encode(Dataset.from_dict({"id": ["a", "b"], "text": ["good", "~"]}), processor)
+        reviews = Dataset.from_dict({"id": list("abcd"), "text": ["good", "~", "bad", "~"]})
+        encoded = ReviewTask.encode(reviews, processor)
+        with pytest.raises(DataError, match=r"2 x no token that the tokenizers know: b \('~'\); d \('~'\)"):
+            drop_unreadable(encoded, reviews, "a.csv (train)", "error")
+        with tallied() as counts:
+            kept, rows = drop_unreadable(encoded, reviews, "a.csv (train)", "drop")
+        assert list(kept["id"]) == list(rows["id"]) == ["a", "c"] and min(kept["length"]) > 0
+        assert counts == {"rows left out: no token that the tokenizers know": 2}
+        with pytest.raises(DataError, match=r"a\.csv \(train\): no row is left"):
+            drop_unreadable(encoded.select([1]), reviews.select([1]), "a.csv (train)", "drop")
 
     def test_count_as_missing_beside_frames(self, clip_processor, clip_table, deaf):
         deaf(clip_processor, "good good ")
-        encoded = ClipTask.encode(clip_table, clip_processor)
+        with tallied() as counts:
+            encoded = ClipTask.encode(clip_table, clip_processor)
         assert [bool(ids) for ids in encoded["input_ids"]] == [False, True, False]
+        assert counts == {"texts have no token and count as missing": 2}
+        assert drop_unreadable(encoded, clip_table, "clips", "error") == (encoded, clip_table)
         alone = clip_table.select([0]).remove_columns(["audio", "vision"])
-        with pytest.raises(DataError, match="The clip a has a text without a token"):
-            ClipTask.encode(alone, clip_processor)
+        encoded = ClipTask.encode(alone, clip_processor)
+        with pytest.raises(DataError, match=r"clips: 1 unusable row\n  1 x no token that .* know: a \('good"):
+            drop_unreadable(encoded, alone, "clips", "error")
