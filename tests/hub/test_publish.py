@@ -488,6 +488,8 @@ class TestDryRun:
         folders = []
         for name in ("mine", "other"):
             model = make_model()
+            if name == "other":
+                torch.nn.init.normal_(model.classifier.weight)
             folders.append(write_run(tmp_path / name, model, processor))
             (tmp_path / name / "answers.json").write_text(json.dumps(sample_answers(model, processor)))
         status, streams = push(folders[0], "--dry_run")
