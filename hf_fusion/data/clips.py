@@ -109,7 +109,7 @@ def load_clips(source: ClipSource) -> DatasetDict:
         source.name,
         source.split_shares,
         source.split_seed,
-        lambda rows: list(map(_video, rows["id"])),
+        lambda rows: [_video(clip_id, source) for clip_id in rows["id"]],
     )
     for name in source.modalities:
         if not any(has_modality(table, name) for table in clips.values()):
@@ -360,11 +360,13 @@ def _frames(frames, name, widths, place):
 
 
 def _split(row, source, chooser, place):
-    return chooser.choose(row.get("split"), False, None, source.split_shares, _video(row["id"]), place)
+    return chooser.choose(row.get("split"), False, None, source.split_shares, _video(row["id"], source), place)
 
 
-def _video(clip_id):
+def _video(clip_id, source):
     """The video of a clip, whose clips are drawn together."""
+    if source.name.endswith(".npz"):  # VIDEO_NUMBER in the MOSI utterances
+        return clip_id.rpartition("_")[0]
     return clip_id.split("$_$")[0]
 
 

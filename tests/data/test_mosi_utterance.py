@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,8 +180,10 @@ class TestMosi:
         ids=["standard", "bclstm"],
     )
     def test_other_splits(self, split, sizes):
-        clips = load_clips(ClipSource(str(MOSI), modalities=("text",), options={"split": split}))
-        assert {name: len(rows) for name, rows in clips.items()} == sizes
+        source = ClipSource(str(MOSI), modalities=("text",), options={"split": split}, split_shares=(1.0, 0.0, 0.0))
+        assert {name: len(rows) for name, rows in load_clips(source).items()} == sizes
+        clips = load_clips(replace(source, split_shares=(0.8, 0.1, 0.1)))
+        assert set(clips) == {"train", "validation", "test"} and len(clips["test"]) == sizes["test"]
         videos = [{clip_id.rpartition("_")[0] for clip_id in rows["id"]} for rows in clips.values()]
         assert sum(map(len, videos)) == len(set().union(*videos)) == 93, "no video lies in two splits"
 
