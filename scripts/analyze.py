@@ -32,6 +32,7 @@ from hf_fusion.evaluation.diagnostics.report import write_report
 from hf_fusion.evaluation.evaluate_checkpoint import load_split
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.evaluation.records import describe_environment, fingerprint
+from hf_fusion.training.outcome import show_labels
 from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
 
 _STYLES = {"fine": "green", "look here": "red", "for information": "dim"}
@@ -88,6 +89,7 @@ def analyze(args: AnalyzeArguments, data_args: DataArguments):
 
 
 def main() -> int:
+    show_labels()
     try:
         analyze(*parse_data_arguments(AnalyzeArguments, description=__doc__))
     except (RecipeError, DataError, OSError) as error:

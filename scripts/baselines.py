@@ -26,6 +26,7 @@ from hf_fusion.data.reviews import load_reviews
 from hf_fusion.evaluation.baselines import majority_baseline, mean_baseline, ridge_baseline, tfidf_baseline
 from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
 from hf_fusion.training.model_arguments import RecipeError, option
+from hf_fusion.training.outcome import show_labels
 from hf_fusion.training.recipe import DataArguments, parse_options
 
 
@@ -85,6 +86,7 @@ def holds_other_data(path, data_fingerprint):
 
 
 def main() -> int:
+    show_labels()
     try:
         args, data_args = parse_options((BaselineArguments, DataArguments), description=__doc__)
         data_args.complete(model_type_of(args, data_args))

@@ -14,7 +14,6 @@ the CPU, with test metrics, size and speed of both (written to distillation.json
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
-import logging
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from rich.table import Table
 from hf_fusion.evaluation.benchmark.checkpoints import compare_checkpoints
 from hf_fusion.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from hf_fusion.evaluation.records import describe_environment, write_json
-from hf_fusion.training.outcome import EXPECTED, exit_of
+from hf_fusion.training.outcome import EXPECTED, exit_of, show_labels
 from hf_fusion.training.recipe import RecipeError, data_arguments_of, parse_recipe
 from hf_fusion.training.run import run_training
 
@@ -64,8 +63,7 @@ def main() -> int:
         if not training_args.should_log:
             disable_progress_bar()
         else:
-            logging.basicConfig(format="%(message)s")
-            logging.getLogger("hf_fusion.data").setLevel(logging.INFO)  # says which labels come from where
+            show_labels()
         metrics = run_training(model_args, data_args, training_args)
         if not training_args.should_save or "test" not in metrics:
             return 0

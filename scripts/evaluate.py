@@ -11,7 +11,6 @@ Without --dataset the data of the checkpoint's own recipe is used (its test spli
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
-import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.evaluate_checkpoint import MEASURES, load_split
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
+from hf_fusion.training.outcome import show_labels
 from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
 from hf_fusion.training.tasks import TASKS
 
@@ -63,8 +63,7 @@ def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
 
 
 def main() -> int:
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_fusion.data").setLevel(logging.INFO)  # says which labels come from where
+    show_labels()
     try:
         evaluate(*parse_data_arguments(EvaluateArguments, description=__doc__))
     except (RecipeError, DataError, OSError) as error:

@@ -38,6 +38,7 @@ from hf_fusion.evaluation.robustness import (
     summarize_curves,
     text_verdict,
 )
+from hf_fusion.training.outcome import show_labels
 from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
 
 _MAIN_METRICS = {"dyfulm": ("fine_accuracy", "coarse_accuracy"), "dashfusion": ("mae", "acc2_has0", "acc2_non0")}
@@ -119,6 +120,7 @@ def print_summary(summary, metrics, title):
 
 
 def main() -> int:
+    show_labels()
     try:
         evaluate(*parse_data_arguments(RobustnessArguments, description=__doc__))
     except (RecipeError, DataError, OSError) as error:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from hf_fusion.data.files import DataError
 from hf_fusion.deployment.loading import load_checkpoint
+from hf_fusion.deployment.sample_answers import check_answers
 from hf_fusion.hub.publish import publish
 from hf_fusion.hub.repository import PublishError, check_base_model, check_complete, repository_files
 
@@ -36,7 +37,9 @@ def parse_args():
     parser.add_argument("--message", default="Upload a checkpoint", help="of the commit")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--base_model", help="of a LoRA adapter: the repository with the model it was trained on")
-    parser.add_argument("--dry_run", action="store_true", help="list the files and load the checkpoint, upload nothing")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="list the files and check the checkpoint, upload nothing"
+    )
     return parser.parse_args()
 
 
@@ -48,11 +51,13 @@ def print_files(files, console):
 
 
 def check_loads(folder, base_model):
-    """Raises an error if the folder is not what whoever downloads it needs; else says what it is."""
-    model, _ = load_checkpoint(folder, base_model=base_model)
+    """Loads the folder, compares its answers with those of the training, and says what it is."""
+    model, processor = load_checkpoint(folder, base_model=base_model)
+    recorded = check_answers(folder, model, processor)
     fields = getattr(model.config, "usual_names", ("id2label",))
     names = "; ".join(", ".join(getattr(model.config, field).values()) for field in fields)
     print(f"Loads as {type(model).__name__} with {model.num_parameters():,} weights and the classes {names}.")
+    print("Answers as it did after training." if recorded else "Its training recorded no answers to compare with.")
 
 
 def main() -> int:

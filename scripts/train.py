@@ -12,14 +12,13 @@ Every field of a recipe is also a flag, which overrides the recipe. Two processe
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
 
-import logging
 import sys
 
 from datasets.utils.logging import disable_progress_bar
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.training.outcome import EXPECTED, exit_of
+from hf_fusion.training.outcome import EXPECTED, exit_of, show_labels
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
 
@@ -30,8 +29,7 @@ def main() -> int:
         if not training_args.should_log:
             disable_progress_bar()
         else:
-            logging.basicConfig(format="%(message)s")
-            logging.getLogger("hf_fusion.data").setLevel(logging.INFO)  # says which labels come from where
+            show_labels()
         metrics = run_training(model_args, data_args, training_args)
     except EXPECTED as error:
         message, status = exit_of(error)

@@ -1,6 +1,5 @@
 """Data sets of the Hub, of the packaged readers of `datasets`, and folders that `save_to_disk` wrote."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from datasets.exceptions import DatasetNotFoundError
 from hf_fusion.data.decoding import KNOWN_FILES, is_row_file
 from hf_fusion.data.errors import DataError
 
-logger = logging.getLogger(__name__)
-
 _SAVED = ("dataset_dict.json", "state.json")
 
 
@@ -34,7 +31,7 @@ def load_from_hub(name: str, options: dict[str, Any]) -> dict[str | None, Datase
         DataError: if it cannot be had; a mistyped folder looks like a name on the Hub, too.
         FileNotFoundError: if the name is that of a file or folder, and there is none.
     """
-    check_exists(name, options)
+    check_exists(name)
     try:
         loaded = load_from_disk(name, **options) if is_saved(name) else load_dataset(name, **options)
     except DatasetNotFoundError as error:
@@ -62,7 +59,7 @@ def is_saved(name: str) -> bool:
     return any((Path(name) / file).is_file() for file in _SAVED)
 
 
-def check_exists(name: str, options: dict[str, Any]) -> None:
+def check_exists(name: str) -> None:
     """
     Checks a name before the Hub is asked for it.
 

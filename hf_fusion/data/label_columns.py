@@ -536,22 +536,26 @@ def _counted_from_0(count, names):
 
 def _ids_of_words(words, names):
     """
-    The class of each word by its name. Names of another wording count by their meaning alone: words of sentiment of
-    the same direction, ratings for words of sentiment, and numbers.
+    The class of each word. Words that are not the names of the classes count by their meaning alone: words of
+    sentiment if the names have the same signs from worst to best, ratings from the worst to the best name, and ratings
+    or numbers that begin at 0 as numbers of classes.
     """
     ids = {word_key(name): i for i, name in enumerate(names)}
     if len(words) != len(names) or {word_key(word) for word in words} <= set(ids):
         return ids
-    known = from_worst_to_best(names)
-    if (order := from_worst_to_best(words)) and known:
-        same = [_sign(word) for word in order] == [_sign(name) for name in known]
-        order = order if same else None
-    elif order is None and (order := _by_rating(words) or _by_number(words)):
-        counted = not _by_rating(words) or read_rating(order[0])[0] == 0
-        known = list(names) if counted or known is None else known
-    if order is None or known is None:
+    named = from_worst_to_best(names)
+    if order := from_worst_to_best(words):
+        same = named is not None and [_sign(word) for word in order] == [_sign(name) for name in named]
+        found = named if same else None
+    elif order := _by_rating(words):
+        from_zero = read_rating(order[0])[0] == 0
+        found = names if from_zero or named is None else named
+    else:
+        order = _by_number(words)
+        found = None if order is None else names
+    if found is None:
         return ids
-    return {word_key(word): list(names).index(name) for word, name in zip(order, known, strict=True)}
+    return {word_key(word): list(names).index(name) for word, name in zip(order, found, strict=True)}
 
 
 def _sign(word):

@@ -119,7 +119,7 @@ def _column_names(first, others, place, header):
 
 
 def _is_data(first, others):
-    """Whether a first line that has a number where all lines have one; numbers that count columns are names."""
+    """Whether the first line is data, with a number in a column of numbers. Numbers that count columns are names."""
     named = [(index, name) for index, name in enumerate(first) if name]
     if all(name in (str(index), str(index + 1)) for index, name in named) and len(named) > 1:
         return False
@@ -346,7 +346,7 @@ def _few_values(rows, width):
 
 
 def _open_quotation(path, layout):
-    """The number of the first line of which a quotation mark does not enclose a field; 0 if all do."""
+    """The number of the first line with a quotation mark that encloses no field; 0 if there is none."""
     numbered = islice(enumerate(lines(path, layout.encoding), 1), int(layout.declares), None)
     found = (number for number, fields in _records(numbered, layout, path) if isinstance(fields, DataError))
     return next(found, 0)

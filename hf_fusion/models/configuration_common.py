@@ -165,7 +165,7 @@ def names_of_classes(field, names, count_field, count, usual_names, usual_count)
 
 
 def _swapped(names):
-    """Keys by values, or what it is if it is no mapping."""
+    """The keys of a mapping by their values; anything else as it is."""
     try:
         return {value: key for key, value in names.items()}
     except (AttributeError, TypeError):

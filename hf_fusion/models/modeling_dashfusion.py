@@ -170,9 +170,10 @@ def _first_real_in_front(features, mask):
     """Frames and mask without the padding before the first real frame, which comes to the end: on whichever side
     frames are padded, that frame has the first position."""
     padding_before = (mask.long().cumsum(1) == 0).sum(1, keepdim=True)
-    places = torch.arange(mask.shape[1], device=mask.device) + padding_before
-    places = places % mask.shape[1]  # (batch, frames)
-    return features.gather(1, places.unsqueeze(-1).expand_as(features)), mask.gather(1, places)
+    places = torch.arange(mask.shape[1], device=mask.device)
+    # no two keys are equal: ONNX has no stable sort
+    order = (places + 2**31 * (places < padding_before)).argsort(dim=1)  # (batch, frames)
+    return features.gather(1, order.unsqueeze(-1).expand_as(features)), mask.gather(1, order)
 
 
 class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):

@@ -64,7 +64,7 @@ def position_inputs(encoder, attention_mask, from_embeds):
     Returns:
         `dict`: `position_ids` of shape `(batch, tokens)`; empty for encoders that need none.
     """
-    tables = (getattr(module, "position_embeddings", None) for module in encoder.modules())
+    tables = (getattr(module, name, None) for module in encoder.modules() for name in ("position_embeddings", "wpe"))
     table = next((table for table in tables if isinstance(table, nn.Embedding)), None)
     counts_itself = table is not None and table.padding_idx is not None and not from_embeds
     if table is None or counts_itself or "position_ids" not in inspect.signature(encoder.forward).parameters:

@@ -138,8 +138,8 @@ class DataArguments(ClipFields, ReviewFields):
             parts = config.num_coarse_labels
             self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
             logger.warning(
-                "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has no "
-                "coarse labels of its own, --coarse_starts says otherwise.",
+                "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has "
+                "no coarse labels of its own, --coarse_starts says otherwise.",
                 parts,
                 self.coarse_starts,
             )

@@ -1,5 +1,6 @@
-"""How a training command ends that did not come to its end: what it says, and its exit status."""
+"""What a command says: which labels it found, and why it did not come to its end."""
 
+import logging
 import signal
 
 from hf_fusion.data.files import DataError
@@ -10,6 +11,12 @@ from hf_fusion.training.non_finite import NonFiniteLossError
 
 # What `exit_of` explains; anything else is a defect of the program.
 EXPECTED = (RecipeError, PublishError, DataError, NonFiniteLossError, TrainingInterrupted, OSError, KeyboardInterrupt)
+
+
+def show_labels() -> None:
+    """Writes to standard error, beside warnings, from which columns the data's labels are made."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_fusion.data").setLevel(logging.INFO)
 
 
 def exit_of(error: BaseException) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 """At the end of a run: what was saved is loaded once, and compared with what was trained."""
 
 import logging
+from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -8,6 +9,8 @@ from datasets import Dataset
 
 from hf_fusion.data.arrow_rows import ArrowRows
 from hf_fusion.deployment.loading import load_checkpoint
+from hf_fusion.deployment.sample_answers import ANSWERS_FILE, sample_answers
+from hf_fusion.evaluation.records import write_json
 from hf_fusion.training.checkpoints import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ def check_saved(trainer, rows: Dataset) -> None:
             )
         except Exception as error:  # of whatever kind: the other processes wait for it
             cause = error
-            reason = " ".join(str(error).split())[:500] or type(error).__name__
+            reason = " ".join(str(error).split())[:500].rstrip(".") or type(error).__name__
             problem = f"what was saved cannot be loaded: {reason}"
     (problem,) = broadcast_object_list([problem])
     if problem is not None:
@@ -53,10 +56,10 @@ def check_saved(trainer, rows: Dataset) -> None:
 
 
 def _difference(trainer, rows, inputs, answers):
-    """What of the saved folder is not as in memory; `None` if all of it is."""
+    """What of the saved folder is not as in memory; `None` if all of it is, and the folder then tells its answers."""
     adapted = hasattr(trainer.model, "peft_config")
     model, processor = load_checkpoint(trainer.args.output_dir, trainer.model.dtype, merge=not adapted)
-    return (
+    difference = (
         _other_fields(trainer.model.config, model.config)
         or _other_weights(trainer, model)
         or _other_tensors("the processor makes another", inputs, _inputs(processor, model.config, rows), 0)
@@ -67,6 +70,9 @@ def _difference(trainer, rows, inputs, answers):
             _tolerance(trainer),
         )
     )
+    if difference is None:
+        write_json(Path(trainer.args.output_dir, ANSWERS_FILE), sample_answers(model, processor))
+    return difference
 
 
 def _other_fields(ours, saved):

@@ -19,7 +19,7 @@ from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describ
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.build import earlier_config
-from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of, writing
+from hf_fusion.training.checkpoints import CheckpointError, newest_sound_checkpoint, problem_of, writing
 from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
@@ -42,7 +42,8 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     loads what was saved, once, and compares it with what was trained.
 
     The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
-    recipe), `metrics.json`, `trainer_state.json` and `environment.json`.
+    recipe), `metrics.json`, `trainer_state.json`, `environment.json` and `answers.json` (to two inputs that never
+    change, by which a later check tells whether something was exchanged).
 
     Args:
         model_args, data_args, training_args: what [`parse_recipe`] returns.
@@ -92,7 +93,8 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     if training_args.should_save:
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
-    check_saved(trainer, data["validation" if "validation" in data else "train"])
+    with _finished_if_saved(training_args):
+        check_saved(trainer, data["validation" if "validation" in data else "train"])
     if training_args.push_to_hub:
         trainer.push_to_hub()
     return metrics
@@ -187,6 +189,18 @@ def _as_recipe_error():
         raise
     except ValueError as error:
         raise RecipeError(str(error)) from error
+
+
+@contextmanager
+def _finished_if_saved(training_args):
+    """Sets `metrics.json` aside, by which a run counts as finished, if what was saved is not what was trained."""
+    try:
+        yield
+    except CheckpointError:
+        if training_args.should_save:
+            path = Path(training_args.output_dir) / METRICS_FILE
+            path.replace(path.with_name("metrics.failed.json"))
+        raise
 
 
 def _with_lora(model, processor, model_args, training_args):

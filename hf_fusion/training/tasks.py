@@ -80,7 +80,8 @@ class ClipTask:
     @staticmethod
     def check_training(train: Dataset, data_args, is_sample: bool = False) -> None:
         """Warns if the labels lie in a small part of their range: they may be on another scale."""
-        warn_of_other_scale(np.array(train["label"], dtype=float), data_args.label_range, data_args.dataset)
+        if not is_sample:
+            warn_of_other_scale(np.array(train["label"], dtype=float), data_args.label_range, data_args.dataset)
 
     @staticmethod
     def build(model_args, data_args, train, teacher=None):

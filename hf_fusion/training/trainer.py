@@ -435,8 +435,6 @@ class FusionTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
         finally:
             self._is_saving = False
-        if self.args.should_save:
-            make_readable(staged)
         self.accelerator.wait_for_everyone()
         if Path(self.state.best_model_checkpoint or "") == staged:
             self.state.best_model_checkpoint = final

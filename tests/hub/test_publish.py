@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import huggingface_hub
@@ -16,6 +17,7 @@ from hub_server import TOKEN, Fault, Repo, serve
 from huggingface_hub import ModelCard
 
 from hf_fusion.deployment.adapters import add_lora, load_merged
+from hf_fusion.deployment.sample_answers import sample_answers
 from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.hub.publish import publish
 from hf_fusion.hub.repository import PublishError, check_complete, repository_files
@@ -482,6 +484,21 @@ class TestDryRun:
         path.write_text(json.dumps(changed))
         status, streams = push(run_folder, *flags)
         assert status == 2 and "classifier.bias have the shape (5,)" in streams.err
+
+    @pytest.mark.parametrize("flags", [["--dry_run"], []], ids=["dry", "real"])
+    def test_weights_of_another_run(self, tmp_path, make_model, processor, push, flags):
+        folders = []
+        for name in ("mine", "other"):
+            model = make_model()
+            if name == "other":
+                torch.nn.init.normal_(model.classifier.weight)
+            folders.append(write_run(tmp_path / name, model, processor))
+            (tmp_path / name / "answers.json").write_text(json.dumps(sample_answers(model, processor)))
+        status, streams = push(folders[0], "--dry_run")
+        assert status == 0 and "Answers as it did" in streams.out
+        shutil.copy(folders[1] / "model.safetensors", folders[0])
+        status, streams = push(folders[0], *flags)
+        assert status == 2 and "does not answer as it did" in streams.err
 
     def test_an_adapter(self, tmp_path, clip_model, clip_processor, push):
         pytest.importorskip("peft")

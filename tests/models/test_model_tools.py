@@ -12,7 +12,7 @@ from conftest import encoder_config
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.export import Dim, export
-from transformers import AutoModel, DistilBertConfig, ElectraConfig, NystromformerConfig, XLNetConfig
+from transformers import AutoModel, DistilBertConfig, ElectraConfig, GPT2Config, NystromformerConfig, XLNetConfig
 
 from hf_fusion import DashFusionForSequenceClassification, DashFusionModel, DyFuLMForSequenceClassification
 from hf_fusion.models.modeling_text_encoder import layer_class_names, position_inputs
@@ -259,6 +259,7 @@ class TestPaddingOnTheLeft:
         "deberta-biased": lambda: encoder_config("deberta", hidden_size=32, position_biased_input=True),
         "electra": lambda: ElectraConfig(**NUM_LAYERS, intermediate_size=64, embedding_size=16),
         "distilbert": lambda: DistilBertConfig(n_heads=4, dim=32, n_layers=2, hidden_dim=64, vocab_size=600),
+        "gpt2": lambda: GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=600),
         "xlnet": lambda: XLNetConfig(vocab_size=600, d_model=32, n_layer=2, n_head=4, d_inner=64),
     }
 

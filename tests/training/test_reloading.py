@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
@@ -42,6 +43,15 @@ def test_what_is_as_it_was(run, clip_model, clip_processor, clips, tmp_path):
         check_saved(trainer, rows)
 
 
+def test_without_memory_for_a_second_model(run, monkeypatch, caplog):
+    def load(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("hf_fusion.training.reloading.load_checkpoint", load)
+    check_saved(run[0], REVIEWS)
+    assert "no memory to load what was saved" in caplog.text
+
+
 def test_in_half_precision(make_model, processor, tmp_path):
     trainer = trainer_of(tmp_path / "weights", make_model().bfloat16(), processor)
     trainer.save_model()
@@ -78,8 +88,9 @@ def test_classes_that_are_lost(run):
         del saved[name]
     (folder / "config.json").write_text(json.dumps(saved))
     assert AutoConfig.from_pretrained(folder).num_labels == 5
-    with pytest.raises(CheckpointError, match=r"not what was trained: .* classifier\.bias have the shape \(2,\)"):
+    with pytest.raises(CheckpointError, match=r"cannot be loaded: .* classifier\.bias have the shape \(2,\)") as caught:
         check_saved(trainer, REVIEWS)
+    assert caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize("change", ["other", "missing"])

@@ -16,6 +16,7 @@ from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.files import DataError
 from hf_fusion.data.prepare import prepare_clips
 from hf_fusion.evaluation.evaluate_checkpoint import load_split
+from hf_fusion.training.checkpoints import CheckpointError
 from hf_fusion.training.data_arguments import DataArguments
 from hf_fusion.training.recipe import RecipeError, parse_recipe
 from hf_fusion.training.run import run_training
@@ -26,7 +27,14 @@ def test_a_run_folder_holds_all_there_is_to_know(recipe, tmp_path):
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "config.json", "modeling_dyfulm.py", "processor_config.json", "tokenizer_b"} <= names
-    assert {"README.md", "config.yaml", "metrics.json", "trainer_state.json", "environment.json"} <= names
+    assert {
+        "README.md",
+        "config.yaml",
+        "metrics.json",
+        "trainer_state.json",
+        "environment.json",
+        "answers.json",
+    } <= names
     written = json.loads((folder / "metrics.json").read_text())
     assert written == metrics and written["train_samples"] == 64
     assert {"fine_accuracy", "coarse_macro_f1", "intensity_r2"} <= set(written["test"]) == set(written["validation"])
@@ -64,6 +72,17 @@ def test_does_not_run_over_another_run(recipe, tmp_path):
     run(recipe(save_strategy="no", load_best_model_at_end=False))
     with pytest.raises(RecipeError, match=r"holds a run already.*--resume_from_checkpoint last"):
         run(recipe())
+
+
+def test_a_model_that_is_lost_finishes_no_run(recipe, tmp_path, monkeypatch):
+    def load(*args, **options):
+        raise OSError("disk gone")
+
+    monkeypatch.setattr("hf_fusion.training.reloading.load_checkpoint", load)
+    with pytest.raises(CheckpointError, match="disk gone"):
+        run(recipe(), "--max_steps", "1")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"metrics.failed.json", "README.md"} <= names and not {"metrics.json", "answers.json"} & names
 
 
 class TestGoingOn:
