@@ -28,16 +28,16 @@ quickstart: install  ## Train, evaluate and use both models, small in under 6 mi
 	$(BIN)/python scripts/quickstart.py
 
 test: install lint  ## Lint, then run the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 nightly: fuzz  ## That, and the whole test suite with what takes long: trainings killed ten times each, all faults
-	$(BIN)/python -m pytest -n 2 --dist loadscope --nightly
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --nightly
 
 oldest:  ## Test models and saved checkpoints under the oldest transformers that is supported
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet $(TORCH)
 	.venv-oldest/bin/python -m pip install --quiet --editable ".[dev]" "transformers==5.5.4"
-	.venv-oldest/bin/python -m pytest -n 2 --dist loadscope tests/models tests/hub/test_compatibility.py
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/models tests/hub/test_compatibility.py
 
 # A failure is found again by the same seed; other seeds are other cases. The limit makes a memory bomb an error.
 SEED ?= 0

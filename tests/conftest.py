@@ -86,7 +86,9 @@ def encoder_config(kind="roberta", **changes):
         )
     if kind == "bert":
         return BertConfig(**{**shared, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, **changes})
-    shared |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+    # without a limit, attention costs as much as to 1200 tokens, whatever the text
+    shared |= {"relative_attention": True, "max_relative_positions": 64}
+    shared |= {"pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
     return DebertaV2Config(**{**shared, "hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, **changes})
 
 
@@ -330,7 +332,13 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{sum(counts):,} hostile inputs")
 
 
+# They begin first, so that no process waits for another's long test at the end.
+LONGEST = ("test_study_scripts.py", "test_run.py", "test_killed_runs.py", "test_onnx_fusion.py", "test_publish.py",
+           "test_isolated_loading.py", "test_scripts.py", "test_clip_scripts.py")  # fmt: skip
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     if not config.getoption("--nightly"):
         for item in items:
             if item.get_closest_marker("nightly"):

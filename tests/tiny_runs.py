@@ -81,16 +81,20 @@ def processes_environment(rank, world_size, port):
             "TORCHELASTIC_RESTART_COUNT": "0"}  # fmt: skip
 
 
-def train_together(world_size, recipe, *flags):
-    """Trains in so many processes: as `launch`, in much less time."""
+def together(world_size, name, *args):
+    """Runs one of `scripts/` in so many processes, as `launch` does but for less time; returns the first's end."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    args = ["--config", recipe, "--use_cpu", "true", *flags]
     running = [
-        Script("train.py", *args, environment=processes_environment(rank, world_size, store.port))
+        Script(name, *args, environment=processes_environment(rank, world_size, store.port))
         for rank in range(world_size)
     ]
-    for process in [process.join() for process in running]:
-        assert process.returncode == 0, process.stderr[-3000:]
+    try:
+        ends = [script.join() for script in running]
+    finally:
+        for script in running:
+            script.process.kill()
+    assert all(end.returncode == 0 for end in ends), "\n".join(end.stderr[-3000:] for end in ends)
+    return ends[0]
 
 
 def _run_script(path, args, streams, environment):
@@ -124,14 +128,12 @@ def script_here(name, monkeypatch):
     return run
 
 
-def launch(processes, recipe, *flags):
+def launch(processes, path, *args):
+    """Runs one of `scripts/` as `accelerate launch` does."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
                "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes", str(processes)]  # fmt: skip
     command += ["--multi_gpu"] if processes > 1 else []
-    process = subprocess.run(
-        [*command, "scripts/train.py", "--config", recipe, "--use_cpu", "true", *flags],
-        cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False,
-        timeout=LONGEST_SECONDS,
+    return subprocess.run(
+        [*command, path, *map(str, args)], cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True,
+        check=False, timeout=LONGEST_SECONDS,
     )  # fmt: skip
-    assert process.returncode == 0, process.stderr[-3000:]
-    return process

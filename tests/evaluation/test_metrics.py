@@ -1,10 +1,9 @@
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from fresh_python import run_fresh
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
@@ -118,10 +117,8 @@ def test_needs_no_network_and_writes_no_files(tmp_path):
         "from hf_fusion.evaluation.metrics import ReviewMetrics\n"
         "print(json.dumps(ReviewMetrics().compute(predictions={'fine': [1]}, references={'fine': [1]})))\n"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
-        env={"HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf"), "PATH": ""},
-    )  # fmt: skip
+    process = run_fresh(code, cwd=tmp_path, env={"HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf"), "PATH": ""})
+    assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["fine_accuracy"] == 1.0
 
 

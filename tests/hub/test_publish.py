@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -439,9 +437,13 @@ def test_the_script(server, run_folder):
     environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0",
                    "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
 
+    program = (
+        "import runpy, sys; sys.path.insert(0, 'scripts')\n"
+        "runpy.run_path('scripts/push_to_hub.py', run_name='__main__')"
+    )
+
     def run(*flags):
-        command = [sys.executable, "scripts/push_to_hub.py", str(run_folder), *flags]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+        return run_fresh(program, run_folder, *flags, cwd=ROOT, env=environment)
 
     process = run(REPO, "--dry_run")
     assert process.returncode == 0 and "model.safetensors" in process.stdout and not server.repos, process.stderr

@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -186,9 +185,7 @@ def test_needs_the_flag(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     code = "import sys; sys.modules['hf_fusion'] = None; from transformers import AutoModel as M; "
     code += f"M.from_pretrained({str(tmp_path)!r})"
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
+    process = run_fresh(code, cwd=tmp_path, env=dict(os.environ))
     assert process.returncode != 0 and "trust_remote_code=True" in process.stderr
 
 

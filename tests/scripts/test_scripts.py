@@ -4,9 +4,6 @@ import ast
 import csv
 import fcntl
 import json
-import os
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
@@ -16,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from asserts import assert_close
-from tiny_runs import ENVIRONMENT, LONGEST_SECONDS, ROOT, script, script_here
+from tiny_runs import ROOT, Script, launch, script, script_here
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import read_rows
@@ -197,16 +194,7 @@ class TestPredictToFolder:
         pq.write_table(pa.Table.from_pylist(rows[80:]), tmp_path / "in/c.parquet")
         return tmp_path / "in"
 
-    @staticmethod
-    def start(*args, processes=None):
-        launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
-                    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-                    "--main_process_port", "0"] if processes else []  # fmt: skip
-        return subprocess.Popen(
-            [sys.executable, *launcher, "scripts/predict.py", *map(str, args), "--batch_size", "1", "--device", "cpu"],
-            cwd=ROOT, text=True, stderr=subprocess.PIPE,
-            env={**os.environ, **ENVIRONMENT},
-        )  # fmt: skip
+    OPTIONS = "--batch_size", "1", "--device", "cpu"
 
     def test_killed_and_continued_by_two_processes(self, checkpoint, source, tmp_path):
         out, expected = tmp_path / "out", tmp_path / "single.parquet"
@@ -214,30 +202,29 @@ class TestPredictToFolder:
         out.mkdir()
         with open(out / ".part-00010.claim", "w") as claim:
             fcntl.flock(claim, fcntl.LOCK_EX)  # as if another process worked on the last one: it cannot end
-            process = self.start(*command)
-            while process.poll() is None and not list(out.glob("part-*")):
+            first = Script("predict.py", *command, *self.OPTIONS)
+            while first.process.is_alive() and not list(out.glob("part-*")):
                 time.sleep(0.01)
-            process.kill()
-            process.communicate()
+            first.process.kill()
+            first.join()
         done = written(out)
         assert 0 < len(done) < 11, "in the middle"
 
-        process = self.start(*command, processes=2)
-        errors = process.communicate(timeout=LONGEST_SECONDS)[1]
+        process = launch(2, "scripts/predict.py", *command, *self.OPTIONS)
+        errors = process.stderr
         assert process.returncode == 1, errors
         assert "1 of 121 rows" in errors and "row 31: " in errors and "121/121" in errors
         assert done.items() <= written(out).items(), "what was finished was not done again"
 
-        single = script("predict.py", source, "-c", checkpoint, "-o", expected, "--batch_size", 1, "--device", "cpu")
+        single = script("predict.py", source, "-c", checkpoint, "-o", expected, *self.OPTIONS)
         assert single.returncode == 1, single.stderr
         together, alone = pq.read_table(out), pq.read_table(expected)
         assert together.schema.equals(alone.schema)
         assert_close(together.to_pylist(), alone.to_pylist())
         assert [row["id"] for row in read_rows(expected)] == [*map(str, range(30)), None, *map(str, range(30, 120))]
 
-        process = self.start(*command[:-1], 12)
-        errors = process.communicate(timeout=LONGEST_SECONDS)[1]
-        assert "shard_rows was 11 and is 12" in errors and process.returncode == 2
+        process = script("predict.py", *command[:-1], 12, *self.OPTIONS)
+        assert "shard_rows was 11 and is 12" in process.stderr and process.returncode == 2
 
     def test_wrong_calls(self, checkpoint, predict, capsys, tmp_path):
         assert predict("-", "-c", checkpoint, "-o", tmp_path / "out") == 2

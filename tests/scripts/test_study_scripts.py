@@ -2,16 +2,12 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import matplotlib.image
 import pytest
 import yaml
-from tiny_runs import ENVIRONMENT, LONGEST_SECONDS, ROOT, script
+from tiny_runs import LONGEST_SECONDS, Script, script, together
 
 RECIPE = {
     "model_type": "dashfusion",
@@ -51,16 +47,13 @@ def test_a_killed_study_goes_on(write, tmp_path):
     })  # fmt: skip
     folder, output = tmp_path / "runs", tmp_path / "result.json"
     flags = [study, "--runs", str(folder), "--output", str(output)]
-    process = subprocess.Popen(
-        [sys.executable, "scripts/ablate.py", *flags], cwd=ROOT, env={**os.environ, **ENVIRONMENT},
-        stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    study = Script("ablate.py", *flags)
     first = folder / "full" / "seed-1" / "metrics.json"
     deadline = time.monotonic() + LONGEST_SECONDS
     while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(LONGEST_SECONDS) != 0 and not output.exists()
+    study.process.terminate()
+    assert study.join().returncode != 0 and not output.exists()
     before = first.read_bytes()
 
     process = script("ablate.py", *flags, "--slots", "2")
@@ -161,14 +154,10 @@ def test_distillation(write, tmp_path):
     assert "| small |" in (tmp_path / "result.md").read_text().partition("### size and speed")[2]
 
     large = tmp_path / "runs" / "large" / "seed-1"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-               "scripts/distill.py", "--teacher", str(large), "--config", recipe, "--use_cpu", "true",
-               "--fusion_hidden_size", "12", "--output_dir", str(tmp_path / "two")]  # fmt: skip
-    process = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 0, process.stderr[-2000:]
+    process = together(
+        2, "distill.py", "--teacher", large, "--config", recipe, "--use_cpu", "true", "--fusion_hidden_size", "12",
+        "--output_dir", tmp_path / "two",
+    )  # fmt: skip
     found = json.loads((tmp_path / "two" / "distillation.json").read_text())
     accuracy = json.loads((tmp_path / "two" / "metrics.json").read_text())["test"]["fine_accuracy"]
     assert found["test"]["student"]["fine_accuracy"] == pytest.approx(accuracy) and "1 / " in process.stdout

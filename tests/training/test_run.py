@@ -9,7 +9,7 @@ import torch
 import yaml
 from asserts import assert_close
 from safetensors.torch import load_file
-from tiny_runs import TINY, launch, run, train_together
+from tiny_runs import TINY, launch, run, together
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion.data.clips import ClipSource, load_clips
@@ -316,7 +316,9 @@ def test_two_processes_train_like_one(recipe, tmp_path):
     results = {}
     for processes, batch_size in ((1, 8), (2, 4)):
         folder = tmp_path / str(processes)
-        launch(processes, path, "--output_dir", str(folder), "--per_device_train_batch_size", str(batch_size))
+        flags = ["--use_cpu", "true", "--output_dir", folder, "--per_device_train_batch_size", batch_size]
+        process = launch(processes, "scripts/train.py", "--config", path, *flags)
+        assert process.returncode == 0, process.stderr[-3000:]
         state = json.loads((folder / "trainer_state.json").read_text())
         results[processes] = (
             [entry for entry in state["log_history"] if "fine_loss" in entry],
@@ -353,8 +355,8 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, change
     results = {}
     for processes, batch_size in ((1, 8), (2, 4)):
         folder = tmp_path / str(processes)
-        flags = ["--output_dir", str(folder), "--per_device_train_batch_size", str(batch_size)]
-        train_together(processes, path, *flags) if processes > 1 else run(path, *flags)
+        flags = ["--use_cpu", "true", "--output_dir", str(folder), "--per_device_train_batch_size", str(batch_size)]
+        together(2, "train.py", "--config", path, *flags) if processes == 2 else run(path, *flags)
         state = json.loads((folder / "trainer_state.json").read_text())
         logs = [entry for entry in state["log_history"] if "prediction_loss" in entry]
         assert json.loads((folder / "environment.json").read_text())["hardware"]["processes"] == processes
@@ -374,15 +376,15 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, change
 def test_two_processes_resume_with_mined_partners(clip_recipe, tmp_path):
     """Each process sees half of the clips, both know all embeddings, and an interrupted run ends the same."""
     path = clip_recipe(num_train_epochs=3, save_total_limit=None, contrastive_partners="mined", gather_negatives=True)
-    flags = ["--per_device_train_batch_size", "4", "--output_dir"]
-    train_together(2, path, *flags, str(tmp_path / "whole"))
+    flags = ["--config", path, "--use_cpu", "true", "--per_device_train_batch_size", "4", "--output_dir"]
+    together(2, "train.py", *flags, tmp_path / "whole")
     state = load_file(tmp_path / "whole" / "checkpoint-6" / "mining.safetensors")
     assert state["known"].all() and state["embeddings"].any(1).all()
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for name in ("checkpoint-12", "checkpoint-18"):
         shutil.rmtree(tmp_path / "cut" / name)
     (tmp_path / "cut" / "metrics.json").unlink()
-    train_together(2, path, *flags, str(tmp_path / "cut"), "--resume_from_checkpoint", "last")
+    together(2, "train.py", *flags, tmp_path / "cut", "--resume_from_checkpoint", "last")
     for file in ("checkpoint-18/mining.safetensors", "model.safetensors"):
         first, second = (load_file(tmp_path / name / file) for name in ("whole", "cut"))
         assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first), file

@@ -15,10 +15,16 @@ COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coar
 
 
 @pytest.fixture
-def dataset(corpus, processor):
+def reviews(corpus):
+    """Short ones, of several lengths."""
+    return [text[: 40 + 5 * i] for i, text in enumerate(corpus[:16])]
+
+
+@pytest.fixture
+def dataset(reviews, processor):
     rows = [
         {"text": text, "labels": i % 5, "coarse_labels": i % 3, "intensity_labels": (i % 5) / 4}
-        for i, text in enumerate(corpus[:16])
+        for i, text in enumerate(reviews)
     ]
     return ReviewTask.encode(Dataset.from_list(rows), processor)
 
@@ -43,13 +49,13 @@ def training_logs(trainer):
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
-def test_tokenized_rows(dataset, processor, corpus):
+def test_tokenized_rows(dataset, processor, reviews):
     assert set(dataset.column_names) == {
         *processor.model_input_names, "length", "text_truncated", "labels", "coarse_labels", "intensity_labels",
     }  # fmt: skip
     row = dataset[3]
     assert row["length"] == max(len(row["input_ids"]), len(row["input_ids_b"]))
-    assert row["span_ids_b"] == processor(corpus[3])["span_ids_b"]
+    assert row["span_ids_b"] == processor(reviews[3])["span_ids_b"]
 
 
 def test_logs_components_that_add_up(make_trainer):
@@ -89,7 +95,7 @@ def test_accumulation_changes_neither_loss_nor_logs(make_trainer, make_model, we
                 assert a[name] == pytest.approx(b[name], rel=1e-3), name
 
 
-def test_components_are_means_over_labels_not_over_batches(make_trainer, dataset, processor, corpus):
+def test_components_are_means_over_labels_not_over_batches(make_trainer, dataset, processor, reviews):
     rows = dataset.to_list()
     for i, row in enumerate(rows):
         if i not in (0, 5, 6, 7):  # 1 label in the first batch of 4, 3 in the second, none after
@@ -99,7 +105,7 @@ def test_components_are_means_over_labels_not_over_batches(make_trainer, dataset
     trainer.train()
     losses = []
     for i in (0, 5, 6, 7):
-        batch = processor([corpus[i]], return_tensors="pt")
+        batch = processor([reviews[i]], return_tensors="pt")
         losses.append(trainer.model.eval()(**batch, labels=torch.tensor([rows[i]["labels"]])).fine_loss.item())
     (entry,) = training_logs(trainer)
     assert entry["fine_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
