@@ -396,7 +396,7 @@ def test_data_without_all_splits(clip_recipe, tmp_path, splits):
     (tmp_path / "labels.csv").write_text(
         "id,text,label,split\n" + "".join(f"{n},good,1,{s}\n" for n, s in rows.items())
     )
-    flags = ["--dataset", str(tmp_path), "--modalities", "text"]
+    flags = ["--dataset", str(tmp_path), "--modalities", "text", "--split_shares", "1", "0", "0"]
     if "train" in splits:
         with pytest.raises(RecipeError, match=r"(?s)No training clip .* has audio.*--modalities text"):
             recipe = clip_recipe(eval_strategy="no", load_best_model_at_end=False)
