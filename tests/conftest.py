@@ -1,5 +1,6 @@
 """Tiny tokenizers, configurations and models that all tests share; everything offline and seeded."""
 
+import gc
 import os
 import sys
 
@@ -45,6 +46,13 @@ TEXTS = [
     "We would never stay here again; the bed was awful and the shower was hardly better. " * 2,
     "中文 評論 très bien",
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _old_objects_stay():
+    """Later collections leave out what the libraries made; with all of it, each one takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
