@@ -1,12 +1,17 @@
 """Tiny tokenizers, configurations and models that all tests share; everything offline and seeded."""
 
+import atexit
 import gc
 import os
+import shutil
 import sys
+from tempfile import mkdtemp
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# the code of checkpoints is copied there, which is not to outlive the tests
+os.environ["HF_MODULES_CACHE"] = mkdtemp(prefix="hf_fusion_test_modules_")
 
 import numpy as np
 import pytest
@@ -39,6 +44,7 @@ settings.register_profile("suite", deadline=None, max_examples=60, derandomize=T
 settings.register_profile("fuzz", deadline=None, max_examples=60 * 25, print_blob=True)
 settings.load_profile("suite")
 torch.set_num_threads(1)
+atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 
 TEXTS = [
     "The room was not bad at all, but breakfast was cold.",
@@ -53,6 +59,16 @@ def _old_objects_stay():
     """Later collections leave out what the libraries made; with all of it, each one takes a second."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def bfloat16_attention():
+    """Skips the test where torch has none: where ATEN_CPU_CAPABILITY hides instructions that the processor has."""
+    states = torch.zeros(1, 1, 64, 64, dtype=torch.bfloat16)
+    try:
+        torch.nn.functional.scaled_dot_product_attention(states, states, states)
+    except RuntimeError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)

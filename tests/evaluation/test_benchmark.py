@@ -191,7 +191,7 @@ def test_loading(one_process, tiny_encoder, monkeypatch):
     assert epoch["clips_per_second"] == pytest.approx(1 / epoch["median"])
 
 
-def test_inference_compares_the_same_answers(one_process, tiny_encoder):
+def test_inference_compares_the_same_answers(one_process, tiny_encoder, bfloat16_attention):
     rows = inference.run(BenchmarkOptions(repeats=1, text_encoder=tiny_encoder, quick=True))
     padding, halves, latency, memory = rows
     assert padding["candidate"]["largest_difference"] < 1e-5 and latency["candidate"]["largest_difference"] < 1e-4

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from asserts import assert_close
 from fresh_python import run_fresh
 
 from hf_fusion.evaluation.predictions import load_pipeline
@@ -36,12 +37,7 @@ def folders(tmp_path_factory):
 def same(answers, folder):
     expected = json.loads((folder / "expected.json").read_text())["answers"]
     assert [list(answer) for answer in answers] == [list(answer) for answer in expected]
-    for answer, known in zip(answers, expected, strict=True):
-        assert answer["label"] == known["label"] and answer["score"] == pytest.approx(known["score"], abs=1e-5)
-        if "coarse" in known:
-            assert answer["intensity"] == pytest.approx(known["intensity"], abs=1e-5)
-            assert answer["coarse"]["label"] == known["coarse"]["label"]
-            assert answer["coarse"]["score"] == pytest.approx(known["coarse"]["score"], abs=1e-5)
+    assert_close(answers, expected)
 
 
 def test_there_are_some_of_both():

@@ -436,7 +436,9 @@ class TestLoading:
 class TestModes:
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     @torch.no_grad()
-    def test_half_precision(self, make_model, inputs, labels, dtype):
+    def test_half_precision(self, request, make_model, inputs, labels, dtype):
+        if dtype == torch.bfloat16:
+            request.getfixturevalue("bfloat16_attention")
         model = make_model()
         expected = model(**inputs).logits.softmax(-1)
         outputs = model.to(dtype)(**inputs, **labels)

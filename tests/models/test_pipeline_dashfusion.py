@@ -1,11 +1,9 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
 from asserts import assert_close, assert_same_weights
 from conftest import AUDIO_SIZE, MAX_AUDIO, VISION_SIZE
-from transformers import dynamic_module_utils, pipeline
+from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_fusion import FusionSentimentPipeline
@@ -291,17 +289,12 @@ class TestErrors:
 class TestSaved:
     @pytest.mark.parametrize("text", ["bert", "dyfulm"])
     @pytest.mark.parametrize("how", ["by its class", "by its code"])
-    def test_folder_gives_the_same_answers(self, make_pipe, inputs, tmp_path, monkeypatch, text, how):
+    def test_folder_gives_the_same_answers(self, make_pipe, inputs, tmp_path, text, how):
         pipe = make_pipe(text, label_range=(1, 5))
         pipe.processor.feature_extractor.fit("audio", [inputs[0]["audio"]])
         pipe.save_pretrained(tmp_path / "saved")
-        if how == "by its class":
-            options = {"pipeline_class": FusionSentimentPipeline}
-        else:
-            options = {"trust_remote_code": True}
-            # the code of the folder is copied there, which is not to outlive the test
-            monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-            monkeypatch.setattr(sys, "path", list(sys.path))
+        by_class = how == "by its class"
+        options = {"pipeline_class": FusionSentimentPipeline} if by_class else {"trust_remote_code": True}
         loaded = pipeline(task="fusion-sentiment", model=str(tmp_path / "saved"), device="cpu", **options)
         assert_same_weights(loaded.model, pipe.model)
         assert_close(loaded(inputs), pipe(inputs))
