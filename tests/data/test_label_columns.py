@@ -297,8 +297,9 @@ class TestClassesShown:
         rules = LabelRules(num_labels=count)
         check_classes_shown(Dataset.from_dict({"labels": labels}), rules, "x.csv", policy)
 
-    def test_all_of_them(self):
+    def test_all_of_them(self, caplog):
         self.check([0, 1, 2, 1], 3)
+        assert not caplog.records
 
     def test_a_gap(self):
         with pytest.raises(DataError, match=r"of 3 classes .* only 0 \(1 rows\), 2 \(2 rows\); it never shows 1"):
