@@ -21,7 +21,7 @@ from datasets import disable_progress_bars
 from rich.console import Console
 
 from hf_fusion.data.clips import SYNTHETIC
-from hf_fusion.data.files import DataError
+from hf_fusion.utils.errors import DataError
 from hf_fusion.evaluation.diagnostics.attribution import attribution_section
 from hf_fusion.evaluation.diagnostics.contrastive import contrastive_section, contrastive_training_section
 from hf_fusion.evaluation.diagnostics.errors import clip_errors, review_errors
@@ -29,11 +29,13 @@ from hf_fusion.evaluation.diagnostics.gate import gate_section, layer_section
 from hf_fusion.evaluation.diagnostics.gradients import gradient_section
 from hf_fusion.evaluation.diagnostics.modalities import alignment_section, modality_section
 from hf_fusion.evaluation.diagnostics.report import write_report
-from hf_fusion.evaluation.evaluate_checkpoint import load_split
-from hf_fusion.evaluation.predictions import load_pipeline
-from hf_fusion.evaluation.records import describe_environment, fingerprint
+from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.utils.records import describe_environment, fingerprint
 from hf_fusion.training.outcome import show_labels
-from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
+from hf_fusion.training.recipe import parse_data_arguments
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.utils.errors import RecipeError
 
 _STYLES = {"fine": "green", "look here": "red", "for information": "dim"}
 

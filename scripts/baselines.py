@@ -20,14 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 from hf_fusion.data.clips import MODALITIES, is_clip_source, load_clips
-from hf_fusion.data.files import DataError
+from hf_fusion.utils.errors import DataError
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import load_reviews
 from hf_fusion.evaluation.baselines import majority_baseline, mean_baseline, ridge_baseline, tfidf_baseline
-from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
-from hf_fusion.training.model_arguments import RecipeError, option
+from hf_fusion.utils.records import describe_environment, fingerprint, write_json
+from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.fields import option
 from hf_fusion.training.outcome import show_labels
-from hf_fusion.training.recipe import DataArguments, parse_options
+from hf_fusion.training.recipe import parse_options
+from hf_fusion.data.arguments import DataArguments
 
 
 @dataclass

@@ -19,13 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.evaluate_checkpoint import MEASURES, load_split
-from hf_fusion.evaluation.predictions import load_pipeline
-from hf_fusion.evaluation.records import describe_environment, fingerprint, write_json
+from hf_fusion.utils.errors import DataError
+from hf_fusion.architectures.evaluate_checkpoint import MEASURES, load_split
+from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.utils.records import describe_environment, fingerprint, write_json
 from hf_fusion.training.outcome import show_labels
-from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
-from hf_fusion.training.tasks import TASKS
+from hf_fusion.training.recipe import parse_data_arguments
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.utils.errors import RecipeError
+from hf_fusion.architectures.tasks import TASKS
 
 
 @dataclass

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.labels import (
     CLASS_NAMES,
     LabelError,
@@ -18,6 +17,7 @@ from hf_fusion.data.labels import (
     sentiment_of,
     word_key,
 )
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

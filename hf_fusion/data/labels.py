@@ -8,6 +8,8 @@ from numbers import Real
 
 import numpy as np
 
+from hf_fusion.utils.errors import FusionError
+
 logger = logging.getLogger(__name__)
 
 # Names of so many classes from worst to best, where no others are given.
@@ -47,7 +49,7 @@ def is_range(values) -> bool:
     return low < high and math.isfinite(high - low)
 
 
-class LabelError(ValueError):
+class LabelError(FusionError, ValueError):
     """A rating that fits no label; says which value it was and what is accepted."""
 
 

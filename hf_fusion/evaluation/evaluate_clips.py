@@ -4,9 +4,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import sentiment_metrics_for
 from hf_fusion.evaluation.plots import plot_scores
+from hf_fusion.utils.errors import DataError
 
 
 def evaluate_clips(classify, clips: Dataset, folder: Path | None = None, batch_size: int = 32, track=iter) -> dict:

@@ -10,8 +10,9 @@ from transformers import AutoConfig
 
 from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
-from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
 from hf_fusion.models.configuration_dashfusion import MODALITIES
+from hf_fusion.utils.errors import FusionError
+from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
 # Packages whose versions the card names.
 _VERSIONS = ("hf-fusion", "torch", "transformers")
@@ -19,7 +20,7 @@ _VERSIONS = ("hf-fusion", "torch", "transformers")
 TEMPLATE = Path(__file__).with_name("card_template.md")
 
 
-class CardError(ValueError):
+class CardError(FusionError, ValueError):
     """Records of a run that no card can be written from; says which and why."""
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from hf_fusion.data.files import DataError, listed, parse_yaml, read_yaml
+from hf_fusion.architectures.arguments import ModelArguments
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.data.files import parse_yaml, read_yaml
 from hf_fusion.hub.checkpoint_names import check_folder_name
 from hf_fusion.training.arguments import FusionTrainingArguments
-from hf_fusion.training.data_arguments import DataArguments
-from hf_fusion.training.field_types import wrong_field
-from hf_fusion.training.model_arguments import ModelArguments, RecipeError
+from hf_fusion.utils.errors import DataError, RecipeError, listed
+from hf_fusion.utils.fields import wrong_field
 
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, FusionTrainingArguments)
 # What `TrainingArguments`, the trainer or the machine fill in; none of it repeats a run.

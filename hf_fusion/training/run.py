@@ -11,21 +11,23 @@ import yaml
 from datasets import Dataset, DatasetDict
 from transformers import set_seed
 
+from hf_fusion.architectures.build import earlier_config
+from hf_fusion.architectures.tasks import TASKS, drop_unreadable, take_truncated, warn_of_truncation
 from hf_fusion.data.corruption import augment
-from hf_fusion.data.files import DataError, read_yaml
+from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
+from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
-from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
-from hf_fusion.training.build import earlier_config
 from hf_fusion.training.checkpoints import CheckpointError, newest_sound_checkpoint, problem_of, writing
+from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
 from hf_fusion.training.interruption import TrainingInterrupted
-from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
-from hf_fusion.training.tasks import TASKS, drop_unreadable, take_truncated, warn_of_truncation
 from hf_fusion.training.trainer import FusionTrainer
+from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -213,8 +215,6 @@ def _finished_if_saved(training_args):
 
 
 def _with_lora(model, processor, model_args, training_args):
-    from hf_fusion.deployment.adapters import add_lora
-
     base = Path(training_args.output_dir) / "base"
     if not model_args.merge_lora and training_args.should_save:
         model.save_pretrained(base)
@@ -230,15 +230,11 @@ def _with_lora(model, processor, model_args, training_args):
 def _teacher(model_args, data_args):
     if model_args.teacher is None:
         return None
-    from hf_fusion.deployment.distillation import load_teacher
-
     return load_teacher(model_args.teacher, data_args.rules())
 
 
 def _distillation(student, model_args, teacher):
     """What makes the trainer of a student."""
-    from hf_fusion.deployment.distillation import DistillationTrainer, check_student
-
     check_student(student, teacher.model, is_new=model_args.checkpoint is None)
     return partial(
         DistillationTrainer,
@@ -249,8 +245,6 @@ def _distillation(student, model_args, teacher):
 
 
 def _with_answers(encoded, rows, teacher, training_args):
-    from hf_fusion.deployment.distillation import add_answers
-
     size, device = training_args.per_device_eval_batch_size, training_args.device
     with training_args.main_process_first(desc="asking the teacher"):
         return add_answers(encoded, rows, teacher, training_args.output_dir, size, device)

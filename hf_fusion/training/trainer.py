@@ -35,12 +35,12 @@ from hf_fusion.training.checkpoints import (
 from hf_fusion.training.class_weights import class_weights_of
 from hf_fusion.training.interruption import StopOnSigterm
 from hf_fusion.training.loss_tracker import LossTracker
-from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.non_finite import NonFiniteGuard
 from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
+from hf_fusion.utils.errors import RecipeError
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_runs import script_here
 
-from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.study import Study, StudyError, _check_same_settings
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.studies.study import Study, StudyError, _check_same_settings
+from hf_fusion.studies.tuning import Search
 from hf_fusion.training.recipe import ARGUMENT_GROUPS, parse_recipe, read_recipe, resolved_recipe
-from hf_fusion.training.tuning import Search
+from hf_fusion.utils.errors import DataError, RecipeError
 
 ROOT = Path(__file__).parents[2]
 FILES = {

@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
+from hf_fusion.architectures.tasks import ReviewTask
 from hf_fusion.training.non_finite import NonFiniteLossError
-from hf_fusion.training.tasks import ReviewTask
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_fusion.evaluation.records import describe_environment
-from hf_fusion.training.recipe import RecipeError, parse_data_arguments, parse_recipe, resolved_recipe
+from hf_fusion.training.recipe import parse_data_arguments, parse_recipe, resolved_recipe
+from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.records import describe_environment
 
 RECIPES = sorted((Path(__file__).parents[2] / "scripts/recipes").glob("*.yaml"))
 

@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
+from hf_fusion.architectures.tasks import ReviewTask
 from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
-from hf_fusion.training.tasks import ReviewTask
 
 COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coarse_weight", "intensity_weight")
 

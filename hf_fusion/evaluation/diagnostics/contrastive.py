@@ -11,8 +11,7 @@ from sklearn.decomposition import PCA
 from hf_fusion.evaluation.diagnostics.collect import outputs_over, training_logs
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least, at_most
 from hf_fusion.evaluation.plots import save_figure
-from hf_fusion.training.loss_tracker import SIMILARITIES
-from hf_fusion.training.similarity import clip_vectors, pair_similarities
+from hf_fusion.evaluation.similarity import SIMILARITIES, clip_vectors, pair_similarities
 
 # Clips of one class must be more alike than others by this much, in cosine.
 _LEAST_DIFFERENCE = 0.05

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_fusion.evaluation.diagnostics.findings import Section
-from hf_fusion.evaluation.records import write_json
+from hf_fusion.utils.records import write_json
 
 _STYLE = """
 body { font-family: system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
