@@ -137,7 +137,7 @@ def test_fields_of_other_data_are_refused(model_type, flag, value, owner, kind):
 
 
 def test_unknown_architecture():
-    with pytest.raises(RecipeError, match="model_type.*invalid choice: 'bert'.*dyfulm.*dashfusion"):
+    with pytest.raises(RecipeError, match=r"model_type.*invalid choice: 'bert'.*dyfulm.*dashfusion"):
         parse_recipe(["--output_dir", "x", "--model_type", "bert"])
 
 
