@@ -69,7 +69,7 @@ def test_publishes(run_folder, online):
     files = online.repos["me/toy"].commits[commit.oid]
     assert files["model.safetensors"] == (run_folder / "model.safetensors").read_bytes()
     card = " ".join(files["README.md"].decode().split())
-    assert "A Toy: reviews to fine sentiment (very negative, negative" in card and "| fine_accuracy |" in card
+    assert "A Toy: reviews to fine sentiment (LABEL_0, LABEL_1" in card and "| fine_accuracy |" in card
 
 
 def test_studies(tmp_path):
