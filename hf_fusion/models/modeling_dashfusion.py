@@ -177,16 +177,19 @@ def _first_real_in_front(features, mask):
 
 
 class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
-    """Weight initialisation, and what the loading machinery needs to know, for all DashFusion classes."""
+    """Base of all DashFusion classes: weight initialisation, and the settings that loading reads."""
 
     config_class = DashFusionConfig
     base_model_prefix = "dashfusion"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    # The layers of this model call transformers' attention interface (`attend`). They have no padding without a key, pack
+    # keys for flash attention and give flex attention a block mask. The text encoder keeps eager attention where it has
+    # no other.
     _supports_sdpa = True
     _supports_flash_attn = True
-    _supports_flex_attn = True
+    _supports_flex_attn = True  # without dropout: training needs `attention_probs_dropout_prob=0`
     _supports_attention_backend = True
     # names in checkpoints of version 0.1.0; peft asks for it too
     _checkpoint_conversion_mapping = {

@@ -291,13 +291,15 @@ class DyFuLMLossWeighting(nn.Module):
 
 
 class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
-    """Weight initialisation, and what the loading machinery needs to know, for all DyFuLM classes."""
+    """Base of all DyFuLM classes: weight initialisation, and the settings that loading reads."""
 
     config_class = DyFuLMConfig
     base_model_prefix = "dyfulm"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    # All attention with queries and keys is the encoders', which keep eager attention where they have no other. The own
+    # layers weigh layers and positions by one score each.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
