@@ -184,9 +184,8 @@ class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
-    # The layers of this model call transformers' attention interface (`attend`). They have no padding without a key, pack
-    # keys for flash attention and give flex attention a block mask. The text encoder keeps eager attention where it has
-    # no other.
+    # The own layers call transformers' attention interface (`attend`), with packed keys for flash attention and a block
+    # mask for flex attention. The text encoder keeps eager attention where it has no other.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True  # without dropout: training needs `attention_probs_dropout_prob=0`

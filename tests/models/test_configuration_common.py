@@ -44,7 +44,11 @@ def test_choices_are_those_of_the_annotation(config_class):
     fields = [name for name in config_class.annotations() if config_class.choices(name)]
     assert len(fields) >= 3
     for name in fields:
-        with pytest.raises(ValueError, match=f"`{name}` must be one of .*'{config_class.choices(name)[-1]}', got 'no'"):
+        if name == "problem_type":  # some versions of transformers check it first
+            words = "problem_type"
+        else:
+            words = f"`{name}` must be one of .*'{config_class.choices(name)[-1]}', got 'no'"
+        with pytest.raises(ValueError, match=words):
             config_class(**{name: "no"})
 
 
