@@ -134,9 +134,9 @@ class OnnxFusion(FusionSentimentAnswers):
 
     def __call__(self, inputs, batch_size=None, **options):
         batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        unknown = sorted(set(options) - {"top_k", "return_truncated"})
+        unknown = sorted(set(options) - {"top_k", "return_truncated", "on_error"})
         if unknown:
-            accepted = "`batch_size`, `top_k` and `return_truncated`"
+            accepted = "`batch_size`, `top_k`, `return_truncated` and `on_error`"
             raise ValueError(f"Unknown argument {', '.join(unknown)}: {accepted} are accepted.")
         return self.answers_to(inputs, batch_size, options)
 
@@ -186,7 +186,7 @@ def _config_of(fields):
     model_type, problem_type = fields.get("model_type"), fields.get("problem_type")
     check_choice("model_type", model_type, tuple(OUTPUTS))
     check_choice("problem_type", problem_type, DashFusionConfig.choices("problem_type"))
-    config = SimpleNamespace(model_type=model_type, problem_type=problem_type)
+    config = SimpleNamespace(model_type=model_type, problem_type=problem_type, modalities=("text",))
     for name in filter(None, OUTPUTS[model_type].values()):
         setattr(config, name, label_names(name, fields.get(name)))
     config.num_labels = len(config.id2label)

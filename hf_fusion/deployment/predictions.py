@@ -11,7 +11,7 @@ from transformers import pipeline
 import hf_fusion  # noqa: F401 - registers the pipeline
 from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
-from hf_fusion.models.processing_text import is_blank, text_problem
+from hf_fusion.models.processing_text import InputError, is_blank, text_problem
 from hf_fusion.utils.errors import DataError, listed
 
 # Rows read ahead: enough that texts of like length find each other.
@@ -179,14 +179,13 @@ def _clip(row, text_column, modalities):
 
 def _answers(classify, clips, batch_size):
     """For each clip its `prediction`, `truncated` and `error`."""
-    try:
-        answers = classify(clips, batch_size=batch_size, return_truncated=True)
-    except ValueError as error:  # one of them cannot be read: halving finds it in few passes
-        if len(clips) == 1:
-            return [_failed(classify.model.config, str(error).removeprefix("Input 0 cannot be read. "))]
-        half = len(clips) // 2
-        return _answers(classify, clips[:half], batch_size) + _answers(classify, clips[half:], batch_size)
-    return [{"prediction": answer, "truncated": answer.pop("truncated"), "error": None} for answer in answers]
+    answers = classify(clips, batch_size=batch_size, return_truncated=True, on_error="return")
+    return [
+        _failed(classify.model.config, answer.reason)
+        if isinstance(answer, InputError)
+        else {"prediction": answer, "truncated": answer.pop("truncated"), "error": None}
+        for answer in answers
+    ]
 
 
 def _problem(row, text_column, modalities, streams):
