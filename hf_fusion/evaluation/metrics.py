@@ -11,6 +11,8 @@ import numpy as np
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, r2_score
 
+from hf_fusion.models.configuration_common import head_widths
+
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = "Fine and coarse sentiment classes and sentiment intensity of reviews."
@@ -228,7 +230,7 @@ def metrics_of(config, predictions, label_ids, label_names) -> dict[str, float]:
         label_ids: one array for each of `label_names`.
         label_names: the names of the labels.
     """
-    if config.model_type == "dyfulm":
+    if "coarse_logits" in config.heads:
         return review_metrics_of(predictions, label_ids, label_names)
     logits = predictions[0] if isinstance(predictions, (tuple, list)) else predictions
     (labels,) = label_ids
@@ -241,11 +243,8 @@ def metrics_of(config, predictions, label_ids, label_names) -> dict[str, float]:
 
 def metric_names(config, label_names) -> list[str]:
     """The names of the metrics that [`metrics_of`] computes for a model of this configuration and these labels."""
-    logits = np.zeros((2, config.num_labels))
-    if config.model_type == "dyfulm":
-        predictions = (logits, np.zeros((2, config.num_coarse_labels)), np.zeros(2))
-    else:
-        predictions = logits
+    outputs = tuple(np.zeros((2, *width)) for width in head_widths(config).values())
+    predictions = outputs if len(outputs) > 1 else outputs[0]
     return list(metrics_of(config, predictions, [np.arange(2.0)] * len(label_names), label_names))
 
 

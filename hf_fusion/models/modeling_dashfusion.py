@@ -259,6 +259,11 @@ class DashFusionModel(DashFusionPreTrainedModel):
         """`dict`: the pretrained encoders: `"text"`, or a DyFuLM's `"a"` and `"b"`."""
         return getattr(self.text_encoder, "encoders", {"text": self.text_encoder})
 
+    @property
+    def text_input_names(self):
+        """`set(str)`: the tensors of a text that the text encoder reads."""
+        return getattr(self.text_encoder, "text_input_names", self.text_inputs | {"attention_mask"})
+
     def _encode_text(self, inputs, options):
         """The text stream `(states, mask, present)`, real tokens in front, and the text encoder's outputs."""
         tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]

@@ -365,6 +365,14 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         """`dict`: the encoders in use, by `"a"` and `"b"`."""
         return {name: getattr(self, f"encoder_{name}") for name in self.config.encoder_configs}
 
+    @property
+    def text_input_names(self):
+        """`set(str)`: the tensors of a text that the model reads."""
+        suffixes = ["_b" if name == "b" else "" for name in self.config.encoder_configs]
+        names = {f"{name}{suffix}" for name in ("input_ids", "attention_mask") for suffix in suffixes}
+        has_spans = len(suffixes) == 2 and self.config.gate_level == "span"
+        return names | {"span_ids", "span_ids_b"} if has_spans else names
+
     def _encode(self, name, input_ids, inputs_embeds, attention_mask, output_attentions):
         suffix = "_b" if name == "b" else ""
         if input_ids is None and inputs_embeds is None:

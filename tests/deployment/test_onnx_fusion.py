@@ -226,7 +226,11 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("kind", "fields", "words"),
         [
-            ("reviews", {"model_type": "bert"}, r"onnx_fusion\.json is damaged, .*: `model_type` must be one of"),
+            (
+                "reviews",
+                {"model_type": "bert"},
+                r"onnx_fusion\.json is damaged, .*: `model_type` must be that of a model of this package, got 'bert'",
+            ),
             ("reviews", {"id2label": [1]}, "`id2label` must name the classes"),
             ("reviews", {"coarse_id2label": 3}, "`coarse_id2label` must name the classes"),
             ("reviews", {"problem_type": "x"}, "`problem_type` must be one of"),
