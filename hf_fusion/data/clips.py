@@ -153,8 +153,8 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         try:
             row["split"] = None if reason else _split(row, source, chooser, f"{source.name}, {place}")
         except LabelError as error:
-            reason, _, detail = str(error).partition("|")
-            place += detail and f": {detail}"
+            reason = error.reason
+            place += error.detail and f": {error.detail}"
         if reason:
             rejected.setdefault(reason, []).append(place)
             continue

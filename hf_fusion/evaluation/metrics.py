@@ -11,6 +11,8 @@ import numpy as np
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, r2_score
 
+from hf_fusion.models.configuration_common import head_widths
+
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = "Fine and coarse sentiment classes and sentiment intensity of reviews."
@@ -241,7 +243,7 @@ def metrics_of(config, predictions, label_ids, label_names) -> dict[str, float]:
 
 def metric_names(config, label_names) -> list[str]:
     """The names of the metrics that [`metrics_of`] computes for a model of this configuration and these labels."""
-    predictions = tuple(np.zeros((2, *width)) for width in config.head_widths().values())
+    predictions = tuple(np.zeros((2, *width)) for width in head_widths(config).values())
     return list(metrics_of(config, predictions, [np.arange(2.0)] * len(label_names), label_names))
 
 

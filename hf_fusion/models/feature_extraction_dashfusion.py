@@ -5,6 +5,8 @@ import logging
 import numpy as np
 from transformers import FeatureExtractionMixin
 
+from .processing_text import InputError
+
 logger = logging.getLogger(__name__)
 
 STREAMS = ("audio", "vision")
@@ -163,12 +165,12 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             frames = frames if frames.dtype == np.float32 else frames.astype(np.float64)
         # RuntimeError: a tensor that requires gradients
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise ValueError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
+            raise InputError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
         if frames.size == 0:
             return np.zeros((0, size))
         if frames.ndim != 2 or frames.shape[1] != size:
             width = f": width {frames.shape[1]} where {size} is expected" if frames.ndim == 2 else ""
-            raise ValueError(
+            raise InputError(
                 f"Clip {index}: the {name} features must have the shape (frames, {size}), got {frames.shape}{width}."
             )
         return frames
@@ -192,7 +194,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             cut to [`MAX_FEATURE`] and would overflow in the model. A clip without any finite value has no frames.
 
         Raises:
-            ValueError: if a clip has another width, or is too long and `truncation` is off.
+            InputError: if a clip has another width, or is too long and `truncation` is off.
         """
         longest = getattr(self, f"max_{name}_length")
         mean, std = (getattr(self, f"{name}_{statistic}") for statistic in ("mean", "std"))
@@ -200,7 +202,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         for i, clip in enumerate(clips):
             frames = self._frames(name, clip, i)
             if len(frames) > longest and not truncation:
-                raise ValueError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
+                raise InputError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
             frames = frames[:longest]
             finite = np.isfinite(frames.astype(np.float32, copy=False))
             if finite.size and not finite.any():

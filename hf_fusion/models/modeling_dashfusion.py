@@ -177,16 +177,18 @@ def _first_real_in_front(features, mask):
 
 
 class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
-    """Weight initialisation, and what the loading machinery needs to know, for all DashFusion classes."""
+    """Base of all DashFusion classes: weight initialisation, and the settings that loading reads."""
 
     config_class = DashFusionConfig
     base_model_prefix = "dashfusion"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    # The own layers call transformers' attention interface (`attend`), with packed keys for flash attention and a block
+    # mask for flex attention. The text encoder keeps eager attention where it has no other.
     _supports_sdpa = True
     _supports_flash_attn = True
-    _supports_flex_attn = True
+    _supports_flex_attn = True  # without dropout: training needs `attention_probs_dropout_prob=0`
     _supports_attention_backend = True
     # names in checkpoints of version 0.1.0; peft asks for it too
     _checkpoint_conversion_mapping = {
@@ -256,6 +258,11 @@ class DashFusionModel(DashFusionPreTrainedModel):
     def encoders(self):
         """`dict`: the pretrained encoders: `"text"`, or a DyFuLM's `"a"` and `"b"`."""
         return getattr(self.text_encoder, "encoders", {"text": self.text_encoder})
+
+    @property
+    def text_input_names(self):
+        """`set(str)`: the tensors of a text that the text encoder reads."""
+        return getattr(self.text_encoder, "text_input_names", self.text_inputs | {"attention_mask"})
 
     def _encode_text(self, inputs, options):
         """The text stream `(states, mask, present)`, real tokens in front, and the text encoder's outputs."""

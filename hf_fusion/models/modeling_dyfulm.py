@@ -291,13 +291,15 @@ class DyFuLMLossWeighting(nn.Module):
 
 
 class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
-    """Weight initialisation, and what the loading machinery needs to know, for all DyFuLM classes."""
+    """Base of all DyFuLM classes: weight initialisation, and the settings that loading reads."""
 
     config_class = DyFuLMConfig
     base_model_prefix = "dyfulm"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    # All attention with queries and keys is the encoders', which keep eager attention where they have no other. The own
+    # layers weigh layers and positions by one score each.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -362,6 +364,14 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
     def encoders(self):
         """`dict`: the encoders in use, by `"a"` and `"b"`."""
         return {name: getattr(self, f"encoder_{name}") for name in self.config.encoder_configs}
+
+    @property
+    def text_input_names(self):
+        """`set(str)`: the tensors of a text that the model reads."""
+        suffixes = ["_b" if name == "b" else "" for name in self.config.encoder_configs]
+        names = {f"{name}{suffix}" for name in ("input_ids", "attention_mask") for suffix in suffixes}
+        has_spans = len(suffixes) == 2 and self.config.gate_level == "span"
+        return names | {"span_ids", "span_ids_b"} if has_spans else names
 
     def _encode(self, name, input_ids, inputs_embeds, attention_mask, output_attentions):
         suffix = "_b" if name == "b" else ""

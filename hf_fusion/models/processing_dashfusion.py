@@ -18,6 +18,7 @@ from .processing_dyfulm import (
     save_second_tokenizer_config,
     truncated_rows,
 )
+from .processing_text import InputError
 
 DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
 
@@ -152,7 +153,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, options["truncation"])
         for i in range(count):
             if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
-                raise ValueError(f"Clip {i} has no text, no audio frame and no vision frame.")
+                raise InputError(f"Clip {i} has no text, no audio frame and no vision frame.")
             truncated[i] |= options["truncation"] and any(
                 self.feature_extractor.is_too_long(name, given[name][i]) for name in STREAMS if given[name]
             )

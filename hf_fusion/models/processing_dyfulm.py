@@ -8,6 +8,8 @@ import os
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 
+from .processing_text import InputError
+
 DEFAULT_MAX_LENGTH = 512
 # All white space of Unicode lies below this code; the last entry stands for everything from there on.
 _WHITESPACE_END = 0x3001
@@ -20,7 +22,7 @@ DEFAULT_OPTIONS = {
 
 
 class FusionProcessorMixin:
-    """Before `ProcessorMixin` in the bases of a processor: its settings are the same before and after saving."""
+    """Comes before `ProcessorMixin` in the bases of a processor: its settings are the same before and after saving."""
 
     def to_dict(self):
         """All settings, with the fingerprints and the code that a checkpoint needs."""
@@ -499,16 +501,17 @@ def check_max_length(tokenizers, max_length):
 
 
 def check_texts(texts, numbers=None):
-    """Raises `ValueError` unless `texts` is a list of encodable strings; `numbers` are what to call them."""
+    """Raises `ValueError` unless `texts` is a list, and `InputError` unless it holds encodable strings; the error names
+    the text by its place, or by its entry in `numbers`."""
     if not isinstance(texts, list):
         raise ValueError(f"`text` must be a string or a list of strings, got {type(texts).__name__}.")
     for i, text in enumerate(texts) if numbers is None else zip(numbers, texts, strict=True):
         if not isinstance(text, str):
-            raise ValueError(f"Text {i} must be a string, got {type(text).__name__}: {repr(text)[:80]}.")
+            raise InputError(f"Text {i} must be a string, got {type(text).__name__}: {repr(text)[:80]}.")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(
+            raise InputError(
                 f"Text {i} is no valid Unicode: lone surrogate {text[error.start]!r} at character {error.start}. "
                 "Decode it with errors='replace'."
             ) from error
