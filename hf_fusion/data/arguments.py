@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from datasets import Dataset
@@ -13,7 +14,7 @@ from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_place
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.fields import check_belongs, list_option, option
+from hf_fusion.utils.fields import check_belongs, check_choices, list_option, option
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class ReviewFields:
         "The fine class that each coarse class begins with; 0 2 3 (the default for five classes) means 1-2 / 3 / 4-5 "
         "stars. By default those in the middle are neutral; two or three classes are their own coarse ones."
     )
-    missing_classes: str = option(
-        "What to do with classes that the training data never shows: error, or allow (with a warning).", "error"
+    missing_classes: Literal["error", "allow"] = option(
+        "What to do with classes that the training data never shows; allow warns of them.", "error"
     )
 
 
@@ -78,7 +79,7 @@ class DataArguments(ClipFields, ReviewFields):
     header: bool | None = option(
         "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
     )
-    rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
+    rejected_rows: Literal["error", "drop"] = option("What to do with unusable rows; drop warns of them.", "error")
     split_shares: list[float] = list_option(
         "Shares of train, validation, test where there is no split, or none but train; drawn by a hash of the text "
         "(dyfulm) or of the video's name (dashfusion).",
@@ -105,8 +106,7 @@ class DataArguments(ClipFields, ReviewFields):
         self.model_type = model_type
         check_belongs(self, {"dyfulm": ReviewFields, "dashfusion": ClipFields}, model_type)
         self.dataset = self.dataset or _DEFAULTS[model_type]
-        if self.missing_classes not in ("error", "allow"):
-            raise RecipeError(f"`missing_classes` must be error or allow, got {self.missing_classes!r}.")
+        check_choices(self)
 
     def source(self) -> ReviewSource | ClipSource:
         """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
