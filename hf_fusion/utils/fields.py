@@ -18,19 +18,10 @@ def list_option(text, default):
     return field(default_factory=lambda: list(default), metadata={"help": text})
 
 
-def check_belongs(arguments, groups, model_type) -> None:
-    """Raises [`RecipeError`] if a field was set that only another architecture has: it would silently do nothing.
-
-    Args:
-        arguments: the dataclass with all fields.
-        groups (`dict[str, type]`): for each architecture the dataclass of its own fields.
-        model_type: the architecture in use.
-    """
-    for other, group in groups.items():
-        for item in dataclasses.fields(group) if other != model_type else ():
-            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-            if getattr(arguments, item.name) != default:
-                raise RecipeError(f"`{item.name}` belongs to {other}, but the recipe's model_type is {model_type}.")
+def has_changed(item: dataclasses.Field, value: Any) -> bool:
+    """Whether a field of a dataclass has another value than its default."""
+    default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+    return value != default
 
 
 def check_choices(arguments: Any) -> None:

@@ -7,7 +7,7 @@ from datasets import disable_progress_bars
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from hf_fusion.architectures.tasks import ClipTask
+from hf_fusion.architectures.clips import encode_clips
 from hf_fusion.data.clips import collect_clips
 from hf_fusion.data.collator import FusionCollator
 from hf_fusion.data.temporary import temporary_folder
@@ -113,4 +113,4 @@ def encoded_clips(options: BenchmarkOptions, count: int):
     extractor = DashFusionFeatureExtractor(**MOSI.config_fields)
     processor = DashFusionProcessor(tokenizer, extractor, max_length=MOSI.words)
     table = collect_clips(corpus(MOSI, count))["train"]
-    return processor, ClipTask.encode(table, processor)
+    return processor, encode_clips(table, processor)

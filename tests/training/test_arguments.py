@@ -168,7 +168,7 @@ class TestChoices:
         assert "invalid choice: 'often'" in capsys.readouterr().err
 
         with pytest.raises(RecipeError, match=f"`{name}` must be one of error, .*, got 'often'"):
-            DataArguments(**{name: "often"}).complete("dyfulm")
+            DataArguments(**{name: "often"}).complete("reviews")
 
     def test_no_as_yaml_reads_it(self, tmp_path):
         path = tmp_path / "recipe.yaml"
