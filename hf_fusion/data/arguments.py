@@ -14,7 +14,7 @@ from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_place
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.fields import has_changed, list_option, option
+from hf_fusion.utils.fields import check_choices, has_changed, list_option, option
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class ReviewFields:
     intensity_range: list[float] | None = option(
         "Lowest and highest intensity, of the data's own ones and of those that scores give; 0 1 by default."
     )
-    missing_classes: str = option(
-        "What to do with classes that the training data never shows: error, or allow (with a warning).", "error"
+    missing_classes: Literal["error", "allow"] = option(
+        "What to do with classes that the training data never shows; allow warns of them.", "error"
     )
 
 
@@ -83,7 +83,7 @@ class DataArguments(ClipFields, ReviewFields):
     header: bool | None = option(
         "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
     )
-    rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
+    rejected_rows: Literal["error", "drop"] = option("What to do with unusable rows; drop warns of them.", "error")
     split_shares: list[float] = list_option(
         "Shares of train, validation, test where there is no split, or none but train; drawn by a hash of the text "
         "(reviews) or of the video's name (clips).",
@@ -113,8 +113,7 @@ class DataArguments(ClipFields, ReviewFields):
                 if has_changed(item, getattr(self, item.name)):
                     raise RecipeError(f"`{item.name}` is a field of {other}, but this model reads {kind}.")
         self.dataset = self.dataset or _DEFAULTS[kind]
-        if self.missing_classes not in ("error", "allow"):
-            raise RecipeError(f"`missing_classes` must be error or allow, got {self.missing_classes!r}.")
+        check_choices(self)
 
     def source(self) -> ReviewSource | ClipSource:
         """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""

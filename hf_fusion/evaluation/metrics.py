@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -12,12 +13,67 @@ from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, r2_score
 
 from hf_fusion.models.configuration_common import head_widths
+from hf_fusion.utils.errors import RecipeError
 
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = "Fine and coarse sentiment classes and sentiment intensity of reviews."
 _CITATION = ""
 _TASKS = {"fine": "int64", "coarse": "int64", "intensity": "float64"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """
+    A metric as it is compared and shown.
+
+    Args:
+        name (`str`): what its names end with: `mae` of `mae`, `intensity_mae` and `eval_intensity_mae`.
+        lower_is_better (`bool`): whether it is an error.
+        bounds (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`): the lowest and the highest value it can
+            have.
+        format (`str`, *optional*, defaults to `".3f"`): how a value is shown to people, a format specification.
+    """
+
+    name: str
+    lower_is_better: bool
+    bounds: tuple[float, float] = (0.0, 1.0)
+    format: str = ".3f"
+
+
+# The one place that says in which direction a metric improves.
+METRICS = {
+    metric.name: metric
+    for metric in (
+        *(Metric(name, False, format=".1%") for name in ("accuracy", "acc2_has0", "acc2_non0", "acc3", "acc5", "acc7")),
+        *(Metric(name, False) for name in ("f1", "f1_has0", "f1_non0")),
+        Metric("corr", False, (-1.0, 1.0)),
+        Metric("r2", False, (-math.inf, 1.0)),
+        *(Metric(name, True, (0.0, math.inf)) for name in ("mae", "mse", "rmse", "nll")),
+        Metric("brier", True, (0.0, 2.0)),
+        Metric("calibration_error", True),
+        Metric("loss", True, (-math.inf, math.inf)),
+    )
+}
+
+
+def metric_named(name: str) -> Metric:
+    """
+    The metric of a name such as `mae`, `intensity_mae` or `eval_intensity_mae`.
+
+    Raises:
+        RecipeError: if it is none of `METRICS`, so that nobody knows whether more of it is better.
+    """
+    words = name.split("_")
+    ends = ("_".join(words[start:]) for start in range(len(words)))
+    if metric := next((METRICS[end] for end in ends if end in METRICS), None):
+        return metric
+    raise RecipeError(f"Unknown metric {name!r}: names of metrics end with {', '.join(METRICS)}.")
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a metric of this name is an error; raises [`RecipeError`] for an unknown one instead of guessing."""
+    return metric_named(name).lower_is_better
 
 
 def _correlation(predictions: np.ndarray, references: np.ndarray) -> float:
@@ -302,8 +358,3 @@ def review_metrics_of(heads, predictions, label_ids, label_names) -> dict[str, f
     expected = {task: values for task, values in expected.items() if not all(map(_is_missing, values.tolist()))}
     metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
     return without_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})
-
-
-def lower_is_better(name: str) -> bool:
-    """Whether a metric of this name is an error."""
-    return name.rpartition("_")[2] in ("loss", "mae", "mse", "error")

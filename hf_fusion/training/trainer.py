@@ -40,7 +40,7 @@ from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
-from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.errors import RecipeError, listed
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class FusionTrainer(Trainer):
       samples, whatever the number of processes and accumulation steps; for DashFusion with supervised contrastive loss
       also how alike the clips of one class and of others are (mean cosine over the pairs of each batch);
     - gives encoders, fusion and loss weighting their own learning rates (see [`FusionTrainingArguments`]);
-    - batches rows of like length, by the column `length` of the training set;
+    - batches rows of like length, by the column `length_column_name` of the training set;
     - hands each epoch's mean losses to the model, for dynamic weight averaging;
     - stops where a loss is NaN or infinite and says of which rows, or leaves the step out (`non_finite_loss`);
     - saves a checkpoint and ends on SIGTERM (`was_interrupted` then is true);
@@ -303,8 +303,12 @@ class FusionTrainer(Trainer):
 
     def _lengths(self):
         """The length of each training row, if batches are to be of like length and it is known."""
-        known = self.args.bucket_by_length and "length" in (getattr(self.train_dataset, "column_names", None) or ())
-        return _column(self.train_dataset, "length") if known else None
+        if not self.args.bucket_by_length:
+            return None
+        name, columns = self.args.length_column_name, getattr(self.train_dataset, "column_names", None) or ()
+        if name not in columns and name != "length":
+            raise ValueError(f"`length_column_name` {name!r} is no column of the training data ({listed(columns)}).")
+        return _column(self.train_dataset, name) if name in columns else None
 
     @property
     def _global_batch_size(self):
@@ -368,6 +372,8 @@ class FusionTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),  # of newer versions
+            in_order=getattr(args, "dataloader_in_order", True),
         )
         # the sampler gives each process its own batches: nothing is left to divide
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
