@@ -32,6 +32,10 @@ _CHARACTER = 0.085  # inches of a character of a title
 _LONGEST_NAME = 36  # characters of a line of a variant's or class's name
 # A figure that did not change is the same file.
 _UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+_FALLBACK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei",
+    "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS",
+)  # fmt: skip
 _SIZES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -300,9 +304,15 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 
 
 def plain_text(figure: Figure) -> Figure:
-    """The figure, with every text as it stands: a name such as `$x$` is no formula."""
+    """
+    The figure, with every text as it stands: a name such as `$x$` is no formula, and Chinese is written with a font of
+    this machine.
+    """
+    installed = import_extra("matplotlib.font_manager", "plots").get_font_names()
+    fallbacks = [font for font in _FALLBACK_FONTS if font in installed]
     for text in figure.findobj(import_extra("matplotlib.text", "plots").Text):
         text.set_parse_math(False)
+        text.set_fontfamily([*text.get_fontfamily(), *fallbacks])
     return figure
 
 

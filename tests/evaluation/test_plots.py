@@ -113,8 +113,7 @@ FIGURES = {
     ],
     "plot_modalities": [lambda: modalities.plot_modalities({"all": rng.random(9), "without text": rng.random(9)}, 0.9)],
     "plot_attention_maps": [
-        lambda: modalities.plot_attention_maps([([LONG, *["a", "room", "that", "was", "not", "bad", "but", "not", "good"], *"abcde"],
-                                                 WEIGHTS)] * 2),
+        lambda: modalities.plot_attention_maps([([LONG, *map(str, range(13))], WEIGHTS)] * 2),
     ],
     "plot_contrastive_space": [
         lambda: contrastive.plot_contrastive_space(normal(9), normal(9), normal(5, 2), np.array([0.4, 0.3]),
@@ -165,7 +164,6 @@ def test_formats(tmp_path, suffix, start):
 
 
 def test_matplotlib_comes_with_the_first_picture():
-    """... and without it the error names the package and the command that installs it."""
     modules = (
         "hf_fusion.evaluation.plots, hf_fusion.evaluation.diagnostics.analyze, hf_fusion.evaluation.evaluate_reviews"
     )
@@ -179,6 +177,12 @@ def test_without_matplotlib(monkeypatch, caplog):
     with pytest.raises(MissingExtraError, match=r"needs matplotlib, .*: pip install 'hf-fusion\[plots\]'"):
         plot_scores([1], [1], "Title")
     assert not plots.plots_available() and "No pictures. This needs matplotlib" in caplog.text
+
+
+def test_scripts_that_the_font_lacks(monkeypatch):
+    monkeypatch.setattr(plots, "_FALLBACK_FONTS", ("No Such Font", "DejaVu Serif"))
+    axes = plot_confusion([0, 1], [0, 1], ["\u4e2d", "b"], "Title").axes[0]
+    assert axes.get_xticklabels()[0].get_fontfamily() == ["sans-serif", "DejaVu Serif"]
 
 
 def test_figures_leave_no_window_open():
