@@ -20,11 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.plots import FORMATS, MOST_PANELS, plot_differences, plot_pareto, plots_available, save_figure
-from hf_fusion.evaluation.study import Study, StudyError, run_study
-from hf_fusion.evaluation.study_results import cell_lines, check_metrics, summarize, write_study
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.studies.results import cell_lines, check_metrics, summarize, write_study
+from hf_fusion.studies.study import Study, StudyError, run_study
+from hf_fusion.utils.errors import DataError, RecipeError
 
 
 def parse_args():

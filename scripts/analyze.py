@@ -22,15 +22,15 @@ from datasets import disable_progress_bars
 from rich.console import Console
 from tqdm import tqdm
 
-from hf_fusion.data.clips import SYNTHETIC
-from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.diagnostics.analyze import analyze_clips, analyze_reviews
+from hf_fusion.architectures import architecture_of
 from hf_fusion.evaluation.diagnostics.report import write_report
-from hf_fusion.evaluation.evaluate_checkpoint import load_split
-from hf_fusion.evaluation.predictions import load_pipeline
-from hf_fusion.evaluation.records import describe_environment, fingerprint
+from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.utils.records import describe_environment, fingerprint
 from hf_fusion.training.outcome import show_labels
-from hf_fusion.training.recipe import DataArguments, RecipeError, parse_data_arguments
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.training.recipe import parse_data_arguments
+from hf_fusion.utils.errors import DataError, RecipeError
 from hf_fusion.utils.extras import MissingExtraError
 
 _MAX_SAMPLES = 500
@@ -47,19 +47,6 @@ class AnalyzeArguments:
     format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Of the pictures' files."})
 
 
-def examine(classify, rows, args, data_args):
-    """The sections of the report."""
-
-    def track(steps, name, total):
-        return tqdm(steps, desc=name, total=total, leave=False)
-
-    shared = {"checkpoint": args.checkpoint, "batch_size": args.batch_size, "track": track}
-    if classify.model.config.model_type == "dyfulm":
-        return analyze_reviews(classify, rows, **shared)
-    corpus = (data_args.dataset_options or {}) if data_args.dataset == SYNTHETIC else None
-    return analyze_clips(classify, rows, **shared, corpus=corpus)
-
-
 def analyze(args: AnalyzeArguments, data_args: DataArguments):
     classify = load_pipeline(args.checkpoint, device=args.device)
     data_args = replace(data_args)
@@ -68,7 +55,12 @@ def analyze(args: AnalyzeArguments, data_args: DataArguments):
     folder = Path(args.output_dir or Path(args.checkpoint) / f"analysis-{args.split}")
     folder.mkdir(parents=True, exist_ok=True)
     disable_progress_bars()
-    sections = examine(classify, rows, args, data_args)
+
+    def track(steps, name, total):
+        return tqdm(steps, desc=name, total=total, leave=False)
+
+    architecture = architecture_of(classify.model.config)
+    sections = architecture.diagnose(classify, rows, args.batch_size, args.checkpoint, data_args, track)
     facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "split": args.split}
     facts.update(rows=len(rows), max_rows=data_args.max_eval_samples)
     facts.update(data_fingerprint=fingerprint({args.split: rows}), damage=data_args.damage)

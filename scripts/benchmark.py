@@ -21,14 +21,15 @@ from rich.table import Table
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from hf_fusion.data.files import DataError
-from hf_fusion.evaluation.benchmark.measure import BenchmarkOptions, result_record
+from hf_fusion.architectures.encoders import resolve_name
 from hf_fusion.evaluation.plots import FORMATS, plot_benchmark, plots_available, save_figure
-from hf_fusion.evaluation.records import write_json
-from hf_fusion.training.build import resolve_name
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.studies.measure import BenchmarkOptions, result_record
+from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.records import write_json
 
-# The modules of `hf_fusion.evaluation.benchmark` behind each benchmark, and what it measures.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `scripts.benchmarks`
+
+# The modules of `scripts/benchmarks` behind each benchmark, and what it measures.
 BENCHMARKS = {
     "train-step": (["train_step", "trainer_overhead"], "a step of training, and what the trainer adds to a bare loop"),
     "mining": (["mining"], "choosing the pairs of the supervised contrastive loss"),
@@ -123,7 +124,7 @@ def main() -> int:
     comparisons = []
     for module in BENCHMARKS[args.name][0]:
         try:
-            comparisons += importlib.import_module(f"hf_fusion.evaluation.benchmark.{module}").run(options)
+            comparisons += importlib.import_module(f"scripts.benchmarks.{module}").run(options)
         except (RecipeError, DataError) as error:  # of the checkpoint and its data
             print(f"benchmark.py: {error}", file=sys.stderr)
             return 2

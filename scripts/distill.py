@@ -21,11 +21,12 @@ from datasets.utils.logging import disable_progress_bar
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.evaluation.benchmark.checkpoints import compare_checkpoints
-from hf_fusion.evaluation.evaluate_checkpoint import evaluate_checkpoint
-from hf_fusion.evaluation.records import describe_environment, write_json
+from hf_fusion.studies.costs import compare_checkpoints
+from hf_fusion.architectures.evaluate_checkpoint import evaluate_checkpoint
+from hf_fusion.utils.records import describe_environment, write_json
 from hf_fusion.training.outcome import EXPECTED, exit_of, show_labels
-from hf_fusion.training.recipe import RecipeError, data_arguments_of, parse_recipe
+from hf_fusion.training.recipe import data_arguments_of, parse_recipe
+from hf_fusion.utils.errors import RecipeError
 from hf_fusion.training.run import run_training
 
 RESULT_FILE = "distillation.json"
@@ -35,7 +36,7 @@ _TEXTS = 100  # that speed is measured on
 def compare(teacher: str, folder: str) -> dict:
     """Test metrics, size and speed of teacher and student."""
     data_fields = vars(data_arguments_of(folder))
-    data_fields = {name: value for name, value in data_fields.items() if name != "model_type"}
+    data_fields = {name: value for name, value in data_fields.items() if name != "kind"}
     metrics = {
         name: evaluate_checkpoint(checkpoint, data_fields)
         for name, checkpoint in (("teacher", teacher), ("student", folder))

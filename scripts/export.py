@@ -25,9 +25,9 @@ from functools import partial
 from tqdm import tqdm
 from transformers.utils import logging
 
-from hf_fusion.data.files import DataError
+from hf_fusion.utils.errors import DataError
 from hf_fusion.deployment.onnx_export import ExportError, export_onnx, silence_exporter
-from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.deployment.predictions import load_pipeline
 
 
 def parse_args():

@@ -35,11 +35,12 @@ from tqdm import tqdm
 
 from hf_fusion.data.clips import is_clip_source
 from hf_fusion.data.decoding import KNOWN_FILES, add_text_format, text_format_of
-from hf_fusion.data.files import OUTPUT_KINDS, DataError, RowWriter, is_flat
+from hf_fusion.data.files import OUTPUT_KINDS, RowWriter, is_flat
+from hf_fusion.utils.errors import DataError
 from hf_fusion.data.parts import find_parts
-from hf_fusion.evaluation.prediction_input import check_output, check_text_column, read_input
-from hf_fusion.evaluation.prediction_shards import PredictionShards
-from hf_fusion.evaluation.predictions import DTYPES, flat_row, load_pipeline, predict_rows, prediction_types
+from hf_fusion.deployment.prediction_input import check_output, check_text_column, read_input
+from hf_fusion.deployment.prediction_shards import PredictionShards
+from hf_fusion.deployment.predictions import DTYPES, flat_row, load_pipeline, predict_rows, prediction_types
 
 
 def parse_args():

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from hf_fusion.data.clips import MODALITIES, ClipSource
 from hf_fusion.data.decoding import add_text_format, text_format_of
-from hf_fusion.data.files import DataError
+from hf_fusion.utils.errors import DataError
 from hf_fusion.data.prepare import prepare_clips
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from hf_fusion.data.files import DataError
+from hf_fusion.utils.errors import DataError
 from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.deployment.sample_answers import check_answers
 from hf_fusion.hub.publish import publish

@@ -25,9 +25,9 @@ from hf_fusion.data.clips import load_clips
 from hf_fusion.data.reviews import load_reviews
 from hf_fusion.evaluation.baselines import bag_of_words_baseline, majority_baseline
 from hf_fusion.evaluation.metrics import SentimentRegressionMetrics
-from hf_fusion.evaluation.records import METRICS_FILE
-from hf_fusion.training.launch import Run, run_all
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.utils.records import METRICS_FILE
+from hf_fusion.studies.launch import Run, run_all
+from hf_fusion.utils.errors import RecipeError
 from hf_fusion.training.recipe import parse_recipe
 
 REVIEWS, CLIPS = "scripts/recipes/dyfulm_synthetic.yaml", "scripts/recipes/dashfusion_synthetic.yaml"

@@ -14,11 +14,11 @@ import json
 import sys
 from pathlib import Path
 
-from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.plots import (
     FORMATS, MOST_PANELS, plot_benchmark, plot_differences, plot_pareto, save_figure,
 )  # fmt: skip
-from hf_fusion.evaluation.study import Study, StudyError
+from hf_fusion.studies.study import Study, StudyError
+from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.extras import MissingExtraError
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.data.files import DataError, parse_yaml
+from hf_fusion.data.files import parse_yaml
+from hf_fusion.utils.errors import DataError
 from hf_fusion.training.interruption import TrainingInterrupted
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.utils.errors import RecipeError
 
 
 def parse_args():
@@ -38,7 +39,7 @@ def parse_args():
 def main() -> int:
     args = parse_args()
     try:
-        from hf_fusion.training.tuning import BEST_RECIPE, Search, tune
+        from hf_fusion.studies.tuning import BEST_RECIPE, Search, tune
     except ImportError:
         print("tune.py: needs optuna: pip install 'hf-fusion[tune]'", file=sys.stderr)
         return 2

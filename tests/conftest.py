@@ -37,7 +37,7 @@ from hf_fusion import (
 )
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 from hf_fusion.data.tokenizers import train_tokenizer
-from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.deployment.predictions import load_pipeline
 
 settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
 # `make fuzz`: the tests of tests/fuzz with so many times more cases

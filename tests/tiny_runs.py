@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 LONGEST_SECONDS = 900
 # What children start with: to import it again for each would take longer than to train.
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "hf_fusion.evaluation.study_results", "tiny_runs"])
+CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "hf_fusion.studies.results", "tiny_runs"])
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 TINY = {
     "dataset_options": {"num_train": 64, "num_validation": 17, "num_test": 13},

@@ -16,7 +16,7 @@ from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, conca
 
 from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
-from hf_fusion.data.files import DataError, listed, with_options
+from hf_fusion.data.files import with_options
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import LabelError, is_range
 from hf_fusion.data.mmsa import read_mmsa
@@ -27,6 +27,7 @@ from hf_fusion.data.tally import tally
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, real_numbers
 from hf_fusion.models.processing_text import is_blank, is_file_name
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

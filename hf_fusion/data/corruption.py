@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from hf_fusion.data.files import DataError
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+from hf_fusion.utils.errors import DataError
 
 MAX_SEVERITY = 5
 SEVERITIES = tuple(range(MAX_SEVERITY + 1))

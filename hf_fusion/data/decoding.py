@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TextIO
 
 import pyarrow as pa
 
-from hf_fusion.data.errors import DataError, listed
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, kind_of
-from hf_fusion.data.files import DataError, listed, read_rows
+from hf_fusion.data.files import read_rows
 from hf_fusion.data.tally import tally
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

@@ -31,10 +31,10 @@ from hf_fusion.data.decoding import (
     other_encoding,
     unicode_or_error,
 )
-from hf_fusion.data.errors import DataError
-from hf_fusion.data.errors import listed as listed
 from hf_fusion.data.json_files import count_json_lines, read_json, read_json_lines
 from hf_fusion.data.tables import read_table, read_texts, read_workbook
+from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.errors import listed as listed
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from datasets import (
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_fusion.data.decoding import KNOWN_FILES, is_row_file
-from hf_fusion.data.errors import DataError
+from hf_fusion.utils.errors import DataError
 
 _SAVED = ("dataset_dict.json", "state.json")
 

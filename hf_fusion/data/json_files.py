@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from hf_fusion.data.decoding import TextFormat, encoding_of, lines, open_text
-from hf_fusion.data.errors import DataError, listed
+from hf_fusion.utils.errors import DataError, listed
 
 # A .json file without a list of rows is read as a whole, and the rows of a list lie between pieces of this size.
 _MAX_CHARACTERS, _PIECE = 1 << 28, 1 << 16

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from hf_fusion.data.decoding import SURROGATE
-from hf_fusion.data.files import DataError, listed
 from hf_fusion.data.padding import PADDINGS, PaddedClips, unpad
 from hf_fusion.data.pickles import read_pickle, sha256_of
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS, canonical_split
 from hf_fusion.data.tally import tally
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_fusion.data.files import DataError, listed
+from hf_fusion.utils.errors import DataError, listed
 
 SPLIT_COLUMNS = ("split", "split_standard", "split_bclstm")
 _VECTORS = ("audio", "vision", "text_cnn")

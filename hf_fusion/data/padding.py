@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_fusion.data.files import DataError
 from hf_fusion.data.tally import tally
+from hf_fusion.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_fusion.data.decoding import AS_FOUND, KNOWN_FILES, TextFormat, is_row_file, kind_of
-from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.files import count_rows, read_rows_or_errors
 from hf_fusion.data.tally import tally
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_fusion.data.files import DataError
+from hf_fusion.utils.errors import DataError
 
 MAX_KEY = 300  # values in a key of a dict or a member of a set
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)

@@ -13,13 +13,13 @@ from datasets.arrow_writer import ArrowWriter
 
 from hf_fusion.data.arrow_rows import values_of
 from hf_fusion.data.clips import REPORT_FILE, STREAMS, ClipSource, clean_clips, clip_features, encode_clip
-from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.splits import SPLITS
 from hf_fusion.data.tally import tallied
 from hf_fusion.data.temporary import temporary_folder
-from hf_fusion.evaluation.records import fingerprint, write_json
 from hf_fusion.models.feature_extraction_dashfusion import FrameStatistics
+from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.records import fingerprint, write_json
 
 _ROWS_AT_A_TIME = 128
 

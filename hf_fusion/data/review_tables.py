@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel
 
 from hf_fusion.data.decoding import TextFormat, check_taken, is_row_file, kind_of
-from hf_fusion.data.errors import DataError
 from hf_fusion.data.files import read_rows_or_errors, with_options
 from hf_fusion.data.hub import is_saved, load_from_hub
 from hf_fusion.data.parts import find_parts
 from hf_fusion.data.splits import split_in_name
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
+from hf_fusion.utils.errors import DataError
 
 SYNTHETIC = "synthetic-reviews"
 

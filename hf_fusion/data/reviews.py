@@ -15,7 +15,6 @@ from datasets import Dataset, DatasetDict, Features, Value
 from datasets.arrow_writer import ArrowWriter
 
 from hf_fusion.data.decoding import TextFormat
-from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.label_columns import (
     CLASS_FIELDS,
     LABEL_FIELDS,
@@ -40,6 +39,7 @@ from hf_fusion.data.splits import (
 )
 from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.models.processing_text import is_blank, is_file_name
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict
 
-from hf_fusion.data.errors import DataError, listed
 from hf_fusion.data.labels import LabelError
 from hf_fusion.data.tally import tally
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

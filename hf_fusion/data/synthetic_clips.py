@@ -18,8 +18,8 @@ opinions share one.
 import numpy as np
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value
 
-from hf_fusion.data.files import DataError
 from hf_fusion.data.synthetic_reviews import ASPECTS, OPINIONS
+from hf_fusion.utils.errors import DataError
 
 AUDIO_RATE, VISION_RATE = 8.0, 4.0  # frames a second
 NUM_SOUNDS = 6

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import chain, islice
 
 from hf_fusion.data.decoding import ZERO_BYTE, TextFormat, encoding_of, kind_of, lines
-from hf_fusion.data.errors import DataError, listed
+from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from torch import nn
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from hf_fusion.data.files import DataError
-from hf_fusion.deployment.loading import load_whole_model
+from hf_fusion.deployment.whole_model import load_whole_model
+from hf_fusion.utils.errors import DataError
 
 _NEEDS_PEFT = "LoRA needs the extra `peft`: pip install 'hf-fusion[peft]'"
 ENCODERS = ("a", "b", "both", "text")

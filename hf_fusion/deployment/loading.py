@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoProcessor
 
 import hf_fusion  # noqa: F401 - registers the models
-from hf_fusion.data.files import DataError
+from hf_fusion.deployment.adapters import is_adapter, load_adapter
+from hf_fusion.deployment.whole_model import load_whole_model
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name
+from hf_fusion.utils.errors import DataError
 
 
 def load_checkpoint(
@@ -32,8 +34,6 @@ def load_checkpoint(
         OSError: if there is no such checkpoint, or none with weights in `.safetensors`: pickles are not read.
         ImportError: if it is a LoRA adapter and `peft` is not installed.
     """
-    from hf_fusion.deployment.adapters import is_adapter, load_adapter  # which load their base by this file
-
     check_checkpoint_name(checkpoint)
     try:
         if is_adapter(checkpoint):
@@ -52,38 +52,3 @@ def load_checkpoint(
     except Exception as error:  # damaged files can make the libraries fail in any way
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         raise DataError(f"{checkpoint} cannot be loaded: {reason}") from error
-
-
-def load_whole_model(checkpoint: str, dtype: torch.dtype = torch.float32, revision: str | None = None):
-    """The model of a checkpoint that is no adapter; raises `DataError` unless all weights fit."""
-    checkpoint = str(checkpoint)
-    check_checkpoint_name(checkpoint)
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        checkpoint,
-        revision=revision,
-        dtype=dtype,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # an error below, which names them
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
-    if report["mismatched_keys"]:
-        name, saved, needed = sorted(report["mismatched_keys"])[0]
-        raise DataError(
-            f"{checkpoint}: the weights {name} have the shape {tuple(saved)}, but the configuration makes it "
-            f"{tuple(needed)}: {model.config.num_labels} classes, and {len(report['mismatched_keys'])} parameters of "
-            "another shape in all."
-        )
-    for kind, problem in (("missing_keys", "has no weights for"), ("unexpected_keys", "has weights without a place:")):
-        if report[kind]:
-            names = sorted(report[kind])
-            raise DataError(
-                f"{checkpoint} {problem} {names[0]}, {len(names)} parameters in all: it is no trained checkpoint of "
-                "this version."
-            )
-    if broken := [name for name, values in model.state_dict().items() if not values.isfinite().all()]:
-        raise DataError(
-            f"{checkpoint}: the weights {broken[0]} hold NaN or infinite values, {len(broken)} parameters in all: its "
-            "training failed, or the file is damaged."
-        )
-    return model

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, NEEDS_ONNX, OUTPUTS, OnnxModel
-from hf_fusion.evaluation.records import installed_version, write_json
+from hf_fusion.utils.errors import FusionError
+from hf_fusion.utils.records import installed_version, write_json
 
 OPSET = 20  # the first with GELU as one operator
 TOLERANCE = 1e-4
@@ -26,7 +27,7 @@ _MOST_ROWS = 5
 _LARGEST_FILE = 1_900_000_000  # bytes; a file of protobuf ends at 2 GiB
 
 
-class ExportError(ValueError):
+class ExportError(FusionError, ValueError):
     """A model that cannot be exported, or whose graph computes something else."""
 
 

@@ -15,7 +15,7 @@ from hf_fusion.models.configuration_common import (
     check_range,
     label_names,
 )
-from hf_fusion.models.configuration_dashfusion import PROBLEM_TYPES, check_modalities
+from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
@@ -185,7 +185,7 @@ def _config_of(fields):
         raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
     model_type, problem_type = fields.get("model_type"), fields.get("problem_type")
     check_choice("model_type", model_type, tuple(OUTPUTS))
-    check_choice("problem_type", problem_type, (None, *PROBLEM_TYPES))
+    check_choice("problem_type", problem_type, DashFusionConfig.choices("problem_type"))
     config = SimpleNamespace(model_type=model_type, problem_type=problem_type)
     for name in filter(None, OUTPUTS[model_type].values()):
         setattr(config, name, label_names(name, fields.get(name)))

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from hf_fusion.evaluation.prediction_input import check_columns_of_text
-from hf_fusion.evaluation.predictions import WINDOW_BATCHES, load_pipeline, output_schema, predict_rows
+from hf_fusion.deployment.prediction_input import check_columns_of_text
+from hf_fusion.deployment.predictions import WINDOW_BATCHES, load_pipeline, output_schema, predict_rows
 
 
 def predict_dataset(

@@ -8,6 +8,7 @@ from transformers import AutoConfig
 
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
+from hf_fusion.utils.errors import FusionError
 
 # Parameters that the released code owns but never uses, or owns twice.
 _DEAD = re.compile(
@@ -39,7 +40,7 @@ _PLAIN = [
 ]  # fmt: skip
 
 
-class ConversionError(ValueError):
+class ConversionError(FusionError, ValueError):
     """Weights that are not those of the authors' model; says which."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hf_fusion.data.errors import DataError
+from hf_fusion.utils.errors import DataError
 
 ANSWERS_FILE = "answers.json"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import sentiment_metrics_for
 from hf_fusion.evaluation.plots import plot_scores, save_figure
+from hf_fusion.utils.errors import DataError
 
 
 def evaluate_clips(

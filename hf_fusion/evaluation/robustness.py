@@ -16,8 +16,8 @@ from hf_fusion.data.corruption import (
     corrupt,
     modality_of,
 )
-from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.metrics import lower_is_better
+from hf_fusion.utils.errors import DataError
 
 # The text is the weak point if damage to it costs more than this share of the accuracy (DashFusion, on its anchor).
 LARGEST_FALL = 0.15

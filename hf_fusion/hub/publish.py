@@ -16,7 +16,6 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import ADAPTER_CONFIG_NAME
 
-from hf_fusion.evaluation.records import ENVIRONMENT_FILE
 from hf_fusion.hub.model_card import CardError, model_card
 from hf_fusion.hub.repository import (
     RECORDS,
@@ -27,6 +26,7 @@ from hf_fusion.hub.repository import (
     read_json,
     repository_files,
 )
+from hf_fusion.utils.records import ENVIRONMENT_FILE
 
 _WHAT_NOW = "Look at the repository whether it has the commit, and try again."
 

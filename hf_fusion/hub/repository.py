@@ -12,8 +12,9 @@ from transformers.utils import (
     SAFE_WEIGHTS_NAME,
 )
 
-from hf_fusion.evaluation.records import ENVIRONMENT_FILE, METRICS_FILE
 from hf_fusion.hub.checkpoint_names import no_such_folder
+from hf_fusion.utils.errors import FusionError
+from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
 # Weights, configurations and tokenizers: what a checkpoint's answers come from.
 CHECKPOINT_FILES = (
@@ -28,7 +29,7 @@ _DIAGNOSTICS = "diagnostics"
 _PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders whose pictures show what it can do
 
 
-class PublishError(ValueError):
+class PublishError(FusionError, ValueError):
     """A folder that is no complete repository, or an upload that failed; says what to do."""
 
 

@@ -1,10 +1,17 @@
-"""What the configurations of all architectures have in common."""
+"""Base of the configurations of all architectures, and the checks of their fields.
+
+`huggingface_hub.dataclasses.strict`, with which transformers checks its own configurations, could not replace these
+checks: its errors are no `ValueError`s, it refuses 0 where a `float` is declared, it takes keyword arguments alone, and
+it knows types but no limits.
+"""
 
 import copy
 import inspect
 import sys
 from contextlib import contextmanager
 from numbers import Real
+from types import UnionType
+from typing import Literal, NamedTuple, Union, get_args, get_origin
 
 from transformers import AutoConfig, PretrainedConfig
 from transformers.utils import logging
@@ -18,13 +25,13 @@ TEXT_TASKS = ("text-classification", "sentiment-analysis")
 
 
 def is_number(value):
-    """Whether it is a finite number."""
+    """True for finite numbers."""
     return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @contextmanager
 def as_value_error(what):
-    """A `ValueError` that says what is wrong, for whatever transformers makes of a field that is none of its kind."""
+    """Re-raises any error as a `ValueError` that starts with `what`."""
     try:
         yield
     except Exception as error:
@@ -36,6 +43,23 @@ def as_tuple(name, value):
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"`{name}` must be a list, got {value!r:.100}.")
     return tuple(value)
+
+
+def choices_of(annotation):
+    """
+    The values that an annotation allows.
+
+    Args:
+        annotation: of a field, such as `Literal["a", "b"]` or `Literal["a", "b"] | None`.
+
+    Returns:
+        `tuple`: the values, `None` first where it is one of them; empty for an annotation without `Literal`.
+    """
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    values = tuple(value for member in members if get_origin(member) is Literal for value in get_args(member))
+    return (None, *values) if values and type(None) in members else values
 
 
 def check_choice(name, value, choices):
@@ -52,11 +76,10 @@ def check_positive_integers(config, names):
             raise ValueError(f"`{name}` must be a positive integer, got {value!r:.100}.")
 
 
-def check_booleans(config, names):
-    """Raises `ValueError` if one of the fields `names` is not true or false; the text "false" would count as true."""
-    for name in names:
-        if not isinstance(getattr(config, name), bool):
-            raise ValueError(f"`{name}` must be true or false, got {getattr(config, name)!r:.100}.")
+def check_boolean(name, value):
+    """Raises `ValueError` unless `value` is true or false; the text "false" would count as true."""
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be true or false, got {value!r:.100}.")
 
 
 def check_positive(name, value):
@@ -79,14 +102,13 @@ def check_range(name, value):
 
 def checked_config(name, value, default_model_type, other_classes=None):
     """
-    The configuration of an encoder, as an object of its own. Where it was loaded from, which may be a folder that
-    nobody else has, it does not tell.
+    A copy of an encoder's configuration, without the folder that it was loaded from.
 
     Args:
-        name: of the field.
+        name: the field's name.
         value: a configuration, a `dict` with `model_type` and fields, or `None`.
-        default_model_type: where `value` has none.
-        other_classes: configuration classes by model type, beside those that the Auto classes know.
+        default_model_type: the model type if `value` has none.
+        other_classes: configuration classes by model type, beside those of the Auto classes.
     """
     if isinstance(value, PretrainedConfig):
         config = copy.deepcopy(value)  # two encoders may be built from one configuration, and then change apart
@@ -131,15 +153,15 @@ def label_names(name, names):
 def settle_labels(kwargs, usual_names, usual_count):
     """
     Sets `id2label` and `label2id` in the keyword arguments of a configuration, from those of `num_labels`, `id2label`
-    and `label2id` that are given. Where `label2id` does not fit `id2label`, it is made anew with a warning.
+    and `label2id` that are given. A `label2id` that does not fit `id2label` is replaced with a warning.
 
     Args:
-        kwargs: of the configuration.
-        usual_names: of as many classes.
-        usual_count: of the classes, if none of the three is given.
+        kwargs: keyword arguments of the configuration.
+        usual_names: names of the classes if there are as many classes as names.
+        usual_count: number of classes if none of the three is given.
 
     Raises:
-        ValueError: if the names are none, or `num_labels` is not their number.
+        ValueError: if the names are not valid, or `num_labels` is not their number.
     """
     count, names, ids = (kwargs.pop(name, None) for name in ("num_labels", "id2label", "label2id"))
     if names is None and ids is not None:
@@ -172,23 +194,58 @@ def _swapped(names):
         return names
 
 
+class Head(NamedTuple):
+    """
+    An output of a model that answers a task.
+
+    Args:
+        task (`str`): the task's name; the output `{task}_loss` is its loss.
+        names (`str`, *optional*): the field of the configuration that names the classes; `None` for a single number.
+    """
+
+    task: str
+    names: str | None = None
+
+
 class FusionConfigMixin:
     """
-    Before `PretrainedConfig` in the bases of a configuration: what is saved is loaded, and the names of classes are as
-    many as the classes, however they are set.
+    Comes before `PretrainedConfig` in the bases of a configuration. All fields are saved, and class names always agree
+    with the number of classes.
 
-    `PretrainedConfig` leaves out of a file what equals its own defaults, although a class may have others: two classes
-    would come back as five. Here a file holds all fields.
+    `PretrainedConfig` leaves fields out of a file that equal its own defaults, although a subclass may have others: two
+    classes would come back as five. Here a file holds all fields.
+
+    The class attributes below `tuple_fields` say what code outside `models/` needs to know of an architecture; they are
+    not saved.
 
     Class attributes:
         label_counts (`dict`): the fields that count classes, and those that name them.
         usual_names (`dict`): for each field that names classes the usual names, taken where their number fits.
         tuple_fields (`tuple(str)`): fields that are tuples; JSON has lists.
+        modalities (`tuple(str)`): the modalities that the model reads, some of "text", "audio" and "vision".
+        frame_columns (`tuple(str)`): the columns of a data set that hold frames, read by the model or not. Empty for
+            models of text.
+        heads (`dict[str, Head]`): the outputs that answer a task, by name and in the order of the model's outputs.
+        answer_fields (`tuple(str)`): the fields that turn outputs into answers; an exported model keeps them.
+        loss_factors (`dict[str, float]`): the parts of the loss with a constant factor, by name: the output
+            `{name}_loss` is multiplied by it. Other tasks have their factor in the output `loss_weights`.
+        has_contrastive_loss (`bool`): whether training compares clips with each other, so that the choice of partners
+            matters.
+        paper (`str`, *optional*): the paper that the architecture is from, such as "arXiv 2512.01410".
+        has_gate (`bool`): whether the outputs have a `gate` when asked for by `output_fusion=True`.
     """
 
     label_counts = {"num_labels": "id2label"}
     usual_names = {"id2label": ()}
     tuple_fields = ()
+    modalities = ("text",)
+    frame_columns = ()
+    heads = {"logits": Head("prediction", "id2label")}
+    answer_fields = ("num_labels", "id2label", "problem_type")
+    loss_factors = {"prediction": 1.0, "distillation": 1.0}
+    has_contrastive_loss = False
+    has_gate = False
+    paper = None
 
     def __setattr__(self, name, value):
         if name in self.usual_names and value is not None:
@@ -219,11 +276,34 @@ class FusionConfigMixin:
             setattr(self, field, named_labels(self.usual_names[field], count))
 
     @classmethod
+    def annotations(cls):
+        """`dict`: the type of each field, by its name, as `__init__` declares it."""
+        parameters = inspect.signature(cls.__init__).parameters
+        return {name: parameters[name].annotation for name in parameters if name not in ("self", "kwargs")}
+
+    @classmethod
+    def choices(cls, field):
+        """`tuple`: the values that a field accepts; empty if it is not declared as `Literal`."""
+        return choices_of(cls.annotations()[field])
+
+    def check_annotations(self):
+        """Raises `ValueError` if a field that is declared as `Literal` or `bool` has another value."""
+        for name, annotation in self.annotations().items():
+            if choices := choices_of(annotation):
+                check_choice(name, getattr(self, name), choices)
+            elif annotation is bool:
+                check_boolean(name, getattr(self, name))
+
+    def head_widths(self):
+        """`dict[str, tuple]`: for each output in `heads` the shape of a row: `(classes,)`, or `()` for a number."""
+        fields = {output: head.names for output, head in self.heads.items()}
+        return {output: (len(getattr(self, field)),) if field else () for output, field in fields.items()}
+
+    @classmethod
     def field_names(cls):
         """`list[str]`: fields of this class and of its labels, without the configurations of encoders."""
-        own = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
-        own += ["num_labels", "id2label", "label2id", "problem_type"]
-        return [name for name in own if name not in cls.sub_configs]
+        names = dict.fromkeys([*cls.annotations(), "num_labels", "id2label", "label2id", "problem_type"])
+        return [name for name in names if name not in cls.sub_configs]
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
@@ -250,14 +330,14 @@ class FusionConfigMixin:
         return loaded
 
     def to_diff_dict(self):
-        """All fields: one that is left out would come back as the default of whoever loads it."""
+        """All fields: one that is left out would come back as the default of the class that loads it."""
         fields = self.to_dict()
         fields.pop("_name_or_path", None)
         return fields
 
 
 def _make_room(fields, changes, count, names):
-    """Leaves out of the saved `fields` the classes that `changes` count or name anew."""
+    """Removes from the saved `fields` the classes that `changes` replace."""
     group = (count, names, "label2id") if names == "id2label" else (count, names)
     for name in group:
         if changes.get(name, 0) is None:
@@ -270,7 +350,7 @@ def _make_room(fields, changes, count, names):
 
 class TaskNames(dict):
     """
-    `custom_pipelines` of a checkpoint: one pipeline, which also serves the tasks of transformers that people ask for.
+    `custom_pipelines` of a checkpoint: one pipeline, which also serves the usual text tasks of transformers.
 
     transformers infers the task of a checkpoint only where `custom_pipelines` has a single entry, and looks for the
     task's name in it first.

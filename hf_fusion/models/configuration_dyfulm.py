@@ -1,12 +1,14 @@
 """Configuration of DyFuLM."""
 
+from typing import Literal
+
 from transformers import AutoConfig, PretrainedConfig
 
 from .configuration_common import (
     FusionConfigMixin,
+    Head,
     add_code_map,
     as_value_error,
-    check_booleans,
     check_choice,
     check_positive,
     check_positive_integers,
@@ -17,11 +19,6 @@ from .configuration_common import (
     names_of_classes,
     settle_labels,
 )
-
-LAYER_FUSIONS = ("bilstm", "mean", "last")
-CROSS_FUSIONS = ("gate", "mean", "concat", "a", "b")
-GATE_LEVELS = ("span", "sequence")
-LOSS_WEIGHTINGS = ("uncertainty", "dwa", "fixed")
 
 FINE_LABELS = ("very negative", "negative", "neutral", "positive", "very positive")
 COARSE_LABELS = ("negative", "neutral", "positive")
@@ -36,53 +33,77 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             Configuration of encoder A, any text model. Defaults to a RoBERTa-base configuration, the paper's choice;
             stays `None` when `cross_fusion="b"`, which has no encoder A.
         encoder_b_config (`PretrainedConfig` or `dict`, *optional*):
-            Configuration of encoder B. Defaults to a DeBERTa-v2 configuration of base size; stays `None` when
-            `cross_fusion="a"`.
+            Configuration of encoder B, any text model. Defaults to a DeBERTa-v2 configuration of base size; stays
+            `None` when `cross_fusion="a"`.
         fusion_hidden_size (`int`, *optional*):
             Width of the fused features. Defaults to the width of the first encoder in use. An encoder of another
             width gets a linear projection; an encoder of this width is used as it is, as in the paper's formula.
-        layer_fusion (`str`, defaults to `"bilstm"`):
-            How the layers of one encoder become one: `"bilstm"` (input-dependent attention over layers), `"mean"` or
-            `"last"`.
-        layer_fusion_hidden_size (`int`, defaults to 128):
+        layer_fusion (`Literal["bilstm", "mean", "last"]`, *optional*, defaults to `"bilstm"`):
+            How the layers of one encoder become one. `"bilstm"` is an input-dependent attention over layers, `"mean"`
+            their mean, `"last"` the last layer.
+        layer_fusion_hidden_size (`int`, *optional*, defaults to 128):
             Width of the layer BiLSTM, per direction.
-        cross_fusion (`str`, defaults to `"gate"`):
-            How the two encoders become one: `"gate"`, `"mean"`, `"concat"`, or only one encoder, `"a"` or `"b"`: the
-            other is then neither built nor run.
-        gate_level (`str`, defaults to `"span"`):
-            `"span"` fuses over the common spans of the two tokenisations, `"sequence"` fuses the pooled vectors. Inputs
-            without `span_ids` are always fused at sequence level.
+        cross_fusion (`Literal["gate", "mean", "concat", "a", "b"]`, *optional*, defaults to `"gate"`):
+            How the two encoders become one. `"gate"` learns the share of each, `"mean"` averages them, `"concat"`
+            projects both side by side; `"a"` and `"b"` use one encoder alone: the other is neither built nor run.
+        gate_level (`Literal["span", "sequence"]`, *optional*, defaults to `"span"`):
+            Where the two encoders are fused. `"span"` fuses over the common spans of the two tokenisations,
+            `"sequence"` fuses the pooled vectors. Inputs without `span_ids` are always fused at sequence level.
         num_coarse_labels (`int`, *optional*):
             Number of coarse sentiment classes. Defaults to the number of names in `coarse_id2label`, or else 3.
-        coarse_id2label (`dict`, *optional*):
-            Names of the coarse classes, by number. Defaults to negative, neutral and positive where there are three,
-            else to LABEL_0, LABEL_1 ...
-        intensity_range (`tuple(float, float)`, defaults to `(0.0, 1.0)`):
-            Lowest and highest intensity; the head is a sigmoid scaled to it.
-        use_guidance (`bool`, defaults to `True`):
+        coarse_id2label (`dict[int, str]`, *optional*):
+            Names of the coarse classes, by number. Defaults to negative, neutral and positive if there are three, else
+            to LABEL_0, LABEL_1 ...
+        intensity_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
+            Lowest and highest intensity. The head is a sigmoid scaled to this range.
+        use_guidance (`bool`, *optional*, defaults to `True`):
             Whether coarse sentiment and intensity modulate the features of the fine head.
-        loss_weighting (`str`, defaults to `"uncertainty"`):
-            `"uncertainty"` (Kendall, Gal & Cipolla 2018), `"dwa"` (dynamic weight averaging, Liu et al. 2019) or
-            `"fixed"`.
-        loss_weights (`tuple(float, float, float)`, defaults to `(1.0, 1.0, 1.0)`):
+        loss_weighting (`Literal["uncertainty", "dwa", "fixed"]`, *optional*, defaults to `"uncertainty"`):
+            How the losses of the three tasks are weighted. `"uncertainty"` learns the weights (Kendall, Gal & Cipolla
+            2018), `"dwa"` is dynamic weight averaging (Liu et al. 2019), `"fixed"` takes `loss_weights` alone.
+        loss_weights (`tuple[float, float, float]`, *optional*, defaults to `(1.0, 1.0, 1.0)`):
             Constant factors of the fine, coarse and intensity loss, on top of the dynamic weighting.
-        dwa_temperature (`float`, defaults to 2.0):
-            Temperature of dynamic weight averaging; higher is closer to equal weights.
-        classifier_dropout (`float`, defaults to 0.1):
+        dwa_temperature (`float`, *optional*, defaults to 2.0):
+            Temperature of dynamic weight averaging. Higher is closer to equal weights; it has an effect only with
+            `loss_weighting="dwa"`.
+        classifier_dropout (`float`, *optional*, defaults to 0.1):
             Dropout before the heads.
-        initializer_range (`float`, defaults to 0.02):
+        initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of newly initialised weights.
-        kwargs:
-            `num_labels` (defaults to 5) counts the fine classes, `id2label` (or `label2id`) names them.
+        num_labels (`int`, *optional*):
+            Number of fine sentiment classes. Defaults to the number of names in `id2label`, or else 5.
+        id2label (`dict[int, str]`, *optional*):
+            Names of the fine classes, by number. Defaults to very negative, negative, neutral, positive and very
+            positive if there are five, else to LABEL_0, LABEL_1 ...
+        kwargs (*optional*):
+            Fields of `PretrainedConfig`, such as `label2id`.
+
+    Example:
+
+    ```python
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DyFuLMConfig(encoder_a_config=encoder, encoder_b_config=encoder, cross_fusion="mean", num_labels=3)
+    model = DyFuLMForSequenceClassification(config)
+    ```
     """
 
     model_type = "dyfulm"
+    paper = "arXiv 2512.01410"
     sub_configs = {"encoder_a_config": AutoConfig, "encoder_b_config": AutoConfig}
     label_counts = {"num_labels": "id2label", "num_coarse_labels": "coarse_id2label"}
     usual_names = {"id2label": FINE_LABELS, "coarse_id2label": COARSE_LABELS}
     tuple_fields = ("intensity_range", "loss_weights")
     attribute_map = {"hidden_size": "fusion_hidden_size"}
-    # What `Trainer.predict` leaves out. The rest, `logits`, is then the array that its users expect.
+    heads = {
+        "logits": Head("fine", "id2label"),
+        "coarse_logits": Head("coarse", "coarse_id2label"),
+        "intensity": Head("intensity"),
+    }
+    answer_fields = ("num_labels", "id2label", "problem_type", "coarse_id2label", "intensity_range")
+    loss_factors = {"distillation": 1.0}
+    # Left out by `Trainer.predict`, so that its predictions are `logits`, one array.
     keys_to_ignore_at_inference = [
         "coarse_logits",
         "intensity",
@@ -104,25 +125,28 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
 
     def __init__(
         self,
-        encoder_a_config=None,
-        encoder_b_config=None,
-        fusion_hidden_size=None,
-        layer_fusion="bilstm",
-        layer_fusion_hidden_size=128,
-        cross_fusion="gate",
-        gate_level="span",
-        num_coarse_labels=None,
-        coarse_id2label=None,
-        intensity_range=(0.0, 1.0),
-        use_guidance=True,
-        loss_weighting="uncertainty",
-        loss_weights=(1.0, 1.0, 1.0),
-        dwa_temperature=2.0,
-        classifier_dropout=0.1,
-        initializer_range=0.02,
+        encoder_a_config: PretrainedConfig | dict | None = None,
+        encoder_b_config: PretrainedConfig | dict | None = None,
+        fusion_hidden_size: int | None = None,
+        layer_fusion: Literal["bilstm", "mean", "last"] = "bilstm",
+        layer_fusion_hidden_size: int = 128,
+        cross_fusion: Literal["gate", "mean", "concat", "a", "b"] = "gate",
+        gate_level: Literal["span", "sequence"] = "span",
+        num_coarse_labels: int | None = None,
+        coarse_id2label: dict[int, str] | None = None,
+        intensity_range: tuple[float, float] = (0.0, 1.0),
+        use_guidance: bool = True,
+        loss_weighting: Literal["uncertainty", "dwa", "fixed"] = "uncertainty",
+        loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        dwa_temperature: float = 2.0,
+        classifier_dropout: float = 0.1,
+        initializer_range: float = 0.02,
+        num_labels: int | None = None,
+        id2label: dict[int, str] | None = None,
         **kwargs,
     ):
-        check_choice("cross_fusion", cross_fusion, CROSS_FUSIONS)  # it tells which encoders are needed
+        # it tells which encoders are needed
+        check_choice("cross_fusion", cross_fusion, self.choices("cross_fusion"))
         encoders = {"encoder_a_config": encoder_a_config, "encoder_b_config": encoder_b_config}
         usual = {"encoder_a_config": ("roberta", "b"), "encoder_b_config": ("deberta-v2", "a")}
         for name, (model_type, alone) in usual.items():
@@ -147,6 +171,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
 
+        kwargs.update(num_labels=num_labels, id2label=id2label)
         settle_labels(kwargs, FINE_LABELS, len(FINE_LABELS))
         with as_value_error("No configuration of a DyFuLM"):
             add_code_map(kwargs, "DyFuLM")
@@ -159,10 +184,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
 
         The model calls it again: `from_pretrained(..., field=value)` changes fields of a checked configuration.
         """
-        check_choice("layer_fusion", self.layer_fusion, LAYER_FUSIONS)
-        check_choice("cross_fusion", self.cross_fusion, CROSS_FUSIONS)
-        check_choice("gate_level", self.gate_level, GATE_LEVELS)
-        check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
+        self.check_annotations()
         for name, config in self.encoder_configs.items():
             if config is None:
                 raise ValueError(f"cross_fusion={self.cross_fusion!r} needs `encoder_{name}_config`, which is absent.")
@@ -182,7 +204,11 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         for name in ("dwa_temperature", "initializer_range"):
             check_positive(name, getattr(self, name))
         check_probability("classifier_dropout", self.classifier_dropout)
-        check_booleans(self, ("use_guidance",))
+
+    @property
+    def has_gate(self):
+        """`bool`: whether a gate fuses the two encoders."""
+        return self.cross_fusion == "gate"
 
     @property
     def num_coarse_labels(self):

@@ -1,15 +1,33 @@
 """What can be set for a training run, beyond `transformers.TrainingArguments`."""
 
 import logging
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 import torch
 from transformers import TrainingArguments
 
 from hf_fusion.training.class_weights import parse_class_weights
-from hf_fusion.training.launch import warn_of_single_process
 
 logger = logging.getLogger(__name__)
+
+
+def warn_of_single_process(environment: Mapping[str, str] = os.environ) -> None:
+    """Warns where `accelerate launch --cpu` was asked for several processes: it starts a single one, and says nothing.
+
+    Args:
+        environment: of this process; accelerate names a main process in it where it was asked for several, and the
+            launchers that start them their number.
+    """
+    asked = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in environment
+    sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
+    if asked and not any(name in environment for name in sizes):
+        logger.warning(
+            "`accelerate launch --cpu` starts one process, whatever --num_processes says. For several on a CPU: "
+            "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no "
+            "SCRIPT --use_cpu true"
+        )
 
 
 @dataclass

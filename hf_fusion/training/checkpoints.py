@@ -15,6 +15,8 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from hf_fusion.utils.errors import FusionError
+
 logger = logging.getLogger(__name__)
 
 # Where a checkpoint is written before it gets its name; only a name with PREFIX_CHECKPOINT_DIR is a checkpoint, and one
@@ -30,7 +32,7 @@ _TORCH_SAVE_FAILURES = ("PytorchStreamWriter", "inline_container", "basic_ios")
 _OPTIMIZER_STATES = (OPTIMIZER_NAME, "optimizer.bin", "optimizer_*", "global_step*")
 
 
-class CheckpointError(OSError):
+class CheckpointError(FusionError, OSError):
     """Something of a run could not be written; says what, why, and how to go on."""
 
 

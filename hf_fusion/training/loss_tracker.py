@@ -5,8 +5,8 @@ from accelerate.utils import reduce
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from hf_fusion.evaluation.similarity import SIMILARITIES, clip_vectors, pair_similarities
 from hf_fusion.models.modeling_losses import label_weight
-from hf_fusion.training.similarity import clip_vectors, pair_similarities
 
 # Each loss with the labels that it is a mean over; the contrastive ones count for every row of the batch.
 LOSSES = {
@@ -24,7 +24,6 @@ LOSSES = {
     "pooled_distillation_loss": None,
 }
 WEIGHTS = ("fine_weight", "coarse_weight", "intensity_weight")
-SIMILARITIES = ("similarity_same_class", "similarity_other_classes")
 NAMES = (*LOSSES, *WEIGHTS, "gate", "gate_squared", *SIMILARITIES)
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.utils.errors import RecipeError
 
 # Similarities that are held at a time: 64 MB in float32.
 _CHUNK_ELEMENTS = 16 * 2**20

@@ -8,13 +8,14 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from hf_fusion.training.loss_tracker import LOSSES
+from hf_fusion.utils.errors import FusionError
 
 logger = logging.getLogger(__name__)
 
 _MOST_IDS = 20
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(FusionError, ArithmeticError):
     """A loss that is NaN or infinite; says of which rows, and where it came from."""
 
 

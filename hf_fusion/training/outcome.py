@@ -3,11 +3,10 @@
 import logging
 import signal
 
-from hf_fusion.data.files import DataError
 from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.interruption import TrainingInterrupted
-from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.non_finite import NonFiniteLossError
+from hf_fusion.utils.errors import DataError, RecipeError
 
 # What `exit_of` explains; anything else is a defect of the program.
 EXPECTED = (RecipeError, PublishError, DataError, NonFiniteLossError, TrainingInterrupted, OSError, KeyboardInterrupt)

@@ -14,7 +14,7 @@ from hf_fusion.data.collator import ROW_NUMBER
 from hf_fusion.models.modeling_dashfusion import contrastive_embeds
 from hf_fusion.models.modeling_losses import joint_features
 from hf_fusion.training.mining import MiningRules, mine_partners
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.utils.errors import RecipeError
 
 MINING_FILE = "mining.safetensors"
 

@@ -10,8 +10,8 @@ from datasets import Dataset
 from hf_fusion.data.arrow_rows import ArrowRows
 from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.deployment.sample_answers import ANSWERS_FILE, sample_answers
-from hf_fusion.evaluation.records import write_json
 from hf_fusion.training.checkpoints import CheckpointError
+from hf_fusion.utils.records import write_json
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.utils.errors import RecipeError
 
 # A partner must be at least so long as a share of the longest clip of the batch: the rest would be padding.
 _SHORTEST_PARTNER = 0.5

@@ -35,12 +35,12 @@ from hf_fusion.training.checkpoints import (
 from hf_fusion.training.class_weights import class_weights_of
 from hf_fusion.training.interruption import StopOnSigterm
 from hf_fusion.training.loss_tracker import LossTracker
-from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.non_finite import NonFiniteGuard
 from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
+from hf_fusion.utils.errors import RecipeError
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class FusionTrainer(Trainer):
 
     def _partner_miner(self):
         config = self.model.config
-        if config.model_type != "dashfusion" or not (config.supervised_contrastive or config.semantic_alignment):
+        if not config.has_contrastive_loss:
             raise RecipeError("`contrastive_partners` is for a DashFusion with contrastive losses.")
         labels = _column(self.train_dataset, "labels")
         default = "refresh" if self.args.contrastive_partners == "encoded" else "bank"
@@ -216,7 +216,7 @@ class FusionTrainer(Trainer):
         A subclass may compute its own: `inputs` are arguments of `forward`. Without `super().compute_loss` there are no
         components in the logs, and a loss that is not finite goes unnoticed.
         """
-        if model.training and self.model.config.model_type == "dyfulm":
+        if model.training and self.model.config.has_gate:
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
         index = self._batch_clips
         loss, outputs = self.model_loss(model, inputs, num_items_in_batch)

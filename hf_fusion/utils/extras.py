@@ -4,8 +4,10 @@ import importlib
 from importlib.util import find_spec
 from types import ModuleType
 
+from hf_fusion.utils.errors import FusionError
 
-class MissingExtraError(ImportError):
+
+class MissingExtraError(FusionError, ImportError):
     """A package of an extra that is not installed."""
 
 

@@ -8,9 +8,9 @@ from datasets import Array2D, Dataset, DatasetDict, Features, IterableDatasetDic
 from test_feature_folder import write_folder
 
 from hf_fusion.data.clips import ClipSource, load_clips, read_clips
-from hf_fusion.data.files import DataError
 from hf_fusion.data.prepare import prepare_clips
-from hf_fusion.evaluation.records import fingerprint
+from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.records import fingerprint
 
 WIDTHS = {"audio": 2, "vision": 3}
 FEATURES = Features(

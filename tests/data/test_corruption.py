@@ -14,7 +14,7 @@ from hf_fusion.data.corruption import (
     corrupt_row,
     modality_of,
 )
-from hf_fusion.data.files import DataError
+from hf_fusion.utils.errors import DataError
 
 TEXT = "The Staff was not Bad and their breakfast, right here, would be great for one week " * 4
 SEVERITIES = range(6)

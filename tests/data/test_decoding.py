@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_fusion.data.decoding import FILE_KINDS, TextFormat, is_row_file, kind_of
-from hf_fusion.data.files import DataError, count_rows, read_rows, read_rows_or_errors
+from hf_fusion.data.files import count_rows, read_rows, read_rows_or_errors
+from hf_fusion.utils.errors import DataError
 
 ROWS = [{"text": "très bien, für 5 €", "stars": "5"}, {"text": "плохо\n一般", "stars": "2"}]
 CSV = 'text,stars\n"très bien, für 5 €",5\n"плохо\n一般",2\n'

@@ -11,7 +11,7 @@ import pytest
 from hf_fusion.data.clips import ClipSource, read_clips
 from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.feature_folder import read_feature_folder
-from hf_fusion.data.files import DataError
+from hf_fusion.utils.errors import DataError
 
 AUDIO = np.float32([[0.25, -1], [2, 3.5], [0, 1e-3]])
 VISION = np.float32([[1, 2, 3]])

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_fusion.data.decoding import TextFormat
-from hf_fusion.data.files import DataError, RowWriter, count_rows, read_rows, read_rows_or_errors
+from hf_fusion.data.files import RowWriter, count_rows, read_rows, read_rows_or_errors
+from hf_fusion.utils.errors import DataError
 
 ROWS = [{"id": "1", "text": 'He said "no",\nthen left'}, {"id": "2", "text": "NA"}, {"id": "3", "text": "très 😀"}]
 

@@ -4,8 +4,8 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from hf_fusion.data import hub
 from hf_fusion.data.clips import ClipSource, load_clips
-from hf_fusion.data.files import DataError
 from hf_fusion.data.reviews import ReviewSource, load_reviews
+from hf_fusion.utils.errors import DataError
 
 
 @pytest.mark.parametrize("load", [lambda n: load_clips(ClipSource(n)), lambda n: load_reviews(ReviewSource(n))])

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_fusion.data import json_files
-from hf_fusion.data.files import DataError, count_rows, read_rows, read_rows_or_errors
+from hf_fusion.data.files import count_rows, read_rows, read_rows_or_errors
+from hf_fusion.utils.errors import DataError
 
 ROWS = [{"text": f"review {n}, with }} and ]", "stars": n % 5 + 1} for n in range(12)]
 COLUMNS = {name: [row[name] for row in ROWS] for name in ("text", "stars")}

@@ -5,10 +5,10 @@ import logging
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from hf_fusion.data.errors import DataError
 from hf_fusion.data.label_columns import check_classes_shown
 from hf_fusion.data.labels import LabelRules
 from hf_fusion.data.reviews import ReviewSource, read_reviews
+from hf_fusion.utils.errors import DataError
 
 OPEN = {"num_labels": None}
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_fusion.data import mmsa
-from hf_fusion.data.files import DataError
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.splits import SPLIT_ALIASES, SPLITS
+from hf_fusion.utils.errors import DataError
 
 SHAPES = {"audio": (9, 4), "vision": (7, 5)}
 

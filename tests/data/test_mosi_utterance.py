@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from hf_fusion.data.clips import ClipSource, load_clips
-from hf_fusion.data.files import DataError
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
+from hf_fusion.utils.errors import DataError
 
 MOSI = Path(__file__).parents[3] / "shared/data/mosi_utterance/mosi_utterance.npz"
 # two videos in turns, their clips out of order: (video, clip), and the rows before each in its video, the last first

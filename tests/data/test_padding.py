@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_fusion.data.files import DataError
 from hf_fusion.data.padding import PaddedClips, unpad
+from hf_fusion.utils.errors import DataError
 
 
 def padded(shapes, lengths=None, **options):

@@ -8,8 +8,9 @@ import pytest
 
 from hf_fusion.data import parts as parts_module
 from hf_fusion.data.decoding import TextFormat
-from hf_fusion.data.files import DataError, read_rows_or_errors
+from hf_fusion.data.files import read_rows_or_errors
 from hf_fusion.data.parts import Parts, find_parts, stamp, survey
+from hf_fusion.utils.errors import DataError
 
 KINDS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet")
 

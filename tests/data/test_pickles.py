@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hf_fusion.data import pickles
-from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import read_pickle, sha256_of
+from hf_fusion.utils.errors import DataError
 
 PROTOCOLS = range(6)
 FIRED = []

@@ -6,10 +6,10 @@ from test_feature_folder import write_folder
 
 from hf_fusion.data import prepare
 from hf_fusion.data.clips import ClipSource, load_clips
-from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.prepare import prepare_clips, prepared_statistics
-from hf_fusion.evaluation.records import fingerprint
+from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.records import fingerprint
 
 
 def make_rows(count=300, without_audio=lambda i: i % 7 == 3, without_vision=lambda i: i % 11 == 5):

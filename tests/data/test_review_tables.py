@@ -7,9 +7,9 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from hf_fusion.data.decoding import AS_FOUND, TextFormat
-from hf_fusion.data.files import DataError
 from hf_fusion.data.review_tables import find_tables
 from hf_fusion.data.reviews import ReviewSource, load_reviews
+from hf_fusion.utils.errors import DataError
 
 ROWS = [{"text": f"review {n}", "stars": n % 5 + 1} for n in range(60)]
 

@@ -5,10 +5,10 @@ import pytest
 from datasets import Dataset
 from tiny_runs import CHILDREN, LONGEST_SECONDS
 
-from hf_fusion.data.files import DataError
 from hf_fusion.data.labels import LabelRules
 from hf_fusion.data.reviews import ReviewSource, load_reviews, split_by_hash
-from hf_fusion.evaluation.benchmark.measure import resident_bytes
+from hf_fusion.studies.measure import resident_bytes
+from hf_fusion.utils.errors import DataError
 
 HOTEL_REVIEWS = Path(__file__).parents[3] / "shared/data/hotel_reviews/hotel_reviews.csv.gz"
 ALL_TRAIN = (1, 0, 0)

@@ -2,7 +2,6 @@ import hashlib
 
 import pytest
 
-from hf_fusion.data.files import DataError
 from hf_fusion.data.splits import (
     SPLIT_ALIASES,
     SPLITS,
@@ -12,6 +11,7 @@ from hf_fusion.data.splits import (
     split_by_hash,
     split_in_name,
 )  # fmt: skip
+from hf_fusion.utils.errors import DataError
 
 THREE = (0.6, 0.3, 0.1)
 

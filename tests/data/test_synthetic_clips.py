@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from datasets import Array2D, Value
 
-from hf_fusion.data.files import DataError
 from hf_fusion.data.synthetic_clips import generate_clip, synthetic_clips
 from hf_fusion.data.synthetic_reviews import OPINIONS
+from hf_fusion.utils.errors import DataError
 
 STRENGTHS = {word: strength for strength, words in OPINIONS.items() for word in words}
 RATES = {"audio": 8, "vision": 4}

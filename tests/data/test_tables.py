@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hf_fusion.data import tables
 from hf_fusion.data.decoding import TextFormat
-from hf_fusion.data.files import DataError, count_rows, read_rows, read_rows_or_errors
+from hf_fusion.data.files import count_rows, read_rows, read_rows_or_errors
+from hf_fusion.utils.errors import DataError
 
 BREAK = re.compile("\r\n|\r|\n")
 

@@ -3,9 +3,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from hf_fusion.data.files import DataError
 from hf_fusion.deployment.adapters import add_lora, load_merged
 from hf_fusion.deployment.loading import load_checkpoint
+from hf_fusion.utils.errors import DataError
 
 peft = pytest.importorskip("peft")
 

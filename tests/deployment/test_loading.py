@@ -4,8 +4,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from hf_fusion import DashFusionForSequenceClassification, DyFuLMForSequenceClassification
-from hf_fusion.data.files import DataError
 from hf_fusion.deployment.loading import load_checkpoint
+from hf_fusion.utils.errors import DataError
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 from asserts import assert_close
 
 from hf_fusion import FusionSentimentPipeline
+from hf_fusion.deployment.prediction_shards import PredictionShards
+from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.deployment.ray_predict import RayPredictor, predict_dataset
-from hf_fusion.evaluation.prediction_shards import PredictionShards
-from hf_fusion.evaluation.predictions import load_pipeline
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from hf_fusion.data.errors import DataError
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.deployment.sample_answers import ANSWERS_FILE, check_answers, sample_answers
+from hf_fusion.utils.errors import DataError
 
 
 @pytest.fixture(params=["dyfulm", "dashfusion", "without text"])

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_fusion.data.files import DataError
 from hf_fusion.evaluation.robustness import (
     check_same_metrics,
     check_scenarios,
@@ -12,6 +11,7 @@ from hf_fusion.evaluation.robustness import (
     summarize_curves,
     text_verdict,
 )
+from hf_fusion.utils.errors import DataError
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import save as save_tensors
 
 from hf_fusion import FusionSentimentPipeline
-from hf_fusion.data.files import DataError
+from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.deployment.released_weights import (
     ConversionError,
     convert_released_weights,
@@ -26,10 +26,10 @@ from hf_fusion.deployment.released_weights import (
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section
 from hf_fusion.evaluation.diagnostics.report import render_report
 from hf_fusion.evaluation.plots import plot_confusion, save_figure
-from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.hub.model_card import CardError, model_card
 from hf_fusion.hub.repository import PublishError, check_complete, repository_files
 from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of
+from hf_fusion.utils.errors import DataError
 
 WEIGHTS = save_tensors({"weight": torch.arange(20.0)})
 INDEX = {"metadata": {}, "weight_map": {"a": "model.safetensors"}}

@@ -12,8 +12,8 @@ from hostile import cases, result_or
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_fusion.data.files import DataError
 from hf_fusion.data.pickles import read_pickle
+from hf_fusion.utils.errors import DataError
 
 GADGETS = [
     ("os", "system"), ("posix", "system"), ("subprocess", "Popen"), ("builtins", "eval"), ("builtins", "__import__"),

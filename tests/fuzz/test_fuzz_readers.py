@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_fusion.data.clips import ClipSource, load_clips
-from hf_fusion.data.files import DataError, read_rows_or_errors
+from hf_fusion.data.files import read_rows_or_errors
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.prepare import prepare_clips
 from hf_fusion.data.reviews import FIELDS, ReviewSource, load_reviews
+from hf_fusion.utils.errors import DataError
 
 ROWS = [{"id": str(i), "text": f"text, {i}", "stars": 1 + i % 5, "score": i / 9} for i in range(9)]
 

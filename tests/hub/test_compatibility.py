@@ -9,7 +9,7 @@ import pytest
 from asserts import assert_close
 from fresh_python import run_fresh
 
-from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.deployment.predictions import load_pipeline
 
 CHECKPOINTS = sorted((Path(__file__).parents[1] / "fixtures").glob("checkpoint-*.zip"))
 

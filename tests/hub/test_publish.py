@@ -17,12 +17,12 @@ from hub_server import TOKEN, Fault, Repo, serve
 from huggingface_hub import ModelCard
 
 from hf_fusion.deployment.adapters import add_lora, load_merged
+from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.deployment.sample_answers import sample_answers
-from hf_fusion.evaluation.predictions import load_pipeline
 from hf_fusion.hub.publish import publish
 from hf_fusion.hub.repository import PublishError, check_complete, repository_files
 from hf_fusion.training.checkpoints import STAGING
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.utils.errors import RecipeError
 
 REPO = "acme/tiny-dyfulm"
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ sys.modules["hf_fusion"] = None
 print("RESULT", json.dumps(classify({texts!r})))
 """
 WITH_THE_PACKAGE = f"""
-from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.deployment.predictions import load_pipeline
 print("RESULT", json.dumps(load_pipeline("acme/lora", device="cpu")({TEXTS!r})))
 """
 BY_NAME = """

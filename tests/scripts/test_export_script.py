@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
 from hf_fusion.deployment import OnnxFusion
-from hf_fusion.evaluation.predictions import load_pipeline
+from hf_fusion.deployment.predictions import load_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import yaml
 from tiny_runs import script, script_here
 
 from hf_fusion.data.clips import ClipSource, load_clips
-from hf_fusion.evaluation.records import fingerprint
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
+from hf_fusion.utils.records import fingerprint
 
 TINY = {
     "model_type": "dashfusion", "hidden_size": 16, "num_attention_heads": 2, "num_encoder_layers": 1,

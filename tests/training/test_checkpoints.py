@@ -19,8 +19,8 @@ from hf_fusion.training.checkpoints import (
     set_aside_newer,
     writing,
 )
-from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.run import _checkpoint_to_resume
+from hf_fusion.utils.errors import RecipeError
 
 
 @pytest.fixture

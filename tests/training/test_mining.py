@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hf_fusion.training import mining
 from hf_fusion.training.mining import MiningRules, mine_partners
-from hf_fusion.training.model_arguments import RecipeError
+from hf_fusion.utils.errors import RecipeError
 
 
 def naive(embeddings, classes, rules):

@@ -8,8 +8,8 @@ from torch import nn
 
 from hf_fusion import DashFusionConfig, FusionTrainer, FusionTrainingArguments
 from hf_fusion.training.mining import MiningRules, mine_partners
-from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.partner_miner import PartnerMiner, label_classes_of
+from hf_fusion.utils.errors import RecipeError
 
 CLIPS = 22
 

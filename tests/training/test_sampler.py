@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from hf_fusion.training.model_arguments import RecipeError
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
+from hf_fusion.utils.errors import RecipeError
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from sklearn.metrics import roc_auc_score
 from hf_fusion.evaluation.diagnostics.collect import Diagnosis, read_training_logs
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least, at_most
 from hf_fusion.evaluation.plots import BETTER, UNCLEAR, legend_below, new_figure, plain_text
-from hf_fusion.training.loss_tracker import SIMILARITIES
-from hf_fusion.training.similarity import clip_vectors, pair_similarities
+from hf_fusion.evaluation.similarity import SIMILARITIES, clip_vectors, pair_similarities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

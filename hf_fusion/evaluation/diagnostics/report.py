@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_fusion.evaluation.diagnostics.findings import Section
 from hf_fusion.evaluation.plots import save_figure
-from hf_fusion.evaluation.records import write_json
+from hf_fusion.utils.records import write_json
 
 _TEMPLATE = "report.html.jinja"
 

@@ -1,0 +1,194 @@
+"""What a recipe says about the data."""
+
+import logging
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import numpy as np
+from datasets import Dataset
+
+from hf_fusion.data.clips import SYNTHETIC as SYNTHETIC_CLIPS
+from hf_fusion.data.clips import ClipSource
+from hf_fusion.data.decoding import TextFormat
+from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders, coarse_starts
+from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
+from hf_fusion.data.reviews import ReviewSource
+from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.fields import has_changed, list_option, option
+
+logger = logging.getLogger(__name__)
+
+DataKind = Literal["reviews", "clips"]
+_DEFAULTS = {"reviews": SYNTHETIC_REVIEWS, "clips": SYNTHETIC_CLIPS}
+
+
+@dataclass
+class ReviewFields:
+    """Fields that only reviews have."""
+
+    columns: dict | str | None = option(
+        "The data's own name for each of text, id, split, stars, score, label, coarse_label, intensity, source (JSON); "
+        "null leaves a field out. What is not named is found by its name, but labels only if the mapping names none."
+    )
+    scale: list[float] | None = option("Lowest and highest score; 1 5 for files, 0 1 for the synthetic corpus.")
+    sources: list[str] | None = option("Take only the reviews whose `source` is one of these.")
+    num_labels: int | None = option(
+        "Fine classes; by default as many as the data has: one a star, one for each value of label, five of a score."
+    )
+    class_words: list[str] | None = option(
+        "Names of the fine classes, from worst to best: the words of a label column, or names for its numbers in "
+        "rising order, for stars or for the parts of a score."
+    )
+    coarse_starts: list[int] | None = option(
+        "The fine class that each coarse class begins with; 0 2 3 (the default for five classes) means 1-2 / 3 / 4-5 "
+        "stars. By default those in the middle are neutral; two or three classes are their own coarse ones."
+    )
+    intensity_range: list[float] | None = option(
+        "Lowest and highest intensity, of the data's own ones and of those that scores give; 0 1 by default."
+    )
+    missing_classes: str = option(
+        "What to do with classes that the training data never shows: error, or allow (with a warning).", "error"
+    )
+
+
+@dataclass
+class ClipFields:
+    """Fields that only clips have."""
+
+    modalities: list[str] = list_option("Which modalities to use; the rest is taken away.", ("text", "audio", "vision"))
+    label_range: list[float] = list_option(
+        "Lowest and highest label; -1 1 (CH-SIMS) also chooses the metrics of CH-SIMS.", (-3.0, 3.0)
+    )
+    normalize: bool = option("Whether audio and vision are normalised by the training split.", True)
+    allow_missing_features: bool = option(
+        "Whether more than a tenth of the clips of a folder of features may have no file of features.", False
+    )
+
+
+@dataclass
+class DataArguments(ClipFields, ReviewFields):
+    """The data: where it is, and what its columns and labels mean."""
+
+    dataset: str | None = option(
+        "Reviews: synthetic-reviews (default), a file (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or "
+        "pattern of such files, or the name of a data set on the Hub. Clips: synthetic-clips (default), an "
+        "MMSA pickle (.pkl), the MOSI utterances (.npz), a folder written by prepare_data.py, a folder "
+        "of features, or a data set on the Hub."
+    )
+    dataset_options: dict | str | None = option(
+        "Options of the synthetic corpus, of the reader or of datasets.load_dataset (JSON)."
+    )
+    encoding: str | None = option("Of files of text, where it is not found: cp1252 ...")
+    delimiter: str | None = option("Between the fields of .csv and .tsv, where it is not found: one character, or tab.")
+    header: bool | None = option(
+        "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
+    )
+    rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
+    split_shares: list[float] = list_option(
+        "Shares of train, validation, test where there is no split, or none but train; drawn by a hash of the text "
+        "(reviews) or of the video's name (clips).",
+        (0.8, 0.1, 0.1),
+    )
+    split_seed: int = option("Seed of that split.", 0)
+    augmentations: dict | str | None = option(
+        "Training only: adds a damaged copy of each row; how severe at most, 1 to 5, by kind (JSON), such as "
+        '{"typos": 3, "audio_noise": 4}; the kinds are those of evaluate_robustness.py.'
+    )
+    damage: dict | str | None = option(
+        'Evaluation only: damages the rows, severity 1 to 5 by kind (JSON), such as {"word_dropout": 3}; see '
+        "evaluate_robustness.py. What a model does not read stays as it is."
+    )
+    max_train_samples: int | None = option("Train on so many rows, drawn with the run's data_seed or seed.")
+    max_eval_samples: int | None = option(
+        "Evaluate on so many rows of validation and of test, drawn once for all: every run has the same ones."
+    )
+    kind: DataKind = field(default="reviews", init=False)
+    _settled = None  # the rules of the data that was read
+
+    def complete(self, kind: DataKind) -> None:
+        """Fits the fields to a kind of data; raises [`RecipeError`] if one was set that is of another kind."""
+        self.kind = kind
+        for other, group in (("reviews", ReviewFields), ("clips", ClipFields)):
+            for item in fields(group) if other != kind else ():
+                if has_changed(item, getattr(self, item.name)):
+                    raise RecipeError(f"`{item.name}` is a field of {other}, but this model reads {kind}.")
+        self.dataset = self.dataset or _DEFAULTS[kind]
+        if self.missing_classes not in ("error", "allow"):
+            raise RecipeError(f"`missing_classes` must be error or allow, got {self.missing_classes!r}.")
+
+    def source(self) -> ReviewSource | ClipSource:
+        """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
+        shared = {
+            "name": self.dataset or _DEFAULTS[self.kind],
+            "rejected": self.rejected_rows,
+            "split_shares": tuple(self.split_shares),
+            "split_seed": self.split_seed,
+            "options": self.dataset_options or {},
+        }
+        if self.kind == "clips":
+            low_high = tuple(self.label_range)
+            if len(low_high) != 2 or not low_high[0] < low_high[1]:
+                raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
+            return ClipSource(
+                **shared,
+                modalities=tuple(self.modalities),
+                label_range=low_high,
+                allow_missing_features=self.allow_missing_features,
+                text_format=TextFormat(self.encoding, self.delimiter, self.header),
+            )
+        sources = None if self.sources is None else tuple(self.sources)
+        text_format = {"encoding": self.encoding, "delimiter": self.delimiter, "header": self.header}
+        return ReviewSource(**shared, **text_format, columns=self.columns or {}, rules=self.rules(), sources=sources)
+
+    def adopt_classes(self, config) -> None:
+        """Takes number and names of the classes from a model's configuration where they are not declared (reviews)."""
+        names = list(config.id2label.values())
+        if self.num_labels is None and not self.class_words:
+            self.num_labels = config.num_labels
+        if self.intensity_range is None:
+            self.intensity_range = list(config.intensity_range)
+        if self.coarse_starts is None and config.num_coarse_labels != len(coarse_starts(config.num_labels)):
+            parts = config.num_coarse_labels
+            self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
+            logger.warning(
+                "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has "
+                "no coarse labels of its own, --coarse_starts says otherwise.",
+                parts,
+                self.coarse_starts,
+            )
+        if not self.class_words and self.num_labels == len(names) and not are_placeholders(names):
+            self.class_words = names
+
+    def settle(self, rules: LabelRules) -> None:
+        """Records classes that were derived from the data, so that the recipe repeats the run (reviews)."""
+        self._settled = rules
+        self.num_labels, self.coarse_starts = rules.num_labels, list(rules.coarse)
+        if rules.names and rules.names != CLASS_NAMES.get(rules.num_labels):
+            self.class_words = list(rules.names)
+
+    def limit_evaluation(self, rows: Dataset) -> Dataset:
+        """At most `max_eval_samples` of the rows, in their order: a file may be sorted, by source or by label."""
+        if not self.max_eval_samples or self.max_eval_samples >= len(rows):
+            return rows
+        drawn = np.random.default_rng(0).choice(len(rows), self.max_eval_samples, replace=False)
+        return rows.select(sorted(drawn.tolist()))
+
+    def rules(self) -> LabelRules:
+        """How ratings become labels (reviews); what is left open is known once the data was read ([`settle`])."""
+        if self._settled is not None:
+            return self._settled
+        synthetic = self.dataset in (None, SYNTHETIC_REVIEWS)
+        scale = self.scale or ([0.0, 1.0] if synthetic else [1.0, 5.0])
+        coarse = None if self.coarse_starts is None else tuple(self.coarse_starts)
+        names = tuple(self.class_words) if self.class_words else None
+        count = len(names) if names and self.num_labels is None else self.num_labels
+        if count is None and synthetic:
+            count = 5
+        try:
+            return LabelRules(
+                tuple(scale), count, coarse, names, intensity_range=tuple(self.intensity_range or (0.0, 1.0))
+            )
+        except LabelError as error:
+            raise RecipeError(
+                f"scale, num_labels, class_words, coarse_starts and intensity_range do not fit together: {error}"
+            ) from error

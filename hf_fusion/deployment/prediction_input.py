@@ -1,0 +1,106 @@
+"""The rows of a prediction: standard input, files of rows, or a source of clips."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from glob import escape, glob
+from itertools import chain, islice
+from typing import Any
+
+from hf_fusion.data.clips import ClipSource, is_clip_source, read_clips
+from hf_fusion.data.decoding import AS_FOUND, ZERO_BYTE, TextFormat, check_taken, kind_of
+from hf_fusion.data.files import count_rows, read_rows_or_errors
+from hf_fusion.data.parts import find_parts
+from hf_fusion.utils.errors import DataError, listed
+
+# Rows of a file that are looked at for the column of the text.
+_FIRST_ROWS = 100
+# Kinds of files whose rows are counted in advance: it takes little beside the predictions.
+_COUNTED = (".parquet", ".jsonl", ".csv", ".txt")
+# The marks of UTF-16 where they are read as UTF-8.
+_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
+
+
+def read_input(
+    names: list[str], text_column: str, config, options: dict[str, Any], text_format: TextFormat = AS_FOUND
+) -> tuple[Iterator[dict[str, Any] | DataError], int | None]:
+    """
+    The rows of the input and, where it is known at little cost, their number.
+
+    Args:
+        names: files of rows, folders or patterns of them, a source of clips for a DashFusion, or `-`, standard input.
+        text_column: where the text is.
+        config: of the model.
+        options: of the reader of a source of clips.
+        text_format: of files of text and of standard input.
+
+    Raises:
+        DataError: if there is no such input, or no such column of texts.
+        FileNotFoundError: if a file does not exist.
+    """
+    are_clips = _are_clips(names, config)
+    if options and not are_clips:
+        raise DataError("--dataset_options are those of a source of clips, such as an MMSA pickle.")
+    if names == ["-"]:
+        check_taken(text_format, "standard input", [".txt"])
+        return _lines_of_input(text_column, text_format.encoding), None
+    if are_clips:
+        if text_column != "text":
+            raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
+        modalities = tuple(config.modalities)
+        return read_clips(ClipSource(names[0], modalities, options=options, text_format=text_format)), None
+    parts = find_parts(names)
+    check_text_column(parts, text_column, config, text_format)
+    rows = chain.from_iterable(read_rows_or_errors(path, text_format=text_format) for path in parts)
+    counted = all(kind_of(path) in _COUNTED for path in parts)
+    return rows, sum(count_rows(path, text_format) for path in parts) if counted else None
+
+
+def _are_clips(names, config):
+    return config.model_type == "dashfusion" and len(names) == 1 and names != ["-"] and is_clip_source(names[0])
+
+
+def check_output(output: str, names: Iterable[str]) -> None:
+    """Raises [`DataError`] if an output would overwrite a file of the input."""
+    found = (path for name in names for path in (name, *glob(name, recursive=True), *glob(f"{escape(name)}/*")))
+    if output != "-" and os.path.realpath(output) in map(os.path.realpath, found):
+        raise DataError(f"{output} is a file of the input, which would be overwritten: give --output another name.")
+
+
+def _lines_of_input(text_column, encoding):
+    # a bad byte is that line's error alone
+    sys.stdin.reconfigure(encoding=encoding or "utf-8", errors="hf_fusion.mark_bytes")
+    for number, line in enumerate(sys.stdin, 1):
+        text = line.rstrip("\r\n")
+        if number == 1:
+            text = text.removeprefix("\ufeff")
+            if text.startswith(_UTF16_MARKS):
+                raise DataError("standard input is UTF-16 by its byte order mark: add --encoding utf-16.")
+        yield DataError(f"standard input, line {number}: {ZERO_BYTE}") if "\0" in text else {text_column: text}
+
+
+def check_text_column(paths: list[str], text_column: str, config, text_format: TextFormat = AS_FOUND) -> None:
+    """
+    Looks for the column of the text in the first rows of each file.
+
+    Raises:
+        DataError: if it is in none of them; names the columns that are there. A DashFusion does without where rows have
+            frames, unless the column has a name of its own. Also if `text_format` has a field that no file takes.
+    """
+    check_taken(text_format, ", ".join(paths), map(kind_of, paths))
+    for path in paths:
+        first = islice(read_rows_or_errors(path, text_format=text_format), _FIRST_ROWS)
+        rows = [row for row in first if isinstance(row, dict)]
+        check_columns_of_text(path, dict.fromkeys(name for row in rows for name in row), text_column, config)
+
+
+def check_columns_of_text(place: str, names: Iterable[str], text_column: str, config) -> None:
+    """As [`check_text_column`], for the names of the columns in one place; none at all pass."""
+    names, modalities = list(names), getattr(config, "modalities", ("text",))
+    if not names or text_column in names or "text" not in modalities:
+        return
+    if text_column != "text" or not set(modalities).intersection(names):
+        raise DataError(
+            f"{place}: no column {text_column!r}; there are {listed(names)}. Name the one with the text "
+            "(--text_column)."
+        )

@@ -1,0 +1,203 @@
+"""A checkpoint over many texts: rows in, rows with predictions out, none lost."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import torch
+from transformers import pipeline
+
+import hf_fusion  # noqa: F401 - registers the pipeline
+from hf_fusion.deployment.loading import load_checkpoint
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+from hf_fusion.models.processing_text import is_blank, text_problem
+from hf_fusion.utils.errors import DataError, listed
+
+# Rows read ahead: enough that texts of like length find each other.
+WINDOW_BATCHES = 16
+DTYPES = ("float32", "bfloat16", "float16")
+_CLASS = [("label", pa.string()), ("score", pa.float64())]
+_ADDED = ("prediction", "truncated", "error")
+
+
+def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
+    """
+    Names and types of the columns that are added to those of the input.
+
+    Args:
+        config: of the model.
+        flat: whether these are the columns of [`flat_row`].
+    """
+    has_heads = config.model_type == "dyfulm"
+    ends = {"truncated": pa.bool_(), "error": pa.string()}
+    if flat:
+        heads = {"coarse": pa.string(), "coarse_score": pa.float64(), "intensity": pa.float64()} if has_heads else {}
+        return {**dict(_CLASS), **heads, **ends}
+    heads = [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())] if has_heads else []
+    return {"prediction": pa.struct([*_CLASS, *heads]), **ends}
+
+
+def flat_row(row: dict[str, Any]) -> dict[str, Any]:
+    """
+    A row of [`predict_rows`] for files without nested columns, such as csv: in place of `prediction` it has `label` and
+    `score`, of a DyFuLM also `coarse`, `coarse_score` and `intensity`.
+
+    Raises:
+        DataError: if the input has a column of one of these names.
+    """
+    answer = dict(row["prediction"])
+    if coarse := answer.pop("coarse", None):
+        answer = {
+            **{name: answer[name] for name in ("label", "score")},
+            **{"coarse": coarse["label"], "coarse_score": coarse["score"], "intensity": answer["intensity"]},
+        }
+    if taken := [name for name in answer if name in row]:
+        raise DataError(
+            f"The input has a column {taken[0]!r}, which would be overwritten; rename it, or write .jsonl or .parquet, "
+            "which have the answers under `prediction`."
+        )
+    return {**{name: row[name] for name in row if name not in _ADDED}, **answer, **{n: row[n] for n in _ADDED[1:]}}
+
+
+def output_schema(columns: pa.Schema, config) -> pa.Schema:
+    """
+    Columns of the predictions for rows with these columns: without the frames of clips, with those that are added.
+
+    Raises:
+        DataError: if a column has the name of one that is added.
+    """
+    _check_columns(columns.names)
+    kept = [column for column in columns if column.name not in _streams(config)]
+    return pa.schema([*kept, *prediction_types(config).items()])
+
+
+def _streams(config):
+    """The columns that hold frames."""
+    return STREAMS if config.model_type == "dashfusion" else ()
+
+
+def _no_prediction(config):
+    nothing = {"label": None, "score": None}
+    return {**nothing, "coarse": nothing, "intensity": None} if config.model_type == "dyfulm" else nothing
+
+
+def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):
+    """
+    The `fusion-sentiment` pipeline of a checkpoint, run by this package's code.
+
+    Args:
+        checkpoint: a folder (also of a LoRA run that was not merged), or a name on the Hub.
+        dtype: "float32", "bfloat16" or "float16".
+        device: "cpu", "cuda:0" ...; by default the accelerator, if there is one.
+        compiled: whether `torch.compile` is to compile the model, for any length, as the first batches come.
+
+    Raises:
+        DataError: if weights are missing, which would be random, or too many, a file of the checkpoint is damaged or
+            none of this package's models, or there is no such dtype or device.
+        OSError: if there is no such checkpoint, or none with weights in `.safetensors`: pickles are not read.
+    """
+    if dtype not in DTYPES:
+        raise DataError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    _check_device(device)
+    model, processor = load_checkpoint(checkpoint)
+    model = model.to(getattr(torch, dtype))
+    if compiled:
+        model.compile(dynamic=True)
+    return pipeline("fusion-sentiment", model=model, processor=processor, device=device)
+
+
+def _check_device(device):
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise DataError(f"`device` {device!r} cannot be used here: {reason}") from error
+
+
+def predict_rows(
+    classify, rows: Iterable[dict[str, Any] | DataError], text_column: str = "text", batch_size: int = 32
+) -> Iterator[list[dict[str, Any]]]:
+    """
+    Adds `prediction`, `truncated` and `error` to each row, window by window, in the order of the rows.
+
+    `prediction` is what the pipeline returns, with `None` in all its fields where there is an `error`: the row was
+    malformed (then nothing else is left of it), or the model cannot read it, as it has no text. `truncated` says
+    whether the row is longer than the model reads and was cut. For a DashFusion the fields `audio` and
+    `vision` of a row are its frames; they are not part of the output. A modality that the model was not trained on is
+    not read.
+
+    Args:
+        classify ([`FusionSentimentPipeline`]): the pipeline.
+        rows: dicts, or the error of a row that could not be read.
+        text_column: where the text is.
+        batch_size: rows per forward pass.
+
+    Raises:
+        DataError: if the input has a column `prediction`, `truncated` or `error` of its own.
+    """
+    if batch_size < 1:
+        raise DataError(f"`batch_size` must be at least 1, got {batch_size}.")
+    rows = iter(rows)
+    config = classify.model.config
+    streams = _streams(config)
+    modalities = getattr(config, "modalities", ("text",))
+    names: list[str] = []
+    while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
+        problems = [_problem(row, text_column, modalities, streams) for row in window]
+        good = [i for i, problem in enumerate(problems) if problem is None]
+        clips = [_clip(window[i], text_column, modalities) for i in good]
+        answers = dict(zip(good, _answers(classify, clips, batch_size), strict=True))
+        names = names or next((list(row) for row in window if isinstance(row, dict)), [])
+        _check_columns({name for row in window if isinstance(row, dict) for name in row})
+        yield [
+            {
+                **{
+                    name: value
+                    for name, value in (dict.fromkeys(names) if isinstance(row, DataError) else row).items()
+                    if name not in streams
+                },
+                **(answers[i] if i in answers else _failed(config, problems[i])),
+            }
+            for i, row in enumerate(window)
+        ]
+
+
+def _check_columns(names):
+    if taken := set(_ADDED).intersection(names):
+        raise DataError(f"The input has a column {sorted(taken)[0]!r}, which would be overwritten; rename it.")
+
+
+def _failed(config, error):
+    return {"prediction": _no_prediction(config), "truncated": None, "error": error}
+
+
+def _clip(row, text_column, modalities):
+    """The modalities of a row that the model reads."""
+    return {name: row.get(text_column if name == "text" else name) for name in modalities}
+
+
+def _answers(classify, clips, batch_size):
+    """For each clip its `prediction`, `truncated` and `error`."""
+    try:
+        answers = classify(clips, batch_size=batch_size, return_truncated=True)
+    except ValueError as error:  # one of them cannot be read: halving finds it in few passes
+        if len(clips) == 1:
+            return [_failed(classify.model.config, str(error).removeprefix("Input 0 cannot be read. "))]
+        half = len(clips) // 2
+        return _answers(classify, clips[:half], batch_size) + _answers(classify, clips[half:], batch_size)
+    return [{"prediction": answer, "truncated": answer.pop("truncated"), "error": None} for answer in answers]
+
+
+def _problem(row, text_column, modalities, streams):
+    """Why a row cannot be read, or `None`; what is wrong with frames the pipeline says."""
+    if isinstance(row, DataError):
+        return str(row)
+    if text_column not in row and not set(streams) & set(row):
+        return f"no column {text_column!r}; there are {listed(row)}"
+    text = row.get(text_column)
+    blank = text is None or (isinstance(text, str) and is_blank(text))
+    if "text" not in modalities or (blank and any(row.get(name) is not None for name in streams)):
+        return None
+    problem = text_problem(text)
+    return problem and f"{text_column!r} {problem}"

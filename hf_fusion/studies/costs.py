@@ -1,0 +1,73 @@
+"""Two checkpoints of one task: how much smaller and faster one is than the other."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
+from hf_fusion.studies.measure import Comparison, compare, timed_pairs
+from hf_fusion.training.recipe import data_arguments_of
+
+BATCH = 32
+_REPEATS = 7
+
+
+def compare_checkpoints(
+    reference: str | Path, candidate: str | Path, num_texts: int, repeats: int = _REPEATS
+) -> list[Comparison]:
+    """
+    Compares two DyFuLMs on texts of the candidate's test split, on the CPU, in float32.
+
+    Args:
+        reference, candidate: run folders.
+        num_texts: how many texts, the first ones.
+        repeats: pairs, beyond a warm-up.
+
+    Returns:
+        Comparisons (see [`compare`]) of the parameters, of the bytes of the weights, and of the seconds for a text: of
+        the pipeline with one text at a time, of the pipeline with batches of 32, and of the model alone (without
+        tokenizers and labels) with one text at a time.
+    """
+    pipes = [load_pipeline(str(checkpoint), device="cpu") for checkpoint in (reference, candidate)]
+    texts = load_split(pipes[1].model.config, data_arguments_of(candidate), "test")["text"][:num_texts]
+    names = [{"name": _name(checkpoint)} for checkpoint in (reference, candidate)]
+    comparisons = []
+    for what, unit, size in (("parameters", "count", torch.Tensor.numel), ("weights", "bytes", _bytes)):
+        sizes = [sum(size(parameter) for parameter in pipe.model.parameters()) for pipe in pipes]
+        comparisons.append(compare(what, unit, [tuple(map(float, sizes))], *names))
+    ways = {
+        "pipeline, one text": lambda pipe: lambda: [pipe(text) for text in texts],
+        f"pipeline, batches of {BATCH}": lambda pipe: lambda: pipe(texts, batch_size=BATCH),
+        "model alone, one text": _model_alone(texts),
+    }
+    for what, way in ways.items():
+        pairs = timed_pairs(*map(way, pipes), repeats)
+        per_text = [(first / len(texts), second / len(texts)) for first, second in pairs]
+        comparisons.append(compare(what, "seconds", per_text, *names))
+    return comparisons
+
+
+def _name(checkpoint: str | Path) -> str:
+    """The last two folders: VARIANT/seed-N of a study."""
+    return "/".join(Path(checkpoint).parts[-2:])
+
+
+def _bytes(parameter: torch.Tensor) -> int:
+    return parameter.numel() * parameter.element_size()
+
+
+def _model_alone(texts: list[str]) -> Any:
+    def way(pipe: FusionSentimentPipeline):
+        batches = [dict(pipe.processor([text], return_tensors="pt")) for text in texts]
+
+        def run():
+            with torch.inference_mode():
+                for batch in batches:
+                    pipe.model(**batch)
+
+        return run
+
+    return way

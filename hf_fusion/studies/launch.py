@@ -1,0 +1,148 @@
+"""Several training runs at a time, each in a process of its own."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_fusion.utils.errors import RecipeError
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+_SECONDS_TO_SAVE = 60
+
+
+@dataclass
+class Run:
+    """
+    One training run.
+
+    Args:
+        name: what to call it.
+        recipe: path of its recipe.
+        folder: the run folder; what the run prints is added to `train.log` in it.
+        flags: recipe fields that differ, as on the command line.
+    """
+
+    name: str
+    recipe: str
+    folder: Path
+    flags: list[str] = field(default_factory=list)
+
+
+def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = lambda run, epochs: None) -> None:
+    """
+    Trains all runs, at most `slots` at a time; the cores are shared between them. Of a finished run the model stays;
+    its checkpoints, several times as large, are removed.
+
+    Args:
+        runs: what to train.
+        slots: how many processes at a time.
+        report: called with a run and 0 when it starts, and with the number of finished epochs when that changes.
+
+    Raises:
+        RecipeError: if a run fails, or `slots` is below 1; the others are stopped. They are too when this process is
+            interrupted, terminated or loses its terminal.
+    """
+    if slots < 1:
+        raise RecipeError(f"`slots` must be at least 1, got {slots}.")
+    threads = max((os.cpu_count() or 1) // slots, 1)
+    processes: list[subprocess.Popen] = []
+    with _signals_as_exceptions(), ThreadPoolExecutor(slots) as pool:
+        waiting = [pool.submit(_train, run, threads, processes, report) for run in runs]
+        try:
+            for run in wait(waiting, return_when=FIRST_EXCEPTION).done:
+                run.result()
+        except BaseException:  # Ctrl-C too
+            pool.shutdown(wait=False, cancel_futures=True)
+            _stop(processes)
+            raise
+
+
+@contextmanager
+def _signals_as_exceptions():
+    """SIGTERM and SIGHUP end this process as Ctrl-C does: by an exception, so that it can tidy up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), leave) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _train(run, threads, processes, report):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    log = run.folder / "train.log"
+    before = _epochs(log)
+    report(run, 0)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with open(log, "a", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            _command(run, threads), stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+    processes.append(process)
+    reported = 0
+    while process.poll() is None:
+        time.sleep(_POLL_SECONDS)
+        if (epochs := _epochs(log) - before) != reported:
+            reported = epochs
+            report(run, epochs)
+    if process.returncode:
+        raise RecipeError(f"{run.name}: training failed with status {process.returncode}; see {log}.")
+    for checkpoint in run.folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+
+
+def _stop(processes):
+    """Ends launchers and the trainings that they started, which save first; returns when they are gone."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        _signal(process, signal.SIGTERM)
+    end = time.monotonic() + _SECONDS_TO_SAVE
+    while time.monotonic() < end and any(_signal(process, 0) for process in running):
+        time.sleep(_POLL_SECONDS)
+    for process in running:
+        _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _signal(process, number):
+    """Sends a signal to a process and all that it started; returns whether any of them was there."""
+    process.poll()  # so that one that ended is not there
+    if not hasattr(os, "killpg"):
+        process.terminate()
+        return False
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _command(run, threads):
+    """What `accelerate launch --num_processes 1 scripts/train.py` does, without asking for its configuration."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)]
+    command += ["scripts/train.py", "--config", run.recipe, "--output_dir", str(run.folder), "--disable_tqdm", "true"]
+    return [*command, *run.flags]
+
+
+def _epochs(log):
+    return log.read_text(encoding="utf-8", errors="replace").count("'eval_loss'") if log.exists() else 0

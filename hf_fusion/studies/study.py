@@ -1,0 +1,288 @@
+"""Studies: one recipe, several variants, several seeds; each run in a process of its own, none twice."""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.data.files import DATA_FILE_KINDS, parse_yaml, read_yaml
+from hf_fusion.evaluation.statistics import INTERVALS
+from hf_fusion.studies.launch import Run, run_all
+from hf_fusion.utils.errors import DataError, FusionError, RecipeError
+from hf_fusion.utils.fields import wrong_field
+from hf_fusion.utils.records import METRICS_FILE, write_json
+
+SETTINGS_FILE = "study_settings.json"
+TRANSFER_FILE = "transfer.json"
+# what a run's own results are called
+_TAKEN = ("train", "validation", "test", "seed", "parameters", "last_log", "train_seconds", "train_samples",
+          "best_checkpoint")  # fmt: skip
+
+
+class StudyError(FusionError, ValueError):
+    """A study that cannot be run, or a run of it that failed; says which."""
+
+
+@dataclass
+class Study:
+    """
+    What a study file says.
+
+    Args:
+        recipe: path of the recipe that all variants share.
+        variants: for each variant the recipe fields that it changes; the first variant is the reference.
+        seeds: every variant runs with every seed, so that differences can be paired.
+        overrides: recipe fields that the study changes for all variants.
+        metrics: which metrics table and picture show, the most important one first; all by default.
+        interval: how intervals and p-values are computed, see [`paired_difference`].
+        evaluate_on: other data that every checkpoint is measured on too: by name the fields of the data, and `split`.
+        paper: for variants the differences to the reference that the paper reports, by metric.
+        pareto: for DashFusion, words, audio frames and vision frames of the clip for which each variant's fusion is
+            counted in multiply-adds, to set the first of `metrics` against them.
+        pareto_variants: which variants to count; all by default.
+        latency: so many of the test texts, on which size and speed of every variant (its first seed) are measured
+            against the first one's, side by side.
+
+    The `teacher` of a variant may be the name of another one, which has none itself: each student then learns from the
+    run of its own seed.
+    """
+
+    recipe: str
+    variants: dict[Any, dict[str, Any] | None]
+    seeds: list[int]
+    overrides: dict[str, Any] = field(default_factory=dict)
+    metrics: list[str] = field(default_factory=list)
+    interval: str = "t"
+    evaluate_on: dict[str, dict[str, Any]] = field(default_factory=dict)
+    paper: dict[str, dict[str, float]] = field(default_factory=dict)
+    pareto: list[int] | None = None
+    pareto_variants: list[str] = field(default_factory=list)
+    latency: int | None = None
+
+    @classmethod
+    def read(cls, path: str) -> "Study":
+        """Reads a study file; raises [`StudyError`] if it is none."""
+        try:
+            content = read_yaml(path)
+        except DataError as error:
+            raise StudyError(str(error)) from error
+        if not isinstance(content, dict) or {"recipe", "variants", "seeds"} - set(content):
+            raise StudyError(f"{path}: a study is a mapping with recipe, variants and seeds.")
+        unknown = set(content) - {item.name for item in fields(cls)}
+        if unknown:
+            raise StudyError(f"{path}: unknown field {', '.join(sorted(map(str, unknown)))}.")
+        study = cls(**content)
+        study.check(path)
+        study.variants = {str(name): changes or {} for name, changes in study.variants.items()}
+        return study
+
+    def check(self, path: str) -> None:
+        """Raises [`StudyError`] where the fields are not what they should be."""
+        if wrong := wrong_field(type(self), vars(self)):
+            raise StudyError(f"{path}: {wrong}")
+        if not isinstance(self.variants, dict) or not self.variants:
+            raise StudyError(f"{path}: variants must be a mapping from names to changed fields, got {self.variants!r}.")
+        if not isinstance(self.seeds, list) or not all(type(seed) is int for seed in self.seeds) or not self.seeds:
+            raise StudyError(f"{path}: seeds must be a list of whole numbers, got {self.seeds!r}.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise StudyError(f"{path}: a seed is there twice: {self.seeds}.")
+        if self.interval not in INTERVALS:
+            raise StudyError(f"{path}: interval must be one of {', '.join(INTERVALS)}, got {self.interval!r}.")
+        if strangers := set(self.paper) - set(map(str, self.variants)):
+            raise StudyError(f"{path}: paper has {min(strangers)!r}, which is no variant.")
+        for name, data_fields in self.evaluate_on.items():
+            if name in _TAKEN:
+                raise StudyError(f"{path}: evaluate_on cannot be called {name!r}, that is the run's own.")
+            if "augmentations" in data_fields:
+                raise StudyError(f"{path}: the data {name!r} has augmentations, which are for training; use damage.")
+            if strangers := set(data_fields) - {item.name for item in fields(DataArguments)} - {"split"}:
+                raise StudyError(f"{path}: the data {name!r} has the unknown field {min(strangers)}.")
+        if self.pareto is not None and (len(self.pareto) != 3 or not self.metrics):
+            raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
+        if strangers := set(self.pareto_variants) - set(map(str, self.variants)):
+            raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is no variant.")
+        if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
+            raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
+        for name in self.variants:
+            teacher = self.teacher_of(name)
+            if teacher is not None and self.teacher_of(teacher) is not None:
+                raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")
+
+    def teacher_of(self, name: str) -> str | None:
+        """The variant that teaches a variant, if one does."""
+        teacher = (self.variants.get(name) or {}).get("teacher")
+        return teacher if teacher in self.variants else None
+
+    def changes(self, name: str, seed: int, folder: Path) -> dict[str, Any]:
+        """The recipe fields that one run changes; `folder` holds the runs."""
+        changes = {**self.overrides, **self.variants[name], "seed": seed}
+        teacher = self.teacher_of(name)
+        return changes if teacher is None else {**changes, "teacher": str(run_folder_of(folder, teacher, seed))}
+
+    def shown(self, summary: dict[str, dict]) -> list[str]:
+        """The metrics that tables show, as far as there are; all but the loss (its scale depends on its weights)."""
+        known = next(iter(summary.values()))["mean"]
+        return [name for name in self.metrics or known if name in known and (self.metrics or name != "loss")]
+
+    def set(self, assignment: str) -> None:
+        """
+        Changes a recipe field for all variants (`dataset=reviews.csv`), or a field of one variant or of other data
+        (`variants.NAME.FIELD=VALUE`, `evaluate_on.NAME.FIELD=VALUE`).
+
+        Raises:
+            StudyError: if it is no assignment, or there is no such variant or data.
+        """
+        for place in ("variants", "evaluate_on"):
+            for name, known in getattr(self, place).items():  # names may hold dots and equals signs
+                if assignment.startswith(prefix := f"{place}.{name}."):
+                    name_of_field, equals, value = assignment.removeprefix(prefix).partition("=")
+                    if equals:
+                        known[name_of_field] = _parsed(value)
+                        return
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise StudyError(f"--set needs FIELD=VALUE, got {assignment!r}.")
+        if "." in path:
+            known = getattr(self, path.partition(".")[0], None) or {}
+            names = f"; known are {', '.join(known)}" if isinstance(known, dict) and known else ""
+            raise StudyError(f"--set {path}: there is no {path.rpartition('.')[0]!r}{names}.")
+        self.overrides[path] = _parsed(value)
+
+
+def _parsed(value):
+    try:
+        return parse_yaml(value, "--set")
+    except DataError as error:
+        raise StudyError(str(error)) from error
+
+
+def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:
+    """
+    Runs what is not yet finished, seed by seed, each run in a process of its own (`scripts/train.py`).
+
+    A finished run (its folder has `metrics.json`) is never repeated; one that was interrupted goes on from its newest
+    checkpoint.
+
+    Args:
+        study: what to run.
+        folder: where the run folders are, `folder/VARIANT/seed-N`.
+        say: called with a line when a run starts, or was finished before.
+        slots: how many runs at a time; the cores are shared between them.
+
+    Returns:
+        The content of `metrics.json` by variant and seed, with `last_log`: what training logged last (loss components
+        and weights, mean and spread of the gate), and the metrics on other data under its name.
+
+    Raises:
+        StudyError: if a run fails (what it printed is in `train.log` of its folder), if a folder holds a run with
+            other settings, or if a file does not exist.
+    """
+    waiting, students = [], []
+    cells = [(name, seed) for seed in study.seeds for name in study.variants]
+    for name, seed in cells:
+        run_folder = run_folder_of(folder, name, seed)
+        changes = study.changes(name, seed, folder)
+        _check_same_settings(run_folder, study.recipe, {**changes, "output_dir": str(run_folder)})
+        known = _known_on_other_data(run_folder)
+        for other, data_fields in study.evaluate_on.items():
+            if known.get(other, {}).get("data") != data_fields:
+                _check_file(f"evaluate_on.{other}.dataset", data_fields)
+        if (run_folder / METRICS_FILE).exists():
+            say(f"{name}, seed {seed}: finished before")
+        else:
+            own = f"variants.{name}." if "dataset" in study.variants[name] else ""
+            _check_file(f"{own}dataset", changes)
+            flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
+            queue = waiting if study.teacher_of(name) is None else students
+            queue.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
+    runs = [*waiting, *students]
+
+    def report(run, epochs):
+        if epochs == 0:
+            say(f"[{runs.index(run) + 1}/{len(runs)}] {run.name}: running, log in {run.folder / 'train.log'}")
+
+    try:
+        run_all(waiting, slots, report)
+        run_all(students, slots, report)  # when their teachers are there
+    except RecipeError as error:
+        raise StudyError(str(error)) from error
+    results: dict[str, dict[int, dict]] = {name: {} for name in study.variants}
+    for name, seed in cells:
+        run_folder = run_folder_of(folder, name, seed)
+        results[name][seed] = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
+        results[name][seed]["last_log"] = _last_log(run_folder / "trainer_state.json")
+        results[name][seed].update(
+            _on_other_data(
+                study, run_folder, results[name][seed].get("test", ()),
+                lambda data, run=f"{name}, seed {seed}": say(f"{run}: on {data}"),
+            )
+        )  # fmt: skip
+    return results
+
+
+def run_folder_of(folder: Path, name: str, seed: int) -> Path:
+    """Where a run of a study is."""
+    return folder / name.replace(" ", "_").replace("/", "_") / f"seed-{seed}"
+
+
+def _check_file(place, data_fields):
+    """A file that is not there must show before hours of training, not after them."""
+    name = data_fields.get("dataset")
+    is_file = isinstance(name, str) and (name.lower().endswith(DATA_FILE_KINDS) or name.startswith((".", "/")))
+    if is_file and not Path(name).exists():
+        raise StudyError(f"{place}: there is no file {name}. Give it with --set '{place}=FILE'.")
+
+
+def _known_on_other_data(run_folder):
+    path = run_folder / TRANSFER_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _on_other_data(study, run_folder, metric_names, say):
+    """
+    The metrics on each of `study.evaluate_on`; what was measured before, on the same data, is read. All `None` where
+    nothing that the model reads is left.
+    """
+    known = _known_on_other_data(run_folder)
+    for name, data_fields in study.evaluate_on.items():
+        if known.get(name, {}).get("data") == data_fields:
+            continue
+        say(name)
+        try:
+            metrics = evaluate_checkpoint(run_folder, data_fields)
+        except NothingLeftError:
+            metrics = dict.fromkeys(name for name in metric_names if name != "loss")
+        known[name] = {"data": data_fields, "metrics": metrics}
+        write_json(run_folder / TRANSFER_FILE, known)
+    return {name: known[name]["metrics"] for name in study.evaluate_on}
+
+
+def _check_same_settings(run_folder, recipe, fields):
+    """A folder is one run's alone: results of other settings must not slip into the comparison."""
+    path = run_folder / SETTINGS_FILE
+    content = read_yaml(recipe) if Path(recipe).is_file() else recipe
+    settings = json.dumps({"recipe": content, "changes": fields}, indent=2, sort_keys=True, default=str)
+    if path.exists() and path.read_text(encoding="utf-8") != settings:
+        raise StudyError(
+            f"{run_folder} holds a run with other settings (see its {SETTINGS_FILE}). Remove it, or choose another "
+            "folder with --runs."
+        )
+    run_folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(settings, encoding="utf-8")
+
+
+def _last_log(path):
+    if not path.is_file():
+        return None
+    logs = json.loads(path.read_text(encoding="utf-8"))["log_history"]
+    return next((log for log in reversed(logs) if "grad_norm" in log), None)
+
+
+def _flags(changes):
+    flags = []
+    for name, value in changes.items():
+        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        flags += [f"--{name}", *map(str, values)]
+    return flags

@@ -1,0 +1,296 @@
+"""Distillation: a trained DyFuLM teaches one with a single, smaller encoder.
+
+The student learns the teacher's softened classes (Hinton, Vinyals & Dean 2015), its intensity and the pooled vector
+that its heads read, beside the labels. The teacher answers each training text once, before the training: it has its
+own tokenizers, its answers do not change, and it then need not run or lie in memory while the student trains.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset, concatenate_datasets
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig
+
+from hf_fusion.architectures.reviews import check_classes
+from hf_fusion.data.collator import FusionCollator
+from hf_fusion.deployment.adapters import is_adapter
+from hf_fusion.deployment.predictions import WINDOW_BATCHES, load_pipeline
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name
+from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
+from hf_fusion.models.modeling_losses import at_least_float32, distillation_loss
+from hf_fusion.models.processing_dyfulm import vocabulary_fingerprint
+from hf_fusion.training.trainer import FusionTrainer
+from hf_fusion.utils.errors import RecipeError
+
+# The teacher's answers: columns of the training data, and the fields of its output.
+ANSWERS = {
+    "teacher_logits": "logits",
+    "teacher_coarse_logits": "coarse_logits",
+    "teacher_intensity": "intensity",
+    "teacher_pooled": "pooler_output",
+}
+# Losses of a student, in the order of `distillation_weights`.
+DISTILLATION_LOSSES = tuple(f"{name}_distillation_loss" for name in ("fine", "coarse", "intensity", "pooled"))
+PROJECTION_FILE = "projection.safetensors"
+
+
+def load_teacher(name: str, rules):
+    """
+    The pipeline of a trained DyFuLM, on the CPU.
+
+    Args:
+        name: a run folder, also of a LoRA run that was not merged, or a name on the Hub.
+        rules ([`LabelRules`]): the classes of the data.
+
+    Raises:
+        RecipeError: if it cannot be loaded or is no DyFuLM, or if its classes are not those of the data.
+    """
+    try:
+        check_checkpoint_name(name)
+        if not is_adapter(name):
+            _check_teacher(name, AutoConfig.from_pretrained(name, trust_remote_code=False))
+        teacher = load_pipeline(name, device="cpu")
+        _check_teacher(name, teacher.model.config)
+    except RecipeError:
+        raise
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"`teacher` {name} cannot be loaded: {str(error).splitlines()[0]}") from error
+    try:
+        check_classes(teacher.model.config, rules)
+    except RecipeError as error:
+        raise RecipeError(f"`teacher` {name}: {error}") from error
+    return teacher
+
+
+def _check_teacher(name, config):
+    if not isinstance(config, DyFuLMConfig):
+        raise RecipeError(f"`teacher` must be a DyFuLM; {name} is a {config.model_type}.")
+
+
+def check_student(student, teacher, is_new: bool) -> None:
+    """
+    Gives a new student the names of its teacher's classes and its range of intensities.
+
+    Args:
+        student, teacher ([`DyFuLMForSequenceClassification`]): with as many classes.
+        is_new: whether the student's heads are untrained; otherwise it must have the same names and range.
+
+    Raises:
+        RecipeError: if the student has two encoders, or other names or another range than its teacher.
+    """
+    if len(student.config.encoder_configs) != 1:
+        raise RecipeError(
+            f"A student has a single encoder: set cross_fusion to a (or b); it is {student.config.cross_fusion!r}."
+        )
+    for name in ("id2label", "label2id", "coarse_id2label", "intensity_range"):
+        ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
+        if is_new:
+            setattr(student.config, name, type(theirs)(theirs))
+        elif ours != theirs:
+            raise RecipeError(f"Student and teacher differ in `{name}`: {ours} and {theirs}.")
+
+
+def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, batch_size: int, device) -> Dataset:
+    """
+    Adds to each row what the teacher says of its text: float32, in evaluation mode, the same (but for the rounding of
+    sums) whatever texts it is computed with.
+
+    Args:
+        encoded: rows with the inputs of the student.
+        texts: the same rows with their `text`.
+        teacher ([`FusionSentimentPipeline`]): what [`load_teacher`] returns; it stays on its device.
+        folder: keeps the answers in a file, which is read instead if it is there already; its name holds a hash of the
+            teacher's weights, its vocabularies and `max_length`, and of the texts.
+        batch_size: texts of a forward pass.
+        device: where to compute.
+
+    Returns:
+        The rows with the columns `ANSWERS`.
+    """
+    model = teacher.model
+    path = Path(folder) / f"teacher_answers-{_fingerprint(teacher, texts)}.arrow"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    home = model.device
+    model.eval().to(device)
+    try:
+        answers = texts.select_columns(["text"]).map(
+            lambda batch: _answers(teacher, batch["text"], batch_size),
+            batched=True,
+            batch_size=batch_size * WINDOW_BATCHES,
+            remove_columns=["text"],
+            cache_file_name=str(path),  # complete or not there: it is written aside
+            load_from_cache_file=True,
+            new_fingerprint=path.stem.rpartition("-")[2],
+            desc="asking the teacher",
+        )
+    finally:
+        model.to(home)
+    return concatenate_datasets([encoded, answers], axis=1)
+
+
+def _fingerprint(teacher, texts):
+    processor = teacher.processor
+    reader = (processor.max_length, *map(vocabulary_fingerprint, processor.tokenizers))
+    digest = hashlib.sha256(repr(reader).encode())
+    for name, tensor in teacher.model.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    for text in texts["text"]:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def _answers(teacher, texts, batch_size):
+    """The answers to some texts, in batches of like length: columns, in the order of the texts."""
+    rows = teacher.processor.encode_text(texts)
+    order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
+    found = {name: [None] * len(texts) for name in ANSWERS}
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size].tolist()
+        batch = teacher.processor.pad([{name: rows[name][i] for name in rows} for i in places], return_tensors="pt")
+        outputs = teacher.model(**batch.to(teacher.model.device), output_fusion=True)
+        for name, field in ANSWERS.items():
+            for place, value in zip(places, outputs[field].float().cpu().numpy(), strict=True):
+                found[name][place] = value
+    return found
+
+
+def distillation_losses(outputs, targets, temperature: float) -> dict[str, torch.Tensor]:
+    """
+    How far a student is from its teacher, by `DISTILLATION_LOSSES`; each is 0 where they agree.
+
+    Args:
+        outputs: of the student: `logits` (batch, classes), `coarse_logits`, `intensity` (batch,) and `pooler_output`
+            (batch, width of the teacher).
+        targets: the teacher's by `ANSWERS`, of the same shapes.
+        temperature: T of the classes.
+
+    Returns:
+        Means over the batch: for fine and coarse classes T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton
+        et al. 2015: T^2 keeps the size of the gradients), for intensity and pooled vector the mean squared error.
+    """
+    fine, coarse = (
+        temperature**2
+        * distillation_loss(
+            outputs[field] / temperature, targets[f"teacher_{field}"] / temperature, "single_label_classification"
+        )
+        for field in ("logits", "coarse_logits")
+    )
+    intensity, pooled = (
+        nn.functional.mse_loss(at_least_float32(outputs[ANSWERS[name]]), targets[name])
+        for name in ("teacher_intensity", "teacher_pooled")
+    )
+    return dict(zip(DISTILLATION_LOSSES, (fine, coarse, intensity, pooled), strict=True))
+
+
+class DistillationCollator(FusionCollator):
+    """As [`FusionCollator`], with the teacher's answers where the rows have them."""
+
+    def __call__(self, features):
+        batch = super().__call__(features)
+        for name in ANSWERS:
+            if all(name in row for row in features):
+                batch[name] = torch.tensor(np.array([row[name] for row in features], dtype=np.float32))
+        return batch
+
+
+class DistillationTrainer(FusionTrainer):
+    """
+    Trains a student by its teacher's answers and by the labels, where there are any:
+
+        loss = label_weight * (loss of the student) + sum of weights * distillation losses
+
+    It logs each of `DISTILLATION_LOSSES` and their weighted sum, `distillation_loss`. Where the student's width is not
+    the teacher's, a learned linear projection of its pooled vector is compared; it is a part of the training alone, no
+    saved model has it. Evaluation, and the choice of the best checkpoint, go by the labels.
+
+    Args:
+        model ([`DyFuLMForSequenceClassification`]): the student.
+        args, eval_dataset, processing_class, kwargs: as [`FusionTrainer`] takes them.
+        train_dataset (`Dataset`): with the columns that [`add_answers`] adds.
+        temperature (`float`): of the classes.
+        weights (`Sequence[float]`): factors of fine classes, coarse classes, intensity and pooled vector.
+        label_weight (`float`): factor of the loss on the labels.
+
+    Raises:
+        ValueError: if the teacher's answers are missing.
+    """
+
+    def __init__(
+        self,
+        model,
+        args,
+        data_collator=None,
+        *,
+        train_dataset,
+        processing_class=None,
+        temperature=2.0,
+        weights=(1.0, 1.0, 10.0, 0.0),
+        label_weight=1.0,
+        **kwargs,
+    ):
+        if missing := [name for name in ANSWERS if name not in train_dataset.column_names]:
+            raise ValueError(f"`train_dataset` has no {missing[0]}; `add_answers` adds what the teacher says.")
+        self.temperature = temperature
+        self.weights = dict(zip(DISTILLATION_LOSSES, weights, strict=True))
+        self.label_weight = label_weight
+        self.projection = _add_projection(model, len(train_dataset[0]["teacher_pooled"]))
+        if data_collator is None and processing_class is not None:
+            data_collator = DistillationCollator(processing_class, args.pad_to_multiple_of)
+        super().__init__(
+            model, args, data_collator, train_dataset=train_dataset, processing_class=processing_class, **kwargs
+        )
+
+    def model_loss(self, model, inputs, num_items_in_batch=None):
+        """As [`FusionTrainer`]'s; in training with the distillation losses."""
+        if not model.training:
+            return super().model_loss(model, inputs, num_items_in_batch)
+        targets = {name: inputs[name] for name in ANSWERS}
+        inputs = {name: value for name, value in inputs.items() if name not in ANSWERS}
+        outputs = model(**{**inputs, "output_fusion": True})  # the pooled vector
+        losses = distillation_losses(outputs, targets, self.temperature)
+        weighted = (self.weights[name] * value for name, value in losses.items() if self.weights[name])
+        total = loss = sum(weighted, start=outputs.logits.new_zeros(()))
+        extra = {**losses, "distillation_loss": total}
+        if outputs.loss is not None:
+            loss = self.label_weight * outputs.loss + total
+            extra["loss_weights"] = self.label_weight * outputs.loss_weights
+        return loss, {**outputs, **extra, "loss": loss}
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.projection is not None:
+            if not Path(resume_from_checkpoint, PROJECTION_FILE).is_file():
+                raise RecipeError(f"{resume_from_checkpoint} has no {PROJECTION_FILE}: this training cannot go on.")
+            self.projection.load_state_dict(load_file(Path(resume_from_checkpoint) / PROJECTION_FILE))
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        if self.projection is not None and self.args.should_save:
+            save_file(self.projection.state_dict(), Path(output_dir) / PROJECTION_FILE)
+
+
+def _add_projection(student, width):
+    """
+    Brings a student's pooled vector to the teacher's width while it trains, within its forward pass, where several
+    processes average the gradients. What the student saves is without it. Returns the projection, `None` where the
+    widths are the same.
+    """
+    if student.config.fusion_hidden_size == width:
+        return None
+    projection = nn.Linear(student.config.fusion_hidden_size, width).to(student.device)
+    student.distillation_projection = projection
+
+    def project(module, args, outputs):
+        if module.training and outputs.get("pooler_output") is not None:
+            outputs["pooler_output"] = projection(outputs["pooler_output"])  # (batch, width)
+        return outputs
+
+    student.register_forward_hook(project)
+    names = {f"distillation_projection.{name}" for name in projection.state_dict()}
+    student._keys_to_ignore_on_save = {*(student._keys_to_ignore_on_save or ()), *names}
+    return projection

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+from asserts import assert_close
+
+from hf_fusion import FusionSentimentPipeline
+from hf_fusion.deployment.predictions import flat_row, load_pipeline, predict_rows, prediction_types
+from hf_fusion.models.processing_text import text_problem
+from hf_fusion.utils.errors import DataError
+
+CLASS = {"label": None, "score": None}
+NO_PREDICTION = {**CLASS, "coarse": CLASS, "intensity": None}
+
+
+@pytest.fixture
+def classify(make_model, processor):
+    return FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
+
+
+def test_every_row_comes_back_in_order(classify, corpus):
+    rows = [{"id": i, "review": text} for i, text in enumerate(corpus[:70])]
+    rows[3] = DataError("line 4: broken")
+    rows[10]["review"] = None
+    rows[20] = {"id": 20, "other": "x"}
+    rows[30]["review"] = "\ud800"
+    windows = list(predict_rows(classify, iter(rows), "review", batch_size=2))
+    assert [len(window) for window in windows] == [32, 32, 6]
+    out = [row for window in windows for row in window]
+    assert [row["id"] for row in out] == [i if i != 3 else None for i in range(70)]
+    assert {i: row["error"] for i, row in enumerate(out) if row["error"]} == {
+        3: "line 4: broken",
+        10: "'review' is no text but NoneType",
+        20: "no column 'review'; there are id, other",
+        30: r"'review' is no valid Unicode: lone surrogate '\ud800' at character 0. Decode it with errors='replace'",
+    }
+    for i, row in enumerate(out):
+        if row["error"]:
+            assert row["prediction"] == NO_PREDICTION
+        else:
+            assert row["prediction"]["label"] == classify(rows[i]["review"])["label"]
+
+
+def test_what_is_no_text_has_an_error_and_no_label(classify):
+    texts = ["", "good", "  \n", "clip_3.wav", "\u200b", None, 4, "bad", "nan"]
+    ((*rows,),) = predict_rows(classify, [{"review": text} for text in texts], "review")
+    assert [bool(row["prediction"]["label"]) for row in rows] == [text in ("good", "bad") for text in texts]
+    assert [row["error"] for row in rows] == [
+        "'review' is empty", None, "'review' is empty", "'review' " + text_problem("clip_3.wav"),
+        "'review' has no visible character", "'review' is no text but NoneType", "'review' is no text but int", None,
+        "'review' is 'nan', which stands for a missing one",
+    ]  # fmt: skip
+    assert all((row["prediction"] == NO_PREDICTION) == (row["truncated"] is None) for row in rows)
+
+
+def test_rows_that_are_cut_are_told(classify):
+    classify.processor.max_length = 12
+    ((*rows,),) = predict_rows(classify, [{"text": "a fine bar " * n} for n in (1, 9)] + [{"text": ""}])
+    assert [row["truncated"] for row in rows] == [False, True, None]
+
+
+def test_clips(clip_model, clip_processor, clips):
+    pipe = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+    audio = clips["audio"][0]
+    rows = [
+        {"text": "", "audio": audio},
+        {"text": "", "audio": audio[:0]},
+        {"text": "", "audio": None},
+        {"text": "a.mp3", "audio": audio},
+        {"text": None, "audio": np.full_like(audio, np.nan)},
+    ]
+    ((*found,),) = predict_rows(pipe, rows)
+    assert [bool(row["prediction"]["label"]) for row in found] == [True, False, False, False, False]
+    assert_close(found[0]["prediction"], pipe({"audio": audio}))
+    assert all(row["error"] for row in found[1:])
+
+
+class TestFlatRows:
+    @pytest.mark.parametrize("scores", [False, True])
+    def test_columns(self, classify, clip_model, clip_processor, scores):
+        pipe = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu") if scores else classify
+        ((row,),) = predict_rows(pipe, [{"id": 3, "text": "good"}])
+        flat, answer = flat_row(row), row["prediction"]
+        heads = {} if scores else {"coarse": answer["coarse"]["label"], "coarse_score": answer["coarse"]["score"]}
+        heads |= {} if scores else {"intensity": answer["intensity"]}
+        expected = {"id": 3, "text": "good", "label": answer["label"], "score": answer["score"], **heads}
+        assert list(flat.items()) == [*expected.items(), ("truncated", False), ("error", None)]
+        assert list(flat)[2:] == list(prediction_types(pipe.model.config, flat=True))
+
+    def test_own_columns_are_not_overwritten(self, classify):
+        ((row,),) = predict_rows(classify, [{"text": "good", "score": 3}])
+        with pytest.raises(DataError, match=r"column 'score', which would be overwritten; rename it, or write \.jsonl"):
+            flat_row(row)
+
+
+def test_checkpoint_without_all_weights_is_refused(make_model, processor, tmp_path):
+    make_model().dyfulm.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="no weights for classifier"):
+        load_pipeline(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(make_model, processor, tmp_path):
+    model = make_model()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path)
+    load_pipeline(str(tmp_path), device="cpu")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        load_pipeline(str(tmp_path), device="cpu")
+
+
+def test_own_columns_are_not_overwritten(classify):
+    for name in ("prediction", "truncated", "error"):
+        with pytest.raises(DataError, match=f"column '{name}', which would be overwritten"):
+            list(predict_rows(classify, [{"text": "x", name: 3}]))
+
+
+def test_only_bad_rows(classify):
+    ((row,),) = predict_rows(classify, [DataError("x")])
+    assert row == {"prediction": NO_PREDICTION, "truncated": None, "error": "x"}
+
+
+def test_batches_without_rows_are_refused(classify):
+    for batch_size in (0, -1):
+        with pytest.raises(DataError, match=f"`batch_size` must be at least 1, got {batch_size}"):
+            list(predict_rows(classify, [{"text": "x"}], batch_size=batch_size))
+        with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+            classify("x", batch_size=batch_size)

@@ -1,0 +1,201 @@
+import json
+from pathlib import Path
+
+import pytest
+
+import hf_fusion.studies.study as study_module
+from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.studies.results import cell_lines, markdown_table, summarize
+from hf_fusion.studies.study import Study, StudyError, run_study
+from hf_fusion.training.recipe import parse_recipe
+from hf_fusion.utils.errors import RecipeError
+
+
+@pytest.fixture
+def study():
+    return Study("recipe.yaml", {"base": {}, "new one": {"cross_fusion": "a"}}, [1, 2, 3], {"max_train_samples": 5})
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Replaces training by a function that writes metrics; gives the runs that there were."""
+    runs = []
+
+    def run_all(waiting, slots, report):
+        for run in waiting:
+            runs.append(run)
+            report(run, 0)
+            fields = dict(zip(run.flags[::2], run.flags[1::2], strict=True))
+            seed = int(fields["--seed"])
+            accuracy = 0.5 + 0.01 * seed + (0.1 + 0.02 * seed if fields.get("--cross_fusion") else 0)
+            test = {"loss": 1.0, "fine_accuracy": accuracy}
+            metrics = {"test": test, "train_seconds": 1.0, "parameters": 10}
+            (run.folder / "metrics.json").write_text(json.dumps(metrics))
+            state = {"log_history": [{"grad_norm": 1, "gate_mean": 0.4}, {"eval_loss": 2}]}
+            (run.folder / "trainer_state.json").write_text(json.dumps(state))
+            facts = {"data_fingerprint": {"test": "f"}, "rows": {"test": 1}}
+            (run.folder / "environment.json").write_text(json.dumps(facts))
+
+    monkeypatch.setattr(study_module, "run_all", run_all)
+    return runs
+
+
+def test_runs_every_variant_with_every_seed(study, trainings, tmp_path):
+    study.set("dataset=acme/reviews")
+    results = run_study(study, tmp_path, say=lambda line: None)
+    assert len(trainings) == 6 and all(run.recipe == "recipe.yaml" for run in trainings)
+    assert ["--cross_fusion" in run.flags for run in trainings] == [False, True] * 3
+    assert trainings[1].folder == tmp_path / "new_one" / "seed-1"
+    assert all(run.flags[run.flags.index("--max_train_samples") + 1] == "5" for run in trainings)
+    assert all(run.flags[run.flags.index("--dataset") + 1] == "acme/reviews" for run in trainings)
+    assert results["new one"][3]["test"]["fine_accuracy"] == pytest.approx(0.69)
+
+
+def test_goes_on_where_it_was(study, trainings, tmp_path):
+    run_study(study, tmp_path, say=lambda line: None)
+    (tmp_path / "base" / "seed-2" / "metrics.json").unlink()
+    trainings.clear()
+    lines = []
+    run_study(study, tmp_path, say=lines.append)
+    assert [run.folder for run in trainings] == [tmp_path / "base" / "seed-2"]
+    assert "--resume_from_checkpoint" in trainings[0].flags
+    assert sum("finished before" in line for line in lines) == 5
+
+
+def test_runs_with_other_settings_are_not_mixed_in(study, trainings, tmp_path):
+    run_study(study, tmp_path, say=lambda line: None)
+    study.set("dataset=acme/large")
+    with pytest.raises(StudyError, match="seed-1 holds a run with other settings"):
+        run_study(study, tmp_path, say=lambda line: None)
+
+
+def test_students_learn_from_the_teacher_of_their_seed(trainings, tmp_path):
+    variants = {"student": {"teacher": "large one"}, "large one": {}, "other": {"teacher": "x"}}
+    study = Study("recipe.yaml", variants, [1, 2])
+    study.check("study.yaml")
+    run_study(study, tmp_path, say=lambda line: None)
+    teachers = [run.flags[run.flags.index("--teacher") + 1] for run in trainings if "--teacher" in run.flags]
+    assert teachers == ["x", "x", *(str(tmp_path / "large_one" / f"seed-{seed}") for seed in (1, 2))]
+    assert [run.folder.parent.name for run in trainings][:4] == ["large_one", "other", "large_one", "other"]
+
+    study.variants["large one"] = {"teacher": "student"}
+    with pytest.raises(StudyError, match="the teacher of 'student', 'large one', has a teacher itself"):
+        study.check("study.yaml")
+
+
+def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
+    measured = []
+
+    def evaluate_checkpoint(folder, data_fields):
+        measured.append((folder.name, data_fields))
+        return {"fine_accuracy": 0.4}
+
+    monkeypatch.setattr(study_module, "evaluate_checkpoint", evaluate_checkpoint)
+    data = tmp_path / "a.csv"
+    study.evaluate_on = {"elsewhere": {"dataset": str(data)}}
+    with pytest.raises(
+        StudyError, match=r"evaluate_on\.elsewhere\.dataset: there is no file .*a\.csv\. Give it with --set"
+    ):
+        run_study(study, tmp_path, say=lambda line: None)
+    assert not trainings, "that must show before training"
+    data.touch()
+    results = run_study(study, tmp_path, say=lambda line: None)
+    assert len(measured) == 6 and results["base"][2]["elsewhere"] == {"fine_accuracy": 0.4}
+    data.unlink()
+    run_study(study, tmp_path, say=lambda line: None)
+    assert len(measured) == 6, "what was measured is read, and its data is not needed"
+    study.set("evaluate_on.elsewhere.dataset=acme/reviews-v1.0")
+    run_study(study, tmp_path, say=lambda line: None)
+    assert len(measured) == 12 and measured[-1] == ("seed-3", {"dataset": "acme/reviews-v1.0"})
+    study.evaluate_on, study.variants["new one"]["dataset"] = {}, "nowhere.npz"
+    with pytest.raises(StudyError, match=r"variants\.new one\.dataset: there is no file nowhere\.npz"):
+        run_study(study, tmp_path / "again", say=lambda line: None)
+
+
+def test_a_model_that_nothing_is_left_for(study, trainings, tmp_path, monkeypatch):
+    def evaluate_checkpoint(folder, data_fields):
+        if folder.parent.name == "base":
+            raise NothingLeftError("nothing")
+        return {"fine_accuracy": 0.4}
+
+    monkeypatch.setattr(study_module, "evaluate_checkpoint", evaluate_checkpoint)
+    study.evaluate_on = {"lost": {"damage": {"text_loss": 5}}}
+    results = run_study(study, tmp_path, say=lambda line: None)
+    assert (
+        results["base"][1]["lost"] == {"fine_accuracy": None} and results["new one"][1]["lost"]["fine_accuracy"] == 0.4
+    )
+    summary = summarize(results, "lost")
+    assert cell_lines(summary["base"], "fine_accuracy", {}) == ["-"]
+    assert cell_lines(summary["new one"], "fine_accuracy", {})[0] == "0.4000 ± 0.0000"
+    assert "| base | - |" in markdown_table(summary, ["fine_accuracy"], {})
+
+
+def test_settings(study):
+    study.set("num_train_epochs=2")
+    study.set("variants.new one.cross_fusion=b")
+    assert study.overrides == {"max_train_samples": 5, "num_train_epochs": 2}
+    assert study.variants["new one"] == {"cross_fusion": "b"}
+    study.variants["p = 8.5"] = {}
+    study.set("variants.p = 8.5.num_fusion_layers=3")
+    assert study.variants["p = 8.5"] == {"num_fusion_layers": 3}
+    for wrong, words in (
+        ("dataset", "FIELD=VALUE, got 'dataset'"),
+        ("variants.old one.x=1", "no 'variants.old one'; known are base, new one, p = 8.5"),
+        ("evaluate_on.x.y=1", "there is no 'evaluate_on.x'"),
+        ("more.x=1", "there is no 'more'"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            study.set(wrong)
+
+
+def test_a_failed_run_is_named(study, tmp_path, monkeypatch):
+    def run_all(waiting, slots, report):
+        raise RecipeError(f"{waiting[0].name}: training failed with status 3; see train.log.")
+
+    monkeypatch.setattr(study_module, "run_all", run_all)
+    with pytest.raises(StudyError, match="base, seed 1: training failed with status 3"):
+        run_study(study, tmp_path, say=lambda line: None)
+
+
+def test_values_become_flags():
+    fields = {"a": 1, "b": [1, 2], "c": {"x": "y"}, "d": False}
+    assert study_module._flags(fields) == ["--a", "1", "--b", "1", "2", "--c", '{"x": "y"}', "--d", "False"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", "a study is a mapping"),
+        ("recipe: x\nseeds: [1]", "recipe, variants and seeds"),
+        ("recipe: x\nseeds: [1]\nvariants: {}\nmore: 1", "unknown field more"),
+        ("a: [", "study.yaml"),
+        ("recipe: x\nseeds: [1]\nvariants: {}", "variants must be a mapping"),
+        ("recipe: x\nseeds: 1\nvariants: {a: {}}", "seeds must be a list of whole numbers, got 1"),
+        ("recipe: x\nseeds: [1, 1]\nvariants: {a: {}}", "a seed is there twice"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\ninterval: z", "interval must be one of t, bootstrap, got 'z'"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npaper: {b: {}}", "paper has 'b', which is no variant"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto: [1, 2, 3]", "pareto needs"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto_variants: [b]", "'b', which is no variant"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {test: {}}", "cannot be called 'test'"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {augmentations: {typos: 1}}}", "for training"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {c: 1}}", "'b' has the unknown field c"),
+    ],
+)
+def test_files_that_are_no_study(tmp_path, text, words):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=words):
+        Study.read(str(path))
+
+
+def test_shipped_studies_are_readable():
+    root = Path(__file__).parents[2]
+    for path in (root / "scripts/studies").glob("*.yaml"):
+        study = Study.read(str(path))
+        assert (root / study.recipe).is_file()
+        for changes in study.variants.values():
+            flags = study_module._flags({**study.overrides, **changes})
+            parse_recipe(["--config", str(root / study.recipe), *flags])  # every field exists and can have this value
+        for data_fields in study.evaluate_on.values():
+            DataArguments(**{name: value for name, value in data_fields.items() if name != "split"})
