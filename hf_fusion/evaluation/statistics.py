@@ -101,3 +101,9 @@ def knee(costs: Sequence[float], quality: Sequence[float]) -> int | None:
     x, y = (x - x[0]) / (x[-1] - x[0]), (y - y[0]) / (y[-1] - y[0])
     above = y - x
     return int(above.argmax()) if above.max() > 1e-9 else None
+
+
+def share_interval(successes: float, trials: float) -> tuple[float, float]:
+    """The 95 % interval of a share in [0, 1] (Wilson 1927)."""
+    interval = stats.binomtest(round(successes), round(trials)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
