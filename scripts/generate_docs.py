@@ -8,10 +8,11 @@ A page marks the place of a table and says what it shows, in YAML:
     <!-- table: {source: ablation_dyfulm_sst, metrics: [fine_accuracy, coarse_accuracy]} -->
     <!-- /table -->
 
-`source` names a record without its ending. A study has `metrics`, and optionally `variants` (its rows), `on` (the data
-measured on, "test" by default), `against` (another variant as reference, or one for each data), `extra` (further columns:
+`source` names a record without its ending. A study has `metrics`, and optionally `variants` (its rows), `data` (measured
+on, "test" by default), `against` (another variant as reference, or one for each data), `extra` (further columns:
 parameters, train_seconds, multiply_adds, speed, paper), `baselines` with `baseline_rows`, and `transpose`. Evaluations
-(`source` is then a mapping from row to record) and baselines have `metrics`, a benchmark `rows` (numbers of comparisons).
+(`source` is then a mapping from row to record) and baselines have `metrics`, a benchmark `rows` (numbers of comparisons)
+and `metrics` (shown for both sides).
 """
 
 import argparse
@@ -28,7 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "model_cards" / "results"
 _TABLE = re.compile(r"(<!-- table: (?P<spec>.*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 _SIGNIFICANT = 0.05
-_STUDY = {"metrics", "variants", "on", "against", "extra", "baselines", "baseline_rows", "transpose"}
+_MEMORY = {"extra_mb": "extra", "resident_mb": "resident"}  # fields of a side of a benchmark
+_STUDY = {"metrics", "variants", "data", "against", "extra", "baselines", "baseline_rows", "transpose"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,30 +97,30 @@ def render_table(spec: dict, folder: str) -> str:
         table, legend = _evaluations(dict(zip(source, records, strict=True)), **spec)
     else:
         table, legend = _baselines(records[0], **spec)
-    return f"{_markdown(table)}\n\n{legend} {_provenance(records[0], sources, folder)}"
+    return f"{_markdown(table)}\n\n<small>{legend} {_provenance(records[0], sources, folder)}</small>"
 
 
 def _load(name):
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _study(record, metrics, variants=None, on=("test",), against=None, extra=(), baselines=None, baseline_rows=(),
+def _study(record, metrics, variants=None, data=("test",), against=None, extra=(), baselines=None, baseline_rows=(),
            transpose=False):  # fmt: skip
     variants = variants or list(record["variants"])
-    header = ["", *[metric if len(on) == 1 else f"{split}: {metric}" for split in on for metric in metrics], *extra]
+    header = ["", *[metric if len(data) == 1 else f"{split}: {metric}" for split in data for metric in metrics], *extra]
     table = [header]
     if baselines:
         rows = _load(baselines)["test"]
         table += [[name, *[_number(rows[name][metric]) for metric in metrics], *[""] * len(extra)]
                   for name in baseline_rows]  # fmt: skip
     for name in variants:
-        cells = [_cell(record, name, split, metric, against) for split in on for metric in metrics]
+        cells = [_cell(record, name, split, metric, against) for split in data for metric in metrics]
         table.append([name, *cells, *[_extra(record, name, column, metrics) for column in extra]])
     seeds = list(next(iter(record["variants"].values()))["seeds"])
     if len(seeds) == 1:
         legend = f"One seed ({seeds[0]}), so differences cannot be told from noise."
     else:
-        reference = "the first model of the study" if against is None else "the specialist model" \
+        reference = "the first model of the study" if against is None else "the reference of its column" \
             if isinstance(against, dict) else f"“{against}”"  # fmt: skip
         legend = (
             f"Mean ± standard deviation over seeds {', '.join(seeds)}; after it, where shown, the paired difference to "
@@ -190,12 +192,16 @@ def _baselines(record, metrics):
     return table, f"{record['rows']['test']:,} test rows."
 
 
-def _benchmark(record, rows=None):
+def _benchmark(record, rows=None, metrics=()):
     comparisons = record["comparisons"]
     table = [["measured", "reference", "candidate", "ratio (quartiles)"]]
     for comparison in [comparisons[i] for i in rows] if rows else comparisons:
         sides = [
-            f"{side['name']}: {_quantity(side['median'], comparison['unit'])}"
+            "<br>".join(
+                [f"{side['name']}: {_quantity(side['median'], comparison['unit'])}"]
+                + [f"{side[name]:,.0f} MB {word}" for name, word in _MEMORY.items() if name in side]
+                + [f"{name} {side['metrics'][name]:.3f}" for name in metrics if name in side.get("metrics", ())]
+            )
             for side in (comparison["reference"], comparison["candidate"])
         ]
         low, high = comparison["ratio_quartiles"]
@@ -251,7 +257,7 @@ def _quantity(value, unit):
         return f"{value / 1e6:,.0f} MB"
     if unit in ("multiply-adds", "count"):
         return f"{value / 1e6:,.2f} M" if value < 1e6 else f"{value / 1e6:,.1f} M"
-    return f"{value:.2f} {unit}"
+    return f"{unit} {value:.2f}"
 
 
 def _markdown(table):

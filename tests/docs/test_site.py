@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from paths import ROOT
+from document_paths import ROOT
 
 # What a browser fetches by itself, unlike a link that a reader follows.
 FETCHED = re.compile(
@@ -44,5 +44,10 @@ def test_the_reference_shows_classes_with_their_examples_and_links(site):
 
 
 def test_records_and_pictures_are_part_of_the_site(site):
-    for name in ("data/ablation_dyfulm_sst.json", "data/ablation_dyfulm_sst.png", "images/dyfulm.svg", "changelog.html"):
+    for name in (
+        "data/ablation_dyfulm_sst.json",
+        "data/ablation_dyfulm_sst.png",
+        "images/dyfulm.svg",
+        "changelog.html",
+    ):
         assert (site / name).stat().st_size > 0

@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from paths import ROOT
+from document_paths import ROOT
 
 spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts" / "generate_docs.py")
 generate_docs = importlib.util.module_from_spec(spec)
