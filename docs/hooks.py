@@ -1,4 +1,4 @@
-"""Adds files of the repository that lie outside `docs/` to the site: records and pictures of results, project documents."""
+"""Adds files that lie outside `docs/` to the site: records and pictures of results, project documents."""
 
 from pathlib import Path
 

@@ -8,11 +8,11 @@ A page marks the place of a table and says what it shows, in YAML:
     <!-- table: {source: ablation_dyfulm_sst, metrics: [fine_accuracy, coarse_accuracy]} -->
     <!-- /table -->
 
-`source` names a record without its ending. A study has `metrics`, and optionally `variants` (its rows), `data` (measured
-on, "test" by default), `against` (another variant as reference, or one for each data), `extra` (further columns:
+`source` names a record without its ending. A study has `metrics`, and optionally `variants` (its rows), `data` (the
+test data, "test" by default), `against` (another variant as reference, or one for each data), `extra` (more columns:
 parameters, train_seconds, multiply_adds, speed, paper), `baselines` with `baseline_rows`, and `transpose`. Evaluations
-(`source` is then a mapping from row to record) and baselines have `metrics`, a benchmark `rows` (numbers of comparisons)
-and `metrics` (shown for both sides).
+(`source` then maps rows to records) and baselines have `metrics`; a benchmark has `rows` (numbers of comparisons) and
+`metrics` (shown for both sides).
 """
 
 import argparse
@@ -136,7 +136,7 @@ def _entry(record, variant, split):
 
 def _cell(record, variant, split, metric, against):
     entry = _entry(record, variant, split)
-    if entry is None or not _finite(entry["mean"].get(metric)):
+    if entry is None or not _finite(entry["mean"][metric]):
         return "–"
     mean, std = entry["mean"][metric], entry["std"][metric]
     text = _number(mean) + ("" if std is None else f" ± {std:.3f}")

@@ -80,5 +80,5 @@ def test_a_table_that_cannot_be_made_names_its_page():
     page = generate_docs.ROOT / "README.md"
     for description in ("{source: nothing}", "{source: ablation_dyfulm_sst, metrics: [speed]}",
                         "{source: ablation_dyfulm_sst, metric: [loss]}"):  # fmt: skip
-        with pytest.raises(ValueError, match="README.md: table"):
+        with pytest.raises(ValueError, match=r"README\.md: table"):
             generate_docs.render_page(f"<!-- table: {description} -->\n<!-- /table -->", page)
