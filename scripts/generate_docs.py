@@ -135,6 +135,11 @@ def _entry(record, variant, split):
 
 
 def _cell(record, variant, split, metric, against):
+    """Mean ± deviation, and the difference; its spaces do not break, so that numbers stay in one line."""
+    return _spread_and_difference(record, variant, split, metric, against).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _spread_and_difference(record, variant, split, metric, against):
     entry = _entry(record, variant, split)
     if entry is None or not _finite(entry["mean"][metric]):
         return "–"

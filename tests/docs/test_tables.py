@@ -17,7 +17,7 @@ NUMBER = re.compile(r"\d+\.\d{2,}")
 
 
 def render(spec):
-    return generate_docs.render_table(spec, "results")
+    return generate_docs.render_table(spec, "results").replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.fixture
