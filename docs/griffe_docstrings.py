@@ -1,6 +1,7 @@
 """Reads docstrings in the form of the Hugging Face documents.
 
-``[`name`]`` becomes a link to the API pages, and ``name (`int`, *optional*, defaults to 5):`` a parameter with a plain type.
+``[`name`]`` becomes a link to the API pages, and ``name (`int`, *optional*, defaults to 5):`` a parameter whose type is
+plain.
 """
 
 import re

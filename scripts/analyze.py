@@ -20,14 +20,8 @@ from pathlib import Path
 from datasets import disable_progress_bars
 from rich.console import Console
 
-from hf_fusion.data.clips import SYNTHETIC
+from hf_fusion.architectures import architecture_of
 from hf_fusion.utils.errors import DataError
-from hf_fusion.evaluation.diagnostics.attribution import attribution_section
-from hf_fusion.evaluation.diagnostics.contrastive import contrastive_section, contrastive_training_section
-from hf_fusion.evaluation.diagnostics.errors import clip_errors, review_errors
-from hf_fusion.evaluation.diagnostics.gate import gate_section, layer_section
-from hf_fusion.evaluation.diagnostics.gradients import gradient_section
-from hf_fusion.evaluation.diagnostics.modalities import alignment_section, modality_section
 from hf_fusion.evaluation.diagnostics.report import write_report
 from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.deployment.predictions import load_pipeline
@@ -49,25 +43,6 @@ class AnalyzeArguments:
     device: str | None = field(default=None, metadata={"help": "cpu, cuda:0 ...; default: the accelerator, if any."})
 
 
-def sections_of(classify, rows, folder, args, data_args):
-    config = classify.model.config
-    if config.model_type == "dyfulm":
-        diagnoses = [gate_section, layer_section, review_errors]
-        found = [diagnose(classify, rows, folder, args.batch_size) for diagnose in diagnoses]
-        return [*found, gradient_section(args.checkpoint, folder)]
-    synthetic = data_args.dataset == SYNTHETIC
-    corpus = (data_args.dataset_options or {}) if synthetic else None
-    return [
-        modality_section(classify, rows, folder, args.batch_size),
-        attribution_section(classify, rows, folder, args.batch_size),
-        alignment_section(classify, rows, folder, args.batch_size, corpus),
-        contrastive_section(classify, rows, folder, args.batch_size),
-        contrastive_training_section(args.checkpoint, folder),
-        clip_errors(classify, rows, folder, args.batch_size),
-        gradient_section(args.checkpoint, folder),
-    ]
-
-
 def analyze(args: AnalyzeArguments, data_args: DataArguments):
     classify = load_pipeline(args.checkpoint, device=args.device)
     data_args = replace(data_args)
@@ -75,7 +50,9 @@ def analyze(args: AnalyzeArguments, data_args: DataArguments):
     folder = Path(args.output_dir or Path(args.checkpoint) / f"analysis-{args.split}")
     folder.mkdir(parents=True, exist_ok=True)
     disable_progress_bars()
-    sections = [s for s in sections_of(classify, rows, folder, args, data_args) if s is not None]
+    architecture = architecture_of(classify.model.config)
+    found = architecture.diagnose(classify, rows, folder, args.batch_size, args.checkpoint, data_args)
+    sections = [s for s in found if s is not None]
     facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "split": args.split}
     facts.update(rows=len(rows), data_fingerprint=fingerprint({args.split: rows}), damage=data_args.damage)
     page, record = write_report(folder, f"Analysis of {facts['checkpoint']}", describe_environment(**facts), sections)

@@ -19,11 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.data.clips import MODALITIES, is_clip_source, load_clips
+from hf_fusion.architectures import architecture_of
+from hf_fusion.data.clips import is_clip_source
 from hf_fusion.utils.errors import DataError
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
-from hf_fusion.data.reviews import load_reviews
-from hf_fusion.evaluation.baselines import majority_baseline, mean_baseline, ridge_baseline, tfidf_baseline
 from hf_fusion.utils.records import describe_environment, fingerprint, write_json
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.fields import option
@@ -43,32 +42,9 @@ class BaselineArguments:
 
 def model_type_of(args, data_args):
     """Whether reviews or clips are meant."""
-    if args.model_type not in (None, *MEASURES):
-        raise RecipeError(f"`model_type` must be one of {', '.join(MEASURES)}, got {args.model_type!r:.100}.")
     name = data_args.dataset
     reviews = data_args.columns or (name and (name == SYNTHETIC_REVIEWS or not is_clip_source(name)))
     return args.model_type or ("dyfulm" if reviews else "dashfusion")
-
-
-def measure_clips(data_args):
-    clips = load_clips(data_args.source())
-    check_splits(data_args, clips, ("train", "validation", "test"))
-    present = [name for name in MODALITIES if name in clips["train"].column_names]
-    results = {"mean": mean_baseline(clips, data_args.label_range)}
-    for modalities in [[name] for name in present] + ([present] if len(present) > 1 else []):
-        name = "ridge: " + " + ".join(modalities)
-        results[name] = ridge_baseline(clips, modalities, data_args.label_range)
-    return results, clips
-
-
-def measure_reviews(data_args):
-    reviews = load_reviews(data_args.source())
-    check_splits(data_args, reviews, ("train", "test"))
-    train, test = reviews["train"], reviews["test"]
-    return {"majority": majority_baseline(train, test), "TF-IDF + linear": tfidf_baseline(train, test)}, reviews
-
-
-MEASURES = {"dyfulm": measure_reviews, "dashfusion": measure_clips}
 
 
 def check_splits(data_args, splits, needed):
@@ -77,9 +53,11 @@ def check_splits(data_args, splits, needed):
         raise DataError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(splits)}.")
 
 
-def measure(data_args):
+def measure(architecture, data_args):
     """The metrics of each baseline on the test split, and the data."""
-    return MEASURES[data_args.model_type](data_args)
+    splits = architecture.load(data_args)
+    check_splits(data_args, splits, ("train", "test"))
+    return architecture.measure_baselines(splits, data_args), splits
 
 
 def holds_other_data(path, data_fingerprint):
@@ -91,8 +69,9 @@ def main() -> int:
     show_labels()
     try:
         args, data_args = parse_options((BaselineArguments, DataArguments), description=__doc__)
-        data_args.complete(model_type_of(args, data_args))
-        results, splits = measure(data_args)
+        architecture = architecture_of(model_type_of(args, data_args))
+        data_args.complete(architecture.data_kind)
+        results, splits = measure(architecture, data_args)
     except (RecipeError, DataError, OSError) as error:
         print(f"baselines.py: {error}", file=sys.stderr)
         return 2

@@ -24,7 +24,7 @@ from transformers.utils import logging
 from hf_fusion.utils.errors import DataError
 from hf_fusion.studies.measure import BenchmarkOptions, plot_comparisons, result_record
 from hf_fusion.utils.records import write_json
-from hf_fusion.architectures.build import resolve_name
+from hf_fusion.architectures.encoders import resolve_name
 from hf_fusion.utils.errors import RecipeError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `scripts.benchmarks`

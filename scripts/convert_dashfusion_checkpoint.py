@@ -21,7 +21,7 @@ from hf_fusion.deployment.released_weights import (
     load_released_weights,
     released_text_config,
 )
-from hf_fusion.architectures.build import resolve_name
+from hf_fusion.architectures.encoders import resolve_name
 
 
 def parse_args():

@@ -36,7 +36,7 @@ _TEXTS = 100  # that speed is measured on
 def compare(teacher: str, folder: str) -> dict:
     """Test metrics, size and speed of teacher and student."""
     data_fields = vars(data_arguments_of(folder))
-    data_fields = {name: value for name, value in data_fields.items() if name != "model_type"}
+    data_fields = {name: value for name, value in data_fields.items() if name != "kind"}
     metrics = {
         name: evaluate_checkpoint(checkpoint, data_fields)
         for name, checkpoint in (("teacher", teacher), ("student", folder))

@@ -20,14 +20,14 @@ from rich.table import Table
 from tqdm import tqdm
 
 from hf_fusion.utils.errors import DataError
-from hf_fusion.architectures.evaluate_checkpoint import MEASURES, load_split
+from hf_fusion.architectures import architecture_of
+from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.utils.records import describe_environment, fingerprint, write_json
 from hf_fusion.training.outcome import show_labels
 from hf_fusion.training.recipe import parse_data_arguments
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.architectures.tasks import TASKS
 
 
 @dataclass
@@ -44,10 +44,11 @@ def evaluate(args: EvaluateArguments, data_args: DataArguments) -> dict:
     classify = load_pipeline(args.checkpoint, args.dtype, args.device)
     config = classify.model.config
     rows = load_split(config, data_args, args.split)
-    unit = TASKS[config.model_type].unit
+    architecture = architecture_of(config)
+    unit = architecture.unit
     folder = Path(args.output_dir or Path(args.checkpoint) / f"evaluation-{args.split}")
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = MEASURES[config.model_type](
+    metrics = architecture.measure(
         classify, rows, folder, args.batch_size, track=lambda answers: tqdm(answers, total=len(rows), unit=unit)
     )
     facts = {"checkpoint": Path(args.checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": args.dtype}

@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from hf_fusion.data.corruption import SEVERITIES
 from hf_fusion.utils.errors import DataError
-from hf_fusion.architectures.evaluate_checkpoint import MEASURES, load_split
+from hf_fusion.architectures import architecture_of
+from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.evaluation.plots import plot_robustness
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.utils.records import describe_environment, fingerprint, write_json
@@ -42,8 +43,6 @@ from hf_fusion.training.outcome import show_labels
 from hf_fusion.training.recipe import parse_data_arguments
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.utils.errors import RecipeError
-
-_MAIN_METRICS = {"dyfulm": ("fine_accuracy", "coarse_accuracy"), "dashfusion": ("mae", "acc2_has0", "acc2_non0")}
 
 
 @dataclass
@@ -63,7 +62,7 @@ class RobustnessArguments:
 
 
 def curves_of(classify, checkpoint, args, rows, scenarios):
-    measure = partial(MEASURES[classify.model.config.model_type], classify, batch_size=args.batch_size)
+    measure = partial(architecture_of(classify.model.config).measure, classify, batch_size=args.batch_size)
     track = partial(tqdm, desc=Path(checkpoint).name, unit="severity")
     return robustness_curves(measure, rows, scenarios, range(args.seeds), track)
 
@@ -89,7 +88,7 @@ def evaluate(args: RobustnessArguments, data_args: DataArguments) -> dict:
         baseline_without_text = "text" not in its_rows.column_names
     summary = summarize_curves(curves, baseline)
     available = next(iter(curves.values()))
-    main = [metric for metric in _MAIN_METRICS[config.model_type] if metric in available]
+    main = [metric for metric in architecture_of(config).main_metrics if metric in available]
     verdict = text_verdict(summary, main[-1], baseline if baseline_without_text else None)
 
     folder = Path(args.output_dir or Path(args.checkpoint) / f"robustness-{args.split}")

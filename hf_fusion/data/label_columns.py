@@ -138,8 +138,9 @@ class LabelPlan:
         fine, coarse = (self._class(name, values) for name in CLASS_FIELDS)
         try:
             intensity = self._number("intensity", values)
-            if intensity is not None and not 0 <= intensity <= 1:
-                raise LabelError(f"{intensity!r} lies outside [0, 1]")
+            low, high = self.rules.intensity_range
+            if intensity is not None and not low <= intensity <= high:
+                raise LabelError(f"{intensity!r} lies outside [{low:g}, {high:g}]")
             stars = self._number("stars", values) if fine is None else None
             if stars is not None:
                 fine = self.rules.fine_of_stars(stars, self.lowest_star)
@@ -154,7 +155,7 @@ class LabelPlan:
         if coarse is None and fine is not None:
             coarse = self.rules.coarse_of_fine(fine)
         if intensity is None and fine is not None:
-            intensity = fine / (self.rules.num_labels - 1)
+            intensity = self.rules.intensity_at(fine / (self.rules.num_labels - 1))
         return fine, coarse, intensity
 
     def _class(self, name, values):
@@ -177,7 +178,7 @@ class LabelPlan:
         except LabelError:
             raise LabelError(f"no number|field {self.columns[name]!r} is {values[name]!r:.100}") from None
         highest = self.lowest_star + self.rules.num_labels - 1 if name == "stars" else self.rules.scale[1]
-        if best is not None and best != (1 if name == "intensity" else highest):
+        if best is not None and best != (self.rules.intensity_range[1] if name == "intensity" else highest):
             raise LabelError(
                 f"rating outside the scale|{values[name]!r:.100} is out of {best:g}, but the best value of "
                 f"column {self.columns[name]!r} is {highest:g}; if it is not: --scale LOWEST {best:g}"
@@ -284,7 +285,7 @@ class PlanMaker:
         score = "from column {!r} on the scale {:g} to {:g}".format(self.columns.get("score"), *rules.scale)
         sources = [own, score if "score" in self.columns else None]
         if self.ratings or "label" in self.values:
-            sources.append("from the fine class, at even distances from 0 to 1")
+            sources.append("from the fine class, at even distances from {:g} to {:g}".format(*rules.intensity_range))
         return "; where it is empty, ".join(source for source in sources if source) or "none; that head is not trained"
 
     def _coarse(self, values, rules):

@@ -68,7 +68,7 @@ class LabelRules:
 
     Args:
         scale (`tuple(float, float)`, defaults to (1, 5)): lowest and highest rating of the source, such as (1, 5) for
-            stars. Intensity is the rating's place on it, in [0, 1].
+            stars. Intensity is the rating's place on it, on `intensity_range`.
         num_labels (`int`, *optional*, defaults to 5): fine classes. A rating in steps has one class per step (five
             stars, five classes); a score on a continuous scale is cut into `num_labels` equal parts, the upper bound of
             a part belonging to the next one. `None` leaves it to the data.
@@ -76,6 +76,7 @@ class LabelRules:
             3 / 4-5 stars. Defaults to [`coarse_starts`] of the number of classes.
         names (`tuple(str, ...)`, *optional*): names of the fine classes, from worst to best.
         coarse_names (`tuple(str, ...)`, *optional*): names of the coarse classes.
+        intensity_range (`tuple(float, float)`, defaults to (0, 1)): lowest and highest intensity.
 
     Example:
 
@@ -93,6 +94,7 @@ class LabelRules:
     coarse: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
     coarse_names: tuple[str, ...] | None = None
+    intensity_range: tuple[float, float] = (0.0, 1.0)
     # whether `coarse` was given
     declares_coarse: bool = field(default=False, init=False, compare=False)
 
@@ -100,6 +102,10 @@ class LabelRules:
         object.__setattr__(self, "declares_coarse", self.coarse is not None)
         if not is_range(self.scale):
             raise LabelError(f"The scale must be (lowest, highest), two finite numbers, got {self.scale!r:.100}.")
+        if not is_range(self.intensity_range):
+            raise LabelError(
+                f"The intensity range must be (lowest, highest), two finite numbers, got {self.intensity_range!r:.100}."
+            )
         if self.names is not None:
             self._check_names()
             if self.num_labels is None:
@@ -138,6 +144,15 @@ class LabelRules:
             raise LabelError(f"A coarse class begins at fine class {self.coarse[-1]}; there are {self.num_labels}.")
 
     def intensity(self, score: float) -> float:
+        """The intensity of a score: its place on the scale, on `intensity_range`."""
+        return self.intensity_at(self._place(score))
+
+    def intensity_at(self, place: float) -> float:
+        """The intensity at a place in [0, 1]."""
+        low, high = self.intensity_range
+        return low + (high - low) * place
+
+    def _place(self, score):
         """The score's place on the scale, in [0, 1]; a computed score may be beyond it by rounding."""
         low, high = self.scale
         place = (score - low) / (high - low)
@@ -147,7 +162,7 @@ class LabelRules:
 
     def fine_of_score(self, score: float) -> int:
         """The fine class of a score: which of `num_labels` equal parts of the scale it lies in."""
-        part = int(self.intensity(score) * self.num_labels + _ROUNDING)  # a bound belongs to the next one
+        part = int(self._place(score) * self.num_labels + _ROUNDING)  # a bound belongs to the next one
         return min(part, self.num_labels - 1)
 
     def fine_of_stars(self, stars: float, lowest: int = 1) -> int:

@@ -231,6 +231,7 @@ class FusionConfigMixin:
             `{name}_loss` is multiplied by it. Other tasks have their factor in the output `loss_weights`.
         has_contrastive_loss (`bool`): whether training compares clips with each other, so that the choice of partners
             matters.
+        paper (`str`, *optional*): the paper that the architecture is from, such as "arXiv 2512.01410".
         has_gate (`bool`): whether the outputs have a `gate` when asked for by `output_fusion=True`.
     """
 
@@ -244,6 +245,7 @@ class FusionConfigMixin:
     loss_factors = {"prediction": 1.0, "distillation": 1.0}
     has_contrastive_loss = False
     has_gate = False
+    paper = None
 
     def __setattr__(self, name, value):
         if name in self.usual_names and value is not None:

@@ -20,7 +20,7 @@ from hf_fusion.data.files import read_yaml
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.interruption import TrainingInterrupted
-from hf_fusion.training.recipe import ARGUMENT_GROUPS, parse_recipe, read_recipe
+from hf_fusion.training.recipe import argument_groups, parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
 from hf_fusion.utils.errors import DataError, RecipeError, listed
 from hf_fusion.utils.fields import wrong_field
@@ -183,7 +183,7 @@ def _outcome(trial):
 
 
 def _check_fields(search):
-    known = {item.name for group in ARGUMENT_GROUPS for item in fields(group)}
+    known = {item.name for group in argument_groups() for item in fields(group)}
     for place, names in (("space", search.space), ("overrides", search.overrides)):
         if unknown := sorted(set(names) - known):
             raise RecipeError(f"{place}: unknown field {listed(unknown)}. `train.py --help` lists the fields.")

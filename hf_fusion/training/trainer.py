@@ -155,7 +155,7 @@ class FusionTrainer(Trainer):
 
     def _partner_miner(self):
         config = self.model.config
-        if config.model_type != "dashfusion" or not (config.supervised_contrastive or config.semantic_alignment):
+        if not config.has_contrastive_loss:
             raise RecipeError("`contrastive_partners` is for a DashFusion with contrastive losses.")
         labels = _column(self.train_dataset, "labels")
         default = "refresh" if self.args.contrastive_partners == "encoded" else "bank"
@@ -243,7 +243,7 @@ class FusionTrainer(Trainer):
         A subclass may compute its own: `inputs` are arguments of `forward`. Without `super().compute_loss` there are no
         components in the logs, and a loss that is not finite goes unnoticed.
         """
-        if model.training and self.model.config.model_type == "dyfulm":
+        if model.training and self.model.config.has_gate:
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
         index = self._batch_clips
         loss, outputs = self.model_loss(model, inputs, num_items_in_batch)

@@ -3,9 +3,7 @@
 import dataclasses
 from dataclasses import field
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-from hf_fusion.utils.errors import RecipeError
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def option(text, default=None):
@@ -18,19 +16,10 @@ def list_option(text, default):
     return field(default_factory=lambda: list(default), metadata={"help": text})
 
 
-def check_belongs(arguments, groups, model_type) -> None:
-    """Raises [`RecipeError`] if a field was set that only another architecture has: it would silently do nothing.
-
-    Args:
-        arguments: the dataclass with all fields.
-        groups (`dict[str, type]`): for each architecture the dataclass of its own fields.
-        model_type: the architecture in use.
-    """
-    for other, group in groups.items():
-        for item in dataclasses.fields(group) if other != model_type else ():
-            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-            if getattr(arguments, item.name) != default:
-                raise RecipeError(f"`{item.name}` belongs to {other}, but the recipe's model_type is {model_type}.")
+def has_changed(item: dataclasses.Field, value: Any) -> bool:
+    """Whether a field of a dataclass has another value than its default."""
+    default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+    return value != default
 
 
 def wrong_field(cls: type, values: dict[str, Any], as_flags: bool = False) -> str | None:
@@ -62,6 +51,8 @@ def _matches(value, hint):
     origin, parts = get_origin(hint) or hint, get_args(hint)
     if origin is Any:
         return True
+    if origin is Literal:
+        return value in parts
     if origin in (Union, UnionType):
         return any(_matches(value, part) for part in parts)
     if origin is list:
@@ -86,6 +77,8 @@ def _named(hint):
         return " or ".join(map(_named, get_args(hint)))
     if get_origin(hint) is list:
         return f"a list of {_named(get_args(hint)[0]).partition(' ')[2] or 'value'}s"
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
     names = {NoneType: "null", str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
     if dict in (hint, get_origin(hint)):
         return "a mapping"

@@ -7,7 +7,7 @@ from datasets import Dataset, disable_progress_bars
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from hf_fusion.architectures.tasks import ClipTask
+from hf_fusion.architectures.clips import encode_clips
 from hf_fusion.data.clips import clip_features, encode_clip
 from hf_fusion.data.collator import FusionCollator
 from hf_fusion.data.temporary import temporary_folder
@@ -115,4 +115,4 @@ def encoded_clips(options: BenchmarkOptions, count: int):
     clips = list(corpus(MOSI, count))
     features = clip_features(clips[0], {name: getattr(MOSI, f"{name}_features") for name in STREAMS})
     table = Dataset.from_list([encode_clip(clip, features) for clip in clips], features=features)
-    return processor, ClipTask.encode(table, processor)
+    return processor, encode_clips(table, processor)

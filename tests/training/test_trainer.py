@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
-from hf_fusion.architectures.tasks import ReviewTask
+from hf_fusion.architectures.reviews import encode_reviews
 from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
 
 COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coarse_weight", "intensity_weight")
@@ -26,7 +26,7 @@ def dataset(reviews, processor):
         {"text": text, "labels": i % 5, "coarse_labels": i % 3, "intensity_labels": (i % 5) / 4}
         for i, text in enumerate(reviews)
     ]
-    return ReviewTask.encode(Dataset.from_list(rows), processor)
+    return encode_reviews(Dataset.from_list(rows), processor)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from datasets import DatasetDict, enable_caching
 from transformers import AutoTokenizer
 
-from hf_fusion.architectures.build import resolve_name
+from hf_fusion.architectures.encoders import resolve_name
 from hf_fusion.deployment import prediction_shards
 from hf_fusion.studies import measure
 from hf_fusion.studies.fusion_cost import ClipShape
