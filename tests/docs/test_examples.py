@@ -31,8 +31,13 @@ def code_blocks(text):
 DOCUMENTED = [path for page in API_PAGES for path in _REFERENCE.findall(page.read_text(encoding="utf-8"))]
 WITH_EXAMPLE = [path for path in DOCUMENTED if code_blocks(inspect.getdoc(resolve(path)) or "")]
 # Their examples would need what a test does not have: a run, the Hub, a cluster.
-WITHOUT_EXAMPLE = {"hf_fusion.architectures.Architecture", "hf_fusion.deployment.OnnxFusion",
-                   "hf_fusion.training.distillation.DistillationTrainer", "hf_fusion.studies.study.Study", "hf_fusion.studies.tuning.Search"}  # fmt: skip
+WITHOUT_EXAMPLE = {
+    "hf_fusion.architectures.Architecture",
+    "hf_fusion.deployment.OnnxFusion",
+    "hf_fusion.studies.study.Study",
+    "hf_fusion.studies.tuning.Search",
+    "hf_fusion.training.distillation.DistillationTrainer",
+}
 SNIPPETS = [
     pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
     for page in DOCUMENTS
