@@ -1,16 +1,17 @@
 """Reads docstrings in the form of the Hugging Face documents.
 
-``[`name`]`` becomes a link to the API pages, and ``name (`int`, *optional*, defaults to 5):`` a parameter whose type is
-plain.
+``[`name`]`` becomes a link to the API pages, ``name (`int`, *optional*, defaults to 5):`` a parameter of a plain type, and
+the help of a dataclass field the docstring of that attribute.
 """
 
+import ast
 import re
 from pathlib import Path
 
 import griffe
 
 _REFERENCE = re.compile(r"\[`~?([\w.]+?)(\(\))?`\](?!\(|\[)")
-_PARAMETER = re.compile(r"^( +[*\w]+(?:, [*\w]+)*) \((`.*|\w.*)\):", re.MULTILINE)
+_PARAMETER = re.compile(r"^( +[*\w]+(?:, [*\w]+)*) \(([`\[\w].*)\):", re.MULTILINE)
 _DEFAULT = re.compile(r",? *defaults to .*$")
 
 
@@ -21,7 +22,18 @@ def _documented() -> dict[str, str]:
 
 
 def _plain_type(match):
-    return f"{match[1]} ({_DEFAULT.sub('', match[2]).translate(str.maketrans('', '', '`*'))}):"
+    kind = _DEFAULT.sub("", match[2]).replace("[`", "").replace("`]", "").translate(str.maketrans("", "", "`*"))
+    return f"{match[1]} ({kind}):"
+
+
+def _help(node):
+    """The text of `field(metadata={"help": "..."})`."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Dict):
+            for key, value in zip(part.keys, part.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "help" and isinstance(value, ast.Constant):
+                    return value.value
+    return None
 
 
 class HuggingFaceDocstrings(griffe.Extension):
@@ -30,7 +42,11 @@ class HuggingFaceDocstrings(griffe.Extension):
 
     def on_instance(self, *, obj, **kwargs) -> None:
         if obj.docstring:
-            obj.docstring.value = _PARAMETER.sub(_plain_type, _REFERENCE.sub(self._link, obj.docstring.value))
+            obj.docstring.value = _REFERENCE.sub(self._link, _PARAMETER.sub(_plain_type, obj.docstring.value))
+
+    def on_attribute_instance(self, *, node, attr, **kwargs) -> None:
+        if attr.docstring is None and isinstance(node, ast.AnnAssign) and node.value and (text := _help(node.value)):
+            attr.docstring = griffe.Docstring(text, parent=attr)
 
     def _link(self, match):
         path = self.documented.get(match[1].rpartition(".")[2])

@@ -43,6 +43,13 @@ def test_the_reference_shows_classes_with_their_examples_and_links(site):
     assert "[<code>" not in page and '<a class="autorefs autorefs-internal" ' in page
 
 
+def test_types_are_plain_and_fields_have_their_help(site):
+    models = (site / "api" / "models.html").read_text(encoding="utf-8")
+    assert "*optional*" not in models and "<code>int</code>" in models
+    training = (site / "api" / "training.html").read_text(encoding="utf-8")
+    assert 'id="hf_fusion.training.arguments.FusionTrainingArguments.fusion_learning_rate"' in training
+
+
 def test_records_and_pictures_are_part_of_the_site(site):
     for name in (
         "data/ablation_dyfulm_sst.json",
