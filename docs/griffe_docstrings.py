@@ -1,6 +1,6 @@
 """Reads docstrings in the form of the Hugging Face documents.
 
-``[`name`]`` becomes a link to the API pages, ``name (`int`, *optional*, defaults to 5):`` a parameter of a plain type, and
+``[`name`]`` becomes a link to the API pages, the type in ``name (`int`, *optional*, defaults to 5):`` a plain ``int``, and
 the help of a dataclass field the docstring of that attribute.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import griffe
 
 _REFERENCE = re.compile(r"\[`~?([\w.]+?)(\(\))?`\](?!\(|\[)")
-_PARAMETER = re.compile(r"^( +[*\w]+(?:, [*\w]+)*) \(([`\[\w].*)\):", re.MULTILINE)
+_PARAMETER = re.compile(r"^( +[*\w]+(?:, [*\w]+)*) \(([`*\[\w].*)\):", re.MULTILINE)
 _DEFAULT = re.compile(r",? *defaults to .*$")
 
 
@@ -23,7 +23,7 @@ def _documented() -> dict[str, str]:
 
 def _plain_type(match):
     kind = _DEFAULT.sub("", match[2]).replace("[`", "").replace("`]", "").translate(str.maketrans("", "", "`*"))
-    return f"{match[1]} ({kind}):"
+    return f"{match[1]}:" if kind == "optional" else f"{match[1]} ({kind}):"
 
 
 def _help(node):
