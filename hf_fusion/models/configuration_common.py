@@ -246,6 +246,7 @@ class FusionConfigMixin:
     has_contrastive_loss = False
     has_gate = False
     paper = None
+    keys_to_ignore_at_inference = ()
 
     def __setattr__(self, name, value):
         if name in self.usual_names and value is not None:

@@ -44,9 +44,6 @@ from hf_fusion.utils.errors import RecipeError
 
 logger = logging.getLogger(__name__)
 
-# What evaluation gathers of a model's outputs.
-TASK_OUTPUTS = ("logits", "coarse_logits", "intensity")
-
 
 class FusionTrainer(Trainer):
     """
@@ -228,7 +225,8 @@ class FusionTrainer(Trainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """As `Trainer`'s, but the predictions are the answers to all tasks (for DyFuLM a tuple of three arrays)."""
         if ignore_keys is None:
-            ignore_keys = [name for name in self.model.config.keys_to_ignore_at_inference if name not in TASK_OUTPUTS]
+            config = self.model.config
+            ignore_keys = [name for name in config.keys_to_ignore_at_inference if name not in config.heads]
         absent = [name for name in self.label_names if inputs.get(name) is None]
         if absent and len(absent) < len(self.label_names):
             raise ValueError(
