@@ -1,7 +1,7 @@
 """Reads docstrings in the form of the Hugging Face documents.
 
-``[`name`]`` becomes a link to the API pages, the type in ``name (`int`, *optional*, defaults to 5):`` a plain ``int``, and
-the help of a dataclass field the docstring of that attribute.
+``[`name`]`` becomes a link to the API pages, the type in ``name (`int`, *optional*, defaults to 5):`` a plain `int`,
+and the help of a dataclass field the docstring of that attribute.
 """
 
 import ast
