@@ -96,6 +96,16 @@ class LabelRules:
         names (`tuple(str, ...)`, *optional*): names of the fine classes, from worst to best.
         coarse_names (`tuple(str, ...)`, *optional*): names of the coarse classes.
         intensity_range (`tuple(float, float)`, defaults to (0, 1)): lowest and highest intensity.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.data.labels import LabelRules
+    >>> rules = LabelRules(scale=(1, 10), num_labels=5)
+    >>> fine = rules.fine_of_score(9.5)
+    >>> fine, rules.coarse_of_fine(fine), round(rules.intensity(9.5), 3)
+    (4, 2, 0.944)
+    ```
     """
 
     scale: tuple[float, float] = (1.0, 5.0)

@@ -66,6 +66,18 @@ class ReviewSource:
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
         encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
+
+    Example:
+
+    ```python
+    import pandas
+    from hf_fusion.data.reviews import ReviewSource, load_reviews
+
+    reviews = pandas.DataFrame({"review": ["Good bed.", "Dirty room.", "Cold soup."], "rating": [5, 1, 2]})
+    reviews.to_csv("reviews.csv")
+    source = ReviewSource("reviews.csv", columns={"text": "review", "stars": "rating"}, split_shares=(1, 0, 0))
+    load_reviews(source)["train"]  # text and the labels of the three heads
+    ```
     """
 
     name: str = SYNTHETIC

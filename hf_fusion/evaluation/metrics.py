@@ -100,6 +100,16 @@ class ReviewMetrics(evaluate.Metric):
     Raises:
         ValueError: if the two sides differ in length or tasks, if a prediction is NaN or Inf, or if a task has no
             reference at all.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.metrics import ReviewMetrics
+    >>> metrics = ReviewMetrics()
+    >>> found = metrics.compute(predictions={"fine": [4, 0, 2]}, references={"fine": [4, 1, 2]})
+    >>> round(found["fine_accuracy"], 3)
+    0.667
+    ```
     """
 
     def __init__(self, **kwargs):
@@ -201,6 +211,16 @@ class SentimentRegressionMetrics(evaluate.Metric):
 
     Raises:
         ValueError: if the two sides differ in length, a prediction is not finite, or there is no reference at all.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.metrics import SentimentRegressionMetrics
+    >>> metrics = SentimentRegressionMetrics("mosi")
+    >>> found = metrics.compute(predictions=[2.4, -1.0, 0.5], references=[2.0, -2.0, -0.2])
+    >>> round(found["mae"], 3), round(found["acc2_non0"], 3)
+    (0.7, 0.667)
+    ```
     """
 
     def __init__(self, dataset="mosi", **kwargs):

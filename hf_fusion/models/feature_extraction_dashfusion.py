@@ -86,6 +86,18 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         max_audio_length, max_vision_length (`int`): most frames of a clip; longer ones are cut at the end.
         audio_mean, audio_std, vision_mean, vision_std (`list[float]`, *optional*): of each column, in the units of the
             features.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from hf_fusion import DashFusionFeatureExtractor
+
+    extractor = DashFusionFeatureExtractor(audio_feature_size=2, vision_feature_size=3)
+    clips = [np.random.default_rng(0).normal(5.0, 2.0, (frames, 2)) for frames in (10, 20)]
+    extractor.fit("audio", clips)
+    extractor.audio_mean, extractor.audio_std  # near [5, 5] and [2, 2]
+    ```
     """
 
     def __init__(

@@ -224,6 +224,24 @@ class DashFusionModel(DashFusionPreTrainedModel):
     """Encoders, alignment and fusion, without a head: a clip to one vector.
 
     See [`DashFusionForSequenceClassification.forward`] for the inputs and [`DashFusionModelOutput`] for the outputs.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DashFusionConfig, DashFusionModel
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DashFusionConfig(
+        text_config=encoder, audio_feature_size=5, vision_feature_size=20, hidden_size=16, num_attention_heads=2
+    )
+    model = DashFusionModel(config).eval()
+    outputs = model(
+        input_ids=torch.tensor([[2, 7, 8, 3]]), audio_features=torch.randn(1, 30, 5), output_fusion=True
+    )  # without vision
+    outputs.present  # text and audio
+    outputs.alignment_attentions["text_audio"].shape  # (1, heads, 4, 31): the class token and 30 frames
+    ```
     """
 
     def __init__(self, config):
@@ -499,7 +517,30 @@ PROBLEMS = {
 
 
 class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
-    """DashFusion with a head: a sentiment score (regression), a class, or several labels."""
+    """
+    DashFusion with a head: a sentiment score (regression), a class, or several labels.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DashFusionConfig, DashFusionForSequenceClassification
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DashFusionConfig(
+        text_config=encoder, audio_feature_size=5, vision_feature_size=20, hidden_size=16, num_attention_heads=2
+    )
+    model = DashFusionForSequenceClassification(config)
+    outputs = model(
+        input_ids=torch.tensor([[2, 7, 8, 3], [2, 9, 8, 3]]),
+        audio_features=torch.randn(2, 30, 5),
+        vision_features=torch.randn(2, 12, 20),
+        labels=torch.tensor([1.5, -2.0]),
+    )
+    outputs.loss.backward()
+    outputs.logits.shape  # (2, 1)
+    ```
+    """
 
     def __init__(self, config):
         super().__init__(config)

@@ -330,6 +330,19 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
     """The two encoders with layer fusion and cross fusion, without heads: text to one vector.
 
     See [`DyFuLMForSequenceClassification.forward`] for the inputs and [`DyFuLMModelOutput`] for the outputs.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DyFuLMConfig, DyFuLMModel
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = DyFuLMModel(DyFuLMConfig(encoder_a_config=encoder, encoder_b_config=encoder)).eval()
+    ids, spans = torch.tensor([[2, 7, 8, 9, 3]]), torch.tensor([[-1, 0, 0, 1, -1]])  # -1: special tokens
+    outputs = model(input_ids=ids, span_ids=spans, input_ids_b=ids, span_ids_b=spans, output_fusion=True)
+    outputs.gate.shape  # (1, 2, 32): share of encoder A in the two spans
+    ```
     """
 
     def __init__(self, config):
@@ -494,7 +507,23 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
 
 
 class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
-    """DyFuLM with its three heads: fine sentiment (`logits`), coarse sentiment and intensity."""
+    """
+    DyFuLM with its three heads: fine sentiment (`logits`), coarse sentiment and intensity.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DyFuLMConfig(encoder_a_config=encoder, cross_fusion="a")  # encoder A alone
+    model = DyFuLMForSequenceClassification(config)
+    outputs = model(input_ids=torch.tensor([[2, 7, 8, 3]]), labels=torch.tensor([4]))
+    outputs.loss.backward()
+    outputs.logits.shape, outputs.coarse_logits.shape, outputs.intensity.shape  # (1, 5), (1, 3), (1,)
+    ```
+    """
 
     def __init__(self, config):
         super().__init__(config)

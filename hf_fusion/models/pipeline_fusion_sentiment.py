@@ -49,6 +49,21 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     Raises:
         InputError: a `ValueError`, for an input that the model cannot read, such as an empty text or the name of a
             file; says which one and why.
+
+    Example:
+
+    ```python
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor, FusionSentimentPipeline
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["The bed was good.", "The room was not clean."]
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = DyFuLMForSequenceClassification(DyFuLMConfig(encoder_a_config=encoder, encoder_b_config=encoder))
+    processor = DyFuLMProcessor(train_tokenizer(texts, "wordpiece", 100))
+    classify = FusionSentimentPipeline(model=model, processor=processor)
+    classify(texts, batch_size=2)  # one dict for each text: label, score, coarse, intensity
+    classify(texts[0], top_k=None)  # all classes
+    ```
     """
 
     _load_processor = True

@@ -40,6 +40,21 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             allow, at most 128.
         vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
             on loading.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from hf_fusion import DashFusionFeatureExtractor, DashFusionProcessor
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["good bed", "not a clean room"]
+    extractor = DashFusionFeatureExtractor(audio_feature_size=5, vision_feature_size=20)
+    processor = DashFusionProcessor(train_tokenizer(texts, "wordpiece", 100), extractor)
+    audio = [np.zeros((30, 5)), None]  # the second clip has no audio
+    batch = processor(text=texts, audio=audio, return_tensors="pt")
+    batch["audio_features"].shape  # (2, 30, 5)
+    ```
     """
 
     def __init__(

@@ -52,6 +52,19 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             tokenizers allow, at most 512.
         vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
             on loading, so that a checkpoint is never read with the wrong tokenizer.
+
+    Example:
+
+    ```python
+    from hf_fusion import DyFuLMProcessor
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["The bed was good.", "The room was not clean."]
+    processor = DyFuLMProcessor(train_tokenizer(texts, "wordpiece", 100), train_tokenizer(texts, "bpe", 300))
+    batch = processor(texts, return_tensors="pt")
+    sorted(batch)  # attention_mask, attention_mask_b, input_ids, input_ids_b, span_ids, span_ids_b
+    processor.spans_of(texts[0])  # [(0, 3), (4, 7), ...]: places of the common spans
+    ```
     """
 
     def __init__(
