@@ -42,6 +42,7 @@ BENCHMARKS = {
     ),
     "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
     "prediction-memory": (["prediction_memory"], "resident memory over a million predicted rows"),
+    "start": (["start"], "the start of commands: help, against importing torch and transformers"),
     "scaling": (["scaling"], "growth of the fusion's cost with the length of the clips"),
 }
 

@@ -35,7 +35,7 @@ def _list():
     for kind, title in _TITLES.items():
         print(title)
         for name, path in shipped_files(kind).items():
-            print(f"  {name}\n      {summary_of(path)}")
+            print(f"  {name}\n    {summary_of(path)}")
         print()
 
 

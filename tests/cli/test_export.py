@@ -59,7 +59,7 @@ def test_exports_what_the_pipeline_says(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["no/such/run", "out"], "export.py: no/such/run"),
+        (["no/such/run", "out"], "hf-fusion export: no/such/run"),
         (["no/such/run", "out", "--checks", "0"], "--checks must be at least 1, got 0"),
     ],
 )
@@ -70,6 +70,6 @@ def test_wrong_calls(export, capsys, args, words):
 
 def test_a_folder_with_something_else_is_left_alone(export, capsys, checkpoint, tmp_path):
     (tmp_path / "thesis.txt").touch()
-    assert export(checkpoint, tmp_path) == 1
+    assert export(checkpoint, tmp_path) == 2
     assert "is no earlier export: give another folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -107,7 +107,7 @@ def test_errors_are_a_message_and_leave_nothing(args, words, source, tmp_path):
     places = {"SOURCE": source, "new": tmp_path / "new"}
     process = script("prepare", *(places.get(word, word) for word in args))
     assert process.returncode == 2
-    assert "prepare_data.py: " in process.stderr and words in process.stderr and "Traceback" not in process.stderr
+    assert "hf-fusion prepare: " in process.stderr and words in process.stderr and "Traceback" not in process.stderr
     assert not list(tmp_path.iterdir()) and "Written" not in process.stdout
 
 
