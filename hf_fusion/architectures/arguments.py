@@ -1,132 +1,31 @@
-"""What a recipe says about the model."""
+"""The model part of a recipe: fields of all registered architectures, mostly those of their configurations."""
 
 import dataclasses
 import inspect
+import operator
+import re
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, reduce
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
-from hf_fusion.models.configuration_dashfusion import DashFusionConfig
-from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
+from hf_fusion.architectures.base import Architecture, architecture_of, registered_architectures
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.fields import check_belongs, list_option, option
-
-CONFIGS = {"dyfulm": DyFuLMConfig, "dashfusion": DashFusionConfig}
+from hf_fusion.utils.fields import has_changed, option
 
 
 @dataclass
-class DistillationFields:
-    """Fields of a distillation: a trained DyFuLM teaches one with a single encoder."""
+class ModelArguments:
+    """
+    The model: which one, and how it is trained. Fields of single architectures are added by [`model_arguments`].
+    """
 
-    teacher: str | None = option(
-        "A trained DyFuLM (a run folder, also of LoRA, or a name on the Hub) to learn from; the model is then its "
-        "student and must have a single encoder (cross_fusion a or b)."
-    )
-    distillation_weights: list[float] = list_option(
-        "Factors of what the student learns of its teacher: fine classes, coarse classes, intensity, and the pooled "
-        "vector that the heads read. That one may be more than a much smaller student can follow.",
-        (1.0, 1.0, 10.0, 0.0),
-    )
-    distillation_temperature: float = option(
-        "Temperature that softens the classes of teacher and student; higher shows more of the unlikely ones.", 2.0
-    )
-    label_weight: float = option("Factor of the loss on the labels, beside the teacher; 0 learns from it alone.", 1.0)
-
-    def check_distillation(self) -> None:
-        """Raises [`RecipeError`] where these fields make no sense, or would do nothing."""
-        if self.teacher is None:
-            defaults = DistillationFields()
-            for name in (item.name for item in dataclasses.fields(DistillationFields)):
-                if getattr(self, name) != getattr(defaults, name):
-                    raise RecipeError(f"`{name}` does nothing without `teacher`.")
-        weights = self.distillation_weights
-        if len(weights) != 4 or min(weights) < 0 or not any(weights):
-            raise RecipeError(
-                "`distillation_weights` must be four numbers of at least 0 (fine, coarse, intensity, pooled vector), "
-                f"one of them above it, got {weights}."
-            )
-        if not self.distillation_temperature > 0:
-            raise RecipeError(f"`distillation_temperature` must be above 0, got {self.distillation_temperature}.")
-        if self.label_weight < 0:
-            raise RecipeError(f"`label_weight` must be at least 0, got {self.label_weight}.")
-        if self.teacher and self.lora_encoders:
-            raise RecipeError("`lora_encoders` keeps the encoder as it is, and a student is to change: leave it out.")
-
-
-@dataclass
-class DyFuLMFields(DistillationFields):
-    """Fields that only DyFuLM has."""
-
-    encoder_a: dict | str | None = option(
-        "Pretrained encoder A: a name on the Hub, a folder, or package:NAME/FOLDER for weights inside an installed "
-        "Python package. Or a mapping (JSON) for one from scratch: model_type and fields of its configuration, and "
-        "tokenizer (bpe, unigram or wordpiece, trained on the training texts) with vocab_size. Or, for a student, "
-        "teacher: encoder A of its teacher, with its tokenizer."
-    )
-    encoder_b: dict | str | None = option("Encoder B, likewise; not needed with cross_fusion a.")
-    encoder_layers: int | None = option("Keep only the first so many layers of pretrained encoders.")
-    fusion_hidden_size: int | None = option("Width of the fused features; defaults to encoder A's.")
-    layer_fusion: str | None = option("bilstm, mean or last.")
-    layer_fusion_hidden_size: int | None = option("Width of the layer BiLSTM, per direction.")
-    cross_fusion: str | None = option("gate, mean, concat, or a single encoder: a or b.")
-    gate_level: str | None = option("span or sequence.")
-    use_guidance: bool | None = option("Whether coarse sentiment and intensity guide the fine head.")
-    loss_weighting: str | None = option("uncertainty, dwa or fixed.")
-    loss_weights: list[float] | None = option("Constant factors of fine, coarse and intensity loss.")
-
-
-@dataclass
-class DashFusionFields:
-    """Fields that only DashFusion has."""
-
-    text_encoder: dict | str | None = option(
-        "The text encoder: a name, a folder (also of a DyFuLM), package:NAME/FOLDER, or a mapping for one from "
-        "scratch, as encoder_a. A mapping with model_type dyfulm, encoder_a, encoder_b and other fields of DyFuLM "
-        "reads the text with two encoders."
-    )
-    hidden_size: int | None = option("Width of all streams.")
-    num_attention_heads: int | None = option("Attention heads outside the text encoder.")
-    intermediate_size: int | None = option("Width of the feed-forward layers.")
-    num_encoder_layers: int | None = option("Layers of the audio and vision encoders.")
-    max_audio_length: int | None = option("Most audio frames of a clip; defaults to the longest training clip.")
-    max_vision_length: int | None = option("Most vision frames, likewise.")
-    fusion: str | None = option("hbf, concat_attention or concat.")
-    num_fusion_layers: int | None = option("Levels of the fusion.")
-    num_bottleneck_tokens: int | None = option("Bottleneck tokens of the first level.")
-    temporal_alignment: bool | None = option("Whether the anchor attends to the others.")
-    alignment_head_size: int | None = option("Width of a head of the temporal alignment.")
-    anchor: str | None = option("text, audio, vision or symmetric.")
-    semantic_alignment: bool | None = option("Whether modalities of a clip are pulled together.")
-    supervised_contrastive: bool | None = option("Whether clips of a class are pulled together.")
-    contrastive_weight: float | None = option("Factor of the contrastive losses.")
-    contrastive_label_step: float | None = option("Scores of one class round to the same multiple of it.")
-    temperature: float | None = option("Temperature of the contrastive losses.")
-    num_positives: int | None = option("Positive partners of each clip in the contrastive loss.")
-    num_hard_negatives: int | None = option("Most similar partners of other classes.")
-    num_easy_negatives: int | None = option("Least similar partners of other classes.")
-    gather_negatives: bool | None = option("Contrast clips across the batches of all processes.")
-    modality_dropout: float | None = option("Probability that training hides a modality.")
-    modality_distillation: float | None = option(
-        "The same in a second pass through the fusion, which learns the answers of the first; unlike modality_dropout "
-        "it takes little from the answers to whole clips."
-    )
-    hidden_dropout_prob: float | None = option("Dropout outside the text encoder.")
-    attention_probs_dropout_prob: float | None = option(
-        "Dropout of attention weights outside the text encoder; defaults to hidden_dropout_prob. 0 is faster on a CPU."
-    )
-
-
-@dataclass
-class ModelArguments(DashFusionFields, DyFuLMFields):
-    """The model: encoders, and how they are fused. Fields left out have the defaults of the configuration class."""
-
-    model_type: str = option("dyfulm (two text encoders) or dashfusion (text, audio and vision).", "dyfulm")
+    model_type: str = option("The architecture.", "dyfulm")
     checkpoint: str | None = option("A trained model to go on from, instead of encoders.")
     max_length: int | None = option(
-        "Most tokens of a text; defaults to what the encoders allow, at most 512 (dyfulm) or 128 (dashfusion)."
+        "Most tokens of a text; defaults to what the encoders allow, at most 512 (reviews) or 128 (clips)."
     )
-    classifier_dropout: float | None = option("Dropout before the heads.")
-    initializer_range: float | None = option("Standard deviation of new weights.")
-    lora_encoders: str | None = option(
+    lora_encoders: Literal["a", "b", "both", "text"] | None = option(
         "Train the encoders by LoRA: a, b or both of a DyFuLM, or text; fusion and heads are trained in full."
     )
     lora_rank: int = option("Rank of the LoRA matrices.", 8)
@@ -135,13 +34,77 @@ class ModelArguments(DashFusionFields, DyFuLMFields):
     merge_lora: bool = option("Save a plain checkpoint with the adapter merged in, instead of the adapter.", True)
 
     def __post_init__(self):
-        if self.model_type not in CONFIGS:
-            raise RecipeError(f"`model_type` must be one of {', '.join(CONFIGS)}, got {self.model_type!r}.")
-        check_belongs(self, {"dyfulm": DyFuLMFields, "dashfusion": DashFusionFields}, self.model_type)
-        self.check_distillation()
+        architecture = architecture_of(self.model_type)
+        own = {item.name for item in fields_of(architecture)}
+        for other in registered_architectures():
+            for item in fields_of(other):
+                if item.name not in own and has_changed(item, getattr(self, item.name)):
+                    raise RecipeError(
+                        f"`{item.name}` belongs to {other.model_type}, but the recipe's model_type is "
+                        f"{self.model_type}."
+                    )
+        architecture.check_recipe(self)
 
     def config_fields(self) -> dict[str, Any]:
-        """What was set of the configuration class."""
-        names = set(inspect.signature(CONFIGS[self.model_type].__init__).parameters)
-        own = [item.name for item in dataclasses.fields(self) if item.name in names]
+        """The fields of the configuration that the recipe sets."""
+        architecture = architecture_of(self.model_type)
+        names = inspect.signature(architecture.config_class.__init__).parameters
+        own = [item.name for item in fields_of(architecture) if item.name in names]
         return {name: getattr(self, name) for name in own if getattr(self, name) is not None}
+
+
+def model_arguments() -> type[ModelArguments]:
+    """[`ModelArguments`] with the fields of all registered architectures; one that several have is there once."""
+    return _model_arguments(tuple(registered_architectures()))
+
+
+@cache
+def _model_arguments(architectures):
+    names = tuple(architecture.model_type for architecture in architectures)
+    choice = ("model_type", Literal[names], option(f"The architecture: {' or '.join(names)}.", "dyfulm"))
+    fields = {item.name: item for architecture in architectures for item in fields_of(architecture)}
+    own = [(item.name, item.type, _copy(item)) for item in fields.values()]
+    return dataclasses.make_dataclass("ModelArguments", [choice, *own], bases=(ModelArguments,))
+
+
+def fields_of(architecture: Architecture) -> list[dataclasses.Field]:
+    """
+    The recipe fields of an architecture: its `recipe_fields`, and those of the configuration's signature. The latter
+    default to `None`, which leaves the configuration's own default, and have its types (lists for tuples) and its help.
+    """
+    declared = list(dataclasses.fields(architecture.recipe_fields))
+    known = {*architecture.settled_fields, *(item.name for item in declared)}
+    help_texts = _documented(architecture.config_class)
+    for name, parameter in inspect.signature(architecture.config_class.__init__).parameters.items():
+        if name not in known and parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name != "self":
+            item = option(help_texts.get(name, name))
+            item.name, item.type = name, _recipe_type(parameter.annotation)
+            declared.append(item)
+    return declared
+
+
+def _copy(item):
+    """A field that a new dataclass can own."""
+    if item.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=item.default_factory, metadata=item.metadata)
+    return dataclasses.field(default=item.default, metadata=item.metadata)
+
+
+def _recipe_type(annotation):
+    """The type of a field that is optional and may come from YAML or a command line."""
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    parts = [_readable(part) for part in parts if part is not NoneType]
+    return reduce(operator.or_, [*parts, None])
+
+
+def _readable(part):
+    """Lists for tuples; mappings may also be JSON."""
+    if get_origin(part) is tuple:
+        return list[get_args(part)[0]]
+    return dict | str if get_origin(part) is dict or part is dict else part
+
+
+def _documented(config_class):
+    """The description of each argument in the docstring of a class, by its name."""
+    entry = re.compile(r"^ {4}(\w+) \(.*\):\n((?: {8}.*\n?|\n(?= {8}))+)", re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entry.findall(inspect.getdoc(config_class) or "")}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from hf_fusion.architectures.build import resolve_name
+from hf_fusion.architectures.encoders import resolve_name
 from hf_fusion.deployment.released_weights import (
     ConversionError,
     convert_released_weights,

@@ -5,16 +5,11 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_fusion.architectures.build import check_classes, check_widths
-from hf_fusion.architectures.tasks import TASKS
+from hf_fusion.architectures.base import architecture_of
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.corruption import CORRUPTIONS, LOSSES, MAX_SEVERITY, corrupt, modality_of
 from hf_fusion.deployment.predictions import load_pipeline
-from hf_fusion.evaluation.evaluate_clips import evaluate_clips
-from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
 from hf_fusion.utils.errors import DataError, RecipeError
-
-MEASURES = {"dyfulm": evaluate_reviews, "dashfusion": evaluate_clips}
 
 
 class NothingLeftError(DataError):
@@ -35,33 +30,29 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
         DataError: if the data cannot be read, or lacks the split.
         NothingLeftError: if `damage` takes all that the model reads from every row.
     """
-    data_args.complete(config.model_type)
-    if config.model_type == "dashfusion":
-        data_args.modalities = [name for name in data_args.modalities if name in config.modalities]
-    data = TASKS[config.model_type].load(data_args, config)
+    architecture = architecture_of(config)
+    data_args.complete(architecture.data_kind)
+    data_args.modalities = [name for name in data_args.modalities if name in config.modalities]
+    data = architecture.load(data_args, config)
     if split not in data:
         raise DataError(f"{data_args.dataset} has no {split} split; it has {', '.join(data)}.")
     rows = data[split]
     rows = data_args.limit_evaluation(rows)
     if data_args.damage:
         lost = {LOSSES[name] for name, level in data_args.damage.items() if name in LOSSES and level == MAX_SEVERITY}
-        if lost >= set(getattr(config, "modalities", ("text",))):
+        if lost >= set(config.modalities):
             raise NothingLeftError(
                 f"The damage leaves nothing that this model reads: it takes {', '.join(sorted(lost))}."
             )
         damage = {name: level for name, level in data_args.damage.items() if _is_read(name, config)}
         rows = corrupt(rows, damage) if damage else rows
-    if config.model_type == "dyfulm":
-        check_classes(config, data_args.rules())
-    else:
-        check_widths(config, rows)
+    architecture.check_data(config, data_args, rows)
     return rows
 
 
 def _is_read(corruption, config):
     """Whether a model reads what is damaged. (What does not exist passes: it is an error that names it.)"""
-    read = getattr(config, "modalities", ("text",))
-    return corruption not in CORRUPTIONS or modality_of(corruption) in read
+    return corruption not in CORRUPTIONS or modality_of(corruption) in config.modalities
 
 
 def evaluate_checkpoint(checkpoint: str | Path, data_fields: dict[str, Any], batch_size: int = 32) -> dict[str, float]:
@@ -86,5 +77,5 @@ def evaluate_checkpoint(checkpoint: str | Path, data_fields: dict[str, Any], bat
     except TypeError as error:
         raise RecipeError(f"Data has no such field: {error}") from error
     classify = load_pipeline(str(checkpoint))
-    config = classify.model.config
-    return MEASURES[config.model_type](classify, load_split(config, data_args, split), batch_size=batch_size)
+    rows = load_split(classify.model.config, data_args, split)
+    return architecture_of(classify.model.config).measure(classify, rows, batch_size=batch_size)

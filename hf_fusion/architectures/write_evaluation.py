@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from hf_fusion.architectures.evaluate_checkpoint import MEASURES, load_split
-from hf_fusion.architectures.tasks import TASKS
+from hf_fusion.architectures.base import architecture_of
+from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.evaluation.plots import plots_available
+from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.utils.records import METRICS_FILE, describe_environment, fingerprint, write_json
 
 
@@ -18,6 +20,7 @@ def write_evaluation(
     batch_size: int = 32,
     dtype: str = "float32",
     device: str | None = None,
+    format: str = "png",
     track: Callable[[Iterable, int, str], Iterable] = lambda answers, total, unit: answers,
 ) -> tuple[dict, Path]:
     """
@@ -27,10 +30,12 @@ def write_evaluation(
         checkpoint: a run folder, or a name on the Hub.
         data_args: the data.
         split: which part.
-        output_dir: gets `metrics.json` (metrics, and where and on what data they were measured) and the pictures
-            (confusion and calibration, or true and predicted scores); `CHECKPOINT/evaluation-SPLIT` by default.
+        output_dir: gets `metrics.json` (metrics, and where and on what data they were measured), `metrics.tex` and,
+            with the extra `plots`, pictures (confusion and calibration, or true and predicted scores);
+            `CHECKPOINT/evaluation-SPLIT` by default.
         batch_size: rows of a forward pass.
         dtype, device: as of [`load_pipeline`].
+        format: of the pictures: "png", "pdf" or "svg".
         track: wraps the answers (their number and unit follow), for a progress bar.
 
     Returns:
@@ -44,12 +49,16 @@ def write_evaluation(
     rows = load_split(config, data_args, split)
     folder = Path(output_dir or Path(checkpoint) / f"evaluation-{split}")
     folder.mkdir(parents=True, exist_ok=True)
-    unit = TASKS[config.model_type].unit
-    metrics = MEASURES[config.model_type](
-        classify, rows, folder, batch_size, track=lambda answers: track(answers, len(rows), unit)
-    )
+    architecture = architecture_of(config)
+    metrics = architecture.measure(
+        classify, rows, folder if plots_available() else None, batch_size,
+        track=lambda answers: track(answers, len(rows), architecture.unit), picture_format=format,
+    )  # fmt: skip
     facts = {"checkpoint": Path(checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": dtype}
     facts.update(split=split, rows=len(rows), data_fingerprint=fingerprint({split: rows}), damage=data_args.damage)
     record = {split: metrics, **describe_environment(**facts)}
     write_json(folder / METRICS_FILE, record)
+    caption = f"Results on the {split} split ({len(rows):,} {architecture.unit}s)."
+    cells = [{"metric": name, "value": value} for name, value in metrics.items()]
+    (folder / "metrics.tex").write_text(latex_table(cells, caption), encoding="utf-8")
     return record, folder

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from hf_fusion.architectures.evaluate_checkpoint import MEASURES, load_split
+from hf_fusion.architectures.base import architecture_of
+from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.corruption import SEVERITIES
 from hf_fusion.deployment.predictions import load_pipeline
-from hf_fusion.evaluation.plots import plot_robustness
+from hf_fusion.evaluation.plots import plot_robustness, plots_available, save_figure
 from hf_fusion.evaluation.robustness import (
     check_same_metrics,
     check_scenarios,
@@ -20,10 +21,11 @@ from hf_fusion.evaluation.robustness import (
     summarize_curves,
     text_verdict,
 )
+from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.records import describe_environment, fingerprint, write_json
 
-MAIN_METRICS = {"dyfulm": ("fine_accuracy", "coarse_accuracy"), "dashfusion": ("mae", "acc2_has0", "acc2_non0")}
+_SHOWN = ("clean", "worst", "area")
 
 
 def write_robustness(
@@ -36,6 +38,7 @@ def write_robustness(
     output_dir: str | Path | None = None,
     batch_size: int = 32,
     device: str | None = None,
+    format: str = "png",
     track: Callable[[list, str], Iterable] = lambda severities, name: severities,
 ) -> tuple[dict, Path]:
     """
@@ -48,9 +51,9 @@ def write_robustness(
         baseline: another checkpoint, for the effective robustness.
         seeds: damage everything so many times, and average.
         split: which part of the data.
-        output_dir: gets `robustness.json` (curves of every metric, areas under them), `robustness.csv` and a picture;
-            `CHECKPOINT/robustness-SPLIT` by default.
-        batch_size, device: as of [`write_evaluation`].
+        output_dir: gets `robustness.json` (curves of every metric, areas under them), `robustness.csv`,
+            `robustness.tex` and, with the extra `plots`, a picture; `CHECKPOINT/robustness-SPLIT` by default.
+        batch_size, device, format: as of [`write_evaluation`].
         track: wraps the severities of a checkpoint (its name follows), for a progress bar.
 
     Returns:
@@ -72,7 +75,7 @@ def write_robustness(
         if scenarios is None:
             scenarios = corruptions or default_scenarios(rows.column_names)
             check_scenarios(scenarios, rows.column_names)
-        measure = partial(MEASURES[config.model_type], classify, batch_size=batch_size)
+        measure = partial(architecture_of(config).measure, classify, batch_size=batch_size)
         curves = robustness_curves(measure, rows, scenarios, range(seeds), lambda found: track(found, name))
         return config, own_args.dataset, rows, curves
 
@@ -83,7 +86,7 @@ def write_robustness(
         check_same_metrics(curves, baseline_curves)
         baseline_without_text = "text" not in its_rows.column_names
     summary = summarize_curves(curves, baseline_curves)
-    main = [metric for metric in MAIN_METRICS[config.model_type] if metric in next(iter(curves.values()))]
+    main = [metric for metric in architecture_of(config).main_metrics if metric in next(iter(curves.values()))]
     verdict = text_verdict(summary, main[-1], baseline_curves if baseline_without_text else None)
 
     folder = Path(output_dir or Path(checkpoint) / f"robustness-{split}")
@@ -93,8 +96,20 @@ def write_robustness(
     record = {"curves": curves, "baseline": baseline_curves, "summary": summary, "text": verdict}
     write_json(folder / "robustness.json", {**record, **describe_environment(**facts)})
     _tidy(curves).to_csv(folder / "robustness.csv", index=False)
-    plot_robustness(folder / "robustness.png", curves, main, f"{Path(checkpoint).name}: damaged input")
+    caption = "Corrupted input: clean, at severity 5, and the mean over severities."
+    (folder / "robustness.tex").write_text(latex_table(summary_rows(summary, main), caption), encoding="utf-8")
+    if plots_available():
+        figure = plot_robustness(curves, main, f"{Path(checkpoint).name}: corrupted input")
+        save_figure(figure, folder / f"robustness.{format}")
     return {**record, "main_metrics": main}, folder
+
+
+def summary_rows(summary: dict, metrics: list[str]) -> list[dict[str, str]]:
+    """A table of what [`summarize_curves`] returns: for each corruption clean, worst and mean value of each metric."""
+    return [
+        {"corruption": scenario} | {name: " ".join(f"{cells[name][key]:.3f}" for key in _SHOWN) for name in metrics}
+        for scenario, cells in summary.items()
+    ]
 
 
 def _tidy(curves):

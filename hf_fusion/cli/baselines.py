@@ -29,7 +29,7 @@ class BaselineArguments:
 
 
 def main(argv: list[str]) -> None:
-    from hf_fusion.architectures.baselines import measure_baselines
+    from hf_fusion.architectures.measure_baselines import measure_baselines
     from hf_fusion.cli.output import print_metrics, show_labels
     from hf_fusion.data.arguments import DataArguments
     from hf_fusion.training.recipe import parse_options

@@ -5,10 +5,11 @@
     hf-fusion evaluate runs/dashfusion_mosi --dataset MOSI/Processed/unaligned_50.pkl
 
 Without --dataset the data of the checkpoint's own recipe is used (its test split). The folder evaluation-SPLIT of the
-run gets metrics.json and pictures: confusion and calibration, or true and predicted scores.
+run gets metrics.json, the same as LaTeX, and pictures: confusion and calibration, or true and predicted scores.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hf_fusion.cli.arguments import CheckpointArguments
 
@@ -16,6 +17,7 @@ from hf_fusion.cli.arguments import CheckpointArguments
 @dataclass
 class EvaluateArguments(CheckpointArguments):
     dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
+    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Of the pictures."})
 
 
 def main(argv: list[str]) -> None:

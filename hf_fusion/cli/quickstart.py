@@ -17,13 +17,8 @@ TEXTS = [
     "Although the room was terrible, the breakfast was excellent.",
     "The bed was not bad.",
 ]
-REVIEW_METRICS = {
-    "fine_accuracy": "{:.1%}",
-    "fine_macro_f1": "{:.3f}",
-    "coarse_accuracy": "{:.1%}",
-    "intensity_mae": "{:.3f}",
-}
-CLIP_METRICS = {"mae": "{:.3f}", "corr": "{:.3f}", "acc2_non0": "{:.1%}", "acc7": "{:.1%}"}
+REVIEW_METRICS = ("fine_accuracy", "fine_macro_f1", "coarse_accuracy", "intensity_mae")
+CLIP_METRICS = ("mae", "corr", "acc2_non0", "acc7")
 
 
 def main(argv: list[str]) -> None:
@@ -109,7 +104,9 @@ def _show_clips(console, results, runs):
 def _print_metrics(console, title, results, metrics):
     from rich.table import Table
 
+    from hf_fusion.evaluation.metrics import metric_named
+
     table = Table("", *metrics, title=title)
     for name, row in results.items():
-        table.add_row(name, *("-" if row[m] != row[m] else form.format(row[m]) for m, form in metrics.items()))
+        table.add_row(name, *("-" if row[m] != row[m] else format(row[m], metric_named(m).format) for m in metrics))
     console.print(table)

@@ -7,11 +7,12 @@
 
 Words dropped, misspelt or misheard, noise, lost frames, lost modalities: six severities from 0 (clean) to 5 each.
 Without --dataset the data of the checkpoint's own recipe is used (its test split). The folder robustness-SPLIT of the
-run gets robustness.json (curves of every metric, areas under them), robustness.csv and a picture.
+run gets robustness.json (curves of every metric, areas under them), robustness.csv, robustness.tex and a picture.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from hf_fusion.cli.arguments import CheckpointArguments
 
@@ -25,6 +26,7 @@ class RobustnessArguments(CheckpointArguments):
         default=None, metadata={"help": "Another checkpoint (say, one without text) for the effective robustness."}
     )
     seeds: int = field(default=1, metadata={"help": "Damage everything so many times, and average."})
+    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Of the pictures."})
 
 
 def main(argv: list[str]) -> None:
@@ -51,11 +53,12 @@ def _print_summary(record, title):
     from rich.console import Console
     from rich.table import Table
 
+    from hf_fusion.architectures.write_robustness import summary_rows
+
     metrics = record["main_metrics"]
-    table = Table("damage", *metrics, title=f"{title}: clean, at severity 5, mean over severities")
-    for scenario, found in record["summary"].items():
-        cells = (found[metric] for metric in metrics)
-        table.add_row(scenario, *(f"{cell['clean']:.3f} {cell['worst']:.3f} {cell['area']:.3f}" for cell in cells))
+    table = Table("corruption", *metrics, title=f"{title}: clean, at severity 5, mean over severities")
+    for row in summary_rows(record["summary"], metrics):
+        table.add_row(*row.values())
     Console().print(table)
     if record["text"]:
         print(record["text"]["verdict"])

@@ -8,15 +8,16 @@ A study is a YAML file, or a name that `hf-fusion recipes` lists. The first vari
 goes on where it was: run the same command again. Finished runs are never repeated; seeds and variants can be added to
 the file later.
 
-Results are runs/NAME/NAME.json (everything), NAME.csv (one row for each number), NAME.md (the tables) and NAME.png
-(differences with intervals); with `pareto` in the study also NAME_pareto.png. --output puts them elsewhere: the results
-of this project are in model_cards/results/NAME.json.
+Results are runs/NAME/NAME.json (everything), NAME.csv (one row for each number), NAME.md and NAME.tex (the tables) and
+NAME.png (differences with intervals); with `pareto` in the study also NAME_pareto.png. --output puts them elsewhere:
+those of this project are in model_cards/results/NAME.json.
 """
 
 from pathlib import Path
 
 from hf_fusion.cli.arguments import make_parser
 
+FORMATS = ("png", "pdf", "svg")
 IF_INTERRUPTED = "the same command goes on"
 
 
@@ -24,8 +25,7 @@ def main(argv: list[str]) -> None:
     args = parse_args(argv)
     from rich.console import Console
 
-    from hf_fusion.evaluation.plots import plot_differences, plot_pareto
-    from hf_fusion.studies.results import check_metrics, summarize, write_study
+    from hf_fusion.studies.results import check_metrics, draw_study, summarize, write_study
     from hf_fusion.studies.study import Study, run_study
 
     name = Path(args.study).stem
@@ -44,14 +44,11 @@ def main(argv: list[str]) -> None:
     for split in ("test", *study.evaluate_on):
         metrics = study.shown(summaries[split])
         print_summary(summaries[split], metrics, study.paper if split == "test" else {}, split, console)
-    if len(results) > 1:
-        plot_differences(output.with_suffix(".png"), summaries["test"], study.shown(summaries["test"])[:4], name)
     if study.pareto:
-        found = record["pareto"]
-        plot_pareto(output.with_name(f"{output.stem}_pareto.png"), found, summaries["test"], name)
-        print(f"Pareto front: {', '.join(found['front'])}; knee: {found['knee'] or 'none'}.")
-    others = [".csv", ".md", *([".png"] if len(results) > 1 else [])]
-    print(f"Written: {output}, and beside it {', '.join(others)}")
+        print(f"Pareto front: {', '.join(record['pareto']['front'])}; knee: {record['pareto']['knee'] or 'none'}.")
+    pictures = draw_study(output, study, record, summaries["test"], args.format)
+    written = [output.name, *(f"{output.stem}{suffix}" for suffix in (".csv", ".md", ".tex")), *pictures]
+    print(f"Written to {output.parent}: {', '.join(written)}")
 
 
 def parse_args(argv):
@@ -65,6 +62,7 @@ def parse_args(argv):
     parser.add_argument("--runs", type=Path, help="where the run folders go (default: runs/NAME of the study)")
     parser.add_argument("--slots", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
     parser.add_argument("--output", type=Path, help="result file (default: NAME.json in the folder of the runs)")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
     return parser.parse_args(argv)
 
 

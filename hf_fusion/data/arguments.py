@@ -1,7 +1,8 @@
 """What a recipe says about the data."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
 import numpy as np
 from datasets import Dataset
@@ -13,16 +14,17 @@ from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_place
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.fields import check_belongs, list_option, option
+from hf_fusion.utils.fields import check_choices, has_changed, list_option, option
 
 logger = logging.getLogger(__name__)
 
-_DEFAULTS = {"dyfulm": SYNTHETIC_REVIEWS, "dashfusion": SYNTHETIC_CLIPS}
+DataKind = Literal["reviews", "clips"]
+_DEFAULTS = {"reviews": SYNTHETIC_REVIEWS, "clips": SYNTHETIC_CLIPS}
 
 
 @dataclass
 class ReviewFields:
-    """Fields that only DyFuLM's data has."""
+    """Fields that only reviews have."""
 
     columns: dict | str | None = option(
         "The data's own name for each of text, id, split, stars, score, label, coarse_label, intensity, source (JSON); "
@@ -41,14 +43,17 @@ class ReviewFields:
         "The fine class that each coarse class begins with; 0 2 3 (the default for five classes) means 1-2 / 3 / 4-5 "
         "stars. By default those in the middle are neutral; two or three classes are their own coarse ones."
     )
-    missing_classes: str = option(
-        "What to do with classes that the training data never shows: error, or allow (with a warning).", "error"
+    intensity_range: list[float] | None = option(
+        "Lowest and highest intensity, of the data's own ones and of those that scores give; 0 1 by default."
+    )
+    missing_classes: Literal["error", "allow"] = option(
+        "What to do with classes that the training data never shows; allow warns of them.", "error"
     )
 
 
 @dataclass
 class ClipFields:
-    """Fields that only DashFusion's data has."""
+    """Fields that only clips have."""
 
     modalities: list[str] = list_option("Which modalities to use; the rest is taken away.", ("text", "audio", "vision"))
     label_range: list[float] = list_option(
@@ -65,8 +70,8 @@ class DataArguments(ClipFields, ReviewFields):
     """The data: where it is, and what its columns and labels mean."""
 
     dataset: str | None = option(
-        "For dyfulm: synthetic-reviews (default), a file (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or "
-        "pattern of such files, or the name of a data set on the Hub. For dashfusion: synthetic-clips (default), an "
+        "Reviews: synthetic-reviews (default), a file (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or "
+        "pattern of such files, or the name of a data set on the Hub. Clips: synthetic-clips (default), an "
         "MMSA pickle (.pkl), the MOSI utterances (.npz), a folder written by prepare_data.py, a folder "
         "of features, or a data set on the Hub."
     )
@@ -78,10 +83,10 @@ class DataArguments(ClipFields, ReviewFields):
     header: bool | None = option(
         "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
     )
-    rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
+    rejected_rows: Literal["error", "drop"] = option("What to do with unusable rows; drop warns of them.", "error")
     split_shares: list[float] = list_option(
         "Shares of train, validation, test where there is no split, or none but train; drawn by a hash of the text "
-        "(dyfulm) or of the video's name (dashfusion).",
+        "(reviews) or of the video's name (clips).",
         (0.8, 0.1, 0.1),
     )
     split_seed: int = option("Seed of that split.", 0)
@@ -97,27 +102,29 @@ class DataArguments(ClipFields, ReviewFields):
     max_eval_samples: int | None = option(
         "Evaluate on so many rows of validation and of test, drawn once for all: every run has the same ones."
     )
-    model_type: str = field(default="dyfulm", init=False)
+    kind: DataKind = field(default="reviews", init=False)
     _settled = None  # the rules of the data that was read
 
-    def complete(self, model_type: str) -> None:
-        """Fits the fields to an architecture; raises [`RecipeError`] if one was set that belongs to another."""
-        self.model_type = model_type
-        check_belongs(self, {"dyfulm": ReviewFields, "dashfusion": ClipFields}, model_type)
-        self.dataset = self.dataset or _DEFAULTS[model_type]
-        if self.missing_classes not in ("error", "allow"):
-            raise RecipeError(f"`missing_classes` must be error or allow, got {self.missing_classes!r}.")
+    def complete(self, kind: DataKind) -> None:
+        """Fits the fields to a kind of data; raises [`RecipeError`] if one was set that is of another kind."""
+        self.kind = kind
+        for other, group in (("reviews", ReviewFields), ("clips", ClipFields)):
+            for item in fields(group) if other != kind else ():
+                if has_changed(item, getattr(self, item.name)):
+                    raise RecipeError(f"`{item.name}` is a field of {other}, but this model reads {kind}.")
+        self.dataset = self.dataset or _DEFAULTS[kind]
+        check_choices(self)
 
     def source(self) -> ReviewSource | ClipSource:
         """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
         shared = {
-            "name": self.dataset or _DEFAULTS[self.model_type],
+            "name": self.dataset or _DEFAULTS[self.kind],
             "rejected": self.rejected_rows,
             "split_shares": tuple(self.split_shares),
             "split_seed": self.split_seed,
             "options": self.dataset_options or {},
         }
-        if self.model_type == "dashfusion":
+        if self.kind == "clips":
             low_high = tuple(self.label_range)
             if len(low_high) != 2 or not low_high[0] < low_high[1]:
                 raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
@@ -133,24 +140,32 @@ class DataArguments(ClipFields, ReviewFields):
         return ReviewSource(**shared, **text_format, columns=self.columns or {}, rules=self.rules(), sources=sources)
 
     def adopt_classes(self, config) -> None:
-        """Takes number and names of the classes from a model's configuration where they are not declared (dyfulm)."""
+        """Takes number and names of the classes from a model's configuration where they are not declared (reviews)."""
         names = list(config.id2label.values())
         if self.num_labels is None and not self.class_words:
             self.num_labels = config.num_labels
-        if self.coarse_starts is None and config.num_coarse_labels != len(coarse_starts(config.num_labels)):
-            parts = config.num_coarse_labels
-            self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
-            logger.warning(
-                "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has "
-                "no coarse labels of its own, --coarse_starts says otherwise.",
-                parts,
-                self.coarse_starts,
-            )
+        if self.intensity_range is None and "intensity" in config.heads:
+            self.intensity_range = list(config.intensity_range)
+        if self.coarse_starts is None and "coarse_logits" in config.heads:
+            self._adopt_coarse_classes(config)
         if not self.class_words and self.num_labels == len(names) and not are_placeholders(names):
             self.class_words = names
 
+    def _adopt_coarse_classes(self, config):
+        """As [`adopt_classes`], of the coarse classes where there are not as many as usual."""
+        parts = config.num_coarse_labels
+        if parts == len(coarse_starts(config.num_labels)):
+            return
+        self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
+        logger.warning(
+            "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has no "
+            "coarse labels of its own, `coarse_starts` says otherwise.",
+            parts,
+            self.coarse_starts,
+        )
+
     def settle(self, rules: LabelRules) -> None:
-        """Records classes that were derived from the data, so that the recipe repeats the run (dyfulm)."""
+        """Records classes that were derived from the data, so that the recipe repeats the run (reviews)."""
         self._settled = rules
         self.num_labels, self.coarse_starts = rules.num_labels, list(rules.coarse)
         if rules.names and rules.names != CLASS_NAMES.get(rules.num_labels):
@@ -164,7 +179,7 @@ class DataArguments(ClipFields, ReviewFields):
         return rows.select(sorted(drawn.tolist()))
 
     def rules(self) -> LabelRules:
-        """How ratings become labels (dyfulm); what is left open is known once the data was read ([`settle`])."""
+        """How ratings become labels (reviews); what is left open is known once the data was read ([`settle`])."""
         if self._settled is not None:
             return self._settled
         synthetic = self.dataset in (None, SYNTHETIC_REVIEWS)
@@ -175,8 +190,10 @@ class DataArguments(ClipFields, ReviewFields):
         if count is None and synthetic:
             count = 5
         try:
-            return LabelRules(tuple(scale), count, coarse, names)
+            return LabelRules(
+                tuple(scale), count, coarse, names, intensity_range=tuple(self.intensity_range or (0.0, 1.0))
+            )
         except LabelError as error:
             raise RecipeError(
-                f"scale, num_labels, class_words and coarse_starts do not fit together: {error}"
+                f"scale, num_labels, class_words, coarse_starts and intensity_range do not fit together: {error}"
             ) from error

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,25 @@ def is_range(values) -> bool:
 
 
 class LabelError(FusionError, ValueError):
-    """A rating that fits no label; says which value it was and what is accepted."""
+    """
+    A value of a row that fits no label, or rules that do not fit together.
+
+    Args:
+        detail (`str`): what was given and what is accepted.
+        reason (`str`, *optional*): the kind of problem, by which rows are counted; `None` where the caller knows it.
+        field (`str`, *optional*): the field of the row: "stars", "score", "label", "text" ...
+        value (`Any`, *optional*): the value that was given.
+    """
+
+    def __init__(self, detail: str, reason: str | None = None, field: str | None = None, value: Any = None):
+        super().__init__(detail, reason, field, value)
+        self.detail = detail
+        self.reason = reason
+        self.field = field
+        self.value = value
+
+    def __str__(self):
+        return ": ".join(part for part in (self.reason, self.detail) if part)
 
 
 def coarse_starts(num_labels: int) -> tuple[int, ...]:
@@ -68,7 +87,7 @@ class LabelRules:
 
     Args:
         scale (`tuple(float, float)`, defaults to (1, 5)): lowest and highest rating of the source, such as (1, 5) for
-            stars. Intensity is the rating's place on it, in [0, 1].
+            stars. Intensity is the rating's place on it, on `intensity_range`.
         num_labels (`int`, *optional*, defaults to 5): fine classes. A rating in steps has one class per step (five
             stars, five classes); a score on a continuous scale is cut into `num_labels` equal parts, the upper bound of
             a part belonging to the next one. `None` leaves it to the data.
@@ -76,6 +95,17 @@ class LabelRules:
             3 / 4-5 stars. Defaults to [`coarse_starts`] of the number of classes.
         names (`tuple(str, ...)`, *optional*): names of the fine classes, from worst to best.
         coarse_names (`tuple(str, ...)`, *optional*): names of the coarse classes.
+        intensity_range (`tuple(float, float)`, defaults to (0, 1)): lowest and highest intensity.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.data.labels import LabelRules
+    >>> rules = LabelRules(scale=(1, 10), num_labels=5)
+    >>> fine = rules.fine_of_score(9.5)
+    >>> fine, rules.coarse_of_fine(fine), round(rules.intensity(9.5), 3)
+    (4, 2, 0.944)
+    ```
     """
 
     scale: tuple[float, float] = (1.0, 5.0)
@@ -83,6 +113,7 @@ class LabelRules:
     coarse: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
     coarse_names: tuple[str, ...] | None = None
+    intensity_range: tuple[float, float] = (0.0, 1.0)
     # whether `coarse` was given
     declares_coarse: bool = field(default=False, init=False, compare=False)
 
@@ -90,6 +121,10 @@ class LabelRules:
         object.__setattr__(self, "declares_coarse", self.coarse is not None)
         if not is_range(self.scale):
             raise LabelError(f"The scale must be (lowest, highest), two finite numbers, got {self.scale!r:.100}.")
+        if not is_range(self.intensity_range):
+            raise LabelError(
+                f"The intensity range must be (lowest, highest), two finite numbers, got {self.intensity_range!r:.100}."
+            )
         if self.names is not None:
             self._check_names()
             if self.num_labels is None:
@@ -128,23 +163,33 @@ class LabelRules:
             raise LabelError(f"A coarse class begins at fine class {self.coarse[-1]}; there are {self.num_labels}.")
 
     def intensity(self, score: float) -> float:
+        """The intensity of a score: its place on the scale, on `intensity_range`."""
+        return self.intensity_at(self._place(score))
+
+    def intensity_at(self, place: float) -> float:
+        """The intensity at a place in [0, 1]."""
+        low, high = self.intensity_range
+        return low + (high - low) * place
+
+    def _place(self, score):
         """The score's place on the scale, in [0, 1]; a computed score may be beyond it by rounding."""
         low, high = self.scale
         place = (score - low) / (high - low)
         if not -_ROUNDING <= place <= 1 + _ROUNDING:
-            raise LabelError(f"{score!r} lies outside the scale {low:g} to {high:g}")
+            raise LabelError(f"{score!r} lies outside the scale {low:g} to {high:g}", field="score", value=score)
         return min(max(place, 0.0), 1.0)
 
     def fine_of_score(self, score: float) -> int:
         """The fine class of a score: which of `num_labels` equal parts of the scale it lies in."""
-        part = int(self.intensity(score) * self.num_labels + _ROUNDING)  # a bound belongs to the next one
+        part = int(self._place(score) * self.num_labels + _ROUNDING)  # a bound belongs to the next one
         return min(part, self.num_labels - 1)
 
     def fine_of_stars(self, stars: float, lowest: int = 1) -> int:
         """The fine class of a rating in whole stars, `lowest` and on, one class a star."""
         highest = lowest + self.num_labels - 1
         if stars != int(stars) or not lowest <= stars <= highest:
-            raise LabelError(f"{stars!r} is no whole number of stars from {lowest} to {highest}")
+            detail = f"{stars!r} is no whole number of stars from {lowest} to {highest}"
+            raise LabelError(detail, field="stars", value=stars)
         return int(stars) - lowest
 
     def coarse_of_fine(self, fine: int) -> int:
@@ -196,13 +241,13 @@ def read_number(value) -> float | None:
         return None
     text = value.strip() if isinstance(value, str) else value
     if isinstance(text, bool) or (isinstance(text, str) and (not _NUMBER.fullmatch(text) or _GROUPED.fullmatch(text))):
-        raise LabelError(f"{value!r:.100} is no number")
+        raise LabelError(f"{value!r:.100} is no number", value=value)
     try:
         number = float(text.replace(",", ".") if isinstance(text, str) else text)
     except (TypeError, ValueError, OverflowError):
-        raise LabelError(f"{value!r:.100} is no number") from None
+        raise LabelError(f"{value!r:.100} is no number", value=value) from None
     if math.isinf(number):
-        raise LabelError(f"{value!r:.100} is no number")
+        raise LabelError(f"{value!r:.100} is no number", value=value)
     return None if math.isnan(number) else number
 
 
@@ -226,7 +271,7 @@ def read_rating(value) -> tuple[float | None, float | None]:
     except LabelError:
         number = match = None
     if match is None:
-        raise LabelError(f"{value!r:.100} is no number")
+        raise LabelError(f"{value!r:.100} is no number", value=value)
     return number, best
 
 

@@ -5,10 +5,19 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_fusion.evaluation.metrics import ReviewMetrics, without_single_class
-from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion
+from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion, save_figure
+
+_COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
 
 
-def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, batch_size: int = 32, track=iter) -> dict:
+def evaluate_reviews(
+    classify,
+    reviews: Dataset,
+    folder: Path | None = None,
+    batch_size: int = 32,
+    track=iter,
+    picture_format: str = "png",
+) -> dict:
     """
     Measures a pipeline on reviews.
 
@@ -18,6 +27,7 @@ def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, bat
         folder: if given, gets `confusion_fine.png`, `confusion_coarse.png` and `calibration.png`.
         batch_size: texts per forward pass.
         track: wraps the answers, for a progress bar.
+        picture_format: "png", "pdf" or "svg".
 
     Returns:
         [`ReviewMetrics`] (NaN for classes where the reviews show a single one), and `fine_calibration_error` where
@@ -25,19 +35,13 @@ def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, bat
     """
     config = classify.model.config
     answers = list(track(classify(iter(reviews["text"]), batch_size=batch_size)))
-    fine_ids = {name: i for i, name in config.id2label.items()}
-    coarse_ids = {name: i for i, name in config.coarse_id2label.items()}
-    predicted = {
-        "fine": [fine_ids[answer["label"]] for answer in answers],
-        "coarse": [coarse_ids[answer["coarse"]["label"]] for answer in answers],
-        "intensity": [answer["intensity"] for answer in answers],
-    }
-    columns = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
+    names = {head.task: list(getattr(config, head.names).values()) for head in config.heads.values() if head.names}
+    predicted = {head.task: _answers_of(head.task, answers, names) for head in config.heads.values()}
+    columns = {task: column for task, column in _COLUMNS.items() if task in predicted}
     expected = {task: list(reviews[column]) for task, column in columns.items() if column in reviews.column_names}
     metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
     metrics = without_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})
 
-    names = {"fine": list(config.id2label.values()), "coarse": list(config.coarse_id2label.values())}
     for task in ("fine", "coarse"):
         rows = [i for i, value in enumerate(expected.get(task, [])) if value is not None]
         if not rows:
@@ -48,7 +52,17 @@ def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, bat
             confidence = [answers[i]["score"] for i in rows]
             metrics["fine_calibration_error"] = calibration_error(correct, confidence)
             if folder:
-                plot_calibration(folder / "calibration.png", correct, confidence, "Calibration of fine sentiment")
+                figure = plot_calibration(correct, confidence, "Calibration of fine sentiment")
+                save_figure(figure, folder / f"calibration.{picture_format}")
         if folder:
-            plot_confusion(folder / f"confusion_{task}.png", true, guess, names[task], f"{task.capitalize()} sentiment")
+            figure = plot_confusion(true, guess, names[task], f"{task.capitalize()} sentiment")
+            save_figure(figure, folder / f"confusion_{task}.{picture_format}")
     return metrics
+
+
+def _answers_of(task, answers, names):
+    """Classes by number, or intensities, from what the pipeline answers."""
+    if task == "intensity":
+        return [answer["intensity"] for answer in answers]
+    numbers = {name: i for i, name in enumerate(names[task])}
+    return [numbers[(answer["coarse"] if task == "coarse" else answer)["label"]] for answer in answers]

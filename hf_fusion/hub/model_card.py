@@ -59,7 +59,7 @@ def model_card(
 
 def _model_card(folder, name, base_model, base_revision):
     facts = _model_facts(folder)
-    metrics, recipe, source = {}, {"model_type": facts["model_type"]}, None
+    metrics, recipe, source = {}, {}, None
     if all((folder / record).is_file() for record in (METRICS_FILE, ENVIRONMENT_FILE, "config.yaml")):
         metrics, environment = (
             json.loads((folder / file).read_text("utf-8")) for file in (METRICS_FILE, ENVIRONMENT_FILE)
@@ -68,7 +68,7 @@ def _model_card(folder, name, base_model, base_revision):
         facts.update(_training_facts(metrics, environment))
         facts["teacher"] = recipe.get("teacher") and _told(Path(recipe["teacher"]).name)
     return ModelCard.from_template(
-        _card_data(name, recipe, source, metrics, base_model),
+        _card_data(name, facts["model_type"], recipe, source, metrics, base_model),
         template_path=str(TEMPLATE),
         name=name,
         title=_told(name),
@@ -113,29 +113,35 @@ def _model_facts(folder):
     if not path.exists():  # a LoRA adapter: the rest is its base model's
         path = folder / "base" / "config.json"
     config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
-    if config.model_type == "dyfulm":
-        return {
-            "model_type": "dyfulm",
-            "unit": "review",
-            "fine": list(map(_told, config.id2label.values())),
-            "coarse": list(map(_told, config.coarse_id2label.values())),
-            "intensity_range": list(map(float, config.intensity_range)),
-        }
     modalities = [name for name in MODALITIES if name in config.modalities]
-    widths = {name: getattr(config, f"{name}_feature_size") for name in modalities if name != "text"}
+    widths = {name: getattr(config, f"{name}_feature_size") for name in modalities if name in config.frame_columns}
     example = ['"text": "It was better than I thought."'] if "text" in modalities else []
     return {
-        "model_type": "dashfusion",
-        "unit": "clip",
-        "classes": list(map(_told, config.id2label.values())) if config.num_labels > 1 else [],
-        "label_range": list(map(float, config.label_range)),
+        "model_type": config.model_type,
+        "architecture": _told(type(config).__name__.removesuffix("Config")),
+        "paper": config.paper,
+        "reads_clips": bool(config.frame_columns),
+        "unit": "clip" if config.frame_columns else "review",
+        "outputs": [_described(head, config) for head in config.heads.values()],
         "modalities": modalities,
         "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
         "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
     }
 
 
-def _card_data(name, recipe, source, metrics, adapted=None):
+def _described(head, config):
+    """The task of a head in words, with its classes or its range."""
+    names = list(map(_told, getattr(config, head.names).values())) if head.names else []
+    if head.task == "prediction" and config.num_labels == 1:
+        return "a sentiment score from {:g} to {:g}".format(*map(float, config.label_range))
+    if head.task == "prediction":
+        return f"the classes {', '.join(names)}"
+    if names:
+        return f"{head.task} sentiment ({', '.join(names)})"
+    return "an {} from {:g} to {:g}".format(head.task, *map(float, getattr(config, f"{head.task}_range")))
+
+
+def _card_data(name, model_type, recipe, source, metrics, adapted=None):
     encoders = [recipe.get(field) for field in ("encoder_a", "encoder_b", "text_encoder")]
     base_models = (
         [adapted]
@@ -159,7 +165,7 @@ def _card_data(name, recipe, source, metrics, adapted=None):
         library_name="peft" if adapted else "transformers",
         license="apache-2.0",
         pipeline_tag="text-classification",
-        tags=["sentiment-analysis", recipe.get("model_type", "dyfulm"), "hf-fusion"],
+        tags=["sentiment-analysis", model_type, "hf-fusion"],
         base_model=base_models or None,
         model_name=name.rpartition("/")[2],
         datasets=[source] if is_public else None,

@@ -130,6 +130,7 @@ class DashFusionConfig(FusionConfigMixin, PretrainedConfig):
     """
 
     model_type = "dashfusion"
+    paper = "arXiv 2512.05515"
     tuple_fields = ("modalities", "label_range")
     modalities = MODALITIES
     frame_columns = ("audio", "vision")

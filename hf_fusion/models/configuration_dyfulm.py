@@ -90,6 +90,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     """
 
     model_type = "dyfulm"
+    paper = "arXiv 2512.01410"
     sub_configs = {"encoder_a_config": AutoConfig, "encoder_b_config": AutoConfig}
     label_counts = {"num_labels": "id2label", "num_coarse_labels": "coarse_id2label"}
     usual_names = {"id2label": FINE_LABELS, "coarse_id2label": COARSE_LABELS}

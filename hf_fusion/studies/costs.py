@@ -62,7 +62,7 @@ def compare_with_teacher(teacher: str, student: str, num_texts: int) -> dict[str
     Returns:
         `test`, the metrics of "teacher" and "student"; and `costs`, what [`compare_checkpoints`] returns.
     """
-    data_fields = {name: value for name, value in vars(data_arguments_of(student)).items() if name != "model_type"}
+    data_fields = {name: value for name, value in vars(data_arguments_of(student)).items() if name != "kind"}
     checkpoints = {"teacher": teacher, "student": student}
     return {
         "test": {name: evaluate_checkpoint(checkpoint, data_fields) for name, checkpoint in checkpoints.items()},

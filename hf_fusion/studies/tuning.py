@@ -19,7 +19,7 @@ from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.files import read_yaml
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.hub.repository import PublishError
-from hf_fusion.training.recipe import ARGUMENT_GROUPS, parse_recipe, read_recipe
+from hf_fusion.training.recipe import argument_groups, parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
 from hf_fusion.utils.errors import DataError, RecipeError, TrainingInterrupted, listed
 from hf_fusion.utils.fields import wrong_field
@@ -91,7 +91,8 @@ class Search:
                 raise RecipeError(f"{path}: {name} can have log or step, not both.")
             if is_range and not choice["low"] < choice["high"]:
                 raise RecipeError(f"{path}: {name} has no room between {choice['low']} and {choice['high']}.")
-        self.metric = str(self.metric).removeprefix("eval_")
+        self.metric = self.metric.removeprefix("eval_")
+        lower_is_better(self.metric)  # is checked
         if not isinstance(self.trials, int) or self.trials < 1:
             raise RecipeError(f"{path}: trials must be at least 1, got {self.trials!r}.")
 
@@ -187,7 +188,7 @@ def _outcome(trial):
 
 
 def _check_fields(search):
-    known = {item.name for group in ARGUMENT_GROUPS for item in fields(group)}
+    known = {item.name for group in argument_groups() for item in fields(group)}
     for place, names in (("space", search.space), ("overrides", search.overrides)):
         if unknown := sorted(set(names) - known):
             raise RecipeError(

@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig
 
-from hf_fusion.architectures.build import check_classes
+from hf_fusion.architectures.reviews import check_classes
 from hf_fusion.data.collator import FusionCollator
 from hf_fusion.deployment.adapters import is_adapter
 from hf_fusion.deployment.predictions import WINDOW_BATCHES, load_pipeline
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name
+from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
 from hf_fusion.models.modeling_losses import at_least_float32, distillation_loss
 from hf_fusion.models.processing_dyfulm import vocabulary_fingerprint
 from hf_fusion.training.trainer import FusionTrainer
@@ -51,9 +52,9 @@ def load_teacher(name: str, rules):
     try:
         check_checkpoint_name(name)
         if not is_adapter(name):
-            _check_type(name, AutoConfig.from_pretrained(name, trust_remote_code=False).model_type)
+            _check_teacher(name, AutoConfig.from_pretrained(name, trust_remote_code=False))
         teacher = load_pipeline(name, device="cpu")
-        _check_type(name, teacher.model.config.model_type)
+        _check_teacher(name, teacher.model.config)
     except RecipeError:
         raise
     except (OSError, ValueError) as error:
@@ -65,10 +66,9 @@ def load_teacher(name: str, rules):
     return teacher
 
 
-def _check_type(name, model_type):
-    if model_type != "dyfulm":
-        reason = "which reads clips" if model_type == "dashfusion" else "not made by this package"
-        raise RecipeError(f"`teacher` must be a DyFuLM; {name} is a {model_type}, {reason}.")
+def _check_teacher(name, config):
+    if not isinstance(config, DyFuLMConfig):
+        raise RecipeError(f"`teacher` must be a DyFuLM; {name} is a {config.model_type}.")
 
 
 def check_student(student, teacher, is_new: bool) -> None:
@@ -250,7 +250,8 @@ class DistillationTrainer(FusionTrainer):
         if not model.training:
             return super().model_loss(model, inputs, num_items_in_batch)
         targets = {name: inputs[name] for name in ANSWERS}
-        outputs = model(**{name: value for name, value in inputs.items() if name not in ANSWERS})
+        inputs = {name: value for name, value in inputs.items() if name not in ANSWERS}
+        outputs = model(**{**inputs, "output_fusion": True})  # the pooled vector
         losses = distillation_losses(outputs, targets, self.temperature)
         weighted = (self.weights[name] * value for name, value in losses.items() if self.weights[name])
         total = loss = sum(weighted, start=outputs.logits.new_zeros(()))

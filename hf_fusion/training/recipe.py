@@ -5,9 +5,10 @@ import dataclasses
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-from hf_fusion.architectures.arguments import ModelArguments
+from hf_fusion.architectures import architecture_of
+from hf_fusion.architectures.arguments import model_arguments
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.files import parse_yaml, read_yaml
 from hf_fusion.hub.checkpoint_names import check_folder_name
@@ -17,7 +18,6 @@ from hf_fusion.utils.errors import DataError, RecipeError, listed
 from hf_fusion.utils.fields import wrong_field
 from hf_fusion.utils.shipped import find_file
 
-ARGUMENT_GROUPS = (ModelArguments, DataArguments, FusionTrainingArguments)
 # What `TrainingArguments`, the trainer or the machine fill in; none of it repeats a run.
 _DERIVED = (
     "accelerator_config", "activation_checkpointing", "dataloader_pin_memory", "debug", "disable_tqdm", "do_eval",
@@ -26,8 +26,12 @@ _DERIVED = (
 # What a checkpoint's recipe says about the data that it can be measured on.
 _DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {"augmentations"}
 # What is known of another data set, because it is the model's.
-_MODEL_DATA_FIELDS = {"num_labels", "class_words", "coarse_starts", "label_range", "modalities"}
-_MAPPINGS = ("encoder_a", "encoder_b", "text_encoder", "dataset_options", "columns", "augmentations", "damage")
+_MODEL_DATA_FIELDS = {"num_labels", "class_words", "coarse_starts", "intensity_range", "label_range", "modalities"}
+
+
+def argument_groups() -> tuple[type, ...]:
+    """The dataclasses whose fields a recipe has: [`ModelArguments`], [`DataArguments`], [`FusionTrainingArguments`]."""
+    return model_arguments(), DataArguments, FusionTrainingArguments
 
 
 def parse_recipe(argv: list[str] | None = None, description: str | None = None, prog: str | None = None):
@@ -46,7 +50,7 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None, 
         RecipeError: if the file is no YAML mapping or names a field that does not exist.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = RecipeParser(ARGUMENT_GROUPS, prog, description)
+    parser = RecipeParser(argument_groups(), prog, description)
     parser.add_argument(
         "--config", metavar="RECIPE",
         help="A YAML file with any of the fields below, or a name that `hf-fusion recipes` lists.",
@@ -58,7 +62,7 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None, 
             recipe.pop("dataset_options", None)  # they belong to the recipe's own data set
         parser.set_defaults(**recipe)
     model_args, data_args, training_args, _ = _parsed(parser, argv)
-    data_args.complete(model_args.model_type)
+    data_args.complete(architecture_of(model_args.model_type).data_kind)
     return model_args, data_args, training_args
 
 
@@ -142,10 +146,12 @@ def _config_of(argv):
 
 
 def _with_mappings(groups):
-    for name in _MAPPINGS:
-        for group in groups:
-            if isinstance(getattr(group, name, None), str):
-                setattr(group, name, _mapping_of(name, getattr(group, name)))
+    """The groups with mappings in place of JSON, where a field may be a mapping."""
+    for group in filter(dataclasses.is_dataclass, groups):
+        for name, hint in get_type_hints(type(group)).items():
+            value = getattr(group, name, None)
+            if isinstance(value, str) and dict in get_args(hint) and not isinstance(group, FusionTrainingArguments):
+                setattr(group, name, _mapping_of(name, value))
     return tuple(groups)
 
 
@@ -158,11 +164,12 @@ def read_recipe(path: str) -> dict[str, Any]:
         raise RecipeError(str(error)) from error
     if not isinstance(recipe, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields to values, this is {type(recipe).__name__}.")
-    known = {f.name for group in ARGUMENT_GROUPS for f in dataclasses.fields(group)}
+    groups = argument_groups()
+    known = {f.name for group in groups for f in dataclasses.fields(group)}
     unknown = sorted(map(str, set(recipe) - known))
     if unknown:
         raise RecipeError(f"{path}: unknown field {listed(unknown)}. `--help` lists the fields.")
-    for group in ARGUMENT_GROUPS:
+    for group in groups:
         if wrong := wrong_field(group, recipe, as_flags=True):
             raise RecipeError(f"{path}: {wrong}")
     return recipe
@@ -175,9 +182,9 @@ def _mapping_of(name, text):
             return text
         raise RecipeError(f'`{name}` must be a JSON mapping such as \'{{"text": "review"}}\', got {text!r:.200}.')
     try:
-        found = parse_yaml(text, f"`{name}`")
+        found = parse_yaml(text, f"`{name}`", "JSON")
     except DataError as error:
-        raise RecipeError(str(error).replace("YAML", "JSON")) from error
+        raise RecipeError(str(error)) from error
     if not isinstance(found, dict):
         raise RecipeError(f"`{name}` must be a JSON mapping, got {text!r:.200}.")
     return found

@@ -6,23 +6,21 @@ import dataclasses
 
 from transformers import HfArgumentParser, TrainingArguments
 
-from hf_fusion.architectures.arguments import DashFusionFields, DistillationFields, DyFuLMFields, ModelArguments
+from hf_fusion.architectures import registered_architectures
+from hf_fusion.architectures.arguments import ModelArguments, fields_of
 from hf_fusion.data.arguments import ClipFields, DataArguments, ReviewFields
 from hf_fusion.training.arguments import FusionTrainingArguments
+from hf_fusion.utils.errors import RecipeError
 
-# In which group the fields stand that a dataclass declares itself.
+# In which group the fields stand that a dataclass declares itself. Those of architectures have groups of their own.
 _GROUPS = {
     DataArguments: "data",
+    ReviewFields: "data: reviews",
+    ClipFields: "data: clips",
     ModelArguments: "model",
-    DyFuLMFields: "DyFuLM",
-    DistillationFields: "DyFuLM",
-    ReviewFields: "DyFuLM",
-    DashFusionFields: "DashFusion",
-    ClipFields: "DashFusion",
     FusionTrainingArguments: "training",
-    TrainingArguments: "training, other fields of transformers",
+    TrainingArguments: "training: other fields of transformers",
 }
-_ORDER = list(dict.fromkeys(_GROUPS.values()))
 _INHERITED = _GROUPS[TrainingArguments]
 # Fields of `TrainingArguments` that are in the short help.
 _COMMON = (
@@ -37,8 +35,7 @@ class RecipeParser(HfArgumentParser):
     A parser of dataclasses whose `--help` has the fields that people use, in groups, and `--help-all` the other ones.
 
     Args:
-        dataclasses_ (`tuple[type, ...]`): whose fields are the flags. Those of `_GROUPS` have a group of their own, in
-            which their fields are, wherever they are inherited.
+        dataclasses_ (`tuple[type, ...]`): whose fields are the flags.
         prog, description: as of `argparse.ArgumentParser`.
     """
 
@@ -50,11 +47,15 @@ class RecipeParser(HfArgumentParser):
             self.add_argument("--help-all", nargs=0, action=_HelpAll, help=text)
         self.usage = "%(prog)s [--FIELD VALUE ...]"
 
+    def error(self, message: str) -> None:
+        """Raises [`RecipeError`] instead of printing all flags and ending the process."""
+        raise RecipeError(message)
+
     def format_help(self, everything: bool = False) -> str:
         """The help; with `everything` also the fields that are seldom used."""
-        groups: dict[str, list] = {"options": [], **{title: [] for title in _ORDER}}
+        groups: dict[str, list] = {title: [] for title in _titles()}
         titles = {
-            item.name: _group_of(cls, item.name)
+            item.name: _title_of(cls, item.name)
             for cls in self.dataclass_types
             for item in dataclasses.fields(cls)
             if item.init
@@ -80,8 +81,25 @@ class _HelpAll(argparse.Action):
         parser.exit()
 
 
-def _group_of(cls, name):
+def _titles():
+    """The groups in their order."""
+    own = [_architecture_title(architecture) for architecture in registered_architectures()]
+    titles = list(dict.fromkeys(_GROUPS.values()))
+    place = titles.index(_GROUPS[ModelArguments]) + 1
+    return ["options", *titles[:place], *own, *titles[place:]]
+
+
+def _architecture_title(architecture):
+    """The name of an architecture, as its configuration's class has it."""
+    return architecture.config_class.__name__.removesuffix("Config")
+
+
+def _title_of(cls, name):
+    """The group of a field: of the architecture that alone has it, or of the dataclass that declares it."""
     declaring = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", ()))
+    if issubclass(cls, ModelArguments):
+        having = [one for one in registered_architectures() if name in {item.name for item in fields_of(one)}]
+        return _architecture_title(having[0]) if len(having) == 1 else _GROUPS[ModelArguments]
     title = _GROUPS.get(declaring, "options")
     return _GROUPS[FusionTrainingArguments] if title == _INHERITED and name in _COMMON else title
 
@@ -92,7 +110,7 @@ def _is_negation(action):
 
 
 def _short(action):
-    """For the help: a flag with underscores alone, which also has a spelling with hyphens, and its default."""
+    """For the help: without the spelling with hyphens that each flag also has, and with its default."""
     short = copy.copy(action)
     hyphens = f"--{action.dest.replace('_', '-')}"
     if len(action.option_strings) > 1:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import yaml
 from datasets import Dataset, DatasetDict
-from transformers import set_seed
+from transformers import AutoConfig, set_seed
 
-from hf_fusion.architectures.build import earlier_config
-from hf_fusion.architectures.tasks import TASKS, drop_unreadable, take_truncated, warn_of_truncation
+from hf_fusion.architectures import architecture_of
+from hf_fusion.architectures.encoders import resolve_name
+from hf_fusion.architectures.rows import drop_unreadable, take_truncated, warn_of_truncation
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
+from hf_fusion.data.temporary import temporary_data
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.hub.model_card import write_model_card
@@ -37,6 +39,7 @@ _RESTORED = (
 )  # fmt: skip
 
 
+@temporary_data()
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     """
     Trains, restores the checkpoint that is best on validation, measures it on validation and test, and saves it; then
@@ -68,13 +71,13 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         )
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation; `augmentations` adds damaged copies to the training data.")
-    task = TASKS[model_args.model_type]
+    architecture = architecture_of(model_args.model_type)
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
     with tallied() as unused:
-        data = _load(task, model_args, data_args, training_args)
+        data = _load(architecture, model_args, data_args, training_args)
         with _as_recipe_error():
-            trainer, encoded, facts = _trainer(task, model_args, data_args, training_args, data, callbacks)
+            trainer, encoded, facts = _trainer(architecture, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
@@ -101,28 +104,40 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     return metrics
 
 
-def _load(task, model_args, data_args, training_args):
+def _load(architecture, model_args, data_args, training_args):
     """The splits of a run, for the classes of the model that it goes on from or learns from, if there is one."""
-    with training_args.main_process_first(desc=f"reading the {task.unit}s"):
-        data = task.load(data_args, earlier_config(model_args))
+    with training_args.main_process_first(desc=f"reading the {architecture.unit}s"):
+        data = architecture.load(data_args, _earlier_config(model_args))
     if "train" in data:
-        task.check_training(data["train"], data_args)
+        architecture.check_training(data["train"], data_args)
     data = _limit(data, data_args, training_args)
     if data_args.max_train_samples and "train" in data:
-        task.check_training(data["train"], data_args, is_sample=True)
+        architecture.check_training(data["train"], data_args, is_sample=True)
     needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
     return data
 
 
-def _trainer(task, model_args, data_args, training_args, data, callbacks):
+def _earlier_config(model_args):
+    """The configuration of the model that a run goes on from, or learns from; `None` if there is none to be read."""
+    name = model_args.checkpoint or model_args.teacher
+    if name is None:
+        return None
+    try:
+        config = AutoConfig.from_pretrained(resolve_name(name), trust_remote_code=False)
+    except (OSError, ValueError):  # loading the model says why
+        return None
+    return config if config.model_type == model_args.model_type else None
+
+
+def _trainer(architecture, model_args, data_args, training_args, data, callbacks):
     """
     The trainer of a run, all splits as it reads them, and what `metrics.json` says of model and data. Rows that the
     model cannot read leave `data`.
     """
     teacher = _teacher(model_args, data_args)
-    model, processor = task.build(model_args, data_args, data["train"], teacher)
+    model, processor = architecture.build(model_args, data_args, data["train"], teacher)
     rows_of = dict(data)
     if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
         rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
@@ -130,12 +145,12 @@ def _trainer(task, model_args, data_args, training_args, data, callbacks):
     for split, rows in rows_of.items():
         place = f"{data_args.dataset} ({split})"
         encoded[split], rows_of[split] = drop_unreadable(
-            task.encode(rows, processor), rows, place, data_args.rejected_rows
+            architecture.encode(rows, processor), rows, place, data_args.rejected_rows
         )
         encoded[split], truncated[split] = take_truncated(encoded[split])
         if not data_args.augmentations or split != "train":
             data[split] = rows_of[split]
-    warn_of_truncation(truncated, {split: len(rows) for split, rows in rows_of.items()}, task.unit, processor)
+    warn_of_truncation(truncated, {split: len(rows) for split, rows in rows_of.items()}, architecture.unit, processor)
     if model_args.lora_encoders:
         model = _with_lora(model, processor, model_args, training_args)
     facts = {"parameters": sum(p.numel() for p in model.parameters()), "truncated": truncated}

@@ -14,13 +14,12 @@ from datasets import disable_caching, disable_progress_bars
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
-from hf_fusion.architectures.build import feature_extractor_for
-from hf_fusion.architectures.tasks import ClipTask
+from hf_fusion.architectures.clips import encode_clips
+from hf_fusion.architectures.dashfusion import feature_extractor_for
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import load_clips
 from hf_fusion.data.prepare import write_clips
 from hf_fusion.data.temporary import temporary_folder
-from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
@@ -89,7 +88,7 @@ def _stages(results):
 def write_prepared(folder: str, count: int) -> None:
     """`folder/prepared`: the corpus as `scripts/prepare_data.py` writes it."""
     disable_progress_bars()
-    write_clips(corpus(MOSEI, count), str(Path(folder) / "prepared"), MODALITIES, {"name": "corpus"})
+    write_clips(corpus(MOSEI, count), str(Path(folder) / "prepared"), {"name": "corpus"})
 
 
 def write_pickle(folder: str, count: int) -> None:
@@ -147,13 +146,13 @@ def read_prepared(folder: str, text_encoder: str) -> dict:
     model = DashFusionForSequenceClassification.from_text_encoder(stub_text_config(), **MOSEI.config_fields)
     clock = _Clock()
     data_args = DataArguments(dataset=str(Path(folder) / "prepared"))
-    data_args.complete("dashfusion")
+    data_args.complete("clips")
     clips = load_clips(data_args.source())["train"]
     clock.stage("load")
     extractor = feature_extractor_for({}, data_args, clips)
     clock.stage("normalisation")
     processor = DashFusionProcessor(tokenizer, extractor)
-    encoded = ClipTask.encode(clips, processor)
+    encoded = encode_clips(clips, processor)
     clock.stage("encode")
     with temporary_folder() as output:
         args = FusionTrainingArguments(

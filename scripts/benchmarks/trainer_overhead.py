@@ -7,11 +7,12 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, BertConfig
 from transformers.trainer_callback import PrinterCallback
 
-from hf_fusion.architectures.tasks import ClipTask, ReviewTask
-from hf_fusion.data.clips import clip_features, encode_clip
+from hf_fusion.architectures.clips import encode_clips
+from hf_fusion.architectures.reviews import encode_reviews
+from hf_fusion.data.clips import collect_clips
 from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
-from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
@@ -98,10 +99,8 @@ def small_dashfusion(text_encoder: str, count: int):
     torch.manual_seed(0)
     model = DashFusionForSequenceClassification.from_text_encoder(_small_encoder(tokenizer), **MOSI.config_fields)
     processor = DashFusionProcessor(tokenizer, DashFusionFeatureExtractor(**MOSI.config_fields))
-    clips = list(corpus(MOSI, count))
-    features = clip_features(clips[0], {name: getattr(MOSI, f"{name}_features") for name in STREAMS})
-    table = Dataset.from_list([encode_clip(clip, features) for clip in clips], features=features)
-    return model, processor, ClipTask.encode(table, processor)
+    table = collect_clips(corpus(MOSI, count))["train"]
+    return model, processor, encode_clips(table, processor)
 
 
 def small_dyfulm(text_encoder: str, count: int):
@@ -113,7 +112,7 @@ def small_dyfulm(text_encoder: str, count: int):
     labels = np.arange(count) % 5
     columns = {"labels": labels, "coarse_labels": labels // 2, "intensity_labels": labels / 4}
     reviews = Dataset.from_dict({"text": review_texts(count, seed=0), **columns})
-    return model, processor, ReviewTask.encode(reviews, processor)
+    return model, processor, encode_reviews(reviews, processor)
 
 
 def _small_encoder(tokenizer):

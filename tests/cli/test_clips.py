@@ -118,7 +118,7 @@ class TestEvaluate:
 
     def test_fields_of_reviews_are_refused(self, checkpoint):
         process = script("evaluate", checkpoint, "--scale", 1, 5)
-        assert process.returncode == 2 and "`scale` belongs to dyfulm" in process.stderr
+        assert process.returncode == 2 and "`scale` is a field of reviews" in process.stderr
 
 
 class TestPredict:

@@ -17,7 +17,7 @@ from tiny_runs import script_here
 from hf_fusion.architectures import baselines, write_analysis, write_evaluation, write_robustness
 from hf_fusion.studies.study import Study, StudyError, _check_same_settings
 from hf_fusion.studies.tuning import Search
-from hf_fusion.training.recipe import ARGUMENT_GROUPS, parse_recipe, read_recipe, resolved_recipe
+from hf_fusion.training.recipe import argument_groups, parse_recipe, read_recipe, resolved_recipe
 from hf_fusion.utils.errors import DataError, RecipeError
 from hf_fusion.utils.shipped import FOLDERS
 
@@ -81,7 +81,7 @@ def test_changed_files(place, folder, read, error):
         check()
 
 
-FIELDS = sorted({item.name for group in ARGUMENT_GROUPS for item in dataclasses.fields(group) if item.init})
+FIELDS = sorted({item.name for group in argument_groups() for item in dataclasses.fields(group) if item.init})
 # of which `TrainingArguments` would start services, or that choose devices
 LEFT_ALONE = {"output_dir", "use_cpu", "no_cuda", "local_rank", "deepspeed", "fsdp", "fsdp_config", "full_determinism",
               "parallelism_config", "accelerator_config", "report_to", "log_level", "log_level_replica", "tf32",

@@ -52,7 +52,7 @@ def test_of_a_dashfusion(run_folder, clip_config):
     (run_folder / "config.yaml").write_text(yaml.safe_dump(recipe))
     card = ModelCard.load(write_model_card(run_folder))
     assert card.data.base_model == ["acme/text"] and "dashfusion" in card.data.tags
-    for words in ("A DashFusion: clips to a sentiment score from -3.0 to 3.0", "vision frames have 5 features",
+    for words in ("A DashFusion: clips to a sentiment score from -3 to 3", "vision frames have 5 features",
                   "test (20 clips)", '"vision": np.zeros((40, 5))', "arXiv 2512.05515"):  # fmt: skip
         assert words in card.text, words
     assert "audio frames have" not in card.text and "DyFuLM" not in card.text

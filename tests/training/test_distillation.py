@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from hf_fusion import DyFuLMForSequenceClassification, DyFuLMProcessor, FusionSentimentPipeline, FusionTrainingArguments
-from hf_fusion.architectures.tasks import ReviewTask
+from hf_fusion.architectures.reviews import encode_reviews
 from hf_fusion.data.labels import LabelRules
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.studies.costs import compare_checkpoints
@@ -51,7 +51,7 @@ def rows(corpus, student_processor, teacher, tmp_path):
             for i, text in enumerate(corpus[:16])
         ]
     )
-    return add_answers(ReviewTask.encode(texts, student_processor), texts, teacher, tmp_path, 4, "cpu")
+    return add_answers(encode_reviews(texts, student_processor), texts, teacher, tmp_path, 4, "cpu")
 
 
 @pytest.fixture
@@ -314,7 +314,10 @@ class TestRuns:
         ("changes", "words"),
         [
             ({"cross_fusion": "gate", "encoder_b": ENCODER}, "A student has a single encoder.*'gate'"),
-            ({"num_labels": 4, "coarse_starts": [0, 1, 3]}, "`teacher`.*5 fine and 3 coarse classes.*have 4 and 3"),
+            (
+                {"num_labels": 4, "coarse_starts": [0, 1, 3]},
+                "`teacher`.*5 fine and 3 coarse classes.*have 4 fine and 3 coarse",
+            ),
             ({"teacher": "no/such/folder"}, "`teacher` no/such/folder cannot be loaded"),
             ({"teacher": None, "encoder_a": "teacher"}, "`encoder_a: teacher` takes encoder A of `teacher`, which is"),
             ({"teacher": None, "label_weight": 0.5}, "`label_weight` does nothing without `teacher`"),
@@ -336,7 +339,7 @@ class TestTeacher:
     def test_a_dashfusion_is_none(self, clip_model, clip_processor, tmp_path):
         clip_model().save_pretrained(tmp_path)
         clip_processor.save_pretrained(tmp_path)
-        with pytest.raises(RecipeError, match=r"must be a DyFuLM;.* is a dashfusion, which reads clips"):
+        with pytest.raises(RecipeError, match=r"must be a DyFuLM;.* is a dashfusion"):
             load_teacher(str(tmp_path), RULES)
 
     @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])

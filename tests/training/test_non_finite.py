@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
-from hf_fusion.architectures.tasks import ReviewTask
+from hf_fusion.architectures.reviews import encode_reviews
 from hf_fusion.training.non_finite import NonFiniteLossError
 
 
@@ -22,7 +22,7 @@ def make_trainer(make_model, corpus, processor, tmp_path):
         options = {"num_train_epochs": 1, "per_device_train_batch_size": 2, "logging_steps": 1, "report_to": "none",
                    "disable_tqdm": True, "use_cpu": True, "save_strategy": "no", "eval_strategy": "no",
                    "load_best_model_at_end": False, "output_dir": str(tmp_path / "run")}  # fmt: skip
-        data = ReviewTask.encode(Dataset.from_list(rows), processor)
+        data = encode_reviews(Dataset.from_list(rows), processor)
         args = FusionTrainingArguments(**{**options, **fields})
         return FusionTrainer(
             make_model(), args, train_dataset=data, processing_class=processor, callbacks=callbacks

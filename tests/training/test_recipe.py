@@ -117,9 +117,7 @@ def test_shipped_recipes_are_valid(path):
     ("model_type", "flag", "value", "owner"),
     [
         ("dyfulm", "fusion", "concat", "dashfusion"),
-        ("dyfulm", "modalities", "text", "dashfusion"),
         ("dashfusion", "cross_fusion", "mean", "dyfulm"),
-        ("dashfusion", "scale", "1 5", "dyfulm"),
     ],
 )
 def test_fields_of_the_other_architecture_are_refused(model_type, flag, value, owner):
@@ -128,8 +126,18 @@ def test_fields_of_the_other_architecture_are_refused(model_type, flag, value, o
         parse_recipe(argv)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "flag", "value", "owner", "kind"),
+    [("dyfulm", "modalities", "text", "clips", "reviews"), ("dashfusion", "scale", "1 5", "reviews", "clips")],
+)
+def test_fields_of_other_data_are_refused(model_type, flag, value, owner, kind):
+    argv = ["--output_dir", "x", "--model_type", model_type, f"--{flag}", *value.split()]
+    with pytest.raises(RecipeError, match=f"`{flag}` is a field of {owner}, but this model reads {kind}"):
+        parse_recipe(argv)
+
+
 def test_unknown_architecture():
-    with pytest.raises(RecipeError, match="`model_type` must be one of dyfulm, dashfusion, got 'bert'"):
+    with pytest.raises(RecipeError, match=r"model_type.*invalid choice: 'bert'.*dyfulm.*dashfusion"):
         parse_recipe(["--output_dir", "x", "--model_type", "bert"])
 
 

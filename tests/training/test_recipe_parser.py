@@ -6,7 +6,7 @@ import pytest
 from transformers import TrainingArguments
 
 from hf_fusion.data.arguments import DataArguments
-from hf_fusion.training.recipe import ARGUMENT_GROUPS, parse_recipe
+from hf_fusion.training.recipe import argument_groups, parse_recipe
 from hf_fusion.training.recipe_parser import RecipeParser
 
 
@@ -20,17 +20,21 @@ def sections(text):
 
 @pytest.fixture(scope="module")
 def parser():
-    return RecipeParser(ARGUMENT_GROUPS, "hf-fusion train", "Trains.")
+    return RecipeParser(argument_groups(), "hf-fusion train", "Trains.")
 
 
 def test_fields_stand_where_they_are_declared(parser):
     found = sections(parser.format_help())
-    assert list(found) == ["options", "data", "model", "DyFuLM", "DashFusion", "training"]
+    assert list(found) == [
+        "options", "data", "data: reviews", "data: clips", "model", "DyFuLM", "DashFusion", "training",
+    ]  # fmt: skip
     for title, flags in {
         "data": ["--dataset", "--max_eval_samples"],
         "model": ["--checkpoint", "--lora_rank"],
-        "DyFuLM": ["--encoder_a", "--gate_level", "--teacher", "--columns"],
-        "DashFusion": ["--text_encoder", "--anchor", "--modalities"],
+        "data: reviews": ["--columns"],
+        "data: clips": ["--modalities"],
+        "DyFuLM": ["--encoder_a", "--gate_level", "--teacher"],
+        "DashFusion": ["--text_encoder", "--anchor"],
         "training": ["--learning_rate", "--output_dir", "--fusion_learning_rate", "--eval_strategy"],
     }.items():
         assert set(flags) <= set(found[title]), title

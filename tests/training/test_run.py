@@ -209,7 +209,7 @@ def test_unimodal_baselines(clip_recipe, tmp_path, modality):
     sizes = {"audio": model.config.audio_feature_size, "vision": model.config.vision_feature_size}
     assert sizes == {name: 8 if name == modality else 1 for name in sizes}
     assert model.config.modalities == (modality,)
-    assert f"It reads\n{modality}" in (tmp_path / "run" / "README.md").read_text()
+    assert f"It reads {modality}" in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_dashfusion_with_lora(clip_recipe, tmp_path):
@@ -244,7 +244,7 @@ def test_dashfusion_resumes_exactly(clip_recipe, tmp_path):
         ({"modalities": ["smell"]}, DataError, "`modalities` must be some of text, audio, vision"),
         ({"dataset": "nowhere.pkl", "dataset_options": None}, FileNotFoundError, "nowhere.pkl"),
         ({"num_attention_heads": 3}, RecipeError, "must be a multiple of `num_attention_heads`"),
-        ({"fusion": "sum"}, RecipeError, "`fusion` must be one of"),
+        ({"fusion": "sum"}, RecipeError, "fusion must be one of"),
         ({"max_length": 2}, RecipeError, "max_length"),
         ({"lora_encoders": "a"}, RecipeError, "The model has no encoder a; it has text"),
         ({"metric_for_best_model": "f2"}, RecipeError, "must be one of loss, .*acc7, mae, corr, got 'f2'"),
@@ -493,7 +493,7 @@ def test_a_validation_split_of_one_class_selects_nothing(recipe, tmp_path):
 
 
 def test_rows_without_a_token_leave_the_data(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_fusion.architectures.tasks.rows_without_tokens", lambda columns, tokenizers: [1])
+    monkeypatch.setattr("hf_fusion.architectures.reviews.rows_without_tokens", lambda columns, tokenizers: [1])
     short = {"save_strategy": "no", "load_best_model_at_end": False, "max_steps": 1}
     with pytest.raises(DataError, match=r"synthetic-reviews \(train\): 1 unusable row\n  1 x no token that the token"):
         run(recipe(**short))

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from datasets import Array2D, Dataset, Features, Value
 
-from hf_fusion.architectures.tasks import ClipTask, ReviewTask, drop_unreadable, take_truncated, warn_of_truncation
+from hf_fusion.architectures.clips import encode_clips
+from hf_fusion.architectures.reviews import encode_reviews
+from hf_fusion.architectures.rows import drop_unreadable, take_truncated, warn_of_truncation
 from hf_fusion.data.tally import tallied
 from hf_fusion.utils.errors import DataError
 
-LOGGER = "hf_fusion.architectures.tasks"
+LOGGER = "hf_fusion.architectures.rows"
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def clip_table():
 def test_reviews_that_are_cut_are_counted(processor, caplog):
     processor.max_length = 9
     texts = ["good", "the room was clean and the bed was fine and nice", "bad", "the bar " * 30]
-    encoded = ReviewTask.encode(Dataset.from_dict({"id": list("abcd"), "text": texts}), processor)
+    encoded = encode_reviews(Dataset.from_dict({"id": list("abcd"), "text": texts}), processor)
     cut = [len(processor([text], truncation=False)["input_ids_b"][0]) > 9 for text in texts]
     assert encoded["text_truncated"] == cut == [False, True, False, True]
     rest, counts = take_truncated(encoded)
@@ -44,7 +46,7 @@ def test_reviews_that_are_cut_are_counted(processor, caplog):
 
 def test_clips_that_are_cut_are_counted_by_modality(clip_processor, clip_table, caplog):
     clip_processor.max_length = 20
-    rest, counts = take_truncated(ClipTask.encode(clip_table, clip_processor))
+    rest, counts = take_truncated(encode_clips(clip_table, clip_processor))
     assert counts == {"text": 1, "audio": 1, "vision": 1} and set(rest["length"]) == {4, 20, 10}
     warn_of_truncation({"validation": counts}, {"validation": 3}, "clip", clip_processor)
     assert [record.getMessage() for record in caplog.records if record.name == LOGGER] == [
@@ -77,7 +79,7 @@ class TestTextsWithoutTokens:
     def test_of_reviews_are_all_named_or_left_out(self, processor, deaf):
         deaf(processor, "~")
         reviews = Dataset.from_dict({"id": list("abcd"), "text": ["good", "~", "bad", "~"]})
-        encoded = ReviewTask.encode(reviews, processor)
+        encoded = encode_reviews(reviews, processor)
         with pytest.raises(DataError, match=r"2 x no token that the tokenizers know: b \('~'\); d \('~'\)"):
             drop_unreadable(encoded, reviews, "a.csv (train)", "error")
         with tallied() as counts:
@@ -90,11 +92,11 @@ class TestTextsWithoutTokens:
     def test_count_as_missing_beside_frames(self, clip_processor, clip_table, deaf):
         deaf(clip_processor, "good good ")
         with tallied() as counts:
-            encoded = ClipTask.encode(clip_table, clip_processor)
+            encoded = encode_clips(clip_table, clip_processor)
         assert [bool(ids) for ids in encoded["input_ids"]] == [False, True, False]
         assert counts == {"texts have no token and count as missing": 2}
         assert drop_unreadable(encoded, clip_table, "clips", "error") == (encoded, clip_table)
         alone = clip_table.select([0]).remove_columns(["audio", "vision"])
-        encoded = ClipTask.encode(alone, clip_processor)
+        encoded = encode_clips(alone, clip_processor)
         with pytest.raises(DataError, match=r"clips: 1 unusable row\n  1 x no token that .* know: a \('good"):
             drop_unreadable(encoded, alone, "clips", "error")

@@ -1,0 +1,117 @@
+"""Architectures that read clips: text, audio and vision with a sentiment score."""
+
+import logging
+
+import numpy as np
+from datasets import Dataset, DatasetDict, concatenate_datasets
+
+from hf_fusion.architectures.base import Architecture
+from hf_fusion.architectures.rows import TRUNCATED, limit_of, token_counts
+from hf_fusion.data.arrow_rows import lengths_of
+from hf_fusion.data.clips import load_clips
+from hf_fusion.data.labels import warn_of_other_scale
+from hf_fusion.data.tally import tally
+from hf_fusion.evaluation.baselines import mean_baseline, ridge_baseline
+from hf_fusion.evaluation.evaluate_clips import evaluate_clips
+from hf_fusion.models.configuration_dashfusion import MODALITIES
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+from hf_fusion.models.processing_dyfulm import rows_without_tokens
+from hf_fusion.utils.errors import DataError, RecipeError
+
+logger = logging.getLogger(__name__)
+
+
+class ClipArchitecture(Architecture):
+    """Reads, encodes and measures clips; a subclass builds the model and says what can be diagnosed."""
+
+    data_kind = "clips"
+    main_metrics = ("mae", "acc2_has0", "acc2_non0")
+
+    def load(self, data_args, config=None) -> DatasetDict:
+        """As [`Architecture.load`]."""
+        return load_clips(data_args.source())
+
+    def check_training(self, train, data_args, is_sample=False) -> None:
+        """As [`Architecture.check_training`]: warns if the labels seem to be on another scale than `label_range`."""
+        if not is_sample:
+            warn_of_other_scale(np.array(train["label"], dtype=float), data_args.label_range, data_args.dataset)
+
+    def check_data(self, config, data_args, rows) -> None:
+        """As [`Architecture.check_data`], for the widths of frames."""
+        check_widths(config, rows)
+
+    def encode(self, rows, processor) -> Dataset:
+        """As [`Architecture.encode`], see [`encode_clips`]."""
+        return encode_clips(rows, processor)
+
+    def measure(self, classify, rows, folder=None, batch_size=32, track=iter, picture_format="png") -> dict[str, float]:
+        """As [`Architecture.measure`], see [`evaluate_clips`]."""
+        return evaluate_clips(classify, rows, folder, batch_size, track, picture_format)
+
+    def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
+        """As [`Architecture.measure_baselines`]: the mean label, and ridge regression on each modality and on all."""
+        if "validation" not in splits:
+            raise DataError(f"{data_args.dataset} has no validation split; it has {', '.join(splits)}.")
+        present = [name for name in MODALITIES if name in splits["train"].column_names]
+        results = {"mean": mean_baseline(splits, data_args.label_range)}
+        for modalities in [[name] for name in present] + ([present] if len(present) > 1 else []):
+            name = "ridge: " + " + ".join(modalities)
+            results[name] = ridge_baseline(splits, modalities, data_args.label_range)
+        return results
+
+
+def encode_clips(clips: Dataset, processor) -> Dataset:
+    """
+    The text's tensors, `audio` and `vision` as they are, `labels`, `length`: of the longest modality, and for each
+    modality whether it is cut (`text_truncated` ...). A text without a token counts as missing; the length of a
+    clip with nothing else is 0, see [`drop_unreadable`].
+    """
+    parts = []
+    lengths = [0] * len(clips)
+    if "text" in clips.column_names:
+        texts = clips.select_columns(["text"])
+        parts.append(
+            texts.map(
+                lambda batch: _encode_texts(batch["text"], processor),
+                batched=True,
+                remove_columns=["text"],
+                desc="tokenizing",
+            )
+        )
+        lengths = token_counts(parts[0])
+        tokenless = sum(text is not None and not n for text, n in zip(clips["text"], lengths, strict=True))
+        if tokenless:
+            tally("texts have no token and count as missing", tokenless)
+            logger.warning("%d texts have no token that the tokenizers know and count as missing.", tokenless)
+    for name in STREAMS:
+        if name not in clips.column_names:
+            continue
+        frames = clips.select_columns([name])
+        parts.append(frames)
+        counts = lengths_of(frames, name)
+        limit = limit_of(processor, name)
+        parts.append(Dataset.from_dict({TRUNCATED[name]: [count > limit for count in counts]}))
+        lengths = [max(length, min(count, limit)) for length, count in zip(lengths, counts, strict=True)]
+    rest = clips.select_columns(["id", "label"]).rename_column("label", "labels").add_column("length", lengths)
+    return concatenate_datasets([rest, *parts], axis=1)
+
+
+def _encode_texts(texts, processor):
+    """Columns of the text's tensors, empty where no tokenizer finds a token."""
+    columns = processor.encode_text(texts, return_truncated=True)
+    truncated = columns.pop("truncated")
+    for i in rows_without_tokens(columns, processor.tokenizers):
+        for values in columns.values():
+            values[i] = []
+    return {**columns, TRUNCATED["text"]: truncated}
+
+
+def check_widths(config, clips):
+    """Raises `RecipeError` if the frames of the data are not those that the model reads."""
+    for name in STREAMS:
+        expected = getattr(config, f"{name}_feature_size")
+        if name in clips.column_names and clips.features[name].shape[1] != expected:
+            raise RecipeError(
+                f"The model reads {name} frames of {expected} features, those of the data have "
+                f"{clips.features[name].shape[1]}."
+            )

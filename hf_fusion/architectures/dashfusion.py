@@ -1,0 +1,156 @@
+"""DashFusion: clips, read by a text encoder and an encoder of frames for audio and for vision."""
+
+from dataclasses import dataclass
+
+from transformers import AutoConfig
+
+from hf_fusion.architectures.clips import ClipArchitecture, check_widths
+from hf_fusion.architectures.encoders import (
+    encoder_and_tokenizer,
+    resolve_name,
+    saved_processor,
+    trained_model,
+    two_encoders,
+)
+from hf_fusion.data.arrow_rows import ArrowRows, in_batches, lengths_of
+from hf_fusion.data.clips import SYNTHETIC, has_modality
+from hf_fusion.data.prepare import prepared_statistics
+from hf_fusion.evaluation.diagnostics.analyze import analyze_clips
+from hf_fusion.evaluation.diagnostics.collect import untracked
+from hf_fusion.evaluation.diagnostics.findings import Section
+from hf_fusion.models.configuration_dashfusion import DashFusionConfig
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
+from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
+from hf_fusion.models.processing_dashfusion import DEFAULT_MAX_LENGTH, DashFusionProcessor
+from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
+from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.fields import option
+
+
+@dataclass
+class DashFusionFields:
+    """Fields of a recipe that only DashFusion has, beside those of [`DashFusionConfig`]."""
+
+    text_encoder: dict | str | None = option(
+        "The text encoder: a name, a folder (also of a DyFuLM), package:NAME/FOLDER, or a mapping for one from "
+        "scratch, as encoder_a. A mapping with model_type dyfulm, encoder_a, encoder_b and other fields of DyFuLM "
+        "reads the text with two encoders."
+    )
+    max_audio_length: int | None = option("Most audio frames of a clip; defaults to the longest training clip.")
+    max_vision_length: int | None = option("Most vision frames of a clip; defaults to the longest training clip.")
+
+
+class DashFusionArchitecture(ClipArchitecture):
+    """Builds and diagnoses [`DashFusionForSequenceClassification`]."""
+
+    config_class = DashFusionConfig
+    recipe_fields = DashFusionFields
+    settled_fields = (
+        "text_config",
+        "audio_feature_size",
+        "vision_feature_size",
+        "modalities",
+        "label_range",
+        "num_labels",
+        "id2label",
+        "problem_type",
+    )
+
+    def build(self, model_args, data_args, train, teacher=None):
+        """As [`Architecture.build`], see [`build_dashfusion`]. (Nothing teaches it.)"""
+        return build_dashfusion(model_args, data_args, train)
+
+    def diagnose(self, classify, rows, batch_size, checkpoint, data_args, track=untracked) -> list[Section]:
+        """As [`Architecture.diagnose`], see [`analyze_clips`]."""
+        corpus = (data_args.dataset_options or {}) if data_args.dataset == SYNTHETIC else None
+        return analyze_clips(classify, rows, checkpoint, batch_size, track, corpus)
+
+
+def build_dashfusion(model_args, data_args, clips):
+    """
+    Builds or loads the DashFusion that a recipe describes, for the widths and lengths of the training clips.
+
+    Args:
+        model_args ([`ModelArguments`]): the recipe's model part.
+        data_args ([`DataArguments`]): its data part.
+        clips (`Dataset`): the training split; also what the normalisation is fitted on.
+
+    Returns:
+        ([`DashFusionForSequenceClassification`], [`DashFusionProcessor`]).
+
+    Raises:
+        RecipeError: if the recipe describes no model, or a checkpoint reads frames of another width.
+    """
+    fields = {**model_args.config_fields(), "modalities": tuple(data_args.modalities)}
+    if model_args.checkpoint:
+        checkpoint = resolve_name(model_args.checkpoint)
+        fields["label_range"] = tuple(data_args.label_range)
+        if not data_args.normalize:
+            raise RecipeError("`normalize` is for new models: with `checkpoint` its processor normalises as it did.")
+        model = trained_model(DashFusionForSequenceClassification, checkpoint, fields)
+        check_widths(model.config, clips)
+        _check_modalities(data_args, clips)
+        return model, saved_processor(DashFusionProcessor, checkpoint, model_args)
+    if model_args.text_encoder is None:
+        raise RecipeError("`text_encoder` is missing: a name, a folder, or a mapping for one from scratch.")
+    _check_modalities(data_args, clips)
+    texts = [text for text in clips["text"] if text is not None] if "text" in clips.column_names else []
+    encoder, tokenizers = _text_stream(model_args.text_encoder, model_args.max_length, texts)
+    extractor = feature_extractor_for(fields, data_args, clips)
+    sizes = {f"{name}_feature_size": getattr(extractor, f"{name}_feature_size") for name in STREAMS}
+    sizes |= {f"max_{name}_length": getattr(extractor, f"max_{name}_length") for name in STREAMS}
+    model = DashFusionForSequenceClassification.from_text_encoder(
+        encoder, **{**fields, **sizes}, label_range=data_args.label_range
+    )
+    tokenizer, tokenizer_b = (*tokenizers, None)[:2]
+    return model, DashFusionProcessor(tokenizer, extractor, tokenizer_b, max_length=model_args.max_length)
+
+
+def _text_stream(spec, max_length, texts):
+    """The text encoder of a DashFusion (a name, a configuration or a DyFuLM), and its tokenizers."""
+    if isinstance(spec, dict) and spec.get("model_type") == "dyfulm":
+        fields = {name: value for name, value in spec.items() if name != "model_type"}
+        specs = {name: fields.pop(f"encoder_{name}", None) for name in ("a", "b")}
+        encoders, tokenizers = two_encoders(specs, fields.get("cross_fusion"), max_length, texts)
+        return DyFuLMForSequenceClassification.from_encoders(**encoders, **fields).dyfulm, tokenizers
+    if isinstance(spec, str) and AutoConfig.from_pretrained(resolve_name(spec)).model_type == "dyfulm":
+        return resolve_name(spec), DyFuLMProcessor.from_pretrained(resolve_name(spec)).tokenizers
+    encoder, tokenizer = encoder_and_tokenizer("text_encoder", spec, max_length, DEFAULT_MAX_LENGTH, texts)
+    return encoder, [tokenizer]
+
+
+def feature_extractor_for(fields, data_args, clips):
+    """
+    A feature extractor for the widths and lengths of the training clips, fitted on them.
+
+    Args:
+        fields (`dict`): fields of the model's configuration that a recipe sets.
+        data_args ([`DataArguments`]): its data part.
+        clips (`Dataset`): the training split.
+    """
+    sizes = {}
+    for name in STREAMS:
+        there = name in clips.column_names
+        sizes[f"{name}_feature_size"] = clips.features[name].shape[1] if there else 1
+        longest = max(lengths_of(clips, name), default=1) if there else 1
+        sizes[f"max_{name}_length"] = fields.get(f"max_{name}_length") or max(longest, 1)
+    extractor = DashFusionFeatureExtractor(**sizes)
+    known = prepared_statistics(data_args.dataset, clips) or {}
+    for name in STREAMS if data_args.normalize else ():
+        if name in clips.column_names and name in known:
+            extractor.set_statistics(name, *known[name])
+        elif name in clips.column_names:
+            extractor.fit(name, (row[name] for row in in_batches(ArrowRows(clips.select_columns([name])))))
+    return extractor
+
+
+def _check_modalities(data_args, clips):
+    """A model must not claim a modality that it was never shown."""
+    there = [name for name in data_args.modalities if has_modality(clips, name)]
+    if len(there) < len(data_args.modalities):
+        absent = next(name for name in data_args.modalities if name not in there)
+        raise RecipeError(
+            f"No training clip of {data_args.dataset} has {absent}. If that is right, train on the rest: --modalities "
+            f"{' '.join(there)}"
+        )

@@ -1,0 +1,143 @@
+"""Encoders, tokenizers and checkpoints that a recipe names."""
+
+import copy
+import importlib.util
+from pathlib import Path
+
+from accelerate.utils import broadcast_object_list
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoTokenizer, Pipeline, PretrainedConfig, PreTrainedModel
+
+from hf_fusion.data.tokenizers import train_tokenizer
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name
+from hf_fusion.models.modeling_text_encoder import encoder_from_config, pretrained_encoder
+from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH
+from hf_fusion.utils.errors import RecipeError
+
+# As `encoder_a`: that of the teacher.
+TEACHER = "teacher"
+# RoBERTa counts positions from its padding id on.
+_SPARE_POSITIONS = 8
+
+
+def first_layers(encoder: str | PreTrainedModel | PretrainedConfig, count: int) -> PreTrainedModel:
+    """
+    The embeddings and first layers of a pretrained encoder, as an encoder of its own.
+
+    Args:
+        encoder: a pretrained encoder, without a pooler, or its name or folder.
+        count: how many layers.
+
+    Raises:
+        RecipeError: if it has no weights yet, or fewer layers.
+    """
+    if isinstance(encoder, PretrainedConfig):
+        raise RecipeError("`encoder_layers` is for pretrained encoders; one from scratch has `num_hidden_layers`.")
+    encoder = pretrained_encoder(encoder) if isinstance(encoder, str) else encoder
+    config = copy.deepcopy(encoder.config)
+    if not 1 <= count <= config.num_hidden_layers:
+        raise RecipeError(f"`encoder_layers` must be 1 to {config.num_hidden_layers} here, got {count}.")
+    if getattr(config, "layer_types", None):  # one entry for each layer
+        config.layer_types = config.layer_types[:count]
+    config.num_hidden_layers = count
+    shallow = encoder_from_config(config)
+    weights = encoder.state_dict()
+    shallow.load_state_dict({name: weights[name] for name in shallow.state_dict()})
+    return shallow
+
+
+def resolve_name(name: str) -> str:
+    """
+    `package:NAME/FOLDER` -> that folder inside an installed Python package; any other name stays as it is.
+
+    Raises:
+        RecipeError: if the package is not installed or has no such folder.
+        FileNotFoundError: if another name is that of a folder which does not exist.
+    """
+    if not name.startswith("package:"):
+        check_folder_name(name)
+        return name
+    package, _, folder = name.removeprefix("package:").partition("/")
+    if not package.isidentifier() or ".." in Path(folder).parts:  # to find a.b Python would import a
+        raise RecipeError(f"{name:.200}: expected package:NAME/FOLDER, a package's name and a folder inside it.")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise RecipeError(f"{name}: the package {package} is not installed (pip install {package.replace('_', '-')}).")
+    path = Path(spec.submodule_search_locations[0]) / folder
+    if not path.is_dir():
+        raise RecipeError(f"{name}: the package {package} has no folder {folder!r}.")
+    return str(path)
+
+
+def encoder_and_tokenizer(field, spec, max_length, default_length, texts):
+    """An encoder, its name or its configuration, and its tokenizer."""
+    if isinstance(spec, dict):
+        encoder, tokenizer = _from_scratch(field, spec, texts, max_length or default_length)
+    elif isinstance(spec, Pipeline):
+        encoder, tokenizer = spec.model.base_model.encoder_a, spec.processor.tokenizer
+    else:
+        encoder = resolve_name(spec)
+        tokenizer = AutoTokenizer.from_pretrained(encoder)
+    if max_length and max_length > tokenizer.model_max_length:
+        raise RecipeError(
+            f"`max_length` is {max_length}, but {field} reads at most {tokenizer.model_max_length} tokens."
+        )
+    return encoder, tokenizer
+
+
+def _from_scratch(field, spec, texts, max_length):
+    spec = dict(spec)
+    if "model_type" not in spec or "tokenizer" not in spec:
+        raise RecipeError(
+            f"`{field}` from scratch needs `model_type` (such as roberta) and `tokenizer` (bpe, unigram or "
+            f"wordpiece), got {spec}."
+        )
+    kind, vocab_size = spec.pop("tokenizer"), spec.pop("vocab_size", 8000)
+    tokenizer = _of_first_process(train_tokenizer(texts, kind, vocab_size, model_max_length=max_length))
+    options = {"max_position_embeddings": max_length + _SPARE_POSITIONS, "pad_token_id": tokenizer.pad_token_id, **spec}
+    return AutoConfig.for_model(options.pop("model_type"), vocab_size=len(tokenizer), **options), tokenizer
+
+
+def _of_first_process(tokenizer):
+    """The first process's tokenizer, in all processes: one vocabulary even if training is not quite repeatable."""
+    (content,) = broadcast_object_list([tokenizer.backend_tokenizer.to_str()])
+    tokenizer._tokenizer = Tokenizer.from_str(content)
+    return tokenizer
+
+
+def two_encoders(specs, cross_fusion, max_length, texts):
+    """Encoders (names or configurations) and tokenizers of a DyFuLM."""
+    only = cross_fusion if cross_fusion in ("a", "b") else None
+    encoders, tokenizers = {}, []
+    for name, spec in specs.items():
+        if only not in (None, name):
+            continue
+        if spec is None:
+            raise RecipeError(f"`encoder_{name}` is missing: a name, a folder, or a mapping for one from scratch.")
+        encoders[f"encoder_{name}"], tokenizer = encoder_and_tokenizer(
+            f"encoder_{name}", spec, max_length, DEFAULT_MAX_LENGTH, texts
+        )
+        tokenizers.append(tokenizer)
+    return encoders, tokenizers
+
+
+def trained_model(model_class, checkpoint, fields):
+    """The model of a checkpoint, with these fields of its configuration."""
+    check_checkpoint_name(checkpoint)
+    try:
+        return model_class.from_pretrained(checkpoint, use_safetensors=True, **fields)
+    except RuntimeError as error:  # sizes that do not match
+        raise RecipeError(
+            f"The weights of `checkpoint` {checkpoint} do not fit the recipe ({str(error).splitlines()[0][:200]}): "
+            "leave out the fields that say how large the model is."
+        ) from error
+
+
+def saved_processor(processor_class, checkpoint, model_args):
+    """The processor of a checkpoint; `max_length` of the recipe goes first."""
+    options = given(max_length=model_args.max_length)
+    return processor_class.from_pretrained(checkpoint, trust_remote_code=False, **options)
+
+
+def given(**options):
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,10 @@
+"""Imported first by the scripts that are no commands: takes this folder off the import path.
+
+Python puts a script's folder there, and `evaluate.py` would then hide the library of that name.
+"""
+
+import sys
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _HERE]
