@@ -9,7 +9,6 @@ import lzma
 import os
 import re
 import zipfile
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -102,22 +101,6 @@ class TextFormat:
             raise DataError(f"`delimiter` must be one character such as ; or tab, got {self.delimiter!r:.50}.")
         if self.header not in (None, True, False):
             raise DataError(f"`header` must be true or false, got {self.header!r:.50}.")
-
-
-def add_text_format(parser: ArgumentParser) -> None:
-    """Adds the flags of [`text_format_of`]."""
-    parser.add_argument("--encoding", help="of files of text, where it is not found: cp1252 ...")
-    parser.add_argument("--delimiter", help="between the fields of .csv and .tsv, where it is not found; or tab")
-    parser.add_argument(
-        "--header", choices=["true", "false"],
-        help="whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ...",
-    )  # fmt: skip
-
-
-def text_format_of(args: Namespace) -> TextFormat:
-    """The format that the flags of [`add_text_format`] say."""
-    header = None if args.header is None else args.header == "true"
-    return TextFormat(args.encoding, args.delimiter, header)
 
 
 AS_FOUND = TextFormat()
