@@ -30,6 +30,15 @@ class InputError(ValueError):
     Args:
         reason (`str`): what is wrong with the input.
         number (`int`, *optional*): position of the input among the inputs, from 0; `None` outside of a pipeline.
+
+    Example:
+
+    ```python
+    from hf_fusion.models.processing_text import InputError
+
+    answers = [{"label": "positive", "score": 0.9}, InputError("The text is empty.", 1)]  # with on_error="return"
+    [answer.reason for answer in answers if isinstance(answer, InputError)]
+    ```
     """
 
     def __init__(self, reason, number=None):
