@@ -24,7 +24,7 @@ from rich.table import Table
 from hf_fusion.data.clips import load_clips
 from hf_fusion.data.reviews import load_reviews
 from hf_fusion.evaluation.baselines import bag_of_words_baseline, majority_baseline
-from hf_fusion.evaluation.metrics import SentimentRegressionMetrics
+from hf_fusion.evaluation.metrics import SentimentRegressionMetrics, metric_named
 from hf_fusion.utils.records import METRICS_FILE
 from hf_fusion.studies.launch import Run, run_all
 from hf_fusion.utils.errors import RecipeError
@@ -46,13 +46,8 @@ from transformers import pipeline
 classify = pipeline("fusion-sentiment", model=sys.argv[1], trust_remote_code=True)
 print("ANSWERS", json.dumps(classify(json.load(sys.stdin))))
 """
-REVIEW_METRICS = {
-    "fine_accuracy": "{:.1%}",
-    "fine_macro_f1": "{:.3f}",
-    "coarse_accuracy": "{:.1%}",
-    "intensity_mae": "{:.3f}",
-}
-CLIP_METRICS = {"mae": "{:.3f}", "corr": "{:.3f}", "acc2_non0": "{:.1%}", "acc7": "{:.1%}"}
+REVIEW_METRICS = ("fine_accuracy", "fine_macro_f1", "coarse_accuracy", "intensity_mae")
+CLIP_METRICS = ("mae", "corr", "acc2_non0", "acc7")
 CLIP_RUNS = {
     "text only": ["--modalities", "text"],
     "audio only": ["--modalities", "audio"],
@@ -101,7 +96,7 @@ def classify_elsewhere(folder, inputs):
 def print_metrics(console, title, results, metrics):
     table = Table("", *metrics, title=title)
     for name, row in results.items():
-        table.add_row(name, *("-" if row[m] != row[m] else form.format(row[m]) for m, form in metrics.items()))
+        table.add_row(name, *("-" if row[m] != row[m] else format(row[m], metric_named(m).format) for m in metrics))
     console.print(table)
 
 

@@ -14,7 +14,7 @@ from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_place
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.fields import has_changed, list_option, option
+from hf_fusion.utils.fields import check_choices, has_changed, list_option, option
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class ReviewFields:
     intensity_range: list[float] | None = option(
         "Lowest and highest intensity, of the data's own ones and of those that scores give; 0 1 by default."
     )
-    missing_classes: str = option(
-        "What to do with classes that the training data never shows: error, or allow (with a warning).", "error"
+    missing_classes: Literal["error", "allow"] = option(
+        "What to do with classes that the training data never shows; allow warns of them.", "error"
     )
 
 
@@ -83,7 +83,7 @@ class DataArguments(ClipFields, ReviewFields):
     header: bool | None = option(
         "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
     )
-    rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
+    rejected_rows: Literal["error", "drop"] = option("What to do with unusable rows; drop warns of them.", "error")
     split_shares: list[float] = list_option(
         "Shares of train, validation, test where there is no split, or none but train; drawn by a hash of the text "
         "(reviews) or of the video's name (clips).",
@@ -113,8 +113,7 @@ class DataArguments(ClipFields, ReviewFields):
                 if has_changed(item, getattr(self, item.name)):
                     raise RecipeError(f"`{item.name}` is a field of {other}, but this model reads {kind}.")
         self.dataset = self.dataset or _DEFAULTS[kind]
-        if self.missing_classes not in ("error", "allow"):
-            raise RecipeError(f"`missing_classes` must be error or allow, got {self.missing_classes!r}.")
+        check_choices(self)
 
     def source(self) -> ReviewSource | ClipSource:
         """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
@@ -145,19 +144,25 @@ class DataArguments(ClipFields, ReviewFields):
         names = list(config.id2label.values())
         if self.num_labels is None and not self.class_words:
             self.num_labels = config.num_labels
-        if self.intensity_range is None:
+        if self.intensity_range is None and "intensity" in config.heads:
             self.intensity_range = list(config.intensity_range)
-        if self.coarse_starts is None and config.num_coarse_labels != len(coarse_starts(config.num_labels)):
-            parts = config.num_coarse_labels
-            self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
-            logger.warning(
-                "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has "
-                "no coarse labels of its own, --coarse_starts says otherwise.",
-                parts,
-                self.coarse_starts,
-            )
+        if self.coarse_starts is None and "coarse_logits" in config.heads:
+            self._adopt_coarse_classes(config)
         if not self.class_words and self.num_labels == len(names) and not are_placeholders(names):
             self.class_words = names
+
+    def _adopt_coarse_classes(self, config):
+        """As [`adopt_classes`], of the coarse classes where there are not as many as usual."""
+        parts = config.num_coarse_labels
+        if parts == len(coarse_starts(config.num_labels)):
+            return
+        self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
+        logger.warning(
+            "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has no "
+            "coarse labels of its own, `coarse_starts` says otherwise.",
+            parts,
+            self.coarse_starts,
+        )
 
     def settle(self, rules: LabelRules) -> None:
         """Records classes that were derived from the data, so that the recipe repeats the run (reviews)."""

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from glob import has_magic
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
+from datasets import Array2D, Dataset, DatasetDict, Features, List, Value
 
 from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
@@ -21,6 +21,7 @@ from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.labels import LabelError, is_range
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
+from hf_fusion.data.split_writer import FRAMES, SplitWriter
 from hf_fusion.data.splits import SPLITS, SplitChooser, check_shares, divide_training, report_rejected
 from hf_fusion.data.synthetic_clips import synthetic_clips
 from hf_fusion.data.tally import tally
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 SYNTHETIC = "synthetic-clips"
 PREPARED_FILE, REPORT_FILE = "dataset_dict.json", "prepared.json"
 UNIMODAL_LABELS = ("label_text", "label_audio", "label_vision")
-# Clips that are turned into Arrow at a time.
-_CHUNK = 256
 
 
 @dataclass
@@ -57,6 +56,16 @@ class ClipSource:
         options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
         allow_missing_features: whether more than a tenth of the clips of a folder of features may have none.
         text_format: of the labels file of such a folder, where its content does not tell.
+
+    Example:
+
+    ```python
+    from hf_fusion.data.clips import ClipSource, load_clips
+
+    source = ClipSource("synthetic-clips", options={"num_train": 8, "num_validation": 4, "num_test": 4})
+    clip = load_clips(source)["train"].with_format("numpy")[0]
+    clip["text"], clip["audio"].shape, clip["vision"].shape, clip["label"]
+    ```
     """
 
     name: str = SYNTHETIC
@@ -84,7 +93,8 @@ class ClipSource:
 
 def load_clips(source: ClipSource) -> DatasetDict:
     """
-    Reads and checks clips.
+    Reads and checks clips. They go to a temporary file as they are read, from which the data sets are mapped: a corpus
+    may be larger than memory.
 
     Returns:
         `DatasetDict` of the splits found, with the columns `id`, `text` (`None` where missing), `audio` and `vision`
@@ -99,7 +109,7 @@ def load_clips(source: ClipSource) -> DatasetDict:
     if source.name == SYNTHETIC or (Path(source.name) / PREPARED_FILE).is_file():
         clips = _dataset(source)
     else:
-        clips = _to_datasets(list(clean_clips(source)))
+        clips = collect_clips(clean_clips(source))
     clips = {split: _with_only(table, source, split) for split, table in clips.items()}
     clips = DatasetDict({split: table for split, table in clips.items() if len(table)})
     if not clips:
@@ -153,8 +163,8 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         try:
             row["split"] = None if reason else _split(row, source, chooser, f"{source.name}, {place}")
         except LabelError as error:
-            reason, _, detail = str(error).partition("|")
-            place += detail and f": {detail}"
+            reason = error.reason
+            place += error.detail and f": {error.detail}"
         if reason:
             rejected.setdefault(reason, []).append(place)
             continue
@@ -393,44 +403,30 @@ def _unusable_label(label, label_range):
     return None
 
 
-def clip_features(row: dict[str, Any], widths: dict[str, int]) -> Features:
+def collect_clips(rows: Iterable[dict[str, Any]], folder: str | Path | None = None) -> DatasetDict:
     """
-    The columns of a data set of clips.
+    Writes clips to disk as they come, and maps the files.
 
     Args:
-        row: one of the clips.
-        widths: the widths of audio and vision frames; a stream that no clip has is left out.
+        rows: clips as [`clean_clips`] gives them; the first one tells which columns there are beside text, audio,
+            vision and label. A stream that no clip has is left out.
+        folder: gets a file `SPLIT.arrow` for each split; a temporary one by default.
     """
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
+        return DatasetDict()
+    with SplitWriter(_features_of(first), folder) as writer:
+        for row in chain([first], rows):
+            writer.write(row["split"], row)
+        return DatasetDict({split: writer.finish(split) for split in SPLITS if split in writer.filled})
+
+
+def _features_of(row):
     columns = {"id": Value("string"), "text": Value("string"), "label": Value("float32")}
-    columns |= {name: Array2D((None, widths[name]), "float32") for name in STREAMS if name in widths}
+    columns |= dict.fromkeys(STREAMS, FRAMES)
     columns |= {name: Value("float32") for name in UNIMODAL_LABELS if name in row}
     return Features({**columns, **({"text_features": List(Value("float32"))} if "text_features" in row else {})})
-
-
-def encode_clip(row: dict[str, Any], features: Features) -> dict[str, Any]:
-    """The clip as a row of a data set with these columns: a missing stream has no frames."""
-    encoded = {name: row.get(name) for name in features}
-    for name, feature in features.items():
-        if isinstance(feature, Array2D) and encoded[name] is None:
-            encoded[name] = np.zeros((0, feature.shape[1]), dtype=np.float32)
-    return encoded
-
-
-def _to_datasets(rows):
-    """Clean rows -> a data set for each split, built piece by piece."""
-    if not rows:
-        return DatasetDict()
-    widths = {row_name: row[row_name].shape[1] for row in rows for row_name in STREAMS if row[row_name] is not None}
-    features = clip_features(rows[0], widths)
-    tables: dict[str, list[Dataset]] = {}
-    for start in range(0, len(rows), _CHUNK):
-        by_split: dict[str, list] = {}
-        for row in rows[start : start + _CHUNK]:
-            by_split.setdefault(row["split"], []).append(encode_clip(row, features))
-        for split, members in by_split.items():
-            columns = {name: [row[name] for row in members] for name in features}
-            tables.setdefault(split, []).append(Dataset.from_dict(columns, features=features))
-    return DatasetDict({split: concatenate_datasets(tables[split]) for split in SPLITS if split in tables})
 
 
 def has_modality(table: Dataset, name: str) -> bool:

@@ -1,18 +1,12 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
-import atexit
 import json
 import logging
-import os
-import tempfile
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Value
-from datasets.arrow_writer import ArrowWriter
+from datasets import DatasetDict, Features, Value
 
 from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.label_columns import (
@@ -26,6 +20,7 @@ from hf_fusion.data.label_columns import (
 )
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.review_tables import SYNTHETIC, find_tables
+from hf_fusion.data.split_writer import SplitWriter
 from hf_fusion.data.splits import (
     NO_SPLIT,
     SPLITS,
@@ -37,7 +32,6 @@ from hf_fusion.data.splits import (
     report_rejected,
     split_by_hash,
 )
-from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.models.processing_text import is_blank, is_file_name
 from hf_fusion.utils.errors import DataError, listed
 
@@ -47,7 +41,6 @@ _FEATURES = Features({
     "id": Value("string"), "text": Value("string"), "source": Value("string"), "labels": Value("int64"),
     "coarse_labels": Value("int64"), "intensity_labels": Value("float32"),
 })  # fmt: skip
-_ROWS_AT_A_TIME = 256  # that lie in memory before they are written
 # What users call a column; `ReviewSource.columns` maps each to the file's own name.
 FIELDS = ("id", "text", "stars", "score", "label", "coarse_label", "intensity", "split", "source")
 
@@ -73,6 +66,18 @@ class ReviewSource:
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
         encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
+
+    Example:
+
+    ```python
+    import pandas
+    from hf_fusion.data.reviews import ReviewSource, load_reviews
+
+    reviews = pandas.DataFrame({"review": ["Good bed.", "Dirty room.", "Cold soup."], "rating": [5, 1, 2]})
+    reviews.to_csv("reviews.csv")
+    source = ReviewSource("reviews.csv", columns={"text": "review", "stars": "rating"}, split_shares=(1, 0, 0))
+    load_reviews(source)["train"]  # text and the labels of the three heads
+    ```
     """
 
     name: str = SYNTHETIC
@@ -134,19 +139,20 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
     plan = _plan(tables, source)
     chooser = SplitChooser(source.split_seed)
 
-    cleaned: dict[str | None, _Split] = {}
     others: set[str] = set()
     counts = Counter()
-    for table in tables:
-        others |= _label_rows(table, shares, source, plan, chooser, cleaned, counts)
-    _settle_waiting(cleaned, chooser, source)
-    if others and not cleaned:
-        raise DataError(
-            f"{source.name} has no rows of {listed(source.sources)}; its sources are {listed(sorted(others))}."
-        )
-    if not cleaned:
-        raise DataError(f"{source.name} has no rows.")
-    splits = DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
+    with SplitWriter(_FEATURES) as writer:
+        for table in tables:
+            others |= _label_rows(table, shares, source, plan, chooser, writer, counts)
+        _settle_waiting(writer, chooser, source)
+        filled = {split: writer.filled[split] for split in SPLITS if split in writer.filled}
+        if others and not filled:
+            raise DataError(
+                f"{source.name} has no rows of {listed(source.sources)}; its sources are {listed(sorted(others))}."
+            )
+        if not filled:
+            raise DataError(f"{source.name} has no rows.")
+        splits = DatasetDict({split: _informative(writer.finish(split), filled[split]) for split in filled})
     named = chooser.named or {table.split for table in tables}
     only_training = are_training(named) and (not chooser.named or set(splits) == {"train"})
     splits = divide_training(
@@ -225,38 +231,6 @@ def _count(values, columns, row):
         counted.missing += name not in found and not found.isdisjoint(others)
 
 
-class _Split:
-    """The rows of a split, which go to a file as they come (below `TMPDIR`, until the process ends)."""
-
-    def __init__(self):
-        handle, self.path = tempfile.mkstemp(".arrow", dir=_temporary_folder())
-        os.close(handle)
-        self.writer = ArrowWriter(path=self.path, features=_FEATURES, writer_batch_size=_ROWS_AT_A_TIME)
-        self.filled = set()  # columns with a value
-
-    def add(self, row):
-        self.filled.update(name for name, value in row.items() if value is not None)
-        self.writer.write(row)
-
-    def all_rows(self):
-        """With every column."""
-        self.writer.finalize()
-        return Dataset.from_file(self.path)
-
-    def to_dataset(self):
-        """With the columns that say something."""
-        self.writer.finalize()
-        always = {"id", "text"}
-        return Dataset.from_file(self.path).select_columns([name for name in _FEATURES if name in self.filled | always])
-
-
-@cache
-def _temporary_folder():
-    until_exit = ExitStack()
-    atexit.register(until_exit.close)
-    return until_exit.enter_context(temporary_folder())
-
-
 def _shares_to_draw(tables, shares):
     """The shares by which rows without a split of their own are drawn; `None` if the tables are splits.
 
@@ -266,27 +240,24 @@ def _shares_to_draw(tables, shares):
     return shares if names == {None} or are_training(names) else None
 
 
-def _settle_waiting(cleaned, chooser, source):
+def _settle_waiting(writer, chooser, source):
     """Rows with an empty cell for their split: drawn if all are empty, else unusable."""
-    waiting = cleaned.pop(None, None)
-    if waiting is None:
+    if None not in writer.filled:
         return
     if chooser.named:
         report_rejected(source.name, {f"{NO_SPLIT} ({WAY_OUT})": chooser.waiting}, source.rejected)
         return
-    for row in waiting.all_rows():
-        split = split_by_hash(row["text"], source.split_shares, source.split_seed)
-        _add(cleaned, split, row)
+    for row in writer.finish(None):
+        writer.write(split_by_hash(row["text"], source.split_shares, source.split_seed), row)
 
 
-def _add(cleaned, split, row):
-    if split not in cleaned:
-        cleaned[split] = _Split()
-    cleaned[split].add(row)
+def _informative(rows, filled):
+    """The columns in which a row has a value, and those that a data set always has."""
+    return rows.select_columns([name for name in _FEATURES if name in filled | {"id", "text"}])
 
 
-def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
-    """Adds each usable row to `cleaned`, counts the others by reason; returns the sources that are left out."""
+def _label_rows(table, shares, source, plan, chooser, writer, counts):
+    """Writes each usable row, counts the others by reason; returns the sources that are left out."""
     split, origin = table.split, table.origin
     columns = None
     others = set()
@@ -305,8 +276,7 @@ def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
             place = f"{origin}, row {number}"
             row_split = chooser.choose(own, "split" in columns, split, shares, clean["text"], place)
         except LabelError as error:
-            reason, _, detail = str(error).partition("|")
-            rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
+            rejected.setdefault(error.reason, []).append(f"row {number}: {error.detail or error.reason}")
             continue
         if source.sources is not None and clean["source"] not in map(str, source.sources):
             others.add(str(clean["source"]))
@@ -314,7 +284,7 @@ def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
         if clean["id"] is None:
             place = counts[split] - 1
             clean["id"] = str(place) if split is None else f"{split}-{place}"
-        _add(cleaned, row_split, clean)
+        writer.write(row_split, clean)
     report_rejected(origin, rejected, source.rejected)
     return others
 
@@ -348,14 +318,14 @@ def _label_row(row, columns, plan):
     values = {name: row[own] for name, own in columns.items()}
     text = values.get("text")
     if text is not None and not isinstance(text, str):
-        raise LabelError(f"text is no string|field {columns['text']!r} is {text!r:.100}")
+        raise LabelError(f"field {columns['text']!r} is {text!r:.100}", "text is no string", "text", text)
     if text is None or is_blank(text):
-        raise LabelError(f"empty text|field {columns.get('text', 'text')!r} is {text!r:.100}")
+        raise LabelError(f"field {columns.get('text', 'text')!r} is {text!r:.100}", "empty text", "text", text)
     if is_file_name(text):
-        raise LabelError(f"text is the name of a file|field {columns['text']!r} is {text!r:.100}")
+        raise LabelError(f"field {columns['text']!r} is {text!r:.100}", "text is the name of a file", "text", text)
     fine, coarse, intensity = plan.labels_of(row)
     if fine is None and coarse is None and intensity is None:
-        raise LabelError("no label|all label fields are empty")
+        raise LabelError("all label fields are empty", "no label")
     clean = {
         "id": None if values.get("id") is None else str(values["id"]),
         "text": text,

@@ -284,5 +284,5 @@ def _flags(changes):
     flags = []
     for name, value in changes.items():
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
-        flags += [f"--{name}", *map(str, values)]
+        flags += [f"--{name}", *("no" if value is False else str(value) for value in values)]  # YAML's word for both
     return flags

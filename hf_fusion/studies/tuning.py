@@ -91,7 +91,8 @@ class Search:
                 raise RecipeError(f"{path}: {name} can have log or step, not both.")
             if is_range and not choice["low"] < choice["high"]:
                 raise RecipeError(f"{path}: {name} has no room between {choice['low']} and {choice['high']}.")
-        self.metric = str(self.metric).removeprefix("eval_")
+        self.metric = self.metric.removeprefix("eval_")
+        lower_is_better(self.metric)  # is checked
         if not isinstance(self.trials, int) or self.trials < 1:
             raise RecipeError(f"{path}: trials must be at least 1, got {self.trials!r}.")
 

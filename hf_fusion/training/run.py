@@ -17,6 +17,7 @@ from hf_fusion.architectures.rows import drop_unreadable, take_truncated, warn_o
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
+from hf_fusion.data.temporary import temporary_data
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.hub.model_card import write_model_card
@@ -39,6 +40,7 @@ _RESTORED = (
 )  # fmt: skip
 
 
+@temporary_data()
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     """
     Trains, restores the checkpoint that is best on validation, measures it on validation and test, and saves it; then

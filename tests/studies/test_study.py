@@ -160,7 +160,7 @@ def test_a_failed_run_is_named(study, tmp_path, monkeypatch):
 
 def test_values_become_flags():
     fields = {"a": 1, "b": [1, 2], "c": {"x": "y"}, "d": False}
-    assert study_module._flags(fields) == ["--a", "1", "--b", "1", "2", "--c", '{"x": "y"}', "--d", "False"]
+    assert study_module._flags(fields) == ["--a", "1", "--b", "1", "2", "--c", '{"x": "y"}', "--d", "no"]
 
 
 @pytest.mark.parametrize(
