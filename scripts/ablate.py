@@ -7,8 +7,8 @@
 The first variant is the reference. A killed study goes on where it was: run the same command again. Finished runs are
 never repeated; seeds and variants can be added to the file later.
 
-Results are NAME.json (everything), NAME.csv (one row for each number), NAME.md (the tables) and NAME.png (differences
-with intervals); with `pareto` in the study also NAME_pareto.png.
+Results are NAME.json (everything), NAME.csv (one row for each number), NAME.md and NAME.tex (the tables) and NAME.png
+(differences with intervals); with `pareto` in the study also NAME_pareto.png.
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -20,11 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hf_fusion.utils.errors import DataError
-from hf_fusion.evaluation.plots import plot_differences, plot_pareto
-from hf_fusion.studies.study import Study, StudyError, run_study
+from hf_fusion.evaluation.plots import FORMATS, MOST_PANELS, plot_differences, plot_pareto, plots_available, save_figure
 from hf_fusion.studies.results import cell_lines, check_metrics, summarize, write_study
-from hf_fusion.utils.errors import RecipeError
+from hf_fusion.studies.study import Study, StudyError, run_study
+from hf_fusion.utils.errors import DataError, RecipeError
 
 
 def parse_args():
@@ -38,6 +37,7 @@ def parse_args():
     parser.add_argument("--runs", type=Path, help="where the run folders go (default: runs/NAME of the study)")
     parser.add_argument("--slots", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
     parser.add_argument("--output", type=Path, help="result file (default: model_cards/results/NAME of the study.json)")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
     return parser.parse_args()
 
 
@@ -74,14 +74,19 @@ def main() -> int:
     for split in ("test", *study.evaluate_on):
         metrics = study.shown(summaries[split])
         print_summary(summaries[split], metrics, study.paper if split == "test" else {}, split, console)
-    if len(results) > 1:
-        plot_differences(output.with_suffix(".png"), summaries["test"], study.shown(summaries["test"])[:4], name)
+    written = [output.name, *(f"{output.stem}{suffix}" for suffix in (".csv", ".md", ".tex"))]
+    figures = {}
+    if plots_available():
+        if len(results) > 1:
+            metrics = study.shown(summaries["test"])[:MOST_PANELS]
+            figures[f"{output.stem}.{args.format}"] = plot_differences(summaries["test"], metrics, name)
+        if study.pareto:
+            figures[f"{output.stem}_pareto.{args.format}"] = plot_pareto(record["pareto"], summaries["test"], name)
+    for picture, figure in figures.items():
+        save_figure(figure, output.with_name(picture))
     if study.pareto:
-        found = record["pareto"]
-        plot_pareto(output.with_name(f"{output.stem}_pareto.png"), found, summaries["test"], name)
-        print(f"Pareto front: {', '.join(found['front'])}; knee: {found['knee'] or 'none'}.")
-    others = [".csv", ".md", *([".png"] if len(results) > 1 else [])]
-    print(f"Written: {output}, and beside it {', '.join(others)}")
+        print(f"Pareto front: {', '.join(record['pareto']['front'])}; knee: {record['pareto']['knee'] or 'none'}.")
+    print(f"Written to {output.parent}: {', '.join([*written, *figures])}")
     return 0
 
 

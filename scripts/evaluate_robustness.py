@@ -8,7 +8,7 @@ lost modalities.
         --baseline runs/dashfusion_mosi_without_text
 
 Six severities from 0 (clean) to 5 each. Without --dataset the data of the checkpoint's own recipe is used (its test
-split). Writes robustness.json (curves of every metric, areas under them), robustness.csv and a picture.
+split). Writes robustness.json (curves of every metric, areas under them), robustness.csv, robustness.tex and a picture.
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -17,6 +17,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from datasets import disable_progress_bars
@@ -25,11 +26,11 @@ from rich.table import Table
 from tqdm import tqdm
 
 from hf_fusion.data.corruption import SEVERITIES
-from hf_fusion.utils.errors import DataError
 from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.evaluate_checkpoint import load_split
-from hf_fusion.evaluation.plots import plot_robustness
 from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.evaluation.plots import plot_robustness, plots_available, save_figure
+from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import describe_environment, fingerprint, write_json
 from hf_fusion.evaluation.robustness import (
     check_same_metrics,
@@ -39,10 +40,13 @@ from hf_fusion.evaluation.robustness import (
     summarize_curves,
     text_verdict,
 )
+from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.training.outcome import show_labels
-from hf_fusion.training.recipe import parse_data_arguments
 from hf_fusion.data.arguments import DataArguments
+from hf_fusion.training.recipe import parse_data_arguments
 from hf_fusion.utils.errors import RecipeError
+
+_SHOWN = ("clean", "worst", "area")
 
 
 @dataclass
@@ -59,6 +63,7 @@ class RobustnessArguments:
     output_dir: str | None = field(default=None, metadata={"help": "Default: CHECKPOINT/robustness-SPLIT."})
     batch_size: int = field(default=32, metadata={"help": "Rows per forward pass."})
     device: str | None = field(default=None, metadata={"help": "cpu, cuda:0 ...; default: the accelerator, if any."})
+    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Of the pictures."})
 
 
 def curves_of(classify, checkpoint, args, rows, scenarios):
@@ -104,7 +109,11 @@ def evaluate(args: RobustnessArguments, data_args: DataArguments) -> dict:
         for severity, value in zip(SEVERITIES, values, strict=True)
     ]
     pd.DataFrame(table).to_csv(folder / "robustness.csv", index=False)
-    plot_robustness(folder / "robustness.png", curves, main, f"{Path(args.checkpoint).name}: damaged input")
+    caption = "Corrupted input: clean, at severity 5, and the mean over severities."
+    (folder / "robustness.tex").write_text(latex_table(summary_rows(summary, main), caption), encoding="utf-8")
+    if plots_available():
+        figure = plot_robustness(curves, main, f"{Path(args.checkpoint).name}: corrupted input")
+        save_figure(figure, folder / f"robustness.{args.format}")
     print_summary(summary, main, args.checkpoint)
     if verdict:
         print(verdict["verdict"])
@@ -112,11 +121,21 @@ def evaluate(args: RobustnessArguments, data_args: DataArguments) -> dict:
     return record
 
 
+def summary_rows(summary, metrics):
+    return [
+        {"corruption": scenario}
+        | {
+            metric: "{clean:.3f} {worst:.3f} {area:.3f}".format(**{k: cells[metric][k] for k in _SHOWN})
+            for metric in metrics
+        }
+        for scenario, cells in summary.items()
+    ]
+
+
 def print_summary(summary, metrics, title):
-    table = Table("damage", *metrics, title=f"{title}: clean, at severity 5, mean over severities")
-    for scenario, found in summary.items():
-        cells = (found[metric] for metric in metrics)
-        table.add_row(scenario, *(f"{cell['clean']:.3f} {cell['worst']:.3f} {cell['area']:.3f}" for cell in cells))
+    table = Table("corruption", *metrics, title=f"{title}: clean, at severity 5, mean over severities")
+    for row in summary_rows(summary, metrics):
+        table.add_row(*row.values())
     Console().print(table)
 
 

@@ -19,6 +19,7 @@ import torch
 import yaml
 from datasets import Dataset
 from filelock import FileLock
+from hub_server import online, server  # noqa: F401 - fixtures
 from hypothesis import settings
 from tiny_runs import TINY, TINY_CLIPS
 from transformers import BertConfig, DebertaV2Config, RobertaConfig

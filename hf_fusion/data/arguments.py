@@ -144,19 +144,25 @@ class DataArguments(ClipFields, ReviewFields):
         names = list(config.id2label.values())
         if self.num_labels is None and not self.class_words:
             self.num_labels = config.num_labels
-        if self.intensity_range is None:
+        if self.intensity_range is None and "intensity" in config.heads:
             self.intensity_range = list(config.intensity_range)
-        if self.coarse_starts is None and config.num_coarse_labels != len(coarse_starts(config.num_labels)):
-            parts = config.num_coarse_labels
-            self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
-            logger.warning(
-                "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has "
-                "no coarse labels of its own, --coarse_starts says otherwise.",
-                parts,
-                self.coarse_starts,
-            )
+        if self.coarse_starts is None and "coarse_logits" in config.heads:
+            self._adopt_coarse_classes(config)
         if not self.class_words and self.num_labels == len(names) and not are_placeholders(names):
             self.class_words = names
+
+    def _adopt_coarse_classes(self, config):
+        """As [`adopt_classes`], of the coarse classes where there are not as many as usual."""
+        parts = config.num_coarse_labels
+        if parts == len(coarse_starts(config.num_labels)):
+            return
+        self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
+        logger.warning(
+            "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has no "
+            "coarse labels of its own, `coarse_starts` says otherwise.",
+            parts,
+            self.coarse_starts,
+        )
 
     def settle(self, rules: LabelRules) -> None:
         """Records classes that were derived from the data, so that the recipe repeats the run (reviews)."""

@@ -56,6 +56,16 @@ class ClipSource:
         options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
         allow_missing_features: whether more than a tenth of the clips of a folder of features may have none.
         text_format: of the labels file of such a folder, where its content does not tell.
+
+    Example:
+
+    ```python
+    from hf_fusion.data.clips import ClipSource, load_clips
+
+    source = ClipSource("synthetic-clips", options={"num_train": 8, "num_validation": 4, "num_test": 4})
+    clip = load_clips(source)["train"].with_format("numpy")[0]
+    clip["text"], clip["audio"].shape, clip["vision"].shape, clip["label"]
+    ```
     """
 
     name: str = SYNTHETIC
@@ -153,8 +163,8 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         try:
             row["split"] = None if reason else _split(row, source, chooser, f"{source.name}, {place}")
         except LabelError as error:
-            reason, _, detail = str(error).partition("|")
-            place += detail and f": {detail}"
+            reason = error.reason
+            place += error.detail and f": {error.detail}"
         if reason:
             rejected.setdefault(reason, []).append(place)
             continue

@@ -25,6 +25,20 @@ class FusionCollator:
         processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): pads the rows.
         pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up, for tensor cores.
         padding (`bool` or `str`): `True` pads to the longest of the batch, "max_length" to the processor's limits.
+
+    Example:
+
+    ```python
+    from datasets import Dataset
+    from hf_fusion import DyFuLMProcessor, FusionCollator
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["The bed was good.", "Not clean."]
+    processor = DyFuLMProcessor(train_tokenizer(texts, "wordpiece", 100))
+    rows = Dataset.from_dict({**processor.encode_text(texts), "labels": [4, None]})
+    batch = FusionCollator(processor)(list(rows))
+    batch["labels"]  # tensor([4, -100])
+    ```
     """
 
     processor: Any

@@ -220,6 +220,16 @@ def corrupt(
 
     Raises:
         DataError: if there is no such corruption or severity, or nothing that it could damage.
+
+    Example:
+
+    ```python
+    from datasets import Dataset
+    from hf_fusion.data.corruption import corrupt
+
+    rows = Dataset.from_dict({"id": ["1"], "text": ["The bed was good and the staff was kind."]})
+    corrupt(rows, {"word_dropout": 5}, seed=0)["text"]  # half of the words are lost
+    ```
     """
     check_corruptions(corruptions, rows.column_names)
     if deviations is None:

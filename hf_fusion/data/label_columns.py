@@ -132,7 +132,7 @@ class LabelPlan:
         Without a score, the fine classes lie at even distances on the intensity scale.
 
         Raises:
-            LabelError: "reason|detail", for a value that is none of those that are accepted.
+            LabelError: for a value that is not accepted; with `reason`.
         """
         values = {name: row[own] for name, own in self.columns.items() if own in row}
         fine, coarse = (self._class(name, values) for name in CLASS_FIELDS)
@@ -140,7 +140,8 @@ class LabelPlan:
             intensity = self._number("intensity", values)
             low, high = self.rules.intensity_range
             if intensity is not None and not low <= intensity <= high:
-                raise LabelError(f"{intensity!r} lies outside [{low:g}, {high:g}]")
+                detail = f"{intensity!r} lies outside [{low:g}, {high:g}]"
+                raise LabelError(detail, field="intensity", value=intensity)
             stars = self._number("stars", values) if fine is None else None
             if stars is not None:
                 fine = self.rules.fine_of_stars(stars, self.lowest_star)
@@ -149,9 +150,10 @@ class LabelPlan:
                 fine = self.rules.fine_of_score(score) if fine is None else fine
                 intensity = self.rules.intensity(score) if intensity is None else intensity
         except LabelError as error:
-            if "|" in str(error):
+            if error.reason is not None:
                 raise
-            raise LabelError(f"rating outside the scale|{error} (fields {self._given(values)}{_HINT})") from error
+            detail = f"{error.detail} (fields {self._given(values)}{_HINT})"
+            raise LabelError(detail, "rating outside the scale", error.field, error.value) from error
         if coarse is None and fine is not None:
             coarse = self.rules.coarse_of_fine(fine)
         if intensity is None and fine is not None:
@@ -162,27 +164,29 @@ class LabelPlan:
         try:
             key = class_key(values.get(name))
         except LabelError as error:
-            raise LabelError(f"no number|field {self.columns[name]!r}: {error}") from error
+            detail = f"field {self.columns[name]!r}: {error.detail}"
+            raise LabelError(detail, "no number", name, error.value) from error
         ids = self.ids.get(name, {})
         if key is None or key in ids:
             return ids.get(key)
         accepted = f"0 to {len(ids) - 1}" if list(ids) == list(map(str, range(len(ids)))) else listed(ids)
         reason = "rating outside the scale" if _is_number(key) else "no number"
-        raise LabelError(
-            f"{reason}|{name} {values[name]!r:.100} is none of the classes {accepted} (fields {self._given(values)})"
-        )
+        detail = f"{name} {values[name]!r:.100} is none of the classes {accepted} (fields {self._given(values)})"
+        raise LabelError(detail, reason, name, values[name])
 
     def _number(self, name, values):
         try:
             number, best = read_rating(values.get(name))
         except LabelError:
-            raise LabelError(f"no number|field {self.columns[name]!r} is {values[name]!r:.100}") from None
+            detail = f"field {self.columns[name]!r} is {values[name]!r:.100}"
+            raise LabelError(detail, "no number", name, values[name]) from None
         highest = self.lowest_star + self.rules.num_labels - 1 if name == "stars" else self.rules.scale[1]
         if best is not None and best != (self.rules.intensity_range[1] if name == "intensity" else highest):
-            raise LabelError(
-                f"rating outside the scale|{values[name]!r:.100} is out of {best:g}, but the best value of "
-                f"column {self.columns[name]!r} is {highest:g}; if it is not: --scale LOWEST {best:g}"
+            detail = (
+                f"{values[name]!r:.100} is out of {best:g}, but the best value of column {self.columns[name]!r} is "
+                f"{highest:g}; if it is not: --scale LOWEST {best:g}"
             )
+            raise LabelError(detail, "rating outside the scale", name, values[name])
         return number
 
     def _given(self, values):

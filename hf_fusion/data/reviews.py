@@ -66,6 +66,18 @@ class ReviewSource:
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
         encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
+
+    Example:
+
+    ```python
+    import pandas
+    from hf_fusion.data.reviews import ReviewSource, load_reviews
+
+    reviews = pandas.DataFrame({"review": ["Good bed.", "Dirty room.", "Cold soup."], "rating": [5, 1, 2]})
+    reviews.to_csv("reviews.csv")
+    source = ReviewSource("reviews.csv", columns={"text": "review", "stars": "rating"}, split_shares=(1, 0, 0))
+    load_reviews(source)["train"]  # text and the labels of the three heads
+    ```
     """
 
     name: str = SYNTHETIC
@@ -264,8 +276,7 @@ def _label_rows(table, shares, source, plan, chooser, writer, counts):
             place = f"{origin}, row {number}"
             row_split = chooser.choose(own, "split" in columns, split, shares, clean["text"], place)
         except LabelError as error:
-            reason, _, detail = str(error).partition("|")
-            rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
+            rejected.setdefault(error.reason, []).append(f"row {number}: {error.detail or error.reason}")
             continue
         if source.sources is not None and clean["source"] not in map(str, source.sources):
             others.add(str(clean["source"]))
@@ -307,14 +318,14 @@ def _label_row(row, columns, plan):
     values = {name: row[own] for name, own in columns.items()}
     text = values.get("text")
     if text is not None and not isinstance(text, str):
-        raise LabelError(f"text is no string|field {columns['text']!r} is {text!r:.100}")
+        raise LabelError(f"field {columns['text']!r} is {text!r:.100}", "text is no string", "text", text)
     if text is None or is_blank(text):
-        raise LabelError(f"empty text|field {columns.get('text', 'text')!r} is {text!r:.100}")
+        raise LabelError(f"field {columns.get('text', 'text')!r} is {text!r:.100}", "empty text", "text", text)
     if is_file_name(text):
-        raise LabelError(f"text is the name of a file|field {columns['text']!r} is {text!r:.100}")
+        raise LabelError(f"field {columns['text']!r} is {text!r:.100}", "text is the name of a file", "text", text)
     fine, coarse, intensity = plan.labels_of(row)
     if fine is None and coarse is None and intensity is None:
-        raise LabelError("no label|all label fields are empty")
+        raise LabelError("all label fields are empty", "no label")
     clean = {
         "id": None if values.get("id") is None else str(values["id"]),
         "text": text,

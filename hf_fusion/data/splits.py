@@ -108,7 +108,7 @@ class SplitChooser:
             self.waiting.append(place)
             return None
         if self.named:
-            raise LabelError(NO_SPLIT)
+            raise LabelError("", NO_SPLIT, "split")
         self._drawn = True
         return split_by_hash(text, shares, self._seed)
 
@@ -120,7 +120,8 @@ def _is_nothing(own):
 def _known(split):
     known = canonical_split(str(split))
     if known not in SPLITS:
-        raise LabelError(f"unknown split|{str(split)!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
+        detail = f"{str(split)!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}"
+        raise LabelError(detail, "unknown split", "split", split)
     return known
 
 

@@ -177,16 +177,18 @@ def _first_real_in_front(features, mask):
 
 
 class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
-    """Weight initialisation, and what the loading machinery needs to know, for all DashFusion classes."""
+    """Base of all DashFusion classes: weight initialisation, and the settings that loading reads."""
 
     config_class = DashFusionConfig
     base_model_prefix = "dashfusion"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    # The own layers call transformers' attention interface (`attend`), with packed keys for flash attention and a block
+    # mask for flex attention. The text encoder keeps eager attention where it has no other.
     _supports_sdpa = True
     _supports_flash_attn = True
-    _supports_flex_attn = True
+    _supports_flex_attn = True  # without dropout: training needs `attention_probs_dropout_prob=0`
     _supports_attention_backend = True
     # names in checkpoints of version 0.1.0; peft asks for it too
     _checkpoint_conversion_mapping = {
@@ -222,6 +224,24 @@ class DashFusionModel(DashFusionPreTrainedModel):
     """Encoders, alignment and fusion, without a head: a clip to one vector.
 
     See [`DashFusionForSequenceClassification.forward`] for the inputs and [`DashFusionModelOutput`] for the outputs.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DashFusionConfig, DashFusionModel
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DashFusionConfig(
+        text_config=encoder, audio_feature_size=5, vision_feature_size=20, hidden_size=16, num_attention_heads=2
+    )
+    model = DashFusionModel(config).eval()
+    outputs = model(
+        input_ids=torch.tensor([[2, 7, 8, 3]]), audio_features=torch.randn(1, 30, 5), output_fusion=True
+    )  # without vision
+    outputs.present  # text and audio
+    outputs.alignment_attentions["text_audio"].shape  # (1, heads, 4, 31): the class token and 30 frames
+    ```
     """
 
     def __init__(self, config):
@@ -256,6 +276,11 @@ class DashFusionModel(DashFusionPreTrainedModel):
     def encoders(self):
         """`dict`: the pretrained encoders: `"text"`, or a DyFuLM's `"a"` and `"b"`."""
         return getattr(self.text_encoder, "encoders", {"text": self.text_encoder})
+
+    @property
+    def text_input_names(self):
+        """`set(str)`: the tensors of a text that the text encoder reads."""
+        return getattr(self.text_encoder, "text_input_names", self.text_inputs | {"attention_mask"})
 
     def _encode_text(self, inputs, options):
         """The text stream `(states, mask, present)`, real tokens in front, and the text encoder's outputs."""
@@ -492,7 +517,30 @@ PROBLEMS = {
 
 
 class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
-    """DashFusion with a head: a sentiment score (regression), a class, or several labels."""
+    """
+    DashFusion with a head: a sentiment score (regression), a class, or several labels.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DashFusionConfig, DashFusionForSequenceClassification
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DashFusionConfig(
+        text_config=encoder, audio_feature_size=5, vision_feature_size=20, hidden_size=16, num_attention_heads=2
+    )
+    model = DashFusionForSequenceClassification(config)
+    outputs = model(
+        input_ids=torch.tensor([[2, 7, 8, 3], [2, 9, 8, 3]]),
+        audio_features=torch.randn(2, 30, 5),
+        vision_features=torch.randn(2, 12, 20),
+        labels=torch.tensor([1.5, -2.0]),
+    )
+    outputs.loss.backward()
+    outputs.logits.shape  # (2, 1)
+    ```
+    """
 
     def __init__(self, config):
         super().__init__(config)

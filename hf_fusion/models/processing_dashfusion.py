@@ -18,6 +18,7 @@ from .processing_dyfulm import (
     save_second_tokenizer_config,
     truncated_rows,
 )
+from .processing_text import InputError
 
 DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
 
@@ -39,6 +40,21 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             allow, at most 128.
         vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
             on loading.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from hf_fusion import DashFusionFeatureExtractor, DashFusionProcessor
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["good bed", "not a clean room"]
+    extractor = DashFusionFeatureExtractor(audio_feature_size=5, vision_feature_size=20)
+    processor = DashFusionProcessor(train_tokenizer(texts, "wordpiece", 100), extractor)
+    audio = [np.zeros((30, 5)), None]  # the second clip has no audio
+    batch = processor(text=texts, audio=audio, return_tensors="pt")
+    batch["audio_features"].shape  # (2, 30, 5)
+    ```
     """
 
     def __init__(
@@ -152,7 +168,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, options["truncation"])
         for i in range(count):
             if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
-                raise ValueError(f"Clip {i} has no text, no audio frame and no vision frame.")
+                raise InputError(f"Clip {i} has no text, no audio frame and no vision frame.")
             truncated[i] |= options["truncation"] and any(
                 self.feature_extractor.is_too_long(name, given[name][i]) for name in STREAMS if given[name]
             )

@@ -8,6 +8,8 @@ import os
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 
+from .processing_text import InputError
+
 DEFAULT_MAX_LENGTH = 512
 # All white space of Unicode lies below this code; the last entry stands for everything from there on.
 _WHITESPACE_END = 0x3001
@@ -20,7 +22,7 @@ DEFAULT_OPTIONS = {
 
 
 class FusionProcessorMixin:
-    """Before `ProcessorMixin` in the bases of a processor: its settings are the same before and after saving."""
+    """Comes before `ProcessorMixin` in the bases of a processor: its settings are the same before and after saving."""
 
     def to_dict(self):
         """All settings, with the fingerprints and the code that a checkpoint needs."""
@@ -50,6 +52,19 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             tokenizers allow, at most 512.
         vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
             on loading, so that a checkpoint is never read with the wrong tokenizer.
+
+    Example:
+
+    ```python
+    from hf_fusion import DyFuLMProcessor
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["The bed was good.", "The room was not clean."]
+    processor = DyFuLMProcessor(train_tokenizer(texts, "wordpiece", 100), train_tokenizer(texts, "bpe", 300))
+    batch = processor(texts, return_tensors="pt")
+    sorted(batch)  # attention_mask, attention_mask_b, input_ids, input_ids_b, span_ids, span_ids_b
+    processor.spans_of(texts[0])  # [(0, 3), (4, 7), ...]: places of the common spans
+    ```
     """
 
     def __init__(
@@ -499,16 +514,17 @@ def check_max_length(tokenizers, max_length):
 
 
 def check_texts(texts, numbers=None):
-    """Raises `ValueError` unless `texts` is a list of encodable strings; `numbers` are what to call them."""
+    """Raises `ValueError` unless `texts` is a list, and `InputError` unless it holds encodable strings; the error names
+    the text by its place, or by its entry in `numbers`."""
     if not isinstance(texts, list):
         raise ValueError(f"`text` must be a string or a list of strings, got {type(texts).__name__}.")
     for i, text in enumerate(texts) if numbers is None else zip(numbers, texts, strict=True):
         if not isinstance(text, str):
-            raise ValueError(f"Text {i} must be a string, got {type(text).__name__}: {repr(text)[:80]}.")
+            raise InputError(f"Text {i} must be a string, got {type(text).__name__}: {repr(text)[:80]}.")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(
+            raise InputError(
                 f"Text {i} is no valid Unicode: lone surrogate {text[error.start]!r} at character {error.start}. "
                 "Decode it with errors='replace'."
             ) from error

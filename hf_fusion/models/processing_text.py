@@ -1,4 +1,5 @@
-"""Which texts can be read: the same rule in training, in prediction and in exported models."""
+"""The rule for texts that can be read, the same in training, in prediction and in exported models; and the error for
+inputs that cannot."""
 
 import os
 import re
@@ -20,6 +21,24 @@ _BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd")
 
 # What tools that turn a missing text into a string write.
 _MISSING = re.compile(r"\s*nan\s*", re.IGNORECASE)
+
+
+class InputError(ValueError):
+    """
+    An input that cannot be read. Any other error of a pipeline is one of the program, or of its arguments.
+
+    Args:
+        reason (`str`): what is wrong with the input.
+        number (`int`, *optional*): position of the input among the inputs, from 0; `None` outside of a pipeline.
+    """
+
+    def __init__(self, reason, number=None):
+        super().__init__(reason, number)
+        self.reason = reason
+        self.number = number
+
+    def __str__(self):
+        return self.reason if self.number is None else f"Input {self.number} cannot be read. {self.reason}"
 
 
 def text_problem(text):

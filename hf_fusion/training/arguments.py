@@ -58,6 +58,15 @@ class FusionTrainingArguments(TrainingArguments):
 
     Defaults that differ from `TrainingArguments`: evaluate and save every epoch, keep the two newest checkpoints and
     restore the best one at the end, log to TensorBoard, push to the Hub at the end. See the fields for what is new.
+
+    Example:
+
+    ```python
+    from hf_fusion import FusionTrainingArguments
+
+    args = FusionTrainingArguments("run", learning_rate=2e-5, fusion_learning_rate=1e-3, layer_decay=0.9)
+    args.save_strategy  # every epoch; the best checkpoint is restored at the end
+    ```
     """
 
     eval_strategy: Literal["epoch", "steps", "no"] = field(default="epoch", metadata={"help": "When to evaluate."})

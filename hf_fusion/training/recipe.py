@@ -176,9 +176,9 @@ def _mapping_of(name, text):
             return text
         raise RecipeError(f'`{name}` must be a JSON mapping such as \'{{"text": "review"}}\', got {text!r:.200}.')
     try:
-        found = parse_yaml(text, f"`{name}`")
+        found = parse_yaml(text, f"`{name}`", "JSON")
     except DataError as error:
-        raise RecipeError(str(error).replace("YAML", "JSON")) from error
+        raise RecipeError(str(error)) from error
     if not isinstance(found, dict):
         raise RecipeError(f"`{name}` must be a JSON mapping, got {text!r:.200}.")
     return found

@@ -44,9 +44,6 @@ from hf_fusion.utils.errors import RecipeError, listed
 
 logger = logging.getLogger(__name__)
 
-# What evaluation gathers of a model's outputs.
-TASK_OUTPUTS = ("logits", "coarse_logits", "intensity")
-
 
 class FusionTrainer(Trainer):
     """
@@ -68,6 +65,33 @@ class FusionTrainer(Trainer):
         processing_class ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): is saved with the model, and pads unless
             `data_collator` is given.
         kwargs: everything else that `Trainer` takes.
+
+    Example:
+
+    ```python
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
+    from hf_fusion import FusionTrainer, FusionTrainingArguments
+    from hf_fusion.data.synthetic_reviews import synthetic_reviews
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    reviews = synthetic_reviews(num_train=16, num_validation=8, num_test=8)
+    processor = DyFuLMProcessor(train_tokenizer(reviews["train"]["text"], "wordpiece", 200), max_length=32)
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = DyFuLMForSequenceClassification(DyFuLMConfig(encoder_a_config=encoder, cross_fusion="a"))
+
+    train = reviews["train"].map(lambda rows: processor.encode_text(rows["text"]), batched=True)
+    train = train.add_column("intensity_labels", train["score"])  # each of the three labels is optional
+    args = FusionTrainingArguments(
+        "run", max_steps=1, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, report_to="none"
+    )
+    trainer = FusionTrainer(
+        model,
+        args,
+        train_dataset=train,
+        processing_class=processor,
+    )
+    trainer.train()
+    ```
     """
 
     def __init__(self, model=None, args=None, data_collator=None, *, processing_class=None, **kwargs):
@@ -201,7 +225,8 @@ class FusionTrainer(Trainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """As `Trainer`'s, but the predictions are the answers to all tasks (for DyFuLM a tuple of three arrays)."""
         if ignore_keys is None:
-            ignore_keys = [name for name in self.model.config.keys_to_ignore_at_inference if name not in TASK_OUTPUTS]
+            config = self.model.config
+            ignore_keys = [name for name in config.keys_to_ignore_at_inference if name not in config.heads]
         absent = [name for name in self.label_names if inputs.get(name) is None]
         if absent and len(absent) < len(self.label_names):
             raise ValueError(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from sklearn.metrics import f1_score, r2_score
 
+from hf_fusion import DyFuLMConfig
 from hf_fusion.evaluation.metrics import (
     METRICS,
     ReviewMetrics,
@@ -106,6 +107,7 @@ def test_what_a_trainer_gathers():
     coarse = np.eye(3)[PREDICTED["coarse"]]
     intensity = np.array(PREDICTED["intensity"])
     result = review_metrics_of(
+        DyFuLMConfig.heads,
         (logits, coarse, intensity),
         (np.array(EXPECTED["intensity"]), np.array(EXPECTED["fine"])),
         ["intensity_labels", "labels"],
@@ -131,7 +133,9 @@ def test_a_single_class_says_nothing(caplog):
     """The answer that never changes would be perfect."""
     logits = (np.eye(5)[[1, 1, 1]], np.eye(3)[[0, 0, 0]], np.zeros(3))
     names = ["labels", "coarse_labels", "intensity_labels"]
-    found = review_metrics_of(logits, (np.array([0, 1, -100]), np.array([0, 0, -100]), np.ones(3)), names)
+    found = review_metrics_of(
+        DyFuLMConfig.heads, logits, (np.array([0, 1, -100]), np.array([0, 0, -100]), np.ones(3)), names
+    )
     assert found["fine_accuracy"] == 0.5 and found["intensity_mae"] == 1
     assert np.isnan(found["coarse_accuracy"]) and np.isnan(found["coarse_macro_f1"])
     assert "coarse_accuracy, coarse_macro_f1: undefined" in caplog.text
