@@ -8,16 +8,10 @@ from typing import Any
 
 from datasets import DatasetDict, Features, Value
 
+from hf_fusion.data.class_values import ClassValues
 from hf_fusion.data.decoding import TextFormat
-from hf_fusion.data.label_columns import (
-    CLASS_FIELDS,
-    LABEL_FIELDS,
-    RATING_FIELDS,
-    ClassValues,
-    LabelPlan,
-    PlanMaker,
-    tell,
-)
+from hf_fusion.data.label_columns import PlanMaker
+from hf_fusion.data.label_plan import CLASS_FIELDS, LABEL_FIELDS, RATING_FIELDS, LabelPlan, log_plan
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.review_tables import SYNTHETIC, find_tables
 from hf_fusion.data.split_writer import SplitWriter
@@ -189,7 +183,7 @@ def _plan(tables, source) -> LabelPlan:
     except LabelError as error:
         raise DataError(f"{source.name}: scale, number and beginnings of the classes do not fit: {error}") from error
     if columns:
-        tell(source.name, plan, columns, source.columns, sorted(ignored))
+        log_plan(source.name, plan, columns, source.columns, sorted(ignored))
     return plan
 
 
