@@ -1,4 +1,4 @@
-"""What a column of classes holds: its values in one spelling, how often they occur, and in which order they stand."""
+"""Values of a column of classes: their spelling, frequency and order."""
 
 import re
 from collections import Counter
@@ -14,8 +14,7 @@ _MAX_VALUES = 1000
 
 def class_key(value) -> str | None:
     """
-    A class in the one spelling that the ways to write it share: a whole number ("3" for 3, "3.0", 3.0), or a word;
-    `None` for an empty cell.
+    The common spelling of a class: a whole number ("3" for 3, "3.0", 3.0), or a word; `None` for an empty cell.
 
     Raises:
         LabelError: if the value is neither.
@@ -36,7 +35,7 @@ def class_key(value) -> str | None:
 @dataclass
 class ClassValues:
     """
-    What a column of classes holds.
+    Counts the values of a column of classes.
 
     Args:
         field: "label" or "coarse_label".
@@ -52,7 +51,7 @@ class ClassValues:
     missing: int = 0  # rows without a class that have another rating
 
     def add(self, value: Any) -> bool:
-        """Counts a value; returns whether it was one."""
+        """Counts a value; returns False for an empty cell."""
         try:
             key = class_key(value)
         except LabelError:
@@ -66,7 +65,7 @@ class ClassValues:
 
     @property
     def numbers(self) -> list[float]:
-        """The numbers that occur, rising."""
+        """The numbers that occur, in ascending order."""
         return sorted(float(key) for key in self.counts if is_number(key))
 
     @property
@@ -76,20 +75,20 @@ class ClassValues:
 
     @property
     def are_words(self) -> bool:
-        """Whether most of them are words; the others are then no classes."""
+        """Whether most values are words; the others then count as unknown."""
         return sum(self.counts[key] for key in self.words) > sum(self.counts.values()) / 2
 
     def shown(self, keys) -> str:
-        """Words with how often they occur."""
+        """Words and their counts, for messages."""
         parts = [f"{self.spellings[key]!r:.40} ({self.counts[key]})" for key in list(keys)[:_MAX_SHOWN]]
         return ", ".join(parts) + (", ..." if len(keys) > _MAX_SHOWN else "")
 
 
 def ids_of_words(words, names):
     """
-    The class of each word. Words that are not the names of the classes count by their meaning alone: words of
-    sentiment if the names have the same signs from worst to best, ratings from the worst to the best name, and ratings
-    or numbers that begin at 0 as numbers of classes.
+    The class of each word. Words that are not the names of the classes count by their meaning: words of sentiment if
+    the names have the same signs from worst to best, ratings from the worst to the best name, and ratings or numbers
+    that begin at 0 as numbers of classes.
     """
     ids = {word_key(name): i for i, name in enumerate(names)}
     if len(words) != len(names) or {word_key(word) for word in words} <= set(ids):

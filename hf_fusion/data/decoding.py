@@ -1,4 +1,4 @@
-"""Files of text as they are: their kind, compression and encoding -> lines."""
+"""Text files of any kind, compression and encoding -> lines."""
 
 import bz2
 import codecs
@@ -68,7 +68,7 @@ _MAX_LINE = 1 << 28
 @dataclass(frozen=True)
 class TextFormat:
     """
-    How files of text are written, where their content does not tell.
+    Encoding, delimiter and header of text files, where they cannot be found from the content.
 
     Args:
         encoding (`str`, *optional*): such as "cp1252"; found by default: UTF-8, or UTF-16 and UTF-32 by their marks.
@@ -115,7 +115,7 @@ def add_text_format(parser: ArgumentParser) -> None:
 
 
 def text_format_of(args: Namespace) -> TextFormat:
-    """The format that the flags of [`add_text_format`] say."""
+    """The format by the flags of [`add_text_format`]."""
     header = None if args.header is None else args.header == "true"
     return TextFormat(args.encoding, args.delimiter, header)
 

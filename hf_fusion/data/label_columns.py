@@ -25,7 +25,7 @@ class PlanMaker:
     Args:
         origin: where the reviews come from, for messages.
         columns: the data's own name of each field that counts, labels and others.
-        rules: what is declared.
+        rules: the declared ones.
         values (`dict[str, ClassValues]`): of the columns of classes that have a value.
     """
 
@@ -38,7 +38,7 @@ class PlanMaker:
 
     def make(self) -> LabelPlan:
         """
-        The plan.
+        Derives the plan.
 
         Raises:
             DataError: if the values are not what is declared, or no classes; says what to declare.
@@ -139,7 +139,7 @@ class PlanMaker:
         return rules, {"coarse_label": ids}, line
 
     def _coarse_names(self, rules):
-        """Coarse classes that are the fine ones have their names; what stars and scores mean is known."""
+        """Names of the fine classes, if the coarse ones are the same; else the usual names of that many classes."""
         count = len(rules.coarse)
         if count == rules.num_labels and "label" in self.values:
             return rules.names or tuple(f"LABEL_{i}" for i in range(count))
@@ -286,7 +286,7 @@ class PlanMaker:
         return DataError(f"{self.origin}: column {values.column!r} ({values.field}) {text.rstrip('.')}.")
 
     def _columns_with(self, field_name, instead_of):
-        """The flag that takes a column for something else."""
+        """The flag that reads a column as another field, or leaves it out."""
         own = self.columns[instead_of]
         mapping = {name: column for name, column in self.mapping.items() if name not in LABEL_FIELDS and name != column}
         mapping |= {name: column for name, column in self.columns.items() if name != instead_of}

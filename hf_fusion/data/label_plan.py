@@ -1,4 +1,4 @@
-"""How the labels of a review are read from its columns, and whether the training split shows all of them."""
+"""Reads the labels of a review from its columns, and checks that the training split shows all classes."""
 
 import logging
 from collections import Counter
@@ -20,14 +20,14 @@ _HINT = "; --scale LOWEST HIGHEST declares another, and ratings between whole st
 @dataclass
 class LabelPlan:
     """
-    How the labels of a review are read.
+    Reads the labels of a review.
 
     Args:
         columns: the data's own name of each field of `LABEL_FIELDS` that counts.
         rules: with every class known.
         ids: for each of `CLASS_FIELDS` in use the class of each value, by [`class_key`].
         lowest_star: the rating in stars that is the class 0.
-        lines: what is done, a line for each label.
+        lines: a description of each label, for the log.
     """
 
     columns: dict[str, str]
@@ -38,7 +38,7 @@ class LabelPlan:
 
     def labels_of(self, row: dict[str, Any]) -> tuple[int | None, int | None, float | None]:
         """
-        Fine class, coarse class and intensity of a row: as given, else from stars or score; `None` where nothing tells.
+        Fine class, coarse class and intensity of a row: as given, else from stars or score; `None` if unknown.
         Without a score, the fine classes lie at even distances on the intensity scale.
 
         Raises:
@@ -105,7 +105,7 @@ class LabelPlan:
 
 def log_plan(origin: str, plan: LabelPlan, columns: dict[str, str], declared: dict, ignored: list[str]) -> None:
     """
-    Logs what becomes of the columns.
+    Logs which columns are read, and how they become labels.
 
     Args:
         origin: where the reviews come from.
@@ -131,7 +131,7 @@ def log_plan(origin: str, plan: LabelPlan, columns: dict[str, str], declared: di
 
 def check_classes_shown(train, rules: LabelRules, origin: str, policy: str) -> None:
     """
-    Makes sure that the training split shows every class.
+    Checks that the training split shows every class.
 
     Args:
         train (`Dataset`): with `labels` and `coarse_labels`, or without.

@@ -35,14 +35,14 @@ _FEATURES = Features({
     "id": Value("string"), "text": Value("string"), "source": Value("string"), "labels": Value("int64"),
     "coarse_labels": Value("int64"), "intensity_labels": Value("float32"),
 })  # fmt: skip
-# What users call a column; `ReviewSource.columns` maps each to the file's own name.
+# Names of the fields; `ReviewSource.columns` maps each to the file's own column.
 FIELDS = ("id", "text", "stars", "score", "label", "coarse_label", "intensity", "split", "source")
 
 
 @dataclass
 class ReviewSource:
     """
-    Where reviews come from and what their columns mean.
+    Where reviews come from, and the meaning of their columns.
 
     Args:
         name: "synthetic-reviews"; a file of rows (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or pattern
@@ -156,7 +156,7 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
 
 
 def _plan(tables, source) -> LabelPlan:
-    """How the labels are read; from the classes that occur, where there are any."""
+    """Derives the plan of the labels, by the classes that occur."""
     columns: dict[str, str] = {}
     ignored: set[str] = set()
     values: dict[str, ClassValues] = {}
@@ -210,7 +210,7 @@ def _add_columns(values, columns, rows, origin):
 
 
 def _is_counted(row, columns, source):
-    """Whether a row may be used: its text is no empty one, and its source is wanted."""
+    """Whether a row counts: it has a text, and its source is wanted."""
     text = row.get(columns.get("text"))
     if not isinstance(text, str) or is_blank(text):
         return False

@@ -30,11 +30,12 @@ def test_counts():
     [
         (["Good", "bad"], ["bad", "good"], {"bad": 0, "good": 1}),
         (["positive", "negative"], ["bad", "good"], {"negative": 0, "positive": 1}),
+        (["positive", "negative"], ["good", "bad"], {"negative": 1, "positive": 0}),
         (["2 stars", "1 star"], ["bad", "good"], {"1 star": 0, "2 stars": 1}),
         (["LABEL_1", "LABEL_0"], ["red", "blue"], {"label 0": 0, "label 1": 1}),
         (["green", "blue"], ["red", "blue"], {"red": 0, "blue": 1}),
     ],
-    ids=["names", "meaning", "ratings", "numbers", "unknown"],
+    ids=["names", "meaning", "best first", "ratings", "numbers", "unknown"],
 )
 def test_words_and_names(words, names, ids):
     assert ids_of_words(words, names) == ids
