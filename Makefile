@@ -25,7 +25,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 quickstart: install  ## Train, evaluate and use both models, small in under 6 minutes
-	$(BIN)/python scripts/quickstart.py
+	$(BIN)/hf-fusion quickstart
 
 test: install lint  ## Lint, then run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder

@@ -4,82 +4,50 @@ Importing the package registers its models with the Auto classes: `AutoModel.fro
 `trust_remote_code`. Without torch there are configurations, processors and `hf_fusion.deployment.OnnxFusion`.
 """
 
+import sys
 from importlib import import_module
-
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification, AutoProcessor
-from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.utils import is_torch_available
-
-from hf_fusion.models.configuration_dashfusion import DashFusionConfig
-from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
-from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
-from hf_fusion.models.processing_dashfusion import DashFusionProcessor
-from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
-
-if is_torch_available():
-    from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification, DashFusionModel
-    from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification, DyFuLMModel
-    from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
+from pathlib import Path
 
 __version__ = "0.1.0"
 
-# Names whose modules need more than inference does; loaded when first used.
-_LAZY = {
-    "FusionCollator": "hf_fusion.data.collator",
-    "FusionTrainer": "hf_fusion.training.trainer",
-    "FusionTrainingArguments": "hf_fusion.training.arguments",
+# Where the public names are; each module is imported when a name of it is first used.
+_MODULES = {
+    "DashFusionConfig": "models.configuration_dashfusion",
+    "DashFusionFeatureExtractor": "models.feature_extraction_dashfusion",
+    "DashFusionForSequenceClassification": "models.modeling_dashfusion",
+    "DashFusionModel": "models.modeling_dashfusion",
+    "DashFusionProcessor": "models.processing_dashfusion",
+    "DyFuLMConfig": "models.configuration_dyfulm",
+    "DyFuLMForSequenceClassification": "models.modeling_dyfulm",
+    "DyFuLMModel": "models.modeling_dyfulm",
+    "DyFuLMProcessor": "models.processing_dyfulm",
+    "FusionCollator": "data.collator",
+    "FusionSentimentPipeline": "models.pipeline_fusion_sentiment",
+    "FusionTrainer": "training.trainer",
+    "FusionTrainingArguments": "training.arguments",
 }
 
-__all__ = [
-    "DashFusionConfig",
-    "DashFusionFeatureExtractor",
-    "DashFusionForSequenceClassification",
-    "DashFusionModel",
-    "DashFusionProcessor",
-    "DyFuLMConfig",
-    "DyFuLMForSequenceClassification",
-    "DyFuLMModel",
-    "DyFuLMProcessor",
-    "FusionCollator",
-    "FusionSentimentPipeline",
-    "FusionTrainer",
-    "FusionTrainingArguments",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name):
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(set(globals()) | set(_LAZY))
+    return sorted({*globals(), *_MODULES})
 
 
-for _config, _processor in [(DyFuLMConfig, DyFuLMProcessor), (DashFusionConfig, DashFusionProcessor)]:
-    AutoConfig.register(_config.model_type, _config, exist_ok=True)
-    AutoProcessor.register(_config, _processor, exist_ok=True)
-    # and, for those who load a checkpoint without the package: write the code next to the weights
-    _config.register_for_auto_class()
-    _processor.register_for_auto_class("AutoProcessor")
+def _is_command() -> bool:
+    """Whether this process is `hf-fusion ...` or `python -m hf_fusion...`."""
+    if sys.argv[:1] == ["-m"]:  # Python is looking for the module that it is to run
+        words = sys.orig_argv
+        return "-m" in words and words[words.index("-m") + 1].partition(".")[0] == __name__
+    return Path(*sys.argv[:1]).name in ("hf-fusion", "hf-fusion.exe")
 
-AutoFeatureExtractor.register(DashFusionConfig, DashFusionFeatureExtractor, exist_ok=True)
-DashFusionFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 
-if is_torch_available():
-    for _config, _model, _classifier in [
-        (DyFuLMConfig, DyFuLMModel, DyFuLMForSequenceClassification),
-        (DashFusionConfig, DashFusionModel, DashFusionForSequenceClassification),
-    ]:
-        AutoModel.register(_config, _model, exist_ok=True)
-        AutoModelForSequenceClassification.register(_config, _classifier, exist_ok=True)
-        _model.register_for_auto_class("AutoModel")
-        _classifier.register_for_auto_class("AutoModelForSequenceClassification")
-
-    PIPELINE_REGISTRY.register_pipeline(
-        "fusion-sentiment",
-        pipeline_class=FusionSentimentPipeline,
-        pt_model=AutoModelForSequenceClassification,
-        type="text",
-    )
+# A command imports the models, which registers them, when it needs them: `hf-fusion --help` does not wait for torch.
+if not _is_command():
+    import_module(f"{__name__}.models")

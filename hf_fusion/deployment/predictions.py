@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from transformers import pipeline
 
-import hf_fusion  # noqa: F401 - registers the pipeline
+import hf_fusion.models  # noqa: F401 - registers the pipeline
 from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.models.processing_text import InputError, is_blank, text_problem
 from hf_fusion.utils.errors import DataError, listed

@@ -10,6 +10,7 @@ import pandas as pd
 from transformers import AutoConfig
 
 from hf_fusion.evaluation.metrics import lower_is_better
+from hf_fusion.evaluation.plots import MOST_PANELS, plot_differences, plot_pareto, plots_available, save_figure
 from hf_fusion.evaluation.statistics import holm, knee, paired_difference, pareto_front, standard_deviation
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.costs import compare_checkpoints
@@ -286,6 +287,37 @@ def write_study(
     ]
     path.with_suffix(".tex").write_text("\n".join(tables), encoding="utf-8")
     return record
+
+
+def draw_study(
+    path: Path, study: Study, record: dict[str, Any], summary: dict[str, dict], picture_format: str = "png"
+) -> list[str]:
+    """
+    Draws the pictures of a study beside its result file: differences with intervals and, if the study asks for it,
+    quality against cost. Without the extra `plots` there are none.
+
+    Args:
+        path: of the JSON file.
+        study: the study.
+        record: what [`write_study`] returns.
+        summary: what [`summarize`] returns, of the test split.
+        picture_format: "png", "pdf" or "svg".
+
+    Returns:
+        Their file names.
+    """
+    if not plots_available():
+        return []
+    figures = {}
+    if len(summary) > 1:
+        figures[f"{path.stem}.{picture_format}"] = plot_differences(
+            summary, study.shown(summary)[:MOST_PANELS], path.stem
+        )
+    if study.pareto:
+        figures[f"{path.stem}_pareto.{picture_format}"] = plot_pareto(record["pareto"], summary, path.stem)
+    for name, figure in figures.items():
+        save_figure(figure, path.with_name(name))
+    return list(figures)
 
 
 def _data_of(run_folder):

@@ -24,11 +24,10 @@ from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.checkpoints import CheckpointError, newest_sound_checkpoint, problem_of, writing
 from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
-from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
 from hf_fusion.training.trainer import FusionTrainer
-from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.errors import DataError, RecipeError, TrainingInterrupted
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 
 logger = logging.getLogger(__name__)

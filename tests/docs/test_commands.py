@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 from document_paths import DOCUMENTS, ROOT
+
 from hf_fusion.cli.main import COMMANDS, main
 from hf_fusion.utils.shipped import shipped_files
 

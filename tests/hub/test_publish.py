@@ -438,7 +438,7 @@ class TestDryRun:
 
     @pytest.fixture
     def push(self, monkeypatch, capsys):
-        script = tiny_runs.script_here("push_to_hub.py", monkeypatch)
+        script = tiny_runs.script_here("push", monkeypatch)
 
         def run(folder, *flags):
             status = script(folder, REPO, *flags)

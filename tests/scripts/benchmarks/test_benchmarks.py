@@ -26,6 +26,7 @@ from scripts.benchmarks import (
     mining,
     prediction_memory,
     scaling,
+    start,
     train_step,
     trainer_overhead,
 )
@@ -321,3 +322,9 @@ class TestExport:
         monkeypatch.setattr(export, "load_pipeline", lambda checkpoint, device: exported_clips[0])
         with pytest.raises(DataError, match="is no DyFuLM"):
             export.run(options)
+
+
+def test_help_starts_sooner_than_the_libraries():
+    comparisons = start.run(BenchmarkOptions(repeats=1))
+    assert [row["candidate"]["name"] for row in comparisons][:2] == ["hf-fusion --help", "hf-fusion predict --help"]
+    assert all(row["ratio"] > 1 and row["unit"] == "seconds" for row in comparisons)
