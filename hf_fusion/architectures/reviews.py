@@ -7,7 +7,7 @@ from transformers import PretrainedConfig
 
 from hf_fusion.architectures.base import Architecture
 from hf_fusion.architectures.rows import TRUNCATED, token_counts
-from hf_fusion.data.label_columns import check_classes_shown
+from hf_fusion.data.label_plan import check_classes_shown
 from hf_fusion.data.labels import CLASS_NAMES, LabelRules, are_placeholders, word_key
 from hf_fusion.data.reviews import read_reviews
 from hf_fusion.evaluation.baselines import majority_baseline, tfidf_baseline

@@ -98,8 +98,8 @@ def load_clips(source: ClipSource) -> DatasetDict:
 
     Returns:
         `DatasetDict` of the splits found, with the columns `id`, `text` (`None` where missing), `audio` and `vision`
-        (float32 arrays `(frames, features)`, without frames where missing), `label` (float), and what else the source
-        knows (labels of single modalities, the truth of the synthetic corpus). Values that are not finite are replaced
+        (float32 arrays `(frames, features)`, without frames where missing), `label` (float), and further columns of the
+        source (labels of single modalities, the truth of the synthetic corpus). Values that are not finite are replaced
         by 0, and their number is logged.
 
     Raises:
@@ -132,7 +132,7 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     """
     Reads clips one by one, each with `split`, checked and with finite features; see [`load_clips`].
 
-    What was replaced or left out is logged when the last clip has been read.
+    Replaced values and rejected rows are logged when the last clip has been read.
 
     Raises:
         DataError: if a file or a row is not as declared, or, at the end, if rows were unusable and
@@ -188,7 +188,7 @@ def _has_labels_file(name):
 
 
 def is_clip_source(name: str) -> bool:
-    """Whether [`read_clips`] is to read it: anything but files of rows, and folders and patterns of such files."""
+    """Whether [`read_clips`] reads this source: any but files of rows, and folders and patterns of such files."""
     if Path(name).is_dir():
         return _has_labels_file(name) or (Path(name) / PREPARED_FILE).is_file()
     return not is_row_file(name) and not has_magic(name)
@@ -198,8 +198,8 @@ def read_clips(source: ClipSource, labelled: bool = False) -> Iterator[dict[str,
     """
     Clips one by one as the source has them, unchecked: `id`, `split`, `text`, `audio`, `vision`, `label` ...
 
-    A text that is NaN or the word "nan" alone is what extractors write for a missing transcript, and frames of zeros
-    alone are what they write for a missing stream: both come as `None`, and their number is logged at the end.
+    Extractors write NaN or the word "nan" for a missing transcript, and nothing but zeros for a missing stream: both
+    become `None`, and their number is logged at the end.
 
     Args:
         source: where the clips are.
@@ -292,7 +292,7 @@ def _dataset(source):
 
 
 def _tally_again(report):
-    """Counts what was left out or filled when a folder was prepared."""
+    """Repeats the counts of rejected rows and filled values of a prepared folder."""
     if not report.is_file():
         return
     try:
@@ -375,14 +375,14 @@ def _split(row, source, chooser, place):
 
 
 def _video(clip_id, source):
-    """The video of a clip, whose clips are drawn together."""
+    """The video of a clip; all its clips go to one split."""
     if source.name.endswith(".npz"):  # VIDEO_NUMBER in the MOSI utterances
         return clip_id.rpartition("_")[0]
     return clip_id.split("$_$")[0]
 
 
 def _unusable(row, source):
-    """Why a row cannot be used, or `None`."""
+    """The reason to reject a row, or `None`."""
     if all(row[name] is None for name in source.modalities):
         return f"no {' and no '.join(source.modalities)}"
     if row["text"] is not None and is_file_name(row["text"]):
@@ -437,7 +437,7 @@ def has_modality(table: Dataset, name: str) -> bool:
 
 
 def _with_only(table, source, split):
-    """The table without the other modalities, and without the rows that have nothing left or a wrong label."""
+    """Removes other modalities, and rows without any modality or with a wrong label."""
     kept = [name for name in source.modalities if name in table.column_names]
     table = table.remove_columns([name for name in MODALITIES if name in table.column_names and name not in kept])
     if not kept:

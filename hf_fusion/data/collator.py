@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# What `IndexedRows` adds to a row, so that the trainer knows which clips a batch holds.
+# Field that `IndexedRows` adds to a row: the trainer learns from it which clips a batch holds.
 ROW_NUMBER = "_row"
 # Missing labels: the value that the loss passes over. `labels` are classes, or scores where they are floats.
 LABEL_FILLS = {"labels": -100, "coarse_labels": -100, "intensity_labels": float("nan")}

@@ -1,4 +1,4 @@
-"""Files of text as they are: their kind, compression and encoding -> lines."""
+"""Text files of any kind, compression and encoding -> lines."""
 
 import bz2
 import codecs
@@ -67,7 +67,7 @@ _MAX_LINE = 1 << 28
 @dataclass(frozen=True)
 class TextFormat:
     """
-    How files of text are written, where their content does not tell.
+    Encoding, delimiter and header of text files, where they cannot be found from the content.
 
     Args:
         encoding (`str`, *optional*): such as "cp1252"; found by default: UTF-8, or UTF-16 and UTF-32 by their marks.

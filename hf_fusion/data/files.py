@@ -46,7 +46,7 @@ OUTPUT_KINDS = (".jsonl", ".parquet", *FLAT_KINDS)
 # Rows of a parquet file that become Python objects at a time, and bytes that are read ahead of each column.
 _PARQUET_ROWS = 256
 _PARQUET_BUFFER = 1 << 20
-# What Arrow says of values that make no column.
+# Errors of Arrow for values that do not fit one column.
 _NO_COLUMN = (pa.ArrowException, TypeError, UnicodeEncodeError, OverflowError)
 _MAX_YAML_DEPTH, _MAX_YAML_VALUES = 50, 20_000
 
@@ -177,7 +177,7 @@ _READERS = {
 
 @contextmanager
 def _checking(path):
-    """Says what is wrong with a file that cannot be read."""
+    """Turns errors of reading a file into [`DataError`] with its name."""
     kind = kind_of(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file.")

@@ -13,13 +13,13 @@ from hf_fusion.utils.errors import FusionError
 
 logger = logging.getLogger(__name__)
 
-# Names of so many classes from worst to best, where no others are given.
+# Default names of the classes from worst to best, by their number.
 CLASS_NAMES = {
     2: ("negative", "positive"),
     3: ("negative", "neutral", "positive"),
     5: ("very negative", "negative", "neutral", "positive", "very positive"),
 }
-# Of a scale, what a computed score may be off.
+# Share of the scale by which a computed score may exceed it.
 _ROUNDING = 1e-9
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,000: a thousand or one?
@@ -202,12 +202,12 @@ class LabelRules:
 
 
 def are_placeholders(names) -> bool:
-    """Whether names of classes say nothing: LABEL_0, LABEL_1 ..."""
+    """Whether names of classes are placeholders: LABEL_0, LABEL_1 ..."""
     return list(names) == [f"LABEL_{i}" for i in range(len(names))]
 
 
 def word_key(word: str) -> str:
-    """What words for the same class have in common: "Very_Negative" and "very neg" are one."""
+    """The common spelling of words for one class: "Very_Negative" and "very neg" have the same."""
     words = re.sub(r"[\s_-]+", " ", word).strip().casefold().split()
     return " ".join(_SYNONYMS.get(part, part) for part in words)
 

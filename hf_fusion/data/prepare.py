@@ -57,7 +57,7 @@ def write_clips(rows: Iterable[dict[str, Any]], folder: str, source: dict[str, A
     Args:
         rows: clips as [`clean_clips`] gives them.
         folder: where the data set goes; must not exist.
-        source: what the report says of their origin; `name` at least.
+        source: facts about their origin for the report; `name` at least.
     """
     folder = Path(folder)
     if folder.exists():
@@ -108,14 +108,14 @@ def _id_bytes(clip_id):
 
 
 def _noted(rows, facts):
-    """The rows, each of them counted in the facts of its split."""
+    """Yields the rows and counts each in the facts of its split."""
     for row in rows:
         facts[row["split"]].add(row)
         yield row
 
 
 class _Facts:
-    """What is counted of a split."""
+    """Counts and statistics of a split."""
 
     def __init__(self):
         self.labels = []

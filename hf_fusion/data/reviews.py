@@ -8,16 +8,10 @@ from typing import Any
 
 from datasets import DatasetDict, Features, Value
 
+from hf_fusion.data.class_values import ClassValues
 from hf_fusion.data.decoding import TextFormat
-from hf_fusion.data.label_columns import (
-    CLASS_FIELDS,
-    LABEL_FIELDS,
-    RATING_FIELDS,
-    ClassValues,
-    LabelPlan,
-    PlanMaker,
-    tell,
-)
+from hf_fusion.data.label_columns import PlanMaker
+from hf_fusion.data.label_plan import CLASS_FIELDS, LABEL_FIELDS, RATING_FIELDS, LabelPlan, log_plan
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.review_tables import SYNTHETIC, find_tables
 from hf_fusion.data.split_writer import SplitWriter
@@ -41,14 +35,14 @@ _FEATURES = Features({
     "id": Value("string"), "text": Value("string"), "source": Value("string"), "labels": Value("int64"),
     "coarse_labels": Value("int64"), "intensity_labels": Value("float32"),
 })  # fmt: skip
-# What users call a column; `ReviewSource.columns` maps each to the file's own name.
+# Names of the fields; `ReviewSource.columns` maps each to the file's own column.
 FIELDS = ("id", "text", "stars", "score", "label", "coarse_label", "intensity", "split", "source")
 
 
 @dataclass
 class ReviewSource:
     """
-    Where reviews come from and what their columns mean.
+    Where reviews come from, and the meaning of their columns.
 
     Args:
         name: "synthetic-reviews"; a file of rows (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or pattern
@@ -162,7 +156,7 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
 
 
 def _plan(tables, source) -> LabelPlan:
-    """How the labels are read; from the classes that occur, where there are any."""
+    """Derives the plan of the labels, by the classes that occur."""
     columns: dict[str, str] = {}
     ignored: set[str] = set()
     values: dict[str, ClassValues] = {}
@@ -189,7 +183,7 @@ def _plan(tables, source) -> LabelPlan:
     except LabelError as error:
         raise DataError(f"{source.name}: scale, number and beginnings of the classes do not fit: {error}") from error
     if columns:
-        tell(source.name, plan, columns, source.columns, sorted(ignored))
+        log_plan(source.name, plan, columns, source.columns, sorted(ignored))
     return plan
 
 
@@ -216,7 +210,7 @@ def _add_columns(values, columns, rows, origin):
 
 
 def _is_counted(row, columns, source):
-    """Whether a row may be used: its text is no empty one, and its source is wanted."""
+    """Whether a row counts: it has a text, and its source is wanted."""
     text = row.get(columns.get("text"))
     if not isinstance(text, str) or is_blank(text):
         return False

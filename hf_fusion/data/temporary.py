@@ -1,4 +1,4 @@
-"""Temporary folders; those that killed processes have left behind are removed by the next process that needs one."""
+"""Temporary folders; those of killed processes are removed by the next process that needs one."""
 
 import atexit
 import glob
@@ -27,13 +27,13 @@ def temporary_folder(
     prefix: str = "hf_fusion-", suffix: str = "", parent: str | os.PathLike | None = None
 ) -> Iterator[str]:
     """
-    A new folder that is removed in the end. If the process is killed before, the next call with the same arguments, in
-    whatever process, removes it; the folders of living processes stay.
+    Makes a folder and removes it in the end. If the process is killed before, the next call with the same arguments, in
+    any process, removes it; the folders of living processes stay.
 
     Args:
-        prefix (`str`, *optional*, defaults to `"hf_fusion-"`): what its name begins with.
-        suffix (`str`, *optional*, defaults to `""`): what its name ends with.
-        parent (`str` or `os.PathLike`, *optional*): where it goes; `TMPDIR` by default.
+        prefix (`str`, *optional*, defaults to `"hf_fusion-"`): the beginning of its name.
+        suffix (`str`, *optional*, defaults to `""`): the end of its name.
+        parent (`str` or `os.PathLike`, *optional*): the folder above it; `TMPDIR` by default.
 
     Yields:
         `str`: the folder's path.

@@ -324,7 +324,7 @@ class FusionConfigMixin:
                 changes[name] = {**saved, **change} if same else change
         loaded = super().from_dict({**fields, **changes}, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
-        # an encoder that was saved as absent is none with default sizes
+        # an encoder that was saved as absent stays absent
         for name in cls.sub_configs:
             if name in fields and fields[name] is None and changes.get(name) is None:
                 setattr(config, name, None)

@@ -16,7 +16,7 @@ AUTO_MAP = {
 }
 # Frames that are looked at together while the statistics are taken.
 _BLOCK = 2**14
-# Larger features, in units of what the model reads, would overflow inside it and become an answer that is no number.
+# Larger features, after normalisation, would overflow in the model and give NaN.
 MAX_FEATURE = 1e10
 
 
@@ -69,7 +69,7 @@ class FrameStatistics:
         if not self._count:
             return None, None
         std = np.sqrt(self._squares / self._count)
-        # what float32 may have rounded is no variation
+        # differences within the rounding of float32 are no variation
         varies = std > 1e-7 * np.maximum(np.abs(self._mean), 1)
         return self._mean.tolist(), np.where(varies, std, 1.0).tolist()
 
@@ -245,7 +245,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
 
         Args:
             name (`str`): "audio" or "vision".
-            prepared (`list` of arrays): what [`prepare`] returns.
+            prepared (`list` of arrays): result of [`prepare`].
             padding (`bool` or `str`): to the longest clip (`True`, "longest") or to the limit ("max_length").
             pad_to_multiple_of (`int`, *optional*): rounds the length up, within the limit.
         """

@@ -1,6 +1,6 @@
 """The layers of DashFusion: attention over several streams, encoders of frames, temporal alignment, fusions.
 
-Sequences go through them as [`Stream`]s: states, mask, and what attention adds to its scores for the padding.
+Sequences go through them as [`Stream`]s: states, mask, and the bias by which attention leaves padding out.
 """
 
 from typing import NamedTuple
@@ -261,7 +261,7 @@ class DashFusionSequenceEncoder(nn.Module):
     def forward(self, features, mask):
         """`(batch, frames, features)` and mask -> `(batch, 1 + frames, hidden)` and mask."""
         mask = nn.functional.pad(mask, (1, 0), value=True)
-        # whatever lies in the padding, NaN included, must not count
+        # values in the padding, NaN included, must not count
         features = features.masked_fill(~mask[:, 1:, None], 0).to(self.class_token.dtype)
         frames = self.projection(features)
         states = torch.cat([self.class_token.expand(frames.shape[0], -1, -1).to(frames.dtype), frames], dim=1)
@@ -330,7 +330,7 @@ class DashFusionBottleneckLevel(nn.Module):
         states = self.compression(kept.states, tokens.states, tokens.bias)
         states = self.attention_norm(states + self.attention(states, streams)[0])
         bottleneck = kept._replace(states=self.feed_forward_norm(states + self.feed_forward(states)))
-        if self.is_last:  # of which the head reads the first position
+        if self.is_last:  # the head reads the first position alone
             streams = {name: stream.first(1) for name, stream in streams.items()}
         streams = {
             name: stream._replace(states=self.expansion[name](stream.states, bottleneck.states, bottleneck.bias))

@@ -218,7 +218,7 @@ class DyFuLMPooling(nn.Module):
 
 
 class DyFuLMGuidance(nn.Module):
-    """g' = 2 * sigmoid(MLP([softmax(coarse logits) ; intensity])): what the easy tasks say to the fine one."""
+    """g' = 2 * sigmoid(MLP([softmax(coarse logits) ; intensity])): the easy tasks guide the fine one."""
 
     def __init__(self, config):
         super().__init__()
@@ -232,10 +232,10 @@ class DyFuLMGuidance(nn.Module):
 
 
 class DyFuLMCoarseHead(nn.Module):
-    """A linear layer that is no `nn.Linear`.
+    """A linear layer that is not an `nn.Linear`.
 
-    With `task_type="SEQ_CLS"` peft trains and saves in full what is called `...classifier`, and fails where
-    `target_modules="all-linear"` has put LoRA matrices on it before.
+    With `task_type="SEQ_CLS"` peft trains and saves modules named `...classifier` in full, and fails where
+    `target_modules="all-linear"` has put LoRA matrices on them before.
     """
 
     def __init__(self, input_size, output_size):

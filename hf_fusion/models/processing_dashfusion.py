@@ -36,8 +36,8 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             default one for the feature sizes of MOSI.
         tokenizer_b (`PreTrainedTokenizerBase`, *optional*): second tokenizer, for a DyFuLM as text encoder; then the
             text becomes the six tensors of [`DyFuLMProcessor`].
-        max_length (`int`, *optional*): most tokens of a text, special tokens included. Defaults to what the tokenizers
-            allow, at most 128.
+        max_length (`int`, *optional*): most tokens of a text, special tokens included. Defaults to the limit of the
+            tokenizers, at most 128.
         vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
             on loading.
 
@@ -123,12 +123,12 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
     ):
         """
         Args:
-            text (`str`, or `list` of `str` or `None`): what is said. An empty text is a text.
+            text (`str`, or `list` of `str` or `None`): the spoken text. An empty text is a text.
             audio, vision (array of shape `(frames, features)`, or `list` of them or `None`): the frames of a clip, or
                 of several; an array `(clips, frames, features)` too. A clip without a frame lacks the modality.
             padding (`bool` or `str`, defaults to `True`): to the longest (`True`, "longest"), to the limit
                 ("max_length"), or not at all; each modality has its own length.
-            truncation (`bool`, defaults to `True`): whether to cut what is longer than the limits.
+            truncation (`bool`, defaults to `True`): whether to cut texts and frames beyond the limits.
             max_length (`int`, *optional*): most tokens; overrides the processor's.
             pad_to_multiple_of (`int`, *optional*): rounds padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np".
@@ -220,7 +220,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
 
         Args:
             features (`list[dict]`): rows with the names of [`encode_text`], `audio` and `vision`; each may be absent
-                or empty. Or rows of what `__call__` returns: `audio_features` with `audio_attention_mask` in place of
+                or empty. Or rows of the result of `__call__`: `audio_features` with `audio_attention_mask` in place of
                 `audio`, and the same for vision. Other columns, such as `labels`, are passed on.
             padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
 

@@ -16,7 +16,7 @@ _FILE_NAME = re.compile(rf"[^\r\n]{{1,4096}}\.(?:{'|'.join(FILE_ENDINGS)})", re.
 _PATH_START = re.compile(r"/\S|\\|~[/\\]|\.{1,2}[/\\]|[a-z]:[/\\]|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # Categories of characters that show nothing (white space, control and format characters, private use, lone marks) ...
 _INVISIBLE = frozenset(("Cc", "Cf", "Co", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"))
-# ... and further ones that do not: fillers of Hangul, the blank of Braille, what stands for a lost character.
+# ... and further ones that do not: fillers of Hangul, the blank of Braille, the replacement character.
 _BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd")
 
 # What tools that turn a missing text into a string write.
@@ -30,6 +30,15 @@ class InputError(ValueError):
     Args:
         reason (`str`): what is wrong with the input.
         number (`int`, *optional*): position of the input among the inputs, from 0; `None` outside of a pipeline.
+
+    Example:
+
+    ```python
+    from hf_fusion.models.processing_text import InputError
+
+    answers = [{"label": "positive", "score": 0.9}, InputError("The text is empty.", 1)]  # with on_error="return"
+    [answer.reason for answer in answers if isinstance(answer, InputError)]
+    ```
     """
 
     def __init__(self, reason, number=None):

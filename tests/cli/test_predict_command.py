@@ -232,6 +232,7 @@ class TestEvaluate:
         result = json.loads((tmp_path / "metrics.json").read_text())
         assert result["rows"] == 30 and 0 <= result["test"]["fine_calibration_error"] <= 1
         assert f"{result['test']['intensity_mae']:.4f}" in process.stdout
+        assert f"fine\\_accuracy & {result['test']['fine_accuracy']:.4f}" in (tmp_path / "metrics.tex").read_text()
         for name in ("confusion_fine.png", "confusion_coarse.png", "calibration.png"):
             assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.02
 

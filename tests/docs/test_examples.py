@@ -32,8 +32,8 @@ DOCUMENTED = [path for page in API_PAGES for path in _REFERENCE.findall(page.rea
 WITH_EXAMPLE = [path for path in DOCUMENTED if code_blocks(inspect.getdoc(resolve(path)) or "")]
 # Their examples would need what a test does not have: a run, the Hub, a cluster.
 WITHOUT_EXAMPLE = {
-    "hf_fusion.architectures.Architecture",
-    "hf_fusion.deployment.OnnxFusion",
+    "hf_fusion.architectures.base.Architecture",
+    "hf_fusion.deployment.onnx_fusion.OnnxFusion",
     "hf_fusion.studies.study.Study",
     "hf_fusion.studies.tuning.Search",
     "hf_fusion.training.distillation.DistillationTrainer",

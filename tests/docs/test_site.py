@@ -8,6 +8,8 @@ import sys
 import pytest
 from document_paths import ROOT
 
+from hf_fusion import DashFusionProcessor, DyFuLMConfig, DyFuLMForSequenceClassification
+
 # What a browser fetches by itself, unlike a link that a reader follows.
 FETCHED = re.compile(
     r"""<(?:script|img|iframe|source|audio|video)\b[^>]*\bsrc=["']?(?:https?:)?//"""
@@ -37,8 +39,8 @@ def test_pages_fetch_nothing_from_outside(site):
 
 def test_the_reference_shows_classes_with_their_examples_and_links(site):
     page = (site / "api" / "models.html").read_text(encoding="utf-8")
-    for name in ("DyFuLMConfig", "DyFuLMForSequenceClassification", "DashFusionProcessor"):
-        assert f'id="hf_fusion.{name}"' in page
+    for cls in (DyFuLMConfig, DyFuLMForSequenceClassification, DashFusionProcessor):
+        assert f'id="{cls.__module__}.{cls.__name__}"' in page
     # [`DyFuLMModel`] of a docstring is a link, not brackets
     assert "[<code>" not in page and '<a class="autorefs autorefs-internal" ' in page
 

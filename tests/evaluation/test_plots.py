@@ -34,7 +34,7 @@ NAMES = ["very negative", "negative", "neutral", "positive", LONG]
 rng = np.random.default_rng(0)
 
 
-def summary_of(*names, metrics=("mae", "acc2_non0", "corr", "brier_score"), p=0.01):
+def summary_of(*names, metrics=("mae", "acc2_non0", "corr", "brier"), p=0.01):
     entries = {}
     for i, name in enumerate(names):
         entries[name] = {"mean": dict.fromkeys(metrics, 0.7 + 0.001 * i), "std": dict.fromkeys(metrics, 0.02)}
@@ -81,7 +81,7 @@ FIGURES = {
     ],
     "plot_differences": [
         lambda: plot_differences(summary_of("full", "a", LONG, *"bcdefghijklm"), ["mae", "corr"], LONG),
-        lambda: plot_differences(summary_of(LONG, "a"), ["mae", "acc2_non0", "corr", "brier_score"], "Title"),
+        lambda: plot_differences(summary_of(LONG, "a"), ["mae", "acc2_non0", "corr", "brier"], "Title"),
         lambda: plot_differences(summary_of("x", "y"), ["mae"], "one of each"),
     ],
     "plot_pareto": [

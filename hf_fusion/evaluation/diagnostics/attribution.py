@@ -12,6 +12,7 @@ from hf_fusion.evaluation.diagnostics.collect import Track, untracked
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_most
 from hf_fusion.evaluation.plots import BETTER, UNCLEAR, legend_below, new_figure, plain_text
 from hf_fusion.models.configuration_dashfusion import MODALITIES
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.utils.extras import import_extra, missing_extra
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ _TITLE = "Where the scores come from"
 _LARGEST_GAP = 0.05
 # If one modality has more than this, the others are decoration.
 _LARGEST_SHARE = 0.95
-MOST_CLIPS = 20
+# Each clip costs 128 passes with gradients: on a core 0.3 s for a few frames, 6 s for 300 of audio and 350 of vision.
+MOST_CLIPS, _MOST_FRAMES = 20, 5000
 # With 32 steps the contributions of a trained model missed what they explain by 14 to 18 %, with 128 by less than 2 %.
-_STEPS = 128
+_STEPS, _SEQUENCES = 128, 16
 _RESAMPLES = 1000
 _EMBEDDED = {"input_ids": "inputs_embeds", "input_ids_b": "inputs_embeds_b"}
 _MODALITY_OF = {
@@ -33,7 +35,7 @@ _MODALITY_OF = {
 
 
 def attribution_section(
-    classify, inputs: list[dict], most_clips: int = MOST_CLIPS, batch_size: int = 8, track: Track = untracked
+    classify, inputs: list[dict], most_clips: int = MOST_CLIPS, batch_size: int = 2, track: Track = untracked
 ) -> Section | None:
     """
     Integrated gradients (Sundararajan et al. 2017, by captum) of the score, or of the logit of the predicted class:
@@ -44,8 +46,9 @@ def attribution_section(
     Args:
         classify ([`FusionSentimentPipeline`]): of a DashFusion.
         inputs (`list[dict]`): of [`row_inputs`]; clips with all modalities of the model are examined.
-        most_clips (`int`, defaults to 20): clips to examine, drawn once for all; each costs 128 passes with gradients.
-        batch_size (`int`, defaults to 8): clips whose contributions are computed together.
+        most_clips (`int`, defaults to 20): clips to examine, drawn once for all; fewer if they have more than 5,000
+            frames together, for each costs 128 passes with gradients.
+        batch_size (`int`, defaults to 2): clips whose contributions are computed together.
         track: wraps the batches, for a progress bar; see [`observe_rows`].
 
     Returns:
@@ -55,8 +58,8 @@ def attribution_section(
     config = classify.model.config
     read = [name for name in MODALITIES if name in config.modalities]
     inputs = [clip for clip in inputs if set(read) <= set(clip)]
-    drawn = np.random.default_rng(0).permutation(len(inputs))[:most_clips]  # a file may be sorted
-    inputs = [inputs[i] for i in sorted(drawn)]
+    complete = len(inputs)
+    inputs = _draw(inputs, most_clips)
     if len(read) < 2 or not inputs or "inputs_embeds" not in classify.model.dashfusion.text_inputs:
         return None
     if find_spec("captum") is None:
@@ -91,12 +94,12 @@ def attribution_section(
                     text, intervals["part"][part])
         )  # fmt: skip
     text = (
-        f"Integrated gradients over {len(inputs)} clips. By modality: what the inputs add to the score, against a text "
-        "of mask tokens and frames of zeros. By part: what the four vectors that the head reads add, against their "
-        "mean. Shares are of the mean absolute contributions. A share is not the cost of losing the modality: it "
-        "divides the score of complete clips among their inputs, while a modality that is lost is also missing where "
-        "the others are aligned and fused with it, and such clips may never have been seen in training. A modality can "
-        "have a small share and still be costly to lose."
+        f"Integrated gradients over {len(inputs)} of {complete} clips. By modality: what the inputs add to the score, "
+        "against a text of mask tokens and frames of zeros. By part: what the four vectors that the head reads add, "
+        "against their mean. Shares are of the mean absolute contributions. A share is not the cost of losing the "
+        "modality: it divides the score of complete clips among their inputs, while a modality that is lost is also "
+        "missing where the others are aligned and fused with it, and such clips may never have been seen in training. "
+        "A modality can have a small share and still be costly to lose."
     )
     data = {"attribution": {**shares, "gap": gap}}
     return Section(_TITLE, text, findings, {"attribution": plot_shares(shares, intervals)}, data=data)
@@ -127,6 +130,13 @@ def plot_shares(shares: dict[str, dict[str, float]], intervals: dict[str, dict[s
     return plain_text(figure)
 
 
+def _draw(inputs, most_clips):
+    """Some of the clips, in their order, with at most `_MOST_FRAMES` frames together, but one at least."""
+    drawn = np.random.default_rng(0).permutation(len(inputs))[:most_clips]  # a file may be sorted
+    frames = np.cumsum([sum(len(inputs[i].get(name, ())) for name in STREAMS) for i in drawn])
+    return [inputs[i] for i in sorted(drawn[: max(1, int((frames <= _MOST_FRAMES).sum()))])]
+
+
 def _over_inputs(classify, batch, targets):
     """By modality the contribution `(clips,)` of all its inputs; as "gap" what is left to explain."""
     integrated_gradients = import_extra("captum.attr", "analyze").IntegratedGradients
@@ -146,7 +156,7 @@ def _over_inputs(classify, batch, targets):
     with torch.backends.cudnn.flags(enabled=False):  # it has no gradient of a recurrent layer in evaluation
         contributions, gap = integrated_gradients(logits).attribute(
             tuple(given.values()), tuple(baselines.values()), target=targets,
-            additional_forward_args=tuple(rest.values()), n_steps=_STEPS, internal_batch_size=4 * len(targets),
+            additional_forward_args=tuple(rest.values()), n_steps=_STEPS, internal_batch_size=_SEQUENCES,
             return_convergence_delta=True,
         )  # fmt: skip
     with torch.no_grad():  # an encoder that counts positions by its ids reads embeddings otherwise

@@ -126,7 +126,7 @@ def test_nothing_to_share(make_pipe, rows, monkeypatch):
     assert "pip install 'hf-fusion[analyze]'" in attribution_section(make_pipe(), row_inputs(rows)).text
 
 
-def test_a_limit_of_clips_and_a_bar(make_pipe, rows):
+def test_a_limit_of_clips_and_a_bar(make_pipe, rows, monkeypatch):
     seen = []
 
     def track(steps, name, total):
@@ -134,5 +134,7 @@ def test_a_limit_of_clips_and_a_bar(make_pipe, rows):
         return steps
 
     section = attribution_section(make_pipe(), row_inputs(rows), most_clips=5, batch_size=2, track=track)
-    assert section.text.startswith("Integrated gradients over 5 clips.") and seen == [("attribution", 3)]
+    assert section.text.startswith("Integrated gradients over 5 of 8 clips.") and seen == [("attribution", 3)]
+    monkeypatch.setattr(attribution, "_MOST_FRAMES", 20)
+    assert "over 2 of 8 clips" in attribution_section(make_pipe(), row_inputs(rows)).text, "long clips"
     assert "small share and still be costly to lose" in section.text, "why a share is not a cost"
