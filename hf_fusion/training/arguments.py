@@ -102,8 +102,8 @@ class FusionTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Every so many steps log the gradient norm of each loss on the shared parameters, and the cosine "
-            "of each pair (negative: they pull against each other); analyze.py judges them. Costs a backward pass for "
-            "each loss."
+            "of each pair (negative: they pull against each other); `hf-fusion analyze` judges them. Costs a backward "
+            "pass for each loss."
         },
     )
     bucket_by_length: bool = field(
