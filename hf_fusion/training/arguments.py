@@ -117,8 +117,9 @@ class FusionTrainingArguments(TrainingArguments):
         default="batch",
         metadata={
             "help": "DashFusion: which clips the contrastive loss compares. batch: those of the batch as it comes; "
-            "mined (experimental): batches are made of clips and their most and least similar ones, of which the loss takes the "
-            "nearest that met; encoded: the paper's way, the partners of each clip are encoded once more for it (slow)."
+            "mined (experimental): batches are made of clips and their most and least similar ones, of which the loss "
+            "takes the nearest that met; encoded: the paper's way, the partners of each clip are encoded once more for "
+            "it (slow)."
         },
     )
     mining_embeddings: Literal["bank", "refresh"] | None = field(
