@@ -67,7 +67,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     if training_args.push_to_hub and model_args.lora_encoders and not model_args.merge_lora:
         raise RecipeError(
             "`push_to_hub` publishes one model, and an adapter needs its base: set `merge_lora`, or publish both after "
-            "the training with scripts/push_to_hub.py."
+            "the training with `hf-fusion push`."
         )
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation; `augmentations` adds damaged copies to the training data.")
