@@ -36,7 +36,7 @@ nightly: fuzz  ## That, and the whole test suite with what takes long: trainings
 oldest:  ## Test models and saved checkpoints under the oldest transformers that is supported
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet $(TORCH)
-	.venv-oldest/bin/python -m pip install --quiet --editable ".[dev]" "transformers==5.5.4"
+	.venv-oldest/bin/python -m pip install --quiet --editable ".[dev]" "transformers==5.5.0"
 	.venv-oldest/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/models tests/hub/test_compatibility.py
 
 # A failure is found again by the same seed; other seeds are other cases. The limit makes a memory bomb an error.

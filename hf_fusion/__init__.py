@@ -15,6 +15,9 @@ from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
 from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
+from hf_fusion.utils.versions import check_transformers
+
+check_transformers()
 
 if is_torch_available():
     from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification, DashFusionModel

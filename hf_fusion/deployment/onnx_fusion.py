@@ -19,6 +19,7 @@ from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_mo
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
+from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = "onnx_fusion.json"
@@ -29,7 +30,6 @@ OUTPUTS = {
     "dyfulm": {"logits": "id2label", "coarse_logits": "coarse_id2label", "intensity": None},
     "dashfusion": {"logits": "id2label"},
 }
-NEEDS_ONNX = "This needs the extra `onnx`: pip install 'hf-fusion[onnx]'"
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
@@ -208,10 +208,7 @@ def _damaged(what):
 
 
 def _session(path, num_threads):
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(NEEDS_ONNX) from error
+    onnxruntime = import_extra("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or 0
     with as_value_error(f"{path} cannot be loaded, export the checkpoint anew"):

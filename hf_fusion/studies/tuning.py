@@ -9,10 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
 import yaml
-from optuna.trial import TrialState
 from transformers import TrainerCallback
 
 from hf_fusion.data.arguments import DataArguments
@@ -23,7 +21,11 @@ from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.recipe import argument_groups, parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
 from hf_fusion.utils.errors import DataError, RecipeError, listed
+from hf_fusion.utils.extras import import_extra
 from hf_fusion.utils.fields import wrong_field
+
+optuna = import_extra("optuna", "tune")
+TrialState = optuna.trial.TrialState
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,33 @@
+"""Packages that only some users need: they belong to an extra, and are imported where they are used."""
+
+import importlib
+from importlib.util import find_spec
+from types import ModuleType
+
+from hf_fusion.utils.errors import FusionError
+
+
+class MissingExtraError(FusionError, ImportError):
+    """A package of an extra that is not installed."""
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """
+    Imports a module of an optional package.
+
+    Args:
+        module (`str`): name of the module, such as `"matplotlib.figure"`.
+        extra (`str`): the extra of hf-fusion that installs its package.
+
+    Raises:
+        MissingExtraError: if the package is not installed; the message holds the command that installs it.
+    """
+    package = module.partition(".")[0]
+    if find_spec(package) is None:
+        raise MissingExtraError(missing_extra(package, extra))
+    return importlib.import_module(module)
+
+
+def missing_extra(package: str, extra: str) -> str:
+    """The message for a package that is not installed."""
+    return f"This needs {package}, which is not installed: pip install 'hf-fusion[{extra}]'"
