@@ -29,6 +29,11 @@ __version__ = "0.1.0"
 # Names whose modules need more than inference does; loaded when first used.
 _LAZY = {
     "FusionCollator": "hf_fusion.data.collator",
+    "TrainingResult": "hf_fusion.training.result",
+    "evaluate": "hf_fusion.training.functions",
+    "load_clips": "hf_fusion.data.clips",
+    "load_reviews": "hf_fusion.data.reviews",
+    "train": "hf_fusion.training.functions",
     "FusionTrainer": "hf_fusion.training.trainer",
     "FusionTrainingArguments": "hf_fusion.training.arguments",
 }
@@ -47,6 +52,11 @@ __all__ = [
     "FusionSentimentPipeline",
     "FusionTrainer",
     "FusionTrainingArguments",
+    "TrainingResult",
+    "evaluate",
+    "load_clips",
+    "load_reviews",
+    "train",
 ]
 
 

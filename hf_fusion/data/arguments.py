@@ -12,7 +12,7 @@ from hf_fusion.data.clips import ClipSource
 from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders, coarse_starts
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
-from hf_fusion.data.reviews import ReviewSource
+from hf_fusion.data.reviews import ReviewSource, rules_for
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.fields import has_changed, list_option, option
 
@@ -103,6 +103,7 @@ class DataArguments(ClipFields, ReviewFields):
         "Evaluate on so many rows of validation and of test, drawn once for all: every run has the same ones."
     )
     kind: DataKind = field(default="reviews", init=False)
+    data = None  # the rows by split, where they are in memory; `dataset` is then their name for messages
     _settled = None  # the rules of the data that was read
 
     def complete(self, kind: DataKind) -> None:
@@ -124,6 +125,7 @@ class DataArguments(ClipFields, ReviewFields):
             "split_shares": tuple(self.split_shares),
             "split_seed": self.split_seed,
             "options": self.dataset_options or {},
+            "data": self.data,
         }
         if self.kind == "clips":
             low_high = tuple(self.label_range)
@@ -177,16 +179,9 @@ class DataArguments(ClipFields, ReviewFields):
         """How ratings become labels (reviews); what is left open is known once the data was read ([`settle`])."""
         if self._settled is not None:
             return self._settled
-        synthetic = self.dataset in (None, SYNTHETIC_REVIEWS)
-        scale = self.scale or ([0.0, 1.0] if synthetic else [1.0, 5.0])
-        coarse = None if self.coarse_starts is None else tuple(self.coarse_starts)
-        names = tuple(self.class_words) if self.class_words else None
-        count = len(names) if names and self.num_labels is None else self.num_labels
-        if count is None and synthetic:
-            count = 5
         try:
-            return LabelRules(
-                tuple(scale), count, coarse, names, intensity_range=tuple(self.intensity_range or (0.0, 1.0))
+            return rules_for(
+                self.dataset, self.scale, self.num_labels, self.class_words, self.coarse_starts, self.intensity_range
             )
         except LabelError as error:
             raise RecipeError(

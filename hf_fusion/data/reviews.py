@@ -6,15 +6,17 @@ import logging
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets.arrow_writer import ArrowWriter
 
-from hf_fusion.data.decoding import TextFormat
+from hf_fusion.data.decoding import TextFormat, check_taken
+from hf_fusion.data.in_memory import Data, Splits, check_no_options, name_and_splits
 from hf_fusion.data.label_columns import (
     CLASS_FIELDS,
     LABEL_FIELDS,
@@ -25,7 +27,7 @@ from hf_fusion.data.label_columns import (
     tell,
 )
 from hf_fusion.data.labels import LabelError, LabelRules
-from hf_fusion.data.review_tables import SYNTHETIC, find_tables
+from hf_fusion.data.review_tables import SYNTHETIC, find_tables, loaded_tables
 from hf_fusion.data.splits import (
     NO_SPLIT,
     SPLITS,
@@ -73,6 +75,7 @@ class ReviewSource:
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
         encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
+        data: the rows by split (`None` for rows in one piece) where they are loaded; `name` is then for messages alone.
     """
 
     name: str = SYNTHETIC
@@ -86,6 +89,7 @@ class ReviewSource:
     encoding: str | None = None
     delimiter: str | None = None
     header: bool | None = None
+    data: Splits | None = field(default=None, repr=False)
 
     def __post_init__(self):
         texts = isinstance(self.columns, dict) and all(isinstance(own, str | None) for own in self.columns.values())
@@ -99,10 +103,12 @@ class ReviewSource:
         if self.sources is not None and not isinstance(self.sources, (list, tuple)):
             raise DataError(f"`sources` must be a list of names, got {self.sources!r:.100}.")
         check_shares(self.split_shares)
+        if self.data is not None:
+            check_taken(self.text_format, self.name)
+            check_no_options(self.name, self.options)
         _ = self.text_format  # is checked
         if self.rules is None:
-            synthetic = self.name == SYNTHETIC
-            self.rules = LabelRules(scale=(0.0, 1.0)) if synthetic else LabelRules(num_labels=None)
+            self.rules = rules_for(self.name)
 
     @property
     def text_format(self) -> TextFormat:
@@ -110,9 +116,102 @@ class ReviewSource:
         return TextFormat(self.encoding, self.delimiter, self.header)
 
 
-def load_reviews(source: ReviewSource) -> DatasetDict:
-    """The reviews of [`read_reviews`], without the rules."""
-    return read_reviews(source)[0]
+def rules_for(
+    name: str | None,
+    scale: Sequence[float] | None = None,
+    num_labels: int | None = None,
+    class_words: Sequence[str] | None = None,
+    coarse_starts: Sequence[int] | None = None,
+    intensity_range: Sequence[float] | None = None,
+) -> LabelRules:
+    """
+    The rules of the data of a name (`None`: the synthetic corpus), whose scale and classes differ from those of files.
+
+    Raises:
+        LabelError: if the values do not fit together.
+    """
+    synthetic = name in (None, SYNTHETIC)
+    if num_labels is None and synthetic and not class_words:
+        num_labels = 5
+    return LabelRules(
+        tuple(scale or ((0.0, 1.0) if synthetic else (1.0, 5.0))),
+        num_labels,
+        None if coarse_starts is None else tuple(coarse_starts),
+        tuple(class_words) if class_words else None,
+        intensity_range=tuple(intensity_range or (0.0, 1.0)),
+    )
+
+
+def load_reviews(
+    data: Data | ReviewSource = SYNTHETIC,
+    *,
+    columns: dict[str, str | None] | None = None,
+    scale: Sequence[float] | None = None,
+    num_labels: int | None = None,
+    class_words: Sequence[str] | None = None,
+    coarse_starts: Sequence[int] | None = None,
+    intensity_range: Sequence[float] | None = None,
+    sources: Sequence[str] | None = None,
+    rejected_rows: Literal["error", "drop"] | None = None,
+    split_shares: Sequence[float] | None = None,
+    split_seed: int | None = None,
+    options: dict[str, Any] | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+) -> DatasetDict:
+    """
+    Reads, checks and labels reviews. The arguments are the fields of a recipe.
+
+    Args:
+        data (`str`, `Path`, `pandas.DataFrame`, `Dataset` or `DatasetDict`, defaults to `"synthetic-reviews"`): a file
+            (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or pattern of such files, a data set on the Hub,
+            or the rows themselves. Or a [`ReviewSource`], which holds all other arguments.
+        columns (`dict`, *optional*): the data's own name for each of `text`, `id`, `split`, `stars`, `score`, `label`,
+            `coarse_label`, `intensity`, `source`; `None` leaves a field out. Other fields are found by their names.
+        scale (`tuple(float, float)`, *optional*, defaults to `(1, 5)`): lowest and highest score.
+        num_labels (`int`, *optional*): fine classes; by default as many as the data has.
+        class_words (`list[str]`, *optional*): names of the fine classes, from worst to best.
+        coarse_starts (`list[int]`, *optional*): the fine class that each coarse class begins with.
+        intensity_range (`tuple(float, float)`, *optional*, defaults to `(0, 1)`): lowest and highest intensity.
+        sources (`list[str]`, *optional*): takes only the reviews with one of these values of `source`.
+        rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves unusable rows out and logs them.
+        split_shares (`tuple(float, float, float)`, *optional*, defaults to `(0.8, 0.1, 0.1)`): shares of train,
+            validation and test where there is no split; `(1, 0, 0)` keeps all rows in train.
+        split_seed (`int`, *optional*, defaults to 0): seed of that division.
+        options (`dict`, *optional*): of the synthetic corpus, or of `datasets.load_dataset` for a name on the Hub.
+        encoding, delimiter, header: of files of text, where their content does not tell; see [`TextFormat`].
+
+    Returns:
+        `DatasetDict`: as of [`read_reviews`].
+
+    Raises:
+        DataError: if a file, a column or a row is not as declared.
+        FileNotFoundError: if the file does not exist.
+
+    Example:
+
+    ```python
+    >>> import pandas as pd
+    >>> from hf_fusion import load_reviews
+
+    >>> table = pd.DataFrame({"body": ["Awful.", "Great!"], "stars": [1, 5]})
+    >>> load_reviews(table, columns={"text": "body"}, split_shares=(1, 0, 0))["train"]["labels"][:]
+    [0, 4]
+    ```
+    """
+    rules = {"scale": scale, "num_labels": num_labels, "class_words": class_words, "coarse_starts": coarse_starts}
+    rules["intensity_range"] = intensity_range
+    fields = {"columns": columns, "sources": sources, "rejected": rejected_rows, "split_shares": split_shares}
+    fields |= {"split_seed": split_seed, "options": options}
+    fields |= {"encoding": encoding, "delimiter": delimiter, "header": header}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if isinstance(data, ReviewSource):
+        if more := [name for name, value in {**rules, **fields}.items() if value is not None]:
+            raise TypeError(f"A ReviewSource holds all arguments: set `{more[0]}` there.")
+        return read_reviews(data)[0]
+    name, splits = name_and_splits(data)
+    return read_reviews(ReviewSource(name, rules=rules_for(name, **rules), data=splits, **given))[0]
 
 
 def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
@@ -129,7 +228,10 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
         DataError: if a file, a column or a row is not as declared.
         FileNotFoundError: if the file does not exist.
     """
-    tables = find_tables(source.name, source.options, source.text_format)
+    if source.data is None:
+        tables = find_tables(source.name, source.options, source.text_format)
+    else:
+        tables = loaded_tables(source.name, source.data)
     shares = _shares_to_draw(tables, source.split_shares)
     plan = _plan(tables, source)
     chooser = SplitChooser(source.split_seed)

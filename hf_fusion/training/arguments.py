@@ -130,6 +130,13 @@ class FusionTrainingArguments(TrainingArguments):
             "labels, or a number for each class, such as '[4, 4, 2, 1, 1]'. Not saved with the model."
         },
     )
+    keep_optimizer: bool = field(
+        default=False,
+        metadata={
+            "help": "Recipes: keep the state of the optimizer in the checkpoints of a finished run, twice the size of "
+            "the model, so that it can be resumed for more epochs."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations without improvement; needs metric_for_best_model."},
