@@ -45,13 +45,14 @@ fuzz: install  ## Feed over 10,000 hostile inputs to everything that reads (SEED
 	ulimit -v 12582912; $(BIN)/python -m pytest -n 2 tests/fuzz \
 		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED) -o faulthandler_timeout=300
 
-lint: install
+lint: install  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
 
 format: install  ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## Remove .venv and caches
-	rm -rf $(VENV) .venv-oldest .pytest_cache .ruff_cache .hypothesis runs
+	rm -rf $(VENV) .venv-oldest .pytest_cache .ruff_cache .mypy_cache .hypothesis runs

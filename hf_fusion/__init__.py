@@ -4,7 +4,7 @@ Importing the package registers its models with the Auto classes: `AutoModel.fro
 `trust_remote_code`. Without torch there are configurations, processors and `hf_fusion.deployment.OnnxFusion`.
 """
 
-from importlib import import_module
+from typing import TYPE_CHECKING
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -15,6 +15,7 @@ from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
 from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
+from hf_fusion.utils.lazy import lazy_names
 from hf_fusion.utils.versions import check_transformers
 
 check_transformers()
@@ -26,17 +27,29 @@ if is_torch_available():
 
 __version__ = "0.1.0"
 
-# Names whose modules need more than inference does; loaded when first used.
-_LAZY = {
-    "FusionCollator": "hf_fusion.data.collator",
-    "TrainingResult": "hf_fusion.training.result",
-    "evaluate": "hf_fusion.training.functions",
-    "load_clips": "hf_fusion.data.clips",
-    "load_reviews": "hf_fusion.data.reviews",
-    "train": "hf_fusion.training.functions",
-    "FusionTrainer": "hf_fusion.training.trainer",
-    "FusionTrainingArguments": "hf_fusion.training.arguments",
-}
+if TYPE_CHECKING:
+    from hf_fusion.data.clips import load_clips
+    from hf_fusion.data.collator import FusionCollator
+    from hf_fusion.data.reviews import load_reviews
+    from hf_fusion.training.arguments import FusionTrainingArguments
+    from hf_fusion.training.functions import evaluate, train
+    from hf_fusion.training.result import TrainingResult
+    from hf_fusion.training.trainer import FusionTrainer
+else:
+    # Names whose modules need more than inference does; imported when they are first used.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "FusionCollator": "data.collator",
+            "FusionTrainer": "training.trainer",
+            "FusionTrainingArguments": "training.arguments",
+            "TrainingResult": "training.result",
+            "evaluate": "training.functions",
+            "load_clips": "data.clips",
+            "load_reviews": "data.reviews",
+            "train": "training.functions",
+        },
+    )
 
 __all__ = [
     "DashFusionConfig",
@@ -58,16 +71,6 @@ __all__ = [
     "load_reviews",
     "train",
 ]
-
-
-def __getattr__(name):
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted(set(globals()) | set(_LAZY))
 
 
 for _config, _processor in [(DyFuLMConfig, DyFuLMProcessor), (DashFusionConfig, DashFusionProcessor)]:

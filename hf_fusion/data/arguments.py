@@ -10,6 +10,7 @@ from datasets import Dataset
 from hf_fusion.data.clips import SYNTHETIC as SYNTHETIC_CLIPS
 from hf_fusion.data.clips import ClipSource
 from hf_fusion.data.decoding import TextFormat
+from hf_fusion.data.in_memory import Splits
 from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders, coarse_starts
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource, rules_for
@@ -103,7 +104,8 @@ class DataArguments(ClipFields, ReviewFields):
         "Evaluate on so many rows of validation and of test, drawn once for all: every run has the same ones."
     )
     kind: DataKind = field(default="reviews", init=False)
-    data = None  # the rows by split, where they are in memory; `dataset` is then their name for messages
+    # the rows by split, where they are in memory; `dataset` is then their name for messages
+    data: Splits | None = field(default=None, init=False, repr=False)
     _settled = None  # the rules of the data that was read
 
     def complete(self, kind: DataKind) -> None:
@@ -154,7 +156,7 @@ class DataArguments(ClipFields, ReviewFields):
             self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
             logger.warning(
                 "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has "
-                "no coarse labels of its own, --coarse_starts says otherwise.",
+                "no coarse labels of its own, `coarse_starts` says otherwise.",
                 parts,
                 self.coarse_starts,
             )

@@ -138,9 +138,11 @@ def load_clips(
     ['anchor', 'audio', 'id', 'label']
     ```
     """
-    fields = {"modalities": modalities, "label_range": label_range, "rejected": rejected_rows, "options": options}
-    fields |= {"split_shares": split_shares, "split_seed": split_seed, "text_format": text_format}
-    fields["allow_missing_features"] = allow_missing_features
+    fields: dict[str, Any] = {
+        "modalities": modalities, "label_range": label_range, "rejected": rejected_rows, "split_shares": split_shares,
+        "split_seed": split_seed, "options": options, "allow_missing_features": allow_missing_features,
+        "text_format": text_format,
+    }  # fmt: skip
     given = {name: value for name, value in fields.items() if value is not None}
     if isinstance(data, ClipSource):
         if given:

@@ -133,13 +133,12 @@ def rules_for(
     synthetic = name in (None, SYNTHETIC)
     if num_labels is None and synthetic and not class_words:
         num_labels = 5
-    return LabelRules(
-        tuple(scale or ((0.0, 1.0) if synthetic else (1.0, 5.0))),
-        num_labels,
-        None if coarse_starts is None else tuple(coarse_starts),
-        tuple(class_words) if class_words else None,
-        intensity_range=tuple(intensity_range or (0.0, 1.0)),
-    )
+    ranges: dict[str, Any] = {  # of two numbers, as `LabelRules` checks
+        "scale": tuple(scale or ((0.0, 1.0) if synthetic else (1.0, 5.0))),
+        "intensity_range": tuple(intensity_range or (0.0, 1.0)),
+    }
+    coarse = None if coarse_starts is None else tuple(coarse_starts)
+    return LabelRules(num_labels=num_labels, coarse=coarse, names=tuple(class_words) if class_words else None, **ranges)
 
 
 def load_reviews(
@@ -200,11 +199,14 @@ def load_reviews(
     [0, 4]
     ```
     """
-    rules = {"scale": scale, "num_labels": num_labels, "class_words": class_words, "coarse_starts": coarse_starts}
-    rules["intensity_range"] = intensity_range
-    fields = {"columns": columns, "sources": sources, "rejected": rejected_rows, "split_shares": split_shares}
-    fields |= {"split_seed": split_seed, "options": options}
-    fields |= {"encoding": encoding, "delimiter": delimiter, "header": header}
+    rules: dict[str, Any] = {
+        "scale": scale, "num_labels": num_labels, "class_words": class_words, "coarse_starts": coarse_starts,
+        "intensity_range": intensity_range,
+    }  # fmt: skip
+    fields: dict[str, Any] = {
+        "columns": columns, "sources": sources, "rejected": rejected_rows, "split_shares": split_shares,
+        "split_seed": split_seed, "options": options, "encoding": encoding, "delimiter": delimiter, "header": header,
+    }  # fmt: skip
     given = {name: value for name, value in fields.items() if value is not None}
     if isinstance(data, ReviewSource):
         if more := [name for name, value in {**rules, **fields}.items() if value is not None]:
@@ -238,18 +240,18 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
 
     cleaned: dict[str | None, _Split] = {}
     others: set[str] = set()
-    counts = Counter()
+    counts: Counter[str | None] = Counter()
     for table in tables:
         others |= _label_rows(table, shares, source, plan, chooser, cleaned, counts)
     _settle_waiting(cleaned, chooser, source)
     if others and not cleaned:
         raise DataError(
-            f"{source.name} has no rows of {listed(source.sources)}; its sources are {listed(sorted(others))}."
+            f"{source.name} has no rows of {listed(source.sources or ())}; its sources are {listed(sorted(others))}."
         )
     if not cleaned:
         raise DataError(f"{source.name} has no rows.")
     splits = DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
-    named = chooser.named or {table.split for table in tables}
+    named: set[str | None] = {*chooser.named} or {table.split for table in tables}
     only_training = are_training(named) and (not chooser.named or set(splits) == {"train"})
     splits = divide_training(
         splits, only_training, source.name, source.split_shares, source.split_seed, lambda rows: rows["text"]
@@ -297,7 +299,7 @@ def _add_columns(values, columns, rows, origin):
             own = json.dumps(columns[name], ensure_ascii=False)
             raise DataError(
                 f"{origin}: column {columns[name]!r} holds the numbers of the classes {listed(names)}, no {name}: "
-                f"--columns '{{\"label\": {own}}}' takes them for classes."
+                f'`columns` {{"label": {own}}} takes them for classes.'
             )
     for name in CLASS_FIELDS:
         if name not in columns:
@@ -429,7 +431,7 @@ def _resolve_columns(row, origin, mapping):
             f"{origin}: no column {mapping[missing[0]]!r} (declared as {missing[0]}); there are {listed(row)}."
         )
     if "text" not in columns:
-        raise DataError(f"{origin}: no column 'text'; there are {listed(row)}. Name it in the mapping.")
+        raise DataError(f"{origin}: no column 'text'; there are {listed(row)}. Name it in `columns`.")
     if not set(columns) & set(LABEL_FIELDS):
         raise DataError(
             f"{origin}: no labels. Needed is a column of stars, score, label, coarse_label or intensity; there are "

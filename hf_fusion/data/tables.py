@@ -111,7 +111,7 @@ def _column_names(first, others, place, header):
     if header is None and _is_data(first, others):
         raise DataError(
             f"{place}: looks like a row of data, not like names of columns: {listed(first)}. If it is one, set "
-            "header=False (--header false): the columns are then called 1, 2 ... If these are names, header=True."
+            "`header` to false: the columns are then called 1, 2 ... If these are names, set it to true."
         )
     names = [name or f"Unnamed: {index}" for index, name in enumerate(first)]
     if len(set(names)) < len(names):

@@ -27,7 +27,7 @@ def evaluate_clips(classify, clips: Dataset, folder: Path | None = None, batch_s
         DataError: if the model predicts classes.
     """
     if classify.model.config.num_labels != 1:
-        raise DataError("These are the metrics of scores, but the model predicts classes; `predict.py` shows them.")
+        raise DataError("These are the metrics of scores, but the model predicts classes.")
     names = [name for name in ("text", "audio", "vision") if name in clips.column_names]
     rows = clips.select_columns(names).with_format("numpy")
     inputs = (

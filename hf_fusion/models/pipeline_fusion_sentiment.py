@@ -9,6 +9,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from .configuration_common import TEXT_TASKS
 from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
+from .processing_text import is_blank  # noqa: F401 - travels too
 
 _OPTIONS = ("top_k", "explain", "return_truncated")
 _EXPLANATION_STEPS = 32

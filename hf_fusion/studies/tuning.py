@@ -188,7 +188,7 @@ def _check_fields(search):
     known = {item.name for group in argument_groups() for item in fields(group)}
     for place, names in (("space", search.space), ("overrides", search.overrides)):
         if unknown := sorted(set(names) - known):
-            raise RecipeError(f"{place}: unknown field {listed(unknown)}. `train.py --help` lists the fields.")
+            raise RecipeError(f"{place}: unknown field {listed(unknown)}.")
 
 
 def _check_same(study, search, folder):
@@ -196,7 +196,7 @@ def _check_same(study, search, folder):
     told = {"recipe": read_recipe(search.recipe), "space": search.space, "metric": search.metric}
     told = yaml.safe_dump({**told, "overrides": search.overrides, "seed": search.seed})
     if _ended(study) and study.user_attrs["search"] != told:
-        raise RecipeError(f"{folder} holds another search. Remove it, or choose another folder with --runs.")
+        raise RecipeError(f"{folder} holds another search. Remove it, or choose another folder.")
     study.set_user_attr("search", told)
 
 

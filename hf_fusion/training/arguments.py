@@ -24,7 +24,7 @@ def warn_of_single_process(environment: Mapping[str, str] = os.environ) -> None:
     sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
     if asked and not any(name in environment for name in sizes):
         logger.warning(
-            "`accelerate launch --cpu` starts one process, whatever --num_processes says. For several on a CPU: "
+            "`accelerate launch --cpu` starts one process, whatever `num_processes` says. For several on a CPU: "
             "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no "
             "SCRIPT --use_cpu true"
         )

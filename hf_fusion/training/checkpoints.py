@@ -59,7 +59,7 @@ def writing(what: str, run_folder: str | Path):
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{what} could not be written to {run_folder} ({reason}){_room(run_folder)}. {left}. Make room or mend the "
-            "folder, then go on with --resume_from_checkpoint last."
+            "folder, then go on: set `resume_from_checkpoint` to last."
         ) from error
 
 

@@ -55,7 +55,8 @@ def train(
     ```
     """
     with quiet_libraries():
-        return train_by_recipe(*recipe_arguments(recipe, **overrides), callbacks)
+        model_args, data_args, training_args = recipe_arguments(recipe, **overrides)
+        return train_by_recipe(model_args, data_args, training_args, callbacks)
 
 
 def evaluate(

@@ -84,7 +84,7 @@ def recipe_arguments(recipe: str | Path | Mapping[str, Any], **overrides: Any):
 
 
 def _completed(parser, argv):
-    model_args, data_args, training_args, _ = _parsed(parser, argv)
+    model_args, data_args, training_args = _parsed(parser, argv)[:3]
     data_args.complete(architecture_of(model_args.model_type).data_kind)
     return model_args, data_args, training_args
 
@@ -117,10 +117,10 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
         names = _MODEL_DATA_FIELDS if _has_flag(argv, "--dataset") else _DATA_FIELDS
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
     elif not _has_flag(argv, "--dataset"):
-        raise RecipeError(f"{own.checkpoint} has no config.yaml that names its data: choose one with --dataset.")
+        raise RecipeError(f"{own.checkpoint} has no config.yaml that names its data: choose `dataset`.")
     own, data_args = _parsed(parser, argv)
     if data_args.augmentations:
-        raise RecipeError("--augmentations is for training; --damage damages the rows of an evaluation.")
+        raise RecipeError("`augmentations` is for training; `damage` damages the rows of an evaluation.")
     return own, data_args
 
 
@@ -192,7 +192,7 @@ def read_recipe(path: str) -> dict[str, Any]:
 def check_fields(fields: Mapping[str, Any], place: str) -> None:
     """Raises [`RecipeError`], which begins with `place`, for a field that does not exist or has a wrong type."""
     groups = argument_groups()
-    known = {f.name for group in groups for f in dataclasses.fields(group)}
+    known = {f.name for group in groups for f in dataclasses.fields(group) if f.init}
     if unknown := sorted(map(str, set(fields) - known)):
         near = get_close_matches(unknown[0], known, n=3)
         advice = f" Did you mean {' or '.join(near)}?" if near else ""

@@ -80,7 +80,7 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     if training_args.push_to_hub and model_args.lora_encoders and not model_args.merge_lora:
         raise RecipeError(
             "`push_to_hub` publishes one model, and an adapter needs its base: set `merge_lora`, or publish both after "
-            "the training with scripts/push_to_hub.py."
+            "the training."
         )
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation; `augmentations` adds damaged copies to the training data.")
@@ -198,7 +198,7 @@ def _train(trainer, checkpoint):
     if trainer.was_interrupted:
         raise TrainingInterrupted(
             f"{trainer.args.output_dir}: SIGTERM ended the training after step {trainer.state.global_step} of "
-            f"{trainer.state.max_steps}; its checkpoint is complete. Go on with --resume_from_checkpoint last."
+            f"{trainer.state.max_steps}; its checkpoint is complete. To go on, set `resume_from_checkpoint` to last."
         )
     return {
         "train_seconds": round(time.perf_counter() - started, 1),
@@ -302,18 +302,18 @@ def _check_metric(trainer):
 
 
 def _checkpoint_to_resume(training_args):
-    """The checkpoint to go on from; `--resume_from_checkpoint last` finds the newest, if there is one."""
+    """The checkpoint to go on from; "last" finds the newest, if there is one."""
     wish = training_args.resume_from_checkpoint
     folder = Path(training_args.output_dir)
     newest, skipped = newest_sound_checkpoint(folder)
     is_last = wish in ("last", "true", "True", True)
-    _check_unfinished(newest if is_last else wish)
+    _check_has_optimizer(newest if is_last else wish)
     if is_last:
         problems = [f"{folder / name} cannot be read ({problem})" for name, problem in skipped.items()]
         if newest is None and problems:
-            raise RecipeError(f"{'; '.join(problems)}. To begin anew choose another --output_dir.")
+            raise RecipeError(f"{'; '.join(problems)}. To begin anew choose another `output_dir`.")
         if newest is None and (folder / METRICS_FILE).exists():
-            raise RecipeError(f"{folder} holds a finished run without checkpoints: choose another --output_dir.")
+            raise RecipeError(f"{folder} holds a finished run without checkpoints: choose another `output_dir`.")
         for problem in problems:
             logger.warning("%s; going on from %s.", problem, newest)
         if newest is not None:
@@ -321,26 +321,24 @@ def _checkpoint_to_resume(training_args):
         return None if newest is None else str(newest)
     if wish is not None and (problem := problem_of(wish)):
         raise RecipeError(
-            f"{wish} cannot be read ({problem}). --resume_from_checkpoint last takes the newest that can."
+            f"{wish} cannot be read ({problem}). `resume_from_checkpoint` last takes the newest that can."
         )
     if wish is None and (newest or skipped or (folder / METRICS_FILE).exists()):
         raise RecipeError(
-            f"{folder} holds a run already. Go on with it (--resume_from_checkpoint last), or choose another "
-            "--output_dir."
+            f"{folder} holds a run already. Go on with it (set `resume_from_checkpoint` to last), or choose another "
+            "`output_dir`."
         )
     return wish
 
 
-def _check_unfinished(checkpoint):
-    """Raises `RecipeError` for a checkpoint of a finished run that has lost its optimizer."""
-    if checkpoint is None or not Path(checkpoint).is_dir() or has_optimizer_state(checkpoint):
+def _check_has_optimizer(checkpoint):
+    """Raises `RecipeError` for a checkpoint that lacks the optimizer's state: a training would begin anew unnoticed."""
+    if checkpoint is None or problem_of(checkpoint) or has_optimizer_state(checkpoint):
         return
-    run_folder = Path(checkpoint).resolve().parent
-    if (run_folder / METRICS_FILE).exists():
-        raise RecipeError(
-            f"{checkpoint} is of a finished run, which removed the state of the optimizer (`keep_optimizer` keeps it). "
-            f"Train on from its model: set `checkpoint` to {run_folder}, and another `output_dir`."
-        )
+    raise RecipeError(
+        f"{checkpoint} cannot be resumed: a finished run removes the optimizer's state (`keep_optimizer` keeps it). "
+        "Train on from its weights: set `checkpoint` to this folder, and another `output_dir`."
+    )
 
 
 def _check_recipe(folder, recipe):
@@ -357,7 +355,7 @@ def _check_recipe(folder, recipe):
     if restored := [text for name, text in changes.items() if name in _RESTORED]:
         raise RecipeError(
             f"{folder}: {restored[0]}, but a checkpoint brings its own. Leave it, or begin a new run from the weights: "
-            "--checkpoint FOLDER --output_dir ANOTHER."
+            "set `checkpoint` to this folder, and another `output_dir`."
         )
     if changes:
         logger.warning("The run goes on otherwise than it began: %s.", "; ".join(changes.values()))

@@ -79,6 +79,8 @@ class FusionTrainer(Trainer):
         kwargs: everything else that `Trainer` takes.
     """
 
+    label_names: list[str]
+
     def __init__(
         self,
         model: PreTrainedModel | None = None,
@@ -109,7 +111,7 @@ class FusionTrainer(Trainer):
         self._num_parameters = None
         self._is_saving = False
         self._batch_rows = self._batch_clips = None  # numbers of the rows of a batch; without the partners of others
-        self._gradients = []  # of the first process, since the last log
+        self._gradients: list[dict[str, float]] = []  # of the first process, since the last log
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
         )
