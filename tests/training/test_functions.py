@@ -200,9 +200,13 @@ def test_loaded_reviews_train_in_a_few_lines(result, reviews, tmp_path):
     assert "eval_fine_accuracy" in trainer.evaluate()
 
 
-def test_a_pipeline_of_a_checkpoint_without_a_head(result, tmp_path):
+def test_a_checkpoint_without_a_head(result, tmp_path, caplog):
+    """No pipeline has random weights, and a training says which ones begin anew."""
     result.trainer.model.base_model.save_pretrained(tmp_path)
     result.trainer.processing_class.save_pretrained(tmp_path)
+    recipe = {"checkpoint": str(tmp_path), "dataset_options": SIZES, "max_steps": 1, "disable_tqdm": True}
+    hf_fusion.train(recipe, output_dir=tmp_path / "run")
+    assert re.search(r"has no weights for \d+ parameters, which begin anew: .*classifier", caplog.text)
     with pytest.raises(ValueError, match=r"has no weights for .*\d+ parameters in all: it is no trained checkpoint"):
         FusionSentimentPipeline.from_pretrained(tmp_path)
 
