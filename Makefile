@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install quickstart test fuzz nightly oldest lint format clean
+.PHONY: help install quickstart test docs tables fuzz nightly oldest lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,10 +25,17 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 quickstart: install  ## Train, evaluate and use both models, small in under 6 minutes
-	$(BIN)/python scripts/quickstart.py
+	$(BIN)/hf-fusion quickstart
 
 test: install lint  ## Lint, then run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+docs: install  ## Build the documents into build/site, strictly
+	$(BIN)/python scripts/generate_docs.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+tables: install  ## Write the tables of README.md and docs/ from model_cards/results
+	$(BIN)/python scripts/generate_docs.py
 
 nightly: fuzz  ## That, and the whole test suite with what takes long: trainings killed ten times each, all faults
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --nightly

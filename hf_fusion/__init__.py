@@ -4,26 +4,13 @@ Importing the package registers its models with the Auto classes: `AutoModel.fro
 `trust_remote_code`. Without torch there are configurations, processors and `hf_fusion.deployment.OnnxFusion`.
 """
 
+import sys
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification, AutoProcessor
-from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.utils import is_torch_available
-
-from hf_fusion.models.configuration_dashfusion import DashFusionConfig
-from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
-from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
-from hf_fusion.models.processing_dashfusion import DashFusionProcessor
-from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 from hf_fusion.utils.lazy import lazy_names
 from hf_fusion.utils.versions import check_transformers
-
-check_transformers()
-
-if is_torch_available():
-    from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification, DashFusionModel
-    from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification, DyFuLMModel
-    from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
 
 __version__ = "0.1.0"
 
@@ -31,16 +18,34 @@ if TYPE_CHECKING:
     from hf_fusion.data.clips import load_clips
     from hf_fusion.data.collator import FusionCollator
     from hf_fusion.data.reviews import load_reviews
+    from hf_fusion.models.configuration_dashfusion import DashFusionConfig
+    from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
+    from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
+    from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification, DashFusionModel
+    from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification, DyFuLMModel
+    from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
+    from hf_fusion.models.processing_dashfusion import DashFusionProcessor
+    from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
     from hf_fusion.training.arguments import FusionTrainingArguments
     from hf_fusion.training.functions import evaluate, train
     from hf_fusion.training.result import TrainingResult
     from hf_fusion.training.trainer import FusionTrainer
 else:
-    # Names whose modules need more than inference does; imported when they are first used.
+    # Each module is imported when a name of it is first used.
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "DashFusionConfig": "models.configuration_dashfusion",
+            "DashFusionFeatureExtractor": "models.feature_extraction_dashfusion",
+            "DashFusionForSequenceClassification": "models.modeling_dashfusion",
+            "DashFusionModel": "models.modeling_dashfusion",
+            "DashFusionProcessor": "models.processing_dashfusion",
+            "DyFuLMConfig": "models.configuration_dyfulm",
+            "DyFuLMForSequenceClassification": "models.modeling_dyfulm",
+            "DyFuLMModel": "models.modeling_dyfulm",
+            "DyFuLMProcessor": "models.processing_dyfulm",
             "FusionCollator": "data.collator",
+            "FusionSentimentPipeline": "models.pipeline_fusion_sentiment",
             "FusionTrainer": "training.trainer",
             "FusionTrainingArguments": "training.arguments",
             "TrainingResult": "training.result",
@@ -72,30 +77,17 @@ __all__ = [
     "train",
 ]
 
+check_transformers()
 
-for _config, _processor in [(DyFuLMConfig, DyFuLMProcessor), (DashFusionConfig, DashFusionProcessor)]:
-    AutoConfig.register(_config.model_type, _config, exist_ok=True)
-    AutoProcessor.register(_config, _processor, exist_ok=True)
-    # and, for those who load a checkpoint without the package: write the code next to the weights
-    _config.register_for_auto_class()
-    _processor.register_for_auto_class("AutoProcessor")
 
-AutoFeatureExtractor.register(DashFusionConfig, DashFusionFeatureExtractor, exist_ok=True)
-DashFusionFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
+def _is_command() -> bool:
+    """Whether this process is `hf-fusion ...` or `python -m hf_fusion...`."""
+    if sys.argv[:1] == ["-m"]:  # Python is looking for the module that it is to run
+        words = sys.orig_argv
+        return "-m" in words and words[words.index("-m") + 1].partition(".")[0] == __name__
+    return Path(*sys.argv[:1]).name in ("hf-fusion", "hf-fusion.exe")
 
-if is_torch_available():
-    for _config, _model, _classifier in [
-        (DyFuLMConfig, DyFuLMModel, DyFuLMForSequenceClassification),
-        (DashFusionConfig, DashFusionModel, DashFusionForSequenceClassification),
-    ]:
-        AutoModel.register(_config, _model, exist_ok=True)
-        AutoModelForSequenceClassification.register(_config, _classifier, exist_ok=True)
-        _model.register_for_auto_class("AutoModel")
-        _classifier.register_for_auto_class("AutoModelForSequenceClassification")
 
-    PIPELINE_REGISTRY.register_pipeline(
-        "fusion-sentiment",
-        pipeline_class=FusionSentimentPipeline,
-        pt_model=AutoModelForSequenceClassification,
-        type="text",
-    )
+# A command imports the models, which registers them, when it needs them: `hf-fusion --help` does not wait for torch.
+if not _is_command():
+    import_module(f"{__name__}.models")

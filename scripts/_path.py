@@ -1,4 +1,4 @@
-"""Imported first by every script: takes this folder off the import path.
+"""Imported first by the scripts that are no commands: takes this folder off the import path.
 
 Python puts a script's folder there, and `evaluate.py` would then hide the library of that name.
 """

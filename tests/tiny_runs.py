@@ -1,5 +1,6 @@
 """Recipes of runs that take seconds, and ways to run them."""
 
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from torch.distributed import TCPStore
 
+from hf_fusion.cli.main import main
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
 
@@ -48,13 +50,13 @@ def run(recipe, *flags):
 
 
 class Script:
-    """One of `scripts/` in a process of its own, which has the libraries already."""
+    """A command, or a file of `scripts/`, in a process of its own, which has the libraries already."""
 
     def __init__(self, name, *args, stdin="", environment=None):
         self.name, self.args, self.streams = name, [*map(str, args)], tempfile.TemporaryDirectory()
         Path(self.streams.name, "stdin").write_text(stdin)
         environment = {**ENVIRONMENT, **(environment or {})}
-        arguments = f"scripts/{name}", self.args, self.streams.name, environment
+        arguments = name, self.args, self.streams.name, environment
         self.process = CHILDREN.Process(target=_run_script, args=arguments)
         self.process.start()
 
@@ -70,7 +72,7 @@ class Script:
 
 
 def script(name, *args, stdin=""):
-    """Runs one of `scripts/`."""
+    """Runs a command, or a file of `scripts/`."""
     return Script(name, *args, stdin=stdin).join()
 
 
@@ -82,7 +84,7 @@ def processes_environment(rank, world_size, port):
 
 
 def together(world_size, name, *args):
-    """Runs one of `scripts/` in so many processes, as `launch` does but for less time; returns the first's end."""
+    """Runs a command in so many processes, as `launch` does but for less time; returns the first's end."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     running = [
         Script(name, *args, environment=processes_environment(rank, world_size, store.port))
@@ -97,7 +99,7 @@ def together(world_size, name, *args):
     return ends[0]
 
 
-def _run_script(path, args, streams, environment):
+def _run_script(name, args, streams, environment):
     os.chdir(ROOT)
     os.environ.update(environment)
     torch.set_num_threads(1)
@@ -105,22 +107,32 @@ def _run_script(path, args, streams, environment):
         with open(Path(streams, stream), mode) as file:
             os.dup2(file.fileno(), number)
         setattr(sys, stream, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process lives
-    sys.argv = [path, *args]
+    if not name.endswith(".py"):
+        sys.argv = ["hf-fusion", name, *args]
+        sys.exit(main())
+    sys.argv = [f"scripts/{name}", *args]
     sys.path.insert(0, str(ROOT / "scripts"))
-    runpy.run_path(path, run_name="__main__")
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def script_here(name, monkeypatch):
-    """One of `scripts/` as a function of its arguments in this process, which returns its exit status."""
-    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
-    spec = importlib.util.spec_from_file_location(f"{Path(name).stem}_script", ROOT / "scripts" / name)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """
+    A command, or `scripts/benchmark.py`, as a function of its arguments in this process, which returns its exit status.
+    """
+    if not name.endswith(".py"):
+        module, run_command = importlib.import_module(f"hf_fusion.cli.{name}"), main
+    else:
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        spec = importlib.util.spec_from_file_location(f"{Path(name).stem}_script", ROOT / "scripts" / name)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        run_command = module.main
 
     def run(*args):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+        words = [*map(str, args)]
+        monkeypatch.setattr(sys, "argv", [name, *words] if name.endswith(".py") else ["hf-fusion", name, *words])
         try:
-            return module.main()
+            return run_command()
         except SystemExit as exit_:
             return exit_.code
 
@@ -129,7 +141,7 @@ def script_here(name, monkeypatch):
 
 
 def launch(processes, path, *args):
-    """Runs one of `scripts/` as `accelerate launch` does."""
+    """Runs a file, or with "-m" a module, as `accelerate launch` does."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
                "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes", str(processes)]  # fmt: skip
     command += ["--multi_gpu"] if processes > 1 else []

@@ -9,6 +9,8 @@ from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from hf_fusion.data.arguments import DataArguments, DataKind
+from hf_fusion.evaluation.diagnostics.collect import Track, untracked
+from hf_fusion.evaluation.diagnostics.findings import Section
 from hf_fusion.utils.errors import RecipeError
 
 _REGISTER: dict[str, "Architecture"] = {}
@@ -95,7 +97,13 @@ class Architecture(ABC):
 
     @abstractmethod
     def measure(
-        self, classify: Any, rows: Dataset, folder: Path | None = None, batch_size: int = 32, track: Callable = iter
+        self,
+        classify: Any,
+        rows: Dataset,
+        folder: Path | None = None,
+        batch_size: int = 32,
+        track: Callable = iter,
+        picture_format: str = "png",
     ) -> dict[str, float]:
         """
         The metrics of a pipeline on labelled rows.
@@ -106,6 +114,7 @@ class Architecture(ABC):
             folder: if given, gets pictures.
             batch_size: rows of a forward pass.
             track: wraps the answers, for a progress bar.
+            picture_format: "png", "pdf" or "svg".
         """
 
     @abstractmethod
@@ -114,21 +123,24 @@ class Architecture(ABC):
 
     @abstractmethod
     def diagnose(
-        self, classify: Any, rows: Dataset, folder: Path, batch_size: int, checkpoint: str, data_args: DataArguments
-    ) -> list:
+        self,
+        classify: Any,
+        rows: Dataset,
+        batch_size: int,
+        checkpoint: str,
+        data_args: DataArguments,
+        track: Track = untracked,
+    ) -> list[Section]:
         """
-        The sections of a report on what a checkpoint does with the rows.
+        The sections of a report on a checkpoint and the rows.
 
         Args:
             classify ([`FusionSentimentPipeline`]): the pipeline of the checkpoint.
             rows: a split as [`load`] returns it.
-            folder: gets the pictures.
             batch_size: rows of a forward pass.
             checkpoint: the folder, whose training logs are read.
             data_args: the data that the rows are of.
-
-        Returns:
-            `list[Section]`.
+            track: wraps the steps of each long part, given its name and their number, for a progress bar.
         """
 
 

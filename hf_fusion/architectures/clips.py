@@ -44,9 +44,9 @@ class ClipArchitecture(Architecture):
         """As [`Architecture.encode`], see [`encode_clips`]."""
         return encode_clips(rows, processor)
 
-    def measure(self, classify, rows, folder=None, batch_size=32, track=iter) -> dict[str, float]:
+    def measure(self, classify, rows, folder=None, batch_size=32, track=iter, picture_format="png") -> dict[str, float]:
         """As [`Architecture.measure`], see [`evaluate_clips`]."""
-        return evaluate_clips(classify, rows, folder, batch_size, track)
+        return evaluate_clips(classify, rows, folder, batch_size, track, picture_format)
 
     def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
         """As [`Architecture.measure_baselines`]: the mean label, and ridge regression on each modality and on all."""

@@ -15,11 +15,9 @@ from hf_fusion.architectures.encoders import (
 from hf_fusion.data.arrow_rows import ArrowRows, in_batches, lengths_of
 from hf_fusion.data.clips import SYNTHETIC, has_modality
 from hf_fusion.data.prepare import prepared_statistics
-from hf_fusion.evaluation.diagnostics.attribution import attribution_section
-from hf_fusion.evaluation.diagnostics.contrastive import contrastive_section, contrastive_training_section
-from hf_fusion.evaluation.diagnostics.errors import clip_errors
-from hf_fusion.evaluation.diagnostics.gradients import gradient_section
-from hf_fusion.evaluation.diagnostics.modalities import alignment_section, modality_section
+from hf_fusion.evaluation.diagnostics.analyze import analyze_clips
+from hf_fusion.evaluation.diagnostics.collect import untracked
+from hf_fusion.evaluation.diagnostics.findings import Section
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
@@ -63,18 +61,10 @@ class DashFusionArchitecture(ClipArchitecture):
         """As [`Architecture.build`], see [`build_dashfusion`]. (Nothing teaches it.)"""
         return build_dashfusion(model_args, data_args, train)
 
-    def diagnose(self, classify, rows, folder, batch_size, checkpoint, data_args) -> list:
-        """As [`Architecture.diagnose`]: modalities, attribution, alignment, contrastive space, errors, gradients."""
+    def diagnose(self, classify, rows, batch_size, checkpoint, data_args, track=untracked) -> list[Section]:
+        """As [`Architecture.diagnose`], see [`analyze_clips`]."""
         corpus = (data_args.dataset_options or {}) if data_args.dataset == SYNTHETIC else None
-        return [
-            modality_section(classify, rows, folder, batch_size),
-            attribution_section(classify, rows, folder, batch_size),
-            alignment_section(classify, rows, folder, batch_size, corpus),
-            contrastive_section(classify, rows, folder, batch_size),
-            contrastive_training_section(checkpoint, folder),
-            clip_errors(classify, rows, folder, batch_size),
-            gradient_section(checkpoint, folder),
-        ]
+        return analyze_clips(classify, rows, checkpoint, batch_size, track, corpus)
 
 
 def build_dashfusion(model_args, data_args, clips):

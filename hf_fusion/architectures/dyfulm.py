@@ -12,9 +12,9 @@ from hf_fusion.architectures.encoders import (
     two_encoders,
 )
 from hf_fusion.architectures.reviews import ReviewArchitecture, check_classes, class_fields
-from hf_fusion.evaluation.diagnostics.errors import review_errors
-from hf_fusion.evaluation.diagnostics.gate import gate_section, layer_section
-from hf_fusion.evaluation.diagnostics.gradients import gradient_section
+from hf_fusion.evaluation.diagnostics.analyze import analyze_reviews
+from hf_fusion.evaluation.diagnostics.collect import untracked
+from hf_fusion.evaluation.diagnostics.findings import Section
 from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
@@ -87,12 +87,9 @@ class DyFuLMArchitecture(ReviewArchitecture):
         """As [`Architecture.build`], see [`build_dyfulm`]."""
         return build_dyfulm(model_args, data_args.rules(), train["text"], teacher)
 
-    def diagnose(self, classify, rows, folder, batch_size, checkpoint, data_args) -> list:
-        """As [`Architecture.diagnose`]: gate, layers, errors, and the gradients of the losses."""
-        found = [
-            section(classify, rows, folder, batch_size) for section in (gate_section, layer_section, review_errors)
-        ]
-        return [*found, gradient_section(checkpoint, folder)]
+    def diagnose(self, classify, rows, batch_size, checkpoint, data_args, track=untracked) -> list[Section]:
+        """As [`Architecture.diagnose`], see [`analyze_reviews`]."""
+        return analyze_reviews(classify, rows, checkpoint, batch_size, track)
 
 
 def build_dyfulm(model_args, rules, texts, teacher=None):

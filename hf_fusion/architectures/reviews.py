@@ -7,7 +7,7 @@ from transformers import PretrainedConfig
 
 from hf_fusion.architectures.base import Architecture
 from hf_fusion.architectures.rows import TRUNCATED, token_counts
-from hf_fusion.data.label_columns import check_classes_shown
+from hf_fusion.data.label_plan import check_classes_shown
 from hf_fusion.data.labels import CLASS_NAMES, LabelRules, are_placeholders, word_key
 from hf_fusion.data.reviews import read_reviews
 from hf_fusion.evaluation.baselines import majority_baseline, tfidf_baseline
@@ -43,9 +43,9 @@ class ReviewArchitecture(Architecture):
         """As [`Architecture.encode`], see [`encode_reviews`]."""
         return encode_reviews(rows, processor)
 
-    def measure(self, classify, rows, folder=None, batch_size=32, track=iter) -> dict[str, float]:
+    def measure(self, classify, rows, folder=None, batch_size=32, track=iter, picture_format="png") -> dict[str, float]:
         """As [`Architecture.measure`], see [`evaluate_reviews`]."""
-        return evaluate_reviews(classify, rows, folder, batch_size, track)
+        return evaluate_reviews(classify, rows, folder, batch_size, track, picture_format)
 
     def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
         """As [`Architecture.measure_baselines`]: the majority, and linear models on TF-IDF."""

@@ -1,4 +1,4 @@
-"""What a recipe says about the data."""
+"""The fields of a recipe that describe the data."""
 
 import logging
 from dataclasses import dataclass, field, fields
@@ -15,7 +15,7 @@ from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_place
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource, rules_for
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.fields import has_changed, list_option, option
+from hf_fusion.utils.fields import check_choices, has_changed, list_option, option
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class ReviewFields:
 
     columns: dict | str | None = option(
         "The data's own name for each of text, id, split, stars, score, label, coarse_label, intensity, source (JSON); "
-        "null leaves a field out. What is not named is found by its name, but labels only if the mapping names none."
+        "null leaves a field out. Other fields are found by their names; labels only if the mapping names none."
     )
     scale: list[float] | None = option("Lowest and highest score; 1 5 for files, 0 1 for the synthetic corpus.")
     sources: list[str] | None = option("Take only the reviews whose `source` is one of these.")
@@ -47,8 +47,8 @@ class ReviewFields:
     intensity_range: list[float] | None = option(
         "Lowest and highest intensity, of the data's own ones and of those that scores give; 0 1 by default."
     )
-    missing_classes: str = option(
-        "What to do with classes that the training data never shows: error, or allow (with a warning).", "error"
+    missing_classes: Literal["error", "allow"] = option(
+        "Classes that the training data never shows are an error, or allowed with a warning.", "error"
     )
 
 
@@ -68,7 +68,7 @@ class ClipFields:
 
 @dataclass
 class DataArguments(ClipFields, ReviewFields):
-    """The data: where it is, and what its columns and labels mean."""
+    """Where the data is, and the meaning of its columns and labels."""
 
     dataset: str | None = option(
         "Reviews: synthetic-reviews (default), a file (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or "
@@ -84,7 +84,7 @@ class DataArguments(ClipFields, ReviewFields):
     header: bool | None = option(
         "Whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ..."
     )
-    rejected_rows: str = option("What to do with unusable rows: error, or drop (with a warning).", "error")
+    rejected_rows: Literal["error", "drop"] = option("Unusable rows are an error, or dropped with a warning.", "error")
     split_shares: list[float] = list_option(
         "Shares of train, validation, test where there is no split, or none but train; drawn by a hash of the text "
         "(reviews) or of the video's name (clips).",
@@ -92,16 +92,18 @@ class DataArguments(ClipFields, ReviewFields):
     )
     split_seed: int = option("Seed of that split.", 0)
     augmentations: dict | str | None = option(
-        "Training only: adds a damaged copy of each row; how severe at most, 1 to 5, by kind (JSON), such as "
+        "Training only: adds a corrupted copy of each row; highest severity, 1 to 5, by corruption (JSON), such as "
         '{"typos": 3, "audio_noise": 4}; the kinds are those of evaluate_robustness.py.'
     )
     damage: dict | str | None = option(
-        'Evaluation only: damages the rows, severity 1 to 5 by kind (JSON), such as {"word_dropout": 3}; see '
-        "evaluate_robustness.py. What a model does not read stays as it is."
+        'Evaluation only: corrupts the rows; severity 1 to 5 by corruption (JSON), such as {"word_dropout": 3}; see '
+        "evaluate_robustness.py. Modalities that the model does not read stay unchanged."
     )
-    max_train_samples: int | None = option("Train on so many rows, drawn with the run's data_seed or seed.")
+    max_train_samples: int | None = option(
+        "Number of training rows, drawn with the run's data_seed or seed; all by default."
+    )
     max_eval_samples: int | None = option(
-        "Evaluate on so many rows of validation and of test, drawn once for all: every run has the same ones."
+        "Number of rows of validation and of test; every run draws the same ones. All by default."
     )
     kind: DataKind = field(default="reviews", init=False)
     # the rows by split, where they are in memory; `dataset` is then their name for messages
@@ -116,11 +118,10 @@ class DataArguments(ClipFields, ReviewFields):
                 if has_changed(item, getattr(self, item.name)):
                     raise RecipeError(f"`{item.name}` is a field of {other}, but this model reads {kind}.")
         self.dataset = self.dataset or _DEFAULTS[kind]
-        if self.missing_classes not in ("error", "allow"):
-            raise RecipeError(f"`missing_classes` must be error or allow, got {self.missing_classes!r}.")
+        check_choices(self)
 
     def source(self) -> ReviewSource | ClipSource:
-        """The reader's view of these fields; raises [`RecipeError`] if they make no sense together."""
+        """The source that the readers take; raises [`RecipeError`] if the fields contradict each other."""
         shared = {
             "name": self.dataset or _DEFAULTS[self.kind],
             "rejected": self.rejected_rows,
@@ -149,19 +150,25 @@ class DataArguments(ClipFields, ReviewFields):
         names = list(config.id2label.values())
         if self.num_labels is None and not self.class_words:
             self.num_labels = config.num_labels
-        if self.intensity_range is None:
+        if self.intensity_range is None and "intensity" in config.heads:
             self.intensity_range = list(config.intensity_range)
-        if self.coarse_starts is None and config.num_coarse_labels != len(coarse_starts(config.num_labels)):
-            parts = config.num_coarse_labels
-            self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
-            logger.warning(
-                "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has "
-                "no coarse labels of its own, `coarse_starts` says otherwise.",
-                parts,
-                self.coarse_starts,
-            )
+        if self.coarse_starts is None and "coarse_logits" in config.heads:
+            self._adopt_coarse_classes(config)
         if not self.class_words and self.num_labels == len(names) and not are_placeholders(names):
             self.class_words = names
+
+    def _adopt_coarse_classes(self, config):
+        """As [`adopt_classes`], of the coarse classes where there are not as many as usual."""
+        parts = config.num_coarse_labels
+        if parts == len(coarse_starts(config.num_labels)):
+            return
+        self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
+        logger.warning(
+            "The model has %d coarse classes; they are taken to begin at the fine classes %s. Where the data has no "
+            "coarse labels of its own, `coarse_starts` says otherwise.",
+            parts,
+            self.coarse_starts,
+        )
 
     def settle(self, rules: LabelRules) -> None:
         """Records classes that were derived from the data, so that the recipe repeats the run (reviews)."""
@@ -178,7 +185,7 @@ class DataArguments(ClipFields, ReviewFields):
         return rows.select(sorted(drawn.tolist()))
 
     def rules(self) -> LabelRules:
-        """How ratings become labels (reviews); what is left open is known once the data was read ([`settle`])."""
+        """Rules from ratings to labels (reviews); open ones are known once the data was read ([`settle`])."""
         if self._settled is not None:
             return self._settled
         try:

@@ -12,8 +12,8 @@ from datasets import Dataset
 
 class ArrowRows(torch.utils.data.Dataset):
     """
-    A `datasets.Dataset` read fast: frames come as arrays `(frames, features)` that must not be written to, everything
-    else as plain Python values.
+    Reads a `datasets.Dataset` fast: frames as read-only arrays `(frames, features)`, everything else as plain Python
+    values.
 
     Args:
         dataset (`Dataset`): in any format.
@@ -45,7 +45,7 @@ class ArrowRows(torch.utils.data.Dataset):
 
 
 class _Column:
-    """One column, in the pieces that it is stored in."""
+    """One column, in the chunks of its table."""
 
     def __init__(self, column):
         self.ends = np.cumsum([len(chunk) for chunk in column.chunks])
@@ -81,7 +81,7 @@ def _frames(rows, width):
 
 
 def in_batches(rows, size: int = 256) -> Iterator[dict[str, Any]]:
-    """All rows of [`ArrowRows`] in their order, so many at a time."""
+    """All rows of [`ArrowRows`] in their order, read `size` rows at a time."""
     for start in range(0, len(rows), size):
         yield from rows.__getitems__(list(range(start, min(start + size, len(rows)))))
 
@@ -94,7 +94,7 @@ def lengths_of(dataset: Dataset, name: str) -> list[int]:
 
 
 def values_of(dataset: Dataset, name: str) -> list:
-    """A column of plain values, whatever the format of the data set."""
+    """A column of plain values, in any format of the data set."""
     return dataset.select_columns([name]).with_format("arrow")[:].column(name).to_pylist()
 
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from glob import has_magic
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from datasets import Array2D, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
+from datasets import Array2D, Dataset, DatasetDict, Features, List, Value
 
 from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
@@ -22,6 +22,7 @@ from hf_fusion.data.in_memory import Data, Splits, check_no_options, name_and_sp
 from hf_fusion.data.labels import LabelError, is_range
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
+from hf_fusion.data.split_writer import FRAMES, SplitWriter
 from hf_fusion.data.splits import SPLITS, SplitChooser, check_shares, divide_training, report_rejected
 from hf_fusion.data.synthetic_clips import synthetic_clips
 from hf_fusion.data.tally import tally
@@ -35,8 +36,6 @@ logger = logging.getLogger(__name__)
 SYNTHETIC = "synthetic-clips"
 PREPARED_FILE, REPORT_FILE = "dataset_dict.json", "prepared.json"
 UNIMODAL_LABELS = ("label_text", "label_audio", "label_vision")
-# Clips that are turned into Arrow at a time.
-_CHUNK = 256
 
 
 @dataclass
@@ -59,6 +58,16 @@ class ClipSource:
         allow_missing_features: whether more than a tenth of the clips of a folder of features may have none.
         text_format: of the labels file of such a folder, where its content does not tell.
         data: the rows by split (`None` for rows in one piece) where they are loaded; `name` is then for messages alone.
+
+    Example:
+
+    ```python
+    from hf_fusion.data.clips import ClipSource, load_clips
+
+    source = ClipSource("synthetic-clips", options={"num_train": 8, "num_validation": 4, "num_test": 4})
+    clip = load_clips(source)["train"].with_format("numpy")[0]
+    clip["text"], clip["audio"].shape, clip["vision"].shape, clip["label"]
+    ```
     """
 
     name: str = SYNTHETIC
@@ -100,7 +109,8 @@ def load_clips(
     text_format: TextFormat | None = None,
 ) -> DatasetDict:
     """
-    Reads and checks clips.
+    Reads and checks clips. They go to a temporary file as they are read, from which the data sets are mapped: a corpus
+    may be larger than memory.
 
     Args:
         data (`str`, `Path`, `pandas.DataFrame`, `Dataset` or `DatasetDict`, defaults to `"synthetic-clips"`): an MMSA
@@ -120,8 +130,8 @@ def load_clips(
 
     Returns:
         `DatasetDict` of the splits found, with the columns `id`, `text` (`None` where missing), `audio` and `vision`
-        (float32 arrays `(frames, features)`, without frames where missing), `label` (float), and what else the source
-        knows (labels of single modalities, the truth of the synthetic corpus). Values that are not finite are replaced
+        (float32 arrays `(frames, features)`, without frames where missing), `label` (float), and further columns of the
+        source (labels of single modalities, the truth of the synthetic corpus). Values that are not finite are replaced
         by 0, and their number is logged.
 
     Raises:
@@ -151,7 +161,7 @@ def load_clips(
     else:
         name, splits = name_and_splits(data)
         source = ClipSource(name, data=splits, **given)
-    clips = _dataset(source) if _is_dataset(source) else _to_datasets(list(clean_clips(source)))
+    clips = _dataset(source) if _is_dataset(source) else collect_clips(clean_clips(source))
     clips = {split: _with_only(table, source, split) for split, table in clips.items()}
     clips = DatasetDict({split: table for split, table in clips.items() if len(table)})
     if not clips:
@@ -174,7 +184,7 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     """
     Reads clips one by one, each with `split`, checked and with finite features; see [`load_clips`].
 
-    What was replaced or left out is logged when the last clip has been read.
+    Replaced values and rejected rows are logged when the last clip has been read.
 
     Raises:
         DataError: if a file or a row is not as declared, or, at the end, if rows were unusable and
@@ -196,8 +206,8 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
                 counts[name] += replaced
         if not isinstance(row["text"], str | None):
             raise DataError(f"{source.name}, {place}: field 'text' must be a text, got {row['text']!r:.50}.")
-        if isinstance(error := unicode_or_error({name: row[name] for name in ("id", "text")}, place), DataError):
-            raise DataError(f"{source.name}, {error}")
+        if isinstance(problem := unicode_or_error({name: row[name] for name in ("id", "text")}, place), DataError):
+            raise DataError(f"{source.name}, {problem}")
         if row["text"] is not None and is_blank(row["text"]):
             row["text"], counts["text"] = None, counts["text"] + 1
         reason = "an id that came before" if row["id"] in seen else _unusable(row, source)
@@ -205,8 +215,8 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         try:
             row["split"] = None if reason else _split(row, source, chooser, f"{source.name}, {place}")
         except LabelError as error:
-            reason, _, detail = str(error).partition("|")
-            place += detail and f": {detail}"
+            reason = error.reason
+            place += error.detail and f": {error.detail}"
         if reason:
             rejected.setdefault(reason, []).append(place)
             continue
@@ -230,7 +240,7 @@ def _has_labels_file(name):
 
 
 def is_clip_source(name: str) -> bool:
-    """Whether [`read_clips`] is to read it: anything but files of rows, and folders and patterns of such files."""
+    """Whether [`read_clips`] reads this source: any but files of rows, and folders and patterns of such files."""
     if Path(name).is_dir():
         return _has_labels_file(name) or (Path(name) / PREPARED_FILE).is_file()
     return not is_row_file(name) and not has_magic(name)
@@ -240,8 +250,8 @@ def read_clips(source: ClipSource, labelled: bool = False) -> Iterator[dict[str,
     """
     Clips one by one as the source has them, unchecked: `id`, `split`, `text`, `audio`, `vision`, `label` ...
 
-    A text that is NaN or the word "nan" alone is what extractors write for a missing transcript, and frames of zeros
-    alone are what they write for a missing stream: both come as `None`, and their number is logged at the end.
+    Extractors write NaN or the word "nan" for a missing transcript, and nothing but zeros for a missing stream: both
+    become `None`, and their number is logged at the end.
 
     Args:
         source: where the clips are.
@@ -342,7 +352,7 @@ def _dataset(source):
 
 
 def _tally_again(report):
-    """Counts what was left out or filled when a folder was prepared."""
+    """Repeats the counts of rejected rows and filled values of a prepared folder."""
     if not report.is_file():
         return
     try:
@@ -424,14 +434,14 @@ def _split(row, source, chooser, place):
 
 
 def _video(clip_id, source):
-    """The video of a clip, whose clips are drawn together."""
+    """The video of a clip; all its clips go to one split."""
     if source.name.endswith(".npz"):  # VIDEO_NUMBER in the MOSI utterances
         return clip_id.rpartition("_")[0]
     return clip_id.split("$_$")[0]
 
 
 def _unusable(row, source):
-    """Why a row cannot be used, or `None`."""
+    """The reason to reject a row, or `None`."""
     if all(row[name] is None for name in source.modalities):
         return f"no {' and no '.join(source.modalities)}"
     if row["text"] is not None and is_file_name(row["text"]):
@@ -452,44 +462,30 @@ def _unusable_label(label, label_range):
     return None
 
 
-def clip_features(row: dict[str, Any], widths: dict[str, int]) -> Features:
+def collect_clips(rows: Iterable[dict[str, Any]], folder: str | Path | None = None) -> DatasetDict:
     """
-    The columns of a data set of clips.
+    Writes clips to disk as they come, and maps the files.
 
     Args:
-        row: one of the clips.
-        widths: the widths of audio and vision frames; a stream that no clip has is left out.
+        rows: clips as [`clean_clips`] gives them; the first one tells which columns there are beside text, audio,
+            vision and label. A stream that no clip has is left out.
+        folder: gets a file `SPLIT.arrow` for each split; a temporary one by default.
     """
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
+        return DatasetDict()
+    with SplitWriter(_features_of(first), folder) as writer:
+        for row in chain([first], rows):
+            writer.write(row["split"], row)
+        return DatasetDict({split: writer.finish(split) for split in SPLITS if split in writer.filled})
+
+
+def _features_of(row):
     columns = {"id": Value("string"), "text": Value("string"), "label": Value("float32")}
-    columns |= {name: Array2D((None, widths[name]), "float32") for name in STREAMS if name in widths}
+    columns |= dict.fromkeys(STREAMS, FRAMES)
     columns |= {name: Value("float32") for name in UNIMODAL_LABELS if name in row}
     return Features({**columns, **({"text_features": List(Value("float32"))} if "text_features" in row else {})})
-
-
-def encode_clip(row: dict[str, Any], features: Features) -> dict[str, Any]:
-    """The clip as a row of a data set with these columns: a missing stream has no frames."""
-    encoded = {name: row.get(name) for name in features}
-    for name, feature in features.items():
-        if isinstance(feature, Array2D) and encoded[name] is None:
-            encoded[name] = np.zeros((0, feature.shape[1]), dtype=np.float32)
-    return encoded
-
-
-def _to_datasets(rows):
-    """Clean rows -> a data set for each split, built piece by piece."""
-    if not rows:
-        return DatasetDict()
-    widths = {row_name: row[row_name].shape[1] for row in rows for row_name in STREAMS if row[row_name] is not None}
-    features = clip_features(rows[0], widths)
-    tables: dict[str, list[Dataset]] = {}
-    for start in range(0, len(rows), _CHUNK):
-        by_split: dict[str, list] = {}
-        for row in rows[start : start + _CHUNK]:
-            by_split.setdefault(row["split"], []).append(encode_clip(row, features))
-        for split, members in by_split.items():
-            columns = {name: [row[name] for row in members] for name in features}
-            tables.setdefault(split, []).append(Dataset.from_dict(columns, features=features))
-    return DatasetDict({split: concatenate_datasets(tables[split]) for split in SPLITS if split in tables})
 
 
 def has_modality(table: Dataset, name: str) -> bool:
@@ -500,7 +496,7 @@ def has_modality(table: Dataset, name: str) -> bool:
 
 
 def _with_only(table, source, split):
-    """The table without the other modalities, and without the rows that have nothing left or a wrong label."""
+    """Removes other modalities, and rows without any modality or with a wrong label."""
     kept = [name for name in source.modalities if name in table.column_names]
     table = table.remove_columns([name for name in MODALITIES if name in table.column_names and name not in kept])
     if not kept:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# What `IndexedRows` adds to a row, so that the trainer knows which clips a batch holds.
+# Field that `IndexedRows` adds to a row: the trainer learns from it which clips a batch holds.
 ROW_NUMBER = "_row"
 # Missing labels: the value that the loss passes over. `labels` are classes, or scores where they are floats.
 LABEL_FILLS = {"labels": -100, "coarse_labels": -100, "intensity_labels": float("nan")}
@@ -25,6 +25,20 @@ class FusionCollator:
         processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): pads the rows.
         pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up, for tensor cores.
         padding (`bool` or `str`): `True` pads to the longest of the batch, "max_length" to the processor's limits.
+
+    Example:
+
+    ```python
+    from datasets import Dataset
+    from hf_fusion import DyFuLMProcessor, FusionCollator
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["The bed was good.", "Not clean."]
+    processor = DyFuLMProcessor(train_tokenizer(texts, "wordpiece", 100))
+    rows = Dataset.from_dict({**processor.encode_text(texts), "labels": [4, None]})
+    batch = FusionCollator(processor)(list(rows))
+    batch["labels"]  # tensor([4, -100])
+    ```
     """
 
     processor: Any

@@ -1,8 +1,8 @@
-"""Damage as it happens outside the laboratory, in six degrees: to texts, to frames, to whole modalities.
+"""Realistic corruptions of texts, frames and whole modalities, in six severities.
 
-Severity 0 leaves everything as it is, 5 is the worst. What is damaged depends on the seed and on the row alone, not on
-the order of the rows. One draw serves all severities: what a mild degree damages a worse one damages too, but for typos
-that meet and for the rule that a clip keeps its last modality.
+Severity 0 changes nothing, 5 is the worst. The corrupted parts depend on the seed and the row, not on the order of the
+rows. All severities share one draw: a higher severity corrupts all that a lower one does, except for typos that meet
+and for the rule that a clip keeps its last modality.
 """
 
 import math
@@ -20,7 +20,7 @@ from hf_fusion.utils.errors import DataError
 
 MAX_SEVERITY = 5
 SEVERITIES = tuple(range(MAX_SEVERITY + 1))
-# What is done at severity 0, 1 ... 5.
+# Strength at severity 0, 1 ... 5.
 _WORDS_LOST = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)  # share of the words
 _TYPOS = (0.0, 0.01, 0.03, 0.06, 0.1, 0.15)  # share of the characters
 _MISHEARD = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # share of the words that can be misheard, or swallowed
@@ -131,7 +131,7 @@ def drop_features(frames, severity, rng, deviation):
 
 
 def shift(frames, severity, rng, deviation):
-    """Moves the frames in time, to either side; what leaves at one end comes in at the other."""
+    """Moves the frames in time, to either side; frames that leave at one end enter at the other."""
     side = 1 if rng.random() < 0.5 else -1
     return np.roll(frames, side * max(round(_SHIFT[severity] * len(frames)), 1), axis=0)
 
@@ -152,7 +152,7 @@ CORRUPTIONS = (*TEXT_CORRUPTIONS, *STREAM_CORRUPTIONS, *LOSSES)
 
 
 def check_corruptions(corruptions: Mapping[str, int], columns: list[str]) -> None:
-    """Raises [`DataError`] if a corruption or severity does not exist, or the data lacks what it would damage."""
+    """Raises [`DataError`] if a corruption or severity does not exist, or the data lacks its modality."""
     for name, severity in corruptions.items():
         if name not in CORRUPTIONS:
             raise DataError(f"There is no corruption {name!r}; known are {', '.join(CORRUPTIONS)}.")
@@ -163,7 +163,7 @@ def check_corruptions(corruptions: Mapping[str, int], columns: list[str]) -> Non
 
 
 def modality_of(name: str) -> str:
-    """Which of text, audio and vision a corruption damages."""
+    """The modality that a corruption changes: text, audio or vision."""
     if name in LOSSES:
         return LOSSES[name]
     return STREAM_CORRUPTIONS[name][0] if name in STREAM_CORRUPTIONS else "text"
@@ -173,12 +173,12 @@ def corrupt_row(
     row: Mapping[str, Any], corruptions: Mapping[str, int], seed: int, deviations: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """
-    One damaged row.
+    Corrupts one row.
 
     Args:
         row: with `id` and some of `text`, `audio` and `vision` (frames x features); `None` or empty = missing.
-        corruptions: severity, 0 to 5, by name; they are done in this order.
-        seed: of the damage.
+        corruptions: severity, 0 to 5, by name; applied in this order.
+        seed: of the random draws.
         deviations: standard deviation `(features,)` of each stream over the data, for noise.
 
     Returns:
@@ -198,8 +198,8 @@ def corrupt_row(
             row[modality] = TEXT_CORRUPTIONS[name](value, severity, rng)
         else:
             frames = np.asarray(value, dtype=np.float32)
-            damage = _FRAME_CORRUPTIONS[STREAM_CORRUPTIONS[name][1]]
-            row[modality] = damage(frames, severity, rng, deviations[modality]).astype(np.float32)
+            change = _FRAME_CORRUPTIONS[STREAM_CORRUPTIONS[name][1]]
+            row[modality] = change(frames, severity, rng, deviations[modality]).astype(np.float32)
     return row
 
 
@@ -211,37 +211,47 @@ def corrupt(
     rows: Dataset, corruptions: Mapping[str, int], seed: int = 0, deviations: Mapping[str, np.ndarray] | None = None
 ) -> Dataset:
     """
-    A damaged data set, with the same columns, in memory.
+    Corrupts a data set; the result has the same columns and lies in memory.
 
     Args:
-        rows: with `id` and what is damaged.
+        rows: with `id` and the modalities to corrupt.
         corruptions, seed: see [`corrupt_row`].
         deviations: see there; those of these rows by default.
 
     Raises:
-        DataError: if there is no such corruption or severity, or nothing that it could damage.
+        DataError: if there is no such corruption or severity, or the data lacks its modality.
+
+    Example:
+
+    ```python
+    from datasets import Dataset
+    from hf_fusion.data.corruption import corrupt
+
+    rows = Dataset.from_dict({"id": ["1"], "text": ["The bed was good and the staff was kind."]})
+    corrupt(rows, {"word_dropout": 5}, seed=0)["text"]  # half of the words are lost
+    ```
     """
     check_corruptions(corruptions, rows.column_names)
     if deviations is None:
         deviations = {name: _deviation(rows, name) for name in _streams_of(corruptions)}
 
-    def damage(row):
-        damaged = corrupt_row(row, corruptions, seed, deviations)
-        empty = [name for name in STREAMS if name in row and damaged[name] is None]
-        return {**damaged, **{name: [] for name in empty}}  # no frames: how a data set has a missing stream
+    def change(row):
+        corrupted = corrupt_row(row, corruptions, seed, deviations)
+        empty = [name for name in STREAMS if name in row and corrupted[name] is None]
+        return {**corrupted, **{name: [] for name in empty}}  # no frames: how a data set has a missing stream
 
     # in memory: a file for each severity and seed would be left beside the data
-    return rows.map(damage, features=rows.features, desc="damaging", keep_in_memory=True, load_from_cache_file=False)
+    return rows.map(change, features=rows.features, desc="corrupting", keep_in_memory=True, load_from_cache_file=False)
 
 
 def augment(rows: Dataset, corruptions: Mapping[str, int], seed: int = 0) -> Dataset:
     """
-    The rows, and after them a damaged copy of each, for training.
+    Appends a corrupted copy of each row, for training.
 
     Args:
         rows: as for [`corrupt`]; the copies have the same `id`.
-        corruptions: by name how severe at most; each copy draws from 1 to that.
-        seed: of draws and damage.
+        corruptions: highest severity by name; each copy draws from 1 to it.
+        seed: of the random draws.
 
     Raises:
         DataError: as [`corrupt`].

@@ -1,4 +1,4 @@
-"""Files of text as they are: their kind, compression and encoding -> lines."""
+"""Text files of any kind, compression and encoding -> lines."""
 
 import bz2
 import codecs
@@ -9,7 +9,6 @@ import lzma
 import os
 import re
 import zipfile
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,7 +67,7 @@ _MAX_LINE = 1 << 28
 @dataclass(frozen=True)
 class TextFormat:
     """
-    How files of text are written, where their content does not tell.
+    Encoding, delimiter and header of text files, where they cannot be found from the content.
 
     Args:
         encoding (`str`, *optional*): such as "cp1252"; found by default: UTF-8, or UTF-16 and UTF-32 by their marks.
@@ -102,22 +101,6 @@ class TextFormat:
             raise DataError(f"`delimiter` must be one character such as ; or tab, got {self.delimiter!r:.50}.")
         if self.header not in (None, True, False):
             raise DataError(f"`header` must be true or false, got {self.header!r:.50}.")
-
-
-def add_text_format(parser: ArgumentParser) -> None:
-    """Adds the flags of [`text_format_of`]."""
-    parser.add_argument("--encoding", help="of files of text, where it is not found: cp1252 ...")
-    parser.add_argument("--delimiter", help="between the fields of .csv and .tsv, where it is not found; or tab")
-    parser.add_argument(
-        "--header", choices=["true", "false"],
-        help="whether the first line names the columns, where it looks like data; if not, they are called 1, 2 ...",
-    )  # fmt: skip
-
-
-def text_format_of(args: Namespace) -> TextFormat:
-    """The format that the flags of [`add_text_format`] say."""
-    header = None if args.header is None else args.header == "true"
-    return TextFormat(args.encoding, args.delimiter, header)
 
 
 AS_FOUND = TextFormat()

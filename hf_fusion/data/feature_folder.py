@@ -82,7 +82,7 @@ def _id_of(row, number, labels):
 
 
 def _check_files(labels, clip_ids, streams, allow_missing):
-    """Names clips without features and features without a clip; stops where too many clips have none."""
+    """Logs clips without features and features without a clip; raises if too many clips have none."""
     names = sorted(name for name in os.listdir(labels.parent) if _FEATURE_FILE.fullmatch(name))
     there, known = set(names), set(clip_ids)
     kinds = ["npz", *(f"{name}.parquet" for name in streams)]
@@ -141,7 +141,7 @@ def _stem(name):
 
 
 def _near_names(missing, orphans):
-    """Files whose names are ids but for case, signs and an addition after a sign."""
+    """Files whose names equal an id except for case, punctuation and a suffix."""
     plain = {_plain(clip): clip for clip in missing}
     pairs = []
     for name in orphans:

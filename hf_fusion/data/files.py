@@ -2,11 +2,11 @@
 
 import csv
 import gzip
+import inspect
 import json
 import logging
 import lzma
 import os
-import re
 import sys
 import zipfile
 import zlib
@@ -46,7 +46,7 @@ OUTPUT_KINDS = (".jsonl", ".parquet", *FLAT_KINDS)
 # Rows of a parquet file that become Python objects at a time, and bytes that are read ahead of each column.
 _PARQUET_ROWS = 256
 _PARQUET_BUFFER = 1 << 20
-# What Arrow says of values that make no column.
+# Errors of Arrow for values that do not fit one column.
 _NO_COLUMN = (pa.ArrowException, TypeError, UnicodeEncodeError, OverflowError)
 _MAX_YAML_DEPTH, _MAX_YAML_VALUES = 50, 20_000
 
@@ -64,9 +64,14 @@ def read_yaml(path: str | os.PathLike) -> Any:
         raise DataError(f"{path}: {error}") from error
 
 
-def parse_yaml(text: str, place: str) -> Any:
+def parse_yaml(text: str, place: str, language: str = "YAML") -> Any:
     """
     Plain values of YAML: null, true and false, numbers, texts, dates, lists and mappings; no tag makes anything else.
+
+    Args:
+        text: the YAML; JSON is YAML too.
+        place: where it stands, for messages.
+        language: what messages call it.
 
     Raises:
         DataError: if it is no YAML, is nested deeply, or is long or endless once its aliases are followed; begins with
@@ -82,7 +87,7 @@ def parse_yaml(text: str, place: str) -> Any:
     except DataError:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # also a date or a number that cannot be
-        raise DataError(f"{place}: no valid YAML: {str(error)[:500]}") from error
+        raise DataError(f"{place}: no valid {language}: {str(error)[:500]}") from error
     waiting, count = [content], 0
     while waiting:
         value = waiting.pop()
@@ -97,10 +102,10 @@ def parse_yaml(text: str, place: str) -> Any:
 def with_options(name: str, read: Callable, options: dict[str, Any]) -> Any:
     """`read(**options)`; raises [`DataError`] if these are not the options that the reader of `name` takes."""
     try:
+        inspect.signature(read).bind(**options)  # its error names no function
         return read(**options)
     except (TypeError, OverflowError) as error:
-        reason = re.sub(r"\w+\.<locals>\.", "", str(error)).replace("<lambda>", "the reader")
-        raise DataError(f"{name}: the options {options!r:.200} are not those of this source: {reason}") from error
+        raise DataError(f"{name}: the options {options!r:.200} are not those of this source: {error}") from error
 
 
 def read_rows(path: str | os.PathLike, text_format: TextFormat = AS_FOUND) -> Iterator[dict[str, Any]]:
@@ -172,7 +177,7 @@ _READERS = {
 
 @contextmanager
 def _checking(path):
-    """Says what is wrong with a file that cannot be read."""
+    """Turns errors of reading a file into [`DataError`] with its name."""
     kind = kind_of(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file.")

@@ -21,7 +21,7 @@ _SPACE = re.compile(r"\s*")
 def read_json_lines(
     path: str, text_format: TextFormat, first: int = 0
 ) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
-    """The object of each line of a file that is not blank, or what is wrong with it, and its place."""
+    """The object of each non-blank line, or a [`DataError`], and its place."""
     for number, line in islice(_full_lines(path, text_format), first, None):
         place = f"{path}, line {number}"
         try:
@@ -38,7 +38,7 @@ def count_json_lines(path: str, text_format: TextFormat) -> int:
 
 def read_json(path: str, text_format: TextFormat) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
     """
-    The rows of a .json file, or what is wrong with them, and their places.
+    The rows of a .json file, or a [`DataError`] for each malformed one, and their places.
 
     Raises:
         DataError: if it is no JSON, or has no rows in it; says in which shapes they can come.

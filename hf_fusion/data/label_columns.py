@@ -2,191 +2,20 @@
 
 import json
 import logging
-import re
-from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-from hf_fusion.data.labels import (
-    CLASS_NAMES,
-    LabelError,
-    LabelRules,
-    from_worst_to_best,
-    read_number,
-    read_rating,
-    sentiment_of,
-    word_key,
-)
+from hf_fusion.data.class_values import ClassValues, by_number, by_rating, ids_of_words, is_rating
+from hf_fusion.data.label_plan import CLASS_FIELDS, LABEL_FIELDS, LabelPlan
+from hf_fusion.data.labels import CLASS_NAMES, LabelRules, from_worst_to_best, word_key
 from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 
-LABEL_FIELDS = ("stars", "score", "label", "coarse_label", "intensity")
-CLASS_FIELDS = ("label", "coarse_label")
-RATING_FIELDS = ("stars", "score", "intensity")
 # More different values are no classes that somebody meant, but scores or free text.
 MAX_CLASSES = 20
 # Numbers of polarity that do not count from 0, and the classes that they are.
 _POLARITIES = ((-1, 1), (-1, 0, 1), (0, 4), (0, 2, 4))
-_NUMBERED = re.compile(r"(label|class|category) \d+")
 _MAX_SHOWN = 20
-_HINT = "; `scale` declares another, and ratings between whole stars are a score"
-_MAX_VALUES = 1000
-
-
-def class_key(value) -> str | None:
-    """
-    A class in the one spelling that the ways to write it share: a whole number ("3" for 3, "3.0", 3.0), or a word;
-    `None` for an empty cell.
-
-    Raises:
-        LabelError: if the value is neither.
-    """
-    if isinstance(value, bool):
-        return str(value).casefold()
-    try:
-        number = read_number(value)
-    except LabelError:
-        if isinstance(value, str):
-            return word_key(value)
-        raise
-    if number is None:
-        return None
-    return str(int(number)) if number == int(number) else repr(number)
-
-
-@dataclass
-class ClassValues:
-    """
-    What a column of classes holds.
-
-    Args:
-        field: "label" or "coarse_label".
-        column: the data's own name of it.
-        names: of the classes 0, 1 ... of a `ClassLabel`.
-    """
-
-    field: str
-    column: str
-    names: list[str] | None = None
-    counts: Counter = field(default_factory=Counter)
-    spellings: dict[str, str] = field(default_factory=dict)
-    missing: int = 0  # rows without a class that have another rating
-
-    def add(self, value: Any) -> bool:
-        """Counts a value; returns whether it was one."""
-        try:
-            key = class_key(value)
-        except LabelError:
-            return True  # the row is refused when it is read
-        if key is None or (self.names and key == "-1"):  # how a `ClassLabel` says that there is none
-            return False
-        if len(self.counts) < _MAX_VALUES or key in self.counts:
-            self.counts[key] += 1
-            self.spellings.setdefault(key, str(value).strip())
-        return True
-
-    @property
-    def numbers(self) -> list[float]:
-        """The numbers that occur, rising."""
-        return sorted(float(key) for key in self.counts if _is_number(key))
-
-    @property
-    def words(self) -> list[str]:
-        """The words that occur, the most frequent first."""
-        return [key for key, _ in self.counts.most_common() if not _is_number(key)]
-
-    @property
-    def are_words(self) -> bool:
-        """Whether most of them are words; the others are then no classes."""
-        return sum(self.counts[key] for key in self.words) > sum(self.counts.values()) / 2
-
-    def shown(self, keys) -> str:
-        """Words with how often they occur."""
-        parts = [f"{self.spellings[key]!r:.40} ({self.counts[key]})" for key in list(keys)[:_MAX_SHOWN]]
-        return ", ".join(parts) + (", ..." if len(keys) > _MAX_SHOWN else "")
-
-
-@dataclass
-class LabelPlan:
-    """
-    How the labels of a review are read.
-
-    Args:
-        columns: the data's own name of each field of `LABEL_FIELDS` that counts.
-        rules: with every class known.
-        ids: for each of `CLASS_FIELDS` in use the class of each value, by [`class_key`].
-        lowest_star: the rating in stars that is the class 0.
-        lines: what is done, a line for each label.
-    """
-
-    columns: dict[str, str]
-    rules: LabelRules
-    ids: dict[str, dict[str, int]] = field(default_factory=dict)
-    lowest_star: int = 1
-    lines: list[str] = field(default_factory=list)
-
-    def labels_of(self, row: dict[str, Any]) -> tuple[int | None, int | None, float | None]:
-        """
-        Fine class, coarse class and intensity of a row: as given, else from stars or score; `None` where nothing tells.
-        Without a score, the fine classes lie at even distances on the intensity scale.
-
-        Raises:
-            LabelError: "reason|detail", for a value that is none of those that are accepted.
-        """
-        values = {name: row[own] for name, own in self.columns.items() if own in row}
-        fine, coarse = (self._class(name, values) for name in CLASS_FIELDS)
-        try:
-            intensity = self._number("intensity", values)
-            low, high = self.rules.intensity_range
-            if intensity is not None and not low <= intensity <= high:
-                raise LabelError(f"{intensity!r} lies outside [{low:g}, {high:g}]")
-            stars = self._number("stars", values) if fine is None else None
-            if stars is not None:
-                fine = self.rules.fine_of_stars(stars, self.lowest_star)
-            score = self._number("score", values) if fine is None or intensity is None else None
-            if score is not None:
-                fine = self.rules.fine_of_score(score) if fine is None else fine
-                intensity = self.rules.intensity(score) if intensity is None else intensity
-        except LabelError as error:
-            if "|" in str(error):
-                raise
-            raise LabelError(f"rating outside the scale|{error} (fields {self._given(values)}{_HINT})") from error
-        if coarse is None and fine is not None:
-            coarse = self.rules.coarse_of_fine(fine)
-        if intensity is None and fine is not None:
-            intensity = self.rules.intensity_at(fine / (self.rules.num_labels - 1))
-        return fine, coarse, intensity
-
-    def _class(self, name, values):
-        try:
-            key = class_key(values.get(name))
-        except LabelError as error:
-            raise LabelError(f"no number|field {self.columns[name]!r}: {error}") from error
-        ids = self.ids.get(name, {})
-        if key is None or key in ids:
-            return ids.get(key)
-        accepted = f"0 to {len(ids) - 1}" if list(ids) == list(map(str, range(len(ids)))) else listed(ids)
-        reason = "rating outside the scale" if _is_number(key) else "no number"
-        raise LabelError(
-            f"{reason}|{name} {values[name]!r:.100} is none of the classes {accepted} (fields {self._given(values)})"
-        )
-
-    def _number(self, name, values):
-        try:
-            number, best = read_rating(values.get(name))
-        except LabelError:
-            raise LabelError(f"no number|field {self.columns[name]!r} is {values[name]!r:.100}") from None
-        highest = self.lowest_star + self.rules.num_labels - 1 if name == "stars" else self.rules.scale[1]
-        if best is not None and best != (self.rules.intensity_range[1] if name == "intensity" else highest):
-            raise LabelError(
-                f"rating outside the scale|{values[name]!r:.100} is out of {best:g}, but the best value of "
-                f"column {self.columns[name]!r} is {highest:g}; if it is not, set `scale` to LOWEST {best:g}"
-            )
-        return number
-
-    def _given(self, values):
-        return ", ".join(f"{self.columns[name]}={value}" for name, value in values.items() if value not in (None, ""))
 
 
 class PlanMaker:
@@ -196,7 +25,7 @@ class PlanMaker:
     Args:
         origin: where the reviews come from, for messages.
         columns: the data's own name of each field that counts, labels and others.
-        rules: what is declared.
+        rules: the declared ones.
         values (`dict[str, ClassValues]`): of the columns of classes that have a value.
     """
 
@@ -209,7 +38,7 @@ class PlanMaker:
 
     def make(self) -> LabelPlan:
         """
-        The plan.
+        Derives the plan.
 
         Raises:
             DataError: if the values are not what is declared, or no classes; says what to declare.
@@ -310,7 +139,7 @@ class PlanMaker:
         return rules, {"coarse_label": ids}, line
 
     def _coarse_names(self, rules):
-        """Coarse classes that are the fine ones have their names; what stars and scores mean is known."""
+        """Names of the fine classes, if the coarse ones are the same; else the usual names of that many classes."""
         count = len(rules.coarse)
         if count == rules.num_labels and "label" in self.values:
             return rules.names or tuple(f"LABEL_{i}" for i in range(count))
@@ -336,7 +165,7 @@ class PlanMaker:
         return (self._of_words if values.are_words else self._of_numbers)(values, count, names)
 
     def _of_class_label(self, values, count, names):
-        order = from_worst_to_best(values.names) or _by_rating(values.names) or _by_number(values.names)
+        order = from_worst_to_best(values.names) or by_rating(values.names) or by_number(values.names)
         if names is None:
             if order is None or len(order) < 2:
                 raise self._unordered(values)
@@ -346,7 +175,7 @@ class PlanMaker:
                 raise self._wrong(values, f"has {len(names)} classes ({listed(names)}), but {count} are declared")
         else:
             how = "by their names"
-        ids = _ids_of_words(values.names, names)
+        ids = ids_of_words(values.names, names)
         if unknown := [name for name in values.names if word_key(name) not in ids]:
             raise self._wrong(
                 values,
@@ -372,7 +201,7 @@ class PlanMaker:
             how = "words of sentiment from worst to best"
         else:
             how = "from worst to best, as declared"
-        ids = _ids_of_words([values.spellings[word] for word in words], names)
+        ids = ids_of_words([values.spellings[word] for word in words], names)
         if not set(ids) & set(words):
             raise self._wrong(values, f"holds {values.shown(words)}, none of the classes {listed(names)}")
         found = sorted((word for word in words if word in ids), key=ids.get)
@@ -383,7 +212,7 @@ class PlanMaker:
         shown = f"the classes {listed(values.names)}" if values.names else values.shown(values.words)
         if len(values.names or values.words) < 2:
             return self._wrong(values, f"holds one class alone, {shown}; at least two are needed")
-        if not values.names and all(_is_rating(values.spellings[word]) for word in values.words):
+        if not values.names and all(is_rating(values.spellings[word]) for word in values.words):
             return self._wrong(
                 values, f"holds ratings ({values.shown(values.words)}): {self._columns_with('stars', values.field)}"
             )
@@ -458,7 +287,7 @@ class PlanMaker:
         return DataError(f"{self.origin}: column {values.column!r} ({values.field}) {text.rstrip('.')}.")
 
     def _columns_with(self, field_name, instead_of):
-        """Says how to take a column for something else."""
+        """Says how to read a column as another field, or to leave it out."""
         own = self.columns[instead_of]
         mapping = {name: column for name, column in self.mapping.items() if name not in LABEL_FIELDS and name != column}
         mapping |= {name: column for name, column in self.columns.items() if name != instead_of}
@@ -466,129 +295,9 @@ class PlanMaker:
         return f"set `columns` to {json.dumps(mapping, ensure_ascii=False)}"
 
 
-def tell(origin: str, plan: LabelPlan, columns: dict[str, str], declared: dict, ignored: list[str]) -> None:
-    """
-    Logs what becomes of the columns.
-
-    Args:
-        origin: where the reviews come from.
-        plan: of the labels.
-        columns: the data's own name of each field that is read.
-        declared: the mapping that the user gave.
-        ignored: columns with the name of a label that do not count.
-    """
-    for line in plan.lines:
-        logger.info("%s: %s.", origin, line)
-    rules = plan.rules
-    if "label" in plan.ids and rules.names is None and rules.num_labels != 5:
-        logger.info(
-            "%s: the classes are called LABEL_0 to LABEL_%d; `class_words` names them.",
-            origin,
-            rules.num_labels - 1,
-        )
-    by_name = [name for name in columns if name not in (*LABEL_FIELDS, *declared)]
-    logger.info("%s: columns taken by their names: %s.", origin, listed(by_name) or "none")
-    if ignored:
-        logger.info("%s: not taken for labels, as `columns` does not name them: %s.", origin, listed(ignored))
-
-
-def check_classes_shown(train, rules: LabelRules, origin: str, policy: str) -> None:
-    """
-    Makes sure that the training split shows every class.
-
-    Args:
-        train (`Dataset`): with `labels` and `coarse_labels`, or without.
-        rules: the classes.
-        origin: where the reviews come from.
-        policy: "error" raises, "allow" logs a warning.
-
-    Raises:
-        DataError: with `policy="error"`, if a class never occurs.
-    """
-    for column, count, name_of in (
-        ("labels", rules.num_labels, rules.fine_name),
-        ("coarse_labels", len(rules.coarse), str),
-    ):
-        if column not in train.column_names:
-            continue
-        counts = Counter(train[column])
-        absent = [i for i in range(count) if not counts[i]]
-        if not absent:
-            continue
-        kind = "coarse classes" if column == "coarse_labels" else "classes"
-        shown = ", ".join(f"{name_of(i)} ({counts[i]} rows)" for i in range(count) if counts[i])
-        message = (
-            f"{origin}: of {count} {kind} the training split shows only {shown or 'none'}; it never shows "
-            f"{listed(map(name_of, absent))}."
-        )
-        if policy == "allow":
-            logger.warning("%s A model does not learn them.", message)
-            continue
-        fewer = count - len(absent)
-        mend = ""
-        if column == "labels" and absent == list(range(fewer, count)) and fewer > 1:
-            mend = f"If there are only {fewer}, set `num_labels` to {fewer}. "
-        raise DataError(f"{message} {mend}To train without them all the same, set `missing_classes` to allow.")
-
-
 def _counted_from_0(count, names):
     names = tuple(names) if names else CLASS_NAMES[5] if count == 5 else None
     return names, {str(i): i for i in range(count)}, _shown_classes(range(count), names)
-
-
-def _ids_of_words(words, names):
-    """
-    The class of each word. Words that are not the names of the classes count by their meaning alone: words of
-    sentiment if the names have the same signs from worst to best, ratings from the worst to the best name, and ratings
-    or numbers that begin at 0 as numbers of classes.
-    """
-    ids = {word_key(name): i for i, name in enumerate(names)}
-    if len(words) != len(names) or {word_key(word) for word in words} <= set(ids):
-        return ids
-    named = from_worst_to_best(names)
-    if order := from_worst_to_best(words):
-        same = named is not None and [_sign(word) for word in order] == [_sign(name) for name in named]
-        found = named if same else None
-    elif order := _by_rating(words):
-        from_zero = read_rating(order[0])[0] == 0
-        found = names if from_zero or named is None else named
-    else:
-        order = _by_number(words)
-        found = None if order is None else names
-    if found is None:
-        return ids
-    return {word_key(word): list(names).index(name) for word, name in zip(order, found, strict=True)}
-
-
-def _sign(word):
-    place = sentiment_of(word)
-    return (place > 0) - (place < 0)
-
-
-def _by_rating(names):
-    """Names such as "1 star" in their order; `None` if one of them is no rating."""
-    return sorted(names, key=lambda name: read_rating(name)[0]) if all(map(_is_rating, names)) else None
-
-
-def _by_number(names):
-    """Names that say nothing but a number, such as LABEL_0 or "class 1", in its order; `None` for others."""
-    found = [_NUMBERED.fullmatch(word_key(name)) for name in names]
-    return sorted(names, key=lambda name: int(word_key(name).split()[-1])) if all(found) else None
-
-
-def _is_number(key):
-    try:
-        float(key)
-    except ValueError:
-        return False
-    return key not in ("nan", "inf", "infinity")
-
-
-def _is_rating(text):
-    try:
-        return read_rating(text)[0] is not None
-    except LabelError:
-        return False
 
 
 def _shown_classes(values, names):

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,13 @@ from hf_fusion.utils.errors import FusionError
 
 logger = logging.getLogger(__name__)
 
-# Names of so many classes from worst to best, where no others are given.
+# Default names of the classes from worst to best, by their number.
 CLASS_NAMES = {
     2: ("negative", "positive"),
     3: ("negative", "neutral", "positive"),
     5: ("very negative", "negative", "neutral", "positive", "very positive"),
 }
-# Of a scale, what a computed score may be off.
+# Share of the scale by which a computed score may exceed it.
 _ROUNDING = 1e-9
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,000: a thousand or one?
@@ -50,7 +51,25 @@ def is_range(values) -> bool:
 
 
 class LabelError(FusionError, ValueError):
-    """A rating that fits no label; says which value it was and what is accepted."""
+    """
+    A value of a row that fits no label, or rules that do not fit together.
+
+    Args:
+        detail (`str`): what was given and what is accepted.
+        reason (`str`, *optional*): the kind of problem, by which rows are counted; `None` where the caller knows it.
+        field (`str`, *optional*): the field of the row: "stars", "score", "label", "text" ...
+        value (`Any`, *optional*): the value that was given.
+    """
+
+    def __init__(self, detail: str, reason: str | None = None, field: str | None = None, value: Any = None):
+        super().__init__(detail, reason, field, value)
+        self.detail = detail
+        self.reason = reason
+        self.field = field
+        self.value = value
+
+    def __str__(self):
+        return ": ".join(part for part in (self.reason, self.detail) if part)
 
 
 def coarse_starts(num_labels: int) -> tuple[int, ...]:
@@ -77,6 +96,16 @@ class LabelRules:
         names (`tuple(str, ...)`, *optional*): names of the fine classes, from worst to best.
         coarse_names (`tuple(str, ...)`, *optional*): names of the coarse classes.
         intensity_range (`tuple(float, float)`, defaults to (0, 1)): lowest and highest intensity.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.data.labels import LabelRules
+    >>> rules = LabelRules(scale=(1, 10), num_labels=5)
+    >>> fine = rules.fine_of_score(9.5)
+    >>> fine, rules.coarse_of_fine(fine), round(rules.intensity(9.5), 3)
+    (4, 2, 0.944)
+    ```
     """
 
     scale: tuple[float, float] = (1.0, 5.0)
@@ -147,7 +176,7 @@ class LabelRules:
         low, high = self.scale
         place = (score - low) / (high - low)
         if not -_ROUNDING <= place <= 1 + _ROUNDING:
-            raise LabelError(f"{score!r} lies outside the scale {low:g} to {high:g}")
+            raise LabelError(f"{score!r} lies outside the scale {low:g} to {high:g}", field="score", value=score)
         return min(max(place, 0.0), 1.0)
 
     def fine_of_score(self, score: float) -> int:
@@ -159,7 +188,8 @@ class LabelRules:
         """The fine class of a rating in whole stars, `lowest` and on, one class a star."""
         highest = lowest + self.num_labels - 1
         if stars != int(stars) or not lowest <= stars <= highest:
-            raise LabelError(f"{stars!r} is no whole number of stars from {lowest} to {highest}")
+            detail = f"{stars!r} is no whole number of stars from {lowest} to {highest}"
+            raise LabelError(detail, field="stars", value=stars)
         return int(stars) - lowest
 
     def coarse_of_fine(self, fine: int) -> int:
@@ -172,12 +202,12 @@ class LabelRules:
 
 
 def are_placeholders(names) -> bool:
-    """Whether names of classes say nothing: LABEL_0, LABEL_1 ..."""
+    """Whether names of classes are placeholders: LABEL_0, LABEL_1 ..."""
     return list(names) == [f"LABEL_{i}" for i in range(len(names))]
 
 
 def word_key(word: str) -> str:
-    """What words for the same class have in common: "Very_Negative" and "very neg" are one."""
+    """The common spelling of words for one class: "Very_Negative" and "very neg" have the same."""
     words = re.sub(r"[\s_-]+", " ", word).strip().casefold().split()
     return " ".join(_SYNONYMS.get(part, part) for part in words)
 
@@ -211,13 +241,13 @@ def read_number(value) -> float | None:
         return None
     text = value.strip() if isinstance(value, str) else value
     if isinstance(text, bool) or (isinstance(text, str) and (not _NUMBER.fullmatch(text) or _GROUPED.fullmatch(text))):
-        raise LabelError(f"{value!r:.100} is no number")
+        raise LabelError(f"{value!r:.100} is no number", value=value)
     try:
         number = float(text.replace(",", ".") if isinstance(text, str) else text)
     except (TypeError, ValueError, OverflowError):
-        raise LabelError(f"{value!r:.100} is no number") from None
+        raise LabelError(f"{value!r:.100} is no number", value=value) from None
     if math.isinf(number):
-        raise LabelError(f"{value!r:.100} is no number")
+        raise LabelError(f"{value!r:.100} is no number", value=value)
     return None if math.isnan(number) else number
 
 
@@ -241,7 +271,7 @@ def read_rating(value) -> tuple[float | None, float | None]:
     except LabelError:
         number = match = None
     if match is None:
-        raise LabelError(f"{value!r:.100} is no number")
+        raise LabelError(f"{value!r:.100} is no number", value=value)
     return number, best
 
 

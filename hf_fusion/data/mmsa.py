@@ -1,4 +1,4 @@
-"""Clips of MMSA feature files: MOSI, MOSEI, CH-SIMS and what MMSA-FET writes."""
+"""Clips of MMSA feature files: MOSI, MOSEI, CH-SIMS and files of MMSA-FET."""
 
 import logging
 import math
@@ -189,7 +189,7 @@ def _columns(place, fields):
 
 
 def _report_absent(place, fields):
-    """What fields that are absent, or that are not read, mean."""
+    """Logs the consequences of absent and unread fields."""
     read = ("id", "raw_text", *LABELS.values(), *_UNREAD)
     read += tuple(f"{name}{end}" for name in ("audio", "vision", "text") for end in ("", "_lengths"))
     tokens = [name for name in ("text_bert", "text") if fields.get(name) is not None]
@@ -217,7 +217,7 @@ def _report_absent(place, fields):
 
 
 def _report_absent_stream(splits, name):
-    """Which splits lack a stream that another one has."""
+    """Logs the splits that lack a stream which another split has."""
     lacking = [columns["place"] for columns in splits.values() if columns[name] is None]
     if len(lacking) < len(splits):
         for place in lacking:

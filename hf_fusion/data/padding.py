@@ -1,4 +1,4 @@
-"""Frames of clips out of padded arrays: declared lengths are believed as far as the frames agree."""
+"""Removes the padding of frames: declared lengths are used as far as the frames agree with them."""
 
 import logging
 from dataclasses import dataclass
@@ -237,7 +237,7 @@ def _padding_of_zeros(clips, untold, default):
 
 
 def _report_told(clips, shorter, padding, starts, stops):
-    """What was dropped because a length says so, and where lengths are counted from if not from the front."""
+    """Logs the frames that lengths cut off, and lengths that do not count from the front."""
     dropped = shorter & ((clips.first < starts) | (clips.last > stops))
     if dropped.any():
         _tally(clips, "clips with values outside the length, which are dropped", dropped)
@@ -250,7 +250,7 @@ def _report_told(clips, shorter, padding, starts, stops):
 
 
 def _report_untold(clips, untold, padding, starts, stops):
-    """What zeros were taken for."""
+    """Logs how frames of zeros were interpreted."""
     if untold.any() and padding != "none":
         stripped = untold & (stops - starts < clips.sizes)
         _tally(clips, "clips without lengths, whose frames of zeros at an end count as padding", stripped)

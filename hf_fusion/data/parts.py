@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 # In folders these are rather notes and settings than rows; a pattern that ends so takes them.
 _OTHER_KINDS = (".txt", ".json")
 
-# Rows whose types are looked at together.
+# Rows whose types are found together.
 _SURVEY_ROWS = 1024
 
 
@@ -117,7 +117,7 @@ def _merged(schema, found, path):
 
 
 def stamp(path: str | os.PathLike) -> list[int]:
-    """Size in bytes and time of the last change in nanoseconds: whether a file is still the same."""
+    """Size in bytes and time of the last change in nanoseconds, which show whether a file has changed."""
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
 
@@ -146,8 +146,8 @@ class Parts:
 
     def read(self, start: int, stop: int) -> Iterator[dict[str, Any] | DataError]:
         """
-        The rows `start` to `stop` (not included), or what is wrong with them. To go on where the last call ended costs
-        nothing; to begin elsewhere, what passing over the file's rows up to there costs.
+        The rows `start` to `stop` (not included), or a [`DataError`] for each malformed one. Going on where the last
+        call ended is free; any other start reads the file from its beginning.
 
         Raises:
             DataError: if a file cannot be read, or was changed since its rows were counted.

@@ -13,7 +13,7 @@ from hf_fusion.utils.errors import DataError
 
 MAX_KEY = 300  # values in a key of a dict or a member of a set
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
-# What to do with files of libraries that keep data in classes of their own.
+# Advice for files of libraries that keep data in their own classes.
 _CONVERT = {
     "torch": "; write tensors as arrays (tensor.numpy(); MMSA-FET: return_type='np')",
     "pandas": "; write columns as arrays or lists (frame.to_dict('list'))",
@@ -74,7 +74,7 @@ def _open(path):
 
 
 class _File:
-    """A file of which no more is asked than it has: memory for as much as a pickle says would be taken first."""
+    """Refuses reads beyond the file's size, so that a forged length cannot allocate memory."""
 
     def __init__(self, file):
         self.file, self.readline = file, file.readline

@@ -3,25 +3,22 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict
-from datasets.arrow_writer import ArrowWriter
+from datasets import Array2D, Dataset
 
 from hf_fusion.data.arrow_rows import values_of
-from hf_fusion.data.clips import REPORT_FILE, STREAMS, ClipSource, clean_clips, clip_features, encode_clip
+from hf_fusion.data.clips import REPORT_FILE, STREAMS, ClipSource, clean_clips, collect_clips
 from hf_fusion.data.pickles import sha256_of
-from hf_fusion.data.splits import SPLITS
 from hf_fusion.data.tally import tallied
 from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.models.feature_extraction_dashfusion import FrameStatistics
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import fingerprint, write_json
-
-_ROWS_AT_A_TIME = 128
 
 
 def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]:
@@ -50,20 +47,17 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
         facts["sha256"] = sha256_of(source.name)
     if source.options:
         facts["options"] = source.options
-    return write_clips(track(clean_clips(source)), folder, source.modalities, facts)
+    return write_clips(track(clean_clips(source)), folder, facts)
 
 
-def write_clips(
-    rows: Iterable[dict[str, Any]], folder: str, modalities: tuple[str, ...], source: dict[str, Any]
-) -> dict[str, Any]:
+def write_clips(rows: Iterable[dict[str, Any]], folder: str, source: dict[str, Any]) -> dict[str, Any]:
     """
     Writes clips as [`prepare_clips`] does.
 
     Args:
         rows: clips as [`clean_clips`] gives them.
         folder: where the data set goes; must not exist.
-        modalities: which of text, audio and vision the clips have.
-        source: what the report says of their origin; `name` at least.
+        source: facts about their origin for the report; `name` at least.
     """
     folder = Path(folder)
     if folder.exists():
@@ -72,18 +66,16 @@ def write_clips(
     with temporary_folder(f"{folder.name}.", ".tmp", folder.absolute().parent) as aside:
         aside = Path(aside)
         with tallied() as counts:
-            facts = _write_splits(iter(rows), aside / "arrow", modalities)
-        if not facts:
+            facts = defaultdict(_Facts)
+            splits = collect_clips(_noted(rows, facts), aside / "arrow")
+        if not splits:
             raise DataError(f"{source['name']} has no clips.")
-        splits = DatasetDict(
-            {split: Dataset.from_file(str(aside / "arrow" / f"{split}.arrow")) for split in SPLITS if split in facts}
-        )
         splits.save_to_disk(aside / "data")
         report = {
             "source": source,
             "fingerprint": fingerprint(splits),
             "left_out_or_filled": dict(counts),
-            "splits": {split: facts[split].report() for split in splits},
+            "splits": {split: facts[split].report(clips.features) for split, clips in splits.items()},
         }
         write_json(aside / "data" / REPORT_FILE, report)
         os.replace(aside / "data", folder)
@@ -115,15 +107,21 @@ def _id_bytes(clip_id):
     return clip_id.encode("utf-8", "surrogatepass") + b"\0"
 
 
-class _Facts:
-    """What is counted of a split."""
+def _noted(rows, facts):
+    """Yields the rows and counts each in the facts of its split."""
+    for row in rows:
+        facts[row["split"]].add(row)
+        yield row
 
-    def __init__(self, widths):
-        self.widths = widths
+
+class _Facts:
+    """Counts and statistics of a split."""
+
+    def __init__(self):
         self.labels = []
         self.lengths = {name: [] for name in ("text", *STREAMS)}
         self.ids = hashlib.sha256()
-        self.statistics = {name: FrameStatistics() for name in widths}
+        self.statistics = {name: FrameStatistics() for name in STREAMS}
 
     def add(self, row):
         self.labels.append(row["label"])
@@ -135,7 +133,8 @@ class _Facts:
         for name in STREAMS:
             self.lengths[name].append(0 if row[name] is None else len(row[name]))
 
-    def report(self):
+    def report(self, features):
+        """The facts, for a split that has these columns."""
         labels = np.array(self.labels)
         report = {
             "clips": len(labels),
@@ -148,11 +147,11 @@ class _Facts:
             },
             "missing": {name: lengths.count(0) for name, lengths in self.lengths.items()},
         }
-        for name, width in self.widths.items():
+        for name in (name for name, feature in features.items() if isinstance(feature, Array2D)):
             lengths = np.array(self.lengths[name])
             mean, std = self.statistics[name].mean_and_std()
             report[name] = {
-                "features": width,
+                "features": features[name].shape[1],
                 "mean": mean,
                 "std": std,
                 "frames": {
@@ -162,38 +161,3 @@ class _Facts:
                 },
             }
         return report
-
-
-def _write_splits(rows: Iterator[dict[str, Any]], folder: Path, modalities: tuple[str, ...]) -> dict[str, _Facts]:
-    """Writes clips, as [`clean_clips`] gives them, to one Arrow file `SPLIT.arrow` for each split."""
-    folder.mkdir()
-    first, widths = _until_widths_are_known(rows, [name for name in STREAMS if name in modalities])
-    writers, facts = {}, {}
-    features = clip_features(first[0], widths) if first else None
-    try:
-        for part in (first, rows):
-            for row in part:
-                split = row["split"]
-                if split not in writers:
-                    path = str(folder / f"{split}.arrow")
-                    writers[split] = ArrowWriter(features=features, path=path, writer_batch_size=_ROWS_AT_A_TIME)
-                    facts[split] = _Facts(widths)
-                writers[split].write(encode_clip(row, features))
-                facts[split].add(row)
-        for writer in writers.values():
-            writer.finalize()
-    finally:
-        for writer in writers.values():
-            writer.close()
-    return facts
-
-
-def _until_widths_are_known(rows, streams):
-    """The first clips, until each stream has been seen (all of them, if one never is), and the streams' widths."""
-    first, widths = [], {}
-    for row in rows:
-        first.append(row)
-        widths.update((name, row[name].shape[1]) for name in streams if row[name] is not None)
-        if len(widths) == len(streams):
-            break
-    return first, widths

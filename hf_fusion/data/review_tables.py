@@ -32,7 +32,8 @@ class Table(NamedTuple):
     Args:
         split: its name as the source has it; `None` if the source tells of none.
         origin: its name for messages.
-        read: reads its rows, or what is wrong with them, from the beginning; what it returns may know `features`.
+        read: reads its rows, with a [`DataError`] for each malformed one, from the beginning; the result may have
+            `features`.
         uniform: whether all rows have the same columns; objects of JSON need not.
     """
 
@@ -43,7 +44,7 @@ class Table(NamedTuple):
 
 
 class _FileRows:
-    """Rows of a file, or what is wrong with them."""
+    """Rows of a file, with a [`DataError`] for each malformed one."""
 
     def __init__(self, path, text_format):
         self.path, self.text_format = path, text_format

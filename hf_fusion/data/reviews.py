@@ -1,33 +1,22 @@
 """Reviews from a file, a Hub data set or the synthetic corpus -> text and labels, in train / validation / test."""
 
-import atexit
 import json
 import logging
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Literal
 
-from datasets import Dataset, DatasetDict, Features, Value
-from datasets.arrow_writer import ArrowWriter
+from datasets import DatasetDict, Features, Value
 
+from hf_fusion.data.class_values import ClassValues
 from hf_fusion.data.decoding import TextFormat, check_taken
 from hf_fusion.data.in_memory import Data, Splits, check_no_options, name_and_splits
-from hf_fusion.data.label_columns import (
-    CLASS_FIELDS,
-    LABEL_FIELDS,
-    RATING_FIELDS,
-    ClassValues,
-    LabelPlan,
-    PlanMaker,
-    tell,
-)
+from hf_fusion.data.label_columns import PlanMaker
+from hf_fusion.data.label_plan import CLASS_FIELDS, LABEL_FIELDS, RATING_FIELDS, LabelPlan, log_plan
 from hf_fusion.data.labels import LabelError, LabelRules
 from hf_fusion.data.review_tables import SYNTHETIC, find_tables, loaded_tables
+from hf_fusion.data.split_writer import SplitWriter
 from hf_fusion.data.splits import (
     NO_SPLIT,
     SPLITS,
@@ -39,7 +28,6 @@ from hf_fusion.data.splits import (
     report_rejected,
     split_by_hash,
 )
-from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.models.processing_text import is_blank, is_file_name
 from hf_fusion.utils.errors import DataError, listed
 
@@ -49,15 +37,14 @@ _FEATURES = Features({
     "id": Value("string"), "text": Value("string"), "source": Value("string"), "labels": Value("int64"),
     "coarse_labels": Value("int64"), "intensity_labels": Value("float32"),
 })  # fmt: skip
-_ROWS_AT_A_TIME = 256  # that lie in memory before they are written
-# What users call a column; `ReviewSource.columns` maps each to the file's own name.
+# Names of the fields; `ReviewSource.columns` maps each to the file's own column.
 FIELDS = ("id", "text", "stars", "score", "label", "coarse_label", "intensity", "split", "source")
 
 
 @dataclass
 class ReviewSource:
     """
-    Where reviews come from and what their columns mean.
+    Where reviews come from, and the meaning of their columns.
 
     Args:
         name: "synthetic-reviews"; a file of rows (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or pattern
@@ -76,6 +63,18 @@ class ReviewSource:
         sources: take only the rows whose `source` is one of these; all by default.
         encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
         data: the rows by split (`None` for rows in one piece) where they are loaded; `name` is then for messages alone.
+
+    Example:
+
+    ```python
+    import pandas
+    from hf_fusion.data.reviews import ReviewSource, load_reviews
+
+    reviews = pandas.DataFrame({"review": ["Good bed.", "Dirty room.", "Cold soup."], "rating": [5, 1, 2]})
+    reviews.to_csv("reviews.csv")
+    source = ReviewSource("reviews.csv", columns={"text": "review", "stars": "rating"}, split_shares=(1, 0, 0))
+    load_reviews(source)["train"]  # text and the labels of the three heads
+    ```
     """
 
     name: str = SYNTHETIC
@@ -238,19 +237,19 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
     plan = _plan(tables, source)
     chooser = SplitChooser(source.split_seed)
 
-    cleaned: dict[str | None, _Split] = {}
     others: set[str] = set()
     counts: Counter[str | None] = Counter()
-    for table in tables:
-        others |= _label_rows(table, shares, source, plan, chooser, cleaned, counts)
-    _settle_waiting(cleaned, chooser, source)
-    if others and not cleaned:
-        raise DataError(
-            f"{source.name} has no rows of {listed(source.sources or ())}; its sources are {listed(sorted(others))}."
-        )
-    if not cleaned:
-        raise DataError(f"{source.name} has no rows.")
-    splits = DatasetDict({split: cleaned[split].to_dataset() for split in SPLITS if split in cleaned})
+    with SplitWriter(_FEATURES) as writer:
+        for table in tables:
+            others |= _label_rows(table, shares, source, plan, chooser, writer, counts)
+        _settle_waiting(writer, chooser, source)
+        filled = {split: writer.filled[split] for split in SPLITS if split in writer.filled}
+        if others and not filled:
+            wanted = listed(source.sources or ())
+            raise DataError(f"{source.name} has no rows of {wanted}; its sources are {listed(sorted(others))}.")
+        if not filled:
+            raise DataError(f"{source.name} has no rows.")
+        splits = DatasetDict({split: _informative(writer.finish(split), filled[split]) for split in filled})
     named: set[str | None] = {*chooser.named} or {table.split for table in tables}
     only_training = are_training(named) and (not chooser.named or set(splits) == {"train"})
     splits = divide_training(
@@ -260,7 +259,7 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
 
 
 def _plan(tables, source) -> LabelPlan:
-    """How the labels are read; from the classes that occur, where there are any."""
+    """Derives the plan of the labels, by the classes that occur."""
     columns: dict[str, str] = {}
     ignored: set[str] = set()
     values: dict[str, ClassValues] = {}
@@ -287,7 +286,7 @@ def _plan(tables, source) -> LabelPlan:
     except LabelError as error:
         raise DataError(f"{source.name}: scale, number and beginnings of the classes do not fit: {error}") from error
     if columns:
-        tell(source.name, plan, columns, source.columns, sorted(ignored))
+        log_plan(source.name, plan, columns, source.columns, sorted(ignored))
     return plan
 
 
@@ -314,7 +313,7 @@ def _add_columns(values, columns, rows, origin):
 
 
 def _is_counted(row, columns, source):
-    """Whether a row may be used: its text is no empty one, and its source is wanted."""
+    """Whether a row counts: it has a text, and its source is wanted."""
     text = row.get(columns.get("text"))
     if not isinstance(text, str) or is_blank(text):
         return False
@@ -329,38 +328,6 @@ def _count(values, columns, row):
         counted.missing += name not in found and not found.isdisjoint(others)
 
 
-class _Split:
-    """The rows of a split, which go to a file as they come (below `TMPDIR`, until the process ends)."""
-
-    def __init__(self):
-        handle, self.path = tempfile.mkstemp(".arrow", dir=_temporary_folder())
-        os.close(handle)
-        self.writer = ArrowWriter(path=self.path, features=_FEATURES, writer_batch_size=_ROWS_AT_A_TIME)
-        self.filled = set()  # columns with a value
-
-    def add(self, row):
-        self.filled.update(name for name, value in row.items() if value is not None)
-        self.writer.write(row)
-
-    def all_rows(self):
-        """With every column."""
-        self.writer.finalize()
-        return Dataset.from_file(self.path)
-
-    def to_dataset(self):
-        """With the columns that say something."""
-        self.writer.finalize()
-        always = {"id", "text"}
-        return Dataset.from_file(self.path).select_columns([name for name in _FEATURES if name in self.filled | always])
-
-
-@cache
-def _temporary_folder():
-    until_exit = ExitStack()
-    atexit.register(until_exit.close)
-    return until_exit.enter_context(temporary_folder())
-
-
 def _shares_to_draw(tables, shares):
     """The shares by which rows without a split of their own are drawn; `None` if the tables are splits.
 
@@ -370,27 +337,24 @@ def _shares_to_draw(tables, shares):
     return shares if names == {None} or are_training(names) else None
 
 
-def _settle_waiting(cleaned, chooser, source):
+def _settle_waiting(writer, chooser, source):
     """Rows with an empty cell for their split: drawn if all are empty, else unusable."""
-    waiting = cleaned.pop(None, None)
-    if waiting is None:
+    if None not in writer.filled:
         return
     if chooser.named:
         report_rejected(source.name, {f"{NO_SPLIT} ({WAY_OUT})": chooser.waiting}, source.rejected)
         return
-    for row in waiting.all_rows():
-        split = split_by_hash(row["text"], source.split_shares, source.split_seed)
-        _add(cleaned, split, row)
+    for row in writer.finish(None):
+        writer.write(split_by_hash(row["text"], source.split_shares, source.split_seed), row)
 
 
-def _add(cleaned, split, row):
-    if split not in cleaned:
-        cleaned[split] = _Split()
-    cleaned[split].add(row)
+def _informative(rows, filled):
+    """The columns in which a row has a value, and those that a data set always has."""
+    return rows.select_columns([name for name in _FEATURES if name in filled | {"id", "text"}])
 
 
-def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
-    """Adds each usable row to `cleaned`, counts the others by reason; returns the sources that are left out."""
+def _label_rows(table, shares, source, plan, chooser, writer, counts):
+    """Writes each usable row, counts the others by reason; returns the sources that are left out."""
     split, origin = table.split, table.origin
     columns = None
     others = set()
@@ -409,8 +373,7 @@ def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
             place = f"{origin}, row {number}"
             row_split = chooser.choose(own, "split" in columns, split, shares, clean["text"], place)
         except LabelError as error:
-            reason, _, detail = str(error).partition("|")
-            rejected.setdefault(reason, []).append(f"row {number}: {detail or reason}")
+            rejected.setdefault(error.reason, []).append(f"row {number}: {error.detail or error.reason}")
             continue
         if source.sources is not None and clean["source"] not in map(str, source.sources):
             others.add(str(clean["source"]))
@@ -418,7 +381,7 @@ def _label_rows(table, shares, source, plan, chooser, cleaned, counts):
         if clean["id"] is None:
             place = counts[split] - 1
             clean["id"] = str(place) if split is None else f"{split}-{place}"
-        _add(cleaned, row_split, clean)
+        writer.write(row_split, clean)
     report_rejected(origin, rejected, source.rejected)
     return others
 
@@ -452,14 +415,14 @@ def _label_row(row, columns, plan):
     values = {name: row[own] for name, own in columns.items()}
     text = values.get("text")
     if text is not None and not isinstance(text, str):
-        raise LabelError(f"text is no string|field {columns['text']!r} is {text!r:.100}")
+        raise LabelError(f"field {columns['text']!r} is {text!r:.100}", "text is no string", "text", text)
     if text is None or is_blank(text):
-        raise LabelError(f"empty text|field {columns.get('text', 'text')!r} is {text!r:.100}")
+        raise LabelError(f"field {columns.get('text', 'text')!r} is {text!r:.100}", "empty text", "text", text)
     if is_file_name(text):
-        raise LabelError(f"text is the name of a file|field {columns['text']!r} is {text!r:.100}")
+        raise LabelError(f"field {columns['text']!r} is {text!r:.100}", "text is the name of a file", "text", text)
     fine, coarse, intensity = plan.labels_of(row)
     if fine is None and coarse is None and intensity is None:
-        raise LabelError("no label|all label fields are empty")
+        raise LabelError("all label fields are empty", "no label")
     clean = {
         "id": None if values.get("id") is None else str(values["id"]),
         "text": text,

@@ -1,4 +1,4 @@
-"""Names of the splits, drawing them by hash, and what to do with rows that cannot be used."""
+"""Names of splits, splits drawn by hash, and the report of rejected rows."""
 
 import hashlib
 import logging
@@ -68,7 +68,7 @@ class SplitChooser:
 
     Args:
         seed: of the draw.
-        way_out: what to do where only some rows name a split.
+        way_out: advice for sources of which only some rows name a split.
     """
 
     def __init__(self, seed: int, way_out: str = WAY_OUT):
@@ -82,8 +82,8 @@ class SplitChooser:
     def choose(self, own, may_wait: bool, table_split, shares, text: str, place: str) -> str | None:
         """
         Args:
-            own: what the row says; "", "nan" and "null" are nothing.
-            may_wait: whether a row that says nothing waits for those that follow.
+            own: the row's own split; "", "nan" and "null" count as none.
+            may_wait: whether a row without a split waits for those that follow.
             table_split: the split of its table.
             shares: of the splits into which its table is divided; `None` if it is not.
             text: by which the row is drawn.
@@ -108,7 +108,7 @@ class SplitChooser:
             self.waiting.append(place)
             return None
         if self.named:
-            raise LabelError(NO_SPLIT)
+            raise LabelError("", NO_SPLIT, "split")
         self._drawn = True
         return split_by_hash(text, shares, self._seed)
 
@@ -120,7 +120,8 @@ def _is_nothing(own):
 def _known(split):
     known = canonical_split(str(split))
     if known not in SPLITS:
-        raise LabelError(f"unknown split|{str(split)!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}")
+        detail = f"{str(split)!r:.100} is none of {', '.join((*SPLITS, *SPLIT_ALIASES))}"
+        raise LabelError(detail, "unknown split", "split", split)
     return known
 
 
@@ -183,14 +184,14 @@ def _divided(splits, shares, seed, keys):
 def check_shares(shares) -> None:
     """Raises `DataError` unless `shares` are those of train, validation and test."""
     numbers = isinstance(shares, (list, tuple)) and all(type(share) in (int, float) for share in shares)
-    # so that what is no number fails, too
+    # written so that NaN fails, too
     if not (numbers and len(shares) == 3 and min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6):
         raise DataError(f"`split_shares` must be three shares that sum to 1, got {shares!r:.100}.")
 
 
 def report_rejected(origin: str, rejected: dict[str, list[str]], policy: str) -> None:
     """
-    Says how many rows cannot be used, why, and where the first ones are.
+    Reports how many rows are rejected, for which reasons, and where the first ones are.
 
     Args:
         origin: where the rows come from.

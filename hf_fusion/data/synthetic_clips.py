@@ -117,7 +117,7 @@ def synthetic_clips(
     Args:
         num_train, num_validation, num_test: clips per split.
         seed: of the generator; the same seed gives the same corpus.
-        sarcastic: only clips whose score has (or has not) the other sign than the words; all by default.
+        sarcastic: only clips whose score has (or has not) the opposite sign of the words; all by default.
 
     Returns:
         `DatasetDict` of `train`, `validation` and `test` with `id` and what [`generate_clip`] describes.

@@ -79,6 +79,15 @@ def synthetic_reviews(num_train: int = 4000, num_validation: int = 500, num_test
 
     Returns:
         `DatasetDict` of `train`, `validation` and `test` with the columns `id`, `text` and `score` (in [0, 1]).
+
+    Example:
+
+    ```python
+    from hf_fusion.data.synthetic_reviews import synthetic_reviews
+
+    reviews = synthetic_reviews(num_train=4, num_validation=2, num_test=2, seed=1)
+    reviews["train"][0]  # a text and its exact score
+    ```
     """
     rng = np.random.default_rng(seed)
     seen: set[str] = set()

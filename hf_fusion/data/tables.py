@@ -34,7 +34,7 @@ csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 chara
 @dataclass(frozen=True)
 class Layout:
     """
-    How a file of separated fields is written.
+    Delimiter, quotation and header of a file of separated fields.
 
     Args:
         encoding: of its characters.
@@ -216,7 +216,7 @@ def _ambiguous(first, last, path):
 
 
 def _problem(taken, fields, layout, failed, doubtful):
-    """Why a row is not to be believed that could be parsed; empty if it is."""
+    """The reason to reject a row that could be parsed; empty if there is none."""
     if len(taken) > 1:
         if _is_wide(fields, layout):
             return ""

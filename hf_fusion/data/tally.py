@@ -1,4 +1,4 @@
-"""Counts of what readers leave out or fill in, for the records of a run."""
+"""Counts of the rows that readers reject and the values that they fill in, for the records of a run."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _counts: ContextVar[Counter | None] = ContextVar("counts", default=None)
 
 @contextmanager
 def tallied() -> Iterator[Counter]:
-    """Gathers all that is counted by [`tally`] in the `with` statement."""
+    """Gathers the counts of [`tally`] in the `with` statement."""
     counts = Counter()
     token = _counts.set(counts)
     try:

@@ -1,11 +1,14 @@
-"""Temporary folders; those that killed processes have left behind are removed by the next process that needs one."""
+"""Temporary folders; those of killed processes are removed by the next process that needs one."""
 
+import atexit
 import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 
 try:
@@ -16,6 +19,7 @@ except ImportError:  # Windows
 # Only folders that hold this file are ever removed. Its owner has it locked, and the system frees the lock with the
 # process, however it ends.
 LOCK_FILE = ".hf_fusion.lock"
+_data_folder: ContextVar[str | None] = ContextVar("data_folder", default=None)
 
 
 @contextmanager
@@ -23,13 +27,13 @@ def temporary_folder(
     prefix: str = "hf_fusion-", suffix: str = "", parent: str | os.PathLike | None = None
 ) -> Iterator[str]:
     """
-    A new folder that is removed in the end. If the process is killed before, the next call with the same arguments, in
-    whatever process, removes it; the folders of living processes stay.
+    Makes a folder and removes it in the end. If the process is killed before, the next call with the same arguments, in
+    any process, removes it; the folders of living processes stay.
 
     Args:
-        prefix (`str`, *optional*, defaults to `"hf_fusion-"`): what its name begins with.
-        suffix (`str`, *optional*, defaults to `""`): what its name ends with.
-        parent (`str` or `os.PathLike`, *optional*): where it goes; `TMPDIR` by default.
+        prefix (`str`, *optional*, defaults to `"hf_fusion-"`): the beginning of its name.
+        suffix (`str`, *optional*, defaults to `""`): the end of its name.
+        parent (`str` or `os.PathLike`, *optional*): the folder above it; `TMPDIR` by default.
 
     Yields:
         `str`: the folder's path.
@@ -45,6 +49,29 @@ def temporary_folder(
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def temporary_data() -> Iterator[None]:
+    """Removes the data sets that were read in the `with` statement, or in the decorated function, when it ends."""
+    with temporary_folder() as folder:
+        token = _data_folder.set(folder)
+        try:
+            yield
+        finally:
+            _data_folder.reset(token)
+
+
+def new_data_folder() -> str:
+    """A new folder for the files of data sets; it goes with [`temporary_data`], else when the process ends."""
+    return tempfile.mkdtemp(dir=_data_folder.get() or _process_folder())
+
+
+@cache
+def _process_folder():
+    until_exit = ExitStack()
+    atexit.register(until_exit.close)
+    return until_exit.enter_context(temporary_folder())
 
 
 def _mark(folder):

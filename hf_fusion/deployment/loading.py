@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor
 
-import hf_fusion  # noqa: F401 - registers the models
+import hf_fusion.models  # noqa: F401 - registers the models
 from hf_fusion.deployment.adapters import is_adapter, load_adapter
 from hf_fusion.deployment.whole_model import load_whole_model
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, OUTPUTS, OnnxModel
+from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, OnnxModel
 from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.extras import import_extra
 from hf_fusion.utils.records import installed_version, write_json
@@ -19,10 +19,6 @@ from hf_fusion.utils.records import installed_version, write_json
 OPSET = 20  # the first with GELU as one operator
 TOLERANCE = 1e-4
 
-_CONFIG_FIELDS = (
-    "model_type", "num_labels", "id2label", "problem_type", "coarse_id2label", "intensity_range", "label_range",
-    "modalities", "modality_dropout", "modality_distillation",
-)  # fmt: skip
 _PACKAGES = ("hf-fusion", "torch", "transformers", "onnx", "onnxruntime", "onnxscript")
 _MOST_ROWS = 5
 _LARGEST_FILE = 1_900_000_000  # bytes; a file of protobuf ends at 2 GiB
@@ -86,10 +82,10 @@ def _write(model, processor, folder, int8, num_checks, seed, track):
     graph = folder / GRAPH_FILE
     _save_graph(model, axes, limits, graph)
     processor.save_pretrained(folder)
-    outputs = list(OUTPUTS[model.config.model_type])
+    config, outputs = model.config, list(model.config.heads)
     description = {
         "format": FORMAT,
-        "config": {name: getattr(model.config, name) for name in _CONFIG_FIELDS if hasattr(model.config, name)},
+        "config": {name: getattr(config, name) for name in ("model_type", *config.answer_fields)},
         "inputs": axes,
         "outputs": outputs,
         "limits": limits,
@@ -124,33 +120,18 @@ def input_axes(model, processor):
         "vision_frames", then the width of the frames.
     """
     config = model.config
-    modalities = getattr(config, "modalities", ("text",))
     axes = {}
-    if "text" in modalities:
+    if "text" in config.modalities:
         given = getattr(processor, "text_input_names", None) or processor.model_input_names
         for name in given:
-            if _reads(model, name):
+            if name in model.base_model.text_input_names:
                 axes[name] = ["batch", "tokens_b" if name.endswith("_b") else "tokens"]
-    for name in modalities:
+    for name in config.modalities:
         if name != "text":
             frames = ["batch", f"{name}_frames"]
             axes[f"{name}_features"] = [*frames, getattr(config, f"{name}_feature_size")]
             axes[f"{name}_attention_mask"] = frames
     return axes
-
-
-def _text_config(model):
-    return getattr(model.config, "text_config", model.config)
-
-
-def _reads(model, name):
-    """Whether a tensor of the text matters to the model."""
-    config = _text_config(model)
-    if config.model_type != "dyfulm":
-        return name == "attention_mask" or name in model.dashfusion.text_inputs
-    if name.startswith("span_ids"):
-        return len(config.encoder_configs) == 2 and config.gate_level == "span"
-    return ("b" if name.endswith("_b") else "a") in config.encoder_configs
 
 
 def axis_limits(model, processor):
@@ -172,7 +153,7 @@ class _Positional(nn.Module):
 
     def forward(self, *tensors):
         outputs = self.model(**dict(zip(self.inputs, tensors, strict=True)), return_dict=True)
-        return tuple(outputs[name] for name in OUTPUTS[self.model.config.model_type])
+        return tuple(outputs[name] for name in self.model.config.heads)
 
 
 def export_program(model, axes, limits):
@@ -218,7 +199,7 @@ def _save_graph(model, axes, limits, path):
         dynamo=True,
         opset_version=OPSET,
         input_names=list(axes),
-        output_names=list(OUTPUTS[model.config.model_type]),
+        output_names=list(model.config.heads),
         verbose=False,
     )
     proto = program.model_proto  # made anew each time
@@ -335,9 +316,9 @@ def _random_batch(model, axes, sizes, rng):
 
 def _num_values(model, name):
     """How many different values an input of integers has."""
-    config = _text_config(model)
-    if config.model_type == "dyfulm":
-        config = config.encoder_configs["b" if name.endswith("_b") else "a"]
+    encoders = model.base_model.encoders
+    encoder = encoders["b"] if name.endswith("_b") else next(iter(encoders.values()))
+    config = encoder.config
     return config.vocab_size if name.startswith("input_ids") else max(getattr(config, "type_vocab_size", 1), 1)
 
 

@@ -5,31 +5,27 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.configuration_common import (
+    FusionConfigMixin,
     as_tuple,
     as_value_error,
     check_choice,
     check_probability,
     check_range,
+    head_widths,
     label_names,
 )
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
-from hf_fusion.models.processing_dashfusion import DashFusionProcessor
-from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = "onnx_fusion.json"
 FORMAT = 1  # of the description
-PROCESSORS = {"dyfulm": DyFuLMProcessor, "dashfusion": DashFusionProcessor}
-# What graphs give, and the field of the configuration that names the columns.
-OUTPUTS = {
-    "dyfulm": {"logits": "id2label", "coarse_logits": "coarse_id2label", "intensity": None},
-    "dashfusion": {"logits": "id2label"},
-}
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
@@ -43,7 +39,7 @@ class OnnxModel:
         num_threads (`int`, *optional*): of ONNX Runtime; by default its own choice, all cores.
 
     Attributes:
-        config (`SimpleNamespace`): what answers need of the model's configuration: `model_type`, labels, ranges.
+        config (`SimpleNamespace`): the part of the model's configuration that answers need: labels, ranges ...
         description (`dict`): the whole description of the export.
         widths (`dict[str, tuple]`): of each output the shape of a row.
 
@@ -56,8 +52,7 @@ class OnnxModel:
         self.description = read_description(folder)
         with as_value_error(_damaged(Path(folder) / DESCRIPTION_FILE)):
             self.config = _config_of(self.description.get("config"))
-        columns = OUTPUTS[self.config.model_type]
-        self.widths = {name: (len(getattr(self.config, field)),) if field else () for name, field in columns.items()}
+        self.widths = head_widths(self.config)
         self.session = _session(Path(folder) / GRAPH_FILE, num_threads)
         self._inputs = {node.name: node for node in self.session.get_inputs()}
         with as_value_error(_damaged(Path(folder) / GRAPH_FILE)):
@@ -126,7 +121,9 @@ class OnnxFusion(FusionSentimentAnswers):
         """Loads what `scripts/export.py` wrote; see [`OnnxModel`] for arguments and errors. No code is executed."""
         model = OnnxModel(folder, num_threads)
         with as_value_error(_damaged(f"The processor in {folder}")):
-            processor = PROCESSORS[model.config.model_type].from_pretrained(folder, trust_remote_code=False)
+            processor = PROCESSOR_MAPPING[_config_class(model.config.model_type)].from_pretrained(
+                folder, trust_remote_code=False
+            )
             unknown = sorted(set(model.input_names) - set(processor.model_input_names))
             if unknown:
                 raise ValueError(f"it does not make the input {unknown[0]!r} of the graph.")
@@ -134,9 +131,9 @@ class OnnxFusion(FusionSentimentAnswers):
 
     def __call__(self, inputs, batch_size=None, **options):
         batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        unknown = sorted(set(options) - {"top_k", "return_truncated"})
+        unknown = sorted(set(options) - {"top_k", "return_truncated", "on_error"})
         if unknown:
-            accepted = "`batch_size`, `top_k` and `return_truncated`"
+            accepted = "`batch_size`, `top_k`, `return_truncated` and `on_error`"
             raise ValueError(f"Unknown argument {', '.join(unknown)}: {accepted} are accepted.")
         return self.answers_to(inputs, batch_size, options)
 
@@ -179,28 +176,45 @@ def read_description(folder):
     return description
 
 
+def _config_class(model_type):
+    """The configuration class of a registered model of this package; raises `ValueError` if there is none."""
+    known = isinstance(model_type, str) and model_type in CONFIG_MAPPING
+    config_class = CONFIG_MAPPING[model_type] if known else object
+    if not issubclass(config_class, FusionConfigMixin):
+        raise ValueError(f"`model_type` must be that of a model of this package, got {model_type!r:.100}.")
+    return config_class
+
+
 def _config_of(fields):
-    """What answers need of the model's configuration; raises `ValueError` if it is not all there; names the field."""
+    """The part of a model's configuration that answers need; raises `ValueError` if it is incomplete; names the
+    field."""
     if not isinstance(fields, dict):
         raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
-    model_type, problem_type = fields.get("model_type"), fields.get("problem_type")
-    check_choice("model_type", model_type, tuple(OUTPUTS))
-    check_choice("problem_type", problem_type, DashFusionConfig.choices("problem_type"))
-    config = SimpleNamespace(model_type=model_type, problem_type=problem_type)
-    for name in filter(None, OUTPUTS[model_type].values()):
-        setattr(config, name, label_names(name, fields.get(name)))
+    config_class = _config_class(fields.get("model_type"))
+    config = SimpleNamespace(model_type=config_class.model_type)
+    for name in ("heads", "modalities", "frame_columns"):
+        setattr(config, name, getattr(config_class, name))
+    for name in config_class.answer_fields:
+        setattr(config, name, _checked(name, fields.get(name)))
     config.num_labels = len(config.id2label)
-    scale = "intensity_range" if model_type == "dyfulm" else "label_range"
-    setattr(config, scale, as_tuple(scale, fields.get(scale)))
-    check_range(scale, getattr(config, scale))
-    if model_type == "dyfulm":
-        return config
-    config.modalities = as_tuple("modalities", fields.get("modalities"))
-    check_modalities(config.modalities)
-    for name in ("modality_dropout", "modality_distillation"):
-        setattr(config, name, fields.get(name))
-        check_probability(name, fields.get(name))
     return config
+
+
+def _checked(name, value):
+    """A field of a configuration as answers need it; raises `ValueError` if it has no sensible value."""
+    if name.endswith("id2label"):
+        return label_names(name, value)
+    if name == "problem_type":
+        check_choice(name, value, DashFusionConfig.choices(name))
+    elif name in ("modality_dropout", "modality_distillation"):
+        check_probability(name, value)
+    elif name.endswith("_range"):
+        value = as_tuple(name, value)
+        check_range(name, value)
+    elif name == "modalities":
+        value = as_tuple(name, value)
+        check_modalities(value)
+    return value
 
 
 def _damaged(what):

@@ -57,7 +57,7 @@ def read_input(
 
 
 def _are_clips(names, config):
-    return config.model_type == "dashfusion" and len(names) == 1 and names != ["-"] and is_clip_source(names[0])
+    return bool(config.frame_columns) and len(names) == 1 and names != ["-"] and is_clip_source(names[0])
 
 
 def check_output(output: str, names: Iterable[str]) -> None:
@@ -96,7 +96,7 @@ def check_text_column(paths: list[str], text_column: str, config, text_format: T
 
 def check_columns_of_text(place: str, names: Iterable[str], text_column: str, config) -> None:
     """As [`check_text_column`], for the names of the columns in one place; none at all pass."""
-    names, modalities = list(names), getattr(config, "modalities", ("text",))
+    names, modalities = list(names), config.modalities
     if not names or text_column in names or "text" not in modalities:
         return
     if text_column != "text" or not set(modalities).intersection(names):

@@ -8,10 +8,9 @@ import pyarrow as pa
 import torch
 from transformers import pipeline
 
-import hf_fusion  # noqa: F401 - registers the pipeline
+import hf_fusion.models  # noqa: F401 - registers the pipeline
 from hf_fusion.deployment.loading import load_checkpoint
-from hf_fusion.models.feature_extraction_dashfusion import STREAMS
-from hf_fusion.models.processing_text import is_blank, text_problem
+from hf_fusion.models.processing_text import InputError, is_blank, text_problem
 from hf_fusion.utils.errors import DataError, listed
 
 # Rows read ahead: enough that texts of like length find each other.
@@ -29,12 +28,12 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
         config: of the model.
         flat: whether these are the columns of [`flat_row`].
     """
-    has_heads = config.model_type == "dyfulm"
+    has_tasks = _has_tasks(config)
     ends = {"truncated": pa.bool_(), "error": pa.string()}
     if flat:
-        heads = {"coarse": pa.string(), "coarse_score": pa.float64(), "intensity": pa.float64()} if has_heads else {}
+        heads = {"coarse": pa.string(), "coarse_score": pa.float64(), "intensity": pa.float64()} if has_tasks else {}
         return {**dict(_CLASS), **heads, **ends}
-    heads = [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())] if has_heads else []
+    heads = [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())] if has_tasks else []
     return {"prediction": pa.struct([*_CLASS, *heads]), **ends}
 
 
@@ -68,18 +67,18 @@ def output_schema(columns: pa.Schema, config) -> pa.Schema:
         DataError: if a column has the name of one that is added.
     """
     _check_columns(columns.names)
-    kept = [column for column in columns if column.name not in _streams(config)]
+    kept = [column for column in columns if column.name not in config.frame_columns]
     return pa.schema([*kept, *prediction_types(config).items()])
 
 
-def _streams(config):
-    """The columns that hold frames."""
-    return STREAMS if config.model_type == "dashfusion" else ()
+def _has_tasks(config):
+    """Whether answers also have a coarse class and an intensity."""
+    return "coarse_logits" in config.heads
 
 
 def _no_prediction(config):
     nothing = {"label": None, "score": None}
-    return {**nothing, "coarse": nothing, "intensity": None} if config.model_type == "dyfulm" else nothing
+    return {**nothing, "coarse": nothing, "intensity": None} if _has_tasks(config) else nothing
 
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):
@@ -140,8 +139,7 @@ def predict_rows(
         raise DataError(f"`batch_size` must be at least 1, got {batch_size}.")
     rows = iter(rows)
     config = classify.model.config
-    streams = _streams(config)
-    modalities = getattr(config, "modalities", ("text",))
+    streams, modalities = config.frame_columns, config.modalities
     names: list[str] = []
     while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
         problems = [_problem(row, text_column, modalities, streams) for row in window]
@@ -179,14 +177,13 @@ def _clip(row, text_column, modalities):
 
 def _answers(classify, clips, batch_size):
     """For each clip its `prediction`, `truncated` and `error`."""
-    try:
-        answers = classify(clips, batch_size=batch_size, return_truncated=True)
-    except ValueError as error:  # one of them cannot be read: halving finds it in few passes
-        if len(clips) == 1:
-            return [_failed(classify.model.config, str(error).removeprefix("Input 0 cannot be read. "))]
-        half = len(clips) // 2
-        return _answers(classify, clips[:half], batch_size) + _answers(classify, clips[half:], batch_size)
-    return [{"prediction": answer, "truncated": answer.pop("truncated"), "error": None} for answer in answers]
+    answers = classify(clips, batch_size=batch_size, return_truncated=True, on_error="return")
+    return [
+        _failed(classify.model.config, answer.reason)
+        if isinstance(answer, InputError)
+        else {"prediction": answer, "truncated": answer.pop("truncated"), "error": None}
+        for answer in answers
+    ]
 
 
 def _problem(row, text_column, modalities, streams):

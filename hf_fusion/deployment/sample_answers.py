@@ -26,12 +26,11 @@ def sample_answers(model, processor) -> dict[str, list]:
     model = model.float().cpu().eval()
     config = model.config
     columns = {"text": list(_TEXTS)}
-    for name in set(getattr(config, "modalities", ())) - {"text"}:
+    for name in set(config.modalities) - {"text"}:
         frames = min(6, getattr(config, f"max_{name}_length"))
         shape = (len(_TEXTS), frames, getattr(config, f"{name}_feature_size"))
         columns[name] = list(np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    read = getattr(config, "modalities", ("text",))
-    inputs = processor(**{name: columns[name] for name in read}, padding=True, return_tensors="pt")
+    inputs = processor(**{name: columns[name] for name in config.modalities}, padding=True, return_tensors="pt")
     with torch.no_grad():
         outputs = model(**inputs)
     names = sorted(set(outputs) - {"loss", *config.keys_to_ignore_at_inference})

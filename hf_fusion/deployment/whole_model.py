@@ -3,7 +3,7 @@
 import torch
 from transformers import AutoModelForSequenceClassification
 
-import hf_fusion  # noqa: F401 - registers the models
+import hf_fusion.models  # noqa: F401 - registers the models
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name
 from hf_fusion.utils.errors import DataError
 

@@ -5,11 +5,18 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_fusion.evaluation.metrics import sentiment_metrics_for
-from hf_fusion.evaluation.plots import plot_scores
+from hf_fusion.evaluation.plots import plot_scores, save_figure
 from hf_fusion.utils.errors import DataError
 
 
-def evaluate_clips(classify, clips: Dataset, folder: Path | None = None, batch_size: int = 32, track=iter) -> dict:
+def evaluate_clips(
+    classify,
+    clips: Dataset,
+    folder: Path | None = None,
+    batch_size: int = 32,
+    track=iter,
+    picture_format: str = "png",
+) -> dict:
     """
     Measures a pipeline on clips.
 
@@ -19,6 +26,7 @@ def evaluate_clips(classify, clips: Dataset, folder: Path | None = None, batch_s
         folder: if given, gets `scores.png`: predicted against true scores.
         batch_size: clips per forward pass.
         track: wraps the answers, for a progress bar.
+        picture_format: "png", "pdf" or "svg".
 
     Returns:
         [`SentimentRegressionMetrics`], those of CH-SIMS if the model's labels lie in [-1, 1].
@@ -36,5 +44,6 @@ def evaluate_clips(classify, clips: Dataset, folder: Path | None = None, batch_s
     scores = [answer["score"] for answer in track(classify(inputs, batch_size=batch_size))]
     labels = list(clips["label"])
     if folder:
-        plot_scores(folder / "scores.png", labels, scores, "Sentiment score")
+        figure = plot_scores(labels, scores, "Sentiment score", classify.model.config.label_range)
+        save_figure(figure, folder / f"scores.{picture_format}")
     return sentiment_metrics_for(classify.model.config.label_range).compute(predictions=scores, references=labels)

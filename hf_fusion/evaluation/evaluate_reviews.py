@@ -5,12 +5,19 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_fusion.evaluation.metrics import ReviewMetrics, without_single_class
-from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion
+from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion, save_figure
 
 _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
 
 
-def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, batch_size: int = 32, track=iter) -> dict:
+def evaluate_reviews(
+    classify,
+    reviews: Dataset,
+    folder: Path | None = None,
+    batch_size: int = 32,
+    track=iter,
+    picture_format: str = "png",
+) -> dict:
     """
     Measures a pipeline on reviews.
 
@@ -20,6 +27,7 @@ def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, bat
         folder: if given, gets `confusion_fine.png`, `confusion_coarse.png` and `calibration.png`.
         batch_size: texts per forward pass.
         track: wraps the answers, for a progress bar.
+        picture_format: "png", "pdf" or "svg".
 
     Returns:
         [`ReviewMetrics`] (NaN for classes where the reviews show a single one), and `fine_calibration_error` where
@@ -44,9 +52,11 @@ def evaluate_reviews(classify, reviews: Dataset, folder: Path | None = None, bat
             confidence = [answers[i]["score"] for i in rows]
             metrics["fine_calibration_error"] = calibration_error(correct, confidence)
             if folder:
-                plot_calibration(folder / "calibration.png", correct, confidence, "Calibration of fine sentiment")
+                figure = plot_calibration(correct, confidence, "Calibration of fine sentiment")
+                save_figure(figure, folder / f"calibration.{picture_format}")
         if folder:
-            plot_confusion(folder / f"confusion_{task}.png", true, guess, names[task], f"{task.capitalize()} sentiment")
+            figure = plot_confusion(true, guess, names[task], f"{task.capitalize()} sentiment")
+            save_figure(figure, folder / f"confusion_{task}.{picture_format}")
     return metrics
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -11,11 +12,68 @@ import numpy as np
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, r2_score
 
+from hf_fusion.models.configuration_common import head_widths
+from hf_fusion.utils.errors import RecipeError
+
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = "Fine and coarse sentiment classes and sentiment intensity of reviews."
 _CITATION = ""
 _TASKS = {"fine": "int64", "coarse": "int64", "intensity": "float64"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """
+    A metric as it is compared and shown.
+
+    Args:
+        name (`str`): what its names end with: `mae` of `mae`, `intensity_mae` and `eval_intensity_mae`.
+        lower_is_better (`bool`): whether it is an error.
+        bounds (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`): the lowest and the highest value it can
+            have.
+        format (`str`, *optional*, defaults to `".3f"`): how a value is shown to people, a format specification.
+    """
+
+    name: str
+    lower_is_better: bool
+    bounds: tuple[float, float] = (0.0, 1.0)
+    format: str = ".3f"
+
+
+# The one place that says in which direction a metric improves.
+METRICS = {
+    metric.name: metric
+    for metric in (
+        *(Metric(name, False, format=".1%") for name in ("accuracy", "acc2_has0", "acc2_non0", "acc3", "acc5", "acc7")),
+        *(Metric(name, False) for name in ("f1", "f1_has0", "f1_non0")),
+        Metric("corr", False, (-1.0, 1.0)),
+        Metric("r2", False, (-math.inf, 1.0)),
+        *(Metric(name, True, (0.0, math.inf)) for name in ("mae", "mse", "rmse", "nll")),
+        Metric("brier", True, (0.0, 2.0)),
+        Metric("calibration_error", True),
+        Metric("loss", True, (-math.inf, math.inf)),
+    )
+}
+
+
+def metric_named(name: str) -> Metric:
+    """
+    The metric of a name such as `mae`, `intensity_mae` or `eval_intensity_mae`.
+
+    Raises:
+        RecipeError: if it is none of `METRICS`, so that nobody knows whether more of it is better.
+    """
+    words = name.split("_")
+    ends = ("_".join(words[start:]) for start in range(len(words)))
+    if metric := next((METRICS[end] for end in ends if end in METRICS), None):
+        return metric
+    raise RecipeError(f"Unknown metric {name!r}: names of metrics end with {', '.join(METRICS)}.")
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a metric of this name is an error; raises [`RecipeError`] for an unknown one instead of guessing."""
+    return metric_named(name).lower_is_better
 
 
 def _correlation(predictions: np.ndarray, references: np.ndarray) -> float:
@@ -42,6 +100,16 @@ class ReviewMetrics(evaluate.Metric):
     Raises:
         ValueError: if the two sides differ in length or tasks, if a prediction is NaN or Inf, or if a task has no
             reference at all.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.metrics import ReviewMetrics
+    >>> metrics = ReviewMetrics()
+    >>> found = metrics.compute(predictions={"fine": [4, 0, 2]}, references={"fine": [4, 1, 2]})
+    >>> round(found["fine_accuracy"], 3)
+    0.667
+    ```
     """
 
     def __init__(self, **kwargs):
@@ -143,6 +211,16 @@ class SentimentRegressionMetrics(evaluate.Metric):
 
     Raises:
         ValueError: if the two sides differ in length, a prediction is not finite, or there is no reference at all.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.metrics import SentimentRegressionMetrics
+    >>> metrics = SentimentRegressionMetrics("mosi")
+    >>> found = metrics.compute(predictions=[2.4, -1.0, 0.5], references=[2.0, -2.0, -0.2])
+    >>> round(found["mae"], 3), round(found["acc2_non0"], 3)
+    (0.7, 0.667)
+    ```
     """
 
     def __init__(self, dataset="mosi", **kwargs):
@@ -228,8 +306,8 @@ def metrics_of(config, predictions, label_ids, label_names) -> dict[str, float]:
         label_ids: one array for each of `label_names`.
         label_names: the names of the labels.
     """
-    if config.model_type == "dyfulm":
-        return review_metrics_of(predictions, label_ids, label_names)
+    if "prediction" not in [head.task for head in config.heads.values()]:
+        return review_metrics_of(config.heads, predictions, label_ids, label_names)
     logits = predictions[0] if isinstance(predictions, (tuple, list)) else predictions
     (labels,) = label_ids
     if config.num_labels == 1:
@@ -241,11 +319,7 @@ def metrics_of(config, predictions, label_ids, label_names) -> dict[str, float]:
 
 def metric_names(config, label_names) -> list[str]:
     """The names of the metrics that [`metrics_of`] computes for a model of this configuration and these labels."""
-    logits = np.zeros((2, config.num_labels))
-    if config.model_type == "dyfulm":
-        predictions = (logits, np.zeros((2, config.num_coarse_labels)), np.zeros(2))
-    else:
-        predictions = logits
+    predictions = tuple(np.zeros((2, *width)) for width in head_widths(config).values())
     return list(metrics_of(config, predictions, [np.arange(2.0)] * len(label_names), label_names))
 
 
@@ -281,27 +355,26 @@ def without_single_class(metrics: dict[str, float], references: dict[str, Sequen
     return metrics
 
 
-def review_metrics_of(predictions, label_ids, label_names) -> dict[str, float]:
+def review_metrics_of(heads, predictions, label_ids, label_names) -> dict[str, float]:
     """
     [`ReviewMetrics`] of what a `Trainer` gathered.
 
     Args:
-        predictions: logits `(rows, classes)`, coarse logits `(rows, classes)` and intensity `(rows,)`, in this order.
+        heads (`dict[str, Head]`): of the configuration, see [`FusionConfigMixin`].
+        predictions: for each head logits `(rows, classes)` or, of the intensity, numbers `(rows,)`; alone if it is one.
         label_ids: one array `(rows,)` for each of `label_names`.
         label_names: some of `labels`, `coarse_labels`, `intensity_labels`.
 
     Returns:
         The metrics; those of classes are NaN where the references show a single class.
     """
-    logits, coarse_logits, intensity = predictions[:3]
-    predicted = {"fine": logits.argmax(-1), "coarse": coarse_logits.argmax(-1), "intensity": intensity}
+    predictions = predictions if isinstance(predictions, (tuple, list)) else (predictions,)
+    predicted = {
+        head.task: values.argmax(-1) if head.names else values
+        for head, values in zip(heads.values(), predictions, strict=False)
+    }
     task_of = {"labels": "fine", "coarse_labels": "coarse", "intensity_labels": "intensity"}
     expected = {task_of[name]: values for name, values in zip(label_names, label_ids, strict=True)}
     expected = {task: values for task, values in expected.items() if not all(map(_is_missing, values.tolist()))}
     metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
     return without_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})
-
-
-def lower_is_better(name: str) -> bool:
-    """Whether a metric of this name is an error."""
-    return name.rpartition("_")[2] in ("loss", "mae", "mse", "error")

@@ -1,185 +1,390 @@
-"""Pictures of results. Each function writes one PNG."""
+"""Pictures of results. Each function returns a matplotlib figure, which [`save_figure`] writes."""
 
-import matplotlib
+from __future__ import annotations
 
-matplotlib.use("Agg")
+import logging
+import textwrap
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.text import Text
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.metrics import confusion_matrix
 
 from hf_fusion.evaluation.metrics import lower_is_better
+from hf_fusion.evaluation.statistics import share_interval
+from hf_fusion.utils.extras import import_extra, missing_extra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("png", "pdf", "svg")
+# Told apart by people with any colour vision (Okabe and Ito 2008).
+BETTER, WORSE, UNCLEAR = "#0072b2", "#d55e00", "#7f7f7f"
+_SIGNIFICANT = 0.05
+# Metrics side by side in the picture of a study; its tables hold all.
+MOST_PANELS = 4
+_CHARACTER = 0.085  # inches of a character of a title
+_LONGEST_NAME = 36  # characters of a line of a variant's or class's name
+# A figure that did not change is the same file.
+_UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+_FALLBACK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei",
+    "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS",
+)  # fmt: skip
+_SIZES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def plot_confusion(path, expected, predicted, names, title) -> None:
+def plot_confusion(expected: Sequence[int], predicted: Sequence[int], names: list[str], title: str) -> Figure:
     """
     Confusion matrix: counts, coloured by the share of each true class.
 
     Args:
-        path: of the PNG.
         expected, predicted (`Sequence[int]`): class of each row.
         names (`list[str]`): names of the classes.
-        title (`str`): what is shown.
+        title (`str`): of the picture.
     """
-    size = 2.5 + 0.9 * len(names)
-    figure, axes = plt.subplots(figsize=(size + 1, size))
-    classes = range(len(names))
-    shares = ConfusionMatrixDisplay.from_predictions(
-        expected, predicted, labels=classes, normalize="true", display_labels=names, cmap="Blues", ax=axes,
-        include_values=False, im_kw={"vmin": 0, "vmax": 1},
-    )  # fmt: skip
-    for (row, column), count in np.ndenumerate(_counts(expected, predicted, len(names))):
-        color = "white" if shares.confusion_matrix[row, column] > 0.5 else "black"
+    counts = confusion_matrix(expected, predicted, labels=range(len(names)))  # (true, predicted)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    labels = [wrap(name, 16) for name in names]
+    size = 2.2 + 0.75 * len(names)
+    figure = new_figure(size + 1.2, size, title)
+    axes = figure.subplots()
+    figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), label="share of the true class")
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, f"{count:,}", ha="center", va="center", color=color)
-    axes.set(title=title, xlabel="predicted", ylabel="true")
-    plt.setp(axes.get_xticklabels(), rotation=30, ha="right")
-    save_figure(figure, path)
+    upright = max(map(len, labels)) > 8
+    axes.set_xticks(range(len(names)), labels, fontsize=9, rotation=90 if upright else 0)
+    axes.set_yticks(range(len(names)), labels, fontsize=9)
+    axes.set(xlabel="predicted", ylabel="true")
+    return plain_text(figure)
 
 
-def plot_calibration(path, correct, confidence, title, bins=10) -> None:
+def plot_calibration(correct: Sequence[bool], confidence: Sequence[float], title: str, bins: int = 10) -> Figure:
     """
-    Reliability diagram: how often answers of a given confidence are right, and how many there are.
+    Reliability diagram: the share of right answers by confidence, with 95 % intervals, and the number of answers.
 
     Args:
-        path: of the PNG.
         correct (`Sequence[bool]`): whether each answer is right.
         confidence (`Sequence[float]`): the probability given to it, in [0, 1].
-        title (`str`): what is shown.
-        bins (`int`): equal parts of [0, 1].
+        title (`str`): of the picture.
+        bins (`int`, defaults to 10): equal parts of [0, 1].
     """
-    correct, confidence = np.asarray(correct, dtype=float), np.asarray(confidence, dtype=float)
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(5, 6), height_ratios=(3, 1), sharex=True)
-    share, mean_confidence = calibration_curve(correct, confidence, n_bins=bins)
+    counts, right, confidences = _calibration_bins(correct, confidence, bins)
+    filled = counts > 0
+    shares, means = right[filled] / counts[filled], confidences[filled] / counts[filled]
+    intervals = np.array([share_interval(r, n) for r, n in zip(right[filled], counts[filled], strict=True)])
     error = calibration_error(correct, confidence, bins)
-    top.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfectly calibrated")
-    top.plot(mean_confidence, share, marker="o", label=f"model (expected calibration error {error:.3f})")
-    top.set(title=title, ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
-    top.legend(loc="upper left")
-    bottom.hist(confidence, bins=bins, range=(0, 1))
+    figure = new_figure(5, 6.4, title)
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    top.plot([0, 1], [0, 1], color=UNCLEAR, linestyle=":", label="perfectly calibrated")
+    top.errorbar(
+        means, shares, np.abs(intervals.T - shares), fmt="o-", color=BETTER, capsize=3,
+        label=f"model, 95 % intervals (expected calibration error {error:.3f})",
+    )  # fmt: skip
+    top.set(ylabel="share of right answers", xlim=(0, 1), ylim=(-0.02, 1.02))
+    bottom.stairs(counts, np.linspace(0, 1, bins + 1), fill=True, color=BETTER, alpha=0.6)
     bottom.set(xlabel="confidence", ylabel="answers")
-    save_figure(figure, path)
+    legend_below(figure, top)
+    return plain_text(figure)
 
 
-def plot_scores(path, expected, predicted, title) -> None:
+def plot_scores(
+    expected: Sequence[float], predicted: Sequence[float], title: str, label_range: tuple[float, float] | None = None
+) -> Figure:
     """
     Predicted scores against true ones: each row a point, with the line of perfect answers.
 
     Args:
-        path: of the PNG.
         expected, predicted (`Sequence[float]`): score of each row.
-        title (`str`): what is shown.
+        title (`str`): of the picture.
+        label_range (`tuple[float, float]`, *optional*): lowest and highest possible score. Both axes span it, and more
+            where scores lie outside; by default they span the scores.
     """
-    expected, predicted = np.asarray(expected), np.asarray(predicted)
-    figure, axes = plt.subplots(figsize=(5, 5))
-    ends = [min(expected.min(), predicted.min()), max(expected.max(), predicted.max())]
-    axes.plot(ends, ends, color="grey", linestyle=":", label="perfect")
-    axes.axhline(0, color="lightgrey", linewidth=1)
-    axes.axvline(0, color="lightgrey", linewidth=1)
-    axes.scatter(expected, predicted, s=12, alpha=0.4, label="row")
-    axes.set(title=title, xlabel="true", ylabel="predicted")
-    axes.legend(loc="upper left")
-    save_figure(figure, path)
+    expected, predicted = np.asarray(expected, dtype=float), np.asarray(predicted, dtype=float)
+    ends = np.array([*(label_range or ()), expected.min(), expected.max(), predicted.min(), predicted.max()])
+    margin = 0.04 * (np.ptp(ends) or 1)
+    limits = (ends.min() - margin, ends.max() + margin)
+    figure = new_figure(5, 5.4, title)
+    axes = figure.subplots()
+    axes.plot(limits, limits, color=UNCLEAR, linestyle=":", label="perfect answers")
+    middle = sum(label_range) / 2 if label_range else 0
+    axes.axhline(middle, color="lightgrey", linewidth=1, zorder=0)
+    axes.axvline(middle, color="lightgrey", linewidth=1, zorder=0)
+    axes.scatter(expected, predicted, s=12, alpha=0.4, color=BETTER, label="rows")
+    axes.set(xlabel="true score", ylabel="predicted score", xlim=limits, ylim=limits, aspect="equal")
+    legend_below(figure, axes)
+    return plain_text(figure)
 
 
-def plot_differences(path, summary, metrics, title) -> None:
+def plot_differences(summary: dict[str, dict], metrics: list[str], title: str) -> Figure:
     """
-    Each variant's difference to the first: a point with its interval, one panel for each metric.
+    Each variant's difference to the first: a point with its 95 % interval, one panel for each metric.
+
+    Blue is significantly better, orange significantly worse (after Holm's correction); [`lower_is_better`] says which
+    direction is better.
 
     Args:
-        path: of the PNG.
-        summary (`dict`): what [`summarize`] returns.
-        metrics (`list[str]`): the panels; right is better where more is better, and the axis says which.
-        title (`str`): what is shown.
+        summary (`dict`): of [`summarize`].
+        metrics (`list[str]`): the panels.
+        title (`str`): of the picture.
     """
+    reference = next(iter(summary))
     others = [name for name, entry in summary.items() if "difference" in entry]
-    figure, panels = plt.subplots(
-        1, len(metrics), figsize=(2.5 + 2.6 * len(metrics), 1.6 + 0.32 * len(others)), sharey=True, squeeze=False
-    )
-    for axes, metric in zip(panels[0], metrics, strict=True):
+    labels = [wrap(name, _LONGEST_NAME) for name in others]
+    lines = sum(1 + label.count("\n") for label in labels)
+    width = 0.4 + 0.08 * max((len(line) for label in labels for line in label.split("\n")), default=0)
+    figure = new_figure(width + 2.5 * len(metrics), 2 + 0.3 * lines, title)
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
         axes.axvline(0, color="black", linestyle=":")
         for row, name in enumerate(others):
             difference = summary[name]["difference"][metric]
-            p = difference["p_holm"]
-            color = "tab:red" if p is not None and p < 0.05 else "tab:blue"
+            color = difference_color(metric, difference)
             if difference["interval"]:
                 axes.plot(difference["interval"], [row, row], color=color, linewidth=2)
             axes.scatter([difference["mean"]], [row], color=color, s=18, zorder=3)
-        direction = "less" if lower_is_better(metric) else "more"
-        axes.set(title=metric, xlabel=f"difference ({direction} is better)")
-    panels[0][0].set_yticks(range(len(others)), others)
-    panels[0][0].set_ylim(len(others) - 0.5, -0.5)
-    figure.suptitle(f"{title}; 95 % intervals, red: p < .05 after Holm's correction", fontsize=9)
-    save_figure(figure, path)
+        axes.set(title=metric, xlabel="← better" if lower_is_better(metric) else "better →")
+        axes.xaxis.set_major_locator(_ticks("MaxNLocator")(nbins=4, steps=[1, 2, 5, 10]))
+    panels[0].set_yticks(range(len(others)), labels, fontsize=9)
+    panels[0].set_ylim(len(others) - 0.5, -0.5)
+    lines = {
+        f"better (p < {_SIGNIFICANT:g})": BETTER, f"worse (p < {_SIGNIFICANT:g})": WORSE,
+        "no significant difference": UNCLEAR,
+    }  # fmt: skip
+    note = f"difference to {wrap(reference, 60)}; 95 % intervals, p after Holm's correction"
+    legend_below(figure, panels[0], lines, note)
+    return plain_text(figure)
 
 
-def plot_pareto(path, record, summary, title) -> None:
+def difference_color(metric: str, difference: dict[str, Any]) -> str:
+    """The colour of a paired difference (`mean`, `p_holm`): better, worse, or not significant."""
+    p = difference["p_holm"]
+    if p is None or p >= _SIGNIFICANT or not difference["mean"]:
+        return UNCLEAR
+    return BETTER if (difference["mean"] < 0) == lower_is_better(metric) else WORSE
+
+
+def plot_pareto(record: dict[str, Any], summary: dict[str, dict], title: str) -> Figure:
     """
-    Quality against multiply-adds: each variant a point, the front as a line, its knee circled.
+    Quality against multiply-adds: each variant a point with its standard deviation, better upwards. Filled points are
+    on the front, which a line joins; a ring marks its knee.
 
     Args:
-        path: of the PNG.
-        record (`dict`): what [`pareto`] returns.
-        summary (`dict`): what [`summarize`] returns.
-        title (`str`): what is shown.
+        record (`dict`): of [`pareto`].
+        summary (`dict`): of [`summarize`].
+        title (`str`): of the picture.
     """
-    metric, costs = record["metric"], record["costs"]
+    metric, costs, front = record["metric"], record["costs"], record["front"]
     means = {name: summary[name]["mean"][metric] for name in costs}
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    axes.plot([costs[n] for n in record["front"]], [means[n] for n in record["front"]], color="tab:blue", alpha=0.5)
-    for name, cost in costs.items():
-        spread = summary[name]["std"][metric]
-        axes.errorbar(cost, means[name], yerr=spread, fmt="o", color="tab:blue" if name in record["front"] else "grey")
-        axes.annotate(name, (cost, means[name]), (5, 5), textcoords="offset points", fontsize=8)
-    if record["knee"]:
-        axes.scatter(costs[record["knee"]], means[record["knee"]], s=250, facecolors="none", edgecolors="tab:red")
-    axes.set(title=title, xlabel="multiply-adds of the fusion", ylabel=metric, xscale="log")
+    figure = new_figure(8, 4.4, title)
+    axes = figure.subplots()
+    axes.plot([costs[n] for n in front], [means[n] for n in front], color="lightgrey", zorder=1, label="front")
+    colors = import_extra("matplotlib", "plots").colormaps["tab10"].colors
+    for i, name in enumerate(sorted(costs, key=costs.get)):
+        color = colors[i % len(colors)]
+        axes.errorbar(
+            costs[name], means[name], summary[name]["std"][metric], color=color, capsize=3, markersize=7,
+            fmt="osD^v"[i // len(colors) % 5], markerfacecolor=color if name in front else "white",
+            label=wrap(name, _LONGEST_NAME),
+        )  # fmt: skip
+    if (knee := record["knee"]) is not None:
+        axes.scatter(costs[knee], means[knee], s=220, facecolors="none", edgecolors="black", label="knee of the front")
+    direction = "less" if lower_is_better(metric) else "more"
+    axes.set(xlabel="multiply-adds of the fusion for one clip", ylabel=f"{metric} ({direction} is better)")
+    log_scale(axes, "x", costs.values())
     if lower_is_better(metric):
         axes.invert_yaxis()
-    save_figure(figure, path)
+    note = "bars: standard deviation\nhollow: not on the front"
+    figure.legend(loc="outside right center", title=note, fontsize=8, title_fontsize=8, frameon=False)
+    return plain_text(figure)
 
 
-def plot_robustness(path, curves, metrics, title) -> None:
+def plot_robustness(curves: dict[str, dict[str, list[float]]], metrics: list[str], title: str) -> Figure:
     """
-    Metrics over the severity of damage: one panel for each metric, one line for each kind of damage.
+    Metrics by the severity of corruptions: one panel for each metric, one line for each corruption.
 
     Args:
-        path: of the PNG.
-        curves (`dict`): what [`robustness_curves`] returns.
+        curves (`dict`): of [`robustness_curves`].
         metrics (`list[str]`): the panels.
-        title (`str`): what is shown.
+        title (`str`): of the picture.
     """
-    figure, panels = plt.subplots(1, len(metrics), figsize=(2.2 + 4.2 * len(metrics), 4.5), squeeze=False)
-    styles = [(color, line) for line in ("-", "--", ":") for color in plt.get_cmap("tab10").colors]
-    for axes, metric in zip(panels[0], metrics, strict=True):
-        for (name, found), (color, line) in zip(
-            curves.items(), styles * (1 + len(curves) // len(styles)), strict=False
-        ):
-            axes.plot(found[metric], color=color, linestyle=line, marker=".", label=name)
-        axes.set(title=metric, xlabel="severity")
-    panels[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(title, fontsize=10)
-    save_figure(figure, path)
+    figure = new_figure(2.6 + 3.6 * len(metrics), max(3.6, 1 + 0.17 * len(curves)), title)
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    colors = import_extra("matplotlib", "plots").colormaps["tab10"].colors
+    styles = [(color, line) for line in ("-", "--", ":") for color in colors]
+    for axes, metric in zip(panels, metrics, strict=True):
+        for i, (name, curve) in enumerate(curves.items()):
+            color, line = styles[i % len(styles)]
+            axes.plot(curve[metric], color=color, linestyle=line, marker=".", label=wrap(name, _LONGEST_NAME))
+        direction = "less" if lower_is_better(metric) else "more"
+        axes.set(title=f"{metric} ({direction} is better)", xlabel="severity (0 = clean)")
+        axes.title.set_fontsize(10)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
+    return plain_text(figure)
 
 
-def calibration_error(correct, confidence, bins=10) -> float:
+def plot_benchmark(comparisons: list[dict[str, Any]], title: str) -> Figure:
+    """
+    A row for each comparison: the ratio of every pair, their median and their quartiles.
+
+    Args:
+        comparisons (`list[dict]`): each of [`compare`].
+        title (`str`): of the picture.
+    """
+    labels = [
+        f"{wrap(c['what'] + ', ' + c['unit'], 52)}\n{wrap(c['reference']['name'] + ' → ' + c['candidate']['name'], 52)}"
+        for c in comparisons
+    ]
+    figure = new_figure(9.5, 1.5 + sum(0.16 + 0.15 * (1 + label.count("\n")) for label in labels), title)
+    axes = figure.subplots()
+    axes.axvline(1, color="black", linestyle=":")
+    for row, comparison in enumerate(comparisons):
+        first = row == 0
+        ratios = [pair["ratio"] for pair in comparison["pairs"]]
+        axes.scatter(ratios, [row] * len(ratios), s=12, color=UNCLEAR, alpha=0.6, label="pairs" if first else None)
+        axes.plot(
+            comparison["ratio_quartiles"], [row, row], color=BETTER, linewidth=3, label="quartiles" if first else None
+        )
+        axes.scatter([comparison["ratio"]], [row], color=BETTER, zorder=3, label="median" if first else None)
+    targets = [(c["target"], row) for row, c in enumerate(comparisons) if "target" in c]
+    if targets:
+        axes.scatter(*zip(*targets, strict=True), marker="|", s=200, color=WORSE, zorder=4, label="target")
+    axes.set(xlabel="ratio reference / candidate; above 1 the candidate is better")
+    log_scale(
+        axes, "x", [1, *(r["ratio"] for c in comparisons for r in c["pairs"]), *(target for target, _ in targets)]
+    )
+    axes.set_yticks(range(len(comparisons)), labels, fontsize=7)
+    axes.set_ylim(len(comparisons) - 0.5, -0.5)
+    medians = axes.secondary_yaxis("right")
+    medians.set_yticks(range(len(comparisons)), [_ratio(c["ratio"]) for c in comparisons], fontsize=8)
+    medians.set_ylabel("median", fontsize=8)
+    legend_below(figure, axes)
+    return plain_text(figure)
+
+
+def calibration_error(correct: Sequence[bool], confidence: Sequence[float], bins: int = 10) -> float:
     """Expected calibration error: mean over answers of |share right - mean confidence| of their bin, in [0, 1]."""
+    counts, right, confidences = _calibration_bins(correct, confidence, bins)
+    return float(np.abs(right - confidences).sum() / counts.sum())
+
+
+def _calibration_bins(correct, confidence, bins):
+    """For each bin the number of answers, of right answers, and the sum of confidences."""
     correct, confidence = np.asarray(correct, dtype=float), np.asarray(confidence, dtype=float)
     index = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    gaps = np.bincount(index, weights=correct, minlength=bins) - np.bincount(index, weights=confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(correct))
+    return [np.bincount(index, weights=values, minlength=bins) for values in (None, correct, confidence)]
 
 
-def _counts(expected, predicted, size):
-    return np.bincount(np.asarray(expected) * size + np.asarray(predicted), minlength=size * size).reshape(size, size)
+def plots_available() -> bool:
+    """Whether matplotlib is installed; if not, a warning says how to get the pictures."""
+    if find_spec("matplotlib"):
+        return True
+    logger.warning("No pictures. %s", missing_extra("matplotlib", "plots"))
+    return False
 
 
-def save_figure(figure, path) -> None:
-    """Writes a PNG and closes the figure."""
-    for text in figure.findobj(Text):  # a word or label such as $$ is no formula; the numbers of an axis are
-        if "$" in text.get_text() and "mathdefault" not in text.get_text():
-            text.set_parse_math(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+def new_figure(width: float, height: float, title: str = "") -> Figure:
+    """
+    An empty figure, whose parts make room for each other. It belongs to no window and needs no closing.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    figure = import_extra("matplotlib.figure", "plots").Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(wrap(title, int(width / _CHARACTER)), fontsize=11)
+    return figure
+
+
+def plain_text(figure: Figure) -> Figure:
+    """
+    The figure, with every text as it stands: a name such as `$x$` is no formula, and Chinese is written with a font of
+    this machine.
+    """
+    installed = import_extra("matplotlib.font_manager", "plots").get_font_names()
+    fallbacks = [font for font in _FALLBACK_FONTS if font in installed]
+    for text in figure.findobj(import_extra("matplotlib.text", "plots").Text):
+        text.set_parse_math(False)
+        text.set_fontfamily([*text.get_fontfamily(), *fallbacks])
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """
+    Writes a figure.
+
+    Args:
+        figure (`Figure`): of one of the functions here.
+        path (`str` or `Path`): its suffix is the format: `.png`, `.pdf` or `.svg`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the suffix is no known format.
+    """
+    path = Path(path)
+    if path.suffix[1:] not in FORMATS:
+        raise ValueError(f"`path` must end in .{', .'.join(FORMATS)}, got {path.name!r}.")
+    figure.savefig(path, dpi=150, metadata=_UNDATED.get(path.suffix))
+    return path
+
+
+def wrap(text: str, width: int) -> str:
+    """A text in lines of at most `width` characters."""
+    return "\n".join(textwrap.wrap(" ".join(text.split()), width)) or " "
+
+
+def _ticks(name):
+    return getattr(import_extra("matplotlib.ticker", "plots"), name)
+
+
+def legend_below(figure: Figure, axes: Axes, lines: dict[str, str] | None = None, note: str | None = None) -> None:
+    """A legend outside the panels, for a panel's artists or for `lines` (colours by name), under a `note`."""
+    if lines:
+        line = import_extra("matplotlib.lines", "plots").Line2D
+        handles = [line([], [], color=color, marker="o", markersize=4, label=name) for name, color in lines.items()]
+    else:
+        handles = axes.get_legend_handles_labels()[0]
+    longest = max(len(handle.get_label()) for handle in handles)
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.5 + 0.075 * longest))))
+    if note:
+        note = wrap(note, int(figure.get_figwidth() / 0.075))
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, fontsize=8, title=note, title_fontsize=8,
+        frameon=False,
+    )  # fmt: skip
+
+
+def log_scale(axes: Axes, which: str, values: Iterable[float]) -> None:
+    """Makes an axis (`"x"` or `"y"`) logarithmic, with plain numbers at its ticks: 0.5, 2, 10k."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    values = [value for value in values if value > 0 and np.isfinite(value)]
+    decades = np.log10(max(values) / min(values)) if values else 1
+    if decades > 2.3:
+        axis.set_major_locator(_ticks("LogLocator")())
+    elif decades > 0.7:
+        axis.set_major_locator(_ticks("LogLocator")(subs=(1, 2, 5)))
+    else:
+        axis.set_major_locator(_ticks("MaxNLocator")(nbins=5, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(_ticks("FuncFormatter")(_plain_number))
+    axis.set_minor_formatter(_ticks("NullFormatter")())
+
+
+def _plain_number(value, _=None):
+    for size, suffix in _SIZES:
+        if value >= size:
+            return f"{value / size:g}{suffix}"
+    return f"{value:g}"
+
+
+def _ratio(value):
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"

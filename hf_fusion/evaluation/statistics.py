@@ -31,6 +31,15 @@ def paired_difference(values: Sequence[float], base: Sequence[float], interval: 
 
     Raises:
         ValueError: if there is no such interval.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.statistics import paired_difference
+    >>> result = paired_difference([0.62, 0.66, 0.64], [0.60, 0.63, 0.63])
+    >>> round(result["mean"], 3), [round(bound, 3) for bound in result["interval"]]
+    (0.02, [-0.005, 0.045])
+    ```
     """
     if interval not in INTERVALS:
         raise ValueError(f"`interval` must be one of {', '.join(INTERVALS)}, got {interval!r}.")
@@ -76,6 +85,14 @@ def pareto_front(costs: Sequence[float], quality: Sequence[float]) -> list[int]:
     Args:
         costs: less is better.
         quality: more is better; of points with the same cost and quality the first counts.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.statistics import pareto_front
+    >>> pareto_front(costs=[1, 2, 3], quality=[0.5, 0.4, 0.9])
+    [0, 2]
+    ```
     """
     best, front = -np.inf, []
     for i in sorted(range(len(costs)), key=lambda i: (costs[i], -quality[i])):
@@ -101,3 +118,9 @@ def knee(costs: Sequence[float], quality: Sequence[float]) -> int | None:
     x, y = (x - x[0]) / (x[-1] - x[0]), (y - y[0]) / (y[-1] - y[0])
     above = y - x
     return int(above.argmax()) if above.max() > 1e-9 else None
+
+
+def share_interval(successes: float, trials: float) -> tuple[float, float]:
+    """The 95 % interval of a share in [0, 1] (Wilson 1927)."""
+    interval = stats.binomtest(round(successes), round(trials)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

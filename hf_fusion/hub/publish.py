@@ -20,11 +20,9 @@ from hf_fusion.hub.model_card import CardError, model_card
 from hf_fusion.hub.repository import (
     RECORDS,
     PublishError,
-    check_base_model,
-    check_complete,
+    check_repository,
     is_ours,
     read_json,
-    repository_files,
 )
 from hf_fusion.utils.records import ENVIRONMENT_FILE
 
@@ -65,9 +63,7 @@ def publish(
     Raises:
         PublishError: if the folder is no complete checkpoint, or the Hub refuses.
     """
-    files = repository_files(folder)
-    check_complete(files)
-    check_base_model(files, folder, base_model)
+    files = check_repository(folder, repo_id, base_model)
     content = {name: str(path) for name, path in files.items()}
     content.update({name: _without_folders(files[name]) for name in ("config.yaml", ENVIRONMENT_FILE) if name in files})
     api = HfApi(token=token)

@@ -5,6 +5,8 @@ import re
 from fnmatch import fnmatch
 from pathlib import Path
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers.utils import (
     ADAPTER_CONFIG_NAME,
     ADAPTER_SAFE_WEIGHTS_NAME,
@@ -65,6 +67,24 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
         if folder.resolve() not in path.resolve().parents:
             raise PublishError(f"{path} is or lies behind a link out of the folder; put the file itself there.")
     return found
+
+
+def check_repository(folder: str | Path, repo_id: str, base_model: str | None = None) -> dict[str, Path]:
+    """
+    The files of [`repository_files`], if they can be published.
+
+    Raises:
+        PublishError: if `repo_id` can be no name on the Hub, the folder is no complete checkpoint, or `base_model` is
+            missing or in vain.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise PublishError(str(error)) from error
+    files = repository_files(folder)
+    check_complete(files)
+    check_base_model(files, folder, base_model)
+    return files
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:

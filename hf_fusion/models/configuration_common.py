@@ -207,6 +207,12 @@ class Head(NamedTuple):
     names: str | None = None
 
 
+def head_widths(config):
+    """`dict[str, tuple]`: for each output in `config.heads` the shape of a row: `(classes,)`, or `()` for a number."""
+    names = {output: head.names for output, head in config.heads.items()}
+    return {output: (len(getattr(config, field)),) if field else () for output, field in names.items()}
+
+
 class FusionConfigMixin:
     """
     Comes before `PretrainedConfig` in the bases of a configuration. All fields are saved, and class names always agree
@@ -246,6 +252,7 @@ class FusionConfigMixin:
     has_contrastive_loss = False
     has_gate = False
     paper = None
+    keys_to_ignore_at_inference = ()
 
     def __setattr__(self, name, value):
         if name in self.usual_names and value is not None:
@@ -294,11 +301,6 @@ class FusionConfigMixin:
             elif annotation is bool:
                 check_boolean(name, getattr(self, name))
 
-    def head_widths(self):
-        """`dict[str, tuple]`: for each output in `heads` the shape of a row: `(classes,)`, or `()` for a number."""
-        fields = {output: head.names for output, head in self.heads.items()}
-        return {output: (len(getattr(self, field)),) if field else () for output, field in fields.items()}
-
     @classmethod
     def field_names(cls):
         """`list[str]`: fields of this class and of its labels, without the configurations of encoders."""
@@ -322,7 +324,7 @@ class FusionConfigMixin:
                 changes[name] = {**saved, **change} if same else change
         loaded = super().from_dict({**fields, **changes}, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
-        # an encoder that was saved as absent is none with default sizes
+        # an encoder that was saved as absent stays absent
         for name in cls.sub_configs:
             if name in fields and fields[name] is None and changes.get(name) is None:
                 setattr(config, name, None)

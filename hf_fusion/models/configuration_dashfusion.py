@@ -238,7 +238,7 @@ class DashFusionConfig(FusionConfigMixin, PretrainedConfig):
         with as_value_error("No configuration of a DashFusion"):
             add_code_map(kwargs, "DashFusion")
             super().__init__(**kwargs)
-            self.to_dict()  # fails where a field of transformers is none of its kind
+            self.to_dict()  # fails where a field of transformers has a wrong type
         self.check()
 
     def check(self):

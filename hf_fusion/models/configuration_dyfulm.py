@@ -176,7 +176,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         with as_value_error("No configuration of a DyFuLM"):
             add_code_map(kwargs, "DyFuLM")
             super().__init__(**kwargs)
-            self.to_dict()  # fails where a field of transformers is none of its kind
+            self.to_dict()  # fails where a field of transformers has a wrong type
         self.check()
 
     def check(self):

@@ -5,6 +5,8 @@ import logging
 import numpy as np
 from transformers import FeatureExtractionMixin
 
+from .processing_text import InputError
+
 logger = logging.getLogger(__name__)
 
 STREAMS = ("audio", "vision")
@@ -14,7 +16,7 @@ AUTO_MAP = {
 }
 # Frames that are looked at together while the statistics are taken.
 _BLOCK = 2**14
-# Larger features, in units of what the model reads, would overflow inside it and become an answer that is no number.
+# Larger features, after normalisation, would overflow in the model and give NaN.
 MAX_FEATURE = 1e10
 
 
@@ -67,7 +69,7 @@ class FrameStatistics:
         if not self._count:
             return None, None
         std = np.sqrt(self._squares / self._count)
-        # what float32 may have rounded is no variation
+        # differences within the rounding of float32 are no variation
         varies = std > 1e-7 * np.maximum(np.abs(self._mean), 1)
         return self._mean.tolist(), np.where(varies, std, 1.0).tolist()
 
@@ -84,6 +86,18 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         max_audio_length, max_vision_length (`int`): most frames of a clip; longer ones are cut at the end.
         audio_mean, audio_std, vision_mean, vision_std (`list[float]`, *optional*): of each column, in the units of the
             features.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from hf_fusion import DashFusionFeatureExtractor
+
+    extractor = DashFusionFeatureExtractor(audio_feature_size=2, vision_feature_size=3)
+    clips = [np.random.default_rng(0).normal(5.0, 2.0, (frames, 2)) for frames in (10, 20)]
+    extractor.fit("audio", clips)
+    extractor.audio_mean, extractor.audio_std  # near [5, 5] and [2, 2]
+    ```
     """
 
     def __init__(
@@ -163,12 +177,12 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             frames = frames if frames.dtype == np.float32 else frames.astype(np.float64)
         # RuntimeError: a tensor that requires gradients
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise ValueError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
+            raise InputError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
         if frames.size == 0:
             return np.zeros((0, size))
         if frames.ndim != 2 or frames.shape[1] != size:
             width = f": width {frames.shape[1]} where {size} is expected" if frames.ndim == 2 else ""
-            raise ValueError(
+            raise InputError(
                 f"Clip {index}: the {name} features must have the shape (frames, {size}), got {frames.shape}{width}."
             )
         return frames
@@ -192,7 +206,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             cut to [`MAX_FEATURE`] and would overflow in the model. A clip without any finite value has no frames.
 
         Raises:
-            ValueError: if a clip has another width, or is too long and `truncation` is off.
+            InputError: if a clip has another width, or is too long and `truncation` is off.
         """
         longest = getattr(self, f"max_{name}_length")
         mean, std = (getattr(self, f"{name}_{statistic}") for statistic in ("mean", "std"))
@@ -200,7 +214,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         for i, clip in enumerate(clips):
             frames = self._frames(name, clip, i)
             if len(frames) > longest and not truncation:
-                raise ValueError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
+                raise InputError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
             frames = frames[:longest]
             finite = np.isfinite(frames.astype(np.float32, copy=False))
             if finite.size and not finite.any():
@@ -231,7 +245,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
 
         Args:
             name (`str`): "audio" or "vision".
-            prepared (`list` of arrays): what [`prepare`] returns.
+            prepared (`list` of arrays): result of [`prepare`].
             padding (`bool` or `str`): to the longest clip (`True`, "longest") or to the limit ("max_length").
             pad_to_multiple_of (`int`, *optional*): rounds the length up, within the limit.
         """

@@ -1,4 +1,4 @@
-"""What both architectures do about pickles and files, and transformers does not."""
+"""Pickling and saving of models that hold text encoders of transformers."""
 
 import copy
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-# Encoder classes of which one was built in this process, see `FusionModelMixin`.
+# Encoder classes that were built in this process, see `FusionModelMixin`.
 _BUILT = set()
 
 
@@ -68,8 +68,8 @@ def _is_recorder(hook):
 
 
 def _note_class(encoder):
-    """Builds an encoder without weights, where its class was never built in this process: transformers then knows what
-    it can record."""
+    """Builds an encoder without weights if its class was never built in this process: transformers then knows the
+    outputs that it can record."""
     if type(encoder) not in _BUILT:
         with torch.device("meta"):
             type(encoder)(copy.deepcopy(encoder.config))

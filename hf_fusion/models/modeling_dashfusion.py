@@ -76,7 +76,7 @@ class DashFusionModelOutput(ModelOutput):
 
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(batch, positions, hidden)`):
-            The aligned sequence: the anchor's states, each with what it found in the other modalities. With
+            The aligned sequence: the anchor's states, each with its attention to the other modalities added. With
             `anchor="symmetric"` the three sequences take turns, position by position.
         pooler_output (`torch.FloatTensor` of shape `(batch, 4 * hidden)`):
             The fused vector that the head reads: bottleneck (aligned states if there is none), text, audio, vision.
@@ -164,7 +164,7 @@ def hide_modalities(present, probability):
         probability (`float`): with which each of them is hidden.
 
     Returns:
-        `torch.BoolTensor` of the same shape: what is left.
+        `torch.BoolTensor` of the same shape: the modalities that remain.
     """
     draws = torch.rand(present.shape, device=present.device).masked_fill(~present, -1)
     return present & ((draws > probability) | (draws == draws.amax(1, keepdim=True)))
@@ -180,17 +180,51 @@ def _first_real_in_front(features, mask):
     return features.gather(1, order.unsqueeze(-1).expand_as(features)), mask.gather(1, order)
 
 
+def _complete_text_masks(inputs):
+    """
+    Completes the attention masks of the text in `inputs`: real where they are absent, and one real token for a text
+    without any, which an encoder must not see.
+
+    Returns:
+        `torch.BoolTensor` of shape `(batch,)`: whether a clip has a text.
+
+    Raises:
+        ValueError: if a mask does not fit its tokens.
+    """
+    tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
+    second = inputs["input_ids_b"] if inputs["inputs_embeds_b"] is None else inputs["inputs_embeds_b"]
+    present = tokens.new_ones(tokens.shape[0], dtype=torch.bool)
+    for name, values in (("attention_mask", tokens), ("attention_mask_b", second)):
+        if inputs[name] is None and values is not None:
+            inputs[name] = torch.ones(values.shape[:2], dtype=torch.long, device=values.device)
+        if inputs[name] is not None:
+            if inputs[name].shape != values.shape[:2]:
+                raise ValueError(
+                    f"`{name}` has the shape {tuple(inputs[name].shape)}, but the tokens have "
+                    f"{tuple(values.shape[:2])}."
+                )
+            some = inputs[name].any(-1)
+            present &= some
+            # the states of such a text are replaced
+            inputs[name] = inputs[name] + nn.functional.pad((~some).unsqueeze(-1), (0, inputs[name].shape[1] - 1)).to(
+                inputs[name].dtype
+            )
+    return present
+
+
 class DashFusionPreTrainedModel(FusionModelMixin, PreTrainedModel):
-    """Weight initialisation, and what the loading machinery needs to know, for all DashFusion classes."""
+    """Base of all DashFusion classes: weight initialisation, and the settings that loading reads."""
 
     config_class = DashFusionConfig
     base_model_prefix = "dashfusion"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    # The own layers call transformers' attention interface (`attend`), with packed keys for flash attention and a block
+    # mask for flex attention. The text encoder keeps eager attention where it has no other.
     _supports_sdpa = True
     _supports_flash_attn = True
-    _supports_flex_attn = True
+    _supports_flex_attn = True  # without dropout: training needs `attention_probs_dropout_prob=0`
     _supports_attention_backend = True
     # names in checkpoints of version 0.1.0; peft asks for it too
     _checkpoint_conversion_mapping = {
@@ -226,6 +260,24 @@ class DashFusionModel(DashFusionPreTrainedModel):
     """Encoders, alignment and fusion, without a head: a clip to one vector.
 
     See [`DashFusionForSequenceClassification.forward`] for the inputs and [`DashFusionModelOutput`] for the outputs.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DashFusionConfig, DashFusionModel
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DashFusionConfig(
+        text_config=encoder, audio_feature_size=5, vision_feature_size=20, hidden_size=16, num_attention_heads=2
+    )
+    model = DashFusionModel(config).eval()
+    outputs = model(
+        input_ids=torch.tensor([[2, 7, 8, 3]]), audio_features=torch.randn(1, 30, 5), output_fusion=True
+    )  # without vision
+    outputs.present  # text and audio
+    outputs.alignment_attentions["text_audio"].shape  # (1, heads, 4, 31): the class token and 30 frames
+    ```
     """
 
     def __init__(self, config):
@@ -261,26 +313,29 @@ class DashFusionModel(DashFusionPreTrainedModel):
         """`dict`: the pretrained encoders: `"text"`, or a DyFuLM's `"a"` and `"b"`."""
         return getattr(self.text_encoder, "encoders", {"text": self.text_encoder})
 
+    @property
+    def text_input_names(self):
+        """`set(str)`: the tensors of a text that the text encoder reads."""
+        return getattr(self.text_encoder, "text_input_names", self.text_inputs | {"attention_mask"})
+
+    def _check_given(self, given):
+        """The number of clips; raises `ValueError` if the given modalities differ in it, or the model reads others."""
+        if not given:
+            raise ValueError("Give at least one of `input_ids`, `audio_features` and `vision_features`.")
+        untrained = [name for name in given if name not in self.config.modalities]
+        if untrained:
+            raise ValueError(
+                f"This model was trained on {', '.join(self.config.modalities)} (`config.modalities`): leave "
+                f"{untrained[0]} out."
+            )
+        rows = {name: values.shape[0] for name, values in given.items()}
+        if any(count != next(iter(rows.values())) for count in rows.values()):
+            raise ValueError(f"All modalities must have the same number of clips, got {rows}.")
+        return next(iter(rows.values()))
+
     def _encode_text(self, inputs, options):
         """The text stream `(states, mask, present)`, real tokens in front, and the text encoder's outputs."""
-        tokens = inputs["input_ids"] if inputs["inputs_embeds"] is None else inputs["inputs_embeds"]
-        second = inputs["input_ids_b"] if inputs["inputs_embeds_b"] is None else inputs["inputs_embeds_b"]
-        present = tokens.new_ones(tokens.shape[0], dtype=torch.bool)
-        for name, values in (("attention_mask", tokens), ("attention_mask_b", second)):
-            if inputs[name] is None and values is not None:
-                inputs[name] = torch.ones(values.shape[:2], dtype=torch.long, device=values.device)
-            if inputs[name] is not None:
-                if inputs[name].shape != values.shape[:2]:
-                    raise ValueError(
-                        f"`{name}` has the shape {tuple(inputs[name].shape)}, but the tokens have "
-                        f"{tuple(values.shape[:2])}."
-                    )
-                some = inputs[name].any(-1)
-                present &= some
-                # an encoder must not see a text without any token: what comes out is replaced
-                inputs[name] = inputs[name] + nn.functional.pad(
-                    (~some).unsqueeze(-1), (0, inputs[name].shape[1] - 1)
-                ).to(inputs[name].dtype)
+        present = _complete_text_masks(inputs)
         given = {name: value for name, value in inputs.items() if value is not None}
         not_optional = sorted(set(given) - self.text_inputs - {"token_type_ids"})
         if not_optional:
@@ -300,7 +355,7 @@ class DashFusionModel(DashFusionPreTrainedModel):
         mask = outputs.get("sequence_mask")
         mask = inputs["attention_mask"].bool() if mask is None else mask
         states = self.text_projector(outputs.last_hidden_state)  # (batch, tokens, hidden)
-        if self.training and outputs.get("pooler_output") is not None:  # a gradient for what pools in vain
+        if self.training and outputs.get("pooler_output") is not None:  # a gradient for a pooler that is not used
             states = states + outputs.pooler_output.mean() * 0
         # Real tokens in front, whichever side the tokenizer pads: the fusion takes the first ones.
         # No two keys are equal: ONNX has no stable sort.
@@ -434,19 +489,9 @@ class DashFusionModel(DashFusionPreTrainedModel):
 
         given = {"text": input_ids if inputs_embeds is None else inputs_embeds}
         given |= {"audio": audio_features, "vision": vision_features}
-        # a sequence without a single position holds nothing
+        # a sequence without positions is absent
         given = {name: values for name, values in given.items() if values is not None and values.shape[1] > 0}
-        if not given:
-            raise ValueError("Give at least one of `input_ids`, `audio_features` and `vision_features`.")
-        untrained = [name for name in given if name not in self.config.modalities]
-        if untrained:
-            raise ValueError(
-                f"This model was trained on {', '.join(self.config.modalities)} (`config.modalities`): leave "
-                f"{untrained[0]} out."
-            )
-        rows = {name: values.shape[0] for name, values in given.items()}
-        if any(count != next(iter(rows.values())) for count in rows.values()):
-            raise ValueError(f"All modalities must have the same number of clips, got {rows}.")
+        batch_size = self._check_given(given)
 
         streams, text_outputs = {}, None
         if "text" in given:
@@ -458,7 +503,7 @@ class DashFusionModel(DashFusionPreTrainedModel):
             streams["audio"] = self._encode_frames("audio", audio_features, audio_attention_mask)
         if "vision" in given:
             streams["vision"] = self._encode_frames("vision", vision_features, vision_attention_mask)
-        self._stand_for_absent(streams, next(iter(rows.values())))
+        self._stand_for_absent(streams, batch_size)
         present = torch.stack([streams[name][2] for name in MODALITIES], dim=1)  # (batch, 3)
         if self.training and self.config.modality_dropout > 0:
             present = hide_modalities(present, self.config.modality_dropout)
@@ -496,7 +541,30 @@ PROBLEMS = {
 
 
 class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
-    """DashFusion with a head: a sentiment score (regression), a class, or several labels."""
+    """
+    DashFusion with a head: a sentiment score (regression), a class, or several labels.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DashFusionConfig, DashFusionForSequenceClassification
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DashFusionConfig(
+        text_config=encoder, audio_feature_size=5, vision_feature_size=20, hidden_size=16, num_attention_heads=2
+    )
+    model = DashFusionForSequenceClassification(config)
+    outputs = model(
+        input_ids=torch.tensor([[2, 7, 8, 3], [2, 9, 8, 3]]),
+        audio_features=torch.randn(2, 30, 5),
+        vision_features=torch.randn(2, 12, 20),
+        labels=torch.tensor([1.5, -2.0]),
+    )
+    outputs.loss.backward()
+    outputs.logits.shape  # (2, 1)
+    ```
+    """
 
     def __init__(self, config):
         super().__init__(config)
@@ -555,7 +623,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         self.dashfusion.set_input_embeddings(value)
 
     def _problem_type(self, labels):
-        """As in other sequence-classification models: seen from the first labels, and kept in the configuration."""
+        """The configured problem type, or that of the first labels, as in other sequence-classification models."""
         if self.config.problem_type is not None:
             return self.config.problem_type
         several = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
@@ -597,6 +665,35 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
             embeds, present, partner_mask, config.num_positives, anchors, config.supervised_contrastive,
             config.temperature,
         )  # fmt: skip
+
+    def _losses(self, base, logits, labels, partner_mask):
+        """`dict`: the loss and its parts, by the names of the outputs; `None` where switched off."""
+        problem_type = self._problem_type(labels)
+        prediction_loss, labels = self._prediction_loss(logits, labels, problem_type)
+        self.config.problem_type = problem_type  # the labels were of this kind
+        semantic_loss = supervised_loss = contrastive_loss = partial_loss = None
+        with torch.autocast(logits.device.type, enabled=False):  # similarities in float32
+            if partner_mask is not None:
+                contrastive_loss = self._encoded_partner_loss(base, partner_mask)
+            else:
+                semantic_loss, supervised_loss = self._contrastive_losses(base, labels, problem_type)
+                parts = [part for part in (semantic_loss, supervised_loss) if part is not None]
+                contrastive_loss = sum(parts) if parts else None
+        loss = prediction_loss
+        if contrastive_loss is not None:
+            loss = prediction_loss + self.config.contrastive_weight * contrastive_loss
+        if base.partial_output is not None:
+            partial_logits = self.classifier(self.dropout(base.partial_output))
+            partial_loss = distillation_loss(partial_logits, logits, problem_type)
+            loss = loss + partial_loss
+        return {
+            "loss": loss,
+            "prediction_loss": prediction_loss,
+            "contrastive_loss": contrastive_loss,
+            "semantic_loss": semantic_loss,
+            "supervised_loss": supervised_loss,
+            "distillation_loss": partial_loss,
+        }
 
     def forward(
         self,
@@ -680,35 +777,10 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         )
         logits = self.classifier(self.dropout(base.pooler_output))  # (batch, num_labels)
 
-        loss = prediction_loss = contrastive_loss = semantic_loss = supervised_loss = partial_loss = None
-        if labels is not None:
-            problem_type = self._problem_type(labels)
-            prediction_loss, labels = self._prediction_loss(logits, labels, problem_type)
-            loss = prediction_loss
-            self.config.problem_type = problem_type  # the labels were of this kind
-            with torch.autocast(logits.device.type, enabled=False):  # similarities in float32
-                if partner_mask is not None:
-                    contrastive_loss = self._encoded_partner_loss(base, partner_mask)
-                else:
-                    semantic_loss, supervised_loss = self._contrastive_losses(base, labels, problem_type)
-                    parts = [part for part in (semantic_loss, supervised_loss) if part is not None]
-                    contrastive_loss = sum(parts) if parts else None
-            if contrastive_loss is not None:
-                loss = prediction_loss + self.config.contrastive_weight * contrastive_loss
-            if base.partial_output is not None:
-                partial_loss = distillation_loss(
-                    self.classifier(self.dropout(base.partial_output)), logits, problem_type
-                )
-                loss = loss + partial_loss
-
+        losses = {} if labels is None else self._losses(base, logits, labels, partner_mask)
         output = DashFusionSequenceClassifierOutput(
-            loss=loss,
+            **losses,
             logits=logits,
-            prediction_loss=prediction_loss,
-            contrastive_loss=contrastive_loss,
-            semantic_loss=semantic_loss,
-            supervised_loss=supervised_loss,
-            distillation_loss=partial_loss,
             text_embeds=base.text_embeds,
             audio_embeds=base.audio_embeds,
             vision_embeds=base.vision_embeds,
@@ -723,7 +795,7 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
 
 
 def _warn_of_absent(given, config):
-    """Says once which modality a whole batch with labels lacks: a `Trainer` may have dropped its column."""
+    """Warns once of a modality that a whole batch with labels lacks: a `Trainer` may have dropped its column."""
     absent = [name for name in config.modalities if given[name] is None]
     if absent and not torch.compiler.is_compiling():
         logger.warning_once(
@@ -735,7 +807,7 @@ def _warn_of_absent(given, config):
 
 def contrastive_embeds(outputs, config):
     """
-    What the contrastive losses compare.
+    The vectors that the contrastive losses compare.
 
     Args:
         outputs ([`DashFusionModelOutput`] or [`DashFusionSequenceClassifierOutput`]): of clips.

@@ -1,20 +1,22 @@
 """The layers of DashFusion: attention over several streams, encoders of frames, temporal alignment, fusions.
 
-Sequences go through them as [`Stream`]s: states, mask, and what attention adds to its scores for the padding.
+Sequences go through them as [`Stream`]s: states, mask, and the bias by which attention leaves padding out.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_dashfusion import MODALITIES
 from .modeling_text_encoder import masked_mean
 
 
 class Stream(NamedTuple):
-    """A sequence of each clip, on its way through the model."""
+    """A sequence for each clip."""
 
     states: torch.Tensor  # (batch, positions, hidden)
     mask: torch.Tensor  # (batch, positions), True = real
@@ -22,7 +24,7 @@ class Stream(NamedTuple):
 
     @classmethod
     def of(cls, states, mask):
-        """With the bias, which every attention to this stream adds to its scores."""
+        """A stream with its bias, which every attention to it adds to the scores."""
         return cls(states, mask, attention_bias(mask, states.dtype))
 
     def first(self, count):
@@ -40,15 +42,15 @@ class Stream(NamedTuple):
 
 def attention_bias(mask, dtype):
     """
-    What is added to attention scores so that padding gets no weight.
+    The bias that gives padding no weight: every attention to a sequence adds it to its scores.
 
     Args:
         mask (`torch.BoolTensor` of shape `(batch, positions)`): True = real.
-        dtype (`torch.dtype`): of the scores.
+        dtype (`torch.dtype`): type of the scores.
 
     Returns:
         `torch.Tensor` of shape `(batch, 1, 1, positions)`, or `None` if all is real: attention without it is faster.
-        Only looked for where it does not stop an accelerator or end a graph.
+        The values are only read where that does not stop an accelerator or end a graph.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(mask) is not torch.Tensor
     if mask.device.type == "cpu" and not traced and bool(mask.all()):
@@ -56,59 +58,126 @@ def attention_bias(mask, dtype):
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)[:, None, None, :]
 
 
-def attend(query, key, value, bias, num_heads, dropout=0.0, need_weights=False):
+def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
     """
-    Multi-head scaled dot-product attention.
+    Scaled dot-product attention in plain operators, as transformers' attention interface calls it.
 
     Args:
+        module (`nn.Module`): the attention layer.
+        query, key, value (`torch.Tensor` of shape `(batch, heads, length, head)`): the projected states.
+        attention_mask (`torch.Tensor`, *optional*): added to the scores `(batch, heads, query length, key length)`.
+        scaling (`float`): factor of the scores.
+        dropout (`float`): dropout of the attention weights.
+
+    Returns:
+        Values of the queries `(batch, query length, heads, head)`, and the weights
+        `(batch, heads, query length, key length)`, without dropout.
+    """
+    scores = query @ key.transpose(-1, -2) * scaling
+    weights = (scores if attention_mask is None else scores + attention_mask).softmax(dim=-1)
+    context = nn.functional.dropout(weights, dropout, training=module.training) @ value
+    return context.transpose(1, 2).contiguous(), weights
+
+
+def pack_keys(query, key, value, mask):
+    """
+    Keys and values without padding, for flash attention with another number of queries than of keys.
+
+    transformers removes padding from queries and keys by one mask, which is right for self-attention alone.
+
+    Args:
+        query, key, value (`torch.Tensor` of shape `(batch, heads, length, head)`): the projected states.
+        mask (`torch.BoolTensor` of shape `(batch, key length)`): True = real.
+
+    Returns:
+        Keys and values `(1, heads, real keys of all rows, head)`, and the arguments that say where each row begins.
+    """
+    key, value = (states.transpose(1, 2)[mask].transpose(0, 1)[None] for states in (key, value))
+    ends = nn.functional.pad(mask.sum(1).cumsum(0), (1, 0)).int()
+    rows, length = query.shape[0], query.shape[2]
+    return (
+        key,
+        value,
+        {
+            "cu_seq_lens_q": torch.arange(rows + 1, dtype=torch.int32, device=mask.device) * length,
+            "cu_seq_lens_k": ends,
+            "max_length_q": length,
+            "max_length_k": mask.shape[1],
+        },
+    )
+
+
+def attend(module, query, key, value, bias, need_weights=False):
+    """
+    Multi-head attention by `config._attn_implementation`.
+
+    Args:
+        module (`nn.Module`): the attention layer, with `config`, `num_heads`, `dropout` and `is_causal`.
         query, key, value (`torch.Tensor` of shape `(batch, length, num_heads * head)`): the projected states.
         bias (`torch.Tensor` of shape `(batch, 1, 1, key length)` or `None`): 0 for real keys, -inf for others; every
-            row has at least one real.
-        num_heads (`int`): heads.
-        dropout (`float`): of the attention weights.
-        need_weights (`bool`): whether to return the weights, at the price of computing them explicitly.
+            row has at least one real key.
+        need_weights (`bool`): whether to return the weights; they are computed by eager attention.
 
     Returns:
         Values of the queries `(batch, query length, num_heads * head)`, and the weights
-        `(batch, num_heads, query length, key length)` or `None`.
+        `(batch, num_heads, query length, key length)`; `None` where the implementation gives none.
     """
-    query, key, value = (states.unflatten(-1, (num_heads, -1)).transpose(1, 2) for states in (query, key, value))
-    weights = None
-    if need_weights:
-        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        weights = (scores if bias is None else scores + bias).softmax(dim=-1)
-        context = nn.functional.dropout(weights, dropout) @ value
-    else:
-        context = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-    return context.transpose(1, 2).flatten(-2), weights
+    config = module.config
+    implementation = "eager" if need_weights else config._attn_implementation
+    attention_mask, packing = bias, {}
+    # eager and sdpa take the bias itself, which is the same for all queries and made once for each stream
+    if implementation not in ("eager", "sdpa"):
+        mask = None if bias is None else bias[:, 0, 0] == 0  # (batch, key length)
+        attention_mask = create_bidirectional_mask(config, query, mask, encoder_hidden_states=key)
+    query, key, value = (states.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for states in (query, key, value))
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2:  # the format of flash attention
+        key, value, packing = pack_keys(query, key, value, attention_mask)
+        attention_mask = None
+    attention = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+    context, weights = attention(
+        module,
+        query,
+        key,
+        value,
+        attention_mask,
+        scaling=query.shape[-1] ** -0.5,
+        dropout=module.dropout if module.training else 0.0,
+        **packing,
+    )
+    return context.flatten(-2), weights
 
 
 class DashFusionAttention(nn.Module):
     """Attention of one sequence to another, or to itself."""
 
+    is_causal = False
+
     def __init__(self, config, output_projection):
         super().__init__()
+        self.config = config
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
         self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size) if output_projection else None
 
     def forward(self, states, context, context_bias):
-        key, value = self.key(context), self.value(context)
-        dropout = self.dropout if self.training else 0.0
-        found = attend(self.query(states), key, value, context_bias, self.num_heads, dropout)[0]
-        return found if self.out_proj is None else self.out_proj(found)
+        """`(batch, positions, hidden)` of the queries and of the context -> `(batch, positions, hidden)`."""
+        attended, _ = attend(self, self.query(states), self.key(context), self.value(context), context_bias)
+        return attended if self.out_proj is None else self.out_proj(attended)
 
 
 class DashFusionMultiSourceAttention(nn.Module):
     """Attention to several sequences at once: one query, keys and values for each source, the results summed.
 
-    `keys` and `values`, since tools that look for `key` and `value` expect linear layers. They had these names in
-    checkpoints of version 0.1.0.
+    The names are `keys` and `values`, since tools that look for `key` and `value` expect linear layers. Checkpoints of
+    version 0.1.0 have those names.
     """
+
+    is_causal = False
 
     def __init__(self, config, sources, inner_size):
         super().__init__()
+        self.config = config
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
         self.query = nn.Linear(config.hidden_size, inner_size, bias=False)
@@ -118,13 +187,12 @@ class DashFusionMultiSourceAttention(nn.Module):
     def forward(self, states, streams, need_weights=False):
         """Returns the sum `(batch, positions, inner)` and, by source, the weights where asked for."""
         query = self.query(states)
-        dropout = self.dropout if self.training else 0.0
         total, weights = 0, {}
         for name in self.keys:
             source = streams[name]
             key, value = self.keys[name](source.states), self.values[name](source.states)
-            found, weights[name] = attend(query, key, value, source.bias, self.num_heads, dropout, need_weights)
-            total = total + found
+            attended, weights[name] = attend(self, query, key, value, source.bias, need_weights)
+            total = total + attended
         return total, weights
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
@@ -193,7 +261,7 @@ class DashFusionSequenceEncoder(nn.Module):
     def forward(self, features, mask):
         """`(batch, frames, features)` and mask -> `(batch, 1 + frames, hidden)` and mask."""
         mask = nn.functional.pad(mask, (1, 0), value=True)
-        # whatever lies in the padding, NaN included, must not count
+        # values in the padding, NaN included, must not count
         features = features.masked_fill(~mask[:, 1:, None], 0).to(self.class_token.dtype)
         frames = self.projection(features)
         states = torch.cat([self.class_token.expand(frames.shape[0], -1, -1).to(frames.dtype), frames], dim=1)
@@ -262,7 +330,7 @@ class DashFusionBottleneckLevel(nn.Module):
         states = self.compression(kept.states, tokens.states, tokens.bias)
         states = self.attention_norm(states + self.attention(states, streams)[0])
         bottleneck = kept._replace(states=self.feed_forward_norm(states + self.feed_forward(states)))
-        if self.is_last:  # of which the head reads the first position
+        if self.is_last:  # the head reads the first position alone
             streams = {name: stream.first(1) for name, stream in streams.items()}
         streams = {
             name: stream._replace(states=self.expansion[name](stream.states, bottleneck.states, bottleneck.bias))

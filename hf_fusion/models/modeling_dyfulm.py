@@ -221,7 +221,7 @@ class DyFuLMPooling(nn.Module):
 
 
 class DyFuLMGuidance(nn.Module):
-    """g' = 2 * sigmoid(MLP([softmax(coarse logits) ; intensity])): what the easy tasks say to the fine one."""
+    """g' = 2 * sigmoid(MLP([softmax(coarse logits) ; intensity])): the easy tasks guide the fine one."""
 
     def __init__(self, config):
         super().__init__()
@@ -235,10 +235,10 @@ class DyFuLMGuidance(nn.Module):
 
 
 class DyFuLMCoarseHead(nn.Module):
-    """A linear layer that is no `nn.Linear`.
+    """A linear layer that is not an `nn.Linear`.
 
-    With `task_type="SEQ_CLS"` peft trains and saves in full what is called `...classifier`, and fails where
-    `target_modules="all-linear"` has put LoRA matrices on it before.
+    With `task_type="SEQ_CLS"` peft trains and saves modules named `...classifier` in full, and fails where
+    `target_modules="all-linear"` has put LoRA matrices on them before.
     """
 
     def __init__(self, input_size, output_size):
@@ -294,13 +294,15 @@ class DyFuLMLossWeighting(nn.Module):
 
 
 class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
-    """Weight initialisation, and what the loading machinery needs to know, for all DyFuLM classes."""
+    """Base of all DyFuLM classes: weight initialisation, and the settings that loading reads."""
 
     config_class = DyFuLMConfig
     base_model_prefix = "dyfulm"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must divide it by accumulation steps
+    # All attention with queries and keys is the encoders', which keep eager attention where they have no other. The own
+    # layers weigh layers and positions by one score each.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -331,6 +333,19 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
     """The two encoders with layer fusion and cross fusion, without heads: text to one vector.
 
     See [`DyFuLMForSequenceClassification.forward`] for the inputs and [`DyFuLMModelOutput`] for the outputs.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DyFuLMConfig, DyFuLMModel
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = DyFuLMModel(DyFuLMConfig(encoder_a_config=encoder, encoder_b_config=encoder)).eval()
+    ids, spans = torch.tensor([[2, 7, 8, 9, 3]]), torch.tensor([[-1, 0, 0, 1, -1]])  # -1: special tokens
+    outputs = model(input_ids=ids, span_ids=spans, input_ids_b=ids, span_ids_b=spans, output_fusion=True)
+    outputs.gate.shape  # (1, 2, 32): share of encoder A in the two spans
+    ```
     """
 
     def __init__(self, config):
@@ -365,6 +380,14 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
     def encoders(self):
         """`dict`: the encoders in use, by `"a"` and `"b"`."""
         return {name: getattr(self, f"encoder_{name}") for name in self.config.encoder_configs}
+
+    @property
+    def text_input_names(self):
+        """`set(str)`: the tensors of a text that the model reads."""
+        suffixes = ["_b" if name == "b" else "" for name in self.config.encoder_configs]
+        names = {f"{name}{suffix}" for name in ("input_ids", "attention_mask") for suffix in suffixes}
+        has_spans = len(suffixes) == 2 and self.config.gate_level == "span"
+        return names | {"span_ids", "span_ids_b"} if has_spans else names
 
     def _encode(self, name, input_ids, inputs_embeds, attention_mask, output_attentions):
         suffix = "_b" if name == "b" else ""
@@ -487,7 +510,23 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
 
 
 class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
-    """DyFuLM with its three heads: fine sentiment (`logits`), coarse sentiment and intensity."""
+    """
+    DyFuLM with its three heads: fine sentiment (`logits`), coarse sentiment and intensity.
+
+    Example:
+
+    ```python
+    import torch
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification
+
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DyFuLMConfig(encoder_a_config=encoder, cross_fusion="a")  # encoder A alone
+    model = DyFuLMForSequenceClassification(config)
+    outputs = model(input_ids=torch.tensor([[2, 7, 8, 3]]), labels=torch.tensor([4]))
+    outputs.loss.backward()
+    outputs.logits.shape, outputs.coarse_logits.shape, outputs.intensity.shape  # (1, 5), (1, 3), (1,)
+    ```
+    """
 
     def __init__(self, config):
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""Labels as they are given -> labels as the losses take them; what does not fit is refused by its name."""
+"""Checks labels and brings them into the form that the losses take; errors name the argument."""
 
 import torch
 
@@ -16,7 +16,7 @@ def class_labels(name, labels, logits):
         name (`str`): of the labels, for errors.
         labels (`torch.Tensor` of shape `(batch,)` or `(batch, 1)`): classes from 0, -100 (or NaN) where missing; floats
             must be whole numbers.
-        logits (`torch.Tensor` of shape `(batch, classes)`): what they are compared to.
+        logits (`torch.Tensor` of shape `(batch, classes)`): the predictions that they are compared to.
 
     Returns:
         `torch.LongTensor` of shape `(batch,)`, -100 = missing.
@@ -42,7 +42,7 @@ def score_labels(name, labels, predictions, limits=None):
     Args:
         name (`str`): of the labels, for errors.
         labels (`torch.Tensor` of shape `(batch,)` or `(batch, 1)`): NaN or -100 where missing.
-        predictions (`torch.Tensor` of shape `(batch,)` or `(batch, 1)`): what they are compared to.
+        predictions (`torch.Tensor` of shape `(batch,)` or `(batch, 1)`): the predictions that they are compared to.
         limits (`tuple(float, float)`, *optional*): lowest and highest score that can be predicted.
 
     Returns:
@@ -70,7 +70,7 @@ def several_labels(name, labels, logits):
         name (`str`): of the labels, for errors.
         labels (`torch.Tensor` of shape `(batch, labels)`): each in [0, 1]; NaN or -100 where missing. A
             batch in which all are missing may have any shape.
-        logits (`torch.Tensor` of the same shape): what they are compared to.
+        logits (`torch.Tensor` of the same shape): the predictions that they are compared to.
 
     Returns:
         `torch.FloatTensor` of the shape of `logits`, NaN = missing.

@@ -49,7 +49,7 @@ def nt_xent(similarity, positives, negatives, temperature):
 
     Args:
         similarity (`torch.Tensor` of shape `(..., anchors, others)`): cosine similarities.
-        positives, negatives (`torch.BoolTensor` of the same shape): which pairs count as what.
+        positives, negatives (`torch.BoolTensor` of the same shape): the pairs that count as positive and as negative.
         temperature (`float`): above 0.
 
     Returns:
@@ -133,7 +133,7 @@ def contrastive_pairs(features, same, different, num_positives, num_hard, num_ea
     Chooses each clip's partners within the batch (DashFusion, supervised contrastive learning).
 
     Args:
-        features (`torch.Tensor` of shape `(batch, width)`): what similarity (cosine) is taken of; no gradient flows.
+        features (`torch.Tensor` of shape `(batch, width)`): vectors compared by cosine similarity; no gradient flows.
         same, different (`torch.BoolTensor` of shape `(batch, batch)`): whether two clips have the same class or
             different ones. Clips without a label are in neither, and no clip is its own partner.
         num_positives (`int`): the most similar clips of the same class.
@@ -211,7 +211,7 @@ def encoded_partner_loss(embeds, present, partner_mask, num_positives, anchors, 
             the clips, then of the first partner of each, and so on; positive partners first.
         present (`dict[str, torch.BoolTensor]`): for each kind where there is a vector, of the same length.
         partner_mask (`torch.BoolTensor` of shape `(clips, partners)`): which partners there are.
-        num_positives (`int`): how many of the partners are positive.
+        num_positives (`int`): number of positive partners.
         anchors (`tuple[str]`): the modalities that the others are aligned to; empty for no semantic alignment.
         supervised (`bool`): whether clips of one class are positive pairs.
         temperature (`float`): of NT-Xent.
@@ -243,7 +243,7 @@ def encoded_partner_loss(embeds, present, partner_mask, num_positives, anchors, 
 
 
 class _GatherRows(torch.autograd.Function):
-    """Rows of all processes; the gradient of a row is the sum of what all processes have for it."""
+    """Rows of all processes; the gradient of a row is the sum of its gradients in all processes."""
 
     @staticmethod
     def forward(ctx, values):

@@ -118,7 +118,7 @@ def _is_unit(module):
 
 
 def output_option(asked, default):
-    """`bool`: whether to return an output: as asked for, or by `default` if that is `None`; whatever is true counts."""
+    """`bool`: whether to return an output: as asked for, or by `default` if `asked` is `None`."""
     return bool(default if asked is None else asked)
 
 
@@ -126,7 +126,7 @@ def masked_mean(states, mask):
     """Mean over the positions where `mask` is 1; 0 where none is.
 
     Args:
-        states (`torch.Tensor` of shape `(batch, ..., length, hidden)`): what to average.
+        states (`torch.Tensor` of shape `(batch, ..., length, hidden)`): the states to average.
         mask (`torch.Tensor` of shape `(batch, length)`): 1 for real positions.
 
     Returns:

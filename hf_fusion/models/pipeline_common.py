@@ -1,5 +1,5 @@
-"""Inputs of any kind to answers: what the `fusion-sentiment` pipeline does around the model. It needs no torch, so that
-every runtime shares it."""
+"""Inputs of any kind to answers: the parts of the `fusion-sentiment` pipeline around the model. They need no torch, so
+that every runtime shares them."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -10,8 +10,9 @@ from itertools import islice
 import numpy as np
 from transformers.utils import logging
 
+from .configuration_common import check_choice
 from .processing_dyfulm import rows_without_tokens
-from .processing_text import is_blank, text_problem
+from .processing_text import InputError, is_blank, text_problem
 
 logger = logging.get_logger(__name__)
 
@@ -23,8 +24,10 @@ DEFAULT_BATCH_SIZE = 32
 _SHORTEST_SHARE = 0.85
 
 MODALITIES = ("text", "audio", "vision")
-# What an answer also has where it is asked for: whether the input was longer than the model reads.
+# The field of an answer that says whether the input was longer than the model reads; only where it is asked for.
 TRUNCATED = "truncated"
+# Choices for inputs that cannot be read: to raise an `InputError`, or to return it in the place of the answer.
+ON_ERROR = ("raise", "return")
 
 
 class FusionSentimentAnswers:
@@ -36,11 +39,24 @@ class FusionSentimentAnswers:
     """
 
     def answers_to(self, inputs, batch_size, options):
-        """The answers to one input (a `dict`), a list of inputs (a list) or a stream of them (a generator)."""
+        """
+        The answers to one input (a `dict`), a list of inputs (a list) or a stream of them (a generator).
+
+        Args:
+            inputs: a string, a mapping, or a list, data set or other iterable of these.
+            batch_size (`int`): inputs per forward pass, at most.
+            options (`dict`): of the call: `top_k`, `return_truncated` and `on_error`.
+
+        Raises:
+            InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place
+                of its answer, and the others are answered.
+            ValueError: if an option has no sensible value.
+        """
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         if not (options.get("top_k") is None or options["top_k"] >= 1):
             raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
+        check_choice("on_error", options.get("on_error", "raise"), ON_ERROR)
         if isinstance(inputs, (str, Mapping)):
             return self.answers_to([inputs], batch_size, options)[0]
         if isinstance(inputs, (list, tuple)):
@@ -65,15 +81,17 @@ class FusionSentimentAnswers:
             _warn_of_cut(cut, first)
 
     def _answer(self, inputs, batch_size, options, first=0):
-        clips = []
+        """The answers to a list of inputs, the first of which has the number `first`."""
+        answers, clips = [None] * len(inputs), {}
+        errors = _ErrorLog(answers, first, options)
         for i, value in enumerate(inputs):
-            with _naming_input(first + i):
-                clips.append(self.clip_of(value))
-        answers = [None] * len(clips)
+            with errors.of(i):
+                clips[i] = self.clip_of(value)
         least = max(batch_size // 4, 2) if self.runs_on_cpu else batch_size
-        batches = list(_batches([_length(clip) for clip in clips], batch_size, least))
-        prepared = _one_ahead(lambda rows: self._prepare(clips, rows, first), batches)
-        for rows, (batch, truncated) in zip(batches, prepared, strict=True):
+        batches = _batches({i: _length(clip) for i, clip in clips.items()}, batch_size, least)
+        for rows, batch, truncated in _one_ahead(lambda rows: self._prepare(clips, rows, errors), batches):
+            if not rows:
+                continue
             answered = self.postprocess(self.forward(batch), **options)
             for i, answer, was_cut in zip(rows, answered, truncated, strict=True):
                 for entry in _entries(answer):
@@ -81,18 +99,19 @@ class FusionSentimentAnswers:
                 answers[i] = answer
         return answers
 
-    def _prepare(self, clips, rows, first):
-        """As [`_encode`], of some of the clips; an error names the input, counted from `first`."""
+    def _prepare(self, clips, rows, errors):
+        """As [`_encode`], of the clips of some rows: the rows that can be read, their batch and `truncated`."""
         try:
-            return self._encode([clips[i] for i in rows])
-        except ValueError:
+            return rows, *self._encode([clips[i] for i in rows])
+        except InputError:  # one by one, to find out which; in the order of the inputs
             for i in sorted(rows):
-                with _naming_input(first + i):
+                with errors.of(i):
                     self._encode([clips[i]])
-            raise
+        rows = [i for i in rows if not errors.has(i)]
+        return rows, *(self._encode([clips[i] for i in rows]) if rows else (None, None))
 
     def clip_of(self, value):
-        """An input -> a dict with the modalities that it has."""
+        """An input -> a dict with the modalities that it has; raises [`InputError`] if it cannot be read."""
         accepted = self._modalities
         clip = value if isinstance(value, Mapping) else {"text": value}
         clip = {name: item for name, item in clip.items() if item is not None}  # `None` marks it as missing
@@ -103,13 +122,13 @@ class FusionSentimentAnswers:
                 given = f"a dict with the keys {sorted(map(str, value))}"
                 given += "" if isinstance(text, str) else f" and the text {repr(text)[:80]}"
             wanted = "a string or a dict" if "text" in accepted else "a dict"
-            raise ValueError(f"Expected {wanted} with {_listed(map(repr, accepted), 'or')}, got {given}.")
+            raise InputError(f"Expected {wanted} with {_listed(map(repr, accepted), 'or')}, got {given}.")
         ignored = [name for name in clip if name not in accepted]
         if ignored:
             reads = f"{accepted[0]} only" if len(accepted) == 1 else _listed(accepted, "and")
-            raise ValueError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
+            raise InputError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
         missing = [name for name in accepted if name not in clip]
-        if missing and not _expects_missing(self.model.config):
+        if missing and not _learned_without(self.model.config):
             logger.warning_once(
                 f"An input has no {missing[0]}, and this model was never trained to do without: unless "
                 "some of its training data had none either, such answers are guesses. Train with "
@@ -118,13 +137,13 @@ class FusionSentimentAnswers:
         for name in MODALITIES[1:]:
             if name in clip and not _is_frames(clip[name]):
                 given = getattr(clip[name], "shape", None) or type(clip[name]).__name__
-                raise ValueError(f"{name!r} must be an array of shape (frames, features), got {given}.")
+                raise InputError(f"{name!r} must be an array of shape (frames, features), got {given}.")
         return _with_readable_text(clip)
 
     @property
     def _modalities(self):
-        """What the model reads."""
-        return getattr(self.model.config, "modalities", MODALITIES[:1])
+        """The modalities that the model reads."""
+        return self.model.config.modalities
 
     def preprocess(self, clips):
         """A list of dicts of modalities -> the tensors of one batch."""
@@ -196,20 +215,22 @@ def _with_readable_text(clip):
     if problem and is_blank(clip["text"]) and any(len(clip[name]) for name in clip if name != "text"):
         return _without_text(clip)
     if problem:
-        raise ValueError(f"The text {problem}.")
+        raise InputError(f"The text {problem}.")
     return clip
 
 
 def _without_text(clip):
-    """The clip's frames; raises `ValueError` if it has none."""
+    """The clip's frames; raises [`InputError`] if it has none."""
     frames = {name: value for name, value in clip.items() if name != "text"}
     if not any(map(len, frames.values())):
-        raise ValueError("The text has no token that the model's tokenizers know: there is nothing to read.")
+        raise InputError("The text has no token that the model's tokenizers know: there is nothing to read.")
     return frames
 
 
 def _entries(answer):
-    """The dicts of an answer: itself, or with `top_k` one for each class."""
+    """The dicts of an answer: itself, or with `top_k` one for each class; none of an error."""
+    if isinstance(answer, InputError):
+        return []
     return [answer] if isinstance(answer, dict) else answer
 
 
@@ -229,13 +250,28 @@ def _warn_of_cut(count, total):
         )
 
 
-@contextmanager
-def _naming_input(number):
-    """Says which input cannot be read."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"Input {number} cannot be read. {error}") from error
+class _ErrorLog:
+    """Raises the errors of inputs with the inputs' numbers, or puts them in the places of the answers."""
+
+    def __init__(self, answers, first, options):
+        self.answers = answers
+        self.first = first
+        self.raises = options.get("on_error", "raise") == "raise"
+
+    @contextmanager
+    def of(self, i):
+        """For the work on input `i` of the list."""
+        try:
+            yield
+        except InputError as error:
+            numbered = InputError(error.reason, self.first + i)
+            if self.raises:
+                raise numbered from error
+            self.answers[i] = numbered
+
+    def has(self, i):
+        """Whether input `i` could not be read."""
+        return isinstance(self.answers[i], InputError)
 
 
 def _listed(words, last):
@@ -244,10 +280,9 @@ def _listed(words, last):
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-def _expects_missing(config):
-    """Whether training showed the model clips without some of their modalities."""
-    names = ("modality_dropout", "modality_distillation")
-    return config.model_type != "dashfusion" or any(getattr(config, name, 0) for name in names)
+def _learned_without(config):
+    """Whether training hid modalities of clips, so that the model can do without some."""
+    return any(getattr(config, name, 0) for name in ("modality_dropout", "modality_distillation"))
 
 
 def _is_frames(value):
@@ -274,10 +309,10 @@ def _one_ahead(function, items):
 def _batches(lengths, batch_size, least):
     """
     Rows of like length, the longest first: if memory runs out it does so at once. A batch of at least `least` rows ends
-    where the next ones are much shorter.
+    where the next ones are much shorter. `lengths` are those of the rows, by their numbers.
     """
     batch = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+    for row in sorted(lengths, key=lengths.__getitem__, reverse=True):
         much_shorter = batch and lengths[row] < _SHORTEST_SHARE * lengths[batch[0]]
         if len(batch) == batch_size or (len(batch) >= least and much_shorter):
             yield batch

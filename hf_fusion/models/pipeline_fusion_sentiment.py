@@ -10,9 +10,9 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from .configuration_common import TEXT_TASKS
 from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
-from .processing_text import is_blank  # noqa: F401 - travels too
+from .processing_text import InputError
 
-_OPTIONS = ("top_k", "explain", "return_truncated")
+_OPTIONS = ("top_k", "explain", "return_truncated", "on_error")
 _EXPLANATION_STEPS = 32
 _ACTIVATIONS = {None: lambda values: values, "softmax": lambda values: values.softmax(-1), "sigmoid": torch.sigmoid}
 
@@ -37,7 +37,9 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             of the single best one. Only for models that predict classes.
         return_truncated (`bool`, defaults to `False`): also return `truncated`: whether the input was longer than the
             model reads and was cut. Without it the number of such inputs is logged once, at the end.
-
+        on_error (`str`, defaults to `"raise"`): `"raise"` raises an [`InputError`] for the first input that cannot be
+            read. `"return"` returns the error, with `number` and `reason`, in the place of that input's answer, and
+            answers the others.
         truncation (`bool`): may be `True`, as pipelines of transformers take it: long texts are always cut.
 
     `pipeline("text-classification", ...)` and `"sentiment-analysis"` give this pipeline too. For a single string they
@@ -51,8 +53,23 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         or, if it was trained on classes, the class and its probability.
 
     Raises:
-        ValueError: for an input that the model cannot read, such as an empty text or the name of a file; says which
-            one and why.
+        InputError: a `ValueError`, for an input that the model cannot read, such as an empty text or the name of a
+            file; says which one and why.
+
+    Example:
+
+    ```python
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor, FusionSentimentPipeline
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["The bed was good.", "The room was not clean."]
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = DyFuLMForSequenceClassification(DyFuLMConfig(encoder_a_config=encoder, encoder_b_config=encoder))
+    processor = DyFuLMProcessor(train_tokenizer(texts, "wordpiece", 100))
+    classify = FusionSentimentPipeline(model=model, processor=processor)
+    classify(texts, batch_size=2)  # one dict for each text: label, score, coarse, intensity
+    classify(texts[0], top_k=None)  # all classes
+    ```
     """
 
     _load_processor = True
@@ -70,7 +87,7 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             kwargs.pop("truncation")
         unknown = sorted(set(kwargs) - {*_OPTIONS, "trust_remote_code"})
         if unknown:
-            accepted = "`batch_size`, `top_k`, `explain` and `return_truncated`"
+            accepted = "`batch_size`, `top_k`, `explain`, `return_truncated` and `on_error`"
             raise ValueError(f"Unknown argument {', '.join(unknown)}: this pipeline takes {accepted}.")
         return {}, {}, {name: kwargs[name] for name in _OPTIONS if name in kwargs}
 
@@ -90,6 +107,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         answers = super()._answer(inputs, batch_size, options, first)
         if options.get("explain"):
             for value, answer in zip(inputs, answers, strict=True):
+                if isinstance(answer, InputError):
+                    continue
                 answer["explanation"] = self._explanation(self.clip_of(value)["text"], answer["label"])
         return answers
 

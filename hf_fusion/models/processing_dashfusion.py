@@ -18,6 +18,7 @@ from .processing_dyfulm import (
     save_second_tokenizer_config,
     truncated_rows,
 )
+from .processing_text import InputError
 
 DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
 
@@ -35,10 +36,25 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             default one for the feature sizes of MOSI.
         tokenizer_b (`PreTrainedTokenizerBase`, *optional*): second tokenizer, for a DyFuLM as text encoder; then the
             text becomes the six tensors of [`DyFuLMProcessor`].
-        max_length (`int`, *optional*): most tokens of a text, special tokens included. Defaults to what the tokenizers
-            allow, at most 128.
+        max_length (`int`, *optional*): most tokens of a text, special tokens included. Defaults to the limit of the
+            tokenizers, at most 128.
         vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
             on loading.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from hf_fusion import DashFusionFeatureExtractor, DashFusionProcessor
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["good bed", "not a clean room"]
+    extractor = DashFusionFeatureExtractor(audio_feature_size=5, vision_feature_size=20)
+    processor = DashFusionProcessor(train_tokenizer(texts, "wordpiece", 100), extractor)
+    audio = [np.zeros((30, 5)), None]  # the second clip has no audio
+    batch = processor(text=texts, audio=audio, return_tensors="pt")
+    batch["audio_features"].shape  # (2, 30, 5)
+    ```
     """
 
     def __init__(
@@ -107,12 +123,12 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
     ):
         """
         Args:
-            text (`str`, or `list` of `str` or `None`): what is said. An empty text is a text.
+            text (`str`, or `list` of `str` or `None`): the spoken text. An empty text is a text.
             audio, vision (array of shape `(frames, features)`, or `list` of them or `None`): the frames of a clip, or
                 of several; an array `(clips, frames, features)` too. A clip without a frame lacks the modality.
             padding (`bool` or `str`, defaults to `True`): to the longest (`True`, "longest"), to the limit
                 ("max_length"), or not at all; each modality has its own length.
-            truncation (`bool`, defaults to `True`): whether to cut what is longer than the limits.
+            truncation (`bool`, defaults to `True`): whether to cut texts and frames beyond the limits.
             max_length (`int`, *optional*): most tokens; overrides the processor's.
             pad_to_multiple_of (`int`, *optional*): rounds padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np".
@@ -152,7 +168,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, options["truncation"])
         for i in range(count):
             if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
-                raise ValueError(f"Clip {i} has no text, no audio frame and no vision frame.")
+                raise InputError(f"Clip {i} has no text, no audio frame and no vision frame.")
             truncated[i] |= options["truncation"] and any(
                 self.feature_extractor.is_too_long(name, given[name][i]) for name in STREAMS if given[name]
             )
@@ -204,7 +220,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
 
         Args:
             features (`list[dict]`): rows with the names of [`encode_text`], `audio` and `vision`; each may be absent
-                or empty. Or rows of what `__call__` returns: `audio_features` with `audio_attention_mask` in place of
+                or empty. Or rows of the result of `__call__`: `audio_features` with `audio_attention_mask` in place of
                 `audio`, and the same for vision. Other columns, such as `labels`, are passed on.
             padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
 

@@ -8,6 +8,8 @@ import os
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 
+from .processing_text import InputError
+
 DEFAULT_MAX_LENGTH = 512
 # All white space of Unicode lies below this code; the last entry stands for everything from there on.
 _WHITESPACE_END = 0x3001
@@ -20,7 +22,7 @@ DEFAULT_OPTIONS = {
 
 
 class FusionProcessorMixin:
-    """Before `ProcessorMixin` in the bases of a processor: its settings are the same before and after saving."""
+    """Comes before `ProcessorMixin` in the bases of a processor: its settings are the same before and after saving."""
 
     def to_dict(self):
         """All settings, with the fingerprints and the code that a checkpoint needs."""
@@ -46,10 +48,23 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
     Args:
         tokenizer (`PreTrainedTokenizerBase`): tokenizer of encoder A.
         tokenizer_b (`PreTrainedTokenizerBase`, *optional*): tokenizer of encoder B; by default that of encoder A.
-        max_length (`int`, *optional*): most tokens of a text, special tokens included. Defaults to what both
-            tokenizers allow, at most 512.
+        max_length (`int`, *optional*): most tokens of a text, special tokens included. Defaults to the limit of
+            both tokenizers, at most 512.
         vocabulary_fingerprint, vocabulary_fingerprint_b (`str`, *optional*): written by `save_pretrained` and compared
             on loading, so that a checkpoint is never read with the wrong tokenizer.
+
+    Example:
+
+    ```python
+    from hf_fusion import DyFuLMProcessor
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    texts = ["The bed was good.", "The room was not clean."]
+    processor = DyFuLMProcessor(train_tokenizer(texts, "wordpiece", 100), train_tokenizer(texts, "bpe", 300))
+    batch = processor(texts, return_tensors="pt")
+    sorted(batch)  # attention_mask, attention_mask_b, input_ids, input_ids_b, span_ids, span_ids_b
+    processor.spans_of(texts[0])  # [(0, 3), (4, 7), ...]: places of the common spans
+    ```
     """
 
     def __init__(
@@ -104,7 +119,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
     ):
         """
         Args:
-            text (`str` or `list[str]`): what to read. Empty texts are allowed.
+            text (`str` or `list[str]`): the texts. Empty ones are allowed.
             padding (`bool` or `str`, defaults to `True`): to the longest text (`True`, "longest"), to `max_length`
                 ("max_length"), or not at all. Each of the two tokenisations has its own length.
             truncation (`bool`, defaults to `True`): whether to cut texts of more than `max_length` tokens.
@@ -302,14 +317,14 @@ def pad_token_columns(columns, tokenizers, padding, max_length, pad_to_multiple_
 
     Args:
         columns (`dict[str, list[list[int]]]`): rows by name; those of the second tokenizer have names with `_b`.
-        tokenizers (`tuple`): one or two tokenizers; they say with what, and on which side.
+        tokenizers (`tuple`): one or two tokenizers, which define padding tokens and side.
         padding, max_length, pad_to_multiple_of: see [`DyFuLMProcessor.__call__`].
 
     Returns:
         `dict` of the padded rows; the same rows without padding.
 
     Raises:
-        ValueError: if `padding` is none of the known kinds.
+        ValueError: if `padding` has another value.
     """
     if padding not in (True, False, "longest", "max_length", "do_not_pad"):
         raise ValueError(f"`padding` must be True, False, 'longest', 'max_length' or 'do_not_pad', got {padding!r}.")
@@ -340,7 +355,7 @@ def truncated_rows(tokenizer, texts, rows, limit):
     The numbers of the texts that lost tokens to truncation.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): what made the rows.
+        tokenizer (`PreTrainedTokenizerBase`): the tokenizer of the rows.
         texts (`list[str]`): the texts.
         rows (`list[list[int]]`): their tokens, at most `limit` each.
         limit (`int` or `None`): most tokens of a row; `None` cuts nothing.
@@ -375,7 +390,7 @@ def other_columns(rows, padded, return_tensors):
     Args:
         rows (`list[dict]`): with the same keys.
         padded: names of the columns to leave out.
-        return_tensors: `None`, or what arrays they are to become.
+        return_tensors: the kind of arrays to make, or `None`.
 
     Returns:
         `dict` of lists, one value for each row.
@@ -499,16 +514,17 @@ def check_max_length(tokenizers, max_length):
 
 
 def check_texts(texts, numbers=None):
-    """Raises `ValueError` unless `texts` is a list of encodable strings; `numbers` are what to call them."""
+    """Raises `ValueError` unless `texts` is a list, and `InputError` unless it holds encodable strings; the error names
+    the text by its place, or by its entry in `numbers`."""
     if not isinstance(texts, list):
         raise ValueError(f"`text` must be a string or a list of strings, got {type(texts).__name__}.")
     for i, text in enumerate(texts) if numbers is None else zip(numbers, texts, strict=True):
         if not isinstance(text, str):
-            raise ValueError(f"Text {i} must be a string, got {type(text).__name__}: {repr(text)[:80]}.")
+            raise InputError(f"Text {i} must be a string, got {type(text).__name__}: {repr(text)[:80]}.")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(
+            raise InputError(
                 f"Text {i} is no valid Unicode: lone surrogate {text[error.start]!r} at character {error.start}. "
                 "Decode it with errors='replace'."
             ) from error
@@ -523,7 +539,7 @@ def check_fingerprint(name, tokenizer, expected):
         raise ValueError(
             f"`{name}` is not the one that the checkpoint was saved with: its vocabulary has the fingerprint {found}, "
             f"processor_config.json says {expected}. Is the folder `{name}` of the checkpoint incomplete? After a "
-            "wanted change of the vocabulary, save the processor anew."
+            "wanted change of the vocabulary, save the processor again."
         )
 
 

@@ -1,4 +1,5 @@
-"""Which texts can be read: the same rule in training, in prediction and in exported models."""
+"""The rule for texts that can be read, the same in training, in prediction and in exported models; and the error for
+inputs that cannot."""
 
 import os
 import re
@@ -15,11 +16,38 @@ _FILE_NAME = re.compile(rf"[^\r\n]{{1,4096}}\.(?:{'|'.join(FILE_ENDINGS)})", re.
 _PATH_START = re.compile(r"/\S|\\|~[/\\]|\.{1,2}[/\\]|[a-z]:[/\\]|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # Categories of characters that show nothing (white space, control and format characters, private use, lone marks) ...
 _INVISIBLE = frozenset(("Cc", "Cf", "Co", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"))
-# ... and further ones that do not: fillers of Hangul, the blank of Braille, what stands for a lost character.
+# ... and further ones that do not: fillers of Hangul, the blank of Braille, the replacement character.
 _BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd")
 
 # What tools that turn a missing text into a string write.
 _MISSING = re.compile(r"\s*nan\s*", re.IGNORECASE)
+
+
+class InputError(ValueError):
+    """
+    An input that cannot be read. Any other error of a pipeline is one of the program, or of its arguments.
+
+    Args:
+        reason (`str`): what is wrong with the input.
+        number (`int`, *optional*): position of the input among the inputs, from 0; `None` outside of a pipeline.
+
+    Example:
+
+    ```python
+    from hf_fusion.models.processing_text import InputError
+
+    answers = [{"label": "positive", "score": 0.9}, InputError("The text is empty.", 1)]  # with on_error="return"
+    [answer.reason for answer in answers if isinstance(answer, InputError)]
+    ```
+    """
+
+    def __init__(self, reason, number=None):
+        super().__init__(reason, number)
+        self.reason = reason
+        self.number = number
+
+    def __str__(self):
+        return self.reason if self.number is None else f"Input {self.number} cannot be read. {self.reason}"
 
 
 def text_problem(text):

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.architectures.evaluate_checkpoint import evaluate_checkpoint, load_split
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
 from hf_fusion.studies.measure import Comparison, compare, timed_pairs
@@ -48,6 +48,26 @@ def compare_checkpoints(
         per_text = [(first / len(texts), second / len(texts)) for first, second in pairs]
         comparisons.append(compare(what, "seconds", per_text, *names))
     return comparisons
+
+
+def compare_with_teacher(teacher: str, student: str, num_texts: int) -> dict[str, Any]:
+    """
+    Compares a student with its teacher on the test split of the student's recipe.
+
+    Args:
+        teacher: a run folder, or a name on the Hub.
+        student: its run folder.
+        num_texts: that speed is measured on.
+
+    Returns:
+        `test`, the metrics of "teacher" and "student"; and `costs`, what [`compare_checkpoints`] returns.
+    """
+    data_fields = {name: value for name, value in vars(data_arguments_of(student)).items() if name != "kind"}
+    checkpoints = {"teacher": teacher, "student": student}
+    return {
+        "test": {name: evaluate_checkpoint(checkpoint, data_fields) for name, checkpoint in checkpoints.items()},
+        "costs": compare_checkpoints(teacher, student, num_texts),
+    }
 
 
 def _name(checkpoint: str | Path) -> str:

@@ -29,7 +29,7 @@ class Run:
 
     Args:
         name: what to call it.
-        recipe: path of its recipe.
+        recipe: its recipe, as of `hf-fusion train --config`.
         folder: the run folder; what the run prints is added to `train.log` in it.
         flags: recipe fields that differ, as on the command line.
     """
@@ -137,10 +137,11 @@ def _signal(process, number):
 
 
 def _command(run, threads):
-    """What `accelerate launch --num_processes 1 scripts/train.py` does, without asking for its configuration."""
+    """`accelerate launch --num_processes 1 -m hf_fusion.cli.train`, without asking for its configuration."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)]
-    command += ["scripts/train.py", "--config", run.recipe, "--output_dir", str(run.folder), "--disable_tqdm", "true"]
+    command += ["-m", "hf_fusion.cli.train", "--config", run.recipe, "--output_dir", str(run.folder)]
+    command += ["--disable_tqdm", "true"]
     return [*command, *run.flags]
 
 

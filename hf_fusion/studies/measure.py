@@ -1,4 +1,4 @@
-"""Two ways to do one thing, measured side by side: pairs, medians, memory, the record and its picture.
+"""Two ways to do one thing, measured side by side: pairs, medians, memory, and the record.
 
 What is measured is always a cost (seconds, bytes, multiply-adds): less is better, and the ratio reference / candidate
 is above 1 where the candidate is better.
@@ -171,34 +171,6 @@ def result_record(name: str, comparisons: list[Comparison], options: BenchmarkOp
     shared = {key: environment[key] for key in ("hardware", "command")}
     complete = [{"benchmark": name, **comparison, **shared} for comparison in comparisons]
     return {"benchmark": name, "quick": options.quick, **environment, "comparisons": complete}
-
-
-def plot_comparisons(path: str | Path, comparisons: list[Comparison], title: str) -> None:
-    """One PNG: a row for each comparison with the ratio of every pair, their median and quartiles."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 1.6 + 0.45 * len(comparisons)))
-    for row, comparison in enumerate(comparisons):
-        ratios = [pair["ratio"] for pair in comparison["pairs"]]
-        axes.scatter(ratios, [row] * len(ratios), s=12, color="grey", alpha=0.6)
-        axes.plot(comparison["ratio_quartiles"], [row, row], color="tab:blue", linewidth=3)
-        axes.scatter([comparison["ratio"]], [row], color="tab:blue", zorder=3)
-        axes.annotate(
-            f"{comparison['ratio']:.2f}", (comparison["ratio"], row), (0, 6), textcoords="offset points", ha="center"
-        )
-        if "target" in comparison:
-            axes.scatter([comparison["target"]], [row], marker="|", s=200, color="tab:red")
-    axes.axvline(1, color="black", linestyle=":")
-    axes.set(title=title, xlabel="reference / candidate, above 1 = candidate better (red: target)", xscale="log")
-    labels = [f"{c['what']}, {c['unit']}\n{c['reference']['name']} -> {c['candidate']['name']}" for c in comparisons]
-    axes.set_yticks(range(len(comparisons)), labels, fontsize=7)
-    axes.set_ylim(len(comparisons) - 0.4, -0.8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def resident_bytes(field: str = "VmRSS") -> int:

@@ -10,7 +10,9 @@ import pandas as pd
 from transformers import AutoConfig
 
 from hf_fusion.evaluation.metrics import lower_is_better
+from hf_fusion.evaluation.plots import MOST_PANELS, plot_differences, plot_pareto, plots_available, save_figure
 from hf_fusion.evaluation.statistics import holm, knee, paired_difference, pareto_front, standard_deviation
+from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.costs import compare_checkpoints
 from hf_fusion.studies.fusion_cost import ClipShape, fusion_inputs, fusion_of, multiply_adds
 from hf_fusion.studies.study import Study, StudyError, run_folder_of
@@ -187,6 +189,26 @@ def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str
     return "\n".join(rows) + "\n"
 
 
+def latex_rows(summary: dict[str, dict], metrics: list[str]) -> list[dict[str, str]]:
+    """
+    The rows of a summary for [`latex_table`]: mean ± standard deviation, with a star where a variant differs from the
+    reference after Holm's correction.
+
+    Args:
+        summary: what [`summarize`] returns.
+        metrics: the columns.
+    """
+    rows = []
+    for name, entry in summary.items():
+        row = {"variant": name}
+        for metric in metrics:
+            p = entry["difference"][metric]["p_holm"] if "difference" in entry else None
+            star = "*" if p is not None and p < _SIGNIFICANT else ""
+            row[metric] = cell_lines(entry, metric, {}, digits=3)[0] + star
+        rows.append(row)
+    return rows
+
+
 def cost_table(costs: dict[str, list[dict]], summary: dict[str, dict], metric: str) -> str:
     """
     How much smaller and faster each variant is than the first, and how much of its mean `metric` is left, in Markdown.
@@ -210,7 +232,8 @@ def write_study(
     path: Path, study: Study, study_file: str, folder: Path, results: Results, summaries: dict[str, dict]
 ) -> dict[str, Any]:
     """
-    Writes the result files: JSON, and beside it a CSV with one row for each number and the tables in Markdown.
+    Writes the result files: JSON, beside it a CSV with one row for each number, and the tables in Markdown and
+    LaTeX.
 
     Args:
         path: of the JSON file.
@@ -255,7 +278,46 @@ def write_study(
     if study.latency:
         tables.append(f"### size and speed\n\n{cost_table(record['costs'], summaries['test'], study.shown(test)[0])}")
     path.with_suffix(".md").write_text("\n".join(tables), encoding="utf-8")
+    note = f"Mean ± standard deviation over {len(study.seeds)} seed(s); *: differs from the first row, "
+    note += f"$p < {_SIGNIFICANT}$ after Holm's correction."
+    tables = [
+        f"% {split}\n{latex_table(latex_rows(summary, study.shown(summary)), note)}"
+        for split, summary in summaries.items()
+        if split != "validation"
+    ]
+    path.with_suffix(".tex").write_text("\n".join(tables), encoding="utf-8")
     return record
+
+
+def draw_study(
+    path: Path, study: Study, record: dict[str, Any], summary: dict[str, dict], picture_format: str = "png"
+) -> list[str]:
+    """
+    Draws the pictures of a study beside its result file: differences with intervals and, if the study asks for it,
+    quality against cost. Without the extra `plots` there are none.
+
+    Args:
+        path: of the JSON file.
+        study: the study.
+        record: what [`write_study`] returns.
+        summary: what [`summarize`] returns, of the test split.
+        picture_format: "png", "pdf" or "svg".
+
+    Returns:
+        Their file names.
+    """
+    if not plots_available():
+        return []
+    figures = {}
+    if len(summary) > 1:
+        figures[f"{path.stem}.{picture_format}"] = plot_differences(
+            summary, study.shown(summary)[:MOST_PANELS], path.stem
+        )
+    if study.pareto:
+        figures[f"{path.stem}_pareto.{picture_format}"] = plot_pareto(record["pareto"], summary, path.stem)
+    for name, figure in figures.items():
+        save_figure(figure, path.with_name(name))
+    return list(figures)
 
 
 def _data_of(run_folder):

@@ -13,6 +13,7 @@ from hf_fusion.studies.launch import Run, run_all
 from hf_fusion.utils.errors import DataError, FusionError, RecipeError
 from hf_fusion.utils.fields import wrong_field
 from hf_fusion.utils.records import METRICS_FILE, write_json
+from hf_fusion.utils.shipped import find_file
 
 SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
@@ -31,7 +32,7 @@ class Study:
     What a study file says.
 
     Args:
-        recipe: path of the recipe that all variants share.
+        recipe: the recipe that all variants share: a path, or the name of one of the package.
         variants: for each variant the recipe fields that it changes; the first variant is the reference.
         seeds: every variant runs with every seed, so that differences can be paired.
         overrides: recipe fields that the study changes for all variants.
@@ -63,10 +64,10 @@ class Study:
 
     @classmethod
     def read(cls, path: str) -> "Study":
-        """Reads a study file; raises [`StudyError`] if it is none."""
+        """Reads a study file (`path` as in [`find_file`]); raises [`StudyError`] if it is none."""
         try:
-            content = read_yaml(path)
-        except DataError as error:
+            content = read_yaml(str(find_file(path, "study")))
+        except (DataError, RecipeError) as error:
             raise StudyError(str(error)) from error
         if not isinstance(content, dict) or {"recipe", "variants", "seeds"} - set(content):
             raise StudyError(f"{path}: a study is a mapping with recipe, variants and seeds.")
@@ -160,7 +161,7 @@ def _parsed(value):
 
 def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:
     """
-    Runs what is not yet finished, seed by seed, each run in a process of its own (`scripts/train.py`).
+    Runs what is not yet finished, seed by seed, each run in a process of its own (`hf-fusion train`).
 
     A finished run (its folder has `metrics.json`) is never repeated; one that was interrupted goes on from its newest
     checkpoint.
@@ -262,7 +263,7 @@ def _on_other_data(study, run_folder, metric_names, say):
 def _check_same_settings(run_folder, recipe, fields):
     """A folder is one run's alone: results of other settings must not slip into the comparison."""
     path = run_folder / SETTINGS_FILE
-    content = read_yaml(recipe) if Path(recipe).is_file() else recipe
+    content = read_yaml(str(find_file(recipe, "recipe")))
     settings = json.dumps({"recipe": content, "changes": fields}, indent=2, sort_keys=True, default=str)
     if path.exists() and path.read_text(encoding="utf-8") != settings:
         raise StudyError(
@@ -284,5 +285,5 @@ def _flags(changes):
     flags = []
     for name, value in changes.items():
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
-        flags += [f"--{name}", *map(str, values)]
+        flags += [f"--{name}", *("no" if value is False else str(value) for value in values)]  # YAML's word for both
     return flags

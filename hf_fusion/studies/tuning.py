@@ -17,12 +17,12 @@ from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.files import read_yaml
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.hub.repository import PublishError
-from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.recipe import argument_groups, parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
-from hf_fusion.utils.errors import DataError, RecipeError, listed
+from hf_fusion.utils.errors import DataError, RecipeError, TrainingInterrupted, listed
 from hf_fusion.utils.extras import import_extra
 from hf_fusion.utils.fields import wrong_field
+from hf_fusion.utils.shipped import find_file
 
 optuna = import_extra("optuna", "tune")
 TrialState = optuna.trial.TrialState
@@ -45,7 +45,7 @@ class Search:
     What a search file says.
 
     Args:
-        recipe: path of the recipe that all trials share.
+        recipe: the recipe that all trials share: a path, or the name of one of the package.
         space: what to try for fields of the recipe: a list of values, or a range `{low, high}`, with `log: true` for
             factors and `step` for a grid. Whole numbers stay whole.
         metric: of the validation split, by which trials are compared.
@@ -63,9 +63,9 @@ class Search:
 
     @classmethod
     def read(cls, path: str) -> "Search":
-        """Reads a search file; raises [`RecipeError`] if it is none."""
+        """Reads a search file (`path` as in [`find_file`]); raises [`RecipeError`] if it is none."""
         try:
-            content = read_yaml(path)
+            content = read_yaml(str(find_file(path, "search")))
         except DataError as error:
             raise RecipeError(str(error)) from error
         names = {item.name for item in fields(cls)}
@@ -93,7 +93,8 @@ class Search:
                 raise RecipeError(f"{path}: {name} can have log or step, not both.")
             if is_range and not choice["low"] < choice["high"]:
                 raise RecipeError(f"{path}: {name} has no room between {choice['low']} and {choice['high']}.")
-        self.metric = str(self.metric).removeprefix("eval_")
+        self.metric = self.metric.removeprefix("eval_")
+        lower_is_better(self.metric)  # is checked
         if not isinstance(self.trials, int) or self.trials < 1:
             raise RecipeError(f"{path}: trials must be at least 1, got {self.trials!r}.")
 
@@ -142,6 +143,7 @@ def tune(search: Search, folder: Path, say: Callable[[str], None] = print) -> op
         RecipeError: if the recipe cannot be read, `space` names an unknown field, no trial comes to an end (says why
             the last one failed), or the folder holds another search.
         DataError: if the data cannot be read.
+        TrainingInterrupted: if SIGTERM ended the search.
     """
     _check_fields(search)
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +160,10 @@ def tune(search: Search, folder: Path, say: Callable[[str], None] = print) -> op
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
     while (done := len(_ended(study))) < search.trials:
-        study.optimize(lambda trial: _run_trial(trial, search, folder), n_trials=1, catch=(FailedTrial,))
+        try:
+            study.optimize(lambda trial: _run_trial(trial, search, folder), n_trials=1, catch=(FailedTrial,))
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted("SIGTERM ended the search; the same command goes on.") from error
         trial = study.trials[-1]
         say(f"[{done + 1}/{search.trials}] {_shown(trial)}: {_outcome(trial)}")
         _keep_best_weights(study, folder)

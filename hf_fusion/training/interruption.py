@@ -10,13 +10,7 @@ import torch
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 
-from hf_fusion.utils.errors import FusionError
-
 _SAME_SECONDS = 5  # within which signals count as one
-
-
-class TrainingInterrupted(FusionError):
-    """The training was asked to end before its time; a checkpoint holds all that was done."""
 
 
 class StopOnSigterm(TrainerCallback):

@@ -60,9 +60,10 @@ class LossTracker(TrainerCallback, ExportableState):
         if class_weights is not None:
             counts["labels"] = label_weight(inputs["labels"], class_weights)
         counts[None] = rows.new_tensor(len(outputs["logits"]))
-        losses = torch.stack([outputs[NAMES[i]].detach().to(rows.dtype) for i in places])
-        count = torch.stack([counts[label].to(rows.dtype) for label in labels])
-        rows[places] = torch.stack([losses * count, count], dim=1)
+        if places:  # a model may have one loss without components
+            losses = torch.stack([outputs[NAMES[i]].detach().to(rows.dtype) for i in places])
+            count = torch.stack([counts[label].to(rows.dtype) for label in labels])
+            rows[places] = torch.stack([losses * count, count], dim=1)
         if outputs.get("loss_weights") is not None:
             weights = slice(NAMES.index(WEIGHTS[0]), NAMES.index(WEIGHTS[-1]) + 1)
             rows[weights, 0] = outputs["loss_weights"].detach().to(rows.dtype)

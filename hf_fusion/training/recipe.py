@@ -9,16 +9,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from transformers import HfArgumentParser
-
 from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.arguments import model_arguments
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.files import parse_yaml, read_yaml
 from hf_fusion.hub.checkpoint_names import check_folder_name
 from hf_fusion.training.arguments import FusionTrainingArguments
+from hf_fusion.training.recipe_parser import RecipeParser
 from hf_fusion.utils.errors import DataError, RecipeError, listed
 from hf_fusion.utils.fields import wrong_field
+from hf_fusion.utils.shipped import find_file
 
 # What `TrainingArguments`, the trainer or the machine fill in; none of it repeats a run.
 _DERIVED = (
@@ -36,13 +36,14 @@ def argument_groups() -> tuple[type, ...]:
     return model_arguments(), DataArguments, FusionTrainingArguments
 
 
-def parse_recipe(argv: list[str] | None = None, description: str | None = None):
+def parse_recipe(argv: list[str] | None = None, description: str | None = None, prog: str | None = None):
     """
-    Reads `--config RECIPE.yaml` and the flags after it; a flag overrides the recipe, the recipe the defaults.
+    Reads `--config RECIPE` and the flags after it; a flag overrides the recipe, the recipe the defaults.
 
     Args:
         argv: the command line without the program; defaults to that of this process.
         description: what `--help` says first.
+        prog: what `--help` calls the program.
 
     Returns:
         ([`ModelArguments`], [`DataArguments`], [`FusionTrainingArguments`]).
@@ -51,8 +52,11 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None):
         RecipeError: if the file is no YAML mapping or names a field that does not exist.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = _parser(argument_groups(), description)
-    parser.add_argument("--config", help="A recipe: a YAML file with any of the fields below.")
+    parser = RecipeParser(argument_groups(), prog, description)
+    parser.add_argument(
+        "--config", metavar="RECIPE",
+        help="A YAML file with any of the fields below, or a name that `hf-fusion recipes` lists.",
+    )  # fmt: skip
     config = _config_of(argv)
     if config:
         recipe = read_recipe(config)
@@ -78,7 +82,7 @@ def recipe_arguments(recipe: str | Path | Mapping[str, Any], **overrides: Any):
         fields.pop("dataset_options", None)
     fields = {name: _plain(value) for name, value in {**fields, **overrides}.items()}
     check_fields(fields, "The recipe")
-    parser = _parser(argument_groups(), None)
+    parser = RecipeParser(argument_groups())
     parser.set_defaults(**fields)
     return _completed(parser, [])
 
@@ -89,13 +93,15 @@ def _completed(parser, argv):
     return model_args, data_args, training_args
 
 
-def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, description: str | None = None):
+def parse_data_arguments(
+    own_arguments: type, argv: list[str] | None = None, description: str | None = None, prog: str | None = None
+):
     """
-    The arguments of a script that takes a checkpoint and a data set.
+    The arguments of a command that takes a checkpoint and a data set.
 
     Args:
-        own_arguments: the script's own dataclass; its first field is `checkpoint` and may be given without its name.
-        argv, description: as in [`parse_recipe`].
+        own_arguments: the command's own dataclass; its first field is `checkpoint` and may be given without its name.
+        argv, description, prog: as in [`parse_recipe`].
 
     Returns:
         (`own_arguments`, [`DataArguments`]). Without `--dataset` the data fields of the checkpoint's own recipe are
@@ -109,7 +115,7 @@ def parse_data_arguments(own_arguments: type, argv: list[str] | None = None, des
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv.insert(0, "--checkpoint")
-    parser = _parser((own_arguments, DataArguments), description)
+    parser = RecipeParser((own_arguments, DataArguments), prog, description)
     own, _ = _parsed(parser, argv)
     check_folder_name(own.checkpoint)
     config = Path(own.checkpoint) / "config.yaml"
@@ -130,25 +136,26 @@ def data_arguments_of(run_folder: str | Path) -> DataArguments:
     return DataArguments(**{name: value for name, value in recipe.items() if name in _DATA_FIELDS})
 
 
-def parse_options(groups: tuple[type, ...], argv: list[str] | None = None, description: str | None = None):
+def parse_options(
+    groups: tuple[type, ...], argv: list[str] | None = None, description: str | None = None, prog: str | None = None
+):
     """An object of each of the dataclasses `groups`, from the command line alone; errors as [`parse_recipe`]."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    return _parsed(_parser(groups, description), argv)
+    return _parsed(RecipeParser(groups, prog, description), argv)
+
+
+def uses_cpu(argv: list[str]) -> bool:
+    """Whether recipe or flags choose the CPU, before they are parsed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--use_cpu", "--use-cpu", nargs="?", const="true")
+    config, flag = _config_of(argv), parser.parse_known_args(argv)[0].use_cpu
+    if flag is None and config:
+        flag = read_recipe(config).get("use_cpu", False)
+    return str(flag).lower() in ("true", "1", "yes", "y", "t")
 
 
 def _has_flag(argv, flag):
     return any(word.partition("=")[0] == flag for word in argv)
-
-
-class _Parser(HfArgumentParser):
-    """Raises instead of printing all flags and ending the process."""
-
-    def error(self, message):
-        raise RecipeError(message)
-
-
-def _parser(groups, description):
-    return _Parser(groups, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def _parsed(parser, argv):
@@ -176,9 +183,8 @@ def _with_mappings(groups):
 
 
 def read_recipe(path: str) -> dict[str, Any]:
-    """The fields of a recipe file, checked against the fields that exist."""
-    if not Path(path).is_file():
-        raise RecipeError(f"{path}: no such recipe.")
+    """The fields of a recipe, checked against the fields that exist; `path` as in [`find_file`]."""
+    path = str(find_file(path, "recipe"))
     try:
         recipe = read_yaml(path)
     except DataError as error:
@@ -209,9 +215,9 @@ def _mapping_of(name, text):
             return text
         raise RecipeError(f'`{name}` must be a JSON mapping such as \'{{"text": "review"}}\', got {text!r:.200}.')
     try:
-        found = parse_yaml(text, f"`{name}`")
+        found = parse_yaml(text, f"`{name}`", "JSON")
     except DataError as error:
-        raise RecipeError(str(error).replace("YAML", "JSON")) from error
+        raise RecipeError(str(error)) from error
     if not isinstance(found, dict):
         raise RecipeError(f"`{name}` must be a JSON mapping, got {text!r:.200}.")
     return found

@@ -17,6 +17,7 @@ from hf_fusion.architectures.rows import encode_readable, warn_of_truncation
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
+from hf_fusion.data.temporary import temporary_data
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.hub.model_card import write_model_card
@@ -31,12 +32,11 @@ from hf_fusion.training.checkpoints import (
     writing,
 )
 from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
-from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
 from hf_fusion.training.result import TrainingResult
 from hf_fusion.training.trainer import FusionTrainer
-from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.errors import DataError, RecipeError, TrainingInterrupted
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ _RESTORED = (
 )  # fmt: skip
 
 
+@temporary_data()
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
     """The content of the `metrics.json` of [`train_by_recipe`]."""
     return train_by_recipe(model_args, data_args, training_args, callbacks).metrics

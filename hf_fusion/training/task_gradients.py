@@ -5,8 +5,6 @@ from itertools import combinations
 import torch
 from torch import nn
 
-_TASKS = ("fine", "coarse", "intensity")
-
 
 def weighted_losses(outputs, config) -> dict[str, torch.Tensor]:
     """
@@ -20,12 +18,10 @@ def weighted_losses(outputs, config) -> dict[str, torch.Tensor]:
         By name (`fine`, `coarse`, `intensity`; `prediction`, `contrastive`, `distillation`) the parts that pull at the
         parameters.
     """
-    if config.model_type == "dyfulm":
-        label_weights = outputs.get("loss_weights")  # none where a student learns from its teacher alone
-        weights = {} if label_weights is None else dict(zip(_TASKS, label_weights, strict=True))
-        weights["distillation"] = 1.0
-    else:
-        weights = {"prediction": 1.0, "contrastive": config.contrastive_weight, "distillation": 1.0}
+    task_weights = outputs.get("loss_weights")  # none where a student learns from its teacher alone
+    tasks = [head.task for head in config.heads.values()]
+    weights = {} if task_weights is None else dict(zip(tasks, task_weights, strict=True))
+    weights |= config.loss_factors
     parts = {name: outputs.get(f"{name}_loss") for name in weights}
     return {name: weights[name] * part for name, part in parts.items() if part is not None and part.requires_grad}
 

@@ -42,12 +42,9 @@ from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
-from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.errors import RecipeError, listed
 
 logger = logging.getLogger(__name__)
-
-# What evaluation gathers of a model's outputs.
-TASK_OUTPUTS = ("logits", "coarse_logits", "intensity")
 
 
 class FusionTrainer(Trainer):
@@ -58,7 +55,7 @@ class FusionTrainer(Trainer):
       samples, whatever the number of processes and accumulation steps; for DashFusion with supervised contrastive loss
       also how alike the clips of one class and of others are (mean cosine over the pairs of each batch);
     - gives encoders, fusion and loss weighting their own learning rates (see [`FusionTrainingArguments`]);
-    - batches rows of like length, by the column `length` of the training set;
+    - batches rows of like length, by the column `length_column_name` of the training set;
     - hands each epoch's mean losses to the model, for dynamic weight averaging;
     - stops where a loss is NaN or infinite and says of which rows, or leaves the step out (`non_finite_loss`);
     - saves a checkpoint and ends on SIGTERM (`was_interrupted` then is true);
@@ -77,6 +74,33 @@ class FusionTrainer(Trainer):
         rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out rows that cannot be used, and logs
             them.
         kwargs: everything else that `Trainer` takes.
+
+    Example:
+
+    ```python
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
+    from hf_fusion import FusionTrainer, FusionTrainingArguments
+    from hf_fusion.data.synthetic_reviews import synthetic_reviews
+    from hf_fusion.data.tokenizers import train_tokenizer
+
+    reviews = synthetic_reviews(num_train=16, num_validation=8, num_test=8)
+    processor = DyFuLMProcessor(train_tokenizer(reviews["train"]["text"], "wordpiece", 200), max_length=32)
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = DyFuLMForSequenceClassification(DyFuLMConfig(encoder_a_config=encoder, cross_fusion="a"))
+
+    train = reviews["train"].map(lambda rows: processor.encode_text(rows["text"]), batched=True)
+    train = train.add_column("intensity_labels", train["score"])  # each of the three labels is optional
+    args = FusionTrainingArguments(
+        "run", max_steps=1, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, report_to="none"
+    )
+    trainer = FusionTrainer(
+        model,
+        args,
+        train_dataset=train,
+        processing_class=processor,
+    )
+    trainer.train()
+    ```
     """
 
     label_names: list[str]
@@ -251,7 +275,8 @@ class FusionTrainer(Trainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """As `Trainer`'s, but the predictions are the answers to all tasks (for DyFuLM a tuple of three arrays)."""
         if ignore_keys is None:
-            ignore_keys = [name for name in self.model.config.keys_to_ignore_at_inference if name not in TASK_OUTPUTS]
+            config = self.model.config
+            ignore_keys = [name for name in config.keys_to_ignore_at_inference if name not in config.heads]
         absent = [name for name in self.label_names if inputs.get(name) is None]
         if absent and len(absent) < len(self.label_names):
             raise ValueError(
@@ -355,8 +380,12 @@ class FusionTrainer(Trainer):
 
     def _lengths(self):
         """The length of each training row, if batches are to be of like length and it is known."""
-        known = self.args.bucket_by_length and "length" in (getattr(self.train_dataset, "column_names", None) or ())
-        return _column(self.train_dataset, "length") if known else None
+        if not self.args.bucket_by_length:
+            return None
+        name, columns = self.args.length_column_name, getattr(self.train_dataset, "column_names", None) or ()
+        if name not in columns and name != "length":
+            raise ValueError(f"`length_column_name` {name!r} is no column of the training data ({listed(columns)}).")
+        return _column(self.train_dataset, name) if name in columns else None
 
     @property
     def _global_batch_size(self):
@@ -420,6 +449,8 @@ class FusionTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),  # of newer versions
+            in_order=getattr(args, "dataloader_in_order", True),
         )
         # the sampler gives each process its own batches: nothing is left to divide
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)

@@ -15,6 +15,10 @@ class RecipeError(FusionError, ValueError):
     """A recipe that cannot be run; says which field, what was given and what is accepted."""
 
 
+class TrainingInterrupted(FusionError):
+    """A training that was asked to end before its time; a checkpoint holds all that was done."""
+
+
 def listed(names: Iterable) -> str:
     """Names of columns for a message; the first ones where there are many."""
     names = [f"{name!s:.50}" for name in names]

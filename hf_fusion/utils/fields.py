@@ -5,6 +5,8 @@ from dataclasses import field
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from hf_fusion.utils.errors import RecipeError
+
 
 def option(text, default=None):
     """A field of a recipe with its help."""
@@ -22,6 +24,13 @@ def has_changed(item: dataclasses.Field, value: Any) -> bool:
     return value != default
 
 
+def check_choices(arguments: Any) -> None:
+    """Raises [`RecipeError`] if a field of a dataclass that is declared as `Literal` has another value."""
+    for name, hint in get_type_hints(type(arguments)).items():
+        if _choices(hint) and not _matches(value := getattr(arguments, name, None), hint):
+            raise RecipeError(f"`{name}` must be {_named(hint)}, got {value!r:.100}.")
+
+
 def wrong_field(cls: type, values: dict[str, Any], as_flags: bool = False) -> str | None:
     """
     The first value that is not of its field's type.
@@ -36,25 +45,31 @@ def wrong_field(cls: type, values: dict[str, Any], as_flags: bool = False) -> st
         What is wrong with it; `None` if nothing is.
     """
     hints = get_type_hints(cls)
-    for item in dataclasses.fields(cls):
-        if item.name not in values:
-            continue
-        value, hint = values[item.name], hints[item.name]
+    for name in (item.name for item in dataclasses.fields(cls) if item.name in values):
+        value, hint = values[name], hints[name]
         if value != value:
-            return f"{item.name} is no number (NaN)."
-        if not (_matches(value, hint) or (as_flags and _read_from_text(value, hint))):
-            return f"{item.name} must be {_named(hint)}, got {value!r:.200}."
+            return f"{name} is no number (NaN)."
+        if not (_matches(value, hint) or (as_flags and _is_flag(value, hint))):
+            return f"{name} must be {_named(hint)}, got {value!r:.200}."
     return None
 
 
+def _members(hint):
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _choices(hint):
+    return [choice for kind in _members(hint) if get_origin(kind) is Literal for choice in get_args(kind)]
+
+
 def _matches(value, hint):
-    origin, parts = get_origin(hint) or hint, get_args(hint)
-    if origin is Any:
-        return True
+    return any(_is_of(value, kind) for kind in _members(hint))
+
+
+def _is_of(value, kind):
+    origin, parts = get_origin(kind) or kind, get_args(kind)
     if origin is Literal:
         return value in parts
-    if origin in (Union, UnionType):
-        return any(_matches(value, part) for part in parts)
     if origin is list:
         return isinstance(value, list) and all(_matches(item, parts[0]) for item in value if parts)
     if origin is dict:
@@ -63,23 +78,26 @@ def _matches(value, hint):
         )
     if origin in (int, float):
         return isinstance(value, (int, origin)) and not isinstance(value, bool)
-    return not isinstance(origin, type) or isinstance(value, origin)
+    return origin is Any or isinstance(value, origin)
 
 
-def _read_from_text(value, hint):
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    scalar = any(kind is not NoneType and isinstance(kind, type) and kind not in (dict, list) for kind in kinds)
-    return scalar and (isinstance(value, str) or (value is False and str in kinds))
+def _is_flag(value, hint):
+    kinds = _members(hint)
+    if value is False:
+        return str in kinds or "no" in _choices(hint)
+    return isinstance(value, str) and any(get_origin(kind) is None and kind not in (NoneType, dict) for kind in kinds)
 
 
 def _named(hint):
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(map(_named, get_args(hint)))
-    if get_origin(hint) is list:
-        return f"a list of {_named(get_args(hint)[0]).partition(' ')[2] or 'value'}s"
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
-    names = {NoneType: "null", str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-    if dict in (hint, get_origin(hint)):
+    kinds = [kind for kind in _members(hint) if get_origin(kind) is not Literal]
+    choices = [f"one of {', '.join(map(str, _choices(hint)))}"] if _choices(hint) else []
+    return " or ".join([*choices, *map(_kind_named, kinds)])
+
+
+def _kind_named(kind):
+    if get_origin(kind) is list:
+        return f"a list of {_named(get_args(kind)[0]).partition(' ')[2] or 'value'}s"
+    if dict in (kind, get_origin(kind)):
         return "a mapping"
-    return names.get(hint) or getattr(hint, "__name__", str(hint))
+    names = {NoneType: "null", str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(kind) or getattr(kind, "__name__", str(kind))

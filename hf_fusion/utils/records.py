@@ -82,13 +82,20 @@ def _finite(value):
 def _command():
     """The command line as a person would type it in the repository; folders outside it are of this machine alone."""
     script, *words = sys.argv
-    script = os.path.relpath(script) if os.path.isabs(script) else script
     words = [re.sub(r"(^|=)(?:\.\.)?/\S*/", r"\1", word) for word in words]
     for i, word in enumerate(words):  # a command is shown to others
         if re.fullmatch(r"--\w*token", word) and i + 1 < len(words):
             words[i + 1] = "..."
         words[i] = re.sub(r"(--\w*token=).*", r"\1...", words[i])
-    return ["python", script, *words]
+    return [*_program(Path(script)), *words]
+
+
+def _program(script):
+    if script.stem == "hf-fusion" or script.parts[-2:] == ("hf_fusion", "__main__.py"):
+        return ["hf-fusion"]
+    if script.parts[-3:-1] == ("hf_fusion", "cli"):
+        return ["hf-fusion", script.stem]
+    return ["python", os.path.relpath(script) if script.is_absolute() else str(script)]
 
 
 def installed_version(package: str) -> str | None:

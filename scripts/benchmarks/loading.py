@@ -20,7 +20,6 @@ from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import load_clips
 from hf_fusion.data.prepare import write_clips
 from hf_fusion.data.temporary import temporary_folder
-from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
@@ -89,7 +88,7 @@ def _stages(results):
 def write_prepared(folder: str, count: int) -> None:
     """`folder/prepared`: the corpus as `scripts/prepare_data.py` writes it."""
     disable_progress_bars()
-    write_clips(corpus(MOSEI, count), str(Path(folder) / "prepared"), MODALITIES, {"name": "corpus"})
+    write_clips(corpus(MOSEI, count), str(Path(folder) / "prepared"), {"name": "corpus"})
 
 
 def write_pickle(folder: str, count: int) -> None:

@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 import torch
-from datasets import Dataset, disable_progress_bars
+from datasets import disable_progress_bars
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from hf_fusion.architectures.clips import encode_clips
-from hf_fusion.data.clips import clip_features, encode_clip
+from hf_fusion.data.clips import collect_clips
 from hf_fusion.data.collator import FusionCollator
 from hf_fusion.data.temporary import temporary_folder
-from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
 from hf_fusion.studies.measure import BenchmarkOptions, Comparison, StepClock, compare
@@ -112,7 +112,5 @@ def encoded_clips(options: BenchmarkOptions, count: int):
     tokenizer = AutoTokenizer.from_pretrained(options.text_encoder)
     extractor = DashFusionFeatureExtractor(**MOSI.config_fields)
     processor = DashFusionProcessor(tokenizer, extractor, max_length=MOSI.words)
-    clips = list(corpus(MOSI, count))
-    features = clip_features(clips[0], {name: getattr(MOSI, f"{name}_features") for name in STREAMS})
-    table = Dataset.from_list([encode_clip(clip, features) for clip in clips], features=features)
+    table = collect_clips(corpus(MOSI, count))["train"]
     return processor, encode_clips(table, processor)

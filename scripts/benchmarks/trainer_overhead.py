@@ -9,10 +9,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from hf_fusion.architectures.clips import encode_clips
 from hf_fusion.architectures.reviews import encode_reviews
-from hf_fusion.data.clips import clip_features, encode_clip
+from hf_fusion.data.clips import collect_clips
 from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.models.configuration_dyfulm import DyFuLMConfig
-from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
 from hf_fusion.models.processing_dashfusion import DashFusionProcessor
@@ -99,9 +99,7 @@ def small_dashfusion(text_encoder: str, count: int):
     torch.manual_seed(0)
     model = DashFusionForSequenceClassification.from_text_encoder(_small_encoder(tokenizer), **MOSI.config_fields)
     processor = DashFusionProcessor(tokenizer, DashFusionFeatureExtractor(**MOSI.config_fields))
-    clips = list(corpus(MOSI, count))
-    features = clip_features(clips[0], {name: getattr(MOSI, f"{name}_features") for name in STREAMS})
-    table = Dataset.from_list([encode_clip(clip, features) for clip in clips], features=features)
+    table = collect_clips(corpus(MOSI, count))["train"]
     return model, processor, encode_clips(table, processor)
 
 

@@ -61,6 +61,4 @@ def test_damage_is_not_for_training():
     from hf_fusion.training.run import run_training
 
     with pytest.raises(RecipeError, match="`damage` is for evaluation"):
-        run_training(
-            *parse_recipe(["--config", "scripts/recipes/dashfusion_synthetic.yaml", "--damage", '{"typos": 1}'])
-        )
+        run_training(*parse_recipe(["--config", "dashfusion_synthetic", "--damage", '{"typos": 1}']))

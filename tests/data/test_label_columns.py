@@ -5,7 +5,6 @@ import logging
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from hf_fusion.data.label_columns import check_classes_shown
 from hf_fusion.data.labels import LabelRules
 from hf_fusion.data.reviews import ReviewSource, read_reviews
 from hf_fusion.utils.errors import DataError
@@ -292,25 +291,3 @@ class TestCoarseColumn:
         data, rules = read_reviews(ReviewSource(str(path)))
         assert list(data["train"]["coarse_labels"]) == [1, 0, 1, 0]
         assert (rules.num_labels, rules.coarse_names) == (4, ("bad", "good"))
-
-
-class TestClassesShown:
-    def check(self, labels, count, policy="error"):
-        rules = LabelRules(num_labels=count)
-        check_classes_shown(Dataset.from_dict({"labels": labels}), rules, "x.csv", policy)
-
-    def test_all_of_them(self, caplog):
-        self.check([0, 1, 2, 1], 3)
-        assert not caplog.records
-
-    def test_a_gap(self):
-        with pytest.raises(DataError, match=r"of 3 classes .* only 0 \(1 rows\), 2 \(2 rows\); it never shows 1"):
-            self.check([0, 2, 2], 3)
-
-    def test_fewer_than_declared(self):
-        with pytest.raises(DataError, match="If there are only 2, set `num_labels` to 2"):
-            self.check([0, 1], 5)
-
-    def test_allowed(self, caplog):
-        self.check([0, 2, 2], 3, "allow")
-        assert "never shows 1" in caplog.text

@@ -1,9 +1,11 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_fusion.data.labels import LabelError, LabelRules, coarse_starts, warn_of_other_scale
+from hf_fusion.data.labels import LabelError, LabelRules, coarse_starts, read_number, warn_of_other_scale
 
 
 def test_stars():
@@ -80,3 +82,27 @@ def test_scores_beyond_the_scale_by_rounding():
     assert rules.intensity(1.0000000000000002) == 1 and rules.fine_of_score(1.0000000000000002) == 4
     with pytest.raises(LabelError, match="lies outside the scale 0 to 1"):
         rules.intensity(1.001)
+
+
+def test_errors_say_what_was_given():
+    with pytest.raises(LabelError) as error:
+        LabelRules(scale=(0, 10)).intensity(11)
+    assert (error.value.field, error.value.value, error.value.reason) == ("score", 11, None)
+    with pytest.raises(LabelError) as error:
+        LabelRules().fine_of_stars(2.5)
+    assert (error.value.field, error.value.value) == ("stars", 2.5)
+    with pytest.raises(LabelError) as error:
+        read_number("a|b")
+    assert (error.value.value, error.value.detail, str(error.value)) == (
+        "a|b",
+        "'a|b' is no number",
+        "'a|b' is no number",
+    )
+    whole = pickle.loads(pickle.dumps(LabelError("'x' is none of 0 to 4", "no number", "label", "x")))
+    assert (whole.detail, whole.reason, whole.field, whole.value) == (
+        "'x' is none of 0 to 4",
+        "no number",
+        "label",
+        "x",
+    )
+    assert str(whole) == "no number: 'x' is none of 0 to 4"

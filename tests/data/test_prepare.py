@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_feature_folder import write_folder
 
-from hf_fusion.data import prepare
+from hf_fusion.data import split_writer
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.prepare import prepare_clips, prepared_statistics
@@ -76,7 +76,7 @@ class TestContent:
         assert set(clips["train"].column_names) == {"id", "text", "label", *streams}
 
     def test_keeps_the_order_of_many_clips(self, write, tmp_path, monkeypatch):
-        monkeypatch.setattr(prepare, "_ROWS_AT_A_TIME", 16)
+        monkeypatch.setattr(split_writer, "_ROWS_AT_A_TIME", 16)
         rows = make_rows()
         prepare_clips(write(rows), tmp_path / "prepared")
         clips = load_clips(ClipSource(str(tmp_path / "prepared")))

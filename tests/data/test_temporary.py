@@ -6,7 +6,7 @@ import pytest
 
 from hf_fusion.data import temporary
 from hf_fusion.data.reviews import ReviewSource, load_reviews
-from hf_fusion.data.temporary import LOCK_FILE, temporary_folder
+from hf_fusion.data.temporary import LOCK_FILE, new_data_folder, temporary_data, temporary_folder
 
 # A process that says which folder is its own, and keeps it until its standard input ends.
 OWNER = """
@@ -49,7 +49,9 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next(start, tmp_path):
 
 def test_reviews_lie_in_such_a_folder():
     reviews = load_reviews(ReviewSource(options={"num_train": 3, "num_validation": 1, "num_test": 1}))
-    assert all(Path(split.cache_files[0]["filename"]).with_name(LOCK_FILE).exists() for split in reviews.values())
+    assert all(
+        Path(split.cache_files[0]["filename"]).parents[1].joinpath(LOCK_FILE).exists() for split in reviews.values()
+    )
 
 
 def test_nothing_else_is_removed(tmp_path):
@@ -72,3 +74,20 @@ def test_without_locks_nothing_is_removed_but_ones_own(tmp_path, monkeypatch):
     with temporary_folder(parent=tmp_path) as own:
         assert len(list(tmp_path.iterdir())) == 2 and not Path(own, LOCK_FILE).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["hf_fusion-1"]
+
+
+def test_data_that_is_read_goes_with_its_run(tmp_path):
+    (tmp_path / "reviews.csv").write_text("text,stars\nGood.,5\nBad.,1\n")
+
+    @temporary_data()
+    def run():
+        reviews = load_reviews(ReviewSource(str(tmp_path / "reviews.csv"), split_shares=(1, 0, 0)))
+        (file,) = reviews["train"].cache_files
+        assert Path(file["filename"]).is_file()
+        return file["filename"], reviews
+
+    first, reviews = run()
+    second, _ = run()
+    assert not Path(first).exists() and not Path(second).exists() and first != second
+    assert reviews["train"]["text"][:] == ["Good.", "Bad."], "what is mapped stays readable"
+    assert Path(new_data_folder()).is_dir(), "that of the process is there again"

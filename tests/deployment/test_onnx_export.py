@@ -243,7 +243,7 @@ class TestTorchExport:
             with torch.no_grad():
                 expected = model(**batch, return_dict=True)
                 found = program(*batch.values())
-            for name, values in zip(onnx_export.OUTPUTS[model.config.model_type], found, strict=True):
+            for name, values in zip(model.config.heads, found, strict=True):
                 torch.testing.assert_close(values, expected[name], atol=1e-5, rtol=1e-4)
 
     def test_dyfulm(self, make_config, processor):

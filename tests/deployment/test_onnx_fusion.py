@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from hf_fusion.deployment import OnnxFusion
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
+from hf_fusion.models.processing_text import InputError
 
 pytest.importorskip("onnxruntime")
 
@@ -169,8 +170,16 @@ def test_bad_input_has_the_pipelines_error(request, kind, value, options):
     assert messages[0] == messages[1]
 
 
+def test_bad_inputs_have_errors_in_their_places(clips_):
+    values = ["good", "", {"audio": np.ones((2, AUDIO_SIZE + 1))}, {"vision": np.ones((2, VISION_SIZE))}]
+    expected, found = (classify(values, on_error="return") for classify in clips_)
+    assert [type(answer) for answer in found] == [dict, InputError, InputError, dict]
+    assert [str(answer) for answer in found[1:3]] == [str(answer) for answer in expected[1:3]]
+    assert_equal([found[0], found[3]], [expected[0], expected[3]])
+
+
 def test_unknown_option(reviews):
-    with pytest.raises(ValueError, match="Unknown argument explain: `batch_size`, `top_k` and `return_truncated`"):
+    with pytest.raises(ValueError, match="Unknown argument explain: `batch_size`, `top_k`, `return_truncated` and"):
         reviews[1]("x", explain=True)
 
 
@@ -217,7 +226,11 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("kind", "fields", "words"),
         [
-            ("reviews", {"model_type": "bert"}, r"onnx_fusion\.json is damaged, .*: `model_type` must be one of"),
+            (
+                "reviews",
+                {"model_type": "bert"},
+                r"onnx_fusion\.json is damaged, .*: `model_type` must be that of a model of this package, got 'bert'",
+            ),
             ("reviews", {"id2label": [1]}, "`id2label` must name the classes"),
             ("reviews", {"coarse_id2label": 3}, "`coarse_id2label` must name the classes"),
             ("reviews", {"problem_type": "x"}, "`problem_type` must be one of"),

@@ -12,8 +12,8 @@ from hf_fusion.data.files import _READERS
 from hf_fusion.deployment.prediction_input import check_columns_of_text, check_output, read_input
 from hf_fusion.utils.errors import DataError
 
-REVIEWS = SimpleNamespace(model_type="dyfulm")
-CLIPS = SimpleNamespace(model_type="dashfusion", modalities=("text", "audio"))
+REVIEWS = SimpleNamespace(modalities=("text",), frame_columns=())
+CLIPS = SimpleNamespace(modalities=("text", "audio"), frame_columns=("audio", "vision"))
 ROWS = [{"id": "1", "Review": "good"}, {"id": "2", "Review": "bad"}]
 
 
@@ -124,7 +124,7 @@ def test_fields_that_only_some_objects_have(tmp_path):
         (CLIPS, ["id", "audio"], "text", False),
         (CLIPS, ["id", "vision"], "text", True),
         (CLIPS, ["id", "audio"], "speech", True),
-        (SimpleNamespace(model_type="dashfusion", modalities=("audio",)), ["id"], "text", False),
+        (SimpleNamespace(modalities=("audio",), frame_columns=("audio", "vision")), ["id"], "text", False),
     ],
 )
 def test_where_frames_are_enough(config, names, column, stops):

@@ -116,6 +116,27 @@ def test_own_columns_are_not_overwritten(classify):
             list(predict_rows(classify, [{"text": "x", name: 3}]))
 
 
+def test_bad_clips_cost_no_further_pass(clip_model, clip_processor, monkeypatch):
+    classify = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+    rows = [{"text": "good", "audio": np.ones((2, 9 if i in (2, 5) else 3))} for i in range(8)]
+    forward, passes = classify._forward, []
+    monkeypatch.setattr(classify, "_forward", lambda batch: passes.append(1) or forward(batch))
+    ((*out,),) = predict_rows(classify, rows, batch_size=8)
+    assert len(passes) == 1
+    for i, row in enumerate(out):
+        assert (row["prediction"]["label"] is None) == (i in (2, 5))
+        assert (row["error"] or "").startswith("Clip 0: the audio features must") == (i in (2, 5))
+
+
+def test_a_bug_of_the_model_is_no_error_of_a_row(classify, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(classify.model, "forward", fail)
+    with pytest.raises(ValueError, match=r"^a bug$"):
+        list(predict_rows(classify, [{"text": "good"}, {"text": "bad"}]))
+
+
 def test_only_bad_rows(classify):
     ((row,),) = predict_rows(classify, [DataError("x")])
     assert row == {"prediction": NO_PREDICTION, "truncated": None, "error": "x"}

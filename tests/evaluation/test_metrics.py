@@ -9,13 +9,19 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from sklearn.metrics import f1_score, r2_score
 
+from hf_fusion import DyFuLMConfig
 from hf_fusion.evaluation.metrics import (
+    METRICS,
     ReviewMetrics,
     SentimentRegressionMetrics,
+    lower_is_better,
+    metric_named,
     metrics_of,
     review_metrics_of,
     sentiment_metrics_for,
 )
+from hf_fusion.evaluation.plots import calibration_error
+from hf_fusion.utils.errors import RecipeError
 
 PREDICTED = {"fine": [0, 1, 2, 4], "coarse": [0, 0, 1, 2], "intensity": [0.1, 0.2, 0.6, 0.9]}
 EXPECTED = {"fine": [0, 1, 1, 4], "coarse": [0, 0, 2, 2], "intensity": [0.0, 0.25, 0.5, 1.0]}
@@ -101,6 +107,7 @@ def test_what_a_trainer_gathers():
     coarse = np.eye(3)[PREDICTED["coarse"]]
     intensity = np.array(PREDICTED["intensity"])
     result = review_metrics_of(
+        DyFuLMConfig.heads,
         (logits, coarse, intensity),
         (np.array(EXPECTED["intensity"]), np.array(EXPECTED["fine"])),
         ["intensity_labels", "labels"],
@@ -126,7 +133,9 @@ def test_a_single_class_says_nothing(caplog):
     """The answer that never changes would be perfect."""
     logits = (np.eye(5)[[1, 1, 1]], np.eye(3)[[0, 0, 0]], np.zeros(3))
     names = ["labels", "coarse_labels", "intensity_labels"]
-    found = review_metrics_of(logits, (np.array([0, 1, -100]), np.array([0, 0, -100]), np.ones(3)), names)
+    found = review_metrics_of(
+        DyFuLMConfig.heads, logits, (np.array([0, 1, -100]), np.array([0, 0, -100]), np.ones(3)), names
+    )
     assert found["fine_accuracy"] == 0.5 and found["intensity_mae"] == 1
     assert np.isnan(found["coarse_accuracy"]) and np.isnan(found["coarse_macro_f1"])
     assert "coarse_accuracy, coarse_macro_f1: undefined" in caplog.text
@@ -219,3 +228,62 @@ class TestOfADashFusion:
     def test_several_labels(self, clip_config):
         logits, labels = np.array([[2.0, -1.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
         assert metrics_of(clip_config(num_labels=2), logits, (labels,), ["labels"])["accuracy"] == 0.5
+
+
+class TestTable:
+    """`METRICS`: what is known of each metric that the package computes."""
+
+    @pytest.fixture
+    def computed(self, clip_config):
+        """Every metric over 60 rows, of which a share is answered wrong."""
+        return lambda wrong: self.compute(clip_config(num_labels=5), wrong)
+
+    @staticmethod
+    def compute(config, wrong):
+        rng = np.random.default_rng(0)
+        classes, scores = rng.integers(0, 5, 60), rng.uniform(-3, 3, 60)
+        bad = np.arange(60) < 60 * wrong
+        answers, guesses = np.where(bad, (classes + 1) % 5, classes), np.where(bad, -scores, scores)
+        sides = [{"fine": fine, "coarse": fine % 3, "intensity": score} for fine, score in
+                 ((answers, guesses), (classes, scores))]  # fmt: skip
+        found = ReviewMetrics().compute(predictions=sides[0], references=sides[1])
+        for dataset in ("mosi", "mosei", "sims"):
+            found |= SentimentRegressionMetrics(dataset).compute(predictions=guesses, references=scores)
+        found |= metrics_of(config, np.eye(5)[answers], (classes,), ["labels"])
+        found["fine_calibration_error"] = calibration_error(answers == classes, np.ones(60))
+        return found
+
+    def test_better_answers_are_better_by_every_metric(self, computed):
+        best, good, poor = (computed(wrong) for wrong in (0.0, 0.2, 0.7))
+        assert len(best) == 20
+        for name in best:
+            values = [-found[name] if lower_is_better(name) else found[name] for found in (best, good, poor)]
+            assert values[0] > values[1] > values[2], name
+
+    @pytest.mark.parametrize("wrong", [0.0, 0.3, 1.0])
+    def test_values_lie_in_the_bounds(self, computed, wrong):
+        for name, value in computed(wrong).items():
+            low, high = metric_named(name).bounds
+            assert low - 1e-9 <= value <= high + 1e-9, name
+
+    def test_errors_and_losses(self):
+        losses = ["loss", "fine_loss", "intensity_loss", "prediction_loss", "contrastive_loss", "distillation_loss"]
+        assert all(map(lower_is_better, [*losses, "rmse", "brier", "nll", "fine_nll", "intensity_rmse"]))
+        assert {name for name, metric in METRICS.items() if metric.lower_is_better} == {
+            "mae", "mse", "rmse", "nll", "brier", "calibration_error", "loss",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("start", ["", "eval_", "test_", "validation_", "eval_first_"])
+    def test_prefixes(self, start):
+        assert lower_is_better(f"{start}intensity_mae") and lower_is_better(f"{start}loss")
+        assert not lower_is_better(f"{start}fine_macro_f1") and not lower_is_better(f"{start}acc2_has0")
+        assert metric_named(f"{start}f1_has0").name == "f1_has0"
+
+    @pytest.mark.parametrize("name", ["f2", "", "maes", "fine", "mae_rank", "error"])
+    def test_unknown_names(self, name):
+        with pytest.raises(RecipeError, match=f"Unknown metric '{name}': names of metrics end with accuracy, .*loss"):
+            lower_is_better(name)
+
+    def test_values_as_they_are_shown(self):
+        assert format(0.8765, metric_named("fine_accuracy").format) == "87.6%"
+        assert format(0.8765, metric_named("eval_mae").format) == "0.876"

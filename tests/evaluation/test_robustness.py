@@ -22,32 +22,34 @@ def rows():
 
 def words_left(rows):
     """A model that is the better the more words it reads."""
-    return {"acc": float(np.mean([len(text.split()) / 10 for text in rows["text"]])), "mae": 1.0}
+    return {"accuracy": float(np.mean([len(text.split()) / 10 for text in rows["text"]])), "mae": 1.0}
 
 
 def test_curves_fall_with_severity(rows):
     curves = robustness_curves(words_left, rows, ["word_dropout", "word_dropout+typos"])
     assert set(curves) == {"word_dropout", "word_dropout+typos"}
-    curve = curves["word_dropout"]["acc"]
+    curve = curves["word_dropout"]["accuracy"]
     assert len(curve) == 6 and curve[0] == 1 and curve == sorted(curve, reverse=True)
     assert curve[5] == pytest.approx(0.5, abs=0.1)
 
 
 def test_seeds_are_averaged(rows):
-    runs = [robustness_curves(words_left, rows, ["word_dropout"], [seed])["word_dropout"]["acc"][4] for seed in (0, 1)]
-    both = robustness_curves(words_left, rows, ["word_dropout"], [0, 1])["word_dropout"]["acc"][4]
+    runs = [
+        robustness_curves(words_left, rows, ["word_dropout"], [seed])["word_dropout"]["accuracy"][4] for seed in (0, 1)
+    ]
+    both = robustness_curves(words_left, rows, ["word_dropout"], [0, 1])["word_dropout"]["accuracy"][4]
     assert runs[0] != runs[1] and both == pytest.approx(np.mean(runs))
 
 
 def test_clean_is_measured_once(rows):
     calls = []
-    robustness_curves(lambda rows: calls.append(1) or {"acc": 1.0}, rows, ["typos", "word_dropout"], [0, 1])
+    robustness_curves(lambda rows: calls.append(1) or {"accuracy": 1.0}, rows, ["typos", "word_dropout"], [0, 1])
     assert len(calls) == 1 + 2 * 5 * 2
 
 
 def test_damage_to_what_is_not_read_changes_nothing(rows):
     curves = robustness_curves(words_left, rows, ["audio_noise", "audio_loss+word_dropout"])
-    assert curves["audio_noise"]["acc"] == [1.0] * 6 and curves["audio_loss+word_dropout"]["acc"][5] < 0.7
+    assert curves["audio_noise"]["accuracy"] == [1.0] * 6 and curves["audio_loss+word_dropout"]["accuracy"][5] < 0.7
 
 
 def test_unknown_damage():
@@ -80,27 +82,30 @@ def test_which_damage_data_can_suffer():
 
 class TestVerdict:
     def summary(self, worst):
-        curves = {"typos": {"acc": [0.8, 0.8, 0.8, 0.8, 0.8, worst]}, "audio_noise": {"acc": [0.8] * 5 + [0.1]}}
-        curves["text_loss"] = {"acc": [0.8] * 5 + [0.1]}  # no damaged text: none at all
+        curves = {
+            "typos": {"accuracy": [0.8, 0.8, 0.8, 0.8, 0.8, worst]},
+            "audio_noise": {"accuracy": [0.8] * 5 + [0.1]},
+        }
+        curves["text_loss"] = {"accuracy": [0.8] * 5 + [0.1]}  # no damaged text: none at all
         return summarize_curves(curves)
 
     def test_limit(self):
-        assert text_verdict(self.summary(0.6), "acc")["at_fault"]
-        assert not text_verdict(self.summary(0.7), "acc")["at_fault"]
-        found = text_verdict(self.summary(0.6), "acc")
+        assert text_verdict(self.summary(0.6), "accuracy")["at_fault"]
+        assert not text_verdict(self.summary(0.7), "accuracy")["at_fault"]
+        found = text_verdict(self.summary(0.6), "accuracy")
         assert found["scenario"] == "typos" and found["fall"] == pytest.approx(0.25)
-        assert "typos costs 25.0% of acc (limit 15%): the text is the weak point." in found["verdict"]
+        assert "typos costs 25.0% of accuracy (limit 15%): the text is the weak point." in found["verdict"]
 
     def test_a_model_without_text_must_hold(self):
         for other, at_fault in ((0.7, True), (0.5, False)):
-            baseline = {"typos": {"acc": [other] * 6}}
-            assert text_verdict(self.summary(0.6), "acc", baseline)["at_fault"] == at_fault
+            baseline = {"typos": {"accuracy": [other] * 6}}
+            assert text_verdict(self.summary(0.6), "accuracy", baseline)["at_fault"] == at_fault
 
     def test_without_damage_to_texts(self):
-        assert text_verdict(summarize_curves({"audio_noise": {"acc": [1.0] * 6}}), "acc") is None
+        assert text_verdict(summarize_curves({"audio_noise": {"accuracy": [1.0] * 6}}), "accuracy") is None
         assert text_verdict(summarize_curves({"typos": {"mae": [1.0] * 6}}), "mae") is None
 
 
 def test_baselines_have_the_same_metrics():
-    with pytest.raises(DataError, match="other metrics: acc, mae"):
-        check_same_metrics({"typos": {"acc": [1]}}, {"typos": {"mae": [1]}})
+    with pytest.raises(DataError, match="other metrics: accuracy, mae"):
+        check_same_metrics({"typos": {"accuracy": [1]}}, {"typos": {"mae": [1]}})

@@ -12,6 +12,7 @@ import yaml
 from hostile import NASTY_TEXTS, cases, changed, damaged, numbers, result_or
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from safetensors.torch import save as save_tensors
 
 from hf_fusion import FusionSentimentPipeline
@@ -23,8 +24,8 @@ from hf_fusion.deployment.released_weights import (
     released_text_config,
 )
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section
-from hf_fusion.evaluation.diagnostics.report import write_report
-from hf_fusion.evaluation.plots import plot_confusion
+from hf_fusion.evaluation.diagnostics.report import render_report
+from hf_fusion.evaluation.plots import plot_confusion, save_figure
 from hf_fusion.hub.model_card import CardError, model_card
 from hf_fusion.hub.repository import PublishError, check_complete, repository_files
 from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of
@@ -250,7 +251,8 @@ class Tags(HTMLParser):
         self.attributes |= {name for name, _ in attrs}
 
 
-TAGS = {"html", "meta", "title", "style", "h1", "h2", "h3", "ul", "li", "p", "table", "tr", "th", "td", "img"}
+TAGS = {"html", "meta", "title", "style", "h1", "h2", "h3", "ul", "ol", "li", "a", "p", "div", "head", "body",
+        "table", "thead", "tbody", "tr", "th", "td", "img"}  # fmt: skip
 hostile_names = st.sampled_from(NASTY_TEXTS[1:]).filter(lambda text: "\ud800" not in text) | st.sampled_from(
     ["<img src=x onerror=alert(1)>", "' onload='x", '" onload="x', "</table><script>x</script>", "]]>", "<!--", "&lt;"]
 )
@@ -261,19 +263,17 @@ hostile_names = st.sampled_from(NASTY_TEXTS[1:]).filter(lambda text: "\ud800" no
     words=st.lists(hostile_names, min_size=8, max_size=8),
     value=numbers.filter(lambda n: abs(n) < 1e300) | hostile_names,
 )
-def test_reports(tmp_path, words, value):
-    picture = tmp_path / "\"><script>'.png"
-    picture.write_bytes(b"png")
-    finding = Finding(words[0], value, words[1], False, words[2])
-    section = Section(words[3], words[4], [finding], [picture], {words[5]: [{words[6]: words[7], "n": value}]})
-    page, _ = write_report(tmp_path, words[0], {words[1]: words[2], "dataset": words[3]}, [section])
-    tags = Tags(page.read_text(encoding="utf-8"))
+def test_reports(words, value):
+    finding = Finding(words[0], 0.5, words[1], False, words[2])
+    figures, tables = {"\"><script>'": Figure(figsize=(1, 1))}, {words[5]: [{words[6]: words[7], "n": value}]}
+    section = Section(words[3], words[4], [finding], figures, tables)
+    tags = Tags(render_report(words[0], {words[1]: words[2], "dataset": words[3]}, [section]))
     assert tags.found <= TAGS
-    assert tags.attributes <= {"lang", "charset", "class", "alt", "src"}
+    assert tags.attributes <= {"lang", "charset", "name", "content", "class", "id", "href", "alt", "src"}
 
 
 @cases(3)
 @given(names=st.lists(hostile_names.filter(lambda text: len(text) < 50 and text.isprintable()), min_size=2, max_size=2))
 def test_pictures(tmp_path, names):
-    plot_confusion(tmp_path / "a.png", [0, 1], [0, 1], names, names[0])
+    save_figure(plot_confusion([0, 1], [0, 1], names, names[0]), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import huggingface_hub
+import pytest
+import transformers
+
 TOKEN = "hf_writer"
 
 
@@ -268,3 +272,23 @@ def serve():
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def server():
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def online(server, monkeypatch):
+    """This process speaks to the server, with a token that may write."""
+    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    for name, value in (("ENDPOINT", server.url), ("HUGGINGFACE_CO_URL_TEMPLATE", template),
+                        ("HF_HUB_OFFLINE", False), ("HF_HUB_DISABLE_XET", True)):  # fmt: skip
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)  # made once, for the address of then
+    huggingface_hub.utils.close_session()
+    yield server
+    huggingface_hub.utils.close_session()

@@ -5,15 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import tiny_runs
 import torch
-import transformers
 import yaml
 from asserts import assert_close
 from fresh_python import run_fresh
-from hub_server import TOKEN, Fault, Repo, serve
+from hub_server import TOKEN, Fault, Repo
 from huggingface_hub import ModelCard
 
 from hf_fusion.deployment.adapters import add_lora, load_merged
@@ -53,26 +51,6 @@ BY_NAME = """
 from transformers import pipeline
 classify = pipeline("fusion-sentiment", model={name!r}, trust_remote_code=True, device="cpu", **{options!r})
 """
-
-
-@pytest.fixture
-def server():
-    with serve() as running:
-        yield running
-
-
-@pytest.fixture
-def online(server, monkeypatch):
-    """This process speaks to the server, with a token that may write."""
-    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    for name, value in (("ENDPOINT", server.url), ("HUGGINGFACE_CO_URL_TEMPLATE", template),
-                        ("HF_HUB_OFFLINE", False), ("HF_HUB_DISABLE_XET", True)):  # fmt: skip
-        monkeypatch.setattr(huggingface_hub.constants, name, value)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)  # made once, for the address of then
-    huggingface_hub.utils.close_session()
-    yield server
-    huggingface_hub.utils.close_session()
 
 
 def write_run(folder, model, processor):
@@ -460,7 +438,7 @@ class TestDryRun:
 
     @pytest.fixture
     def push(self, monkeypatch, capsys):
-        script = tiny_runs.script_here("push_to_hub.py", monkeypatch)
+        script = tiny_runs.script_here("push", monkeypatch)
 
         def run(folder, *flags):
             status = script(folder, REPO, *flags)

@@ -8,6 +8,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.models.pipeline_common import LOOKAHEAD_BATCHES
+from hf_fusion.models.processing_text import InputError
 
 
 @pytest.fixture
@@ -270,6 +271,48 @@ class TestErrors:
         bad = {"vision": np.ones((50, VISION_SIZE - 1))}
         with pytest.raises(ValueError, match=r"^Input 1 cannot be read\."):
             pipe(["good", {"vision": np.ones((1, 2))}, "fine", bad])
+
+    def test_in_the_places_of_the_answers(self, pipe, inputs):
+        """Each batch is computed once, and the other answers are those without the bad inputs."""
+        wide, short = {"audio": np.ones((9, AUDIO_SIZE + 1))}, {"vision": np.ones((1, VISION_SIZE - 1))}
+        values = ["", wide, *inputs[:3], 7, short, *inputs[3:5], wide]
+        sizes, forward = [], pipe._forward
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipe, "_forward", lambda batch: sizes.append(1) or forward(batch))
+            answers = pipe(values, batch_size=16, on_error="return")
+            count = len(sizes)
+            expected = pipe(inputs[:5], batch_size=16)
+            assert len(sizes) == 2 * count
+        bad = {i: answer for i, answer in enumerate(answers) if isinstance(answer, InputError)}
+        assert {i: error.number for i, error in bad.items()} == {i: i for i in (0, 1, 5, 6, 9)}
+        assert bad[0].reason == "The text is empty." and "width 4 where 3" in bad[1].reason and "got 7" in bad[5].reason
+        assert str(bad[9]).startswith("Input 9 cannot be read. Clip 0: the audio features must")
+        assert_close([answer for i, answer in enumerate(answers) if i not in bad], expected)
+
+    @pytest.mark.parametrize("bad", [{"audio": np.ones((1, AUDIO_SIZE + 1))}, ""], ids=["width", "empty"])
+    def test_in_streams_and_alone(self, pipe, bad):
+        place = LOOKAHEAD_BATCHES + 1
+        stream = pipe((bad if i == place else "good" for i in range(place + 2)), batch_size=1, on_error="return")
+        answers = list(stream)
+        assert answers[place].number == place and all(answers[i]["label"] for i in (0, place - 1, place + 1))
+        assert pipe(bad, on_error="return").number == 0
+        assert [error.number for error in pipe([bad, bad], on_error="return")] == [0, 1]
+
+    def test_of_the_program_are_none_of_an_input(self, pipe, monkeypatch):
+        def fail(*args, **kwargs):
+            raise ValueError("a bug")
+
+        for owner, name in ((pipe.model, "forward"), (pipe, "postprocess"), (pipe.processor, "encode_text")):
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, fail)
+                for on_error in ("raise", "return"):
+                    with pytest.raises(ValueError, match=r"^a bug$") as error:
+                        pipe(["good", "bad"], on_error=on_error)
+                    assert not isinstance(error.value, InputError)
+
+    def test_unknown_choice(self, pipe):
+        with pytest.raises(ValueError, match="`on_error` must be one of 'raise', 'return', got 'drop'"):
+            pipe("good", on_error="drop")
 
     def test_unknown_option(self, pipe):
         with pytest.raises(ValueError, match="Unknown argument modality"):

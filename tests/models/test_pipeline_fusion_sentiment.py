@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from asserts import assert_close
@@ -5,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_fusion import FusionSentimentPipeline
-from hf_fusion.models.processing_text import text_problem
+from hf_fusion.models.processing_text import InputError, text_problem
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,20 @@ def test_what_is_no_text_has_no_answer(pipe, value):
         pipe(value)
     with pytest.raises(ValueError, match=r"^Input 16 cannot be read\. The text (is|has no) "):
         list(pipe((value if i == 16 else "good" for i in range(17)), batch_size=1))
+
+
+def test_errors_in_the_places_of_the_answers(pipe):
+    for options in ({}, {"top_k": 2}, {"return_truncated": True}, {"explain": True}):
+        good, bad, other = pipe(["good", "", "fine"], on_error="return", **options)
+        assert isinstance(bad, InputError) and (bad.number, bad.reason) == (1, "The text is empty.")
+        assert_close([good, other], pipe(["good", "fine"], **options))
+
+
+def test_an_error_can_be_pickled(pipe):
+    error = pickle.loads(pickle.dumps(pipe("", on_error="return")))
+    assert (error.number, error.reason, str(error)) == (
+        0, "The text is empty.", "Input 0 cannot be read. The text is empty."
+    )  # fmt: skip
 
 
 def test_a_text_without_tokens_has_no_answer(pipe, monkeypatch):

@@ -6,7 +6,17 @@ import matplotlib.image
 import pytest
 from tiny_runs import script, script_here
 
-NAMES = ("train-step", "mining", "fusion-cost", "inference", "export", "loading", "prediction-memory", "scaling")
+NAMES = (
+    "train-step",
+    "mining",
+    "fusion-cost",
+    "inference",
+    "export",
+    "loading",
+    "prediction-memory",
+    "scaling",
+    "start",
+)
 
 
 @pytest.fixture

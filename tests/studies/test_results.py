@@ -3,12 +3,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from figure_text import check_texts
 from scipy import stats
 
 from hf_fusion.evaluation.plots import plot_differences, plot_pareto
+from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.results import (
+    cell_lines,
     check_metrics,
     fusion_costs,
+    latex_rows,
     markdown_table,
     pareto,
     summarize,
@@ -102,6 +106,8 @@ def test_result_files(results, tmp_path):
     tables = (tmp_path / "out.md").read_text()
     assert tables.startswith("### test\n\n| variant | fine_accuracy |\n") and tables.count("### ") == 2
     assert tables.count("\n| new one |") == 2 and tables.count("<br>paper -0.1000 |") == 1 and "loss" not in tables
+    latex = (tmp_path / "out.tex").read_text()
+    assert latex.count(r"\begin{tabular}") == 2 and latex.startswith("% test\n") and r"fine\_accuracy" in latex
     (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "g"}, "rows": {"test": 2}}))
     record = write_study(tmp_path / "out.json", study, "study.yaml", tmp_path, results, summaries)
     assert record["data"]["base"]["rows"] == {"test": 1} and record["data"]["third"]["rows"] == {"test": 2}
@@ -128,13 +134,27 @@ def test_costs_and_front(clip_config, tmp_path):
     assert record["front"] == ["few", "many"] and record["knee"] is None
     summary["all"]["mean"]["mae"] = 0.39
     assert pareto(costs, summary, "mae")["knee"] == "many"
-    plot_pareto(tmp_path / "pareto.png", pareto(costs, summary, "mae"), summary, "title")
-    assert (tmp_path / "pareto.png").stat().st_size > 5000
+    check_texts(plot_pareto(pareto(costs, summary, "mae"), summary, "title"))
 
 
-def test_picture_of_differences(results, tmp_path):
-    plot_differences(tmp_path / "a.png", summarize(results), ["fine_accuracy"], "title")
-    assert (tmp_path / "a.png").stat().st_size > 5000
+def test_picture_of_differences(results):
+    summary = summarize(results)
+    figure = plot_differences(summary, ["fine_accuracy"], "title")
+    check_texts(figure)
+    means = [entry["difference"]["fine_accuracy"]["mean"] for entry in list(summary.values())[1:]]
+    assert [points.get_offsets()[0, 0] for points in figure.axes[0].collections] == pytest.approx(means)
+
+
+def test_latex(results):
+    summary = summarize(results)
+    name = list(summary)[1]
+    summary[name]["difference"]["fine_accuracy"]["p_holm"] = 0.04
+    summary["50 %_$"] = summary.pop(name)
+    first, second = latex_rows(summary, ["fine_accuracy"])[0], latex_rows(summary, ["fine_accuracy"])[-1]
+    assert "±" in first["fine_accuracy"] and not first["fine_accuracy"].endswith("*")
+    assert second["fine_accuracy"] == cell_lines(summary["50 %_$"], "fine_accuracy", {}, 3)[0] + "*"
+    table = latex_table([first, second], "Caption")
+    assert r"variant & fine\_accuracy \\" in table and r"50 \%\_\$ & " in table and r"\caption{Caption}" in table
 
 
 def test_markdown(results):

@@ -10,11 +10,14 @@ from hf_fusion.studies.results import cell_lines, markdown_table, summarize
 from hf_fusion.studies.study import Study, StudyError, run_study
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.shipped import find_file
 
 
 @pytest.fixture
 def study():
-    return Study("recipe.yaml", {"base": {}, "new one": {"cross_fusion": "a"}}, [1, 2, 3], {"max_train_samples": 5})
+    return Study(
+        "dyfulm_synthetic", {"base": {}, "new one": {"cross_fusion": "a"}}, [1, 2, 3], {"max_train_samples": 5}
+    )
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def trainings(monkeypatch):
 def test_runs_every_variant_with_every_seed(study, trainings, tmp_path):
     study.set("dataset=acme/reviews")
     results = run_study(study, tmp_path, say=lambda line: None)
-    assert len(trainings) == 6 and all(run.recipe == "recipe.yaml" for run in trainings)
+    assert len(trainings) == 6 and all(run.recipe == "dyfulm_synthetic" for run in trainings)
     assert ["--cross_fusion" in run.flags for run in trainings] == [False, True] * 3
     assert trainings[1].folder == tmp_path / "new_one" / "seed-1"
     assert all(run.flags[run.flags.index("--max_train_samples") + 1] == "5" for run in trainings)
@@ -72,7 +75,7 @@ def test_runs_with_other_settings_are_not_mixed_in(study, trainings, tmp_path):
 
 def test_students_learn_from_the_teacher_of_their_seed(trainings, tmp_path):
     variants = {"student": {"teacher": "large one"}, "large one": {}, "other": {"teacher": "x"}}
-    study = Study("recipe.yaml", variants, [1, 2])
+    study = Study("dyfulm_synthetic", variants, [1, 2])
     study.check("study.yaml")
     run_study(study, tmp_path, say=lambda line: None)
     teachers = [run.flags[run.flags.index("--teacher") + 1] for run in trainings if "--teacher" in run.flags]
@@ -95,7 +98,7 @@ def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
     data = tmp_path / "a.csv"
     study.evaluate_on = {"elsewhere": {"dataset": str(data)}}
     with pytest.raises(
-        StudyError, match=r"evaluate_on\.elsewhere\.dataset: there is no file .*a\.csv\. Give it with --set"
+        StudyError, match=r"evaluate_on\.elsewhere\.dataset: there is no file .*a\.csv\. Set evaluate_on\.elsewhere\.dataset"
     ):
         run_study(study, tmp_path, say=lambda line: None)
     assert not trainings, "that must show before training"
@@ -160,7 +163,7 @@ def test_a_failed_run_is_named(study, tmp_path, monkeypatch):
 
 def test_values_become_flags():
     fields = {"a": 1, "b": [1, 2], "c": {"x": "y"}, "d": False}
-    assert study_module._flags(fields) == ["--a", "1", "--b", "1", "2", "--c", '{"x": "y"}', "--d", "False"]
+    assert study_module._flags(fields) == ["--a", "1", "--b", "1", "2", "--c", '{"x": "y"}', "--d", "no"]
 
 
 @pytest.mark.parametrize(
@@ -191,11 +194,11 @@ def test_files_that_are_no_study(tmp_path, text, words):
 
 def test_shipped_studies_are_readable():
     root = Path(__file__).parents[2]
-    for path in (root / "scripts/studies").glob("*.yaml"):
+    for path in (root / "hf_fusion/recipes/studies").glob("*.yaml"):
         study = Study.read(str(path))
-        assert (root / study.recipe).is_file()
+        recipe = str(find_file(study.recipe, "recipe"))
         for changes in study.variants.values():
             flags = study_module._flags({**study.overrides, **changes})
-            parse_recipe(["--config", str(root / study.recipe), *flags])  # every field exists and can have this value
+            parse_recipe(["--config", recipe, *flags])  # every field exists and can have this value
         for data_fields in study.evaluate_on.values():
             DataArguments(**{name: value for name, value in data_fields.items() if name != "split"})

@@ -14,9 +14,9 @@ from transformers import TrainerCallback
 
 from hf_fusion.training import interruption
 from hf_fusion.training.checkpoints import newest_sound_checkpoint
-from hf_fusion.training.interruption import TrainingInterrupted
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
+from hf_fusion.utils.errors import TrainingInterrupted
 
 
 class Terminate(TrainerCallback):

@@ -15,11 +15,11 @@ from tiny_runs import CHILDREN, LONGEST_SECONDS, processes_environment
 from torch.distributed import TCPStore
 from transformers import TrainerCallback
 
+from hf_fusion.cli.errors import exit_status
 from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
-from hf_fusion.training.interruption import TrainingInterrupted
-from hf_fusion.training.outcome import exit_of
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
+from hf_fusion.utils.errors import TrainingInterrupted
 
 
 class WaitNearTheEnd(TrainerCallback):
@@ -48,7 +48,7 @@ def train(recipe, flags, rank, world_size, port, callbacks):
         flags = ["--config", recipe, "--use_cpu", "true", "--resume_from_checkpoint", "last", *flags]
         run_training(*parse_recipe(flags), callbacks=callbacks)
     except TrainingInterrupted as error:
-        sys.exit(exit_of(error)[1])
+        sys.exit(exit_status(error))
 
 
 class Training:

@@ -8,7 +8,7 @@ from hf_fusion.training.recipe import parse_data_arguments, parse_recipe, resolv
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.records import describe_environment
 
-RECIPES = sorted((Path(__file__).parents[2] / "scripts/recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "hf_fusion/recipes").glob("*.yaml"))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from hf_fusion import FusionTrainer, FusionTrainingArguments
 from hf_fusion.architectures.reviews import encode_reviews
 from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
+from hf_fusion.training.sampler import LengthBucketSampler
 
 COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coarse_weight", "intensity_weight")
 
@@ -239,6 +240,17 @@ class TestCheckpoints:
             assert Path(state["best_model_checkpoint"]).parent == folder
         assert not (folder / STAGING).exists()
 
+    @pytest.mark.parametrize(("metric", "best_of"), [("intensity_mae", min), ("eval_intensity_corr", max)])
+    def test_the_best_one_is_that_of_the_metric(self, make_trainer, metric, best_of):
+        trainer = make_trainer(**{**self.FIELDS, "metric_for_best_model": metric}, learning_rate=0.1)
+        trainer.train()
+        name = f"eval_{metric.removeprefix('eval_')}"
+        values = {log["step"]: log[name] for log in trainer.state.log_history if name in log}
+        assert len(set(values.values())) == 3
+        best = best_of(values, key=values.get)
+        assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{best}"
+        assert trainer.evaluate()[name] == pytest.approx(values[best], abs=1e-5), "is restored"
+
     @pytest.mark.parametrize("step", ["_save", "_save_optimizer_and_scheduler", "_save_rng_state"])
     def test_one_that_fails_is_not_there(self, make_trainer, monkeypatch, step):
         trainer = make_trainer(**self.FIELDS)
@@ -274,6 +286,23 @@ def test_early_stopping(make_trainer):
     )
     trainer.train()
     assert trainer.state.epoch == 3
+
+
+def test_early_stopping_watches_an_error(make_trainer, monkeypatch):
+    errors = iter([3.0, 2.0, 1.0, 1.5, 0.5])
+    fields = {**TestCheckpoints.FIELDS, "num_train_epochs": 5, "metric_for_best_model": "intensity_mae"}
+    trainer = make_trainer(**fields, early_stopping_patience=1)
+    monkeypatch.setattr(trainer, "compute_metrics", lambda prediction: {"intensity_mae": next(errors)})
+    trainer.train()
+    assert trainer.state.epoch == 4 and trainer.state.best_metric == 1.0
+
+
+def test_lengths_in_another_column(make_trainer, dataset):
+    rows = dataset.rename_column("length", "tokens")
+    sampler = make_trainer(train_dataset=rows, length_column_name="tokens")._get_train_sampler()
+    assert isinstance(sampler, LengthBucketSampler) and sampler.lengths == list(dataset["length"])
+    with pytest.raises(ValueError, match=r"`length_column_name` 'tokens' is no column of the training data .*length"):
+        make_trainer(length_column_name="tokens")._get_train_sampler()
 
 
 class TestResume:

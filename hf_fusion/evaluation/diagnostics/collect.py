@@ -1,18 +1,68 @@
-"""What diagnoses look at: a model over labelled rows with all that it can tell of itself, and its training's logs."""
+"""One pass of a model over labelled rows for all diagnoses, and the logs of its training."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
 
+from hf_fusion.evaluation.diagnostics.findings import Section
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 
 _STATE_FILE = "trainer_state.json"
 
+Track = Callable[[Iterable, str, int], Iterable]
 
-def training_logs(checkpoint: str | Path, prefix: str) -> list[dict[str, float]]:
+
+def untracked(steps: Iterable, name: str, total: int) -> Iterable:
+    """The default of `track`: no progress bar."""
+    return steps
+
+
+class Diagnosis:
+    """
+    A section of the report that needs the model's outputs. The model runs once, for all diagnoses together: each keeps
+    from every batch the little that its section needs.
+    """
+
+    applies = True  # whether the model and the rows have what is examined
+
+    def observe(self, numbers: list[int], outputs: dict[str, Any]) -> None:
+        """Takes the outputs for the rows of these numbers."""
+        raise NotImplementedError
+
+    def section(self) -> Section | None:
+        """The section, once all rows were observed; `None` if there is nothing to report."""
+        raise NotImplementedError
+
+    def report(self) -> Section | None:
+        """The section, if the diagnosis applies."""
+        return self.section() if self.applies else None
+
+
+def observe_rows(
+    classify, inputs: list[dict], diagnoses: Sequence[Diagnosis], batch_size: int = 32, track: Track = untracked
+) -> None:
+    """
+    Runs the model once over the rows, and lets each diagnosis that applies observe its outputs.
+
+    Args:
+        classify ([`FusionSentimentPipeline`]): model and processor.
+        inputs (`list[dict]`): of [`row_inputs`].
+        diagnoses (`Sequence[Diagnosis]`): the observers.
+        batch_size (`int`, defaults to 32): rows of a forward pass.
+        track: wraps the batches, given their name and number, for a progress bar.
+    """
+    applying = [diagnosis for diagnosis in diagnoses if diagnosis.applies]
+    batches = -(-len(inputs) // batch_size) if applying else 0
+    for numbers, outputs in track(iterate_outputs(classify, inputs, batch_size), "model", batches) if applying else ():
+        for diagnosis in applying:
+            diagnosis.observe(numbers, outputs)
+
+
+def read_training_logs(checkpoint: str | Path, prefix: str) -> list[dict[str, float]]:
     """The logs of a run folder's training that have a name with this prefix; none if it is no run folder."""
     path = Path(checkpoint) / _STATE_FILE
     if not path.is_file():
@@ -21,8 +71,8 @@ def training_logs(checkpoint: str | Path, prefix: str) -> list[dict[str, float]]
     return [log for log in logs if any(name.startswith(prefix) for name in log)]
 
 
-def inputs_of(rows: Dataset) -> list[dict]:
-    """What the pipeline reads of each row: text as a string, frames as arrays, without what is missing."""
+def row_inputs(rows: Dataset) -> list[dict]:
+    """The pipeline's input for each row: text as a string, frames as arrays, without missing modalities."""
     names = [name for name in ("text", *STREAMS) if name in rows.column_names]
     given = []
     for row in rows.select_columns(names).with_format("numpy"):
@@ -31,27 +81,26 @@ def inputs_of(rows: Dataset) -> list[dict]:
     return given
 
 
-def outputs_over(classify, rows: Dataset, batch_size: int = 32) -> Iterator[tuple[list[int], dict, dict]]:
+def iterate_outputs(classify, inputs: list[dict], batch_size: int = 32) -> Iterator[tuple[list[int], dict]]:
     """
     Runs the model with `output_fusion=True`.
 
     Args:
         classify ([`FusionSentimentPipeline`]): model and processor.
-        rows: with what the model reads.
-        batch_size: rows of a forward pass; neighbours have like length.
+        inputs (`list[dict]`): of [`row_inputs`].
+        batch_size (`int`, defaults to 32): rows of a forward pass; neighbours have like length.
 
     Yields:
-        Numbers of the rows, the model's inputs, and its outputs on the CPU (in float32).
+        Numbers of the rows, and the model's outputs on the CPU (in float32).
     """
-    inputs = inputs_of(rows)
     order = sorted(range(len(inputs)), key=lambda i: max(map(len, inputs[i].values())), reverse=True)
     for start in range(0, len(order), batch_size):
-        members = order[start : start + batch_size]
-        batch = classify.preprocess([inputs[i] for i in members])
+        numbers = order[start : start + batch_size]
+        batch = classify.preprocess([inputs[i] for i in numbers])
         on_device = classify._ensure_tensor_on_device(batch, device=classify.device)
         with torch.inference_mode():
             outputs = classify.model(**on_device, output_fusion=True)
-        yield members, batch, {name: _on_cpu(value) for name, value in outputs.items()}
+        yield numbers, {name: _on_cpu(value) for name, value in outputs.items()}
 
 
 def _on_cpu(value):

@@ -1,8 +1,14 @@
-"""What a diagnosis says: numbers with their limits and verdicts, pictures, and plain words."""
+"""Parts of a report: checks with their limits and verdicts, figures, tables and text."""
+
+from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_VERDICTS = {True: "ok", False: "warning", None: "info"}
 
 
 @dataclass
@@ -11,11 +17,12 @@ class Finding:
     One check.
 
     Args:
-        name: what was checked.
-        value: what was found.
-        limit: what it is compared with, in words, such as "at most 0.9".
-        ok: the verdict; `None` where there is nothing to judge.
-        text: what it means.
+        name (`str`): of the check.
+        value (`float`): the result.
+        limit (`str`): the limit or reference that the value is compared with, such as `"at most 0.9"`.
+        ok (`bool` or `None`): the verdict; `None` where there is nothing to judge.
+        text (`str`): the meaning.
+        interval (`tuple[float, float]`, *optional*): 95 % interval of the value.
     """
 
     name: str
@@ -23,11 +30,18 @@ class Finding:
     limit: str
     ok: bool | None
     text: str
+    interval: tuple[float, float] | None = None
 
     @property
     def verdict(self) -> str:
-        """`"fine"`, `"look here"` or `"for information"`."""
-        return {True: "fine", False: "look here", None: "for information"}[self.ok]
+        """`"ok"`, `"warning"` or `"info"`."""
+        return _VERDICTS[self.ok]
+
+    @property
+    def shown(self) -> str:
+        """The value, with its interval if there is one."""
+        interval = "" if self.interval is None else " [{:.4g}, {:.4g}]".format(*self.interval)
+        return f"{self.value:.4g}{interval}"
 
 
 @dataclass
@@ -36,39 +50,38 @@ class Section:
     A part of the report.
 
     Args:
-        title, text: what it is about, in plain words.
-        findings: its checks.
-        pictures: PNG files in the report's folder.
-        tables: by title a list of rows (dicts with the same keys).
-        data: everything else that a machine may want to read.
+        title, text (`str`): heading and introduction.
+        findings (`list[Finding]`): the checks.
+        figures (`dict[str, Figure]`): the pictures by file name, without suffix.
+        tables (`dict[str, list[dict]]`): by title a list of rows (dicts with the same keys).
+        data (`dict`): further results, for JSON.
     """
 
     title: str
     text: str
     findings: list[Finding] = field(default_factory=list)
-    pictures: list[Path] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The section for JSON, without its figures."""
         return {
             "title": self.title,
             "text": self.text,
             "findings": [{**asdict(finding), "verdict": finding.verdict} for finding in self.findings],
-            "pictures": [picture.name for picture in self.pictures],
             "tables": self.tables,
             **self.data,
         }
 
 
-def at_most(name: str, value: float, limit: float, good: str, bad: str) -> Finding:
-    """A check that a value does not exceed a limit; `good` and `bad` say what either outcome means."""
+def at_most(name: str, value: float, limit: float, good: str, bad: str, interval=None) -> Finding:
+    """A check that a value does not exceed a limit; `good` and `bad` are the meanings of the two outcomes."""
     ok = value <= limit
-    return Finding(name, value, f"at most {limit:g}", ok, good if ok else bad)
+    return Finding(name, value, f"at most {limit:g}", ok, good if ok else bad, interval)
 
 
-def at_least(name: str, value: float, limit: float, good: str, bad: str) -> Finding:
+def at_least(name: str, value: float, limit: float, good: str, bad: str, interval=None) -> Finding:
     """A check that a value reaches a limit."""
     ok = value >= limit
-    return Finding(name, value, f"at least {limit:g}", ok, good if ok else bad)
+    return Finding(name, value, f"at least {limit:g}", ok, good if ok else bad, interval)

@@ -1,75 +1,248 @@
 """DyFuLM: is fusion learned? Gate values between the encoders, and attention over the layers of each."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import matplotlib.pyplot as plt
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from datasets import Dataset
 
-from hf_fusion.evaluation.diagnostics.collect import outputs_over
+from hf_fusion.evaluation.diagnostics.collect import Diagnosis, iterate_outputs
 from hf_fusion.evaluation.diagnostics.findings import Section, at_least, at_most
-from hf_fusion.evaluation.plots import save_figure
+from hf_fusion.evaluation.plots import UNCLEAR, legend_below, new_figure, plain_text
+from hf_fusion.utils.extras import import_extra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A gate is collapsed if nearly all of it lies in .5 +- .05: then it is a mean of the two encoders, and nothing else.
 _AROUND_HALF, _MOST_AROUND_HALF = 0.05, 0.9
 # ... and one encoder is idle if the other one has nearly everything.
 _LEAST_SHARE = 0.05
-_LEAST_VARIATION = 0.01
-# Layer attention is concentrated if one layer has nearly everything.
-_MOST_OF_ONE_LAYER = 0.9
-_BINS = np.linspace(0, 1, 41)
-_EXAMPLES = 4
+_LEAST_DEVIATION = 0.01
+# Layer attention is concentrated if one layer has nearly everything, and idle if all have nearly the same.
+_MOST_OF_ONE_LAYER, _MOST_EVEN = 0.9, 0.95
+_BINS = np.linspace(0, 1, 42)  # .5 in the middle of a bin: at an edge a gate of .499 and one of .501 would look apart
+_EXAMPLES, _FEWEST_WORDS, _MOST_WORDS = 4, 4, 18
+# The picture of words, in points and characters: a monospaced character is 0.6 of the font's size wide,
+# rounded up to whole pixels.
+_FONT, _LINE_HEIGHT, _LINE_WIDTH = 9, 22, 76
+_ADVANCE = 0.64 * _FONT
 
 
-def gate_section(classify, reviews: Dataset, folder: Path, batch_size: int = 32) -> Section | None:
+class GateDiagnosis(Diagnosis):
     """
-    What the gate does.
+    The gate between the encoders: its values, and whether they depend on the text.
 
     Args:
         classify ([`FusionSentimentPipeline`]): of a DyFuLM.
-        reviews: with `text` and, if there are any, `labels`.
-        folder: gets `gate_histogram.png` and `gate_words.png`.
-        batch_size: texts of a forward pass.
+        reviews (`Dataset`): with `text` and, if there are any, `labels`. Does not apply if the model has no gate.
+    """
+
+    def __init__(self, classify, reviews: Dataset):
+        self.classify, self.reviews = classify, reviews
+        self.applies = classify.model.config.cross_fusion == "gate"
+        rows = len(reviews)
+        self._shares = np.zeros((rows, len(_BINS) - 1))
+        self._means, self._near = np.zeros(rows), np.zeros(rows)
+        self._within = np.full(rows, np.nan)
+        self._sums = 0.0  # (3, hidden): of 1, gate and gate squared, over all spans
+        fitting = [i for i, text in enumerate(reviews["text"]) if _FEWEST_WORDS <= len(text.split()) <= _MOST_WORDS]
+        self._examples: dict[int, list[dict]] = {row: [] for row in fitting[:_EXAMPLES]}
+
+    def observe(self, numbers, outputs):
+        for row, gate in zip(numbers, _gates(outputs), strict=True):  # (spans, hidden)
+            self._shares[row] = np.histogram(gate, _BINS)[0] / max(gate.size, 1)
+            self._means[row], self._near[row] = gate.mean(), (np.abs(gate - 0.5) <= _AROUND_HALF).mean()
+            self._within[row] = gate.mean(1).std() if len(gate) > 1 else np.nan
+            gate = gate.astype(np.float64)
+            self._sums = self._sums + np.stack([np.full(gate.shape[1], len(gate)), gate.sum(0), (gate**2).sum(0)])
+            if row in self._examples:
+                self._examples[row] = _spans(self.classify, self.reviews[row]["text"], gate)
+
+    def section(self):
+        count, total, squares = self._sums
+        deviation = float(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)).mean())
+        mean = float(self._means.mean())
+        examples = [spans for spans in self._examples.values() if spans]
+        figures = {"gate_histogram": plot_gate_histogram(self._shares, _classes(self.classify, self.reviews))}
+        if examples:
+            figures["gate_words"] = plot_gate_words(examples)
+        return Section(
+            "Gate between the encoders",
+            "The gate says for each piece of text and each feature how much encoder A counts (1 = A alone, 0 = B "
+            "alone, 0.5 = both alike).",
+            [
+                at_most("share of gate values in 0.5 ± 0.05", float(self._near.mean()), _MOST_AROUND_HALF,
+                        "the gate chooses", "the gate is nearly a plain mean of the encoders: little fusion was "
+                        "learned"),
+                at_least("mean of the gate", mean, _LEAST_SHARE, "encoder A takes part", "encoder A is hardly used"),
+                at_most("mean of the gate, from above", mean, 1 - _LEAST_SHARE,
+                        "encoder B takes part", "encoder B is hardly used"),
+                at_least("deviation of a feature's gate between pieces of text", deviation, _LEAST_DEVIATION,
+                         "the gate depends on its input",
+                         "the gate hardly depends on its input: each feature has nearly the same gate everywhere"),
+            ],
+            figures,
+            data={"gate": {"mean": mean, "share_near_half": float(self._near.mean()),
+                           "deviation_of_features": deviation, "deviation_between_texts": float(self._means.std()),
+                           "deviation_between_spans": _mean_of_known(self._within),
+                           "histogram": {"edges": _BINS.tolist(), "shares": self._shares.mean(0).tolist()},
+                           "words": examples}},
+        )  # fmt: skip
+
+
+def gate_of_spans(classify, text: str) -> list[dict[str, Any]]:
+    """
+    The gate of each piece of a text.
+
+    Args:
+        classify ([`FusionSentimentPipeline`]): of a DyFuLM with gate and common spans.
+        text (`str`): one text.
 
     Returns:
-        The section; `None` if the model has no gate.
+        For each common span `start` and `end` (characters), `text` and `gate`, the mean over features: above 0.5
+        encoder A counts more. Empty if there are no spans.
     """
-    if classify.model.config.cross_fusion != "gate":
-        return None
-    count = len(reviews)
-    counts = np.zeros((count, len(_BINS) - 1))
-    means, within, near = np.zeros(count), np.full(count, np.nan), np.zeros(count)
-    for members, _, outputs in outputs_over(classify, reviews, batch_size):
-        for row, gate in zip(members, _gates(outputs), strict=True):  # (spans, hidden)
-            counts[row] = np.histogram(gate, _BINS)[0]
-            means[row], near[row] = gate.mean(), (np.abs(gate - 0.5) <= _AROUND_HALF).mean()
-            within[row] = gate.mean(1).std() if len(gate) > 1 else np.nan
-    total = counts.sum(1, keepdims=True)
-    shares = counts / np.maximum(total, 1)
-    histogram = folder / "gate_histogram.png"
-    _plot_histogram(histogram, shares, _classes(classify, reviews))
-    words = folder / "gate_words.png"
-    examples = _plot_words(words, classify, list(reviews["text"][:200]))
-    between, inside = float(means.std()), float(np.nanmean(within)) if (~np.isnan(within)).any() else 0.0
-    return Section(
-        "Gate between the encoders",
-        "The gate says for each piece of text and each feature how much encoder A counts (1 = A alone, 0 = B alone).",
-        [
-            at_most("share of gate values in .5 +- .05", float(near.mean()), _MOST_AROUND_HALF,
-                    "the gate chooses", "the gate is a plain mean of the encoders: no fusion was learned"),
-            at_least("mean of the gate", float(means.mean()), _LEAST_SHARE,
-                     "encoder A takes part", "encoder A is hardly used"),
-            at_most("mean of the gate, from above", float(means.mean()), 1 - _LEAST_SHARE,
-                    "encoder B takes part", "encoder B is hardly used"),
-            at_least("deviation between texts and between spans", max(between, inside), _LEAST_VARIATION,
-                     "the gate depends on what it reads", "the gate is the same whatever it reads"),
-        ],
-        [histogram, *([words] if examples else [])],
-        data={"gate": {"mean": float(means.mean()), "share_near_half": float(near.mean()),
-                       "deviation_between_texts": between, "deviation_between_spans": inside,
-                       "histogram": {"edges": _BINS.tolist(), "shares": shares.mean(0).tolist()},
-                       "words": examples}},
-    )  # fmt: skip
+    _, outputs = next(iterate_outputs(classify, [{"text": text}]))
+    return _spans(classify, text, _gates(outputs)[0])
+
+
+def plot_gate_histogram(shares: np.ndarray, classes: dict[str, np.ndarray]) -> Figure:
+    """
+    Gate values by class.
+
+    Args:
+        shares (`np.ndarray` of shape `(texts, 41)`): share of a text's gate values in each 41st of [0, 1].
+        classes (`dict[str, np.ndarray]`): by name of the class which texts are of it.
+    """
+    figure = new_figure(7, 4.4, "Gate values by class")
+    axes = figure.subplots()
+    for name, members in classes.items():
+        axes.stairs(shares[members].mean(0), _BINS, label=name)
+    axes.axvspan(0.5 - _AROUND_HALF, 0.5 + _AROUND_HALF, color="grey", alpha=0.15, label="0.5 ± 0.05")
+    axes.set(xlabel="gate (0 = encoder B alone, 1 = encoder A alone)", ylabel="share of values", xlim=(0, 1))
+    axes.set_ylim(bottom=0)
+    legend_below(figure, axes)
+    return plain_text(figure)
+
+
+def plot_gate_words(examples: Sequence[list[dict[str, Any]]]) -> Figure:
+    """
+    Texts, each piece coloured by its gate from 0 (blue, encoder B alone) over 0.5 (neutral) to 1 (red, encoder A
+    alone), whatever the range of the gates.
+
+    Args:
+        examples (`Sequence[list[dict]]`): of [`gate_of_spans`].
+    """
+    matplotlib = import_extra("matplotlib", "plots")
+    colors, scale = matplotlib.colormaps["coolwarm"], import_extra("matplotlib.colors", "plots").Normalize(0, 1)
+    lines = []
+    for spans in examples:
+        gates = [span["gate"] for span in spans]
+        lines += [*_lines(spans), f"gate from {min(gates):.3f} to {max(gates):.3f}"]
+    width, height = (_LINE_WIDTH + 2) * _ADVANCE, _LINE_HEIGHT * len(lines)
+    top, bottom = 34, 56  # points for the title and the scale
+    figure = new_figure(width / 72, (height + top + bottom) / 72, "Gate of each piece of text, mean over features")
+    figure.set_layout_engine("none")
+    whole = height + top + bottom
+    axes = figure.add_axes((0, bottom / whole, 1, height / whole))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    for row, line in enumerate(lines):
+        y = (row + 0.5) * _LINE_HEIGHT
+        if isinstance(line, str):
+            axes.text(_ADVANCE, y - 4, line, fontsize=7, color="grey", va="center")
+            continue
+        x = _ADVANCE
+        for word, gate in line:
+            axes.text(x, y, word, family="monospace", fontsize=_FONT, va="center",
+                      color="white" if abs(gate - 0.5) > 0.3 else "black",
+                      bbox={"facecolor": colors(scale(gate)), "edgecolor": "none", "pad": 1.5})  # fmt: skip
+            x += _ADVANCE * (_columns(word) + 1)
+    scale_axes = figure.add_axes((0.2, 36 / whole, 0.6, 8 / whole))
+    mappable = import_extra("matplotlib.cm", "plots").ScalarMappable(scale, colors)
+    figure.colorbar(mappable, cax=scale_axes, orientation="horizontal").set_label(
+        "gate: 0 = encoder B alone, 0.5 = both alike, 1 = encoder A alone", fontsize=8
+    )
+    scale_axes.tick_params(labelsize=8)
+    return plain_text(figure)
+
+
+class LayerDiagnosis(Diagnosis):
+    """
+    The weights of each encoder's layers. Does not apply if layers are not weighted (`layer_fusion` is not "bilstm").
+
+    Args:
+        classify ([`FusionSentimentPipeline`]): of a DyFuLM.
+        reviews (`Dataset`): with `text` and, if there are any, `labels`.
+    """
+
+    def __init__(self, classify, reviews: Dataset):
+        config = classify.model.config
+        self.classify, self.reviews = classify, reviews
+        self.applies = config.layer_fusion == "bilstm"
+        self._weights = {name: [None] * len(reviews) for name in config.encoder_configs}
+
+    def observe(self, numbers, outputs):
+        for name, rows in self._weights.items():
+            for row, weights in zip(numbers, outputs[f"layer_attention_{name}"].numpy(), strict=True):
+                rows[row] = weights
+
+    def section(self):
+        weights = {name: np.stack(rows) for name, rows in self._weights.items()}  # (texts, layers)
+        classes, findings, data = _classes(self.classify, self.reviews), [], {}
+        for name, alpha in weights.items():
+            mean, layers = alpha.mean(0), alpha.shape[1]
+            evenness = float((-alpha * np.log(np.maximum(alpha, 1e-12))).sum(1).mean() / max(np.log(layers), 1e-12))
+            if layers > 1:
+                top = int(mean.argmax()) + 1
+                findings += [
+                    at_most(f"weight of the strongest layer of encoder {name.upper()}", float(mean.max()),
+                            _MOST_OF_ONE_LAYER, f"other layers than layer {top} count, too",
+                            f"only layer {top} counts: no hierarchy is used"),
+                    at_most(f"evenness of the layers of encoder {name.upper()}", evenness, _MOST_EVEN,
+                            "layers count differently",
+                            "nearly a plain mean of the layers: the attention over them hardly chooses"),
+                ]  # fmt: skip
+            by_class = {label: alpha[members].mean(0).tolist() for label, members in classes.items()}
+            data[name] = {"mean": mean.tolist(), "deviation": alpha.std(0).tolist(), "entropy": evenness}
+            data[name]["by_class"] = by_class
+        text = (
+            "The weight of each layer, computed for each text anew. Evenness is the entropy of the weights as a share "
+            "of that of equal weights: 0 = one layer, 1 = all alike, a plain mean."
+        )
+        figures = {"layer_attention": plot_layer_attention(weights, classes)}
+        return Section("Attention over layers", text, findings, figures, data={"layer_attention": data})
+
+
+def plot_layer_attention(weights: dict[str, np.ndarray], classes: dict[str, np.ndarray]) -> Figure:
+    """
+    Mean weight of each layer by class, the deviation between texts, and equal weights as reference.
+
+    Args:
+        weights (`dict[str, np.ndarray]`): by encoder the weights `(texts, layers)`.
+        classes (`dict[str, np.ndarray]`): by name of the class which texts are of it.
+    """
+    figure = new_figure(5 * len(weights), 4.2, "Weight of each layer by class")
+    panels = figure.subplots(1, len(weights), squeeze=False)[0]
+    for axes, (name, alpha) in zip(panels, weights.items(), strict=True):
+        layers, mean, deviation = np.arange(1, alpha.shape[1] + 1), alpha.mean(0), alpha.std(0)
+        equal = 1 / len(layers)
+        axes.fill_between(
+            layers, mean - deviation, mean + deviation, color="lightgrey", alpha=0.6, label="deviation between texts"
+        )
+        for label, members in classes.items():
+            axes.plot(layers, alpha[members].mean(0), marker=".", label=label)
+        axes.axhline(equal, color=UNCLEAR, linestyle=":", label="equal weights")
+        axes.set(title=f"encoder {name.upper()}", xlabel="layer", ylabel="weight", xticks=layers)
+        # from no weight to twice an equal one: small differences look small
+        axes.set_ylim(0, min(1, max(2 * equal, 1.1 * (mean + deviation).max())))
+    legend_below(figure, panels[0])
+    return plain_text(figure)
 
 
 def _gates(outputs):
@@ -80,114 +253,45 @@ def _gates(outputs):
     return [values[real] for values, real in zip(gate, mask.numpy().astype(bool), strict=True)]
 
 
+def _spans(classify, text, gate):
+    """Common spans of a text with their mean gate, none if the gate is one for the whole text."""
+    spans = classify.processor.spans_of(text)
+    if not spans or classify.model.config.gate_level != "span":
+        return []
+    values = gate.mean(1).tolist()
+    return [
+        {"start": start, "end": end, "text": text[start:end], "gate": value}
+        for (start, end), value in zip(spans, values, strict=False)  # a long text is cut
+    ]
+
+
 def _classes(classify, reviews):
     """Fine class of each review, by name; one class for all where there are no labels."""
     if "labels" not in reviews.column_names:
         return {"all": np.ones(len(reviews), dtype=bool)}
     labels = np.array([-1 if label is None else label for label in reviews["labels"]])
     names = classify.model.config.id2label
-    return {names[i]: labels == i for i in sorted(names) if (labels == i).any()}
+    known = {names[i]: labels == i for i in sorted(names) if (labels == i).any()}
+    return known or {"all": np.ones(len(reviews), dtype=bool)}
 
 
-def _plot_histogram(path, shares, classes):
-    figure, axes = plt.subplots(figsize=(7, 3.8))
-    centres = (_BINS[1:] + _BINS[:-1]) / 2
-    for name, members in classes.items():
-        axes.plot(centres, shares[members].mean(0), label=name)
-    axes.axvspan(0.5 - _AROUND_HALF, 0.5 + _AROUND_HALF, color="grey", alpha=0.15)
-    axes.set(
-        title="Gate values by class (grey: .5 +- .05)", xlabel="gate: share of encoder A", ylabel="share of values"
-    )
-    axes.legend(fontsize=8)
-    save_figure(figure, path)
+def _lines(spans):
+    """The words and gates of a text, in lines of at most `_LINE_WIDTH` columns."""
+    lines, used = [[]], 0
+    for span in spans:
+        word = " ".join(span["text"].split())
+        for part in textwrap.wrap(word, _LINE_WIDTH // 2) or [word]:
+            if used + _columns(part) > _LINE_WIDTH:
+                lines, used = [*lines, []], 0
+            lines[-1].append((part, span["gate"]))
+            used += _columns(part) + 1
+    return lines
 
 
-def gate_of_spans(classify, text: str) -> list[dict]:
-    """
-    Which encoder wins where.
-
-    Args:
-        classify ([`FusionSentimentPipeline`]): of a DyFuLM with gate and common spans.
-        text: one text.
-
-    Returns:
-        For each common span `start` and `end` (characters), `text` and `gate`, the mean over features: above 0.5
-        encoder A counts more. Empty if there are no spans.
-    """
-    spans = classify.processor.spans_of(text)
-    if not spans or classify.model.config.gate_level != "span":
-        return []
-    outputs = next(outputs_over(classify, Dataset.from_dict({"text": [text]})))[2]
-    (gate,) = _gates(outputs)
-    values = gate.mean(1).tolist()
-    return [
-        {"start": start, "end": end, "text": text[start:end], "gate": value}
-        for (start, end), value in zip(spans, values, strict=False)
-    ]
+def _columns(text):
+    """Width in characters; those of East Asian scripts are twice as wide."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def _plot_words(path, classify, texts):
-    """A row of coloured spans for a few texts of middle length."""
-    fitting = [text for text in texts if 4 <= len(text.split()) <= 18][:_EXAMPLES]
-    examples = [spans for text in fitting if (spans := gate_of_spans(classify, text))]
-    if not examples:
-        return []
-    figure, axes = plt.subplots(figsize=(10, 0.8 + 0.55 * len(examples)))
-    colors = plt.get_cmap("coolwarm")
-    spread = max(abs(span["gate"] - 0.5) for spans in examples for span in spans) or 0.5
-    for row, spans in enumerate(examples):
-        place = 0.0
-        for span in spans:
-            width = 0.0105 * (len(span["text"]) + 1.2)
-            shade = colors(0.5 + 0.5 * (span["gate"] - 0.5) / spread)
-            axes.text(place, row, span["text"].replace("$", r"\$"), family="monospace", fontsize=9, va="center",
-                      bbox={"facecolor": shade, "edgecolor": "none", "alpha": 0.6, "pad": 1.5})  # fmt: skip
-            place += width
-    axes.set(xlim=(0, 1.2), ylim=(len(examples) - 0.5, -0.5), title="red: encoder A counts more, blue: encoder B")
-    axes.axis("off")
-    save_figure(figure, path)
-    return examples
-
-
-def layer_section(classify, reviews: Dataset, folder: Path, batch_size: int = 32) -> Section | None:
-    """
-    Which layers of each encoder count.
-
-    Returns:
-        The section; `None` if layers are not weighted (`layer_fusion` is not "bilstm").
-    """
-    config = classify.model.config
-    if config.layer_fusion != "bilstm":
-        return None
-    alphas = {name: [None] * len(reviews) for name in config.encoder_configs}
-    for members, _, outputs in outputs_over(classify, reviews, batch_size):
-        for name, rows in alphas.items():
-            for row, alpha in zip(members, outputs[f"layer_attention_{name}"].numpy(), strict=True):
-                rows[row] = alpha
-    classes, findings, data = _classes(classify, reviews), [], {}
-    figure, panels = plt.subplots(1, len(alphas), figsize=(5.2 * len(alphas), 3.8), squeeze=False)
-    for axes, (name, rows) in zip(panels[0], alphas.items(), strict=True):
-        alpha = np.stack(rows)  # (texts, layers)
-        layers, mean = np.arange(1, alpha.shape[1] + 1), alpha.mean(0)
-        entropy = float((-alpha * np.log(np.maximum(alpha, 1e-12))).sum(1).mean() / max(np.log(alpha.shape[1]), 1e-12))
-        for label, members in classes.items():
-            axes.plot(layers, alpha[members].mean(0), marker=".", label=label)
-        axes.set(title=f"encoder {name.upper()}", xlabel="layer", ylabel="weight", ylim=(0, 1), xticks=layers)
-        if alpha.shape[1] > 1:
-            top = int(mean.argmax()) + 1
-            findings.append(
-                at_most(f"weight of the strongest layer of encoder {name.upper()}", float(mean.max()),
-                        _MOST_OF_ONE_LAYER, "several layers count", f"only layer {top} counts: no hierarchy is used")
-            )  # fmt: skip
-        by_class = {label: alpha[members].mean(0).tolist() for label, members in classes.items()}
-        data[name] = {"mean": mean.tolist(), "deviation": alpha.std(0).tolist(), "entropy": entropy}
-        data[name]["by_class"] = by_class
-    panels[0][-1].legend(fontsize=8)
-    picture = folder / "layer_attention.png"
-    save_figure(figure, picture)
-    text = (
-        "How much each layer counts, for each text anew. Entropy is on a scale from 0 (one layer) to 1 (all alike): "
-        + ", ".join(f"encoder {name.upper()} {found['entropy']:.2f}" for name, found in data.items())
-        + "."
-    )
-    return Section("Attention over layers", text, findings, [picture], data={"layer_attention": data})
+def _mean_of_known(values):
+    return float(np.nanmean(values)) if (~np.isnan(values)).any() else 0.0

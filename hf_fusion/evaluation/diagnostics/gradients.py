@@ -1,13 +1,18 @@
 """Did one task drown the others in training? From the gradients that `--log_gradients_every` logged."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import matplotlib.pyplot as plt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from hf_fusion.evaluation.diagnostics.collect import training_logs
+from hf_fusion.evaluation.diagnostics.collect import read_training_logs
 from hf_fusion.evaluation.diagnostics.findings import Section, at_least, at_most
-from hf_fusion.evaluation.plots import save_figure
+from hf_fusion.evaluation.plots import UNCLEAR, log_scale, new_figure, plain_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _NORM, _COSINE = "gradient_norm_", "gradient_cosine_"
 _LARGEST_SHARE = 0.9
@@ -16,18 +21,17 @@ _LEAST_COSINE = -0.2
 _LEAST_GUIDANCE = 1e-3
 
 
-def gradient_section(checkpoint: str | Path, folder: Path) -> Section | None:
+def gradient_section(checkpoint: str | Path) -> Section | None:
     """
     Norms and cosines of the tasks' gradients over training.
 
     Args:
-        checkpoint: a run folder.
-        folder: gets `task_gradients.png`.
+        checkpoint (`str` or `Path`): a run folder.
 
     Returns:
         The section; `None` if the run logged no gradients.
     """
-    logs = training_logs(checkpoint, _NORM)
+    logs = read_training_logs(checkpoint, _NORM)
     if not logs:
         return None
     names = sorted({name for log in logs for name in log if name.startswith((_NORM, _COSINE))})
@@ -40,7 +44,7 @@ def gradient_section(checkpoint: str | Path, folder: Path) -> Section | None:
         strongest = max(norms, key=norms.get)
         findings.append(
             at_most("share of the strongest loss", norms[strongest] / max(sum(norms.values()), 1e-30), _LARGEST_SHARE,
-                    f"all losses are heard, {strongest} most", f"{strongest} drowns the others")
+                    f"all losses count, {strongest} most", f"{strongest} drowns the others")
         )  # fmt: skip
     for name, value in means.items():
         if name.startswith(_COSINE):
@@ -54,21 +58,29 @@ def gradient_section(checkpoint: str | Path, folder: Path) -> Section | None:
             at_least("pull of the fine loss at the guidance, as a share", share, _LEAST_GUIDANCE,
                      "the guidance learns", "next to no gradient reaches the guidance: the path is not learning")
         )  # fmt: skip
-    picture = folder / "task_gradients.png"
-    _plot(picture, [log["step"] for log in logs], series)
-    text = "Gradient of each weighted loss on the parameters that all share, as a mean over training."
-    return Section("Task gradients", text, findings, [picture], data={"gradients": means})
+    text = "Gradient of each weighted loss on the parameters that all share; the checks are of means over training."
+    figures = {"task_gradients": plot_gradients([log["step"] for log in logs], series)}
+    return Section("Task gradients", text, findings, figures, data={"gradients": means})
 
 
-def _plot(path, steps, series):
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 5.5), sharex=True)
+def plot_gradients(steps: list[int], series: dict[str, np.ndarray]) -> Figure:
+    """
+    Norms of the losses' gradients over training, and the cosines of each two.
+
+    Args:
+        steps (`list[int]`): of training.
+        series (`dict[str, np.ndarray]`): by name of the log (`gradient_norm_...`, `gradient_cosine_...`) its values.
+    """
+    figure = new_figure(8, 5.4, "Gradients of the losses")
+    top, bottom = figure.subplots(2, 1, sharex=True)
     for name, values in series.items():
         axes, prefix = (top, _NORM) if name.startswith(_NORM) else (bottom, _COSINE)
-        axes.plot(steps, values, marker=".", label=name.removeprefix(prefix).replace("_", " "))
-    top.set(title="Gradients of the losses", ylabel="norm", yscale="log")
+        axes.plot(steps, values, marker=".", label=name.removeprefix(prefix).replace("_", " and "))
+    top.set(ylabel="norm")
+    log_scale(top, "y", [v for name, values in series.items() if name.startswith(_NORM) for v in values])
     bottom.set(xlabel="step", ylabel="cosine", ylim=(-1.05, 1.05))
-    bottom.axhline(0, color="grey", linestyle=":")
+    bottom.axhline(0, color=UNCLEAR, linestyle=":")
     for axes in (top, bottom):
-        if axes.lines:
-            axes.legend(fontsize=8)
-    save_figure(figure, path)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return plain_text(figure)

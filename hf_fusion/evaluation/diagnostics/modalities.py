@@ -1,142 +1,257 @@
-"""DashFusion: what each modality contributes, and whether words find their moment in audio and vision."""
+"""DashFusion: the contribution of each modality, and whether words find their moment in audio and vision."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import matplotlib.pyplot as plt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from datasets import Dataset
 
 from hf_fusion.data.synthetic_clips import AUDIO_RATE, VISION_RATE, synthetic_clips
-from hf_fusion.evaluation.diagnostics.collect import inputs_of, outputs_over
-from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least
+from hf_fusion.evaluation.diagnostics.collect import Diagnosis, Track, untracked
+from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least, at_most
 from hf_fusion.evaluation.metrics import sentiment_metrics_for
-from hf_fusion.evaluation.plots import save_figure
+from hf_fusion.evaluation.plots import BETTER, UNCLEAR, legend_below, new_figure, plain_text, wrap
+from hf_fusion.evaluation.statistics import share_interval
+from hf_fusion.utils.extras import import_extra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _RATES = {"audio": AUDIO_RATE, "vision": VISION_RATE}
 # A word's strongest frame must be one of its own so many times as often as by chance.
 _LEAST_TIMES_CHANCE = 2.0
+# Attention that is as even as this over all frames finds no moment.
+_MOST_EVEN = 0.98
+_RESAMPLES = 1000
+_MAPS, _WORDS_OF_A_MAP, _MOST_WORDS_OF_A_MAP = 2, 8, 24
 
 
-def modality_section(classify, clips: Dataset, folder: Path, batch_size: int = 32) -> Section | None:
+class ModalityDiagnosis(Diagnosis):
     """
-    The metrics with each modality taken away, and with each alone.
+    The metrics without each modality, and with each alone. Does not apply if the model predicts classes, or the clips
+    have one modality only.
 
     Args:
         classify ([`FusionSentimentPipeline`]): of a DashFusion that predicts scores.
-        clips: with `label`.
-        folder: gets `modalities.png`.
-        batch_size: clips of a forward pass.
-
-    Returns:
-        The section; `None` if the model predicts classes, or the clips have one modality only.
+        clips (`Dataset`): with `label`; those with all modalities of the model are examined.
+        inputs (`list[dict]`): of [`row_inputs`].
+        batch_size (`int`, defaults to 32): clips of a forward pass.
+        track: wraps the sets of modalities, for a progress bar; see [`observe_rows`].
     """
-    config = classify.model.config
-    given = inputs_of(clips)
-    names = [name for name in config.modalities if any(name in clip for clip in given)]
-    if config.num_labels != 1 or len(names) < 2:
-        return None
-    wholes = [i for i, clip in enumerate(given) if set(names) <= set(clip)]
-    labels = [clips[i]["label"] for i in wholes]
 
-    def metrics(kept):
-        scores = [answer["score"] for answer in classify([{n: given[i][n] for n in kept} for i in wholes], batch_size)]
-        return sentiment_metrics_for(config.label_range).compute(predictions=scores, references=labels)
+    def __init__(self, classify, clips: Dataset, inputs: list[dict], batch_size: int = 32, track: Track = untracked):
+        self.classify, self.inputs, self.batch_size, self.track = classify, inputs, batch_size, track
+        self.config = classify.model.config
+        self.names = [name for name in self.config.modalities if any(name in clip for clip in inputs)]
+        self._complete = [i for i, clip in enumerate(inputs) if set(self.names) <= set(clip)]
+        self.applies = self.config.num_labels == 1 and len(self.names) > 1 and bool(self._complete)
+        self._labels = np.array([clips["label"][i] for i in self._complete], dtype=float)
+        self._scores = np.zeros(len(inputs))
 
-    sides = {"all": names}
-    sides |= {f"without {name}": [other for other in names if other != name] for name in names}
-    sides |= {f"{name} alone": [name] for name in names}
-    found = {title: metrics(kept) for title, kept in sides.items()}
-    figure, axes = plt.subplots(figsize=(6.5, 1 + 0.4 * len(found)))
-    axes.barh(list(found), [values["mae"] for values in found.values()])
-    axes.invert_yaxis()
-    axes.set(xlabel="mean absolute error (less is better)", title="Modalities taken away at inference")
-    picture = folder / "modalities.png"
-    save_figure(figure, picture)
-    findings = [
-        Finding(f"what {name} is worth", found[f"without {name}"]["mae"] - found["all"]["mae"], "none", None,
-                "mean absolute error that its loss costs; near 0: it is not used")
-        for name in names
-    ]  # fmt: skip
-    if config.modality_dropout == config.modality_distillation == 0:
-        text = (
-            "Trained without modality dropout or distillation: what stands in for a missing modality was never "
-            "learned. The numbers say how much the model relies on a modality, not what it could do without it."
+    def observe(self, numbers, outputs):
+        self._scores[numbers] = outputs["logits"].squeeze(-1).numpy()
+
+    def section(self):
+        scores = {"all": self._scores[self._complete]}
+        sets = {f"without {name}": [other for other in self.names if other != name] for name in self.names}
+        sets |= {f"{name} alone": [name] for name in self.names}
+        for given, kept in self.track(sets.items(), "modalities", len(sets)):
+            clips = [{name: self.inputs[i][name] for name in kept} for i in self._complete]
+            scores[given] = np.array([answer["score"] for answer in self.classify(clips, self.batch_size)])
+        compute = sentiment_metrics_for(self.config.label_range).compute
+        metrics = {name: compute(predictions=s, references=self._labels) for name, s in scores.items()}
+        errors = {name: np.abs(s - self._labels) for name, s in scores.items()}  # (clips,)
+        reference = float(np.abs(np.median(self._labels) - self._labels).mean())
+        findings = [
+            Finding(f"cost of losing {name}", float((errors[f"without {name}"] - errors["all"]).mean()),
+                    "near 0: not used", None,
+                    "mean absolute error added without it; the error of always answering the median label is "
+                    f"{reference:.3f}", mean_interval(errors[f"without {name}"] - errors["all"]))
+            for name in self.names
+        ]  # fmt: skip
+        if self.config.modality_dropout == self.config.modality_distillation == 0:
+            text = (
+                "Trained without modality dropout or distillation: the stand-in for a missing modality was never "
+                "learned. The numbers say how much the model relies on a modality, not its performance if it had been "
+                "trained without it."
+            )
+        else:
+            text = "Trained to do without single modalities: the numbers say what each modality contributes."
+        table = [
+            {"given": name, **{metric: values[metric] for metric in ("mae", "corr", "acc2_has0")}}
+            for name, values in metrics.items()
+        ]
+        return Section(
+            "What each modality contributes",
+            text,
+            findings,
+            {"modalities": plot_modalities(errors, reference)},
+            {"Metrics": table},
+            {"modalities": metrics},
         )
-    else:
-        text = "Trained to do without single modalities: the numbers say what each modality contributes."
-    table = [
-        {"given": title, **{name: values[name] for name in ("mae", "corr", "acc2_has0")}}
-        for title, values in found.items()
-    ]
-    return Section(
-        "What each modality contributes", text, findings, [picture], {"Metrics": table}, {"modalities": found}
-    )
 
 
-def alignment_section(
-    classify, clips: Dataset, folder: Path, batch_size: int = 32, corpus: dict | None = None
-) -> Section | None:
+def plot_modalities(errors: dict[str, np.ndarray], reference: float) -> Figure:
     """
-    Where the words look in audio and vision: maps, and on synthetic clips how often they are right.
+    Mean absolute error by the modalities given, with 95 % intervals.
+
+    Args:
+        errors (`dict[str, np.ndarray]`): by modalities given the absolute error of each clip, `(clips,)`; first `all`.
+        reference (`float`): mean absolute error of always answering the median label.
+    """
+    figure = new_figure(7, 1.9 + 0.36 * len(errors), "Modalities taken away at inference")
+    axes = figure.subplots()
+    means = np.array([values.mean() for values in errors.values()])
+    intervals = np.array([mean_interval(values) for values in errors.values()])
+    axes.barh(range(len(errors)), means, color=[BETTER, *[UNCLEAR] * (len(errors) - 1)], alpha=0.6)
+    axes.errorbar(means, range(len(errors)), xerr=np.abs(intervals.T - means), fmt="none", color="black", capsize=3,
+                  label="95 % interval over clips")  # fmt: skip
+    axes.axvline(means[0], color=BETTER, linestyle="--", label="all modalities")
+    axes.axvline(reference, color="black", linestyle=":", label="always the median label")
+    axes.set_yticks(range(len(errors)), list(errors))
+    axes.invert_yaxis()
+    axes.set(xlabel="mean absolute error (less is better)")
+    axes.set_xlim(left=0)
+    legend_below(figure, axes)
+    return plain_text(figure)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of `values`, `(clips,)`."""
+    means = np.random.default_rng(0).choice(values, (_RESAMPLES, len(values))).mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+class AlignmentDiagnosis(Diagnosis):
+    """
+    The attention of words to the frames of audio and vision: maps, its evenness, and on synthetic clips how often it
+    finds the right moment. Does not apply if there is no attention of words to frames.
 
     Args:
         classify ([`FusionSentimentPipeline`]): of a DashFusion with temporal alignment anchored in the text.
-        clips: with all three modalities.
-        folder: gets `alignment.png`.
-        batch_size: clips of a forward pass.
-        corpus: options of the synthetic corpus that the clips are of; its word times are the truth.
-
-    Returns:
-        The section; `None` if there is no attention of words to frames.
+        clips (`Dataset`): with all three modalities.
+        inputs (`list[dict]`): of [`row_inputs`].
+        corpus (`dict`, *optional*): options of the synthetic corpus that the clips are of; its word times are the
+            truth.
     """
-    config = classify.model.config
-    others = [name for name in _RATES if name in config.modalities and name in clips.column_names]
-    anchored = config.temporal_alignment and "text" in config.anchors and "text" in config.modalities
-    if not anchored or not others or config.text_config.model_type == "dyfulm":
-        return None
-    truth = _truth(corpus)
-    hits: dict[str, list[bool]] = {name: [] for name in others}
-    chances: dict[str, list[float]] = {name: [] for name in others}
-    maps = []
-    inputs = inputs_of(clips)
-    for members, _, outputs in outputs_over(classify, clips, batch_size):
-        for place, row in enumerate(members):
-            if set(inputs[row]) < {"text", *others}:
+
+    def __init__(self, classify, clips: Dataset, inputs: list[dict], corpus: dict | None = None):
+        config = classify.model.config
+        self.classify, self.inputs = classify, inputs
+        self.names = [name for name in _RATES if name in config.modalities and name in clips.column_names]
+        anchored = config.temporal_alignment and "text" in config.anchors and "text" in config.modalities
+        # with two tokenizers the anchor is their common spans, not tokens
+        self.applies = bool(anchored and self.names) and not classify.processor.has_two_tokenizers
+        self._ids = clips["id"]
+        self._truth = _truth(corpus)
+        self._hits: dict[str, list[bool]] = {name: [] for name in self.names}
+        self._chances: dict[str, list[float]] = {name: [] for name in self.names}
+        self._evenness: dict[str, list[float]] = {name: [] for name in self.names}
+        self._maps: dict[int, Any] = dict.fromkeys(self._rows_of_maps())
+
+    def _rows_of_maps(self):
+        """The complete clips whose number of words is nearest to what a picture shows well."""
+        words = {i: len(clip["text"].split()) for i, clip in enumerate(self.inputs) if self._is_complete(clip)}
+        fitting = [i for i, count in words.items() if count <= _MOST_WORDS_OF_A_MAP]
+        return sorted(fitting, key=lambda i: abs(words[i] - _WORDS_OF_A_MAP))[:_MAPS]
+
+    def _is_complete(self, clip):
+        return {"text", *self.names} <= set(clip)
+
+    def observe(self, numbers, outputs):
+        tokenizer = self.classify.processor.tokenizer
+        for place, row in enumerate(numbers):
+            if not self._is_complete(self.inputs[row]):
                 continue
-            words = _words_of_tokens(classify.processor.tokenizer, inputs[row]["text"])
+            text = self.inputs[row]["text"]
+            words = _words_of_tokens(tokenizer, text)
             weights = {
                 name: outputs["alignment_attentions"][f"text_{name}"][place]
                 .numpy()
-                .mean(0)[: len(words), 1 : 1 + len(inputs[row][name])]
-                for name in others
+                .mean(0)[: len(words), 1 : 1 + len(self.inputs[row][name])]
+                for name in self.names
             }  # (tokens, frames), the mean over heads
-            if len(maps) < 2 and 4 <= len(inputs[row]["text"].split()) <= 12:
-                maps.append((inputs[row]["text"], words, weights))
-            if (known := truth.get(clips[row]["id"])) is not None:
-                for name in others:
-                    _judge(known, words, weights[name], _RATES[name], hits[name], chances[name])
-    picture = folder / "alignment.png"
-    pictures = [picture] if maps else []
-    if maps:
-        _plot_maps(picture, classify.processor.tokenizer, maps)
-    findings, data = [], {}
-    for name in others:
-        if hits[name]:
-            rate, chance = float(np.mean(hits[name])), float(np.mean(chances[name]))
-            data[name] = {"hit_rate": rate, "chance": chance, "opinions": len(hits[name])}
-            findings.append(
-                at_least(f"{name} frames found, against chance ({chance:.3f})", rate / max(chance, 1e-9),
-                         _LEAST_TIMES_CHANCE, f"opinion words find their own moment ({rate:.1%})",
-                         f"opinion words do not find their moment ({rate:.1%})")
-            )  # fmt: skip
-    text = "For each word the attention over the frames of audio and vision, as a mean over heads."
-    text += (
-        " On synthetic clips it is known when a word is spoken: a hit is an opinion word whose strongest frame is one "
-        "of its own."
-        if data
-        else " When a word is spoken is not known here; look at the maps."
-    )
-    return Section("Temporal alignment", text, findings, pictures, data={"alignment": data})
+            for name, values in weights.items():
+                self._evenness[name].append(_evenness(values))
+            if row in self._maps:
+                self._maps[row] = (tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])[: len(words)], weights)
+            if (known := self._truth.get(self._ids[row])) is not None:
+                for name in self.names:
+                    _judge(known, words, weights[name], _RATES[name], self._hits[name], self._chances[name])
+
+    def section(self):
+        findings, data = [], {}
+        for name in self.names:
+            if self._hits[name]:
+                hits = self._hits[name]
+                rate, chance = float(np.mean(hits)), max(float(np.mean(self._chances[name])), 1e-9)
+                data[name] = {"hit_rate": rate, "chance": chance, "opinions": len(hits)}
+                interval = [limit / chance for limit in share_interval(sum(hits), len(hits))]
+                findings.append(
+                    at_least(f"{name} frames found, against chance ({chance:.3f})", rate / chance,
+                             _LEAST_TIMES_CHANCE, f"opinion words find their own moment ({rate:.1%})",
+                             f"opinion words do not find their moment ({rate:.1%})", tuple(interval))
+                )  # fmt: skip
+            evenness = [value for value in self._evenness[name] if np.isfinite(value)]
+            if evenness:
+                findings.append(
+                    at_most(f"evenness of the attention to {name} frames", float(np.mean(evenness)), _MOST_EVEN,
+                            "words attend to some frames more than to others",
+                            "words attend to all frames alike: there is no alignment")
+                )  # fmt: skip
+        text = (
+            "For each word the attention over the frames of audio and vision, as a mean over heads. Evenness is its "
+            "entropy as a share of that of equal attention (1 = all frames alike)."
+        )
+        text += (
+            " On synthetic clips it is known when a word is spoken: a hit is an opinion word whose strongest frame is "
+            "one of its own."
+            if data
+            else " When a word is spoken is not known here."
+        )
+        maps = [found for found in self._maps.values() if found is not None]
+        figures = {"alignment": plot_attention_maps(maps)} if maps else {}
+        return Section("Temporal alignment", text, findings, figures, data={"alignment": data})
+
+
+def plot_attention_maps(maps: Sequence[tuple[list[str], dict[str, np.ndarray]]]) -> Figure:
+    """
+    The attention of the tokens of clips to the frames of other modalities, as multiples of equal attention: blue is
+    below, red above it.
+
+    Args:
+        maps (`Sequence`): for each clip its tokens, and by modality the weights `(tokens, frames)`.
+    """
+    colors, ticker = (import_extra(f"matplotlib.{name}", "plots") for name in ("colors", "ticker"))
+    names = list(maps[0][1])
+    heights = [0.7 + 0.17 * len(tokens) for tokens, _ in maps]
+    figure = new_figure(1.6 + 4.6 * len(names), 0.8 + sum(heights), "Attention of words to frames")
+    panels = figure.subplots(len(maps), len(names), squeeze=False, height_ratios=heights)
+    times = [{name: values * values.shape[1] for name, values in weights.items()} for _, weights in maps]
+    top = max(2.0, *(values.max() for row in times for values in row.values()))
+    scale = colors.TwoSlopeNorm(1, vmin=0, vmax=top)
+    for row, (tokens, _), values in zip(panels, maps, times, strict=True):
+        for axes, name in zip(row, names, strict=True):
+            image = axes.imshow(values[name], aspect="auto", cmap="RdBu_r", norm=scale, interpolation="nearest")
+            axes.set_yticks(range(len(tokens)), [wrap(token, 24).split("\n")[0] for token in tokens], fontsize=7)
+            axes.set(title=f"words to {name}", xlabel="frame")
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    bar = figure.colorbar(image, ax=panels.ravel().tolist(), label="attention, times that of equal attention")
+    above = ticker.MaxNLocator(3, integer=True).tick_values(2, max(top, 3))
+    bar.set_ticks([0, 0.5, 1, *(value for value in above if 1 < value <= top)])
+    return plain_text(figure)
+
+
+def _evenness(weights):
+    """Entropy of each token's attention over the frames as a share of the largest possible, mean over the tokens."""
+    frames = weights.shape[1]
+    if frames < 2:
+        return np.nan
+    shares = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    return float((-shares * np.log(np.maximum(shares, 1e-12))).sum(1).mean() / np.log(frames))
 
 
 def _truth(corpus):
@@ -166,17 +281,3 @@ def _judge(known, words, weights, rate, hits, chances):
         if tokens and own.any():
             hits.append(bool(own[weights[tokens].mean(0).argmax()]))
             chances.append(float(own.mean()))
-
-
-def _plot_maps(path, tokenizer, maps):
-    figure, panels = plt.subplots(len(maps), 2, figsize=(11, 1 + 2.2 * len(maps)), squeeze=False)
-    for row, (text, words, weights) in zip(panels, maps, strict=True):
-        tokens = tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])[: len(words)]
-        for axes, name in zip(row, ("audio", "vision"), strict=True):
-            if name not in weights:
-                axes.axis("off")
-                continue
-            axes.imshow(weights[name], aspect="auto", cmap="viridis")
-            axes.set_yticks(range(len(tokens)), tokens, fontsize=7)
-            axes.set(title=f"words to {name}", xlabel="frame")
-    save_figure(figure, path)

@@ -1,11 +1,18 @@
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 from scipy.special import softmax
 
 from hf_fusion import FusionSentimentPipeline
-from hf_fusion.evaluation.diagnostics import errors
-from hf_fusion.evaluation.diagnostics.errors import by_length, clip_errors, review_errors, scale_temperature
+from hf_fusion.evaluation.diagnostics.collect import row_inputs
+from hf_fusion.evaluation.diagnostics.errors import (
+    ClipErrors,
+    ReviewErrors,
+    by_length,
+    chance_calibration_error,
+    scale_temperature,
+)
 from hf_fusion.evaluation.plots import calibration_error
 
 
@@ -42,27 +49,23 @@ class TestTemperature:
         assert temperature == 1 and scaled.tolist() == [[1, 2]]
 
 
-def fake_outputs(monkeypatch, values):
-    import torch
-
-    def outputs_over(classify, rows, batch_size):
-        yield list(range(len(rows))), {}, {"logits": torch.as_tensor(values, dtype=torch.float32)}
-
-    monkeypatch.setattr(errors, "outputs_over", outputs_over)
+def examine(diagnosis, logits):
+    """The section of a diagnosis that observes these logits."""
+    diagnosis.observe(list(range(len(logits))), {"logits": torch.as_tensor(logits, dtype=torch.float32)})
+    return diagnosis.report()
 
 
-def test_a_model_that_is_too_sure(make_model, processor, monkeypatch, tmp_path):
+def test_a_model_that_is_too_sure(make_model, processor):
     logits, labels = honest_logits(600, classes=5)
-    fake_outputs(monkeypatch, 4 * logits)
     texts = [" ".join(["good"] * (1 + i % 30)) for i in range(600)]
     rows = Dataset.from_dict({"text": texts, "labels": labels, "source": ["a", "b", "b"] * 199 + ["c"] * 3})
     pipe = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
-    section = review_errors(pipe, rows, tmp_path)
+    section = examine(ReviewErrors(pipe, rows), 4 * logits)
     before, after = section.findings
     assert before.ok is False and after.ok is True and "mends it" in after.text
     assert section.data["calibration"]["temperature"] == pytest.approx(4, rel=0.25)
     accuracy = (logits.argmax(1) == labels).mean()
-    thirds = section.tables["By length of the text"]
+    thirds = section.tables["By length of the text in words"]
     assert [row["length"] for row in thirds] == ["1 to 10", "11 to 20", "21 to 30"]
     assert sum(row["rows"] * row["accuracy"] for row in thirds) == pytest.approx(600 * accuracy)
     assert [row["source"] for row in section.tables["By source"]] == ["a", "b"], "c is too small to say anything"
@@ -71,29 +74,52 @@ def test_a_model_that_is_too_sure(make_model, processor, monkeypatch, tmp_path):
     assert chances == sorted(chances) and chances[0] == pytest.approx(
         softmax(4 * logits, axis=1)[np.arange(600), labels].min(), rel=1e-3
     )
-    assert all(path.stat().st_size > 5000 for path in section.pictures)
+    assert set(section.figures) == {"confusion", "calibration", "calibration_scaled"}
+    cells = {text.get_position(): text.get_text() for text in section.figures["confusion"].axes[0].texts}
+    assert cells[1, 0] == f"{((labels == 0) & (logits.argmax(1) == 1)).sum():,}", "true 0, predicted 1"
+    (bars,) = section.figures["calibration"].axes[0].containers
+    confidence = softmax(4 * logits, axis=1).max(1)
+    last = confidence >= 0.9
+    np.testing.assert_allclose(
+        bars[0].get_xydata()[-1], [confidence[last].mean(), (logits.argmax(1) == labels)[last].mean()], rtol=1e-4
+    )
 
 
-def test_reviews_without_labels(make_model, processor, tmp_path):
+def test_few_rows_excuse_some_calibration_error(make_model, processor):
+    """A calibrated model is not blamed for the chance of 60 rows."""
+    logits, labels = honest_logits(60, classes=5)
+    error = calibration_error(logits.argmax(1) == labels, softmax(logits, axis=1).max(1))
+    limit = chance_calibration_error(softmax(logits, axis=1).max(1))
+    assert 0.05 < error < limit < 0.3
+    assert chance_calibration_error(np.full(20_000, 0.7)) < 0.01
+    rows = Dataset.from_dict({"text": ["good"] * 60, "labels": labels})
     pipe = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
-    assert review_errors(pipe, Dataset.from_dict({"text": ["a"]}), tmp_path) is None
+    assert examine(ReviewErrors(pipe, rows), logits).findings[0].ok
+
+
+def test_reviews_without_labels(make_model, processor):
+    pipe = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
+    assert ReviewErrors(pipe, Dataset.from_dict({"text": ["a"]})).report() is None
 
 
 @pytest.mark.parametrize("strength", [True, False])
-def test_failure_signs_of_scores(clip_model, clip_processor, monkeypatch, tmp_path, strength):
+def test_failure_signs_of_scores(clip_model, clip_processor, strength):
     """A model that knows the sign alone, and guesses at zero, shows both signs; one that knows the strength, none."""
     rng = np.random.default_rng(0)
     labels = np.repeat([-3.0, -1.0, 0.0, 1.0, 3.0], 40)
-    fake_outputs(monkeypatch, (labels if strength else np.where(labels == 0, -0.3, 0.3 * np.sign(labels)))[:, None])
+    scores = labels if strength else np.where(labels == 0, -0.3, 0.3 * np.sign(labels))
     rows = Dataset.from_dict({
         "id": [str(i) for i in range(200)], "text": ["good"] * 200, "label": labels.tolist(),
         "audio": [rng.normal(size=(1 + i % 9, 3)).tolist() for i in range(200)],
     })  # fmt: skip
     pipe = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
-    section = clip_errors(pipe, rows, tmp_path)
+    section = examine(ClipErrors(pipe, rows, row_inputs(rows)), scores[:, None])
     assert [finding.ok for finding in section.findings] == [strength, strength]
     assert section.data["metrics"]["mae"] == pytest.approx(0 if strength else (2 * (2.7 + 0.7) + 0.3) / 5, abs=1e-6)
     assert len(section.tables["Worst clips"]) == 8
+    axes = section.figures["scores"].axes[0]
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), np.stack([labels, scores], 1), atol=1e-6)
+    assert axes.get_xlim()[0] < -3 and axes.get_ylim()[1] > 3, "the range of the labels"
 
 
 def test_too_few_rows_for_thirds():

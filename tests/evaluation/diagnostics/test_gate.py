@@ -1,13 +1,13 @@
 """Verdicts on models that are built to fail, and on one that is not."""
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
 from hf_fusion import FusionSentimentPipeline
-from hf_fusion.evaluation.diagnostics.gate import gate_of_spans, gate_section, layer_section
+from hf_fusion.evaluation.diagnostics.collect import observe_rows, row_inputs
+from hf_fusion.evaluation.diagnostics.gate import GateDiagnosis, LayerDiagnosis, gate_of_spans
 
 
 @pytest.fixture
@@ -23,6 +23,12 @@ def make_pipe(make_model, processor):
     return make
 
 
+def examine(kind, pipe, reviews):
+    diagnosis = kind(pipe, reviews)
+    observe_rows(pipe, row_inputs(reviews), [diagnosis], batch_size=5)
+    return diagnosis.report()
+
+
 def verdicts(section):
     return {finding.name: finding.ok for finding in section.findings}
 
@@ -34,9 +40,9 @@ def set_gate(pipe, bias):
         dense.bias.fill_(bias)
 
 
-def test_a_gate_that_chooses(make_pipe, reviews, tmp_path):
+def test_a_gate_that_chooses(make_pipe, reviews):
     pipe = make_pipe()
-    section = gate_section(pipe, reviews, tmp_path)
+    section = examine(GateDiagnosis, pipe, reviews)
     assert all(verdicts(section).values())
     found = section.data["gate"]
     gates = [pipe.model(**pipe.processor([t], return_tensors="pt"), output_fusion=True) for t in reviews["text"]]
@@ -46,35 +52,49 @@ def test_a_gate_that_chooses(make_pipe, reviews, tmp_path):
     assert found["share_near_half"] == pytest.approx(np.mean(near), abs=0.01)
     assert found["deviation_between_texts"] == pytest.approx(np.std(means), abs=1e-5)
     assert sum(found["histogram"]["shares"]) == pytest.approx(1)
-    for picture in section.pictures:
-        assert matplotlib.image.imread(picture).std() > 0.01
+    values = torch.cat([g.gate[0][g.span_mask[0]] for g in gates])  # (spans, hidden)
+    assert found["deviation_of_features"] == pytest.approx(values.std(0, correction=0).mean().item(), abs=1e-5)
+    words = section.figures["gate_words"].axes[0].texts
+    assert [text.get_text() for text in words if text.get_bbox_patch()][:2] == reviews["text"][0].split()[:2]
 
 
 @pytest.mark.parametrize(
     ("bias", "failing"),
     [
-        (0.0, {"share of gate values in .5 +- .05", "deviation between texts and between spans"}),
-        (5.0, {"mean of the gate, from above", "deviation between texts and between spans"}),
-        (-5.0, {"mean of the gate", "deviation between texts and between spans"}),
+        (0.0, {"share of gate values in 0.5 ± 0.05", "deviation of a feature's gate between pieces of text"}),
+        (5.0, {"mean of the gate, from above", "deviation of a feature's gate between pieces of text"}),
+        (-5.0, {"mean of the gate", "deviation of a feature's gate between pieces of text"}),
     ],
     ids=["mean", "only a", "only b"],
 )
-def test_collapsed_gates(make_pipe, reviews, tmp_path, bias, failing):
+def test_collapsed_gates(make_pipe, reviews, bias, failing):
     pipe = make_pipe()
     set_gate(pipe, bias)
-    found = verdicts(gate_section(pipe, reviews, tmp_path))
+    found = verdicts(examine(GateDiagnosis, pipe, reviews))
     assert {name for name, ok in found.items() if not ok} == failing
 
 
-def test_one_gate_for_the_text(make_pipe, reviews, tmp_path):
-    section = gate_section(make_pipe(gate_level="sequence"), reviews, tmp_path)
-    assert [picture.name for picture in section.pictures] == ["gate_histogram.png"]
+def test_features_that_move_against_each_other(make_pipe, reviews):
+    """The mean of the gate stays the same, but the gate does depend on its input, as its histogram shows."""
+    pipe = make_pipe()
+    diagnosis = GateDiagnosis(pipe, reviews)
+    gate = torch.full((len(reviews), 3, 2), 0.5)
+    gate[::2, :, 0], gate[::2, :, 1] = 0.2, 0.8
+    diagnosis.observe(list(range(len(reviews))), {"gate": gate, "span_mask": torch.ones(len(reviews), 3)})
+    section = diagnosis.report()
+    assert section.data["gate"]["deviation_between_texts"] < 1e-6 and section.findings[3].ok
+    assert section.findings[3].value == pytest.approx(0.15, abs=1e-3)
+
+
+def test_one_gate_for_the_text(make_pipe, reviews):
+    section = examine(GateDiagnosis, make_pipe(gate_level="sequence"), reviews)
+    assert list(section.figures) == ["gate_histogram"]
     assert section.data["gate"]["deviation_between_spans"] == 0
 
 
-def test_models_without_gate(make_pipe, reviews, tmp_path):
-    assert gate_section(make_pipe(cross_fusion="mean"), reviews, tmp_path) is None
-    assert layer_section(make_pipe(layer_fusion="last"), reviews, tmp_path) is None
+def test_models_without_gate(make_pipe, reviews):
+    assert examine(GateDiagnosis, make_pipe(cross_fusion="mean"), reviews) is None
+    assert examine(LayerDiagnosis, make_pipe(layer_fusion="last"), reviews) is None
 
 
 def test_which_encoder_wins_where(make_pipe):
@@ -89,17 +109,29 @@ def test_which_encoder_wins_where(make_pipe):
 
 
 class TestLayers:
-    def test_means_by_class(self, make_pipe, reviews, tmp_path):
+    def test_means_by_class(self, make_pipe, reviews):
         pipe = make_pipe()
-        section = layer_section(pipe, reviews, tmp_path)
+        section = examine(LayerDiagnosis, pipe, reviews)
         outputs = [pipe.model(**pipe.processor([t], return_tensors="pt")) for t in reviews["text"]]
         alpha = torch.cat([out.layer_attention_b for out in outputs])
         found = section.data["layer_attention"]["b"]
         assert found["mean"] == pytest.approx(alpha.mean(0).tolist(), abs=1e-5)
         assert found["by_class"]["negative"] == pytest.approx(alpha[1::3].mean(0).tolist(), abs=1e-5)
         assert 0 < found["entropy"] <= 1
+        encoder_b = section.figures["layer_attention"].axes[1]
+        lines = {line.get_label(): list(line.get_ydata()) for line in encoder_b.lines}
+        assert lines["negative"] == pytest.approx(found["by_class"]["negative"])
+        assert lines["equal weights"] == pytest.approx([1 / alpha.shape[1]] * 2) and encoder_b.get_ylim()[0] == 0
 
-    def test_one_layer_alone(self, make_pipe, reviews, tmp_path):
+    def test_a_plain_mean_of_the_layers(self, make_pipe, reviews):
+        diagnosis = LayerDiagnosis(make_pipe(), reviews)
+        even = {f"layer_attention_{name}": torch.full((len(reviews), 3), 1 / 3) for name in "ab"}
+        diagnosis.observe(list(range(len(reviews))), even)
+        names = {finding.name: finding for finding in diagnosis.report().findings}
+        failing = names["evenness of the layers of encoder A"]
+        assert failing.value == pytest.approx(1) and failing.verdict == "warning"
+
+    def test_one_layer_alone(self, make_pipe, reviews):
         pipe = make_pipe()
         fusion = pipe.model.dyfulm.layer_fusion_a
         real = fusion.forward
@@ -109,7 +141,7 @@ class TestLayers:
             return states, torch.nn.functional.one_hot(torch.full((len(alpha),), 1), alpha.shape[1]).to(alpha.dtype)
 
         fusion.forward = only_second
-        section = layer_section(pipe, reviews, tmp_path)
+        section = examine(LayerDiagnosis, pipe, reviews)
         names = {finding.name: finding for finding in section.findings}
         failing = names["weight of the strongest layer of encoder A"]
         assert failing.ok is False and "only layer 2 counts" in failing.text

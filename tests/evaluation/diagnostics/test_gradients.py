@@ -26,14 +26,17 @@ HEALTHY = {"gradient_norm_fine": 1.0, "gradient_norm_coarse": 0.5, "gradient_nor
 )
 def test_verdicts(tmp_path, changes, failing):
     write(tmp_path, **{**HEALTHY, **changes})
-    section = gradient_section(tmp_path, tmp_path)
+    section = gradient_section(tmp_path)
     assert [finding.name for finding in section.findings if not finding.ok] == failing
-    assert len(section.findings) == 3 and section.pictures[0].stat().st_size > 5000
+    assert len(section.findings) == 3
+    top, bottom = section.figures["task_gradients"].axes
+    assert {line.get_label(): list(line.get_ydata()) for line in top.lines}["fine"] == [1, 1]
+    assert bottom.lines[0].get_label() == "fine and coarse" and bottom.get_ylim()[1] > 1
     if changes.get("gradient_norm_coarse"):
         assert "coarse drowns the others" in section.findings[0].text
 
 
 def test_runs_without_gradients(tmp_path):
-    assert gradient_section(tmp_path, tmp_path) is None
+    assert gradient_section(tmp_path) is None
     write(tmp_path)
-    assert gradient_section(tmp_path, tmp_path) is None
+    assert gradient_section(tmp_path) is None

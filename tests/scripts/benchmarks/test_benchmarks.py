@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -11,6 +10,7 @@ from transformers import AutoTokenizer
 
 from hf_fusion.architectures.encoders import resolve_name
 from hf_fusion.deployment import prediction_shards
+from hf_fusion.evaluation.plots import plot_benchmark
 from hf_fusion.studies import measure
 from hf_fusion.studies.fusion_cost import ClipShape
 from hf_fusion.studies.measure import BenchmarkOptions
@@ -26,6 +26,7 @@ from scripts.benchmarks import (
     mining,
     prediction_memory,
     scaling,
+    start,
     train_step,
     trainer_overhead,
 )
@@ -57,14 +58,14 @@ class TestMeasure:
         assert record["candidate"]["median"] == 1.5 and record["candidate"]["fact"] == 1
         assert record["pairs"][1] == {"reference": 9, "candidate": 3, "ratio": 3}
 
-    def test_a_record_is_complete_and_has_a_picture(self, tmp_path):
+    def test_a_record_is_complete_and_has_a_picture(self):
         comparison = measure.compare("x", "bytes", [(2, 1), (3, 1)], {"name": "a"}, {"name": "b"})
         record = json.loads(json.dumps(measure.result_record("name", [comparison], BenchmarkOptions(repeats=2))))
         (one,) = record["comparisons"]
         assert {"benchmark", "reference", "candidate", "ratio", "pairs", "hardware", "command"} <= set(one)
         assert one["benchmark"] == "name" and one["hardware"]["cores"] >= 1 and record["versions"]["torch"]
-        measure.plot_comparisons(tmp_path / "x.png", [{**comparison, "target": 1.5}, comparison], "Title")
-        assert matplotlib.image.imread(tmp_path / "x.png")[..., :3].std() > 0.02
+        axes = plot_benchmark([{**comparison, "target": 1.5}, comparison], "Title").axes[0]
+        assert axes.collections[0].get_offsets()[:, 0].tolist() == [2, 3]
 
     def test_peak_memory(self):
         """Neither does an earlier peak hide a later one, nor count what is held all along."""
@@ -321,3 +322,9 @@ class TestExport:
         monkeypatch.setattr(export, "load_pipeline", lambda checkpoint, device: exported_clips[0])
         with pytest.raises(DataError, match="is no DyFuLM"):
             export.run(options)
+
+
+def test_help_starts_sooner_than_the_libraries():
+    comparisons = start.run(BenchmarkOptions(repeats=1))
+    assert [row["candidate"]["name"] for row in comparisons][:2] == ["hf-fusion --help", "hf-fusion predict --help"]
+    assert all(row["ratio"] > 1 and row["unit"] == "seconds" for row in comparisons)

@@ -1,0 +1,41 @@
+"""What a model of an architecture has to beat, on the data of a recipe."""
+
+from datasets import DatasetDict
+
+from hf_fusion.architectures.base import architecture_of
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.data.clips import is_clip_source
+from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
+from hf_fusion.utils.errors import DataError
+
+
+def measure_baselines(
+    data_args: DataArguments, model_type: str | None = None
+) -> tuple[dict[str, dict[str, float]], DatasetDict]:
+    """
+    Measures simple models on the test split.
+
+    Args:
+        data_args: the data.
+        model_type: whose data it is. By default DyFuLM's (reviews) where the data is a file of rows or columns are
+            named, else DashFusion's (clips).
+
+    Returns:
+        The metrics of each baseline by name, and the data.
+
+    Raises:
+        RecipeError: if there is no such model type, or fields of the data do not fit it.
+        DataError: if the data cannot be read, or lacks a split.
+    """
+    architecture = architecture_of(model_type or _guess_model_type(data_args))
+    data_args.complete(architecture.data_kind)
+    splits = architecture.load(data_args)
+    if missing := [split for split in ("train", "test") if split not in splits]:
+        raise DataError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(splits)}.")
+    return architecture.measure_baselines(splits, data_args), splits
+
+
+def _guess_model_type(data_args):
+    name = data_args.dataset
+    reviews = data_args.columns or (name and (name == SYNTHETIC_REVIEWS or not is_clip_source(name)))
+    return "dyfulm" if reviews else "dashfusion"

@@ -1,0 +1,60 @@
+"""A checkpoint -> a report on what its parts do, as one HTML page, pictures and JSON."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from hf_fusion.architectures.base import architecture_of
+from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.evaluation.diagnostics.collect import Track, untracked
+from hf_fusion.evaluation.diagnostics.findings import Section
+from hf_fusion.evaluation.diagnostics.report import write_report
+from hf_fusion.utils.records import describe_environment, fingerprint
+
+MAX_SAMPLES = 500
+
+
+def write_analysis(
+    checkpoint: str,
+    data_args: DataArguments,
+    split: str = "test",
+    output_dir: str | Path | None = None,
+    batch_size: int = 32,
+    device: str | None = None,
+    format: str = "png",
+    track: Track = untracked,
+) -> tuple[list[Section], list[Path], int]:
+    """
+    Examines a checkpoint on rows of labelled data, drawn once.
+
+    Args:
+        checkpoint: a run folder, or a name on the Hub.
+        data_args: the data, and how many rows of it (`max_eval_samples`; 500 by default).
+        split: which part.
+        output_dir: gets the report; `CHECKPOINT/analysis-SPLIT` by default.
+        batch_size: rows of a forward pass.
+        device: as of [`load_pipeline`].
+        format: of the pictures' files: "png", "pdf" or "svg".
+        track: wraps the steps of each long part, for a progress bar.
+
+    Returns:
+        The sections of the report, its page and record, and the number of rows.
+
+    Raises:
+        RecipeError, DataError, OSError: as [`write_evaluation`].
+        MissingExtraError: without the extra `plots`.
+    """
+    classify = load_pipeline(checkpoint, device=device)
+    config = classify.model.config
+    data_args = replace(data_args, max_eval_samples=data_args.max_eval_samples or MAX_SAMPLES)
+    rows = load_split(config, data_args, split)
+    folder = Path(output_dir or Path(checkpoint) / f"analysis-{split}")
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = architecture_of(config).diagnose(classify, rows, batch_size, checkpoint, data_args, track)
+    facts = {"checkpoint": Path(checkpoint).name, "dataset": Path(data_args.dataset).name, "split": split}
+    facts.update(rows=len(rows), max_rows=data_args.max_eval_samples)
+    facts.update(data_fingerprint=fingerprint({split: rows}), damage=data_args.damage)
+    title = f"Analysis of {facts['checkpoint']}"
+    written = write_report(folder, title, describe_environment(**facts), sections, format)
+    return sections, written, len(rows)

@@ -1,0 +1,64 @@
+"""A checkpoint on labelled data -> a folder with its metrics and pictures."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from hf_fusion.architectures.base import architecture_of
+from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.data.arguments import DataArguments
+from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.evaluation.plots import plots_available
+from hf_fusion.evaluation.tables import latex_table
+from hf_fusion.utils.records import METRICS_FILE, describe_environment, fingerprint, write_json
+
+
+def write_evaluation(
+    checkpoint: str,
+    data_args: DataArguments,
+    split: str = "test",
+    output_dir: str | Path | None = None,
+    batch_size: int = 32,
+    dtype: str = "float32",
+    device: str | None = None,
+    format: str = "png",
+    track: Callable[[Iterable, int, str], Iterable] = lambda answers, total, unit: answers,
+) -> tuple[dict, Path]:
+    """
+    Measures a checkpoint on one split of labelled data.
+
+    Args:
+        checkpoint: a run folder, or a name on the Hub.
+        data_args: the data.
+        split: which part.
+        output_dir: gets `metrics.json` (metrics, and where and on what data they were measured), `metrics.tex` and,
+            with the extra `plots`, pictures (confusion and calibration, or true and predicted scores);
+            `CHECKPOINT/evaluation-SPLIT` by default.
+        batch_size: rows of a forward pass.
+        dtype, device: as of [`load_pipeline`].
+        format: of the pictures: "png", "pdf" or "svg".
+        track: wraps the answers (their number and unit follow), for a progress bar.
+
+    Returns:
+        The content of `metrics.json`, and the folder.
+
+    Raises:
+        RecipeError, DataError, OSError: as [`load_pipeline`] and [`load_split`].
+    """
+    classify = load_pipeline(checkpoint, dtype, device)
+    config = classify.model.config
+    rows = load_split(config, data_args, split)
+    folder = Path(output_dir or Path(checkpoint) / f"evaluation-{split}")
+    folder.mkdir(parents=True, exist_ok=True)
+    architecture = architecture_of(config)
+    metrics = architecture.measure(
+        classify, rows, folder if plots_available() else None, batch_size,
+        track=lambda answers: track(answers, len(rows), architecture.unit), picture_format=format,
+    )  # fmt: skip
+    facts = {"checkpoint": Path(checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": dtype}
+    facts.update(split=split, rows=len(rows), data_fingerprint=fingerprint({split: rows}), damage=data_args.damage)
+    record = {split: metrics, **describe_environment(**facts)}
+    write_json(folder / METRICS_FILE, record)
+    caption = f"Results on the {split} split ({len(rows):,} {architecture.unit}s)."
+    cells = [{"metric": name, "value": value} for name, value in metrics.items()]
+    (folder / "metrics.tex").write_text(latex_table(cells, caption), encoding="utf-8")
+    return record, folder

@@ -1,0 +1,77 @@
+"""Convert clips once to Arrow on disk, and check them.
+
+    hf-fusion prepare MOSEI/Processed/unaligned_50.pkl data/mosei
+    hf-fusion train --config dashfusion_mosei --dataset data/mosei
+
+Sources: an MMSA pickle (.pkl; opened without running anything that is in it, and compared with the published hash), the
+MOSI utterances (.npz), or a folder with a labels file and the features of each clip.
+"""
+
+import json
+import logging
+
+from hf_fusion.cli.arguments import add_text_format, make_parser, text_format_of
+
+# What the library knows, which takes seconds to import.
+MODALITIES = ("text", "audio", "vision")
+
+
+def main(argv: list[str]) -> None:
+    args = parse_args(argv)
+    from tqdm import tqdm
+
+    from hf_fusion.data.clips import ClipSource
+    from hf_fusion.data.prepare import prepare_clips
+    from hf_fusion.utils.errors import DataError
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    label_range = tuple(args.label_range) if args.label_range else None
+    if label_range and not label_range[0] < label_range[1]:
+        raise DataError("--label_range must be the lowest and the highest label, got {:g} {:g}.".format(*label_range))
+    source = ClipSource(
+        args.source, tuple(args.modalities), label_range, args.rejected_rows, options=args.dataset_options,
+        allow_missing_features=args.allow_missing_features, text_format=text_format_of(args),
+    )  # fmt: skip
+    report = prepare_clips(source, args.folder, track=lambda clips: tqdm(clips, unit="clip"))
+    print_report(report)
+    print(f"Written: {args.folder}")
+
+
+def parse_args(argv):
+    parser = make_parser("prepare", __doc__)
+    parser.add_argument("source", help="where the clips are")
+    parser.add_argument("folder", help="where the data set goes; must not exist")
+    parser.add_argument("--modalities", nargs="+", default=MODALITIES, choices=MODALITIES, help="default: all")
+    parser.add_argument("--label_range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="reject labels outside it")
+    parser.add_argument("--rejected_rows", default="error", choices=("error", "drop"), help="unusable clips")
+    parser.add_argument(
+        "--allow_missing_features", action="store_true",
+        help="go on where more than a tenth of the clips of a folder have no file of features",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dataset_options", "--options", type=json.loads, default={}, help='options of the reader (JSON), such as '
+        '{"own_file": true} for an MMSA pickle of your own that has a published name',
+    )  # fmt: skip
+    add_text_format(parser)
+    return parser.parse_args(argv)
+
+
+def print_report(report):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *report["splits"], title=report["source"]["name"])
+    table.add_row("clips", *(f"{facts['clips']:,}" for facts in report["splits"].values()))
+    table.add_row(
+        "label", *("{mean:+.3f} in [{min:g}, {max:g}]".format(**f["label"]) for f in report["splits"].values())
+    )
+    for name in MODALITIES:
+        table.add_row(f"without {name}", *(f"{facts['missing'][name]:,}" for facts in report["splits"].values()))
+    for name in MODALITIES[1:]:
+        cells = [facts.get(name) for facts in report["splits"].values()]
+        if any(cells):
+            table.add_row(f"{name} features", *(str(cell["features"]) for cell in cells))
+            shown = "{median:g} / {p95:g} / {max}"
+            table.add_row(f"{name} frames: median / 95 % / max", *(shown.format(**cell["frames"]) for cell in cells))
+    table.add_row("fingerprint", *report["fingerprint"].values())
+    Console().print(table)

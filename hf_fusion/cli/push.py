@@ -1,0 +1,72 @@
+"""Publish a run folder on the Hub, as one commit.
+
+    hf-fusion push runs/mine me/my-dyfulm --dry_run      # loads it and lists what would be uploaded
+    hf-fusion push runs/mine me/my-dyfulm --private
+    hf-fusion push runs/lora/base me/my-base              # of a LoRA run that was not merged: first
+    hf-fusion push runs/lora me/my-lora --base_model me/my-base
+
+Weights, code, processor, pipeline, model card, records and pictures are published; training states, logs and pickles
+stay here. Log in before with `hf auth login`, or set HF_TOKEN to a token that may write. Loading the repository needs
+only transformers; the command prints how, with the revision to pin.
+"""
+
+from hf_fusion.cli.arguments import make_parser
+
+
+def main(argv: list[str]) -> None:
+    args = parse_args(argv)
+
+    from hf_fusion.deployment.loading import load_checkpoint
+    from hf_fusion.deployment.sample_answers import check_answers
+    from hf_fusion.hub.publish import publish
+    from hf_fusion.hub.repository import check_repository
+    from hf_fusion.utils.quiet import silence_libraries
+
+    silence_libraries()
+    _print_files(check_repository(args.folder, args.repo_id, args.base_model))
+    model, processor = load_checkpoint(args.folder, base_model=args.base_model)
+    _print_model(model, check_answers(args.folder, model, processor))
+    if args.dry_run:
+        return
+    commit = publish(
+        args.folder, args.repo_id, args.private, args.revision, args.message, args.create_pr, args.base_model
+    )
+    print(f"Published: {commit.pr_url or commit.commit_url}")
+    if args.base_model:
+        print(f'PeftModel.from_pretrained(model, "{args.repo_id}", revision="{commit.oid}")')
+    else:
+        pinned = f'revision="{commit.oid}", code_revision="{commit.oid}"'
+        print(f'pipeline("fusion-sentiment", model="{args.repo_id}", trust_remote_code=True, {pinned})')
+
+
+def parse_args(argv):
+    parser = make_parser("push", __doc__)
+    parser.add_argument("folder", help="a run folder, or any folder with a complete checkpoint")
+    parser.add_argument("repo_id", help="name on the Hub: USER/NAME or ORGANISATION/NAME")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--revision", help="branch to commit to, made if it does not exist (default: main)")
+    parser.add_argument("--message", default="Upload a checkpoint", help="of the commit")
+    parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
+    parser.add_argument("--base_model", help="of a LoRA adapter: the repository with the model it was trained on")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="list the files and check the checkpoint, upload nothing"
+    )
+    return parser.parse_args(argv)
+
+
+def _print_files(files):
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table("file", "size", title="Belongs into the repository")
+    for name, path in files.items():
+        table.add_row(name, decimal(path.stat().st_size))
+    Console().print(table)
+
+
+def _print_model(model, has_answers):
+    fields = getattr(model.config, "usual_names", ("id2label",))
+    names = "; ".join(", ".join(getattr(model.config, field).values()) for field in fields)
+    print(f"Loads as {type(model).__name__} with {model.num_parameters():,} weights and the classes {names}.")
+    print("Answers as it did after training." if has_answers else "Its training recorded no answers to compare with.")

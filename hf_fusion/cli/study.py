@@ -1,0 +1,81 @@
+"""Run a study: one recipe, several variants, several seeds; compare them.
+
+    hf-fusion study ablation_dashfusion_synthetic --slots 2
+    hf-fusion study dyfulm_hotel_reviews --set dataset=hotel_reviews.csv.gz
+    hf-fusion study mine.yaml
+
+A study is a YAML file, or a name that `hf-fusion recipes` lists. The first variant is the reference. A killed study
+goes on where it was: run the same command again. Finished runs are never repeated; seeds and variants can be added to
+the file later.
+
+Results are runs/NAME/NAME.json (everything), NAME.csv (one row for each number), NAME.md and NAME.tex (the tables) and
+NAME.png (differences with intervals); with `pareto` in the study also NAME_pareto.png. --output puts them elsewhere:
+those of this project are in model_cards/results/NAME.json.
+"""
+
+from pathlib import Path
+
+from hf_fusion.cli.arguments import make_parser
+
+FORMATS = ("png", "pdf", "svg")
+IF_INTERRUPTED = "the same command goes on"
+
+
+def main(argv: list[str]) -> None:
+    args = parse_args(argv)
+    from rich.console import Console
+
+    from hf_fusion.studies.results import check_metrics, draw_study, summarize, write_study
+    from hf_fusion.studies.study import Study, run_study
+
+    name = Path(args.study).stem
+    folder = args.runs or Path("runs") / name
+    output = args.output or folder / f"{name}.json"
+    study = Study.read(args.study)
+    for assignment in args.set:
+        study.set(assignment)
+    results = run_study(study, folder, slots=args.slots)
+    summaries = {
+        split: summarize(results, split, study.interval) for split in ("validation", "test", *study.evaluate_on)
+    }
+    check_metrics(study, summaries["test"])
+    record = write_study(output, study, args.study, folder, results, summaries)
+    console = Console()
+    for split in ("test", *study.evaluate_on):
+        metrics = study.shown(summaries[split])
+        print_summary(summaries[split], metrics, study.paper if split == "test" else {}, split, console)
+    if study.pareto:
+        print(f"Pareto front: {', '.join(record['pareto']['front'])}; knee: {record['pareto']['knee'] or 'none'}.")
+    pictures = draw_study(output, study, record, summaries["test"], args.format)
+    written = [output.name, *(f"{output.stem}{suffix}" for suffix in (".csv", ".md", ".tex")), *pictures]
+    print(f"Written to {output.parent}: {', '.join(written)}")
+
+
+def parse_args(argv):
+    parser = make_parser("study", __doc__)
+    parser.add_argument("study", help="a study file (YAML), or the name of one of the package")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE",
+        help="change a recipe field for all variants; variants.NAME.FIELD=VALUE for one, evaluate_on.NAME.FIELD=VALUE "
+        "for other data",
+    )  # fmt: skip
+    parser.add_argument("--runs", type=Path, help="where the run folders go (default: runs/NAME of the study)")
+    parser.add_argument("--slots", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
+    parser.add_argument("--output", type=Path, help="result file (default: NAME.json in the folder of the runs)")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
+    return parser.parse_args(argv)
+
+
+def print_summary(summary, metrics, paper, title, console):
+    from rich.table import Table
+
+    from hf_fusion.studies.results import cell_lines
+
+    seeds = len(next(iter(summary.values()))["seeds"])
+    table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {seeds} seed(s)")
+    for name, entry in summary.items():
+        table.add_row(name, *("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics))
+    console.print(table)
+    console.print(
+        "Below each: minus the first, 95 % interval, p after Holm's correction" + (", the paper's." if paper else ".")
+    )

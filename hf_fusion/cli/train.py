@@ -1,0 +1,69 @@
+"""Train a model by a recipe.
+
+    hf-fusion train --config dyfulm_synthetic
+    hf-fusion train --config dyfulm_synthetic --seed 2 --output_dir runs/second
+    hf-fusion train --config mine.yaml --dataset reviews.csv --columns '{"text": "review"}'
+
+Every field of a recipe is also a flag, which overrides the recipe. With several accelerators the command starts
+`accelerate launch -m hf_fusion.cli.train`, one process for each; `accelerate config` and the flags of `accelerate
+launch` choose otherwise. Two processes on a CPU:
+
+    accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no \\
+        -m hf_fusion.cli.train --config dyfulm_synthetic --use_cpu true
+"""
+
+import os
+import sys
+
+IF_INTERRUPTED = "go on with --resume_from_checkpoint last"
+# What launchers tell the processes that they start.
+_LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION")
+
+
+def main(argv: list[str]) -> None:
+    if not {"-h", "--help", "--help-all"} & set(argv) and wants_launcher(argv):
+        launch(argv)
+    from hf_fusion.training.recipe import parse_recipe
+
+    train(*parse_recipe(argv, __doc__, "hf-fusion train"))
+
+
+def train(model_args, data_args, training_args) -> dict:
+    """Trains, prints the metrics, and returns what [`run_training`] does."""
+    from hf_fusion.cli.output import print_metrics, show_labels
+    from hf_fusion.training.duration import EstimateDuration
+    from hf_fusion.training.run import run_training
+    from hf_fusion.utils.quiet import silence_libraries
+
+    silence_libraries()
+    if training_args.should_log:
+        show_labels()
+    metrics = run_training(model_args, data_args, training_args, callbacks=[EstimateDuration()])
+    if training_args.should_log:
+        splits = {split: metrics[split] for split in ("validation", "test") if split in metrics}
+        print_metrics(f"{training_args.output_dir} (seed {training_args.seed})", splits)
+    return metrics
+
+
+def wants_launcher(argv: list[str]) -> bool:
+    """Whether there are several accelerators, of which this process, that no launcher started, would use one."""
+    import torch
+
+    from hf_fusion.training.recipe import uses_cpu
+
+    launched = any(name in os.environ for name in _LAUNCHED)
+    return not launched and torch.accelerator.device_count() > 1 and not uses_cpu(argv)
+
+
+def launch(argv: list[str]) -> None:
+    """Becomes the launcher of as many processes as there are accelerators: signals reach it as they reach this one."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "-m", "hf_fusion.cli.train", *argv]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    from hf_fusion.cli.main import main as run_command
+
+    sys.exit(run_command(["train", *sys.argv[1:]]))

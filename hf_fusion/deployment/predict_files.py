@@ -1,0 +1,129 @@
+"""Predictions from files to files: one file, or a folder that several processes fill."""
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hf_fusion.data.clips import is_clip_source
+from hf_fusion.data.decoding import AS_FOUND, TextFormat
+from hf_fusion.data.files import RowWriter, is_flat
+from hf_fusion.data.parts import find_parts
+from hf_fusion.deployment.prediction_input import check_output, check_text_column, read_input
+from hf_fusion.deployment.prediction_shards import PredictionShards
+from hf_fusion.deployment.predictions import flat_row, load_pipeline, predict_rows, prediction_types
+from hf_fusion.utils.errors import DataError
+
+
+@dataclass
+class PredictionRequest:
+    """
+    What to predict, by what, and where to.
+
+    Args:
+        checkpoint: a run folder, or a name on the Hub.
+        input: files of rows, folders or patterns of them, a source of clips, or "-", standard input.
+        output: a file, a folder (a name without an ending), or "-", standard output.
+        text_column: where the text is.
+        text_format: of files of text.
+        batch_size: rows of a forward pass.
+        shard_rows: rows of each file in a folder.
+        dataset_options: of the reader of a source of clips.
+        dtype, device, compile: as of [`load_pipeline`].
+    """
+
+    checkpoint: str
+    input: list[str]
+    output: str
+    text_column: str = "text"
+    text_format: TextFormat = AS_FOUND
+    batch_size: int = 32
+    shard_rows: int = 100_000
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
+    device: str | None = None
+    compile: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the output is a folder of parquet files."""
+        output = self.output
+        return output != "-" and (Path(output).is_dir() or output.endswith("/") or not Path(output).suffix)
+
+
+@dataclass
+class PredictionCounts:
+    """How many rows there are, how many of them have an error, and how many were cut. Of a folder the main process
+    alone counts the last two."""
+
+    rows: int = 0
+    failed: int = 0
+    cut: int = 0
+
+
+def predict_files(request: PredictionRequest, state, report: Callable[[int, str], None]) -> PredictionCounts:
+    """
+    Predicts all rows of the input.
+
+    Args:
+        request: what to predict.
+        state (`accelerate.PartialState`): of the processes that share the work.
+        report: called with the number of a row and its error.
+
+    Raises:
+        DataError: if the input cannot be read, or several processes would write one file.
+        OSError: if there is no such file or checkpoint.
+    """
+    several = state.num_processes > 1
+    if several and not request.is_folder:
+        raise DataError(
+            f"{state.num_processes} processes cannot write one file ({request.output}); set `output` to a folder, NAME/"
+        )
+    check_output(request.output, request.input)
+    device = request.device or (str(state.device) if several else None)
+    classify = load_pipeline(request.checkpoint, request.dtype, device, request.compile)
+    return _to_folder(request, classify, state, report) if request.is_folder else _to_file(request, classify, report)
+
+
+def _to_file(request, classify, report):
+    counts = PredictionCounts()
+    config, flat = classify.model.config, is_flat(request.output)
+    with RowWriter(request.output, prediction_types(config, flat)) as writer:
+        rows, total = read_input(
+            request.input, request.text_column, config, request.dataset_options, request.text_format
+        )
+        with tqdm(total=total, unit="row", file=sys.stderr) as bar:
+            for window in predict_rows(classify, rows, request.text_column, request.batch_size):
+                writer.write([flat_row(row) for row in window] if flat else window)
+                for row in window:
+                    counts.rows += 1
+                    counts.cut += bool(row["truncated"])
+                    if row["error"]:
+                        counts.failed += 1
+                        report(counts.rows, row["error"])
+                bar.update(len(window))
+    return counts
+
+
+def _to_folder(request, classify, state, report):
+    config = classify.model.config
+    for name in request.input:
+        if name == "-" or (config.model_type == "dashfusion" and is_clip_source(name)):
+            raise DataError(
+                f"{name} cannot be divided into shards, as files of rows can: `output` must be .jsonl or .parquet."
+            )
+    parts = find_parts(request.input)
+    check_text_column(parts, request.text_column, config, request.text_format)
+    shards = PredictionShards(
+        request.output, parts, request.checkpoint, config, request.dtype, request.text_column, request.shard_rows,
+        request.text_format,
+    )  # fmt: skip
+    with shards.progress_bar() if state.is_main_process else nullcontext():
+        shards.fill(classify, request.batch_size, state.process_index, state.num_processes, report=report)
+    # a launcher stops all processes when one of them fails, so that only the last one may
+    failed, cut = shards.count() if state.is_main_process else (0, 0)
+    return PredictionCounts(len(shards.parts), failed, cut)

@@ -1,0 +1,70 @@
+"""How the commands print."""
+
+import logging
+import shutil
+import sys
+
+import pytest
+from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers.utils.logging import enable_progress_bar
+
+from hf_fusion.cli import output
+from hf_fusion.utils.quiet import silence_libraries
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """An environment with the command, as `make install` makes one."""
+    for name in ("activate", "hf-fusion"):
+        path = tmp_path / ".venv/bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o755)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / ".venv/bin"
+
+
+def test_the_hint_says_how_to_activate_the_environment(environment, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nowhere")
+    output.print_next([("Do it", "hf-fusion train")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["  Do it:", "    hf-fusion train", "  (before them, once: source .venv/bin/activate)"]
+
+
+def test_not_where_it_is_active_or_there_is_none(environment, monkeypatch):
+    monkeypatch.setenv("PATH", str(environment))
+    assert shutil.which("hf-fusion") and output.activation() is None
+    monkeypatch.setenv("PATH", "/nowhere")
+    (environment / "activate").unlink()
+    assert output.activation() is None
+
+
+def test_libraries_are_quiet(tmp_path, capfd):
+    """A checkpoint with weights too many and too few: no report and no bars, but other warnings."""
+    small = dict.fromkeys(("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"), 1)
+    BertForMaskedLM(BertConfig(vocab_size=9, **small)).save_pretrained(tmp_path)
+    logger, messages = logging.getLogger("transformers.modeling_utils"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger.addHandler(handler)
+    filters = logger.filters[:]
+    enable_progress_bar()
+    capfd.readouterr()
+    try:
+        BertModel.from_pretrained(tmp_path)
+        assert "LOAD REPORT" in messages.pop() and "Loading weights" in capfd.readouterr().err, "something to hush"
+        silence_libraries()
+        BertModel.from_pretrained(tmp_path)
+        assert not messages and "Loading weights" not in capfd.readouterr().err
+        logger.warning("something else")
+        assert messages == ["something else"]
+    finally:
+        logger.removeHandler(handler)
+        logger.filters[:] = filters
+
+
+def test_metrics_fit_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    output.print_metrics("runs/mine (seed 1)", {"validation": {"mae": 0.5}, "test": {"mae": 0.25}})
+    text = capsys.readouterr().out
+    assert "0.5000" in text and "0.2500" in text and max(map(len, text.splitlines())) <= 80
