@@ -141,11 +141,10 @@ def load_clips(
     Example:
 
     ```python
-    >>> from hf_fusion import load_clips
+    from hf_fusion import load_clips
 
-    >>> clips = load_clips(options={"num_train": 4, "num_validation": 2, "num_test": 2})
-    >>> sorted(clips["train"].column_names)[:4]
-    ['anchor', 'audio', 'id', 'label']
+    clips = load_clips("synthetic-clips", options={"num_train": 4, "num_validation": 2, "num_test": 2})
+    clips["train"].with_format("numpy")[0]["audio"].shape  # (frames, features)
     ```
     """
     fields: dict[str, Any] = {

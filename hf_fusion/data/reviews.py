@@ -190,12 +190,11 @@ def load_reviews(
     Example:
 
     ```python
-    >>> import pandas as pd
-    >>> from hf_fusion import load_reviews
+    import pandas
+    from hf_fusion import load_reviews
 
-    >>> table = pd.DataFrame({"body": ["Awful.", "Great!"], "stars": [1, 5]})
-    >>> load_reviews(table, columns={"text": "body"}, split_shares=(1, 0, 0))["train"]["labels"][:]
-    [0, 4]
+    reviews = pandas.DataFrame({"body": ["Dirty room.", "Good bed."], "stars": [1, 5]})
+    load_reviews(reviews, columns={"text": "body"}, split_shares=(1, 0, 0))["train"]["labels"][:]  # [0, 4]
     ```
     """
     rules: dict[str, Any] = {

@@ -29,7 +29,7 @@ def train(
     Trains a model by a recipe.
 
     Args:
-        recipe (`str`, `Path` or `dict`): a YAML file, or the fields of a recipe.
+        recipe (`str`, `Path` or `dict`): a YAML file, the name of a recipe of the package, or the fields themselves.
         callbacks (`list[TrainerCallback]`, *optional*): for the trainer.
         overrides: fields that go before those of the recipe, such as `output_dir="runs/mine"`.
 
@@ -43,15 +43,15 @@ def train(
     Example:
 
     ```python
-    >>> import hf_fusion
+    import hf_fusion
 
-    >>> encoder = {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16}
-    >>> encoder |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    >>> recipe = {"encoder_a": encoder, "cross_fusion": "a", "max_length": 64, "num_train_epochs": 1}
-    >>> sizes = {"num_train": 64, "num_validation": 16, "num_test": 16}
-    >>> result = hf_fusion.train(recipe, dataset_options=sizes, output_dir="runs/example", disable_tqdm=True)
-    >>> sorted(result.metrics["test"])[:2]
-    ['coarse_accuracy', 'coarse_macro_f1']
+    encoder = {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16}
+    encoder |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    recipe = {"encoder_a": encoder, "cross_fusion": "a", "max_length": 64, "num_train_epochs": 1}
+    sizes = {"num_train": 64, "num_validation": 16, "num_test": 16}
+    result = hf_fusion.train(recipe, dataset_options=sizes, output_dir="runs/example")
+    print(result)  # a table of the metrics
+    classify = hf_fusion.FusionSentimentPipeline.from_pretrained(result.folder)
     ```
     """
     with quiet_libraries():
@@ -89,15 +89,10 @@ def evaluate(
         DataError: if the data is not as declared, or lacks the split.
         RecipeError: if its labels are not the classes of the model.
 
-    Example:
+    Example, with a run that is there:
 
-    ```python
-    >>> import pandas as pd
-    >>> import hf_fusion
-
-    >>> reviews = pd.DataFrame({"text": ["Awful room.", "Great staff!"], "stars": [1, 5]})
-    >>> hf_fusion.evaluate("runs/example", reviews)["fine_accuracy"]  # doctest: +SKIP
-    0.5
+    ```
+    hf_fusion.evaluate("runs/mine", "reviews.csv", columns={"text": "review", "stars": "rating"})["fine_accuracy"]
     ```
     """
     with quiet_libraries():
