@@ -21,11 +21,11 @@ from hf_fusion.models.configuration_common import (
 )
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = "onnx_fusion.json"
 FORMAT = 1  # of the description
-NEEDS_ONNX = "This needs the extra `onnx`: pip install 'hf-fusion[onnx]'"
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
@@ -35,7 +35,7 @@ class OnnxModel:
     The graph of an exported folder, called like the model that it was made from, with arrays.
 
     Args:
-        folder (`str` or `os.PathLike`): what `scripts/export.py` wrote.
+        folder (`str` or `os.PathLike`): what `hf-fusion export` wrote.
         num_threads (`int`, *optional*): of ONNX Runtime; by default its own choice, all cores.
 
     Attributes:
@@ -118,7 +118,7 @@ class OnnxFusion(FusionSentimentAnswers):
 
     @classmethod
     def from_pretrained(cls, folder, num_threads=None):
-        """Loads what `scripts/export.py` wrote; see [`OnnxModel`] for arguments and errors. No code is executed."""
+        """Loads what `hf-fusion export` wrote; see [`OnnxModel`] for arguments and errors. No code is executed."""
         model = OnnxModel(folder, num_threads)
         with as_value_error(_damaged(f"The processor in {folder}")):
             processor = PROCESSOR_MAPPING[_config_class(model.config.model_type)].from_pretrained(
@@ -166,7 +166,7 @@ def read_description(folder):
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{folder} is no exported model: {DESCRIPTION_FILE} cannot be read ({error}). Give a folder that "
-            "scripts/export.py wrote."
+            "`hf-fusion export` wrote."
         ) from error
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
@@ -222,10 +222,7 @@ def _damaged(what):
 
 
 def _session(path, num_threads):
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(NEEDS_ONNX) from error
+    onnxruntime = import_extra("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or 0
     with as_value_error(f"{path} cannot be loaded, export the checkpoint anew"):

@@ -152,9 +152,8 @@ def test_command_lines(place, name):
 @pytest.mark.parametrize("name", DATA_COMMANDS)
 def test_command_lines_that_choose_data(place, monkeypatch, name):
     run, (module, more) = script_here(name, monkeypatch), DATA_COMMANDS[name]
-    monkeypatch.setattr(
-        module, module.__name__.rpartition(".")[2], mock.Mock(side_effect=DataError("the words were read"))
-    )
+    work = module.__name__.rpartition(".")[2]
+    monkeypatch.setattr(module, work, mock.Mock(side_effect=DataError("the words were read")))
 
     @cases(3)
     @given(
