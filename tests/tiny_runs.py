@@ -103,9 +103,8 @@ def together(world_size, name, *args, status=0):
     finally:
         for script in running:
             script.process.kill()
-    assert ends[0].returncode == status and all(end.returncode in (0, status) for end in ends), "\n".join(
-        end.stderr[-3000:] for end in ends
-    )
+    expected = ends[0].returncode == status and all(end.returncode in (0, status) for end in ends)
+    assert expected, "\n".join(end.stderr[-3000:] for end in ends)
     return ends[0]
 
 
