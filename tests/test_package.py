@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 
@@ -34,7 +35,30 @@ def test_models_are_registered(make_config):
     assert AutoProcessor.register
 
 
-def test_inference_does_not_import_what_training_needs():
-    code = "import sys, hf_fusion; print(sorted({'evaluate', 'matplotlib', 'hf_fusion.training'} & set(sys.modules)))"
+ROOMS = ("architectures", "data", "deployment", "evaluation", "hub", "studies", "training", "utils")
+
+
+def test_nothing_is_imported_before_it_is_used():
+    rooms = ", ".join(f"hf_fusion.{room}" for room in ROOMS if room != "architectures")
+    heavy = {"evaluate", "matplotlib", "scipy.stats", "onnxruntime", "hf_fusion.training.trainer"}
+    code = f"import sys, {rooms}; print(sorted({heavy} & set(sys.modules)))"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_public_names_of_rooms(room):
+    module = importlib.import_module(f"hf_fusion.{room}")
+    assert module.__doc__
+    for name in module.__all__:
+        assert getattr(module, name).__doc__ and name in dir(module)
+    with pytest.raises(AttributeError, match=f"'hf_fusion.{room}' has no attribute 'Nothing'"):
+        _ = module.Nothing
+
+
+def test_functions_do_not_shadow_libraries():
+    """`hf_fusion.evaluate` is a function; `import evaluate` within the package is the library."""
+    from hf_fusion.evaluation import metrics
+
+    assert callable(hf_fusion.evaluate) and metrics.evaluate.__name__ == "evaluate"
+    assert issubclass(metrics.ReviewMetrics, metrics.evaluate.Metric)

@@ -151,6 +151,6 @@ def _check_modalities(data_args, clips):
     if len(there) < len(data_args.modalities):
         absent = next(name for name in data_args.modalities if name not in there)
         raise RecipeError(
-            f"No training clip of {data_args.dataset} has {absent}. If that is right, train on the rest: --modalities "
-            f"{' '.join(there)}"
+            f"No training clip of {data_args.dataset} has {absent}. If that is right, train on the rest: set "
+            f"`modalities` to {' '.join(there)}."
         )

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import logging
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list
@@ -12,7 +13,9 @@ from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name
 from hf_fusion.models.modeling_text_encoder import encoder_from_config, pretrained_encoder
 from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH
-from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.errors import RecipeError, listed
+
+logger = logging.getLogger(__name__)
 
 # As `encoder_a`: that of the teacher.
 TEACHER = "teacher"
@@ -125,12 +128,19 @@ def trained_model(model_class, checkpoint, fields):
     """The model of a checkpoint, with these fields of its configuration."""
     check_checkpoint_name(checkpoint)
     try:
-        return model_class.from_pretrained(checkpoint, use_safetensors=True, **fields)
+        model, report = model_class.from_pretrained(
+            checkpoint, use_safetensors=True, output_loading_info=True, **fields
+        )
     except RuntimeError as error:  # sizes that do not match
         raise RecipeError(
             f"The weights of `checkpoint` {checkpoint} do not fit the recipe ({str(error).splitlines()[0][:200]}): "
             "leave out the fields that say how large the model is."
         ) from error
+    if missing := sorted(report["missing_keys"]):
+        logger.warning(
+            "%s has no weights for %d parameters, which begin anew: %s.", checkpoint, len(missing), listed(missing)
+        )
+    return model
 
 
 def saved_processor(processor_class, checkpoint, model_args):

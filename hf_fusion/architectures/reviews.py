@@ -125,6 +125,15 @@ def check_classes(config: PretrainedConfig, rules: LabelRules) -> None:
         )
 
 
+def name_classes(config: PretrainedConfig, rules: LabelRules) -> None:
+    """Gives classes that have no names but placeholders those of the data."""
+    for field, names in (("id2label", rules.names), ("coarse_id2label", rules.coarse_names)):
+        ours = getattr(config, field, None)
+        if names and ours and len(ours) == len(names) and are_placeholders(ours.values()):
+            setattr(config, field, dict(enumerate(names)))
+    config.label2id = {name: i for i, name in config.id2label.items()}
+
+
 def _same_names(first, second):
     return [*map(word_key, first)] == [*map(word_key, second)]
 

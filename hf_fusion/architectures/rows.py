@@ -45,6 +45,25 @@ def drop_unreadable(encoded: Dataset, rows: Dataset, place: str, policy: str) ->
     return encoded.select(kept), rows.select(kept)
 
 
+def encode_readable(
+    architecture, rows: Dataset, processor, place: str, policy: str
+) -> tuple[Dataset, Dataset, dict[str, int]]:
+    """
+    Encodes rows and leaves out the unreadable ones.
+
+    Args:
+        architecture ([`Architecture`]): encodes them.
+        rows, place, policy: as in [`drop_unreadable`].
+        processor: of the model.
+
+    Returns:
+        The encoded rows, the same rows before, and how many are cut, by modality.
+    """
+    encoded, rows = drop_unreadable(architecture.encode(rows, processor), rows, place, policy)
+    encoded, truncated = take_truncated(encoded)
+    return encoded, rows, truncated
+
+
 def limit_of(processor, modality: str) -> int:
     """The most tokens, or frames, that are read of a modality."""
     if modality == "text":

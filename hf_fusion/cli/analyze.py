@@ -29,10 +29,11 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from hf_fusion.architectures.write_analysis import MAX_SAMPLES, write_analysis
-    from hf_fusion.cli.output import quiet_libraries, show_labels
+    from hf_fusion.cli.output import show_labels
     from hf_fusion.training.recipe import parse_data_arguments
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     show_labels()
     args, data_args = parse_data_arguments(AnalyzeArguments, argv, __doc__, "hf-fusion analyze")
     disable_progress_bars()

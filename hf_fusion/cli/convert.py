@@ -14,9 +14,9 @@ from hf_fusion.cli.arguments import make_parser
 def main(argv: list[str]) -> None:
     args = parse_args(argv)
     from hf_fusion.architectures.convert_checkpoint import convert_checkpoint
-    from hf_fusion.cli.output import quiet_libraries
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     model, has_text_weights = convert_checkpoint(**vars(args))
     print(f"Written: {args.folder} ({sum(p.numel() for p in model.parameters()):,} parameters)")
     if not has_text_weights:

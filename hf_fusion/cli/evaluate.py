@@ -24,10 +24,11 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from hf_fusion.architectures.write_evaluation import write_evaluation
-    from hf_fusion.cli.output import print_metrics, print_written, quiet_libraries, show_labels
+    from hf_fusion.cli.output import print_metrics, print_written, show_labels
     from hf_fusion.training.recipe import parse_data_arguments
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     show_labels()
     args, data_args = parse_data_arguments(EvaluateArguments, argv, __doc__, "hf-fusion evaluate")
     record, folder = write_evaluation(

@@ -25,11 +25,11 @@ def main(argv: list[str]) -> None:
     args = parse_args(argv)
     from tqdm import tqdm
 
-    from hf_fusion.cli.output import quiet_libraries
     from hf_fusion.deployment.onnx_export import export_onnx, silence_exporter
     from hf_fusion.deployment.predictions import load_pipeline
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     silence_exporter()
     classify = load_pipeline(args.checkpoint, device="cpu")
     print(f"Exporting {args.checkpoint}: a minute or more.", file=sys.stderr)

@@ -8,18 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def quiet_libraries() -> None:
-    """Turns off the bars and reports of transformers on loading and saving; warnings and errors stay."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("transformers.modeling_utils").addFilter(_is_no_load_report)
-
-
-def _is_no_load_report(record):
-    return "LOAD REPORT" not in str(record.msg)
-
-
 def show_labels() -> None:
     """Writes to standard error, beside warnings, from which columns the data's labels are made."""
     logging.basicConfig(format="%(message)s")

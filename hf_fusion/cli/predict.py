@@ -35,10 +35,10 @@ def main(argv: list[str]) -> int:
     args = parse_args(argv)
     from tqdm import tqdm
 
-    from hf_fusion.cli.output import quiet_libraries
     from hf_fusion.deployment.predict_files import PredictionRequest, predict_files
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     fields = {name: value for name, value in vars(args).items() if name in PredictionRequest.__dataclass_fields__}
     request = PredictionRequest(**fields, text_format=text_format_of(args))
     counts = predict_files(

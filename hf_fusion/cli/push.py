@@ -15,13 +15,14 @@ from hf_fusion.cli.arguments import make_parser
 
 def main(argv: list[str]) -> None:
     args = parse_args(argv)
-    from hf_fusion.cli.output import quiet_libraries
+
     from hf_fusion.deployment.loading import load_checkpoint
     from hf_fusion.deployment.sample_answers import check_answers
     from hf_fusion.hub.publish import publish
     from hf_fusion.hub.repository import check_repository
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     _print_files(check_repository(args.folder, args.repo_id, args.base_model))
     model, processor = load_checkpoint(args.folder, base_model=args.base_model)
     _print_model(model, check_answers(args.folder, model, processor))

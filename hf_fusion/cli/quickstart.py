@@ -27,10 +27,11 @@ def main(argv: list[str]) -> None:
     folder = parser.parse_args(argv).output_dir
     from rich.console import Console
 
-    from hf_fusion.cli.output import print_next, quiet_libraries
+    from hf_fusion.cli.output import print_next
     from hf_fusion.studies.quickstart import quickstart_runs, remove_previous
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     started, console = time.perf_counter(), Console()
     remove_previous(folder)
     runs = quickstart_runs(folder)

@@ -34,10 +34,11 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from hf_fusion.architectures.write_robustness import write_robustness
-    from hf_fusion.cli.output import print_written, quiet_libraries, show_labels
+    from hf_fusion.cli.output import print_written, show_labels
     from hf_fusion.training.recipe import parse_data_arguments
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     show_labels()
     args, data_args = parse_data_arguments(RobustnessArguments, argv, __doc__, "hf-fusion robustness")
     disable_progress_bars()

@@ -31,17 +31,14 @@ def main(argv: list[str]) -> None:
 
 def train(model_args, data_args, training_args) -> dict:
     """Trains, prints the metrics, and returns what [`run_training`] does."""
-    from datasets.utils.logging import disable_progress_bar
-
-    from hf_fusion.cli.output import print_metrics, print_next, quiet_libraries, show_labels
+    from hf_fusion.cli.output import print_metrics, print_next, show_labels
     from hf_fusion.training.duration import EstimateDuration
     from hf_fusion.training.run import run_training
+    from hf_fusion.utils.quiet import silence_libraries
 
-    quiet_libraries()
+    silence_libraries()
     if training_args.should_log:
         show_labels()
-    else:
-        disable_progress_bar()
     metrics = run_training(model_args, data_args, training_args, callbacks=[EstimateDuration()])
     if training_args.should_log:
         splits = {split: metrics[split] for split in ("validation", "test") if split in metrics}

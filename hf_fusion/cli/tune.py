@@ -17,15 +17,13 @@ IF_INTERRUPTED = "the same command goes on"
 
 def main(argv: list[str]) -> None:
     args = parse_args(argv)
-    from hf_fusion.cli.output import print_next, quiet_libraries
+    from hf_fusion.cli.output import print_next
     from hf_fusion.data.files import parse_yaml
+    from hf_fusion.studies.tuning import BEST_RECIPE, Search, tune
     from hf_fusion.utils.errors import RecipeError
+    from hf_fusion.utils.quiet import silence_libraries
 
-    try:
-        from hf_fusion.studies.tuning import BEST_RECIPE, Search, tune
-    except ImportError as error:
-        raise ImportError("a search needs optuna: pip install 'hf-fusion[tune]'") from error
-    quiet_libraries()
+    silence_libraries()
     folder = args.runs or Path("runs") / f"tune_{Path(args.search).stem}"
     search = Search.read(args.search)
     search.trials = search.trials if args.trials is None else args.trials

@@ -10,9 +10,10 @@ from datasets import Dataset
 from hf_fusion.data.clips import SYNTHETIC as SYNTHETIC_CLIPS
 from hf_fusion.data.clips import ClipSource
 from hf_fusion.data.decoding import TextFormat
+from hf_fusion.data.in_memory import Splits
 from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders, coarse_starts
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
-from hf_fusion.data.reviews import ReviewSource
+from hf_fusion.data.reviews import ReviewSource, rules_for
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.fields import check_choices, has_changed, list_option, option
 
@@ -105,6 +106,8 @@ class DataArguments(ClipFields, ReviewFields):
         "Number of rows of validation and of test; every run draws the same ones. All by default."
     )
     kind: DataKind = field(default="reviews", init=False)
+    # the rows by split, where they are in memory; `dataset` is then their name for messages
+    data: Splits | None = field(default=None, init=False, repr=False)
     _settled = None  # the rules of the data that was read
 
     def complete(self, kind: DataKind) -> None:
@@ -125,6 +128,7 @@ class DataArguments(ClipFields, ReviewFields):
             "split_shares": tuple(self.split_shares),
             "split_seed": self.split_seed,
             "options": self.dataset_options or {},
+            "data": self.data,
         }
         if self.kind == "clips":
             low_high = tuple(self.label_range)
@@ -184,16 +188,9 @@ class DataArguments(ClipFields, ReviewFields):
         """Rules from ratings to labels (reviews); open ones are known once the data was read ([`settle`])."""
         if self._settled is not None:
             return self._settled
-        synthetic = self.dataset in (None, SYNTHETIC_REVIEWS)
-        scale = self.scale or ([0.0, 1.0] if synthetic else [1.0, 5.0])
-        coarse = None if self.coarse_starts is None else tuple(self.coarse_starts)
-        names = tuple(self.class_words) if self.class_words else None
-        count = len(names) if names and self.num_labels is None else self.num_labels
-        if count is None and synthetic:
-            count = 5
         try:
-            return LabelRules(
-                tuple(scale), count, coarse, names, intensity_range=tuple(self.intensity_range or (0.0, 1.0))
+            return rules_for(
+                self.dataset, self.scale, self.num_labels, self.class_words, self.coarse_starts, self.intensity_range
             )
         except LabelError as error:
             raise RecipeError(

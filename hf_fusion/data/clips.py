@@ -2,13 +2,13 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from glob import has_magic
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, is_row_fi
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
 from hf_fusion.data.files import with_options
 from hf_fusion.data.hub import load_from_hub
+from hf_fusion.data.in_memory import Data, Splits, check_no_options, name_and_splits
 from hf_fusion.data.labels import LabelError, is_range
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
@@ -56,6 +57,7 @@ class ClipSource:
         options: keyword arguments of the reader (or of the synthetic corpus, or of `datasets.load_dataset`).
         allow_missing_features: whether more than a tenth of the clips of a folder of features may have none.
         text_format: of the labels file of such a folder, where its content does not tell.
+        data: the rows by split (`None` for rows in one piece) where they are loaded; `name` is then for messages alone.
 
     Example:
 
@@ -77,6 +79,7 @@ class ClipSource:
     options: dict[str, Any] = field(default_factory=dict)
     allow_missing_features: bool = False
     text_format: TextFormat = AS_FOUND
+    data: Splits | None = field(default=None, repr=False)
 
     def __post_init__(self):
         listed = isinstance(self.modalities, (list, tuple)) and all(name in MODALITIES for name in self.modalities)
@@ -87,14 +90,43 @@ class ClipSource:
         if self.rejected not in ("error", "drop"):
             raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r:.100}.")
         check_shares(self.split_shares)
-        if not _has_labels_file(self.name):
+        if self.data is not None:
+            check_no_options(self.name, self.options)
+        if self.data is not None or not _has_labels_file(self.name):
             check_taken(self.text_format, self.name)
 
 
-def load_clips(source: ClipSource) -> DatasetDict:
+def load_clips(
+    data: Data | ClipSource = SYNTHETIC,
+    *,
+    modalities: Sequence[str] | None = None,
+    label_range: Sequence[float] | None = None,
+    rejected_rows: Literal["error", "drop"] | None = None,
+    split_shares: Sequence[float] | None = None,
+    split_seed: int | None = None,
+    options: dict[str, Any] | None = None,
+    allow_missing_features: bool | None = None,
+    text_format: TextFormat | None = None,
+) -> DatasetDict:
     """
     Reads and checks clips. They go to a temporary file as they are read, from which the data sets are mapped: a corpus
     may be larger than memory.
+
+    Args:
+        data (`str`, `Path`, `pandas.DataFrame`, `Dataset` or `DatasetDict`, defaults to `"synthetic-clips"`): an MMSA
+            pickle (.pkl), the MOSI utterances (.npz), a prepared folder, a folder of features with a labels file, a
+            data set on the Hub, or rows with `label` and some of `text`, `audio` and `vision` (frames x features). Or a
+            [`ClipSource`], which holds all other arguments.
+        modalities (`list[str]`, *optional*): which of text, audio and vision to keep; all by default.
+        label_range (`tuple(float, float)`, *optional*): lowest and highest label; by default any number is accepted.
+        rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves unusable rows out and logs them.
+        split_shares (`tuple(float, float, float)`, *optional*, defaults to `(0.8, 0.1, 0.1)`): shares of train,
+            validation and test where there is no split, drawn by the video's name.
+        split_seed (`int`, *optional*, defaults to 0): seed of that division.
+        options (`dict`, *optional*): of the reader, the synthetic corpus, or `datasets.load_dataset`.
+        allow_missing_features (`bool`, *optional*, defaults to `False`): whether more than a tenth of the clips of a
+            folder of features may have none.
+        text_format ([`TextFormat`], *optional*): of the labels file of such a folder.
 
     Returns:
         `DatasetDict` of the splits found, with the columns `id`, `text` (`None` where missing), `audio` and `vision`
@@ -105,11 +137,30 @@ def load_clips(source: ClipSource) -> DatasetDict:
     Raises:
         DataError: if a file or a row is not as declared; names it.
         FileNotFoundError: if the file or folder does not exist.
+
+    Example:
+
+    ```python
+    from hf_fusion import load_clips
+
+    clips = load_clips("synthetic-clips", options={"num_train": 4, "num_validation": 2, "num_test": 2})
+    clips["train"].with_format("numpy")[0]["audio"].shape  # (frames, features)
+    ```
     """
-    if source.name == SYNTHETIC or (Path(source.name) / PREPARED_FILE).is_file():
-        clips = _dataset(source)
+    fields: dict[str, Any] = {
+        "modalities": modalities, "label_range": label_range, "rejected": rejected_rows, "split_shares": split_shares,
+        "split_seed": split_seed, "options": options, "allow_missing_features": allow_missing_features,
+        "text_format": text_format,
+    }  # fmt: skip
+    given = {name: value for name, value in fields.items() if value is not None}
+    if isinstance(data, ClipSource):
+        if given:
+            raise TypeError(f"A ClipSource holds all arguments: set `{next(iter(given))}` there.")
+        source = data
     else:
-        clips = collect_clips(clean_clips(source))
+        name, splits = name_and_splits(data)
+        source = ClipSource(name, data=splits, **given)
+    clips = _dataset(source) if _is_dataset(source) else collect_clips(clean_clips(source))
     clips = {split: _with_only(table, source, split) for split, table in clips.items()}
     clips = DatasetDict({split: table for split, table in clips.items() if len(table)})
     if not clips:
@@ -154,8 +205,8 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
                 counts[name] += replaced
         if not isinstance(row["text"], str | None):
             raise DataError(f"{source.name}, {place}: field 'text' must be a text, got {row['text']!r:.50}.")
-        if isinstance(error := unicode_or_error({name: row[name] for name in ("id", "text")}, place), DataError):
-            raise DataError(f"{source.name}, {error}")
+        if isinstance(problem := unicode_or_error({name: row[name] for name in ("id", "text")}, place), DataError):
+            raise DataError(f"{source.name}, {problem}")
         if row["text"] is not None and is_blank(row["text"]):
             row["text"], counts["text"] = None, counts["text"] + 1
         reason = "an id that came before" if row["id"] in seen else _unusable(row, source)
@@ -250,7 +301,9 @@ def _is_zeros(frames):
 
 def _read(source, labelled):
     path = Path(source.name)
-    if source.name == SYNTHETIC or (path / PREPARED_FILE).is_file():
+    if source.data is not None:
+        return _loaded_rows(source, source.data, labelled)
+    if _is_dataset(source):
         return _dataset_rows(_dataset(source))
     if source.name.endswith(".pkl"):
         return with_options(source.name, partial(read_mmsa, source.name), source.options)
@@ -269,7 +322,13 @@ def _read(source, labelled):
         raise DataError(f"{source.name}: unknown kind of file. {known}")
     if path.suffix or source.name.startswith((".", "/")):
         raise FileNotFoundError(f"{source.name}: no such file or folder. {known}")
-    return _hub_rows(source, labelled)
+    return _loaded_rows(source, load_from_hub(source.name, source.options), labelled)
+
+
+def _is_dataset(source):
+    """Whether it is a prepared folder or the synthetic corpus, whose rows are clean."""
+    named = source.name == SYNTHETIC or (Path(source.name) / PREPARED_FILE).is_file()
+    return named and source.data is None
 
 
 def _dataset(source):
@@ -329,8 +388,7 @@ def _dataset_rows(splits):
             yield {**row, "split": split, "text": row.get("text"), **frames}
 
 
-def _hub_rows(source, labelled):
-    found = load_from_hub(source.name, source.options)
+def _loaded_rows(source, found, labelled):
     if list(found) == ["train"]:
         found = {None: found["train"]}  # in one piece: divided by hash
     for split, rows in found.items():

@@ -125,7 +125,7 @@ def check_taken(text_format: TextFormat, place: str, kinds: Iterable[str] = ()) 
     kinds = set(kinds)
     for name, takers in _TAKERS.items():
         if getattr(text_format, name) is not None and kinds.isdisjoint(takers):
-            raise DataError(f"{place}: takes no `{name}`, which is of {', '.join(takers)}: leave it (--{name}) out.")
+            raise DataError(f"{place}: takes no `{name}`, which is of {', '.join(takers)}: leave it out.")
 
 
 def is_row_file(name: str | os.PathLike) -> bool:
@@ -248,9 +248,7 @@ def _encoding_of(path, given, *_stamp):
     encoding, how = find_encoding(head)
     mark = next((mark for mark, _ in _MARKS if head.startswith(mark)), b"")
     if given and mark.decode(given, "replace").strip("\ufeff"):
-        raise DataError(
-            f"{path}: is {encoding} by its byte order mark, not {given}: leave the encoding (--encoding) out."
-        )
+        raise DataError(f"{path}: is {encoding} by its byte order mark, not {given}: leave `encoding` out.")
     if how and not given:
         logger.warning("%s: read as %s, %s.", path, encoding, how)
     return given or encoding
@@ -276,7 +274,7 @@ def _other_encoding(path, *_stamp):
     if not sample:
         return None
     guess = _guess(sample)
-    return f"It may be {guess}: --encoding {guess}." if guess else "Name its encoding with --encoding, often cp1252."
+    return f"It may be {guess}: set `encoding` to {guess}." if guess else "Set `encoding`, often to cp1252."
 
 
 def _guess(sample):

@@ -107,8 +107,8 @@ def _check_files(labels, clip_ids, streams, allow_missing):
     if most > _MAX_MISSING * len(known) and not allow_missing:
         raise DataError(
             f"{labels}: {'; '.join(facts)}. More than a tenth is missing: name the files after the ids, or allow it "
-            "with --allow_missing_features true (for `hf-fusion predict`: --dataset_options "
-            "'{\"allow_missing_features\": true}'); for a model of text alone there is --modalities text."
+            "by `allow_missing_features` (for predictions in `dataset_options`); for a model of text alone set "
+            "`modalities` to text."
         )
     if facts:
         logger.warning("%s: %s.", labels, "; ".join(facts))

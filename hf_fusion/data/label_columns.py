@@ -70,7 +70,7 @@ class PlanMaker:
             alone = {name: own for name, own in self.columns.items() if name not in self.ratings}
             mapping = {name: own for name, own in self.mapping.items() if name not in LABEL_FIELDS and name != own}
             other_columns = json.dumps(mapping | alone, ensure_ascii=False)
-            mend += f", or the other: --columns '{other_columns}' with --rejected_rows drop"
+            mend += f", or the other: set `columns` to {other_columns} and `rejected_rows` to drop"
         raise self._wrong(
             values,
             f"holds the {len(numbers)} classes {_joined([int(number) for number in numbers])}, and {values.missing} "
@@ -216,7 +216,7 @@ class PlanMaker:
             return self._wrong(
                 values, f"holds ratings ({values.shown(values.words)}): {self._columns_with('stars', values.field)}"
             )
-        mend = "say it: --class_words WORST ... BEST."
+        mend = "say it: set `class_words` to WORST ... BEST."
         if values.field == "coarse_label":
             mend = f"number the classes, or leave them out: {self._columns_with(None, values.field)}"
         return self._wrong(values, f"holds words whose order from worst to best is not known ({shown}): {mend}")
@@ -227,14 +227,15 @@ class PlanMaker:
             raise self._wrong(
                 values,
                 f"holds fractions such as {fractions[0]:g}: these are scores, no classes. "
-                f"{self._columns_with('score', values.field)} --scale LOWEST HIGHEST",
+                f"{self._columns_with('score', values.field)} and `scale` to LOWEST HIGHEST",
             )
         numbers = [int(number) for number in numbers]
         if count is None and numbers[0] == 0 and len(numbers) == numbers[-1] + 1 > MAX_CLASSES:
             raise self._wrong(
                 values,
                 f"holds {len(numbers)} different numbers: if they are scores, "
-                f"{self._columns_with('score', values.field)} --scale LOWEST HIGHEST; else --num_labels {len(numbers)}",
+                f"{self._columns_with('score', values.field)} and `scale` to LOWEST HIGHEST; else set `num_labels` "
+                f"to {len(numbers)}",
             )
         if len(numbers) == 1 and count is None:
             raise self._wrong(values, f"holds one class alone, {numbers[0]}; at least two are needed")
@@ -267,31 +268,31 @@ class PlanMaker:
         if numbers[0] == 1 and numbers[-1] == (count or len(numbers)):
             stars = self._columns_with("stars", values.field)
             if numbers[-1] != 5:
-                stars += f" --num_labels {numbers[-1]}"
+                stars += f" and `num_labels` to {numbers[-1]}"
             raise self._wrong(
                 values,
                 f"numbers its classes from 1 to {numbers[-1]}, not from 0. If they are stars: {stars}. Else name the "
-                "classes in their order: --class_words WORST ... BEST.",
+                "classes in their order: set `class_words` to WORST ... BEST.",
             )
         if count is not None:  # the rows that do not fit are refused one by one
             return _counted_from_0(count, names)
         raise self._wrong(
             values,
             f"holds the classes {_joined(numbers)}, which do not count 0, 1, 2 ... without a gap. If there are others "
-            f"that do not occur: --num_labels {max(numbers[-1] + 1, 2)}. Else name those that occur, in their order: "
-            f"--class_words WORST ... BEST ({len(numbers)} names).",
+            f"that do not occur, set `num_labels` to {max(numbers[-1] + 1, 2)}. Else name those that occur, in their "
+            f"order: set `class_words` to WORST ... BEST ({len(numbers)} names).",
         )
 
     def _wrong(self, values, text):
         return DataError(f"{self.origin}: column {values.column!r} ({values.field}) {text.rstrip('.')}.")
 
     def _columns_with(self, field_name, instead_of):
-        """The flag that reads a column as another field, or leaves it out."""
+        """Says how to read a column as another field, or to leave it out."""
         own = self.columns[instead_of]
         mapping = {name: column for name, column in self.mapping.items() if name not in LABEL_FIELDS and name != column}
         mapping |= {name: column for name, column in self.columns.items() if name != instead_of}
         mapping[field_name or instead_of] = own if field_name else None
-        return f"--columns '{json.dumps(mapping, ensure_ascii=False)}'"
+        return f"set `columns` to {json.dumps(mapping, ensure_ascii=False)}"
 
 
 def _counted_from_0(count, names):

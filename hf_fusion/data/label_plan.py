@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 LABEL_FIELDS = ("stars", "score", "label", "coarse_label", "intensity")
 CLASS_FIELDS = ("label", "coarse_label")
 RATING_FIELDS = ("stars", "score", "intensity")
-_HINT = "; --scale LOWEST HIGHEST declares another, and ratings between whole stars are a score"
+_HINT = "; `scale` declares another, and ratings between whole stars are a score"
 
 
 @dataclass
@@ -94,7 +94,7 @@ class LabelPlan:
         if best is not None and best != (self.rules.intensity_range[1] if name == "intensity" else highest):
             detail = (
                 f"{values[name]!r:.100} is out of {best:g}, but the best value of column {self.columns[name]!r} is "
-                f"{highest:g}; if it is not: --scale LOWEST {best:g}"
+                f"{highest:g}; if it is not, set `scale` to LOWEST {best:g}"
             )
             raise LabelError(detail, "rating outside the scale", name, values[name])
         return number
@@ -119,7 +119,7 @@ def log_plan(origin: str, plan: LabelPlan, columns: dict[str, str], declared: di
     rules = plan.rules
     if "label" in plan.ids and rules.names is None and rules.num_labels != 5:
         logger.info(
-            "%s: the classes are called LABEL_0 to LABEL_%d; --class_words WORST ... BEST names them.",
+            "%s: the classes are called LABEL_0 to LABEL_%d; `class_words` names them.",
             origin,
             rules.num_labels - 1,
         )
@@ -164,5 +164,5 @@ def check_classes_shown(train, rules: LabelRules, origin: str, policy: str) -> N
         fewer = count - len(absent)
         mend = ""
         if column == "labels" and absent == list(range(fewer, count)) and fewer > 1:
-            mend = f"If there are only {fewer}: --num_labels {fewer}. "
-        raise DataError(f"{message} {mend}To train without them all the same: --missing_classes allow.")
+            mend = f"If there are only {fewer}, set `num_labels` to {fewer}. "
+        raise DataError(f"{message} {mend}To train without them all the same, set `missing_classes` to allow.")

@@ -285,8 +285,8 @@ def warn_of_other_scale(scores, label_range, origin: str) -> None:
     one_side = scores.min() >= middle or scores.max() <= middle
     if one_side or np.abs(scores - middle).max() <= reach / 3 + 1e-6:
         logger.warning(
-            "%s: the labels lie between %g and %g, a small part of their range %g to %g. If that is another scale, say "
-            "it: --label_range LOWEST HIGHEST.",
+            "%s: the labels lie between %g and %g, a small part of their range %g to %g. If that is another scale, set "
+            "`label_range`.",
             origin, scores.min(), scores.max(), low, high,
         )  # fmt: skip
 

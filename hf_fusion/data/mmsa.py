@@ -89,7 +89,7 @@ def _check_hash(path, own_file):
         raise DataError(
             f"{path}: SHA-256 {digest} is not that of a published {name} ({' or '.join(PUBLISHED[name].values())}): "
             "the file is damaged or was changed. Get it again; if it is your own file, give it another name or say so "
-            "with the option own_file (--dataset_options '{\"own_file\": true}')."
+            'in the options: {"own_file": true}.'
         )
     if digest in known:
         logger.info("%s: the published features of %s.", path, known[digest])

@@ -43,7 +43,7 @@ def read_mosi_utterance(
     if split == "split_standard" and (text_features or set(modalities) - {"text"}):
         raise DataError(
             f"{path}: with split_standard the features leak: they were learned with labels of its test videos. Use "
-            "the text alone (--modalities text), or the column 'split'."
+            "the text alone (`modalities`), or the column 'split'."
         )
     if isinstance(context, bool) or not isinstance(context, int) or context < 0:
         raise DataError(f"{path}: `context` must be a whole number of at least 0, got {context!r:.100}.")

@@ -188,15 +188,15 @@ def _contradiction(clips, lengths, told, at_end, at_start):
 _WAY_OUT = (
     "Mend the file, or say what holds: with the option padding (start, end or none) lengths are believed and other "
     "frames dropped, with use_lengths=false zeros tell what is padding "
-    '(--dataset_options \'{"padding": "end"}\' or \'{"use_lengths": false}\').'
+    '(options {"padding": "end"} or {"use_lengths": false}).'
 )
 
 
 def _undecided(clips, which):
     return DataError(
         f"{clips.place}: the lengths fit padding at the start and at the end alike ({_count(clips, which)}); the two "
-        "readings differ in frames of zeros. Say where padding is: --dataset_options "
-        '\'{"padding": "end"}\' (or "start", or "none").'
+        "readings differ in frames of zeros. Say where padding is in the options: "
+        '{"padding": "end"} (or "start", or "none").'
     )
 
 
@@ -231,8 +231,8 @@ def _padding_of_zeros(clips, untold, default):
         return default
     raise DataError(
         f"{clips.place}: no lengths that say what is padding, and frames of zeros begin {int((front > 0).sum())} and "
-        f"end {int((back > 0).sum())} of {len(front)} clips. Say where padding is: --dataset_options "
-        '\'{"padding": "end"}\' (or "start", or "none").'
+        f"end {int((back > 0).sum())} of {len(front)} clips. Say where padding is in the options: "
+        '{"padding": "end"} (or "start", or "none").'
     )
 
 

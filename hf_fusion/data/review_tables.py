@@ -16,6 +16,7 @@ from datasets import ClassLabel
 from hf_fusion.data.decoding import TextFormat, check_taken, is_row_file, kind_of
 from hf_fusion.data.files import read_rows_or_errors, with_options
 from hf_fusion.data.hub import is_saved, load_from_hub
+from hf_fusion.data.in_memory import Splits
 from hf_fusion.data.parts import find_parts
 from hf_fusion.data.splits import split_in_name
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
@@ -89,11 +90,7 @@ def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> 
         corpus = with_options(SYNTHETIC, synthetic_reviews, options)
         return [Table(split, f"{SYNTHETIC} ({split})", lambda rows=rows: rows) for split, rows in corpus.items()]
     if not _are_files(name, options):
-        loaded = load_from_hub(name, options)
-        return [
-            Table(split, name + (f" ({split})" if split else ""), lambda rows=rows: rows)
-            for split, rows in loaded.items()
-        ]
+        return loaded_tables(name, load_from_hub(name, options))
     if options:
         raise DataError(f"{name}: files of rows take no options, got {options!r:.200}.")
     paths = find_parts([name])
@@ -108,6 +105,13 @@ def find_tables(name: str, options: dict[str, Any], text_format: TextFormat) -> 
     return [
         Table(split, path, partial(_FileRows, path, text_format), kind_of(path) not in (".json", ".jsonl"))
         for split, path in zip(splits, paths, strict=True)
+    ]
+
+
+def loaded_tables(name: str, splits: Splits) -> list[Table]:
+    """The tables of splits that are loaded; `name` is theirs for messages."""
+    return [
+        Table(split, name + (f" ({split})" if split else ""), lambda rows=rows: rows) for split, rows in splits.items()
     ]
 
 

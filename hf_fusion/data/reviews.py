@@ -3,17 +3,19 @@
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from datasets import DatasetDict, Features, Value
 
 from hf_fusion.data.class_values import ClassValues
-from hf_fusion.data.decoding import TextFormat
+from hf_fusion.data.decoding import TextFormat, check_taken
+from hf_fusion.data.in_memory import Data, Splits, check_no_options, name_and_splits
 from hf_fusion.data.label_columns import PlanMaker
 from hf_fusion.data.label_plan import CLASS_FIELDS, LABEL_FIELDS, RATING_FIELDS, LabelPlan, log_plan
 from hf_fusion.data.labels import LabelError, LabelRules
-from hf_fusion.data.review_tables import SYNTHETIC, find_tables
+from hf_fusion.data.review_tables import SYNTHETIC, find_tables, loaded_tables
 from hf_fusion.data.split_writer import SplitWriter
 from hf_fusion.data.splits import (
     NO_SPLIT,
@@ -60,6 +62,7 @@ class ReviewSource:
         options: keyword arguments of the synthetic corpus, or of `datasets.load_dataset` for a Hub data set.
         sources: take only the rows whose `source` is one of these; all by default.
         encoding, delimiter, header: of the files of text, where their content does not tell; see [`TextFormat`].
+        data: the rows by split (`None` for rows in one piece) where they are loaded; `name` is then for messages alone.
 
     Example:
 
@@ -85,6 +88,7 @@ class ReviewSource:
     encoding: str | None = None
     delimiter: str | None = None
     header: bool | None = None
+    data: Splits | None = field(default=None, repr=False)
 
     def __post_init__(self):
         texts = isinstance(self.columns, dict) and all(isinstance(own, str | None) for own in self.columns.values())
@@ -98,10 +102,12 @@ class ReviewSource:
         if self.sources is not None and not isinstance(self.sources, (list, tuple)):
             raise DataError(f"`sources` must be a list of names, got {self.sources!r:.100}.")
         check_shares(self.split_shares)
+        if self.data is not None:
+            check_taken(self.text_format, self.name)
+            check_no_options(self.name, self.options)
         _ = self.text_format  # is checked
         if self.rules is None:
-            synthetic = self.name == SYNTHETIC
-            self.rules = LabelRules(scale=(0.0, 1.0)) if synthetic else LabelRules(num_labels=None)
+            self.rules = rules_for(self.name)
 
     @property
     def text_format(self) -> TextFormat:
@@ -109,9 +115,103 @@ class ReviewSource:
         return TextFormat(self.encoding, self.delimiter, self.header)
 
 
-def load_reviews(source: ReviewSource) -> DatasetDict:
-    """The reviews of [`read_reviews`], without the rules."""
-    return read_reviews(source)[0]
+def rules_for(
+    name: str | None,
+    scale: Sequence[float] | None = None,
+    num_labels: int | None = None,
+    class_words: Sequence[str] | None = None,
+    coarse_starts: Sequence[int] | None = None,
+    intensity_range: Sequence[float] | None = None,
+) -> LabelRules:
+    """
+    The rules of the data of a name (`None`: the synthetic corpus), whose scale and classes differ from those of files.
+
+    Raises:
+        LabelError: if the values do not fit together.
+    """
+    synthetic = name in (None, SYNTHETIC)
+    if num_labels is None and synthetic and not class_words:
+        num_labels = 5
+    ranges: dict[str, Any] = {  # of two numbers, as `LabelRules` checks
+        "scale": tuple(scale or ((0.0, 1.0) if synthetic else (1.0, 5.0))),
+        "intensity_range": tuple(intensity_range or (0.0, 1.0)),
+    }
+    coarse = None if coarse_starts is None else tuple(coarse_starts)
+    return LabelRules(num_labels=num_labels, coarse=coarse, names=tuple(class_words) if class_words else None, **ranges)
+
+
+def load_reviews(
+    data: Data | ReviewSource = SYNTHETIC,
+    *,
+    columns: dict[str, str | None] | None = None,
+    scale: Sequence[float] | None = None,
+    num_labels: int | None = None,
+    class_words: Sequence[str] | None = None,
+    coarse_starts: Sequence[int] | None = None,
+    intensity_range: Sequence[float] | None = None,
+    sources: Sequence[str] | None = None,
+    rejected_rows: Literal["error", "drop"] | None = None,
+    split_shares: Sequence[float] | None = None,
+    split_seed: int | None = None,
+    options: dict[str, Any] | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+) -> DatasetDict:
+    """
+    Reads, checks and labels reviews. The arguments are the fields of a recipe.
+
+    Args:
+        data (`str`, `Path`, `pandas.DataFrame`, `Dataset` or `DatasetDict`, defaults to `"synthetic-reviews"`): a file
+            (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or pattern of such files, a data set on the Hub,
+            or the rows themselves. Or a [`ReviewSource`], which holds all other arguments.
+        columns (`dict`, *optional*): the data's own name for each of `text`, `id`, `split`, `stars`, `score`, `label`,
+            `coarse_label`, `intensity`, `source`; `None` leaves a field out. Other fields are found by their names.
+        scale (`tuple(float, float)`, *optional*, defaults to `(1, 5)`): lowest and highest score.
+        num_labels (`int`, *optional*): fine classes; by default as many as the data has.
+        class_words (`list[str]`, *optional*): names of the fine classes, from worst to best.
+        coarse_starts (`list[int]`, *optional*): the fine class that each coarse class begins with.
+        intensity_range (`tuple(float, float)`, *optional*, defaults to `(0, 1)`): lowest and highest intensity.
+        sources (`list[str]`, *optional*): takes only the reviews with one of these values of `source`.
+        rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves unusable rows out and logs them.
+        split_shares (`tuple(float, float, float)`, *optional*, defaults to `(0.8, 0.1, 0.1)`): shares of train,
+            validation and test where there is no split; `(1, 0, 0)` keeps all rows in train.
+        split_seed (`int`, *optional*, defaults to 0): seed of that division.
+        options (`dict`, *optional*): of the synthetic corpus, or of `datasets.load_dataset` for a name on the Hub.
+        encoding, delimiter, header: of files of text, where their content does not tell; see [`TextFormat`].
+
+    Returns:
+        `DatasetDict`: as of [`read_reviews`].
+
+    Raises:
+        DataError: if a file, a column or a row is not as declared.
+        FileNotFoundError: if the file does not exist.
+
+    Example:
+
+    ```python
+    import pandas
+    from hf_fusion import load_reviews
+
+    reviews = pandas.DataFrame({"body": ["Dirty room.", "Good bed."], "stars": [1, 5]})
+    load_reviews(reviews, columns={"text": "body"}, split_shares=(1, 0, 0))["train"]["labels"][:]  # [0, 4]
+    ```
+    """
+    rules: dict[str, Any] = {
+        "scale": scale, "num_labels": num_labels, "class_words": class_words, "coarse_starts": coarse_starts,
+        "intensity_range": intensity_range,
+    }  # fmt: skip
+    fields: dict[str, Any] = {
+        "columns": columns, "sources": sources, "rejected": rejected_rows, "split_shares": split_shares,
+        "split_seed": split_seed, "options": options, "encoding": encoding, "delimiter": delimiter, "header": header,
+    }  # fmt: skip
+    given = {name: value for name, value in fields.items() if value is not None}
+    if isinstance(data, ReviewSource):
+        if more := [name for name, value in {**rules, **fields}.items() if value is not None]:
+            raise TypeError(f"A ReviewSource holds all arguments: set `{more[0]}` there.")
+        return read_reviews(data)[0]
+    name, splits = name_and_splits(data)
+    return read_reviews(ReviewSource(name, rules=rules_for(name, **rules), data=splits, **given))[0]
 
 
 def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
@@ -128,26 +228,28 @@ def read_reviews(source: ReviewSource) -> tuple[DatasetDict, LabelRules]:
         DataError: if a file, a column or a row is not as declared.
         FileNotFoundError: if the file does not exist.
     """
-    tables = find_tables(source.name, source.options, source.text_format)
+    if source.data is None:
+        tables = find_tables(source.name, source.options, source.text_format)
+    else:
+        tables = loaded_tables(source.name, source.data)
     shares = _shares_to_draw(tables, source.split_shares)
     plan = _plan(tables, source)
     chooser = SplitChooser(source.split_seed)
 
     others: set[str] = set()
-    counts = Counter()
+    counts: Counter[str | None] = Counter()
     with SplitWriter(_FEATURES) as writer:
         for table in tables:
             others |= _label_rows(table, shares, source, plan, chooser, writer, counts)
         _settle_waiting(writer, chooser, source)
         filled = {split: writer.filled[split] for split in SPLITS if split in writer.filled}
         if others and not filled:
-            raise DataError(
-                f"{source.name} has no rows of {listed(source.sources)}; its sources are {listed(sorted(others))}."
-            )
+            wanted = listed(source.sources or ())
+            raise DataError(f"{source.name} has no rows of {wanted}; its sources are {listed(sorted(others))}.")
         if not filled:
             raise DataError(f"{source.name} has no rows.")
         splits = DatasetDict({split: _informative(writer.finish(split), filled[split]) for split in filled})
-    named = chooser.named or {table.split for table in tables}
+    named: set[str | None] = {*chooser.named} or {table.split for table in tables}
     only_training = are_training(named) and (not chooser.named or set(splits) == {"train"})
     splits = divide_training(
         splits, only_training, source.name, source.split_shares, source.split_seed, lambda rows: rows["text"]
@@ -195,7 +297,7 @@ def _add_columns(values, columns, rows, origin):
             own = json.dumps(columns[name], ensure_ascii=False)
             raise DataError(
                 f"{origin}: column {columns[name]!r} holds the numbers of the classes {listed(names)}, no {name}: "
-                f"--columns '{{\"label\": {own}}}' takes them for classes."
+                f'`columns` {{"label": {own}}} takes them for classes.'
             )
     for name in CLASS_FIELDS:
         if name not in columns:
@@ -291,7 +393,7 @@ def _resolve_columns(row, origin, mapping):
             f"{origin}: no column {mapping[missing[0]]!r} (declared as {missing[0]}); there are {listed(row)}."
         )
     if "text" not in columns:
-        raise DataError(f"{origin}: no column 'text'; there are {listed(row)}. Name it in the mapping.")
+        raise DataError(f"{origin}: no column 'text'; there are {listed(row)}. Name it in `columns`.")
     if not set(columns) & set(LABEL_FIELDS):
         raise DataError(
             f"{origin}: no labels. Needed is a column of stars, score, label, coarse_label or intensity; there are "

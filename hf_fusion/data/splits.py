@@ -19,7 +19,7 @@ SPLIT_ALIASES = {
     "valid": "validation", "val": "validation", "dev": "validation", "eval": "validation", "development": "validation",
     "training": "train", "testing": "test",
 }  # fmt: skip
-WAY_OUT = "Give every row a split, or draw all: --columns '{\"split\": null}'."
+WAY_OUT = 'Give every row a split, or draw all: set `columns` to {"split": null}.'
 NO_SPLIT = "no split, though other rows have one"
 _MAX_SHOWN = 5
 
@@ -154,7 +154,7 @@ def divide_training(
         drawn = _divided(splits, shares, seed, keys)
         if set(drawn) != {"train"}:
             logger.warning(
-                "%s: the only split is train; its rows are divided into %s. To train on all: --split_shares 1 0 0.",
+                "%s: the only split is train; its rows are divided into %s. `split_shares` 1 0 0 trains on all.",
                 name, listed(f"{len(rows)} of {split}" for split, rows in drawn.items()),
             )  # fmt: skip
         return drawn
@@ -210,7 +210,7 @@ def report_rejected(origin: str, rejected: dict[str, list[str]], policy: str) ->
     ]
     message = f"{origin}: {count} unusable row{'s' if count > 1 else ''}\n" + "\n".join(lines)
     if policy == "error":
-        raise DataError(message + "\nMend them, or leave them out with rejected='drop' (--rejected_rows drop).")
+        raise DataError(message + "\nMend them, or set `rejected_rows` to drop, which leaves them out.")
     logger.warning("%s\n(left out)", message)
     for reason, places in rejected.items():
         tally(f"rows left out: {reason}", len(places))

@@ -13,6 +13,7 @@ from itertools import chain, islice
 
 from hf_fusion.data.decoding import ZERO_BYTE, TextFormat, encoding_of, kind_of, lines
 from hf_fusion.utils.errors import DataError, listed
+from hf_fusion.utils.extras import import_extra
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def _column_names(first, others, place, header):
     if header is None and _is_data(first, others):
         raise DataError(
             f"{place}: looks like a row of data, not like names of columns: {listed(first)}. If it is one, set "
-            "header=False (--header false): the columns are then called 1, 2 ... If these are names, header=True."
+            "`header` to false: the columns are then called 1, 2 ... If these are names, set it to true."
         )
     names = [name or f"Unnamed: {index}" for index, name in enumerate(first)]
     if len(set(names)) < len(names):
@@ -354,10 +355,7 @@ def _open_quotation(path, layout):
 
 def _sheet_records(path):
     """Pairs of the number of a row and its cells as texts, but of empty rows."""
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise ImportError("Excel workbooks need openpyxl: pip install hf-fusion[excel]") from error
+    openpyxl = import_extra("openpyxl", "excel")
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except Exception as error:  # wrong bytes can make zipfile and the XML parser fail in any way

@@ -10,8 +10,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from hf_fusion.deployment.whole_model import load_whole_model
 from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.extras import import_extra
 
-_NEEDS_PEFT = "LoRA needs the extra `peft`: pip install 'hf-fusion[peft]'"
 ENCODERS = ("a", "b", "both", "text")
 # What models call the query and value projections of their attention.
 _ATTENTION_NAMES = ("query", "value", "query_proj", "value_proj", "q_proj", "v_proj", "q_lin", "v_lin", "Wqkv")
@@ -35,11 +35,7 @@ def add_lora(model, encoders: str = "both", rank: int = 8, alpha: int = 16, drop
         ImportError: if `peft` is not installed.
         ValueError: if the model has no such encoder, or none of its layers has a known name.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ImportError(_NEEDS_PEFT) from error
-
+    peft = import_extra("peft", "peft")
     if encoders not in ENCODERS:
         raise ValueError(f"`encoders` must be one of {', '.join(ENCODERS)}, got {encoders!r}.")
     present = model.base_model.encoders
@@ -48,7 +44,7 @@ def add_lora(model, encoders: str = "both", rank: int = 8, alpha: int = 16, drop
     if absent or not wanted:
         raise ValueError(f"The model has no encoder {encoders}; it has {', '.join(present)}.")
     targets = [target for name in wanted for target in _attention_projections(model, present[name])]
-    config = LoraConfig(
+    config = peft.LoraConfig(
         task_type="SEQ_CLS",
         r=rank,
         lora_alpha=alpha,
@@ -56,7 +52,7 @@ def add_lora(model, encoders: str = "both", rank: int = 8, alpha: int = 16, drop
         target_modules=targets,
         modules_to_save=_trained_modules(model),
     )
-    return get_peft_model(model, config)
+    return peft.get_peft_model(model, config)
 
 
 def is_adapter(checkpoint: str) -> bool:
@@ -96,20 +92,15 @@ def load_adapter(checkpoint: str, dtype: torch.dtype = torch.float32, base_model
     Returns:
         `peft.PeftModel`.
     """
-    try:
-        from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-        from peft.utils import SAFETENSORS_WEIGHTS_NAME
-    except ImportError as error:
-        raise ImportError(_NEEDS_PEFT) from error
-
+    peft = import_extra("peft", "peft")
     base, revision = Path(checkpoint) / "base", None
     if not (Path(checkpoint) / "adapter_config.json").is_file() or not base.is_dir():
-        config = PeftConfig.from_pretrained(checkpoint)
+        config = peft.PeftConfig.from_pretrained(checkpoint)
         base, revision = (config.base_model_name_or_path, config.revision) if base_model is None else (base_model, None)
-    weights = cached_file(checkpoint, SAFETENSORS_WEIGHTS_NAME)  # without it peft takes a pickle
-    model = PeftModel.from_pretrained(load_whole_model(base, dtype, revision), checkpoint)
+    weights = cached_file(checkpoint, peft.utils.SAFETENSORS_WEIGHTS_NAME)  # without it peft takes a pickle
+    model = peft.PeftModel.from_pretrained(load_whole_model(base, dtype, revision), checkpoint)
     with safe_open(weights, framework="pt") as saved:
-        missing = sorted(set(get_peft_model_state_dict(model)) - set(saved.keys()))
+        missing = sorted(set(peft.get_peft_model_state_dict(model)) - set(saved.keys()))
     if missing:  # of which peft only warns
         raise DataError(
             f"{checkpoint} has no weights for {missing[0]}, {len(missing)} parameters of the adapter in all."

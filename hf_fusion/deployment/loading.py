@@ -10,6 +10,7 @@ from hf_fusion.deployment.adapters import is_adapter, load_adapter
 from hf_fusion.deployment.whole_model import load_whole_model
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name
 from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.quiet import quiet_libraries
 
 
 def load_checkpoint(
@@ -36,12 +37,13 @@ def load_checkpoint(
     """
     check_checkpoint_name(checkpoint)
     try:
-        if is_adapter(checkpoint):
-            model = load_adapter(checkpoint, dtype, base_model)
-            model = (model.merge_and_unload() if merge else model).eval()
-        else:
-            model = load_whole_model(checkpoint, dtype)
-        return model, AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+        with quiet_libraries():  # all that their reports say is an error here
+            if is_adapter(checkpoint):
+                model = load_adapter(checkpoint, dtype, base_model)
+                model = (model.merge_and_unload() if merge else model).eval()
+            else:
+                model = load_whole_model(checkpoint, dtype)
+            return model, AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
     except OSError as error:
         if Path(checkpoint).is_dir():
             raise

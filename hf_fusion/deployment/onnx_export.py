@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, NEEDS_ONNX, OnnxModel
+from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, OnnxModel
 from hf_fusion.utils.errors import FusionError
+from hf_fusion.utils.extras import import_extra
 from hf_fusion.utils.records import installed_version, write_json
 
 OPSET = 20  # the first with GELU as one operator
@@ -191,11 +192,8 @@ def _eager_attention(model):
 
 
 def _save_graph(model, axes, limits, path):
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401 - torch needs it
-    except ImportError as error:
-        raise ImportError(NEEDS_ONNX) from error
+    for module in ("onnx", "onnxscript"):  # torch needs them
+        import_extra(module, "onnx")
     program = torch.onnx.export(
         export_program(model, axes, limits),
         dynamo=True,
@@ -229,15 +227,13 @@ def _bytes_of(model):
 
 def _write_graph(proto, path, external):
     """One file, or with `external` a second one that holds the weights."""
-    import onnx
-
+    onnx = import_extra("onnx", "onnx")
     onnx.save(proto, path, save_as_external_data=external, location=f"{path.name}.data" if external else None)
 
 
 def quantize(path):
     """Replaces the graph by one whose linear layers have weights of 8 bits, with a scale for each output channel."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
+    quantization = import_extra("onnxruntime.quantization", "onnx")
     source = path.parent / "float32"
     source.mkdir()
     weights = path.with_name(f"{path.name}.data")
@@ -247,12 +243,12 @@ def quantize(path):
     root, level = logging.getLogger(), logging.getLogger().level
     root.setLevel(logging.ERROR)  # it advises a step before, which is for graphs with known shapes
     try:
-        quantize_dynamic(
+        quantization.quantize_dynamic(
             source / path.name,
             path,
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
-            weight_type=QuantType.QInt8,
+            weight_type=quantization.QuantType.QInt8,
             use_external_data_format=(source / weights.name).exists(),
         )
     finally:

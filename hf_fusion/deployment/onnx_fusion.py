@@ -21,11 +21,11 @@ from hf_fusion.models.configuration_common import (
 )
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = "onnx_fusion.json"
 FORMAT = 1  # of the description
-NEEDS_ONNX = "This needs the extra `onnx`: pip install 'hf-fusion[onnx]'"
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
@@ -222,10 +222,7 @@ def _damaged(what):
 
 
 def _session(path, num_threads):
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(NEEDS_ONNX) from error
+    onnxruntime = import_extra("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or 0
     with as_value_error(f"{path} cannot be loaded, export the checkpoint anew"):

@@ -81,7 +81,7 @@ def predict_files(request: PredictionRequest, state, report: Callable[[int, str]
     several = state.num_processes > 1
     if several and not request.is_folder:
         raise DataError(
-            f"{state.num_processes} processes cannot write one file ({request.output}); give a folder: --output NAME/"
+            f"{state.num_processes} processes cannot write one file ({request.output}); set `output` to a folder, NAME/"
         )
     check_output(request.output, request.input)
     device = request.device or (str(state.device) if several else None)
@@ -114,7 +114,7 @@ def _to_folder(request, classify, state, report):
     for name in request.input:
         if name == "-" or (config.model_type == "dashfusion" and is_clip_source(name)):
             raise DataError(
-                f"{name} cannot be divided into shards, as files of rows can: give a .jsonl or .parquet --output."
+                f"{name} cannot be divided into shards, as files of rows can: `output` must be .jsonl or .parquet."
             )
     parts = find_parts(request.input)
     check_text_column(parts, request.text_column, config, request.text_format)

@@ -40,13 +40,13 @@ def read_input(
     """
     are_clips = _are_clips(names, config)
     if options and not are_clips:
-        raise DataError("--dataset_options are those of a source of clips, such as an MMSA pickle.")
+        raise DataError("`dataset_options` are those of a source of clips, such as an MMSA pickle.")
     if names == ["-"]:
         check_taken(text_format, "standard input", [".txt"])
         return _lines_of_input(text_column, text_format.encoding), None
     if are_clips:
         if text_column != "text":
-            raise DataError(f"{names[0]} has its text under 'text': leave --text_column {text_column} out.")
+            raise DataError(f"{names[0]} has its text under 'text': leave `text_column` {text_column} out.")
         modalities = tuple(config.modalities)
         return read_clips(ClipSource(names[0], modalities, options=options, text_format=text_format)), None
     parts = find_parts(names)
@@ -64,7 +64,7 @@ def check_output(output: str, names: Iterable[str]) -> None:
     """Raises [`DataError`] if an output would overwrite a file of the input."""
     found = (path for name in names for path in (name, *glob(name, recursive=True), *glob(f"{escape(name)}/*")))
     if output != "-" and os.path.realpath(output) in map(os.path.realpath, found):
-        raise DataError(f"{output} is a file of the input, which would be overwritten: give --output another name.")
+        raise DataError(f"{output} is a file of the input, which would be overwritten: give `output` another name.")
 
 
 def _lines_of_input(text_column, encoding):
@@ -75,7 +75,7 @@ def _lines_of_input(text_column, encoding):
         if number == 1:
             text = text.removeprefix("\ufeff")
             if text.startswith(_UTF16_MARKS):
-                raise DataError("standard input is UTF-16 by its byte order mark: add --encoding utf-16.")
+                raise DataError("standard input is UTF-16 by its byte order mark: set `encoding` to utf-16.")
         yield DataError(f"standard input, line {number}: {ZERO_BYTE}") if "\0" in text else {text_column: text}
 
 
@@ -102,5 +102,5 @@ def check_columns_of_text(place: str, names: Iterable[str], text_column: str, co
     if text_column != "text" or not set(modalities).intersection(names):
         raise DataError(
             f"{place}: no column {text_column!r}; there are {listed(names)}. Name the one with the text "
-            "(--text_column)."
+            "by `text_column`."
         )

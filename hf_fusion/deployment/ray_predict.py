@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from hf_fusion.deployment.prediction_input import check_columns_of_text
 from hf_fusion.deployment.predictions import WINDOW_BATCHES, load_pipeline, output_schema, predict_rows
+from hf_fusion.utils.extras import import_extra
 
 
 def predict_dataset(
@@ -35,10 +36,7 @@ def predict_dataset(
     Raises:
         ImportError: if `ray` is not installed.
     """
-    try:
-        from ray.data import ActorPoolStrategy
-    except ImportError as error:
-        raise ImportError("Prediction on Ray needs the extra `ray`: pip install 'hf-fusion[ray]'") from error
+    ray_data = import_extra("ray.data", "ray")
     return dataset.map_batches(
         RayPredictor,
         fn_constructor_kwargs={
@@ -50,7 +48,7 @@ def predict_dataset(
         },
         batch_format="pyarrow",
         batch_size=WINDOW_BATCHES * batch_size,
-        compute=ActorPoolStrategy(size=num_actors),
+        compute=ray_data.ActorPoolStrategy(size=num_actors),
         num_gpus=num_gpus,
     )
 

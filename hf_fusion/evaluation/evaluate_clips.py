@@ -35,9 +35,7 @@ def evaluate_clips(
         DataError: if the model predicts classes.
     """
     if classify.model.config.num_labels != 1:
-        raise DataError(
-            "These are the metrics of scores, but the model predicts classes; `hf-fusion predict` shows them."
-        )
+        raise DataError("These are the metrics of scores, but the model predicts classes.")
     names = [name for name in ("text", "audio", "vision") if name in clips.column_names]
     rows = clips.select_columns(names).with_format("numpy")
     inputs = (

@@ -129,10 +129,10 @@ def check_base_model(files: dict[str, Path], folder: str | Path, base_model: str
     if is_adapter and not base_model:
         raise PublishError(
             f"{folder} holds a LoRA adapter, which needs the model that it was trained on. Publish that first "
-            f"({Path(folder) / 'base'}) and name it with --base_model USER/NAME, or train with --merge_lora true."
+            f"({Path(folder) / 'base'}) and name it by `base_model`, or train with `merge_lora`."
         )
     if base_model and not is_adapter:
-        raise PublishError(f"{folder} holds a whole model, no LoRA adapter: leave --base_model out.")
+        raise PublishError(f"{folder} holds a whole model, no LoRA adapter: leave `base_model` out.")
 
 
 def read_json(path: Path) -> dict:

@@ -19,7 +19,9 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
+from .configuration_common import FusionConfigMixin  # noqa: F401 - travels too
 from .configuration_dashfusion import MODALITIES, DashFusionConfig
+from .configuration_dyfulm import DyFuLMConfig  # noqa: F401 - travels too
 from .modeling_common import FusionModelMixin
 from .modeling_dashfusion_layers import (
     FUSION_CLASSES,
@@ -54,8 +56,10 @@ from .modeling_text_encoder import (
     position_inputs,
     symbolic_max,
 )
-from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
+from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - travels too
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
+from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
+from .processing_text import is_blank  # noqa: F401 - travels too
 
 logger = logging.get_logger(__name__)
 

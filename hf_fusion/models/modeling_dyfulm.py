@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .configuration_common import FusionConfigMixin  # noqa: F401 - travels too
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_common import FusionModelMixin
 from .modeling_labels import class_labels, score_labels
@@ -31,8 +32,10 @@ from .modeling_text_encoder import (
     pretrained_encoder,
     symbolic_min,
 )
-from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - as below
+from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - travels too
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
+from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
+from .processing_text import is_blank  # noqa: F401 - travels too
 
 
 @dataclass

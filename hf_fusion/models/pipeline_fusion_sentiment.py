@@ -1,10 +1,15 @@
 """The `fusion-sentiment` pipeline. It travels with every checkpoint and imports nothing of the package."""
 
+import os
+from typing import Any
+
 import torch
-from transformers import Pipeline
+from transformers import AutoModelForSequenceClassification, AutoProcessor, Pipeline
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from .configuration_common import TEXT_TASKS
 from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import InputError
 
 _OPTIONS = ("top_k", "explain", "return_truncated", "on_error")
@@ -13,7 +18,8 @@ _ACTIVATIONS = {None: lambda values: values, "softmax": lambda values: values.so
 
 
 class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
-    """Sentiment of texts or clips, by `pipeline("fusion-sentiment", model=..., trust_remote_code=True)`.
+    """Sentiment of texts or clips, by [`from_pretrained`] or `pipeline("fusion-sentiment", model=...,
+    trust_remote_code=True)`.
 
     Inputs are a string, a dict `{"text": ..., "audio": ..., "vision": ...}` (for DashFusion; audio and vision are
     arrays of shape `(frames, features)`, and any of the three may be absent or `None`), or lists, data sets and
@@ -162,6 +168,44 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
 
     def _forward(self, model_inputs):
         return self.model(**model_inputs)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | os.PathLike,
+        device: int | str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+        **kwargs: Any,
+    ) -> "FusionSentimentPipeline":
+        """
+        The pipeline of a checkpoint.
+
+        Args:
+            checkpoint (`str` or `os.PathLike`): a folder, or a name on the Hub.
+            device (`int`, `str` or `torch.device`, *optional*): such as `"cpu"` or `"cuda:0"`; by default the
+                accelerator, if there is one.
+            dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): of the weights; `"auto"` leaves them as
+                they are saved.
+            kwargs: for `from_pretrained` of model and processor: `revision`, `token`, `trust_remote_code` ...
+
+        Raises:
+            ValueError: if the checkpoint lacks weights, which would be random, or is a LoRA adapter.
+            OSError: if there is no such checkpoint, or none with weights in `.safetensors`.
+        """
+        checkpoint = os.fspath(checkpoint)
+        place = {name: kwargs[name] for name in ("cache_dir", "revision", "token") if name in kwargs}
+        if find_adapter_config_file(checkpoint, **place) is not None:
+            raise ValueError(
+                f"{checkpoint} holds a LoRA adapter, which `hf_fusion.deployment.load_pipeline` merges into its model."
+            )
+        options = {"dtype": dtype, "output_loading_info": True, "use_safetensors": True, **kwargs}
+        model, report = AutoModelForSequenceClassification.from_pretrained(checkpoint, **options)
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(
+                f"{checkpoint} has no weights for {missing[0]}, {len(missing)} parameters in all: it is no trained "
+                "checkpoint."
+            )
+        return cls(model, processor=AutoProcessor.from_pretrained(checkpoint, **kwargs), device=device)
 
     def save_pretrained(self, save_directory, **kwargs):
         """Saves model, processor and the code of all three."""

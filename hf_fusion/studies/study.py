@@ -144,17 +144,17 @@ class Study:
                         return
         path, equals, value = assignment.partition("=")
         if not equals:
-            raise StudyError(f"--set needs FIELD=VALUE, got {assignment!r}.")
+            raise StudyError(f"A change must be FIELD=VALUE, got {assignment!r}.")
         if "." in path:
             known = getattr(self, path.partition(".")[0], None) or {}
             names = f"; known are {', '.join(known)}" if isinstance(known, dict) and known else ""
-            raise StudyError(f"--set {path}: there is no {path.rpartition('.')[0]!r}{names}.")
+            raise StudyError(f"{path}: there is no {path.rpartition('.')[0]!r}{names}.")
         self.overrides[path] = _parsed(value)
 
 
 def _parsed(value):
     try:
-        return parse_yaml(value, "--set")
+        return parse_yaml(value, "The value of a change")
     except DataError as error:
         raise StudyError(str(error)) from error
 
@@ -233,7 +233,7 @@ def _check_file(place, data_fields):
     name = data_fields.get("dataset")
     is_file = isinstance(name, str) and (name.lower().endswith(DATA_FILE_KINDS) or name.startswith((".", "/")))
     if is_file and not Path(name).exists():
-        raise StudyError(f"{place}: there is no file {name}. Give it with --set '{place}=FILE'.")
+        raise StudyError(f"{place}: there is no file {name}. Set {place} to one.")
 
 
 def _known_on_other_data(run_folder):
@@ -268,7 +268,7 @@ def _check_same_settings(run_folder, recipe, fields):
     if path.exists() and path.read_text(encoding="utf-8") != settings:
         raise StudyError(
             f"{run_folder} holds a run with other settings (see its {SETTINGS_FILE}). Remove it, or choose another "
-            "folder with --runs."
+            "folder."
         )
     run_folder.mkdir(parents=True, exist_ok=True)
     path.write_text(settings, encoding="utf-8")

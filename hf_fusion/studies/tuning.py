@@ -9,10 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
 import yaml
-from optuna.trial import TrialState
 from transformers import TrainerCallback
 
 from hf_fusion.data.arguments import DataArguments
@@ -22,8 +20,12 @@ from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.recipe import argument_groups, parse_recipe, read_recipe
 from hf_fusion.training.run import run_training
 from hf_fusion.utils.errors import DataError, RecipeError, TrainingInterrupted, listed
+from hf_fusion.utils.extras import import_extra
 from hf_fusion.utils.fields import wrong_field
 from hf_fusion.utils.shipped import find_file
+
+optuna = import_extra("optuna", "tune")
+TrialState = optuna.trial.TrialState
 
 logger = logging.getLogger(__name__)
 
@@ -191,9 +193,7 @@ def _check_fields(search):
     known = {item.name for group in argument_groups() for item in fields(group)}
     for place, names in (("space", search.space), ("overrides", search.overrides)):
         if unknown := sorted(set(names) - known):
-            raise RecipeError(
-                f"{place}: unknown field {listed(unknown)}. `hf-fusion train --help-all` lists the fields."
-            )
+            raise RecipeError(f"{place}: unknown field {listed(unknown)}.")
 
 
 def _check_same(study, search, folder):
@@ -201,7 +201,7 @@ def _check_same(study, search, folder):
     told = {"recipe": read_recipe(search.recipe), "space": search.space, "metric": search.metric}
     told = yaml.safe_dump({**told, "overrides": search.overrides, "seed": search.seed})
     if _ended(study) and study.user_attrs["search"] != told:
-        raise RecipeError(f"{folder} holds another search. Remove it, or choose another folder with --runs.")
+        raise RecipeError(f"{folder} holds another search. Remove it, or choose another folder.")
     study.set_user_attr("search", told)
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
@@ -17,7 +17,7 @@ from hf_fusion.utils.fields import check_choices
 logger = logging.getLogger(__name__)
 
 # Fields of `TrainingArguments` with the only value that makes sense for a `FusionTrainer`, and the reason.
-REFUSED = {
+REFUSED: dict[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0.0, "it would replace the losses of all tasks by one on the fine classes"),
     "remove_unused_columns": (
         False,
@@ -45,7 +45,7 @@ def warn_of_single_process(environment: Mapping[str, str] = os.environ) -> None:
     sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
     if asked and not any(name in environment for name in sizes):
         logger.warning(
-            "`accelerate launch --cpu` starts one process, whatever --num_processes says. For several on a CPU: "
+            "`accelerate launch --cpu` starts one process, whatever `num_processes` says. For several on a CPU: "
             "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no "
             "SCRIPT --use_cpu true"
         )
@@ -117,8 +117,9 @@ class FusionTrainingArguments(TrainingArguments):
         default="batch",
         metadata={
             "help": "DashFusion: which clips the contrastive loss compares. batch: those of the batch as it comes; "
-            "mined: batches are made of clips and their most and least similar ones, of which the loss takes the "
-            "nearest that met; encoded: the paper's way, the partners of each clip are encoded once more for it (slow)."
+            "mined (experimental): batches are made of clips and their most and least similar ones, of which the loss "
+            "takes the nearest that met; encoded: the paper's way, the partners of each clip are encoded once more for "
+            "it (slow)."
         },
     )
     mining_embeddings: Literal["bank", "refresh"] | None = field(
@@ -157,6 +158,13 @@ class FusionTrainingArguments(TrainingArguments):
         metadata={
             "help": "Weights of the (fine) classes in the loss of training and evaluation: balanced, by the training "
             "labels, or a number for each class, such as '[4, 4, 2, 1, 1]'. Not saved with the model."
+        },
+    )
+    keep_optimizer: bool = field(
+        default=False,
+        metadata={
+            "help": "Recipes: keep the state of the optimizer in the checkpoints of a finished run, twice the size of "
+            "the model, so that it can be resumed for more epochs."
         },
     )
     early_stopping_patience: int | None = field(

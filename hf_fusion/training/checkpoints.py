@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
@@ -28,7 +28,7 @@ _NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 _TORCH_SAVE_FAILURES = ("PytorchStreamWriter", "inline_container", "basic_ios")
 
 
-# of a training in one piece, of FSDP in one file or in shards, of DeepSpeed
+# Of a training in one piece, of FSDP in one file or in shards, of DeepSpeed.
 _OPTIMIZER_STATES = (OPTIMIZER_NAME, "optimizer.bin", "optimizer_*", "global_step*")
 
 
@@ -59,7 +59,7 @@ def writing(what: str, run_folder: str | Path):
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{what} could not be written to {run_folder} ({reason}){_room(run_folder)}. {left}. Make room or mend the "
-            "folder, then go on with --resume_from_checkpoint last."
+            "folder, then go on: set `resume_from_checkpoint` to last."
         ) from error
 
 
@@ -225,13 +225,39 @@ def problem_of(checkpoint: str | Path) -> str | None:
         if missing := [name for name in shards if not (checkpoint / name).is_file()]:
             return f"no {missing[0]}"
     # a training with `save_only_model` has neither, an interrupted copy may have one
-    has_optimizer = any(next(checkpoint.glob(pattern), None) for pattern in _OPTIMIZER_STATES)
+    has_optimizer = has_optimizer_state(checkpoint)
     has_scheduler = (checkpoint / SCHEDULER_NAME).is_file()
     if has_scheduler and not has_optimizer:
         return f"no {OPTIMIZER_NAME}"
     if has_optimizer and not next(checkpoint.glob("rng_state*.pth"), None):
         return "no rng_state.pth"
     return f"no {SCHEDULER_NAME}" if (checkpoint / OPTIMIZER_NAME).is_file() and not has_scheduler else None
+
+
+def has_optimizer_state(checkpoint: str | Path) -> bool:
+    """Whether a checkpoint has the state of an optimizer, in any of the ways to train."""
+    return any(next(Path(checkpoint).glob(pattern), None) for pattern in _OPTIMIZER_STATES)
+
+
+def drop_optimizer_states(folder: str | Path) -> int:
+    """
+    Removes from all checkpoints of a run the states of optimizer, scheduler and random numbers, which only a training
+    that goes on needs.
+
+    Returns:
+        The bytes that are freed.
+    """
+    patterns = (*_OPTIMIZER_STATES, SCHEDULER_NAME, "rng_state*.pth", SCALER_NAME)
+    paths = [path for checkpoint in checkpoints_of(folder) for pattern in patterns for path in checkpoint.glob(pattern)]
+    before = size_of(folder)
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return before - size_of(folder)
+
+
+def size_of(folder: str | Path) -> int:
+    """The bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
 def _json_of(path):

@@ -44,7 +44,7 @@ class EstimateDuration(TrainerCallback):
         text = f"{steps:,} steps of {seconds:.2g} s on this CPU: about {_rounded(minutes)}, and the evaluations."
         if minutes > LONG_MINUTES:
             text += (
-                " That is long: --max_train_samples 2000 or fewer --num_train_epochs shorten it, an accelerator is "
+                " That is long: `max_train_samples` 2000 or fewer `num_train_epochs` shorten it, an accelerator is "
                 "many times as fast."
             )
             logger.warning(text)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.extras import import_extra
 
 # Similarities that are held at a time: 64 MB in float32.
 _CHUNK_ELEMENTS = 16 * 2**20
@@ -234,11 +235,7 @@ def _extremes(values, count, largest):
 
 def _search_with_faiss(vectors, places, first, last, count, rules):
     """As [`_search_exactly`], approximately, with one index for each side; the least similar are the nearest to -x."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise RecipeError("The index 'faiss' needs the extra `faiss`: pip install 'hf-fusion[faiss]'") from error
-
+    faiss = import_extra("faiss", "faiss")
     vectors = vectors.cpu().numpy()
     sides = {"same": np.arange(first, last), "others": np.r_[0:first, last : len(vectors)]}
     anchors = vectors[places.numpy()]

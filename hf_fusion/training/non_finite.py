@@ -90,7 +90,7 @@ def _rows(ids):
 def _advice(weight):
     if weight:
         return (
-            "Begin a new run from the weights of a checkpoint before it (--checkpoint FOLDER --output_dir ANOTHER), "
+            "Begin a new run from the weights of a checkpoint before it (`checkpoint`, and another `output_dir`), "
             "with a lower learning rate or in float32."
         )
-    return "Look at these rows, lower the learning rate, or leave such steps out with --non_finite_loss skip."
+    return "Look at these rows, lower the learning rate, or set `non_finite_loss` to skip, which leaves such steps out."

@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -61,7 +63,32 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None, 
         if _has_flag(argv, "--dataset"):
             recipe.pop("dataset_options", None)  # they belong to the recipe's own data set
         parser.set_defaults(**recipe)
-    model_args, data_args, training_args, _ = _parsed(parser, argv)
+    return _completed(parser, argv)
+
+
+def recipe_arguments(recipe: str | Path | Mapping[str, Any], **overrides: Any):
+    """
+    As [`parse_recipe`], from Python.
+
+    Args:
+        recipe: a file, or the fields themselves.
+        overrides: fields that go before those of the recipe; the options of its data set do not belong to another one.
+
+    Raises:
+        RecipeError: if there is no such file or field, or a value is not of its field's type.
+    """
+    fields = {**recipe} if isinstance(recipe, Mapping) else read_recipe(str(recipe))
+    if "dataset" in overrides:
+        fields.pop("dataset_options", None)
+    fields = {name: _plain(value) for name, value in {**fields, **overrides}.items()}
+    check_fields(fields, "The recipe")
+    parser = RecipeParser(argument_groups())
+    parser.set_defaults(**fields)
+    return _completed(parser, [])
+
+
+def _completed(parser, argv):
+    model_args, data_args, training_args = _parsed(parser, argv)[:3]
     data_args.complete(architecture_of(model_args.model_type).data_kind)
     return model_args, data_args, training_args
 
@@ -96,10 +123,10 @@ def parse_data_arguments(
         names = _MODEL_DATA_FIELDS if _has_flag(argv, "--dataset") else _DATA_FIELDS
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
     elif not _has_flag(argv, "--dataset"):
-        raise RecipeError(f"{own.checkpoint} has no config.yaml that names its data: choose one with --dataset.")
+        raise RecipeError(f"{own.checkpoint} has no config.yaml that names its data: choose `dataset`.")
     own, data_args = _parsed(parser, argv)
     if data_args.augmentations:
-        raise RecipeError("--augmentations is for training; --damage damages the rows of an evaluation.")
+        raise RecipeError("`augmentations` is for training; `damage` damages the rows of an evaluation.")
     return own, data_args
 
 
@@ -164,15 +191,21 @@ def read_recipe(path: str) -> dict[str, Any]:
         raise RecipeError(str(error)) from error
     if not isinstance(recipe, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields to values, this is {type(recipe).__name__}.")
-    groups = argument_groups()
-    known = {f.name for group in groups for f in dataclasses.fields(group)}
-    unknown = sorted(map(str, set(recipe) - known))
-    if unknown:
-        raise RecipeError(f"{path}: unknown field {listed(unknown)}. `--help` lists the fields.")
-    for group in groups:
-        if wrong := wrong_field(group, recipe, as_flags=True):
-            raise RecipeError(f"{path}: {wrong}")
+    check_fields(recipe, path)
     return recipe
+
+
+def check_fields(fields: Mapping[str, Any], place: str) -> None:
+    """Raises [`RecipeError`], which begins with `place`, for a field that does not exist or has a wrong type."""
+    groups = argument_groups()
+    known = {f.name for group in groups for f in dataclasses.fields(group) if f.init}
+    if unknown := sorted(map(str, set(fields) - known)):
+        near = get_close_matches(unknown[0], known, n=3)
+        advice = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise RecipeError(f"{place}: unknown field {listed(unknown)}.{advice}")
+    for group in groups:
+        if wrong := wrong_field(group, fields, as_flags=True):
+            raise RecipeError(f"{place}: {wrong}")
 
 
 def _mapping_of(name, text):
@@ -211,7 +244,7 @@ def _plain(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Enum):
         return value.value

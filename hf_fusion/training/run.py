@@ -13,7 +13,7 @@ from transformers import AutoConfig, set_seed
 
 from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.encoders import resolve_name
-from hf_fusion.architectures.rows import drop_unreadable, take_truncated, warn_of_truncation
+from hf_fusion.architectures.rows import encode_readable, warn_of_truncation
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
@@ -22,10 +22,19 @@ from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
-from hf_fusion.training.checkpoints import CheckpointError, newest_sound_checkpoint, problem_of, writing
+from hf_fusion.training.checkpoints import (
+    CheckpointError,
+    drop_optimizer_states,
+    has_optimizer_state,
+    newest_sound_checkpoint,
+    problem_of,
+    size_of,
+    writing,
+)
 from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
+from hf_fusion.training.result import TrainingResult
 from hf_fusion.training.trainer import FusionTrainer
 from hf_fusion.utils.errors import DataError, RecipeError, TrainingInterrupted
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
@@ -41,6 +50,11 @@ _RESTORED = (
 
 @temporary_data()
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
+    """The content of the `metrics.json` of [`train_by_recipe`]."""
+    return train_by_recipe(model_args, data_args, training_args, callbacks).metrics
+
+
+def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> TrainingResult:
     """
     Trains, restores the checkpoint that is best on validation, measures it on validation and test, and saves it; then
     loads what was saved, once, and compares it with what was trained.
@@ -54,7 +68,7 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         callbacks (`list[TrainerCallback]`, *optional*): for the trainer.
 
     Returns:
-        `dict`: the content of `metrics.json`.
+        [`TrainingResult`].
 
     Raises:
         RecipeError: if the folder holds another run, or the recipe cannot be run.
@@ -99,9 +113,19 @@ def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
         write_model_card(training_args.output_dir)
     with _finished_if_saved(training_args):
         check_saved(trainer, data["validation" if "validation" in data else "train"])
+    if training_args.should_save and not training_args.keep_optimizer:
+        _drop_optimizer(training_args.output_dir)
     if training_args.push_to_hub:
         trainer.push_to_hub()
-    return metrics
+    return TrainingResult(Path(training_args.output_dir), metrics, trainer)
+
+
+def _drop_optimizer(folder):
+    if freed := drop_optimizer_states(folder):
+        logger.warning(
+            "%s takes %.1f MB; the optimizer's state in its checkpoints, %.1f MB, is removed (see `keep_optimizer`).",
+            folder, size_of(folder) / 1e6, freed / 1e6,
+        )  # fmt: skip
 
 
 def _load(architecture, model_args, data_args, training_args):
@@ -144,10 +168,9 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     encoded, truncated = DatasetDict(), {}
     for split, rows in rows_of.items():
         place = f"{data_args.dataset} ({split})"
-        encoded[split], rows_of[split] = drop_unreadable(
-            architecture.encode(rows, processor), rows, place, data_args.rejected_rows
+        encoded[split], rows_of[split], truncated[split] = encode_readable(
+            architecture, rows, processor, place, data_args.rejected_rows
         )
-        encoded[split], truncated[split] = take_truncated(encoded[split])
         if not data_args.augmentations or split != "train":
             data[split] = rows_of[split]
     warn_of_truncation(truncated, {split: len(rows) for split, rows in rows_of.items()}, architecture.unit, processor)
@@ -176,7 +199,7 @@ def _train(trainer, checkpoint):
     if trainer.was_interrupted:
         raise TrainingInterrupted(
             f"{trainer.args.output_dir}: SIGTERM ended the training after step {trainer.state.global_step} of "
-            f"{trainer.state.max_steps}; its checkpoint is complete. Go on with --resume_from_checkpoint last."
+            f"{trainer.state.max_steps}; its checkpoint is complete. To go on, set `resume_from_checkpoint` to last."
         )
     return {
         "train_seconds": round(time.perf_counter() - started, 1),
@@ -280,16 +303,18 @@ def _check_metric(trainer):
 
 
 def _checkpoint_to_resume(training_args):
-    """The checkpoint to go on from; `--resume_from_checkpoint last` finds the newest, if there is one."""
+    """The checkpoint to go on from; "last" finds the newest, if there is one."""
     wish = training_args.resume_from_checkpoint
     folder = Path(training_args.output_dir)
     newest, skipped = newest_sound_checkpoint(folder)
-    if wish in ("last", "true", "True", True):
+    is_last = wish in ("last", "true", "True", True)
+    _check_has_optimizer(newest if is_last else wish)
+    if is_last:
         problems = [f"{folder / name} cannot be read ({problem})" for name, problem in skipped.items()]
         if newest is None and problems:
-            raise RecipeError(f"{'; '.join(problems)}. To begin anew choose another --output_dir.")
+            raise RecipeError(f"{'; '.join(problems)}. To begin anew choose another `output_dir`.")
         if newest is None and (folder / METRICS_FILE).exists():
-            raise RecipeError(f"{folder} holds a finished run without checkpoints: choose another --output_dir.")
+            raise RecipeError(f"{folder} holds a finished run without checkpoints: choose another `output_dir`.")
         for problem in problems:
             logger.warning("%s; going on from %s.", problem, newest)
         if newest is not None:
@@ -297,14 +322,24 @@ def _checkpoint_to_resume(training_args):
         return None if newest is None else str(newest)
     if wish is not None and (problem := problem_of(wish)):
         raise RecipeError(
-            f"{wish} cannot be read ({problem}). --resume_from_checkpoint last takes the newest that can."
+            f"{wish} cannot be read ({problem}). `resume_from_checkpoint` last takes the newest that can."
         )
     if wish is None and (newest or skipped or (folder / METRICS_FILE).exists()):
         raise RecipeError(
-            f"{folder} holds a run already. Go on with it (--resume_from_checkpoint last), or choose another "
-            "--output_dir."
+            f"{folder} holds a run already. Go on with it (set `resume_from_checkpoint` to last), or choose another "
+            "`output_dir`."
         )
     return wish
+
+
+def _check_has_optimizer(checkpoint):
+    """Raises `RecipeError` for a checkpoint that lacks the optimizer's state: a training would begin anew unnoticed."""
+    if checkpoint is None or problem_of(checkpoint) or has_optimizer_state(checkpoint):
+        return
+    raise RecipeError(
+        f"{checkpoint} cannot be resumed: a finished run removes the optimizer's state (`keep_optimizer` keeps it). "
+        "Train on from its weights: set `checkpoint` to this folder, and another `output_dir`."
+    )
 
 
 def _check_recipe(folder, recipe):
@@ -321,7 +356,7 @@ def _check_recipe(folder, recipe):
     if restored := [text for name, text in changes.items() if name in _RESTORED]:
         raise RecipeError(
             f"{folder}: {restored[0]}, but a checkpoint brings its own. Leave it, or begin a new run from the weights: "
-            "--checkpoint FOLDER --output_dir ANOTHER."
+            "set `checkpoint` to this folder, and another `output_dir`."
         )
     if changes:
         logger.warning("The run goes on otherwise than it began: %s.", "; ".join(changes.values()))

@@ -3,10 +3,11 @@
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import huggingface_hub
 import torch
@@ -14,10 +15,11 @@ from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import reduce
 from datasets import Dataset, IterableDataset
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback, PreTrainedModel, ProcessorMixin, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import ParallelMode
 
+from hf_fusion.architectures.encoding import encode_rows, needs_encoding
 from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.evaluation.metrics import metrics_of
@@ -61,45 +63,68 @@ class FusionTrainer(Trainer):
       F1 (DashFusion on classes) in evaluation, over the whole set, unless `compute_metrics` is given.
 
     Args:
-        model, args, train_dataset, eval_dataset: as `Trainer` takes them; the data sets are tokenised.
-        processing_class ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): is saved with the model, and pads unless
-            `data_collator` is given.
+        model, args, train_dataset, eval_dataset: as `Trainer` takes them. A `Dataset` with the fields of reviews
+            (`text`, and `label`, `stars`, `score` ...) or of clips (`text`, `audio`, `vision` and `label`) is labelled
+            for the classes of the model and encoded, unless `data_collator` is given; so are those that `evaluate` and
+            `predict` get. Other data sets must be encoded.
+        processing_class ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): is saved with the model, encodes, and pads
+            unless `data_collator` is given.
+        column_mapping (`dict[str, str]`, *optional*): for columns with other names the field that each one is, such as
+            `{"body": "text", "rating": "stars"}`.
+        rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out rows that cannot be used, and logs
+            them.
         kwargs: everything else that `Trainer` takes.
 
     Example:
 
     ```python
+    from datasets import Dataset
     from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
     from hf_fusion import FusionTrainer, FusionTrainingArguments
-    from hf_fusion.data.synthetic_reviews import synthetic_reviews
     from hf_fusion.data.tokenizers import train_tokenizer
 
-    reviews = synthetic_reviews(num_train=16, num_validation=8, num_test=8)
-    processor = DyFuLMProcessor(train_tokenizer(reviews["train"]["text"], "wordpiece", 200), max_length=32)
+    rows = Dataset.from_dict({"body": ["The bed was good.", "The room was not clean."] * 8, "rating": [5, 1] * 8})
+    processor = DyFuLMProcessor(train_tokenizer(rows["body"], "wordpiece", 200), max_length=32)
     encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = DyFuLMForSequenceClassification(DyFuLMConfig(encoder_a_config=encoder, cross_fusion="a"))
-
-    train = reviews["train"].map(lambda rows: processor.encode_text(rows["text"]), batched=True)
-    train = train.add_column("intensity_labels", train["score"])  # each of the three labels is optional
     args = FusionTrainingArguments(
         "run", max_steps=1, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, report_to="none"
     )
     trainer = FusionTrainer(
         model,
         args,
-        train_dataset=train,
+        train_dataset=rows,
         processing_class=processor,
+        column_mapping={"body": "text", "rating": "stars"},
     )
     trainer.train()
     ```
     """
 
-    def __init__(self, model=None, args=None, data_collator=None, *, processing_class=None, **kwargs):
+    label_names: list[str]
+
+    def __init__(
+        self,
+        model: PreTrainedModel | None = None,
+        args: FusionTrainingArguments | None = None,
+        data_collator: Callable | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        *,
+        processing_class: ProcessorMixin | None = None,
+        column_mapping: Mapping[str, str] | None = None,
+        rejected_rows: Literal["error", "drop"] = "error",
+        **kwargs: Any,
+    ):
         args = FusionTrainingArguments() if args is None else args
         if not isinstance(args, FusionTrainingArguments):
             raise TypeError(f"`args` must be FusionTrainingArguments, got {type(args).__name__}; it takes the same.")
         if data_collator is None and processing_class is None:
             raise ValueError("Give the model's processor as `processing_class` (or a `data_collator` of your own).")
+        if data_collator is not None and column_mapping:
+            raise ValueError("`column_mapping` does nothing with a `data_collator` of your own: it reads all columns.")
+        self._encodes = data_collator is None
+        self._column_mapping, self._rejected_rows = column_mapping, rejected_rows
         data_collator = data_collator or FusionCollator(processing_class, args.pad_to_multiple_of)
         if args.ddp_find_unused_parameters is None and args.parallel_mode == ParallelMode.DISTRIBUTED:
             # a batch in which all clips lack a modality gives its encoder no gradient
@@ -108,8 +133,11 @@ class FusionTrainer(Trainer):
         self._num_parameters = None
         self._is_saving = False
         self._batch_rows = self._batch_clips = None  # numbers of the rows of a batch; without the partners of others
-        self._gradients = []  # of the first process, since the last log
-        super().__init__(model, args, data_collator, processing_class=processing_class, **kwargs)
+        self._gradients: list[dict[str, float]] = []  # of the first process, since the last log
+        super().__init__(
+            model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
+        )
+        self._encode_data_sets()
         if args.label_names is None:
             self.label_names = _labels_of(self.eval_dataset) or _labels_of(self.train_dataset) or self.label_names
         self.add_callback(LossTracker())
@@ -125,6 +153,26 @@ class FusionTrainer(Trainer):
             self.miner = self._partner_miner()
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+
+    def _encode_data_sets(self):
+        """Encodes the data sets for training and evaluation, unless they are."""
+        train, evaluation = self.train_dataset, self.eval_dataset
+        self.train_dataset = self._encoded(train, "train_dataset")
+        if isinstance(evaluation, dict):
+            self.eval_dataset = {
+                name: self._encoded(rows, f"eval_dataset[{name!r}]", train) for name, rows in evaluation.items()
+            }
+        else:
+            self.eval_dataset = self._encoded(evaluation, "eval_dataset", train)
+
+    def _encoded(self, rows, place, train=None):
+        """A data set as the collator takes it; beside one of `train`, whose classes are looked at too."""
+        if not self._encodes or not needs_encoding(rows):
+            return rows
+        with self.args.main_process_first(desc="encoding the data"):
+            return encode_rows(
+                rows, self.model.config, self.processing_class, place, self._column_mapping, train, self._rejected_rows
+            )
 
     def _check_skipping(self):
         """Who else decides about steps would not know of those that are left out."""
@@ -369,8 +417,8 @@ class FusionTrainer(Trainer):
             self.args.save_total_limit = self._save_total_limit
 
     def _get_dataloader(self, dataset, *args, **kwargs):
-        """As `Trainer`'s, with rows that are read as views; those for training know their number."""
-        rows = _fast(dataset)
+        """As `Trainer`'s, with rows that are encoded and read as views; those for training know their number."""
+        rows = _fast(self._encoded(dataset, "the data set"))
         if kwargs.get("is_training") and _has_named_fields(rows):
             rows = IndexedRows(rows)
         return super()._get_dataloader(rows, *args, **kwargs)

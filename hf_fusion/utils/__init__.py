@@ -1,0 +1,23 @@
+"""What every part of the package uses; it imports nothing of the others."""
+
+from typing import TYPE_CHECKING
+
+from hf_fusion.utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hf_fusion.utils.errors import DataError, FusionError, RecipeError
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "DataError": "errors",
+            "FusionError": "errors",
+            "RecipeError": "errors",
+        },
+    )
+
+__all__ = [
+    "DataError",
+    "FusionError",
+    "RecipeError",
+]

@@ -9,6 +9,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 from transformers.utils.logging import enable_progress_bar, get_verbosity, set_verbosity, set_verbosity_warning
 
 from hf_fusion.cli import output
+from hf_fusion.utils.quiet import silence_libraries
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_libraries_are_quiet(tmp_path, capfd):
     try:
         BertModel.from_pretrained(tmp_path)
         assert "LOAD REPORT" in messages.pop() and "Loading weights" in capfd.readouterr().err, "something to hush"
-        output.quiet_libraries()
+        silence_libraries()
         BertModel.from_pretrained(tmp_path)
         assert not messages and "Loading weights" not in capfd.readouterr().err
         logger.warning("something else")

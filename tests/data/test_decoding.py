@@ -122,7 +122,7 @@ class TestEncodings:
         found = list(read_rows_or_errors(path))
         assert len(found) == 30 and found[0] == rows[0]
         assert all(isinstance(row, DataError) == bool(n % 3) for n, row in enumerate(found))
-        assert "line 3: field 'text' is not UTF-8. " in str(found[1]) and " --encoding" in str(found[1])
+        assert "line 3: field 'text' is not UTF-8. " in str(found[1]) and "et `encoding`" in str(found[1])
         assert list(read_rows(path, TextFormat(encoding=encoding))) == rows
 
     @pytest.mark.parametrize(

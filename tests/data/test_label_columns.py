@@ -44,7 +44,7 @@ class TestNumbers:
         [
             ([1, 2, 3, 4, 5], {}, """from 1 to 5, not from 0. If they are stars: --columns '{"stars": "label"}'"""),
             ([1, 2, 3, 4], {"num_labels": 4}, "from 1 to 4.*--num_labels 4"),
-            ([0, 1, 3], {}, "holds the classes 0, 1, 3.*--num_labels 4.*--class_words WORST ... BEST .3 names"),
+            ([0, 1, 3], {}, "holds the classes 0, 1, 3.*--num_labels 4.*set `class_words` to WORST ... BEST .3 names"),
             ([0, 7], {}, "2 names"),
             ([2, 2], {}, "holds one class alone, 2"),
             ([0.5, 1.0], {}, """fractions such as 0.5.*--columns '{"score": "label"}' --scale"""),
@@ -95,7 +95,7 @@ class TestWords:
 
     @pytest.mark.parametrize("values", [["yes", "no"], [True, False], ["meh", "wow"], ["bad", "poor"]])
     def test_of_unknown_order_are_asked_for(self, tmp_path, values):
-        with pytest.raises(DataError, match=r"order from worst to best is not known.*\(1\).*--class_words WORST"):
+        with pytest.raises(DataError, match=r"order from worst to best is not known.*.*set `class_words` to"):
             read(tmp_path, values)
         assert read(tmp_path, values, names=tuple(map(str, values)))[0] == [0, 1]
 
@@ -137,7 +137,7 @@ class TestWords:
             read(tmp_path, ["good", "bad", "great"], names=("negative", "neutral", "positive"))
 
     def test_stars_in_words_are_stars(self, tmp_path):
-        with pytest.raises(DataError, match=r"""--columns '{"stars": "label"}'"""):
+        with pytest.raises(DataError, match=r"""set `columns` to {"stars": "label"}"""):
             read(tmp_path, ["4 stars", "1 star"])
 
 
@@ -151,7 +151,9 @@ class TestClassLabel:
         return list(data["test"]["labels"]), found.names
 
     def test_names_without_a_known_order_are_asked_for(self, monkeypatch):
-        with pytest.raises(DataError, match=r"order .* is not known \(the classes zebra, ant\): .*--class_words WORST"):
+        with pytest.raises(
+            DataError, match=r"order .* is not known \(the classes zebra, ant\): .*set `class_words` to"
+        ):
             self.read(monkeypatch, ["zebra", "ant"], [1, 0])
         assert self.read(monkeypatch, ["zebra", "ant"], [1, 0], {**OPEN, "names": ("ant", "zebra")})[0] == [0, 1]
 

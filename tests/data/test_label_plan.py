@@ -22,7 +22,7 @@ class TestClassesShown:
             self.check([0, 2, 2], 3)
 
     def test_fewer_than_declared(self):
-        with pytest.raises(DataError, match="If there are only 2: --num_labels 2"):
+        with pytest.raises(DataError, match="If there are only 2, set `num_labels` to 2"):
             self.check([0, 1], 5)
 
     def test_allowed(self, caplog):

@@ -73,7 +73,7 @@ def test_names_that_make_no_sense(fields):
 )
 def test_scores_that_may_be_on_another_scale(scores, told, caplog):
     warn_of_other_scale(np.array(scores, float), (-3, 3), "x.pkl")
-    assert ("--label_range LOWEST HIGHEST" in caplog.text) == told
+    assert ("set `label_range`" in caplog.text) == told
 
 
 def test_scores_beyond_the_scale_by_rounding():

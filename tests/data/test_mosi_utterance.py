@@ -95,7 +95,7 @@ def test_text_features_on_request(read):
     ids=["all", "audio", "vision", "text features"],
 )
 def test_features_that_know_the_test_labels_are_refused(read, options):
-    with pytest.raises(DataError, match=r"split_standard the features leak.*--modalities text"):
+    with pytest.raises(DataError, match=r"split_standard the features leak.*`modalities`"):
         read({"split": "split_standard", **options})
 
 

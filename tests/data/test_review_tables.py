@@ -173,7 +173,7 @@ class TestEmptyCells:
         path = write(tmp_path / f"a.{kind}", rows)
         with pytest.raises(DataError, match=r"2 unusable rows\n  2 x no split, though other rows have one") as error:
             texts(path)
-        assert "--rejected_rows drop" in str(error.value)
+        assert "set `rejected_rows` to drop" in str(error.value)
         kept = texts(path, rejected="drop", split_shares=(1, 0, 0))
         assert kept == {"train": words(ROWS[1:7] + ROWS[8:])}
 

@@ -171,7 +171,7 @@ class TestHeader:
     )
     def test_a_row_of_data_is_none(self, write, content):
         path = write("a.csv", content)
-        with pytest.raises(DataError, match=r"line 1: looks like a row of data.*--header false"):
+        with pytest.raises(DataError, match=r"line 1: looks like a row of data.*`header` to false"):
             list(read_rows(path))
         rows = list(read_rows(path, TextFormat(header=False)))
         assert len(rows) == content.count("\n") and list(rows[0]) == [*"123"][: len(rows[0])]

@@ -67,7 +67,7 @@ def test_a_format_that_nothing_takes(tmp_path, monkeypatch, name, given, words):
 
 @pytest.mark.parametrize("config", [REVIEWS, CLIPS])
 def test_standard_input_takes_no_options(config):
-    with pytest.raises(DataError, match="--dataset_options are those of a source of clips"):
+    with pytest.raises(DataError, match="`dataset_options` are those of a source of clips"):
         read_input(["-"], "text", config, {"own_file": True})
 
 
@@ -102,7 +102,7 @@ def test_standard_input(monkeypatch):
     assert (first, last) == ({"text": "fine"}, {"text": "so"}) and "line 2: holds a zero byte" in str(bad)
     for encoding in ("utf-16-le", "utf-16-be"):
         content = "\ufefffine\nso\n".encode(encoding)
-        with pytest.raises(DataError, match="byte order mark: add --encoding utf-16"):
+        with pytest.raises(DataError, match="byte order mark: set `encoding` to utf-16"):
             read(content)
         with pytest.raises(DataError, match="byte order mark"):
             read(content, encoding="utf-8")

@@ -37,6 +37,7 @@ WITHOUT_EXAMPLE = {
     "hf_fusion.studies.study.Study",
     "hf_fusion.studies.tuning.Search",
     "hf_fusion.training.distillation.DistillationTrainer",
+    "hf_fusion.training.result.TrainingResult",
 }
 SNIPPETS = [
     pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")

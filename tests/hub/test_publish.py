@@ -237,7 +237,7 @@ class TestAdapters:
         assert answers != load_as_stranger(online, tmp_path / "cache", "acme/base"), "the adapter changes them"
 
     def test_what_is_missing_or_too_much(self, lora_run, run_folder):
-        with pytest.raises(PublishError, match=r"Publish that first \(.*base\) and name it with --base_model"):
+        with pytest.raises(PublishError, match=r"Publish that first \(.*base\) and name it by `base_model`"):
             publish(lora_run, "acme/lora")
         with pytest.raises(PublishError, match="holds a whole model, no LoRA adapter"):
             publish(run_folder, REPO, base_model="acme/base")

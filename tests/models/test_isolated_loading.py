@@ -189,6 +189,28 @@ def test_needs_the_flag(make_model, tmp_path):
     assert process.returncode != 0 and "trust_remote_code=True" in process.stderr
 
 
+def siblings(path):
+    """The files that a file imports by one dot."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {MODELS / f"{node.module}.py" for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 1}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["configuration_dyfulm", "configuration_dashfusion", "processing_dyfulm", "processing_dashfusion",
+     "feature_extraction_dashfusion", "modeling_dyfulm", "modeling_dashfusion", "pipeline_fusion_sentiment"],
+)  # fmt: skip
+def test_a_file_with_a_class_imports_all_that_it_needs_by_itself(name):
+    """Before 5.12, transformers copies nothing else from a folder."""
+    own = siblings(MODELS / f"{name}.py")
+    needed, waiting = set(), [*own]
+    while waiting:
+        path = waiting.pop()
+        waiting += siblings(path) - needed
+        needed.add(path)
+    assert {path.name for path in needed - own} - {f"{name}.py"} == set()
+
+
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.py")), ids=lambda path: path.name)
 def test_models_import_nothing_that_cannot_travel(path):
     allowed = {"torch", "transformers", "numpy"} | set(sys.stdlib_module_names)

@@ -98,7 +98,8 @@ def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
     data = tmp_path / "a.csv"
     study.evaluate_on = {"elsewhere": {"dataset": str(data)}}
     with pytest.raises(
-        StudyError, match=r"evaluate_on\.elsewhere\.dataset: there is no file .*a\.csv\. Give it with --set"
+        StudyError,
+        match=r"evaluate_on\.elsewhere\.dataset: there is no file .*a\.csv\. Set evaluate_on",
     ):
         run_study(study, tmp_path, say=lambda line: None)
     assert not trainings, "that must show before training"

@@ -161,7 +161,7 @@ class TestResuming:
         cut(make_checkpoint(20) / "model.safetensors")
         with pytest.raises(RecipeError, match="holds a run already"):
             self.wish(tmp_path, None)
-        with pytest.raises(RecipeError, match=r"checkpoint-20 cannot be read .* choose another --output_dir"):
+        with pytest.raises(RecipeError, match=r"checkpoint-20 cannot be read .* choose another `output_dir`"):
             self.wish(tmp_path, "last")
 
     def test_a_finished_run_is_not_begun_anew(self, tmp_path):
@@ -210,7 +210,9 @@ class TestWhatCannotBeWritten:
         make_checkpoint(20)
         message = self.fill(tmp_path, size)
         assert message.startswith(f"checkpoint-30 could not be written to {tmp_path} (")
-        assert "MiB are free there. checkpoint-20 is whole." in message and "--resume_from_checkpoint last" in message
+        assert (
+            "MiB are free there. checkpoint-20 is whole." in message and "`resume_from_checkpoint` to last" in message
+        )
         assert not (tmp_path / STAGING).exists() and problem_of(tmp_path / "checkpoint-20") is None
 
     def test_a_folder_that_cannot_be_written_to(self, tmp_path):

@@ -41,7 +41,7 @@ def test_counts_from_where_it_resumes(train, capsys):
 def test_warns_of_more_than_half_an_hour(train, caplog):
     with caplog.at_level(logging.WARNING):
         train(3605, 2)
-    assert "about 2.0 hours" in caplog.text and "--max_train_samples" in caplog.text
+    assert "about 2.0 hours" in caplog.text and "`max_train_samples`" in caplog.text
 
 
 @pytest.mark.parametrize("case", [{"device": "cuda"}, {"main_process": False}, {"steps": 4}], ids=str)

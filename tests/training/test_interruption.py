@@ -41,7 +41,7 @@ def test_saves_ends_and_goes_on_as_if_nothing_had_been(recipe, tmp_path, strateg
     flags = ["--num_train_epochs", "2", "--save_strategy", strategy]
     flags += ["--load_best_model_at_end", "false"] * (strategy == "no")
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(TrainingInterrupted, match=f"after step {step} of 16.*--resume_from_checkpoint last"):
+    with pytest.raises(TrainingInterrupted, match=f"after step {step} of 16.*set `resume_from_checkpoint` to last"):
         run(recipe(), tmp_path / "run", *flags, callbacks=[Terminate(step)])
     assert signal.getsignal(signal.SIGTERM) == handler
     newest, skipped = newest_sound_checkpoint(tmp_path / "run")

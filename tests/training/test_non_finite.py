@@ -48,7 +48,7 @@ def test_stops_and_names_rows_and_component(make_trainer):
         trainer.train()
     message = str(caught.value)
     assert f"The loss of step {len(watch.weights) + 1} is inf: intensity_loss; the logits are finite" in message
-    assert "review-5" in message and message.count("review-") == 2 and "--non_finite_loss skip" in message
+    assert "review-5" in message and message.count("review-") == 2 and "set `non_finite_loss` to skip" in message
     assert all(torch.isfinite(values).all() for values in trainer.model.parameters())
 
 

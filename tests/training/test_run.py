@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -13,13 +14,26 @@ from tiny_runs import TINY, launch, run, together
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.data import temporary
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.prepare import prepare_clips
+from hf_fusion.data.split_writer import SplitWriter
 from hf_fusion.training.checkpoints import CheckpointError
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
 from hf_fusion.utils.errors import DataError, RecipeError
+
+
+def test_the_data_of_a_run_leaves_no_temporary_files(recipe, tmp_path, monkeypatch):
+    folder, reads, finish = tmp_path / "temporary", [], SplitWriter.finish
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    temporary._process_folder.cache_clear()
+    monkeypatch.setattr(SplitWriter, "finish", lambda self, split: reads.append(self._folder) or finish(self, split))
+    run(recipe())
+    assert reads and all(path.is_relative_to(folder) and not path.exists() for path in reads)
+    temporary._process_folder.cache_clear()
 
 
 def test_a_run_folder_holds_all_there_is_to_know(recipe, tmp_path):
@@ -70,7 +84,7 @@ def test_a_run_folder_holds_all_there_is_to_know(recipe, tmp_path):
 
 def test_does_not_run_over_another_run(recipe, tmp_path):
     run(recipe(save_strategy="no", load_best_model_at_end=False))
-    with pytest.raises(RecipeError, match=r"holds a run already.*--resume_from_checkpoint last"):
+    with pytest.raises(RecipeError, match=r"holds a run already.*set `resume_from_checkpoint` to last"):
         run(recipe())
 
 
@@ -89,7 +103,8 @@ class TestGoingOn:
     @pytest.fixture
     def moved(self, recipe, tmp_path):
         """A run of two epochs, the first of which was the best by far; then its folder was moved."""
-        run(recipe(), "--num_train_epochs", "2", "--output_dir", str(tmp_path / "before"))
+        flags = ("--num_train_epochs", "2", "--keep_optimizer", "true", "--output_dir", str(tmp_path / "before"))
+        run(recipe(), *flags)
         folder = (tmp_path / "before").rename(tmp_path / "run")
         path = folder / "checkpoint-16" / "trainer_state.json"
         state = json.loads(path.read_text())
@@ -222,7 +237,7 @@ def test_dashfusion_with_lora(clip_recipe, tmp_path):
 
 def test_dashfusion_resumes_exactly(clip_recipe, tmp_path):
     """Killed after its first epoch, with modality dropout, a run ends with the weights that it would have had."""
-    changes = {"num_train_epochs": 3, "modality_dropout": 0.3, "save_total_limit": None}
+    changes = {"num_train_epochs": 3, "modality_dropout": 0.3, "save_total_limit": None, "keep_optimizer": True}
     run(clip_recipe(**changes), "--output_dir", str(tmp_path / "whole"))
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for name in ("checkpoint-12", "checkpoint-18"):
@@ -398,7 +413,7 @@ def test_data_without_all_splits(clip_recipe, tmp_path, splits):
     )
     flags = ["--dataset", str(tmp_path), "--modalities", "text", "--split_shares", "1", "0", "0"]
     if "train" in splits:
-        with pytest.raises(RecipeError, match=r"(?s)No training clip .* has audio.*--modalities text"):
+        with pytest.raises(RecipeError, match=r"(?s)No training clip .* has audio.*set `modalities` to text"):
             recipe = clip_recipe(eval_strategy="no", load_best_model_at_end=False)
             run(recipe, *flags[:2], "--allow_missing_features", "true")
     with pytest.raises(RecipeError, match=f"has no {'validation' if 'train' in splits else 'train'} split; it has"):
@@ -448,7 +463,7 @@ def test_classes_come_from_the_data(recipe, tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_text("\n".join(["text,label,split", *lines]) + "\n")
     fields = {"dataset": str(path), "dataset_options": None}
-    with pytest.raises(DataError, match=r"'dire' \(12\), 'so-so' \(12\), 'superb' \(12\).*--class_words WORST"):
+    with pytest.raises(DataError, match=r"'dire' \(12\), 'so-so' \(12\), 'superb' \(12\).*set `class_words` to WORST"):
         run(recipe(**fields))
     run(recipe(**fields, class_words=list(words)))
     folder = tmp_path / "run"
@@ -473,8 +488,12 @@ def test_classes_come_from_the_data(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("labels", "flags", "words"),
     [
-        ("0 1", ["--num_labels", "5"], "only very negative .* If there are only 2: --num_labels 2"),
-        ("0 2", ["--num_labels", "3"], "it never shows 1. To train without them all the same: --missing_classes allow"),
+        ("0 1", ["--num_labels", "5"], "only very negative .* If there are only 2, set `num_labels` to 2"),
+        (
+            "0 2",
+            ["--num_labels", "3"],
+            "it never shows 1. To train without them .*, set `missing_classes` to allow",
+        ),
         ("1 2 3", [], "numbers its classes from 1 to 3"),
     ],
 )

@@ -1,0 +1,130 @@
+"""The functions with which users begin: train by a recipe, evaluate a checkpoint."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hf_fusion.architectures import architecture_of
+from hf_fusion.architectures.encoding import data_arguments_for
+from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.data.in_memory import Data
+from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
+from hf_fusion.training.recipe import data_arguments_of, recipe_arguments
+from hf_fusion.training.result import TrainingResult
+from hf_fusion.training.run import train_by_recipe
+from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.quiet import quiet_libraries
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any], *, callbacks: list[TrainerCallback] | None = None, **overrides: Any
+) -> TrainingResult:
+    """
+    Trains a model by a recipe.
+
+    Args:
+        recipe (`str`, `Path` or `dict`): a YAML file, the name of a recipe of the package, or the fields themselves.
+        callbacks (`list[TrainerCallback]`, *optional*): for the trainer.
+        overrides: fields that go before those of the recipe, such as `output_dir="runs/mine"`.
+
+    Returns:
+        [`TrainingResult`]: the run folder, the metrics and the trainer.
+
+    Raises:
+        RecipeError: if there is no such recipe or field, or it cannot be run; for example if `output_dir` holds a run.
+        DataError: if the data is not as declared.
+
+    Example:
+
+    ```python
+    import hf_fusion
+
+    encoder = {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16}
+    encoder |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    recipe = {"encoder_a": encoder, "cross_fusion": "a", "max_length": 64, "num_train_epochs": 1}
+    sizes = {"num_train": 64, "num_validation": 16, "num_test": 16}
+    result = hf_fusion.train(recipe, dataset_options=sizes, output_dir="runs/example")
+    print(result)  # a table of the metrics
+    classify = hf_fusion.FusionSentimentPipeline.from_pretrained(result.folder)
+    ```
+    """
+    with quiet_libraries():
+        model_args, data_args, training_args = recipe_arguments(recipe, **overrides)
+        return train_by_recipe(model_args, data_args, training_args, callbacks)
+
+
+def evaluate(
+    model: str | Path | FusionSentimentPipeline,
+    data: Data | None = None,
+    *,
+    split: str = "test",
+    columns: dict[str, str | None] | None = None,
+    batch_size: int = 32,
+    device: str | None = None,
+    **fields: Any,
+) -> dict[str, float]:
+    """
+    Measures a model on labelled data.
+
+    Args:
+        model (`str`, `Path` or [`FusionSentimentPipeline`]): a run folder, a name on the Hub, or a pipeline.
+        data (`str`, `Path`, `pandas.DataFrame`, `Dataset` or `DatasetDict`, *optional*): as [`load_reviews`] and
+            [`load_clips`] take it; by default the data of the run's own recipe. Data without splits is measured whole.
+        split (`str`, *optional*, defaults to `"test"`): which part of data with splits.
+        columns (`dict`, *optional*): of reviews: the data's own name for `text`, `stars`, `score`, `label` ...
+        batch_size (`int`, *optional*, defaults to 32): rows of a forward pass.
+        device (`str`, *optional*): for a model that is loaded: `"cpu"`, `"cuda:0"` ...
+        fields: other fields of [`DataArguments`], such as `scale`, `rejected_rows` or `max_eval_samples`.
+
+    Returns:
+        `dict[str, float]`: [`ReviewMetrics`] or [`SentimentRegressionMetrics`] by name.
+
+    Raises:
+        DataError: if the data is not as declared, or lacks the split.
+        RecipeError: if its labels are not the classes of the model.
+
+    Example, with a run that is there:
+
+    ```
+    hf_fusion.evaluate("runs/mine", "reviews.csv", columns={"text": "review", "stars": "rating"})["fine_accuracy"]
+    ```
+    """
+    with quiet_libraries():
+        classify = load_pipeline(str(model), device=device) if isinstance(model, (str, Path)) else model
+        config = classify.model.config
+        if columns is not None:
+            fields["columns"] = columns
+        if data is None:
+            data_args = _own_data(model, fields)
+        else:
+            _warn_of_training_data(model, data)
+            # rows in one piece are drawn for the test split, all of them
+            data_args = data_arguments_for(config, data, **{"split_shares": [0.0, 0.0, 1.0], **fields})
+        rows = load_split(config, data_args, split)
+        return architecture_of(config).measure(classify, rows, batch_size=batch_size)
+
+
+def _own_data(model, fields):
+    """The data arguments of a run's recipe, with other fields in place."""
+    if not isinstance(model, (str, Path)) or not (Path(model) / "config.yaml").is_file():
+        raise DataError("`data` is missing: only a run folder has a recipe that names its own.")
+    data_args = data_arguments_of(model)
+    for name, value in fields.items():
+        if not hasattr(data_args, name):
+            raise TypeError(f"evaluate() got an unexpected keyword argument {name!r}.")
+        setattr(data_args, name, value)
+    return data_args
+
+
+def _warn_of_training_data(model, data):
+    """Warns if a run was trained on rows of the same data."""
+    if not isinstance(model, (str, Path)) or not isinstance(data, (str, Path)):
+        return
+    if (Path(model) / "config.yaml").is_file() and data_arguments_of(model).dataset == str(data):
+        logger.warning("%s was trained on rows of %s: leave `data` out to measure its test split.", model, data)

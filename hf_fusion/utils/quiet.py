@@ -1,0 +1,49 @@
+"""Libraries without their progress bars and loading reports."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """As [`silence_libraries`]; afterwards all is as it was."""
+    restore = silence_libraries()
+    try:
+        yield
+    finally:
+        restore()
+
+
+def silence_libraries() -> Callable[[], None]:
+    """
+    Turns off the progress bars of transformers, huggingface_hub and datasets, and the table that transformers logs of
+    weights without a place or without a value. Other warnings and errors stay.
+
+    Returns:
+        A function that turns on again what was on before.
+    """
+    # not at the top: a command's `--help` does not wait for them
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    shows_loading, shows_data = transformers_logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    reports = logging.getLogger("transformers.modeling_utils")
+    is_new = _is_no_load_report not in reports.filters
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    reports.addFilter(_is_no_load_report)
+
+    def restore():
+        if is_new:
+            reports.removeFilter(_is_no_load_report)
+        if shows_loading:
+            transformers_logging.enable_progress_bar()
+        if shows_data:
+            enable_progress_bars()
+
+    return restore
+
+
+def _is_no_load_report(record):
+    return "LOAD REPORT" not in str(record.msg)
