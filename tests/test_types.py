@@ -1,5 +1,6 @@
 """The types that a checker sees in code as users write it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ LINES = {
 
 def test_a_checker_sees_the_public_names(tmp_path):
     pytest.importorskip("mypy")
-    path = tmp_path / "user.py"
+    path = tmp_path / f"user_{os.getpid()}.py"  # of a name that mypy has not in its cache
     path.write_text("\n".join(LINES) + "\n")
     command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--no-error-summary", str(path)]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

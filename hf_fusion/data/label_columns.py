@@ -226,7 +226,7 @@ class PlanMaker:
         if fractions := [number for number in numbers if number != int(number)]:
             raise self._wrong(
                 values,
-                f"holds fractions such as {fractions[0]:g}: these are scores, no classes. "
+                f"holds fractions such as {fractions[0]:g}: these are scores, no classes: "
                 f"{self._columns_with('score', values.field)} and `scale` to LOWEST HIGHEST",
             )
         numbers = [int(number) for number in numbers]

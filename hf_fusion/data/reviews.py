@@ -296,8 +296,8 @@ def _add_columns(values, columns, rows, origin):
         if name in columns and (names := getattr(features.get(columns[name]), "names", None)):
             own = json.dumps(columns[name], ensure_ascii=False)
             raise DataError(
-                f"{origin}: column {columns[name]!r} holds the numbers of the classes {listed(names)}, no {name}: "
-                f'`columns` {{"label": {own}}} takes them for classes.'
+                f"{origin}: column {columns[name]!r} holds the numbers of the classes {listed(names)}, no {name}. "
+                f'To take them for classes, set `columns` to {{"label": {own}}}.'
             )
     for name in CLASS_FIELDS:
         if name not in columns:

@@ -163,6 +163,8 @@ def test_clips(clip_model, clip_processor, arguments, caplog):
     assert "eval_mae" in trainer.evaluate()
     with pytest.raises(DataError, match="a label outside the range -3 to 3"):
         FusionTrainer(clip_model(), arguments, **{**options, "train_dataset": clips.map(lambda row: {"label": 9.0})})
+    with pytest.raises(DataError, match="a label outside the range -1 to 1"):
+        FusionTrainer(clip_model(label_range=(-1, 1)), arguments, **{**options, "train_dataset": clips})
     with pytest.raises(RecipeError, match="reads audio frames of 3 features, those of the data have 4"):
         wide = clips.map(lambda row: {"audio": [[1.0] * 4]})
         FusionTrainer(clip_model(), arguments, **{**options, "train_dataset": wide})

@@ -40,7 +40,7 @@ class TestErrors:
                 {"stars": "7"},
                 "rating outside the scale",
                 "stars",
-                r"7.0 is no whole number.*\(fields rating=7; --scale",
+                r"7.0 is no whole number.*\(fields rating=7; `scale`",
             ),
             ({"stars": "a|b"}, "no number", "stars", r"field 'rating' is 'a|b'"),
             (

@@ -73,6 +73,9 @@ def test_recipes_are_files_or_mappings(tmp_path, monkeypatch, result):
             [0.5, 0.25, 0.25],
         )
         assert training_args.seed == 7 and training_args.output_dir == "there"
+    seen.clear()
+    hf_fusion.train("dyfulm_synthetic", max_steps=3)
+    assert seen[0][2].max_steps == 3 and seen[0][2].output_dir == "runs/dyfulm_synthetic", "a recipe of the package"
     with pytest.raises(RecipeError, match=r"The recipe: unknown field learning_rat\. Did you mean learning_rate"):
         hf_fusion.train(TINY, learning_rat=1)
     with pytest.raises(RecipeError, match="learning_rate must be a number, got"):
