@@ -181,7 +181,9 @@ def test_lora(recipe, tmp_path, merge):
         answers = load_pipeline(str(tmp_path / "run"), device="cpu")(["The bar was good."])
         assert answers[0]["label"] in ("very negative", "negative", "neutral", "positive", "very positive")
         assert "load_pipeline" in (tmp_path / "run" / "README.md").read_text()
-    assert metrics["test"]["fine_accuracy"] >= 0
+        adapter = load_file(tmp_path / "run" / "adapter_model.safetensors")
+        assert any(values.any() for name, values in adapter.items() if "lora_B" in name), "it starts from zeros"
+    assert {"fine_accuracy", "coarse_accuracy", "intensity_mae"} <= set(metrics["test"])
 
 
 @pytest.mark.parametrize(
