@@ -49,7 +49,7 @@ oldest:  ## Test models and saved checkpoints under the oldest transformers that
 # A failure is found again by the same seed; other seeds are other cases. The limit makes a memory bomb an error.
 SEED ?= 0
 fuzz: install  ## Feed over 10,000 hostile inputs to everything that reads (SEED=0); some 20 minutes
-	ulimit -v 12582912; $(BIN)/python -m pytest -n 2 tests/fuzz \
+	ulimit -v 12582912; $(BIN)/python -m pytest -n 2 tests/fuzz tests/data/test_pickles.py \
 		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED) -o faulthandler_timeout=300
 
 lint: install  ## Check style and types

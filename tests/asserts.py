@@ -27,7 +27,7 @@ def assert_close(found, expected, atol=1e-5, rtol=1e-5, where="result"):
             assert_close(found[number], value, atol, rtol, f"{where}[{number}]")
     elif isinstance(expected, (torch.Tensor, np.ndarray)):
         found, expected = torch.as_tensor(found), torch.as_tensor(expected)
-        largest = expected.abs().max().item() if expected.numel() else 0
+        largest = expected.abs().max().item() if expected.numel() and expected.dtype != torch.bool else 0
         tolerance = {"atol": atol + rtol * largest, "rtol": 0}
         torch.testing.assert_close(found, expected, **tolerance, msg=lambda words: f"{where}: {words}")
     elif isinstance(expected, float):

@@ -41,7 +41,7 @@ TINY_CLIPS = {
     "text_encoder": TINY["encoder_a"], "max_length": 32, "hidden_size": 16, "num_attention_heads": 2,
     "num_encoder_layers": 1, "alignment_head_size": 4, "num_bottleneck_tokens": 2, "num_train_epochs": 1,
     "per_device_train_batch_size": 8, "logging_steps": 3, "learning_rate": 0.001, "metric_for_best_model": "mae",
-    "greater_is_better": False, "disable_tqdm": True,
+    "disable_tqdm": True,
 }  # fmt: skip
 
 

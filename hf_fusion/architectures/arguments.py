@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from hf_fusion.architectures.base import Architecture, architecture_of, registered_architectures
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.fields import has_changed, option
+from hf_fusion.utils.fields import check_choices, has_changed, option
 
 
 @dataclass
@@ -35,6 +35,7 @@ class ModelArguments:
 
     def __post_init__(self):
         architecture = architecture_of(self.model_type)
+        check_choices(self)
         own = {item.name for item in fields_of(architecture)}
         for other in registered_architectures():
             for item in fields_of(other):

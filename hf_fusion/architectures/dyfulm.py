@@ -27,8 +27,8 @@ class DistillationFields:
     """Fields of a distillation: a trained DyFuLM teaches one with a single encoder."""
 
     teacher: str | None = option(
-        "A trained DyFuLM (a run folder, also of LoRA, or a name on the Hub) to learn from; the model is then its "
-        "student and must have a single encoder (cross_fusion a or b)."
+        "Experimental: a trained DyFuLM (a run folder, also of LoRA, or a name on the Hub) to learn from; the model is "
+        "then its student and must have a single encoder (cross_fusion a or b)."
     )
     distillation_weights: list[float] = list_option(
         "Factors of what the student learns of its teacher: fine classes, coarse classes, intensity, and the pooled "

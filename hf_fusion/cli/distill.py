@@ -1,8 +1,10 @@
-"""Distil a trained DyFuLM into a smaller one, and compare the two.
+"""Distil a trained DyFuLM into a smaller one, and compare the two (experimental).
 
     hf-fusion distill --teacher runs/dyfulm_synthetic --config dyfulm_synthetic_student
     hf-fusion distill --teacher runs/mine --config runs/mine/config.yaml --output_dir runs/mine_small \\
         --cross_fusion a --encoder_a teacher --encoder_layers 2
+
+The results of this project do not favour distillation so far; flags and files may change.
 
 The student has a single encoder, and the recipe describes it: encoder_a is a pretrained encoder, one from scratch, or
 `teacher` (the teacher's encoder A with its tokenizer); encoder_layers keeps the first layers. Every field of a recipe

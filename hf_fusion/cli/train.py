@@ -13,6 +13,7 @@ launch` choose otherwise. Two processes on a CPU:
 """
 
 import os
+import shlex
 import sys
 
 IF_INTERRUPTED = "go on with --resume_from_checkpoint last"
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
 
 def train(model_args, data_args, training_args) -> dict:
     """Trains, prints the metrics, and returns what [`run_training`] does."""
-    from hf_fusion.cli.output import print_metrics, show_labels
+    from hf_fusion.cli.output import print_metrics, print_next, show_labels
     from hf_fusion.training.duration import EstimateDuration
     from hf_fusion.training.run import run_training
     from hf_fusion.utils.quiet import silence_libraries
@@ -41,7 +42,9 @@ def train(model_args, data_args, training_args) -> dict:
     metrics = run_training(model_args, data_args, training_args, callbacks=[EstimateDuration()])
     if training_args.should_log:
         splits = {split: metrics[split] for split in ("validation", "test") if split in metrics}
-        print_metrics(f"{training_args.output_dir} (seed {training_args.seed})", splits)
+        folder = training_args.output_dir
+        print_metrics(f"{folder} (seed {training_args.seed})", splits)
+        print_next([("Measure it, with pictures", f"hf-fusion evaluate {shlex.quote(folder)}")])
     return metrics
 
 

@@ -73,7 +73,7 @@ class DataArguments(ClipFields, ReviewFields):
     dataset: str | None = option(
         "Reviews: synthetic-reviews (default), a file (.csv, .tsv, .jsonl, .json, .xlsx, .parquet ...), a folder or "
         "pattern of such files, or the name of a data set on the Hub. Clips: synthetic-clips (default), an "
-        "MMSA pickle (.pkl), the MOSI utterances (.npz), a folder written by prepare_data.py, a folder "
+        "MMSA pickle (.pkl), the MOSI utterances (.npz), a folder written by `hf-fusion prepare`, a folder "
         "of features, or a data set on the Hub."
     )
     dataset_options: dict | str | None = option(
@@ -93,11 +93,11 @@ class DataArguments(ClipFields, ReviewFields):
     split_seed: int = option("Seed of that split.", 0)
     augmentations: dict | str | None = option(
         "Training only: adds a corrupted copy of each row; highest severity, 1 to 5, by corruption (JSON), such as "
-        '{"typos": 3, "audio_noise": 4}; the kinds are those of evaluate_robustness.py.'
+        '{"typos": 3, "audio_noise": 4}; the kinds are those of `hf-fusion robustness`.'
     )
     damage: dict | str | None = option(
         'Evaluation only: corrupts the rows; severity 1 to 5 by corruption (JSON), such as {"word_dropout": 3}; see '
-        "evaluate_robustness.py. Modalities that the model does not read stay unchanged."
+        "`hf-fusion robustness`. Modalities that the model does not read stay unchanged."
     )
     max_train_samples: int | None = option(
         "Number of training rows, drawn with the run's data_seed or seed; all by default."

@@ -45,7 +45,7 @@ class ClipSource:
 
     Args:
         name: "synthetic-clips"; an MMSA pickle (.pkl); the MOSI utterances (.npz); a folder written by
-            `scripts/prepare_data.py`; a folder of features with a labels file; or the name of a data set on the Hub
+            `hf-fusion prepare`; a folder of features with a labels file; or the name of a data set on the Hub
             with the columns `text`, `audio`, `vision` (frames x features) and `label`.
         modalities: which of text, audio and vision to keep; a model trained on the rest is a unimodal baseline.
         label_range: lowest and highest label; `None` accepts any number.
@@ -315,8 +315,8 @@ def _read(source, labelled):
         read = partial(read_feature_folder, source.name, text_format=source.text_format, **given)
         return with_options(source.name, read, source.options)
     known = (
-        "Known are MMSA pickles (.pkl), the MOSI utterances (.npz), folders written by prepare_data.py, and folders "
-        f"with one of {', '.join(LABEL_FILES)}."
+        "Known are MMSA pickles (.pkl), the MOSI utterances (.npz), folders written by `hf-fusion prepare`, and "
+        f"folders with one of {', '.join(LABEL_FILES)}."
     )
     if path.is_file():
         raise DataError(f"{source.name}: unknown kind of file. {known}")
@@ -340,8 +340,8 @@ def _dataset(source):
         shapes = [table.features[name] for name in STREAMS if name in table.column_names]
         if "id" not in table.column_names or not all(isinstance(shape, Array2D) for shape in shapes):
             raise DataError(
-                f"{source.name} ({split}): was not written by prepare_data.py. Needed are the columns 'id', 'label', "
-                "'text' and, as Array2D, 'audio' and 'vision'."
+                f"{source.name} ({split}): was not written by `hf-fusion prepare`. Needed are the columns 'id', "
+                "'label', 'text' and, as Array2D, 'audio' and 'vision'."
             )
         _check_columns(source.name, table.column_names)
         if split not in SPLITS:
@@ -370,7 +370,7 @@ def _from_disk(name):
                     (chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk).validate(full=True)
     except Exception as error:  # wrong bytes can make Arrow and datasets fail in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"{name}: a damaged folder of prepare_data.py: {reason}") from error
+        raise DataError(f"{name}: a damaged folder of `hf-fusion prepare`: {reason}") from error
     return splits
 
 

@@ -35,7 +35,7 @@ class OnnxModel:
     The graph of an exported folder, called like the model that it was made from, with arrays.
 
     Args:
-        folder (`str` or `os.PathLike`): what `scripts/export.py` wrote.
+        folder (`str` or `os.PathLike`): what `hf-fusion export` wrote.
         num_threads (`int`, *optional*): of ONNX Runtime; by default its own choice, all cores.
 
     Attributes:
@@ -118,7 +118,7 @@ class OnnxFusion(FusionSentimentAnswers):
 
     @classmethod
     def from_pretrained(cls, folder, num_threads=None):
-        """Loads what `scripts/export.py` wrote; see [`OnnxModel`] for arguments and errors. No code is executed."""
+        """Loads what `hf-fusion export` wrote; see [`OnnxModel`] for arguments and errors. No code is executed."""
         model = OnnxModel(folder, num_threads)
         with as_value_error(_damaged(f"The processor in {folder}")):
             processor = PROCESSOR_MAPPING[_config_class(model.config.model_type)].from_pretrained(
@@ -166,7 +166,7 @@ def read_description(folder):
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{folder} is no exported model: {DESCRIPTION_FILE} cannot be read ({error}). Give a folder that "
-            "scripts/export.py wrote."
+            "`hf-fusion export` wrote."
         ) from error
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:

@@ -17,7 +17,7 @@ def predict_dataset(
     num_gpus: float = 0,
 ):
     """
-    Adds `prediction`, `truncated` and `error` to each row of a Ray data set, as `scripts/predict.py` does.
+    Adds `prediction`, `truncated` and `error` to each row of a Ray data set, as `hf-fusion predict` does.
 
     Args:
         dataset (`ray.data.Dataset`): rows with a text; for a DashFusion also with `audio` and `vision` (frames x

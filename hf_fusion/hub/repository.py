@@ -119,7 +119,7 @@ def check_complete(files: dict[str, Path]) -> None:
     if missing:
         raise PublishError(
             f"The folder is no complete checkpoint: it lacks {', '.join(dict.fromkeys(missing))}. Save model and "
-            "processor into it with `save_pretrained`, as scripts/train.py does."
+            "processor into it with `save_pretrained`, as `hf-fusion train` does."
         )
 
 

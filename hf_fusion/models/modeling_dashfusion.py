@@ -4,7 +4,7 @@ Paper: "DashFusion" (arXiv 2512.05515). What differs from the authors' released 
 
 - padding is masked in every attention, so a clip's prediction does not depend on the batch that it is in; on input
   without padding both agree;
-- all attention scales by head_dim ** -0.5; released weights are converted (`scripts/convert_dashfusion_checkpoint.py`);
+- all attention scales by head_dim ** -0.5; released weights are converted (`hf-fusion convert`);
 - the head reads [bottleneck, text, audio, vision]: audio and vision are not exchanged inside the fusion;
 - the contrastive losses take their pairs from the batch itself, so that no clip is encoded twice (`partner_mask` is
   the paper's way);

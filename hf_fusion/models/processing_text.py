@@ -77,7 +77,7 @@ def text_problem(text):
     if is_file_name(text):
         return (
             f"is the name of a file, {text.strip()[-100:]!r}: give what is said or written in it (audio and vision go "
-            "in as frames, files of reviews into scripts/predict.py)"
+            "in as frames, files of reviews into `hf-fusion predict`)"
         )
     return None
 

@@ -40,7 +40,7 @@ class BenchmarkOptions:
         text_encoder: folder or name of the pretrained text encoder and its tokenizer.
         quick: a tiny configuration, to see that everything works; its numbers mean nothing.
         checkpoint: of a trained DyFuLM, for the benchmark of exports: what is lost is measured on labelled reviews.
-        data: command-line flags of these reviews, as `scripts/evaluate.py` takes them.
+        data: command-line flags of these reviews, as `hf-fusion evaluate` takes them.
     """
 
     repeats: int = 7

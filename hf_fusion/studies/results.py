@@ -216,10 +216,11 @@ def cost_table(costs: dict[str, list[dict]], summary: dict[str, dict], metric: s
     Args:
         costs: what [`compare_costs`] returns.
         summary: what [`summarize`] returns.
-        metric: one where more is better.
+        metric: the metric.
     """
     what = [comparison["what"] for comparison in next(iter(costs.values()))]
-    rows = [f"| variant | {' | '.join(what)} | share of {metric} |", "|---" * (2 + len(what)) + "|"]
+    share_of = f"share of {metric}" + (" (less is better)" if lower_is_better(metric) else "")
+    rows = [f"| variant | {' | '.join(what)} | {share_of} |", "|---" * (2 + len(what)) + "|"]
     reference = next(iter(summary.values()))["mean"][metric]
     for name, comparisons in costs.items():
         cells = [f"{comparison['ratio']:.2f}" for comparison in comparisons]

@@ -102,8 +102,8 @@ class FusionTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Every so many steps log the gradient norm of each loss on the shared parameters, and the cosine "
-            "of each pair (negative: they pull against each other); analyze.py judges them. Costs a backward pass for "
-            "each loss."
+            "of each pair (negative: they pull against each other); `hf-fusion analyze` judges them. Costs a backward "
+            "pass for each loss."
         },
     )
     bucket_by_length: bool = field(
@@ -117,8 +117,9 @@ class FusionTrainingArguments(TrainingArguments):
         default="batch",
         metadata={
             "help": "DashFusion: which clips the contrastive loss compares. batch: those of the batch as it comes; "
-            "mined: batches are made of clips and their most and least similar ones, of which the loss takes the "
-            "nearest that met; encoded: the paper's way, the partners of each clip are encoded once more for it (slow)."
+            "mined (experimental): batches are made of clips and their most and least similar ones, of which the loss "
+            "takes the nearest that met; encoded: the paper's way, the partners of each clip are encoded once more for "
+            "it (slow)."
         },
     )
     mining_embeddings: Literal["bank", "refresh"] | None = field(

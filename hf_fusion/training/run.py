@@ -81,7 +81,7 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     if training_args.push_to_hub and model_args.lora_encoders and not model_args.merge_lora:
         raise RecipeError(
             "`push_to_hub` publishes one model, and an adapter needs its base: set `merge_lora`, or publish both after "
-            "the training."
+            "the training with `hf-fusion push`."
         )
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation; `augmentations` adds damaged copies to the training data.")

@@ -78,26 +78,24 @@ class FusionTrainer(Trainer):
     Example:
 
     ```python
+    from datasets import Dataset
     from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
     from hf_fusion import FusionTrainer, FusionTrainingArguments
-    from hf_fusion.data.synthetic_reviews import synthetic_reviews
     from hf_fusion.data.tokenizers import train_tokenizer
 
-    reviews = synthetic_reviews(num_train=16, num_validation=8, num_test=8)
-    processor = DyFuLMProcessor(train_tokenizer(reviews["train"]["text"], "wordpiece", 200), max_length=32)
+    rows = Dataset.from_dict({"body": ["The bed was good.", "The room was not clean."] * 8, "rating": [5, 1] * 8})
+    processor = DyFuLMProcessor(train_tokenizer(rows["body"], "wordpiece", 200), max_length=32)
     encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = DyFuLMForSequenceClassification(DyFuLMConfig(encoder_a_config=encoder, cross_fusion="a"))
-
-    train = reviews["train"].map(lambda rows: processor.encode_text(rows["text"]), batched=True)
-    train = train.add_column("intensity_labels", train["score"])  # each of the three labels is optional
     args = FusionTrainingArguments(
         "run", max_steps=1, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, report_to="none"
     )
     trainer = FusionTrainer(
         model,
         args,
-        train_dataset=train,
+        train_dataset=rows,
         processing_class=processor,
+        column_mapping={"body": "text", "rating": "stars"},
     )
     trainer.train()
     ```

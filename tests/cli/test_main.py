@@ -9,9 +9,14 @@ import sys
 import pytest
 from tiny_runs import ROOT, launch, script_here
 
-from hf_fusion.cli import recipes
+from hf_fusion.cli import predict, prepare, recipes, study
 from hf_fusion.cli.main import COMMANDS, main
+from hf_fusion.data.clips import MODALITIES
+from hf_fusion.data.decoding import KNOWN_FILES
+from hf_fusion.data.files import OUTPUT_KINDS
 from hf_fusion.deployment.onnx_export import ExportError
+from hf_fusion.deployment.predictions import DTYPES
+from hf_fusion.evaluation.plots import FORMATS
 from hf_fusion.training.non_finite import NonFiniteLossError
 from hf_fusion.utils.errors import DataError, TrainingInterrupted
 
@@ -173,3 +178,9 @@ class TestScripts:
         for words in (["scripts/train.py"], ["-m", "hf_fusion.cli.train"], ["-m", "hf_fusion", "train"]):
             process = launch(1, *words, "--config", tmp_path / "none.yaml")
             assert "none.yaml: no such recipe" in process.stderr, words
+
+
+def test_what_help_repeats_is_what_the_library_knows():
+    """The commands do not import it to print their help."""
+    assert predict.FILES == KNOWN_FILES and predict.OUTPUTS == OUTPUT_KINDS and predict.DTYPES == DTYPES
+    assert prepare.MODALITIES == MODALITIES and study.FORMATS == FORMATS

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from transformers import BertConfig, BertForMaskedLM, BertModel
-from transformers.utils.logging import enable_progress_bar
+from transformers.utils.logging import enable_progress_bar, get_verbosity, set_verbosity, set_verbosity_warning
 
 from hf_fusion.cli import output
 from hf_fusion.utils.quiet import silence_libraries
@@ -47,7 +47,8 @@ def test_libraries_are_quiet(tmp_path, capfd):
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
     logger.addHandler(handler)
-    filters = logger.filters[:]
+    filters, verbosity = logger.filters[:], get_verbosity()
+    set_verbosity_warning()
     enable_progress_bar()
     capfd.readouterr()
     try:
@@ -61,6 +62,7 @@ def test_libraries_are_quiet(tmp_path, capfd):
     finally:
         logger.removeHandler(handler)
         logger.filters[:] = filters
+        set_verbosity(verbosity)
 
 
 def test_metrics_fit_a_narrow_terminal(capsys, monkeypatch):

@@ -171,3 +171,15 @@ class TestBaselinesOfReviews:
     def test_a_type_of_model_that_does_not_exist(self, run, capsys):
         assert run("--model_type", "bert") == 2
         assert "`model_type` must be one of dyfulm, dashfusion" in capsys.readouterr().err
+
+    def test_results_go_to_the_runs_and_not_over_those_of_other_data(self, run, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        rows = [f"a {'good' if i % 2 else 'bad'} room {i},{5 if i % 2 else 1},{'train' if i < 20 else 'test'}"
+                for i in range(30)]  # fmt: skip
+        for folder, text in (("one", rows), ("other", [row.replace("room", "bed") for row in rows])):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "r.csv").write_text("\n".join(["text,stars,split", *text]) + "\n")
+        assert run("--dataset", "one/r.csv") == run("--dataset", "one/r.csv") == 0
+        assert (tmp_path / "runs/baselines_r/baselines_r.json").is_file()
+        assert run("--dataset", "other/r.csv") == 2
+        assert "holds results of other data; name a file with --output" in capsys.readouterr().err

@@ -603,8 +603,8 @@ def test_a_hub_data_set_in_one_piece_is_divided(monkeypatch):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"text": ["a"], "label": [1.0]}, "was not written by prepare_data.py"),
-        ({"id": ["a"], "label": [1.0], "audio": [[[1.0]]]}, "was not written by prepare_data.py"),
+        ({"text": ["a"], "label": [1.0]}, "was not written by `hf-fusion prepare`"),
+        ({"id": ["a"], "label": [1.0], "audio": [[[1.0]]]}, "was not written by `hf-fusion prepare`"),
         ({"id": ["a"], "text": ["a"]}, "needed are the column 'label'"),
     ],
     ids=["id", "frames", "label"],

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -144,45 +144,50 @@ ARRAYS = [
 SCALARS = [np.float32(1.5), np.float64(2), np.int64(-3), np.bool_(True), np.str_("é"), np.bytes_(b"x"), np.float16(1)]
 
 
-@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 class TestRoundTrip:
-    def test_plain_values(self, read, protocol, core):
+    def test_plain_values(self, read, protocol):
         for value in VALUES:
             assert_same(read(pickle.dumps(value, protocol)), value)
 
-    @pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}-{array.shape}")
-    def test_arrays(self, read, protocol, core, array):
-        data = named(pickle.dumps(array, protocol), core)
-        assert b"numpy" in data and (b"numpy._core" if core == b"numpy.core" else b"numpy.core") not in data
-        assert_same(read(data), array)
+    def test_arrays_and_scalars(self, read, protocol):
+        for value in ARRAYS + SCALARS:
+            assert_same(read(pickle.dumps(value, protocol)), value)
 
-    def test_scalars(self, read, protocol, core):
-        for scalar in SCALARS:
-            assert_same(read(named(pickle.dumps(scalar, protocol), core)), scalar)
+    @pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+    def test_names_of_both_numpys(self, read, protocol, core):
+        for value in (ARRAYS[0], ARRAYS[16], ARRAYS[19], SCALARS[0]):
+            data = named(pickle.dumps(value, protocol), core)
+            assert core in data and (b"numpy._core" if core == b"numpy.core" else b"numpy.core") not in data
+            assert_same(read(data), value)
 
-    def test_nested(self, read, protocol, core):
+    def test_nested(self, read, protocol):
         value = {"train": {"audio": ARRAYS[1], "id": ["a", "b"], "pair": (ARRAYS[0], [SCALARS[0]])}}
-        assert_same(read(named(pickle.dumps(value, protocol), core)), value)
+        assert_same(read(pickle.dumps(value, protocol)), value)
 
-    def test_a_shared_array_stays_one(self, read, protocol, core):
+    def test_a_shared_array_stays_one(self, read, protocol):
         array = np.arange(4.0)
-        found = read(named(pickle.dumps({"a": array, "b": [array], "c": (array,)}, protocol), core))
+        found = read(pickle.dumps({"a": array, "b": [array], "c": (array,)}, protocol))
         assert found["a"] is found["b"][0] is found["c"][0]
         assert_same(found["a"], array)
 
-    def test_other_containers(self, read, protocol, core):
+    def test_other_containers(self, read, protocol):
         assert_same(read(pickle.dumps(OrderedDict(b=1, a=np.zeros(1)), protocol)), {"b": 1, "a": np.zeros(1)})
         assert_same(read(pickle.dumps([bytearray(b"ab"), bytearray()], protocol)), [b"ab", b""])
 
-    def test_cut_off_anywhere(self, read, protocol, core):
-        data = named(pickle.dumps({"a": ARRAYS[0], "b": ["x", np.array(["é"], object), 1.5]}, protocol), core)
-        for length in range(len(data)):
-            with pytest.raises(DataError, match=r"a\.pkl: "):
-                read(data[:length])
+    def test_fortran_order_stays(self, read, protocol):
+        assert read(pickle.dumps(np.asfortranarray(np.ones((2, 3))), protocol)).flags.f_contiguous
+        assert read(pickle.dumps(np.ones((2, 3)), protocol)).flags.c_contiguous
 
 
-@settings(max_examples=200)
+@pytest.mark.parametrize("protocol", [0, 2, 5])  # lines of text; binary; in frames, with arrays as they lie in memory
+def test_cut_off_anywhere(read, protocol):
+    data = pickle.dumps({"a": ARRAYS[0][:1, :1], "b": ["x", np.array(["é"], object), 1.5]}, protocol)
+    for length in range(len(data)):
+        with pytest.raises(DataError, match=r"a\.pkl: "):
+            read(data[:length])
+
+
 @given(
     array=hnp.arrays(
         st.one_of(hnp.integer_dtypes(endianness="?"), hnp.floating_dtypes(endianness="?"), hnp.unicode_string_dtypes()),
@@ -234,24 +239,14 @@ def test_arrays_are_not_copied(read, protocol):
     assert not found.flags.owndata and not found.flags.writeable and found.flags.aligned
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_fortran_order_stays(read, protocol):
-    assert read(pickle.dumps(np.asfortranarray(np.ones((2, 3))), protocol)).flags.f_contiguous
-    assert read(pickle.dumps(np.ones((2, 3)), protocol)).flags.c_contiguous
-
-
-def in_all_protocols(value):
-    return [pickle.dumps(value, protocol) for protocol in PROTOCOLS]
-
-
-def hostile(make, *args):
-    return in_all_protocols(Reduced(make, args))
+def hostile(make, *args, protocol=4):
+    return pickle.dumps(Reduced(make, args), protocol)
 
 
 FIRE = f"{__name__}\nfire\n".encode()
 
 
-@pytest.mark.parametrize("data", hostile(fire, "x"))
+@pytest.mark.parametrize("data", [hostile(fire, "x", protocol=protocol) for protocol in PROTOCOLS])
 def test_the_canary_would_fire(data):
     pickle.loads(data)
     assert FIRED
@@ -261,13 +256,14 @@ def test_the_canary_would_fire(data):
 @pytest.mark.parametrize(
     ("data", "asked"),
     [
-        *((data, rf"{__name__}\.fire") for data in hostile(fire, "x")),
-        *((data, r"(posix|nt)\.system") for data in hostile(os.system, "exit 1")),
-        *((data, r"builtin(s|__)\.eval") for data in hostile(eval, f"__import__('{__name__}').fire()")),
-        *((data, r"builtin(s|__)\.getattr") for data in hostile(getattr, "x", "format")),
-        *((data, r"numpy.*\.(load|fromfile|memmap)") for data in hostile(np.fromfile, "/etc/passwd")),
-        *((data, r"numpy.*\.(load|fromfile|memmap)") for data in hostile(np.load, "a.npy")),
-        *((data, r"numpy.*\.(MaskedArray|_mareconstruct)") for data in in_all_protocols(np.ma.masked_array([1.0]))),
+        *((hostile(fire, "x", protocol=protocol), rf"{__name__}\.fire") for protocol in PROTOCOLS),
+        (hostile(os.system, "exit 1"), r"(posix|nt)\.system"),
+        (hostile(eval, f"__import__('{__name__}').fire()", protocol=2), r"__builtin__\.eval"),
+        (hostile(eval, f"__import__('{__name__}').fire()"), r"builtins\.eval"),
+        (hostile(getattr, "x", "format"), r"builtins\.getattr"),
+        (hostile(np.fromfile, "/etc/passwd"), r"numpy.*\.fromfile"),
+        (hostile(np.load, "a.npy"), r"numpy.*\.load"),
+        (pickle.dumps(np.ma.masked_array([1.0])), r"numpy.*\.(MaskedArray|_mareconstruct)"),
         (b"cnumpy.f2py\ncompile\n(S'x'\ntR.", "numpy.f2py.compile"),
         (b"cnumpy.testing._private.utils\nrunstring\n(S'x'\n}tR.", "runstring"),
         (b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.", r"numpy\.ndarray\.tofile"),
@@ -350,7 +346,6 @@ F8 = dtype_of()
 O8 = dtype_of("O8", (3, "|", None, None, None, -1, -1, 63))
 
 
-@pytest.mark.parametrize("protocol", [2, 5])
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -400,10 +395,10 @@ O8 = dtype_of("O8", (3, "|", None, None, None, -1, -1, 63))
         (scalar_of(np.dtype("f8"), 8), "int as its content"),
     ],
 )  # fmt: skip
-def test_arrays_that_do_not_add_up(read, value, words, protocol):
+def test_arrays_that_do_not_add_up(read, value, words):
     tracemalloc.start()
     with pytest.raises(DataError, match=rf"a\.pkl: .*({words})"):
-        read(pickle.dumps(value, protocol))
+        read(pickle.dumps(value, 5))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000
@@ -505,7 +500,6 @@ def damaged(draw):
     return data
 
 
-@settings(max_examples=500)
 @given(data=st.one_of(st.binary(max_size=100), damaged()))
 def test_any_bytes_give_a_value_or_a_data_error(place, data):
     place.write_bytes(data)

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_runs import script_here
 
-from hf_fusion.architectures import baselines, write_analysis, write_evaluation, write_robustness
+from hf_fusion.architectures import measure_baselines, write_analysis, write_evaluation, write_robustness
 from hf_fusion.studies.study import Study, StudyError, _check_same_settings
 from hf_fusion.studies.tuning import Search
 from hf_fusion.training.recipe import argument_groups, parse_recipe, read_recipe, resolved_recipe
@@ -125,7 +125,7 @@ DATA_FLAGS = ["--split", "--batch_size", "--device", "--dataset", "--dataset_opt
 DATA_COMMANDS = {
     "evaluate": (write_evaluation, ["--dtype"]),
     "analyze": (write_analysis, []),
-    "baselines": (baselines, ["--output"]),
+    "baselines": (measure_baselines, ["--output"]),
     "robustness": (write_robustness, ["--corruptions", "--baseline", "--seeds"]),
 }
 nasty_words = st.sampled_from([text for text in NASTY_TEXTS if "\0" not in text]) | scalars.map(str)
@@ -152,7 +152,7 @@ def test_command_lines(place, name):
 @pytest.mark.parametrize("name", DATA_COMMANDS)
 def test_command_lines_that_choose_data(place, monkeypatch, name):
     run, (module, more) = script_here(name, monkeypatch), DATA_COMMANDS[name]
-    work = "measure_baselines" if name == "baselines" else module.__name__.rpartition(".")[2]
+    work = module.__name__.rpartition(".")[2]
     monkeypatch.setattr(module, work, mock.Mock(side_effect=DataError("the words were read")))
 
     @cases(3)

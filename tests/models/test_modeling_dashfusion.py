@@ -1,17 +1,15 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from asserts import assert_close, assert_same_weights
 from conftest import encoder_config
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel
 
 from hf_fusion import (
     DashFusionConfig,
     DashFusionForSequenceClassification,
-    DashFusionModel,
     DyFuLMForSequenceClassification,
 )
 
@@ -130,28 +128,6 @@ class TestAgainstNaiveReference:
 
 
 class TestIndependence:
-    @all_variants
-    @torch.no_grad()
-    def test_a_clip_alone_and_in_a_batch(self, clip_model, batch_of, clips, fields):
-        model = clip_model(**fields)
-        together = model(**batch_of(model, clips))
-        for i in range(5):
-            alone = model(**batch_of(model, clips, [i]))
-            torch.testing.assert_close(alone.logits[0], together.logits[i], atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(alone.aligned_embeds[0], together.aligned_embeds[i], atol=1e-5, rtol=1e-5)
-
-    @all_variants
-    @torch.no_grad()
-    def test_what_lies_in_the_padding_does_not_count(self, clip_model, batch_of, clips, fields):
-        model = clip_model(**fields)
-        batch = batch_of(model, clips)
-        expected = model(**batch).logits
-        for name in ("audio", "vision"):
-            padding = batch[f"{name}_attention_mask"] == 0
-            batch[f"{name}_features"][padding] = float("nan")
-        batch["input_ids"][batch["attention_mask"] == 0] = 7
-        torch.testing.assert_close(model(**batch).logits, expected, atol=1e-5, rtol=1e-5)
-
     @pytest.mark.parametrize("text", ["bert", "dyfulm"])
     @torch.no_grad()
     def test_the_side_of_the_padding_does_not_count(self, clip_model, batch_of, clips, text):
@@ -353,12 +329,6 @@ class TestLosses:
         assert outputs.supervised_loss == 0 and torch.isfinite(outputs.loss)
         assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
-    def test_the_batch_is_not_in_the_prediction(self, clip_model, batch_of, clips):
-        model = clip_model()
-        batch = batch_of(model, clips)
-        with_labels = model(**batch, labels=torch.ones(5)).logits
-        assert_close(with_labels, model(**batch).logits)
-
     def test_wrong_number_of_labels(self, clip_model, batch_of, clips):
         model = clip_model()
         with pytest.raises(ValueError, match=r"`labels` has the shape \(5, 2\), but regression"):
@@ -446,26 +416,6 @@ class TestOutputs:
         frames = torch.cat([torch.ones(5, 1), batch["audio_attention_mask"]], dim=1)
         assert (audio * (1 - frames)[:, None, None]).abs().max() == 0
 
-    @torch.no_grad()
-    def test_tuple(self, clip_model, batch_of, clips):
-        model = clip_model()
-        batch = batch_of(model, clips)
-        assert_close(model(**batch, return_dict=False)[0], model(**batch).logits)
-
-    @torch.no_grad()
-    def test_eager_text_encoder_returns_attentions(self, clip_model, batch_of, clips):
-        model = clip_model()
-        model.set_attn_implementation("eager")
-        assert len(model(**batch_of(model, clips), output_attentions=True).attentions) == 3
-
-    @torch.no_grad()
-    def test_embeddings_in_place_of_ids(self, clip_model, batch_of, clips):
-        model = clip_model()
-        batch = batch_of(model, clips)
-        expected = model(**batch).logits
-        batch["inputs_embeds"] = model.get_input_embeddings()(batch.pop("input_ids"))
-        torch.testing.assert_close(model(**batch).logits, expected)
-
     @pytest.mark.parametrize("fusion", ["hbf", "concat_attention", "concat"])
     def test_every_parameter_learns(self, clip_model, batch_of, clips, fusion):
         model = clip_model(fusion=fusion, anchor="symmetric")
@@ -480,22 +430,6 @@ class TestOutputs:
 
 
 class TestLoading:
-    @all_variants
-    @torch.no_grad()
-    def test_reloads_bit_for_bit(self, clip_model, batch_of, clips, tmp_path, fields):
-        """The weights; what is computed with them is equal to 1e-5."""
-        model = clip_model(**fields)
-        model.save_pretrained(tmp_path)
-        again, report = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
-        assert not report["missing_keys"] and not report["unexpected_keys"]
-        batch = batch_of(model, clips)
-        assert_same_weights(again, model)
-        assert_close(again(**batch).logits, model(**batch).logits)
-        base = AutoModel.from_pretrained(tmp_path)
-        assert isinstance(base, DashFusionModel)
-        assert_same_weights(base, model.dashfusion)
-        assert_close(base(**batch).pooler_output, model.dashfusion(**batch).pooler_output)
-
     @pytest.mark.parametrize("how", ["folder", "model", "configuration"])
     def test_from_text_encoder(self, clip_config, tmp_path, how):
         torch.manual_seed(5)
@@ -519,12 +453,6 @@ class TestLoading:
         model = DashFusionForSequenceClassification.from_text_encoder(dyfulm)
         assert_same_weights(model.dashfusion.text_encoder, dyfulm.dyfulm)
 
-    def test_is_no_text_encoder(self):
-        from transformers import ViTConfig
-
-        with pytest.raises(ValueError, match="cannot serve as text encoder"):
-            DashFusionForSequenceClassification(DashFusionConfig(ViTConfig()))
-
     def test_new_weights_are_small_and_finite(self, clip_config):
         model = DashFusionForSequenceClassification(clip_config())
         base = model.dashfusion
@@ -532,44 +460,6 @@ class TestLoading:
         assert 0 < base.vision_encoder.class_token.std() < 0.05
         assert 0 < base.missing_embeddings.weight.std() < 0.05
         assert all(torch.isfinite(p).all() for p in model.parameters())
-
-
-class TestModes:
-    @torch.no_grad()
-    def test_bfloat16(self, clip_model, batch_of, clips):
-        model = clip_model()
-        batch = batch_of(model, clips)
-        expected = model(**batch).logits
-        half = model.to(torch.bfloat16)(**batch, labels=torch.ones(5))
-        assert half.logits.dtype == torch.bfloat16 and half.loss.dtype == torch.float32
-        assert np.corrcoef(half.logits.float()[:, 0], expected[:, 0])[0, 1] > 0.99
-
-    def test_checkpointed_activations_change_nothing(self, clip_model, batch_of, clips):
-        gradients = []
-        for checkpointing in (False, True):
-            model = clip_model(hidden_dropout_prob=0.0)
-            for module in model.modules():
-                if isinstance(module, nn.Dropout):
-                    module.p = 0.0
-            if checkpointing:
-                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            model.train()
-            model(**batch_of(model, clips), labels=torch.tensor([1.0, 2.0, 1.2, -1.0, 2.1])).loss.backward()
-            gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
-        assert gradients[0].keys() == gradients[1].keys()
-        for name, gradient in gradients[0].items():
-            torch.testing.assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
-
-    @torch.no_grad()
-    def test_compiles(self, clip_model, batch_of, clips):
-        model = clip_model()
-        batch = batch_of(model, clips)
-        compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-        torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, atol=1e-5, rtol=1e-5)
-
-    def test_layers_that_stay_on_one_device(self, clip_model):
-        names = clip_model()._no_split_modules
-        assert {"BertLayer", "DashFusionEncoderLayer", "DashFusionFusionLayer"} <= set(names)
 
 
 def test_dyfulm_configuration_needs_encoder_a(make_config):

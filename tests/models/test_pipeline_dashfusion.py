@@ -113,17 +113,8 @@ class TestScores:
         assert pipe(inputs[0])["score"] != pytest.approx(before, abs=1e-3)
         assert pipe(inputs[0])["score"] == pytest.approx(logits_of(pipe, inputs[0]).item(), abs=1e-5)
 
-    def test_have_no_dropout_even_straight_from_training(self, clip_model, clip_processor, inputs):
-        model = clip_model(hidden_dropout_prob=0.5, modality_dropout=0.5).train()
-        pipe = FusionSentimentPipeline(model, processor=clip_processor, device="cpu")
-        assert_close(pipe(inputs[0]), pipe(inputs[0]))
-
 
 class TestForms:
-    def test_string_is_the_text(self, pipe):
-        assert_close(pipe("Great staff!"), pipe({"text": "Great staff!"}))
-        assert isinstance(pipe("Great staff!"), dict)
-
     def test_lists_and_tuples_of_anything(self, pipe, inputs):
         alone = [pipe(value) for value in inputs]
         assert isinstance(pipe(inputs), list)
@@ -131,31 +122,6 @@ class TestForms:
             assert_close(answers, alone)
         assert pipe([]) == []
         assert_close(pipe([inputs[0]]), [alone[0]])
-
-    @pytest.mark.parametrize("text", ["bert", "dyfulm"])
-    def test_order_and_answers_do_not_depend_on_the_batch_size(self, make_pipe, inputs, text):
-        pipe = make_pipe(text)
-        alone = [pipe(value) for value in inputs]
-        for batch_size in (1, 2, 5, 100):
-            answers = pipe(inputs + inputs[::-1], batch_size=batch_size)
-            assert_close(answers, alone + alone[::-1], where=f"batch_size={batch_size}")
-
-    def test_generators_are_streamed_in_order(self, pipe, inputs):
-        many = inputs * 4
-        stream = pipe((value for value in many), batch_size=2)
-        assert not isinstance(stream, list) and len(many) > 2 * LOOKAHEAD_BATCHES
-        assert_close(list(stream), pipe(inputs) * 4)
-
-    def test_generators_are_read_no_further_than_needed(self, pipe):
-        read = []
-
-        def many():
-            for _ in range(100 * LOOKAHEAD_BATCHES):
-                read.append(1)
-                yield {"text": "good", "audio": np.ones((2, AUDIO_SIZE))}
-
-        assert next(pipe(many(), batch_size=2))["label"]
-        assert len(read) == 2 * LOOKAHEAD_BATCHES
 
     def test_data_sets(self, pipe, inputs):
         from datasets import Dataset
@@ -253,13 +219,6 @@ class TestErrors:
         with pytest.raises(ValueError, match=f"(?s)^Input 3 cannot be read.*{words}"):
             pipe([*inputs[:3], value, *inputs[3:]], batch_size=4)
 
-    @pytest.mark.parametrize("value", [3, None, np.nan, np.ones((2, 3)), ["a"]], ids=str)
-    def test_inputs_that_are_neither_text_nor_dict(self, pipe, value):
-        with pytest.raises(
-            ValueError, match=r"^Input 1 cannot be read\. Expected a string or a dict with 'text', 'audio'"
-        ):
-            pipe(["good", value])
-
     @pytest.mark.parametrize("bad", [{"audio": np.ones((1, AUDIO_SIZE + 1))}, 7], ids=["width", "number"])
     @pytest.mark.parametrize("place", [0, LOOKAHEAD_BATCHES - 1, LOOKAHEAD_BATCHES, 2 * LOOKAHEAD_BATCHES + 3])
     def test_number_inputs_of_generators_from_the_first_on(self, pipe, bad, place):
@@ -297,22 +256,6 @@ class TestErrors:
         assert answers[place].number == place and all(answers[i]["label"] for i in (0, place - 1, place + 1))
         assert pipe(bad, on_error="return").number == 0
         assert [error.number for error in pipe([bad, bad], on_error="return")] == [0, 1]
-
-    def test_of_the_program_are_none_of_an_input(self, pipe, monkeypatch):
-        def fail(*args, **kwargs):
-            raise ValueError("a bug")
-
-        for owner, name in ((pipe.model, "forward"), (pipe, "postprocess"), (pipe.processor, "encode_text")):
-            with monkeypatch.context() as patch:
-                patch.setattr(owner, name, fail)
-                for on_error in ("raise", "return"):
-                    with pytest.raises(ValueError, match=r"^a bug$") as error:
-                        pipe(["good", "bad"], on_error=on_error)
-                    assert not isinstance(error.value, InputError)
-
-    def test_unknown_choice(self, pipe):
-        with pytest.raises(ValueError, match="`on_error` must be one of 'raise', 'return', got 'drop'"):
-            pipe("good", on_error="drop")
 
     def test_unknown_option(self, pipe):
         with pytest.raises(ValueError, match="Unknown argument modality"):

@@ -1,5 +1,3 @@
-import pickle
-
 import pytest
 import torch
 from asserts import assert_close
@@ -8,11 +6,6 @@ from hypothesis import strategies as st
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.models.processing_text import InputError, text_problem
-
-
-@pytest.fixture(scope="module")
-def texts_many(corpus):
-    return [*corpus[:20], "?", "😀", "x " * 90]
 
 
 @pytest.fixture
@@ -29,44 +22,6 @@ def test_answers_what_the_model_says(pipe, processor):
     assert answer["coarse"]["label"] == pipe.model.config.coarse_id2label[int(coarse.argmax())]
     assert answer["coarse"]["score"] == pytest.approx(coarse.max().item(), abs=1e-6)
     assert answer["intensity"] == pytest.approx(outputs.intensity.item(), abs=1e-6)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 100])
-def test_does_not_depend_on_the_batch_size(pipe, texts_many, batch_size):
-    answers = pipe(texts_many, batch_size=batch_size)
-    assert len(answers) == len(texts_many)
-    assert_close(answers, [pipe(text) for text in texts_many])
-
-
-def test_streams_generators_in_order(pipe, texts_many):
-    stream = pipe((text for text in texts_many * 3), batch_size=2)
-    assert not isinstance(stream, list)
-    assert_close(list(stream), pipe(texts_many) * 3)
-
-
-def test_reads_no_further_than_it_must(pipe):
-    def endless():
-        while True:
-            yield "good"
-
-    stream = pipe(endless(), batch_size=2)
-    assert next(stream)["label"]
-
-
-def test_dicts_and_empty_lists(pipe):
-    assert_close(pipe({"text": "good"}), pipe("good"))
-    assert_close(pipe([{"text": "good"}, "bad"])[0], pipe("good"))
-    assert_close(pipe({"text": "good", "audio": None, "vision": None}), pipe("good"))
-    assert pipe([]) == []
-
-
-def test_data_sets(pipe):
-    from datasets import Dataset
-    from transformers.pipelines.pt_utils import KeyDataset
-
-    rows = Dataset.from_dict({"text": ["good", "bad", "fine"]})
-    for data in (rows, KeyDataset(rows, "text")):
-        assert_close(list(pipe(data)), [pipe(text) for text in rows["text"]])
 
 
 def test_top_k(pipe):
@@ -96,22 +51,6 @@ def test_a_batch_ends_early_where_texts_become_shorter(pipe, monkeypatch):
     shapes.clear()
     pipe(["bad " * 40] + ["a"] * 7, batch_size=8)
     assert [shape[0] for shape in shapes] == [2, 6], "a quarter is filled first"
-
-
-def test_model_straight_from_training_answers_without_dropout(make_model, processor):
-    model = make_model().train()
-    pipe = FusionSentimentPipeline(model, processor=processor, device="cpu")
-    assert_close(pipe("good"), pipe("good"))
-
-
-def test_leaves_no_gradients(pipe, monkeypatch):
-    seen = []
-    forward = pipe._forward
-    monkeypatch.setattr(
-        pipe, "_forward", lambda batch: seen.append(torch.is_inference_mode_enabled()) or forward(batch)
-    )
-    pipe("good")
-    assert seen == [True]
 
 
 @settings(max_examples=30)
@@ -153,26 +92,11 @@ def test_bad_input(pipe, value, words):
         pipe(value)
 
 
-@pytest.mark.parametrize("value", ["", " \n", "\u200b", "talk.flac", "reviews.tsv", {"text": "\xa0"}], ids=ascii)
-def test_what_is_no_text_has_no_answer(pipe, value):
-    with pytest.raises(ValueError, match=r"^Input 0 cannot be read\. The text (is|has no) "):
-        pipe(value)
-    with pytest.raises(ValueError, match=r"^Input 16 cannot be read\. The text (is|has no) "):
-        list(pipe((value if i == 16 else "good" for i in range(17)), batch_size=1))
-
-
 def test_errors_in_the_places_of_the_answers(pipe):
     for options in ({}, {"top_k": 2}, {"return_truncated": True}, {"explain": True}):
         good, bad, other = pipe(["good", "", "fine"], on_error="return", **options)
         assert isinstance(bad, InputError) and (bad.number, bad.reason) == (1, "The text is empty.")
         assert_close([good, other], pipe(["good", "fine"], **options))
-
-
-def test_an_error_can_be_pickled(pipe):
-    error = pickle.loads(pickle.dumps(pipe("", on_error="return")))
-    assert (error.number, error.reason, str(error)) == (
-        0, "The text is empty.", "Input 0 cannot be read. The text is empty."
-    )  # fmt: skip
 
 
 def test_a_text_without_tokens_has_no_answer(pipe, monkeypatch):
@@ -211,11 +135,6 @@ class TestTruncation:
         assert [entry["truncated"] for entry in pipe(self.LONG, top_k=3, return_truncated=True)] == [True] * 3
         assert "truncated" not in pipe(self.LONG, top_k=2)[0]
         assert all(answer["truncated"] for answer in pipe(iter([self.LONG] * 3), return_truncated=True))
-
-
-def test_unknown_option(pipe):
-    with pytest.raises(ValueError, match="Unknown argument topk"):
-        pipe("x", topk=2)
 
 
 class TestExplanation:

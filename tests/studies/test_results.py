@@ -11,6 +11,7 @@ from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.results import (
     cell_lines,
     check_metrics,
+    cost_table,
     fusion_costs,
     latex_rows,
     markdown_table,
@@ -172,3 +173,11 @@ def test_markdown(results):
     )
     summary[name]["difference"]["fine_accuracy"]["p_holm"] = 0.06
     assert "**" not in markdown_table(summary, ["fine_accuracy"], {})
+
+
+@pytest.mark.parametrize(("metric", "title"), [("corr", "share of corr"), ("mae", "share of mae (less is better)")])
+def test_table_of_costs(metric, title):
+    costs = {"small": [{"what": "weights", "ratio": 2.0}]}
+    summary = {name: {"mean": {metric: value}} for name, value in (("base", 0.5), ("small", 0.6))}
+    head, _, row, *_ = cost_table(costs, summary, metric).splitlines()
+    assert head == f"| variant | weights | {title} |" and row == "| small | 2.00 | 120.0% |"

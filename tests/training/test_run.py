@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -13,13 +14,26 @@ from tiny_runs import TINY, launch, run, together
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion.architectures.evaluate_checkpoint import load_split
+from hf_fusion.data import temporary
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.prepare import prepare_clips
+from hf_fusion.data.split_writer import SplitWriter
 from hf_fusion.training.checkpoints import CheckpointError
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
 from hf_fusion.utils.errors import DataError, RecipeError
+
+
+def test_the_data_of_a_run_leaves_no_temporary_files(recipe, tmp_path, monkeypatch):
+    folder, reads, finish = tmp_path / "temporary", [], SplitWriter.finish
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    temporary._process_folder.cache_clear()
+    monkeypatch.setattr(SplitWriter, "finish", lambda self, split: reads.append(self._folder) or finish(self, split))
+    run(recipe())
+    assert reads and all(path.is_relative_to(folder) and not path.exists() for path in reads)
+    temporary._process_folder.cache_clear()
 
 
 def test_a_run_folder_holds_all_there_is_to_know(recipe, tmp_path):

@@ -16,6 +16,8 @@ from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot
 _LARGEST_CALIBRATION_ERROR = 0.05
 # Signs of trouble in the papers; the limits are this package's.
 _LARGEST_GAP_AT_ZERO, _LARGEST_GAP_OF_FINENESS = 0.05, 0.4
+# A model that learned nothing is as good as a constant.
+_LARGEST_SHARE_OF_REFERENCE = 0.95
 _WORST = 8
 _FEWEST_ROWS = 20
 _SAMPLES = 200
@@ -152,7 +154,12 @@ class ClipErrors(Diagnosis):
             return {name: result[name] for name in ("mae", "corr", "acc2_has0", "acc2_non0") if name in result}
 
         overall = compute(predictions=scores, references=labels)
-        findings = []
+        reference = max(float(np.abs(np.median(labels) - labels).mean()), 1e-9)
+        findings = [
+            at_most(f"mean absolute error, against that of the median label ({reference:.3f})",
+                    overall["mae"] / reference, _LARGEST_SHARE_OF_REFERENCE, "the scores follow the labels",
+                    "hardly better than always answering the median label")
+        ]  # fmt: skip
         if "acc2_non0" in overall:
             gap = abs(overall["acc2_non0"] - overall["acc2_has0"])
             findings.append(

@@ -76,7 +76,8 @@ def test_a_model_that_is_too_sure(make_model, processor):
     )
     assert set(section.figures) == {"confusion", "calibration", "calibration_scaled"}
     cells = {text.get_position(): text.get_text() for text in section.figures["confusion"].axes[0].texts}
-    assert cells[1, 0] == f"{((labels == 0) & (logits.argmax(1) == 1)).sum():,}", "true 0, predicted 1"
+    predicted = logits.argmax(1)
+    assert cells == {(p, t): f"{((labels == t) & (predicted == p)).sum():,}" for p in range(5) for t in range(5)}
     (bars,) = section.figures["calibration"].axes[0].containers
     confidence = softmax(4 * logits, axis=1).max(1)
     last = confidence >= 0.9
@@ -114,7 +115,9 @@ def test_failure_signs_of_scores(clip_model, clip_processor, strength):
     })  # fmt: skip
     pipe = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
     section = examine(ClipErrors(pipe, rows, row_inputs(rows)), scores[:, None])
-    assert [finding.ok for finding in section.findings] == [strength, strength]
+    assert [finding.ok for finding in section.findings] == [True, strength, strength]
+    constant = examine(ClipErrors(pipe, rows, row_inputs(rows)), np.full((200, 1), -0.1)).findings[0]
+    assert not constant.ok and "always answering the median label" in constant.text
     assert section.data["metrics"]["mae"] == pytest.approx(0 if strength else (2 * (2.7 + 0.7) + 0.3) / 5, abs=1e-6)
     assert len(section.tables["Worst clips"]) == 8
     axes = section.figures["scores"].axes[0]
