@@ -106,7 +106,7 @@ def _labelled(splits, config, place, mapping, rejected_rows):
     architecture = architecture_of(config)
     kind = architecture.data_kind
     if kind == "clips" and config.num_labels != 1:
-        raise DataError(f"`{place}` must be encoded: from clips only scores are read, and the model has classes.")
+        raise DataError(f"`{place}` must be encoded: clips are encoded with scores only, but the model has classes.")
     checked = {split: _check_fields(rows, argument, kind, mapping) for split, (argument, rows) in splits.items()}
     fields: dict[str, Any] = {"rejected_rows": rejected_rows, "split_shares": [1.0, 0.0, 0.0]}
     if kind == "reviews":
