@@ -17,13 +17,13 @@ from hf_fusion.utils.fields import check_choices, has_changed, option
 @dataclass
 class ModelArguments:
     """
-    The model: which one, and how it is trained. Fields of single architectures are added by [`model_arguments`].
+    The fields of a recipe for the model. [`model_arguments`] adds the fields of the architectures.
     """
 
     model_type: str = option("The architecture.", "dyfulm")
-    checkpoint: str | None = option("A trained model to go on from, instead of encoders.")
+    checkpoint: str | None = option("A trained model to continue from, instead of encoders.")
     max_length: int | None = option(
-        "Most tokens of a text; defaults to what the encoders allow, at most 512 (reviews) or 128 (clips)."
+        "Maximum number of tokens; by default the limit of the encoders, at most 512 (reviews) or 128 (clips)."
     )
     lora_encoders: Literal["a", "b", "both", "text"] | None = option(
         "Train the encoders by LoRA: a, b or both of a DyFuLM, or text; fusion and heads are trained in full."
@@ -36,9 +36,9 @@ class ModelArguments:
     def __post_init__(self):
         architecture = architecture_of(self.model_type)
         check_choices(self)
-        own = {item.name for item in fields_of(architecture)}
+        own = {item.name for item in collect_fields(architecture)}
         for other in registered_architectures():
-            for item in fields_of(other):
+            for item in collect_fields(other):
                 if item.name not in own and has_changed(item, getattr(self, item.name)):
                     raise RecipeError(
                         f"`{item.name}` belongs to {other.model_type}, but the recipe's model_type is "
@@ -47,15 +47,15 @@ class ModelArguments:
         architecture.check_recipe(self)
 
     def config_fields(self) -> dict[str, Any]:
-        """The fields of the configuration that the recipe sets."""
+        """Returns the configuration fields that the recipe sets."""
         architecture = architecture_of(self.model_type)
         names = inspect.signature(architecture.config_class.__init__).parameters
-        own = [item.name for item in fields_of(architecture) if item.name in names]
+        own = [item.name for item in collect_fields(architecture) if item.name in names]
         return {name: getattr(self, name) for name in own if getattr(self, name) is not None}
 
 
 def model_arguments() -> type[ModelArguments]:
-    """[`ModelArguments`] with the fields of all registered architectures; one that several have is there once."""
+    """Creates a subclass of [`ModelArguments`] with the fields of all registered architectures."""
     return _model_arguments(tuple(registered_architectures()))
 
 
@@ -63,19 +63,19 @@ def model_arguments() -> type[ModelArguments]:
 def _model_arguments(architectures):
     names = tuple(architecture.model_type for architecture in architectures)
     choice = ("model_type", Literal[names], option(f"The architecture: {' or '.join(names)}.", "dyfulm"))
-    fields = {item.name: item for architecture in architectures for item in fields_of(architecture)}
+    fields = {item.name: item for architecture in architectures for item in collect_fields(architecture)}
     own = [(item.name, item.type, _copy(item)) for item in fields.values()]
     return dataclasses.make_dataclass("ModelArguments", [choice, *own], bases=(ModelArguments,))
 
 
-def fields_of(architecture: Architecture) -> list[dataclasses.Field]:
+def collect_fields(architecture: Architecture) -> list[dataclasses.Field]:
     """
-    The recipe fields of an architecture: its `recipe_fields`, and those of the configuration's signature. The latter
-    default to `None`, which leaves the configuration's own default, and have its types (lists for tuples) and its help.
+    Returns the recipe fields of an architecture: its `recipe_fields`, and those of the configuration's signature. The
+    latter default to `None`, which keeps the configuration's default, and have its types (lists for tuples) and help.
     """
     declared = list(dataclasses.fields(architecture.recipe_fields))
     known = {*architecture.settled_fields, *(item.name for item in declared)}
-    help_texts = _documented(architecture.config_class)
+    help_texts = _parse_descriptions(architecture.config_class)
     for name, parameter in inspect.signature(architecture.config_class.__init__).parameters.items():
         if name not in known and parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name != "self":
             item = option(help_texts.get(name, name))
@@ -85,27 +85,27 @@ def fields_of(architecture: Architecture) -> list[dataclasses.Field]:
 
 
 def _copy(item):
-    """A field that a new dataclass can own."""
+    """Copies a field for a new dataclass."""
     if item.default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=item.default_factory, metadata=item.metadata)
     return dataclasses.field(default=item.default, metadata=item.metadata)
 
 
 def _recipe_type(annotation):
-    """The type of a field that is optional and may come from YAML or a command line."""
+    """Returns the type of an optional field for YAML and command lines."""
     parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     parts = [_readable(part) for part in parts if part is not NoneType]
     return reduce(operator.or_, [*parts, None])
 
 
 def _readable(part):
-    """Lists for tuples; mappings may also be JSON."""
+    """Replaces tuples by lists, and accepts JSON strings for mappings."""
     if get_origin(part) is tuple:
         return list[get_args(part)[0]]
     return dict | str if get_origin(part) is dict or part is dict else part
 
 
-def _documented(config_class):
-    """The description of each argument in the docstring of a class, by its name."""
+def _parse_descriptions(config_class):
+    """Returns the descriptions of the arguments in the docstring of a class, by name."""
     entry = re.compile(r"^ {4}(\w+) \(.*\):\n((?: {8}.*\n?|\n(?= {8}))+)", re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entry.findall(inspect.getdoc(config_class) or "")}

@@ -1,4 +1,4 @@
-"""What differs between architectures, behind one interface, and the register of those that there are."""
+"""The interface of an architecture, and the register of all architectures."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -18,20 +18,20 @@ _REGISTER: dict[str, "Architecture"] = {}
 
 class Architecture(ABC):
     """
-    All that training, evaluation and reports need to know of one architecture beyond its classes in `models/`.
+    The parts of training, evaluation and reports that depend on the architecture.
 
-    A subclass for one more architecture is registered by [`register_architecture`]; its configuration, model and
-    processor are registered with transformers' Auto classes. What the rooms below need (which modalities, which heads)
-    they ask the configuration, see [`FusionConfigMixin`].
+    To add an architecture, register its subclass with [`register_architecture`], and its configuration, model and
+    processor with the Auto classes of transformers. Facts that loading and predictions need, such as modalities and
+    heads, belong to the configuration, see [`FusionConfigMixin`].
 
     Class attributes:
-        config_class (`type[PretrainedConfig]`): the configuration; its `model_type` is the architecture's name. The
-            fields of its `__init__` are fields of recipes, with their types and help.
-        recipe_fields (`type`): a dataclass of recipe fields that only `build` reads, such as encoders. They may also
-            describe fields of the configuration, which then have this type and help.
-        settled_fields (`tuple(str)`): fields of the configuration that data or encoders decide, no recipe.
-        data_kind (`str`): "reviews" or "clips".
-        main_metrics (`tuple(str)`): the metrics that summaries show, the most important one last.
+        config_class (`type[PretrainedConfig]`): the configuration class. Its `model_type` is the name of the
+            architecture; the arguments of its `__init__` are recipe fields, with their types and help.
+        recipe_fields (`type`): a dataclass of recipe fields for `build`, such as encoders. A field with the name of a
+            configuration field replaces its type and help.
+        settled_fields (`tuple(str)`): configuration fields that depend on data or encoders, and are no recipe fields.
+        data_kind (`str`): `"reviews"` or `"clips"`.
+        main_metrics (`tuple(str)`): the metrics in summaries, the most important one last.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
@@ -42,57 +42,57 @@ class Architecture(ABC):
 
     @property
     def model_type(self) -> str:
-        """`str`: the name, as in recipes and `config.json`."""
+        """`str`: the name in recipes and `config.json`."""
         return self.config_class.model_type
 
     @property
     def unit(self) -> str:
-        """`str`: what a row of the data is called."""
+        """`str`: the word for a row of the data."""
         return self.data_kind.removesuffix("s")
 
-    def check_recipe(self, model_args: Any) -> None:  # noqa: B027 - nothing to check is the rule
-        """Raises [`RecipeError`] where fields of the recipe's model part do not go together."""
+    def check_recipe(self, model_args: Any) -> None:  # noqa: B027 - most architectures have nothing to check
+        """Raises [`RecipeError`] if fields of the recipe's model part contradict each other."""
 
     @abstractmethod
     def load(self, data_args: DataArguments, config: PretrainedConfig | None = None) -> DatasetDict:
         """
-        Reads the data; `data_args` then hold what was derived from it.
+        Loads the data, and stores the values derived from it (such as classes) in `data_args`.
 
         Args:
-            data_args: the data.
-            config: of a model that is there, whose classes the data is read for.
+            data_args ([`DataArguments`]): the data.
+            config ([`PretrainedConfig`], *optional*): the configuration of an existing model, whose classes are used.
         """
 
     @abstractmethod
     def check_training(self, train: Dataset, data_args: DataArguments, is_sample: bool = False) -> None:
-        """Raises [`DataError`], or warns, if a training split (or a sample of it) does not show what it should."""
+        """Raises [`DataError`], or warns, if a training split (or a sample of it) lacks values such as classes."""
 
     @abstractmethod
     def check_data(self, config: PretrainedConfig, data_args: DataArguments, rows: Dataset) -> None:
-        """Raises [`RecipeError`] if a model of this configuration cannot read the rows, or has other classes."""
+        """Raises [`RecipeError`] if a model with this configuration cannot read the rows, or has other classes."""
 
     @abstractmethod
     def build(
         self, model_args: Any, data_args: DataArguments, train: Dataset, teacher: Any = None
     ) -> tuple[PreTrainedModel, ProcessorMixin]:
         """
-        Builds or loads the model that a recipe describes, and its processor.
+        Builds or loads the model of a recipe, and its processor.
 
         Args:
-            model_args: the recipe's model part.
-            data_args: its data part, after [`load`].
-            train: the training split; tokenizers from scratch and normalisations are fitted on it.
-            teacher ([`FusionSentimentPipeline`], *optional*): of a distillation.
+            model_args ([`ModelArguments`]): the model part of the recipe.
+            data_args ([`DataArguments`]): the data part, after `load`.
+            train (`Dataset`): the training split, on which new tokenizers and normalisations are fitted.
+            teacher ([`FusionSentimentPipeline`], *optional*): the teacher of a distillation.
 
         Raises:
-            RecipeError: if the recipe describes no model.
+            RecipeError: if the recipe does not describe a model.
         """
 
     @abstractmethod
     def encode(self, rows: Dataset, processor: ProcessorMixin) -> Dataset:
         """
-        Turns rows into what the collator takes: the model's inputs, its labels, `length` (0 = nothing to read) and for
-        each modality `{modality}_truncated`.
+        Encodes rows for the collator: the inputs and labels of the model, `length` (0 = no input), and
+        `{modality}_truncated` for each modality.
         """
 
     @abstractmethod
@@ -106,20 +106,20 @@ class Architecture(ABC):
         picture_format: str = "png",
     ) -> dict[str, float]:
         """
-        The metrics of a pipeline on labelled rows.
+        Computes the metrics of a pipeline on labelled rows.
 
         Args:
             classify ([`FusionSentimentPipeline`]): the pipeline.
-            rows: a split as [`load`] returns it.
-            folder: if given, gets pictures.
-            batch_size: rows of a forward pass.
-            track: wraps the answers, for a progress bar.
-            picture_format: "png", "pdf" or "svg".
+            rows (`Dataset`): a split of the result of `load`.
+            folder (`Path`, *optional*): if set, figures are written there.
+            batch_size (`int`): the number of rows per forward pass.
+            track (`Callable`): wraps the predictions for a progress bar.
+            picture_format (`str`): the format of the figures, `"png"`, `"pdf"` or `"svg"`.
         """
 
     @abstractmethod
     def measure_baselines(self, splits: DatasetDict, data_args: DataArguments) -> dict[str, dict[str, float]]:
-        """The metrics on the test split of simple models that know the training split, by name."""
+        """Fits simple models on the training split; returns their metrics on the test split by name."""
 
     @abstractmethod
     def diagnose(
@@ -132,24 +132,25 @@ class Architecture(ABC):
         track: Track = untracked,
     ) -> list[Section]:
         """
-        The sections of a report on a checkpoint and the rows.
+        Creates the sections of a report on a checkpoint.
 
         Args:
             classify ([`FusionSentimentPipeline`]): the pipeline of the checkpoint.
-            rows: a split as [`load`] returns it.
-            batch_size: rows of a forward pass.
-            checkpoint: the folder, whose training logs are read.
-            data_args: the data that the rows are of.
-            track: wraps the steps of each long part, given its name and their number, for a progress bar.
+            rows (`Dataset`): a split of the result of `load`.
+            batch_size (`int`): the number of rows per forward pass.
+            checkpoint (`str` or `Path`): the run folder with the training logs.
+            data_args ([`DataArguments`]): the data of the rows.
+            track (`Callable`): wraps the steps of each long part for a progress bar; called with the steps, the name of
+                the part and the number of steps.
         """
 
 
 def register_architecture(architecture: Architecture) -> None:
     """
-    Makes an architecture known to recipes, training, evaluation, studies and publishing.
+    Registers an architecture for recipes, training, evaluation, studies and publishing.
 
     Raises:
-        ValueError: if another one has its name.
+        ValueError: if its `model_type` is already registered.
     """
     known = _REGISTER.setdefault(architecture.model_type, architecture)
     if type(known) is not type(architecture):
@@ -157,16 +158,16 @@ def register_architecture(architecture: Architecture) -> None:
 
 
 def registered_architectures() -> Iterable[Architecture]:
-    """All architectures, in the order of their registration."""
+    """Returns all architectures in the order of their registration."""
     return list(_REGISTER.values())
 
 
 def architecture_of(model: PretrainedConfig | str) -> Architecture:
     """
-    The architecture of a configuration or of a `model_type`.
+    Returns the architecture of a configuration or of a `model_type`.
 
     Raises:
-        RecipeError: if it is not registered; names those that are.
+        RecipeError: if it is not registered; the message lists the registered ones.
     """
     name = model if isinstance(model, str) else model.model_type
     if name not in _REGISTER:

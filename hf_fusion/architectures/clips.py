@@ -1,4 +1,4 @@
-"""Architectures that read clips: text, audio and vision with a sentiment score."""
+"""Architectures for clips: text, audio and vision with a sentiment score."""
 
 import logging
 
@@ -6,7 +6,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from hf_fusion.architectures.base import Architecture
-from hf_fusion.architectures.rows import TRUNCATED, limit_of, token_counts
+from hf_fusion.architectures.rows import TRUNCATED, get_length_limit, token_counts
 from hf_fusion.data.arrow_rows import lengths_of
 from hf_fusion.data.clips import load_clips
 from hf_fusion.data.labels import warn_of_other_scale
@@ -22,34 +22,34 @@ logger = logging.getLogger(__name__)
 
 
 class ClipArchitecture(Architecture):
-    """Reads, encodes and measures clips; a subclass builds the model and says what can be diagnosed."""
+    """Loads, encodes and evaluates clips; subclasses build the model and diagnose it."""
 
     data_kind = "clips"
     main_metrics = ("mae", "acc2_has0", "acc2_non0")
 
     def load(self, data_args, config=None) -> DatasetDict:
-        """As [`Architecture.load`]."""
+        """See [`Architecture.load`]."""
         return load_clips(data_args.source())
 
     def check_training(self, train, data_args, is_sample=False) -> None:
-        """As [`Architecture.check_training`]: warns if the labels seem to be on another scale than `label_range`."""
+        """Warns if the labels seem to have another scale than `label_range`; see [`Architecture.check_training`]."""
         if not is_sample:
             warn_of_other_scale(np.array(train["label"], dtype=float), data_args.label_range, data_args.dataset)
 
     def check_data(self, config, data_args, rows) -> None:
-        """As [`Architecture.check_data`], for the widths of frames."""
+        """Checks the widths of the frames; see [`Architecture.check_data`]."""
         check_widths(config, rows)
 
     def encode(self, rows, processor) -> Dataset:
-        """As [`Architecture.encode`], see [`encode_clips`]."""
+        """Encodes clips by [`encode_clips`]; see [`Architecture.encode`]."""
         return encode_clips(rows, processor)
 
     def measure(self, classify, rows, folder=None, batch_size=32, track=iter, picture_format="png") -> dict[str, float]:
-        """As [`Architecture.measure`], see [`evaluate_clips`]."""
+        """Evaluates clips by [`evaluate_clips`]; see [`Architecture.measure`]."""
         return evaluate_clips(classify, rows, folder, batch_size, track, picture_format)
 
     def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
-        """As [`Architecture.measure_baselines`]: the mean label, and ridge regression on each modality and on all."""
+        """Measures the mean label, and ridge regression on single modalities and on all of them."""
         if "validation" not in splits:
             raise DataError(f"{data_args.dataset} has no validation split; it has {', '.join(splits)}.")
         present = [name for name in MODALITIES if name in splits["train"].column_names]
@@ -62,9 +62,9 @@ class ClipArchitecture(Architecture):
 
 def encode_clips(clips: Dataset, processor) -> Dataset:
     """
-    The text's tensors, `audio` and `vision` as they are, `labels`, `length`: of the longest modality, and for each
-    modality whether it is cut (`text_truncated` ...). A text without a token counts as missing; the length of a
-    clip with nothing else is 0, see [`drop_unreadable`].
+    Tokenises the texts; keeps `audio` and `vision`; adds `labels`, `length` (of the longest modality) and
+    `{modality}_truncated`. A text without tokens counts as missing. A clip without any modality has the length 0, see
+    [`drop_unreadable`].
     """
     parts = []
     lengths = [0] * len(clips)
@@ -89,7 +89,7 @@ def encode_clips(clips: Dataset, processor) -> Dataset:
         frames = clips.select_columns([name])
         parts.append(frames)
         counts = lengths_of(frames, name)
-        limit = limit_of(processor, name)
+        limit = get_length_limit(processor, name)
         parts.append(Dataset.from_dict({TRUNCATED[name]: [count > limit for count in counts]}))
         lengths = [max(length, min(count, limit)) for length, count in zip(lengths, counts, strict=True)]
     rest = clips.select_columns(["id", "label"]).rename_column("label", "labels").add_column("length", lengths)
@@ -97,7 +97,7 @@ def encode_clips(clips: Dataset, processor) -> Dataset:
 
 
 def _encode_texts(texts, processor):
-    """Columns of the text's tensors, empty where no tokenizer finds a token."""
+    """Returns the columns of the text inputs, empty for texts without tokens."""
     columns = processor.encode_text(texts, return_truncated=True)
     truncated = columns.pop("truncated")
     for i in rows_without_tokens(columns, processor.tokenizers):
@@ -107,7 +107,7 @@ def _encode_texts(texts, processor):
 
 
 def check_widths(config, clips):
-    """Raises `RecipeError` if the frames of the data are not those that the model reads."""
+    """Raises `RecipeError` if the frames of the data do not have the widths of the model."""
     for name in STREAMS:
         expected = getattr(config, f"{name}_feature_size")
         if name in clips.column_names and clips.features[name].shape[1] != expected:

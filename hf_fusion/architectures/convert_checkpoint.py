@@ -1,4 +1,4 @@
-"""A checkpoint of the DashFusion authors' code -> a checkpoint of this package, with its processor."""
+"""Converts a checkpoint of the DashFusion authors' code to one of this package, with its processor."""
 
 from pathlib import Path
 
@@ -30,20 +30,23 @@ def convert_checkpoint(
     Converts a file of released weights.
 
     Args:
-        weights: the file (.pt, .pth or .safetensors).
-        folder: where the converted checkpoint goes; nothing is written if the conversion fails.
-        tokenizer: name or folder of the text encoder's tokenizer; with it the processor is saved too.
-        text_encoder: name or folder of the text encoder's configuration; BERT's by default, read from the weights.
-        num_heads, num_bottleneck_tokens: which the weights do not show.
-        label_range: of the data that the weights were trained on.
-        named_order: whether the fusion was called with audio and vision in their own places.
+        weights (`str`): the weights file (.pt, .pth or .safetensors).
+        folder (`str`): the output folder; nothing is written if the conversion fails.
+        tokenizer (`str`, *optional*): the name or folder of the text encoder's tokenizer. If set, the processor is
+            saved too.
+        text_encoder (`str`, *optional*): the name or folder of the text encoder's configuration; by default BERT with
+            the sizes of the weights.
+        num_heads, num_bottleneck_tokens (`int`): sizes that the weights do not show.
+        label_range (`tuple[float, float]`): the label range of the training data.
+        named_order (`bool`): whether the fusion was trained with audio and vision in the order of their names, not
+            exchanged as in the released code.
 
     Returns:
-        The model, and whether the file has weights of the text encoder (else they are random).
+        `tuple`: the model, and whether the file has weights of the text encoder (otherwise they are random).
 
     Raises:
-        ConversionError: if the weights, the tokenizer or an argument are not those of such a model.
-        OSError: if there is no such file, tokenizer or configuration.
+        ConversionError: if the weights, the tokenizer or an argument do not fit the authors' model.
+        OSError: if the file, the tokenizer or the configuration does not exist.
     """
     try:
         tokenizer = tokenizer and AutoTokenizer.from_pretrained(resolve_name(tokenizer))
@@ -58,7 +61,7 @@ def convert_checkpoint(
         )
     except ConversionError:
         raise
-    except ValueError as error:  # also of the tokenizer's library
+    except ValueError as error:  # errors of the tokenizer's library, too
         raise ConversionError(str(error)) from error
     processor = tokenizer and _processor(model.config, tokenizer)
     model.save_pretrained(folder)
@@ -68,11 +71,11 @@ def convert_checkpoint(
 
 
 def _processor(config, tokenizer):
-    """The processor of a converted model; its features pass as they are."""
+    """Creates the processor of a converted model, without normalisation of features."""
     if len(tokenizer) > config.text_config.vocab_size:
         raise ConversionError(
-            f"The tokenizer has {len(tokenizer)} pieces, the text encoder {config.text_config.vocab_size}: it is "
-            "another model's."
+            f"The tokenizer has {len(tokenizer)} pieces, the text encoder {config.text_config.vocab_size}: it belongs "
+            "to another model."
         )
     sizes = (config.audio_feature_size, config.vision_feature_size, config.max_audio_length, config.max_vision_length)
     return DashFusionProcessor(tokenizer, DashFusionFeatureExtractor(*sizes))

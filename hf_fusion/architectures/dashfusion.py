@@ -1,4 +1,4 @@
-"""DashFusion: clips, read by a text encoder and an encoder of frames for audio and for vision."""
+"""DashFusion: a text encoder and frame encoders for audio and vision read clips."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from transformers import AutoConfig
 from hf_fusion.architectures.clips import ClipArchitecture, check_widths
 from hf_fusion.architectures.encoders import (
     encoder_and_tokenizer,
+    load_saved_processor,
+    load_trained_model,
     resolve_name,
-    saved_processor,
-    trained_model,
     two_encoders,
 )
 from hf_fusion.data.arrow_rows import ArrowRows, in_batches, lengths_of
@@ -30,15 +30,19 @@ from hf_fusion.utils.fields import option
 
 @dataclass
 class DashFusionFields:
-    """Fields of a recipe that only DashFusion has, beside those of [`DashFusionConfig`]."""
+    """Recipe fields of DashFusion in addition to those of [`DashFusionConfig`]."""
 
     text_encoder: dict | str | None = option(
-        "The text encoder: a name, a folder (also of a DyFuLM), package:NAME/FOLDER, or a mapping for one from "
-        "scratch, as encoder_a. A mapping with model_type dyfulm, encoder_a, encoder_b and other fields of DyFuLM "
-        "reads the text with two encoders."
+        "The text encoder: a name, a folder (also of a DyFuLM), package:NAME/FOLDER, or a mapping for a new one, see "
+        "encoder_a. A mapping with model_type dyfulm, encoder_a, encoder_b and other fields of DyFuLM creates a text "
+        "encoder with two encoders."
     )
-    max_audio_length: int | None = option("Most audio frames of a clip; defaults to the longest training clip.")
-    max_vision_length: int | None = option("Most vision frames of a clip; defaults to the longest training clip.")
+    max_audio_length: int | None = option(
+        "Maximum number of audio frames; by default that of the longest training clip."
+    )
+    max_vision_length: int | None = option(
+        "Maximum number of vision frames; by default that of the longest training clip."
+    )
 
 
 class DashFusionArchitecture(ClipArchitecture):
@@ -58,45 +62,45 @@ class DashFusionArchitecture(ClipArchitecture):
     )
 
     def build(self, model_args, data_args, train, teacher=None):
-        """As [`Architecture.build`], see [`build_dashfusion`]. (Nothing teaches it.)"""
+        """Builds the model by [`build_dashfusion`], without distillation; see [`Architecture.build`]."""
         return build_dashfusion(model_args, data_args, train)
 
     def diagnose(self, classify, rows, batch_size, checkpoint, data_args, track=untracked) -> list[Section]:
-        """As [`Architecture.diagnose`], see [`analyze_clips`]."""
+        """Diagnoses the model by [`analyze_clips`]; see [`Architecture.diagnose`]."""
         corpus = (data_args.dataset_options or {}) if data_args.dataset == SYNTHETIC else None
         return analyze_clips(classify, rows, checkpoint, batch_size, track, corpus)
 
 
 def build_dashfusion(model_args, data_args, clips):
     """
-    Builds or loads the DashFusion that a recipe describes, for the widths and lengths of the training clips.
+    Builds or loads the DashFusion of a recipe, for the widths and lengths of the training clips.
 
     Args:
-        model_args ([`ModelArguments`]): the recipe's model part.
-        data_args ([`DataArguments`]): its data part.
-        clips (`Dataset`): the training split; also what the normalisation is fitted on.
+        model_args ([`ModelArguments`]): the model part of the recipe.
+        data_args ([`DataArguments`]): the data part of the recipe.
+        clips (`Dataset`): the training split, on which the normalisation is fitted.
 
     Returns:
-        ([`DashFusionForSequenceClassification`], [`DashFusionProcessor`]).
+        `tuple`: the [`DashFusionForSequenceClassification`] and its [`DashFusionProcessor`].
 
     Raises:
-        RecipeError: if the recipe describes no model, or a checkpoint reads frames of another width.
+        RecipeError: if the recipe does not describe a model, or the checkpoint reads frames of another width.
     """
     fields = {**model_args.config_fields(), "modalities": tuple(data_args.modalities)}
     if model_args.checkpoint:
         checkpoint = resolve_name(model_args.checkpoint)
         fields["label_range"] = tuple(data_args.label_range)
         if not data_args.normalize:
-            raise RecipeError("`normalize` is for new models: with `checkpoint` its processor normalises as it did.")
-        model = trained_model(DashFusionForSequenceClassification, checkpoint, fields)
+            raise RecipeError("`normalize` is for new models; the processor of `checkpoint` keeps its normalisation.")
+        model = load_trained_model(DashFusionForSequenceClassification, checkpoint, fields)
         check_widths(model.config, clips)
         _check_modalities(data_args, clips)
-        return model, saved_processor(DashFusionProcessor, checkpoint, model_args)
+        return model, load_saved_processor(DashFusionProcessor, checkpoint, model_args)
     if model_args.text_encoder is None:
-        raise RecipeError("`text_encoder` is missing: a name, a folder, or a mapping for one from scratch.")
+        raise RecipeError("`text_encoder` is missing: set a name, a folder, or a mapping for a new one.")
     _check_modalities(data_args, clips)
     texts = [text for text in clips["text"] if text is not None] if "text" in clips.column_names else []
-    encoder, tokenizers = _text_stream(model_args.text_encoder, model_args.max_length, texts)
+    encoder, tokenizers = _text_encoder(model_args.text_encoder, model_args.max_length, texts)
     extractor = feature_extractor_for(fields, data_args, clips)
     sizes = {f"{name}_feature_size": getattr(extractor, f"{name}_feature_size") for name in STREAMS}
     sizes |= {f"max_{name}_length": getattr(extractor, f"max_{name}_length") for name in STREAMS}
@@ -107,8 +111,8 @@ def build_dashfusion(model_args, data_args, clips):
     return model, DashFusionProcessor(tokenizer, extractor, tokenizer_b, max_length=model_args.max_length)
 
 
-def _text_stream(spec, max_length, texts):
-    """The text encoder of a DashFusion (a name, a configuration or a DyFuLM), and its tokenizers."""
+def _text_encoder(spec, max_length, texts):
+    """Returns the text encoder (a name, a configuration or a DyFuLM) and its tokenizers."""
     if isinstance(spec, dict) and spec.get("model_type") == "dyfulm":
         fields = {name: value for name, value in spec.items() if name != "model_type"}
         specs = {name: fields.pop(f"encoder_{name}", None) for name in ("a", "b")}
@@ -122,11 +126,11 @@ def _text_stream(spec, max_length, texts):
 
 def feature_extractor_for(fields, data_args, clips):
     """
-    A feature extractor for the widths and lengths of the training clips, fitted on them.
+    Creates a feature extractor for the widths and lengths of the training clips, fitted on them.
 
     Args:
-        fields (`dict`): fields of the model's configuration that a recipe sets.
-        data_args ([`DataArguments`]): its data part.
+        fields (`dict`): the configuration fields that the recipe sets.
+        data_args ([`DataArguments`]): the data part of the recipe.
         clips (`Dataset`): the training split.
     """
     sizes = {}
@@ -146,11 +150,11 @@ def feature_extractor_for(fields, data_args, clips):
 
 
 def _check_modalities(data_args, clips):
-    """A model must not claim a modality that it was never shown."""
+    """Raises an error if no training clip has one of the modalities of the model."""
     there = [name for name in data_args.modalities if has_modality(clips, name)]
     if len(there) < len(data_args.modalities):
         absent = next(name for name in data_args.modalities if name not in there)
         raise RecipeError(
-            f"No training clip of {data_args.dataset} has {absent}. If that is right, train on the rest: set "
+            f"No training clip of {data_args.dataset} has {absent}. To train on the other modalities, set "
             f"`modalities` to {' '.join(there)}."
         )

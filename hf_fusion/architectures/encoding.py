@@ -1,4 +1,4 @@
-"""Data sets as users have them -> the rows that a model's collator takes."""
+"""Encodes data sets of users into rows for the collator."""
 
 import logging
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 
-# By the kind of data: the fields that its rows may have, and those of which one at least must be there.
+# The fields of rows by the kind of data, and the inputs and labels of which at least one is required.
 _FIELDS: dict[DataKind, tuple[str, ...]] = {
     "reviews": tuple(name for name in FIELDS if name != "split"),
     "clips": ("id", *MODALITIES, "label"),
@@ -31,17 +31,17 @@ _LABELS: dict[DataKind, tuple[str, ...]] = {"reviews": LABEL_FIELDS, "clips": ("
 
 def data_arguments_for(config: PretrainedConfig, data: Data, **fields: Any) -> DataArguments:
     """
-    The arguments of data that a model is to read: with its modalities and its range of labels, unless `fields` say
-    otherwise. (Its classes are taken when the data is loaded.)
+    Creates the data arguments for a model. Its modalities and label range are the defaults for `fields`; its classes
+    are used when the data is loaded.
 
     Args:
-        config: of the model.
-        data: a path, a name, or the rows themselves.
+        config ([`PretrainedConfig`]): the configuration of the model.
+        data (`Data`): a path, a name, or the rows.
         fields: fields of [`DataArguments`].
 
     Raises:
-        DataError: if the data is of another type.
-        RecipeError: if a field is of another kind of data.
+        DataError: if the data has another type.
+        RecipeError: if a field belongs to another kind of data.
         TypeError: if a field does not exist.
     """
     kind = architecture_of(config).data_kind
@@ -55,8 +55,8 @@ def data_arguments_for(config: PretrainedConfig, data: Data, **fields: Any) -> D
 
 
 def needs_encoding(rows: Any) -> bool:
-    """Whether a data set has its texts, frames and labels as users have them. (Only a `Dataset` may.)"""
-    if not isinstance(rows, Dataset) or rows.format["type"] == "custom":  # encoded on the fly
+    """Whether a data set is a `Dataset` with texts, frames and labels that are not encoded yet."""
+    if not isinstance(rows, Dataset) or rows.format["type"] == "custom":  # a transform encodes the rows
         return False
     names = rows.column_names
     return not any(name.startswith("input_ids") for name in names) and ("labels" not in names or "text" in names)
@@ -72,20 +72,20 @@ def encode_rows(
     rejected_rows: str = "error",
 ) -> Dataset:
     """
-    Reads, checks, labels and encodes rows for the classes of a model, as a training by a recipe does. Classes that the
-    model has no names for get those of the data.
+    Reads, checks, labels and encodes rows for the classes of a model, in the same way as training with a recipe.
+    Classes without names in the model get the names of the data.
 
     Args:
-        rows: with the fields of reviews or of clips, or what [`load_reviews`] and [`load_clips`] return.
-        config: of the model.
-        processor: its processor.
-        place: the argument that holds the rows, for messages.
-        column_mapping: for columns with other names the field that each one is.
-        train_rows: the training rows, if these are not; the classes are found in both.
-        rejected_rows: `"error"`, or `"drop"` to leave out rows that cannot be used.
+        rows (`Dataset`): rows with the fields of reviews or clips, or the result of [`load_reviews`] or [`load_clips`].
+        config ([`PretrainedConfig`]): the configuration of the model.
+        processor (`ProcessorMixin`): the processor of the model.
+        place (`str`): the name of the argument that holds the rows, for error messages.
+        column_mapping (`dict[str, str]`, *optional*): the field of each column with another name.
+        train_rows (`Dataset`, *optional*): the training rows, if `rows` are others. The classes are taken from both.
+        rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out unusable rows.
 
     Raises:
-        DataError: if a column is missing, or a row is not as declared.
+        DataError: if a column is missing, or a row does not fit its declaration.
         RecipeError: if the labels are not the classes of the model.
     """
     architecture = architecture_of(config)
@@ -106,8 +106,8 @@ def _labelled(splits, config, place, mapping, rejected_rows):
     architecture = architecture_of(config)
     kind = architecture.data_kind
     if kind == "clips" and config.num_labels != 1:
-        raise DataError(f"`{place}` must be encoded: from clips only scores are read, and the model has classes.")
-    checked = {split: _checked(rows, argument, kind, mapping) for split, (argument, rows) in splits.items()}
+        raise DataError(f"`{place}` must be encoded: clips are encoded with scores only, but the model has classes.")
+    checked = {split: _check_fields(rows, argument, kind, mapping) for split, (argument, rows) in splits.items()}
     fields: dict[str, Any] = {"rejected_rows": rejected_rows, "split_shares": [1.0, 0.0, 0.0]}
     if kind == "reviews":
         fields["columns"] = {"split": None, **{name: own for own, name in mapping.items()}}
@@ -122,12 +122,12 @@ def _labelled(splits, config, place, mapping, rejected_rows):
 
 
 def _is_labelled(rows, kind):
-    """Whether they have the labels of the heads already, as reviews that were loaded have."""
+    """Whether rows have the labels of the heads already, such as the result of [`load_reviews`]."""
     return kind == "reviews" and any(name in rows.column_names for name in LABEL_FILLS)
 
 
-def _checked(rows, place, kind, mapping):
-    """The rows, those of clips with the names of the fields; raises `DataError` if a field is missing."""
+def _check_fields(rows, place, kind, mapping):
+    """Checks the fields of rows, and renames the columns of clips; raises `DataError` if a field is missing."""
     names = rows.column_names
     accepted = f"the fields of {kind} are {', '.join(_FIELDS[kind])}"
     if unknown := [name for name in mapping.values() if name not in _FIELDS[kind]]:
@@ -135,12 +135,12 @@ def _checked(rows, place, kind, mapping):
     if absent := [own for own in mapping if own not in names]:
         raise DataError(f"`column_mapping` names the column {absent[0]!r}; `{place}` has {listed(names)}.")
     known = {mapping.get(name, name) for name in names}
-    for wanted in (_INPUTS[kind], _LABELS[kind]):
-        if known.isdisjoint(wanted):
+    for required in (_INPUTS[kind], _LABELS[kind]):
+        if known.isdisjoint(required):
             own = next((name for name in names if name not in mapping), "column")
             raise DataError(
-                f"`{place}` has the columns {listed(names)}, but needs {' or '.join(wanted)}. Name them by "
-                f"`column_mapping`, such as column_mapping={{{own!r}: {wanted[0]!r}}}; {accepted}."
+                f"`{place}` has the columns {listed(names)}, but needs {' or '.join(required)}. Rename them by "
+                f"`column_mapping`, such as column_mapping={{{own!r}: {required[0]!r}}}; {accepted}."
             )
     if kind == "clips":
         rows = rows.remove_columns([name for own, name in mapping.items() if name in names and name not in mapping])
@@ -149,7 +149,7 @@ def _checked(rows, place, kind, mapping):
 
 
 def _check_labels(encoded, config, place):
-    """Labels that were given as such must be classes of the model."""
+    """Raises `DataError` if given labels are not classes of the model."""
     for column, count in (("labels", config.num_labels), ("coarse_labels", getattr(config, "num_coarse_labels", None))):
         if column not in encoded.column_names or count in (None, 1):
             continue

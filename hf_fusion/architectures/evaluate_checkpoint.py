@@ -1,4 +1,4 @@
-"""A checkpoint on labelled data of any kind, also on other data than it was trained on."""
+"""Evaluates a checkpoint on labelled data, also on other data than its training data."""
 
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,22 @@ from hf_fusion.utils.errors import DataError, RecipeError
 
 
 class NothingLeftError(DataError):
-    """Rows from which everything was taken that a model reads."""
+    """A corruption removed all inputs of the model from the rows."""
 
 
 def load_split(config, data_args: DataArguments, split: str) -> Dataset:
     """
-    The labelled rows of one split, with what a model can read, damaged if `data_args.damage` says so.
+    Loads the labelled rows of a split for a model, and applies the corruptions of `data_args.damage`.
 
     Args:
-        config ([`DyFuLMConfig`] or [`DashFusionConfig`]): of the model.
-        data_args: the data.
-        split: which part.
+        config ([`DyFuLMConfig`] or [`DashFusionConfig`]): the configuration of the model.
+        data_args ([`DataArguments`]): the data.
+        split (`str`): the name of the split.
 
     Raises:
-        RecipeError: if classes or feature widths are not those of the model.
+        RecipeError: if classes or feature widths do not fit the model.
         DataError: if the data cannot be read, or lacks the split.
-        NothingLeftError: if `damage` takes all that the model reads from every row.
+        NothingLeftError: if `damage` removes all inputs of the model from every row.
     """
     architecture = architecture_of(config)
     data_args.complete(architecture.data_kind)
@@ -51,31 +51,31 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
 
 
 def _is_read(corruption, config):
-    """Whether a model reads what is damaged. (What does not exist passes: it is an error that names it.)"""
+    """Whether a model reads the corrupted modality. Unknown corruptions pass; a later error names them."""
     return corruption not in CORRUPTIONS or modality_of(corruption) in config.modalities
 
 
 def evaluate_checkpoint(checkpoint: str | Path, data_fields: dict[str, Any], batch_size: int = 32) -> dict[str, float]:
     """
-    Measures a checkpoint.
+    Evaluates a checkpoint.
 
     Args:
-        checkpoint: a run folder, or a name on the Hub.
-        data_fields: fields of [`DataArguments`], and `split` ("test" by default).
-        batch_size: rows of a forward pass.
+        checkpoint (`str` or `Path`): a run folder, or a name on the Hub.
+        data_fields (`dict[str, Any]`): fields of [`DataArguments`], and `split` ("test" by default).
+        batch_size (`int`, *optional*, defaults to 32): the number of rows per forward pass.
 
     Returns:
-        The metrics of [`evaluate_reviews`] or [`evaluate_clips`].
+        `dict[str, float]`: the metrics of [`evaluate_reviews`] or [`evaluate_clips`].
 
     Raises:
-        RecipeError, DataError: as [`load_split`], or if a field does not exist.
+        RecipeError, DataError: see [`load_split`]; also if a field does not exist.
     """
     data_fields = dict(data_fields)
     split = data_fields.pop("split", "test")
     try:
         data_args = DataArguments(**data_fields)
     except TypeError as error:
-        raise RecipeError(f"Data has no such field: {error}") from error
+        raise RecipeError(f"Unknown data field: {error}") from error
     classify = load_pipeline(str(checkpoint))
     rows = load_split(classify.model.config, data_args, split)
     return architecture_of(classify.model.config).measure(classify, rows, batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""What a model of an architecture has to beat, on the data of a recipe."""
+"""Measures the baselines of an architecture on the data of a recipe."""
 
 from datasets import DatasetDict
 
@@ -16,15 +16,15 @@ def measure_baselines(
     Measures simple models on the test split.
 
     Args:
-        data_args: the data.
-        model_type: whose data it is. By default DyFuLM's (reviews) where the data is a file of rows or columns are
-            named, else DashFusion's (clips).
+        data_args ([`DataArguments`]): the data.
+        model_type (`str`, *optional*): the architecture that reads the data. By default that of reviews if the data is
+            a file of rows or has named columns, otherwise that of clips.
 
     Returns:
-        The metrics of each baseline by name, and the data.
+        `tuple`: the metrics of each baseline by name, and the data.
 
     Raises:
-        RecipeError: if there is no such model type, or fields of the data do not fit it.
+        RecipeError: if the model type is unknown, or fields of the data do not fit it.
         DataError: if the data cannot be read, or lacks a split.
     """
     architecture = architecture_of(model_type or _guess_model_type(data_args))

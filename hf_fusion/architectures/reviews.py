@@ -1,4 +1,4 @@
-"""Architectures that read reviews: texts with a fine class, a coarse class and an intensity."""
+"""Architectures for reviews: texts with a fine class, a coarse class and an intensity."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ from hf_fusion.utils.errors import RecipeError
 
 
 class ReviewArchitecture(Architecture):
-    """Reads, encodes and measures reviews; a subclass builds the model and says what can be diagnosed."""
+    """Loads, encodes and evaluates reviews; subclasses build the model and diagnose it."""
 
     data_kind = "reviews"
     main_metrics = ("fine_accuracy", "coarse_accuracy")
 
     def load(self, data_args, config=None) -> DatasetDict:
-        """As [`Architecture.load`]; the classes are those of `config`, or derived from the data."""
+        """Loads reviews with the classes of `config`, or of the data; see [`Architecture.load`]."""
         if config is not None:
             data_args.adopt_classes(config)
         reviews, rules = read_reviews(data_args.source())
@@ -31,35 +31,35 @@ class ReviewArchitecture(Architecture):
         return reviews
 
     def check_training(self, train, data_args, is_sample=False) -> None:
-        """As [`Architecture.check_training`]: each class must be shown, unless that is allowed or it is a sample."""
+        """Checks that all classes occur, unless `is_sample`; see [`Architecture.check_training`]."""
         policy = "allow" if is_sample else data_args.missing_classes
         check_classes_shown(train, data_args.rules(), data_args.dataset, policy)
 
     def check_data(self, config, data_args, rows) -> None:
-        """As [`Architecture.check_data`], for the classes."""
+        """Checks the classes; see [`Architecture.check_data`]."""
         check_classes(config, data_args.rules())
 
     def encode(self, rows, processor) -> Dataset:
-        """As [`Architecture.encode`], see [`encode_reviews`]."""
+        """Encodes reviews by [`encode_reviews`]; see [`Architecture.encode`]."""
         return encode_reviews(rows, processor)
 
     def measure(self, classify, rows, folder=None, batch_size=32, track=iter, picture_format="png") -> dict[str, float]:
-        """As [`Architecture.measure`], see [`evaluate_reviews`]."""
+        """Evaluates reviews by [`evaluate_reviews`]; see [`Architecture.measure`]."""
         return evaluate_reviews(classify, rows, folder, batch_size, track, picture_format)
 
     def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
-        """As [`Architecture.measure_baselines`]: the majority, and linear models on TF-IDF."""
+        """Measures the majority class, and linear models on TF-IDF."""
         train, test = splits["train"], splits["test"]
         return {"majority": majority_baseline(train, test), "TF-IDF + linear": tfidf_baseline(train, test)}
 
 
 def encode_reviews(reviews: Dataset, processor) -> Dataset:
     """
-    Adds the model's inputs, `length`, the longer of the tokenisations, and `text_truncated`; drops the text. The length
-    of a text without a token is 0, see [`drop_unreadable`].
+    Replaces the text by the inputs of the model, `length` (of the longer tokenisation) and `text_truncated`. A text
+    without tokens has the length 0, see [`drop_unreadable`].
     """
 
-    def encode(batch):  # columns of texts -> columns of ids, masks and spans
+    def encode_batch(batch):  # columns of texts -> columns of ids, masks and spans
         encoded = processor.encode_text(batch["text"], return_truncated=True)
         truncated = encoded.pop("truncated")
         lengths = token_counts(encoded)
@@ -68,16 +68,16 @@ def encode_reviews(reviews: Dataset, processor) -> Dataset:
         return {**encoded, "length": lengths, TRUNCATED["text"]: truncated}
 
     unused = [name for name in ("text", "source") if name in reviews.column_names]
-    return reviews.map(encode, batched=True, remove_columns=unused, desc="tokenizing")
+    return reviews.map(encode_batch, batched=True, remove_columns=unused, desc="tokenizing")
 
 
-def class_fields(rules: LabelRules, given: dict[str, Any]) -> dict[str, Any]:
+def class_fields(rules: LabelRules, recipe_fields: dict[str, Any]) -> dict[str, Any]:
     """
-    The fields of a configuration that say which classes there are, and the range of the intensity.
+    Returns the configuration fields of the classes and of the intensity range.
 
     Args:
-        rules: of the data.
-        given: fields of the configuration that the recipe sets; its `id2label` and `coarse_id2label` go first.
+        rules ([`LabelRules`]): the rules of the data.
+        recipe_fields (`dict`): configuration fields of the recipe; they take precedence.
 
     Raises:
         RecipeError: if the recipe's `id2label` renames classes that the data names.
@@ -87,36 +87,36 @@ def class_fields(rules: LabelRules, given: dict[str, Any]) -> dict[str, Any]:
         "num_coarse_labels": len(rules.coarse),
         "intensity_range": rules.intensity_range,
     }
-    if "id2label" in given:
-        names, usual = list(given["id2label"].values()), CLASS_NAMES.get(rules.num_labels)
+    if "id2label" in recipe_fields:
+        names, usual = list(recipe_fields["id2label"].values()), CLASS_NAMES.get(rules.num_labels)
         if rules.names not in (None, usual) and not _same_names(names, rules.names):
             raise RecipeError(
                 f"`id2label` names the classes {', '.join(names)}, but the data calls them {', '.join(rules.names)}: "
-                "leave `id2label` out."
+                "remove `id2label`."
             )
     elif rules.names:
         fields["id2label"] = dict(enumerate(rules.names))
         fields["label2id"] = {name: i for i, name in enumerate(rules.names)}
     if rules.coarse_names:
         fields["coarse_id2label"] = dict(enumerate(rules.coarse_names))
-    return {**fields, **given}
+    return {**fields, **recipe_fields}
 
 
 def check_classes(config: PretrainedConfig, rules: LabelRules) -> None:
-    """Raises [`RecipeError`] if the labels of the data are not the classes of the model, in its order."""
+    """Raises [`RecipeError`] if the classes of the data are not those of the model in the same order."""
     ours, theirs = [config.num_labels], [rules.num_labels]
     if "coarse_logits" in config.heads:
         ours, theirs = [*ours, config.num_coarse_labels], [*theirs, len(rules.coarse)]
     if ours != theirs:
         raise RecipeError(
-            f"The model has {_counted(ours)} classes, the labels of the data have {_counted(theirs)}; set num_labels "
-            "and coarse_starts to match."
+            f"The model has {_describe_counts(ours)} classes, the labels of the data have {_describe_counts(theirs)}; "
+            "set num_labels and coarse_starts to match."
         )
     names = list(config.id2label.values())
     if rules.names is not None and not _same_names(rules.names, names) and not are_placeholders(names):
         raise RecipeError(
             f"The model's classes are {', '.join(names)}, those of the data {', '.join(rules.names)}: set class_words "
-            "to the model's, or leave it out."
+            "to those of the model, or remove it."
         )
     if "intensity" in config.heads and tuple(config.intensity_range) != rules.intensity_range:
         raise RecipeError(
@@ -126,7 +126,7 @@ def check_classes(config: PretrainedConfig, rules: LabelRules) -> None:
 
 
 def name_classes(config: PretrainedConfig, rules: LabelRules) -> None:
-    """Gives classes that have no names but placeholders those of the data."""
+    """Replaces placeholder names of classes by the names of the data."""
     for field, names in (("id2label", rules.names), ("coarse_id2label", rules.coarse_names)):
         ours = getattr(config, field, None)
         if names and ours and len(ours) == len(names) and are_placeholders(ours.values()):
@@ -138,5 +138,5 @@ def _same_names(first, second):
     return [*map(word_key, first)] == [*map(word_key, second)]
 
 
-def _counted(counts):
+def _describe_counts(counts):
     return " and ".join(f"{count} {name}" for count, name in zip(counts, ("fine", "coarse"), strict=False))

@@ -1,4 +1,4 @@
-"""A checkpoint -> a report on what its parts do, as one HTML page, pictures and JSON."""
+"""Writes a report on the parts of a checkpoint: an HTML page, figures and JSON."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,24 +26,24 @@ def write_analysis(
     track: Track = untracked,
 ) -> tuple[list[Section], list[Path], int]:
     """
-    Examines a checkpoint on rows of labelled data, drawn once.
+    Analyses a checkpoint on a fixed sample of labelled data.
 
     Args:
-        checkpoint: a run folder, or a name on the Hub.
-        data_args: the data, and how many rows of it (`max_eval_samples`; 500 by default).
-        split: which part.
-        output_dir: gets the report; `CHECKPOINT/analysis-SPLIT` by default.
-        batch_size: rows of a forward pass.
-        device: as of [`load_pipeline`].
-        format: of the pictures' files: "png", "pdf" or "svg".
-        track: wraps the steps of each long part, for a progress bar.
+        checkpoint (`str`): a run folder, or a name on the Hub.
+        data_args ([`DataArguments`]): the data; `max_eval_samples` is the size of the sample, 500 by default.
+        split (`str`): the name of the split.
+        output_dir (`str`, *optional*): the folder for the report; `CHECKPOINT/analysis-SPLIT` by default.
+        batch_size (`int`): the number of rows per forward pass.
+        device (`str`, *optional*): see [`load_pipeline`].
+        format (`str`): the format of the figure files, `"png"`, `"pdf"` or `"svg"`.
+        track (`Callable`): wraps the steps of each long part for a progress bar.
 
     Returns:
-        The sections of the report, its page and record, and the number of rows.
+        `tuple`: the sections of the report, the paths of its page and its JSON file, and the number of rows.
 
     Raises:
-        RecipeError, DataError, OSError: as [`write_evaluation`].
-        MissingExtraError: without the extra `plots`.
+        RecipeError, DataError, OSError: see [`write_evaluation`].
+        MissingExtraError: if the extra `plots` is not installed.
     """
     classify = load_pipeline(checkpoint, device=device)
     config = classify.model.config

@@ -1,4 +1,4 @@
-"""A checkpoint on labelled data -> a folder with its metrics and pictures."""
+"""Writes metrics and figures of a checkpoint on labelled data."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,25 +24,26 @@ def write_evaluation(
     track: Callable[[Iterable, int, str], Iterable] = lambda answers, total, unit: answers,
 ) -> tuple[dict, Path]:
     """
-    Measures a checkpoint on one split of labelled data.
+    Evaluates a checkpoint on one split of labelled data.
 
     Args:
-        checkpoint: a run folder, or a name on the Hub.
-        data_args: the data.
-        split: which part.
-        output_dir: gets `metrics.json` (metrics, and where and on what data they were measured), `metrics.tex` and,
-            with the extra `plots`, pictures (confusion and calibration, or true and predicted scores);
+        checkpoint (`str`): a run folder, or a name on the Hub.
+        data_args ([`DataArguments`]): the data.
+        split (`str`): the name of the split.
+        output_dir (`str`, *optional*): the folder for `metrics.json` (metrics, environment and data), `metrics.tex`
+            and, with the extra `plots`, figures (confusion and calibration, or true and predicted scores);
             `CHECKPOINT/evaluation-SPLIT` by default.
-        batch_size: rows of a forward pass.
-        dtype, device: as of [`load_pipeline`].
-        format: of the pictures: "png", "pdf" or "svg".
-        track: wraps the answers (their number and unit follow), for a progress bar.
+        batch_size (`int`): the number of rows per forward pass.
+        dtype, device (`str`): see [`load_pipeline`].
+        format (`str`): the format of the figures, `"png"`, `"pdf"` or `"svg"`.
+        track (`Callable`): wraps the predictions for a progress bar; called with the predictions, their number and
+            unit.
 
     Returns:
-        The content of `metrics.json`, and the folder.
+        `tuple`: the content of `metrics.json`, and the folder.
 
     Raises:
-        RecipeError, DataError, OSError: as [`load_pipeline`] and [`load_split`].
+        RecipeError, DataError, OSError: see [`load_pipeline`] and [`load_split`].
     """
     classify = load_pipeline(checkpoint, dtype, device)
     config = classify.model.config

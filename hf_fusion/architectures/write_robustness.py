@@ -1,4 +1,4 @@
-"""A checkpoint on damaged data -> a folder with curves over severity, what they come to, and a picture."""
+"""Writes the robustness of a checkpoint to corruptions: curves over severity, their summary and a figure."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -42,47 +42,49 @@ def write_robustness(
     track: Callable[[list, str], Iterable] = lambda severities, name: severities,
 ) -> tuple[dict, Path]:
     """
-    Measures what a checkpoint loses when its input is damaged.
+    Measures the metrics of a checkpoint on corrupted input.
 
     Args:
-        checkpoint: a run folder, or a name on the Hub.
-        data_args: the data, undamaged.
-        corruptions: kinds of damage, "a+b" does both; all that the data can suffer by default, singly.
-        baseline: another checkpoint, for the effective robustness.
-        seeds: damage everything so many times, and average.
-        split: which part of the data.
-        output_dir: gets `robustness.json` (curves of every metric, areas under them), `robustness.csv`,
-            `robustness.tex` and, with the extra `plots`, a picture; `CHECKPOINT/robustness-SPLIT` by default.
-        batch_size, device, format: as of [`write_evaluation`].
-        track: wraps the severities of a checkpoint (its name follows), for a progress bar.
+        checkpoint (`str`): a run folder, or a name on the Hub.
+        data_args ([`DataArguments`]): the clean data.
+        corruptions (`list[str]`, *optional*): names of corruptions; `"a+b"` applies both. By default each one that fits
+            the data.
+        baseline (`str`, *optional*): another checkpoint, for the effective robustness.
+        seeds (`int`): the number of seeds of each corruption, over which the metrics are averaged.
+        split (`str`): the name of the split.
+            output_dir (`str`, *optional*): the folder for `robustness.json` (curves of all metrics, their areas),
+            `robustness.csv`, `robustness.tex` and, with the extra `plots`, a figure; `CHECKPOINT/robustness-SPLIT` by
+            default.
+        batch_size, device, format: see [`write_evaluation`].
+        track (`Callable`): wraps the severities for a progress bar; called with them and the name of the checkpoint.
 
     Returns:
-        The content of `robustness.json`, with `main_metrics`, and the folder.
+        `tuple`: the content of `robustness.json` with `main_metrics`, and the folder.
 
     Raises:
-        RecipeError, DataError, OSError: as [`write_evaluation`], or if there is no such corruption.
+        RecipeError, DataError, OSError: see [`write_evaluation`]; also if a corruption is unknown.
     """
     if seeds < 1:
         raise RecipeError(f"`seeds` must be at least 1, got {seeds}.")
     if data_args.damage:
-        raise RecipeError("`damage` is for evaluation and analysis; here `corruptions` chooses what is damaged.")
+        raise RecipeError("`damage` is for evaluation and analysis; use `corruptions` here.")
 
-    def curves_of(name, scenarios=None):
+    def measure_curves(name, scenarios=None):
         classify = load_pipeline(name, device=device)
         config = classify.model.config
-        own_args = replace(data_args)  # which the model completes
+        own_args = replace(data_args)  # a copy, which the model completes
         rows = load_split(config, own_args, split)
         if scenarios is None:
             scenarios = corruptions or default_scenarios(rows.column_names)
             check_scenarios(scenarios, rows.column_names)
         measure = partial(architecture_of(config).measure, classify, batch_size=batch_size)
-        curves = robustness_curves(measure, rows, scenarios, range(seeds), lambda found: track(found, name))
+        curves = robustness_curves(measure, rows, scenarios, range(seeds), lambda severities: track(severities, name))
         return config, own_args.dataset, rows, curves
 
-    config, dataset, rows, curves = curves_of(checkpoint)
+    config, dataset, rows, curves = measure_curves(checkpoint)
     baseline_curves, baseline_without_text = None, False
     if baseline:
-        _, _, its_rows, baseline_curves = curves_of(baseline, list(curves))
+        _, _, its_rows, baseline_curves = measure_curves(baseline, list(curves))
         check_same_metrics(curves, baseline_curves)
         baseline_without_text = "text" not in its_rows.column_names
     summary = summarize_curves(curves, baseline_curves)
@@ -105,7 +107,7 @@ def write_robustness(
 
 
 def summary_rows(summary: dict, metrics: list[str]) -> list[dict[str, str]]:
-    """A table of what [`summarize_curves`] returns: for each corruption clean, worst and mean value of each metric."""
+    """Returns the rows of a table: the clean, worst and mean value of each metric by corruption."""
     return [
         {"corruption": scenario} | {name: " ".join(f"{cells[name][key]:.3f}" for key in _SHOWN) for name in metrics}
         for scenario, cells in summary.items()
@@ -113,7 +115,7 @@ def summary_rows(summary: dict, metrics: list[str]) -> list[dict[str, str]]:
 
 
 def _tidy(curves):
-    """One row for each number."""
+    """Returns a table with one row per number."""
     return pd.DataFrame(
         {"scenario": scenario, "metric": metric, "severity": severity, "value": value}
         for scenario, metrics in curves.items()

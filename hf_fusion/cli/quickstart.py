@@ -105,9 +105,9 @@ def _show_clips(console, results, runs):
 def _print_metrics(console, title, results, metrics):
     from rich.table import Table
 
-    from hf_fusion.evaluation.metrics import metric_named
+    from hf_fusion.evaluation.metrics import find_metric
 
     table = Table("", *metrics, title=title)
     for name, row in results.items():
-        table.add_row(name, *("-" if row[m] != row[m] else format(row[m], metric_named(m).format) for m in metrics))
+        table.add_row(name, *("-" if row[m] != row[m] else format(row[m], find_metric(m).format) for m in metrics))
     console.print(table)

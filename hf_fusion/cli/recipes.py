@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 from hf_fusion.cli.arguments import make_parser
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.shipped import FOLDERS, shipped_files, summary_of
+from hf_fusion.utils.shipped import FOLDERS, read_summary, shipped_files
 
 _TITLES = {
     "recipe": "Recipes: hf-fusion train --config NAME",
@@ -35,7 +35,7 @@ def _list():
     for kind, title in _TITLES.items():
         print(title)
         for name, path in shipped_files(kind).items():
-            print(f"  {name}\n    {summary_of(path)}")
+            print(f"  {name}\n    {read_summary(path)}")
         print()
 
 

@@ -1,4 +1,4 @@
-"""From a checkpoint to answers: loading, predictions over many rows, adapters, ONNX."""
+"""Uses checkpoints: loading, predictions over many rows, adapters, ONNX."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A checkpoint -> its model and processor, complete or not at all."""
+"""Loads the model and the processor of a checkpoint, and refuses incomplete ones."""
 
 from pathlib import Path
 
@@ -17,27 +17,28 @@ def load_checkpoint(
     checkpoint: str, dtype: torch.dtype = torch.float32, merge: bool = True, base_model: str | None = None
 ):
     """
-    Model and processor of a checkpoint, by this package's code. Every weight of the model comes from the checkpoint,
-    and every weight of the checkpoint goes into the model.
+    Loads the model and the processor of a checkpoint with this package's code. The weights of the checkpoint and those
+    of the model must be the same: no missing, no unexpected ones.
 
     Args:
-        checkpoint: a folder (also of a LoRA run that was not merged), or a name on the Hub.
-        dtype: of the weights.
-        merge: whether to merge a LoRA adapter into its model; else the model is a `peft.PeftModel`.
-        base_model: of a LoRA adapter: the model that it was trained on, where the folder has none.
+        checkpoint (`str`): a folder (also one with a LoRA adapter), or a name on the Hub.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): the data type of the weights.
+        merge (`bool`, *optional*, defaults to `True`): whether to merge a LoRA adapter into its base model. Otherwise
+            the model is a `peft.PeftModel`.
+        base_model (`str`, *optional*): the base model of a LoRA adapter, if the checkpoint has no folder `base`.
 
     Returns:
-        ([`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`], its processor).
+        `tuple`: the [`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`], and its processor.
 
     Raises:
-        DataError: if weights are missing or too many or have other shapes, or a file of the checkpoint is damaged or
-            none of this package's models.
-        OSError: if there is no such checkpoint, or none with weights in `.safetensors`: pickles are not read.
-        ImportError: if it is a LoRA adapter and `peft` is not installed.
+        DataError: if weights are missing, unexpected or have other shapes, a file of the checkpoint is damaged, or the
+            model is not one of this package.
+        OSError: if there is no such checkpoint, or it has no weights in `.safetensors`; pickles are not read.
+        ImportError: if the checkpoint is a LoRA adapter and `peft` is not installed.
     """
     check_checkpoint_name(checkpoint)
     try:
-        with quiet_libraries():  # all that their reports say is an error here
+        with quiet_libraries():  # everything that their reports warn about raises an error here
             if is_adapter(checkpoint):
                 model = load_adapter(checkpoint, dtype, base_model)
                 model = (model.merge_and_unload() if merge else model).eval()
@@ -48,9 +49,9 @@ def load_checkpoint(
         if Path(checkpoint).is_dir():
             raise
         reason = " ".join(str(error).split())[:300]
-        raise OSError(f"{checkpoint}: no such folder, and the Hub gave no such model: {reason}") from error
+        raise OSError(f"{checkpoint}: no such folder, and no such model on the Hub: {reason}") from error
     except (DataError, ImportError):
         raise
-    except Exception as error:  # damaged files can make the libraries fail in any way
+    except Exception as error:  # damaged files make the libraries fail in many ways
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         raise DataError(f"{checkpoint} cannot be loaded: {reason}") from error

@@ -1,4 +1,4 @@
-"""A model as ONNX graph, with dynamic batch and lengths, checked against PyTorch (needs the extra `onnx`)."""
+"""Exports a model to ONNX with dynamic batch and lengths, and checks it against PyTorch. Needs the extra `onnx`."""
 
 import logging
 import math
@@ -16,43 +16,46 @@ from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.extras import import_extra
 from hf_fusion.utils.records import installed_version, write_json
 
-OPSET = 20  # the first with GELU as one operator
+OPSET = 20  # the first opset with GELU as one operator
 TOLERANCE = 1e-4
 
 _PACKAGES = ("hf-fusion", "torch", "transformers", "onnx", "onnxruntime", "onnxscript")
 _MOST_ROWS = 5
-_LARGEST_FILE = 1_900_000_000  # bytes; a file of protobuf ends at 2 GiB
+_LARGEST_FILE = 1_900_000_000  # bytes; protobuf limits a file to 2 GiB
 
 
 class ExportError(FusionError, ValueError):
-    """A model that cannot be exported, or whose graph computes something else."""
+    """The model cannot be exported, or the outputs of the graph differ from those of the model."""
 
 
 def export_onnx(model, processor, folder, int8=False, num_checks=200, seed=0, track=iter):
     """
-    Writes a folder that [`OnnxFusion`] loads: graph, processor and description.
+    Exports a model to a folder for [`OnnxFusion`]: graph, processor and description.
 
     Args:
-        model ([`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`]): in float32 on the CPU.
-        processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): of the model.
-        folder (`str` or `os.PathLike`): where to; an earlier export there is replaced once this one is complete.
-        int8 (`bool`): whether to quantise the weights of linear layers to 8 bits, activations as they come.
-        num_checks (`int`): how many random batches the graph is compared with PyTorch on.
-        seed (`int`): of these batches.
-        track: wraps the numbers of the batches, for a progress bar.
+        model ([`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`]): the model, in float32 on
+            the CPU.
+        processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): the processor of the model.
+        folder (`str` or `os.PathLike`): the output folder. An earlier export is replaced once the new one is complete.
+        int8 (`bool`, *optional*, defaults to `False`): whether to quantise the weights of linear layers to 8 bits.
+            Activations are quantised dynamically.
+        num_checks (`int`, *optional*, defaults to 200): the number of random batches on which the graph is compared
+            with PyTorch.
+        seed (`int`, *optional*, defaults to 0): the seed of these batches.
+        track (`Callable`, *optional*, defaults to `iter`): wraps the iterable of batch numbers, for a progress bar.
 
     Returns:
-        `dict`: the description: `config`, `inputs` (axes by name), `outputs`, `limits` (of the axes), `opset`,
-        `precision`, `check` (`batches`, `seed`, `largest_difference` of any output, and of which; with int8 also
-        `largest_difference_int8`), `versions`.
+        `dict`: the description with the keys `config`, `inputs` (their axes), `outputs`, `limits` (of the axes),
+        `opset`, `precision`, `check` (`batches`, `seed`, `largest_difference` of all outputs, `where` it occurs, and
+        with int8 `largest_difference_int8`) and `versions`.
 
     Raises:
-        ExportError: if the folder holds something else, or the float32 graph is off by more than 1e-4; says where.
+        ExportError: if the folder holds other files, or an output of the float32 graph differs by more than 1e-4.
         ImportError: if the extra `onnx` is not installed.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (folder / DESCRIPTION_FILE).is_file():
-        raise ExportError(f"{folder} exists and is no earlier export: give another folder.")
+        raise ExportError(f"{folder} exists and is not an earlier export: choose another folder.")
     if num_checks < 1:
         raise ExportError(f"`num_checks` must be at least 1, got {num_checks}.")
     staged, replaced = (folder.with_name(f".{folder.name}.{state}") for state in ("exporting", "replaced"))
@@ -72,7 +75,7 @@ def export_onnx(model, processor, folder, int8=False, num_checks=200, seed=0, tr
 
 
 def silence_exporter():
-    """Turns off what torch's exporter says about itself; for scripts."""
+    """Turns off the warnings and log messages of torch's exporter."""
     warnings.filterwarnings("ignore", module="torch|copyreg")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 
@@ -98,14 +101,14 @@ def _write(model, processor, folder, int8, num_checks, seed, track):
     checked = compare_with_torch(model, OnnxModel(folder), axes, limits, seed, track(numbers))
     if not checked["largest_difference"] <= TOLERANCE:
         raise ExportError(
-            f"The graph is not the model: {checked['where']['output']} differs by {checked['largest_difference']:.2g} "
-            f"(allowed: {TOLERANCE:g}) in batch {checked['where']['batch']} of {num_checks} with the shape "
-            f"{checked['where']['shape']}. Nothing was written."
+            f"The graph differs from the model: {checked['where']['output']} is off by "
+            f"{checked['largest_difference']:.2g} (allowed: {TOLERANCE:g}) in batch {checked['where']['batch']} of "
+            f"{num_checks} with the shape {checked['where']['shape']}. Nothing was written."
         )
     if int8:
         quantize(graph)
-        found = compare_with_torch(model, OnnxModel(folder), axes, limits, seed, track(numbers))
-        checked["largest_difference_int8"] = found["largest_difference"]
+        quantized = compare_with_torch(model, OnnxModel(folder), axes, limits, seed, track(numbers))
+        checked["largest_difference_int8"] = quantized["largest_difference"]
     description["check"] = {"batches": num_checks, "seed": seed, **checked}
     write_json(folder / DESCRIPTION_FILE, description)
     return description
@@ -113,17 +116,17 @@ def _write(model, processor, folder, int8, num_checks, seed, track):
 
 def input_axes(model, processor):
     """
-    The inputs that the model reads of what its processor gives.
+    Returns the outputs of the processor that the model reads.
 
     Returns:
-        `dict[str, list]`: for each input its axes: "batch", then "tokens", "tokens_b", "audio_frames" or
-        "vision_frames", then the width of the frames.
+        `dict[str, list]`: the axes of each input: "batch", then "tokens", "tokens_b", "audio_frames" or
+        "vision_frames", then the number of features per frame.
     """
     config = model.config
     axes = {}
     if "text" in config.modalities:
-        given = getattr(processor, "text_input_names", None) or processor.model_input_names
-        for name in given:
+        candidates = getattr(processor, "text_input_names", None) or processor.model_input_names
+        for name in candidates:
             if name in model.base_model.text_input_names:
                 axes[name] = ["batch", "tokens_b" if name.endswith("_b") else "tokens"]
     for name in config.modalities:
@@ -135,7 +138,7 @@ def input_axes(model, processor):
 
 
 def axis_limits(model, processor):
-    """Largest size of each axis but the batch, by its name."""
+    """Returns the largest size of each axis except the batch, by name."""
     config = model.config
     limits = {"tokens": processor.max_length, "tokens_b": processor.max_length}
     limits |= {f"{name}_frames": getattr(config, f"max_{name}_length", None) for name in ("audio", "vision")}
@@ -144,7 +147,7 @@ def axis_limits(model, processor):
 
 
 class _Positional(nn.Module):
-    """A model that takes its inputs by position and returns a tuple, as exported graphs do."""
+    """Wraps a model so that it takes its inputs by position and returns a tuple, as `torch.export` needs."""
 
     def __init__(self, model, inputs):
         super().__init__()
@@ -158,15 +161,15 @@ class _Positional(nn.Module):
 
 def export_program(model, axes, limits):
     """
-    The model as `torch.export.ExportedProgram` with dynamic batch and lengths.
+    Exports a model to a `torch.export.ExportedProgram` with dynamic batch and lengths.
 
     Args:
-        model ([`PreTrainedModel`]): in evaluation mode on the CPU.
-        axes (`dict`): of [`input_axes`]; the program takes these inputs by position.
-        limits (`dict`): of [`axis_limits`]. An axis that is never longer than 1 stays 1. The program itself, not the
-            ONNX graph, wants at least 2 positions on the others.
+        model ([`PreTrainedModel`]): the model, in evaluation mode on the CPU.
+        axes (`dict`): the result of [`input_axes`]; the program takes these inputs by position.
+        limits (`dict`): the result of [`axis_limits`]. An axis with the limit 1 is constant. The other axes need at
+            least 2 positions in the program, not in the ONNX graph.
     """
-    # all sizes differ, so that none is taken for another
+    # all sizes differ, so that the exporter does not unify two axes
     sizes = {axis: min(limit, 5 + i) for i, (axis, limit) in enumerate(limits.items())} | {"batch": 3}
     example = _random_batch(model, axes, sizes, np.random.default_rng(0))
     dynamic = torch.export.Dim.DYNAMIC
@@ -179,7 +182,7 @@ def export_program(model, axes, limits):
 
 @contextmanager
 def _eager_attention(model):
-    """The encoders' attention as plain operators: what sdpa becomes in a graph takes a quarter longer."""
+    """Switches the encoders to eager attention: the graph of sdpa takes a quarter longer."""
     encoders = list(model.base_model.encoders.values())
     before = [encoder.config._attn_implementation for encoder in encoders]
     try:
@@ -192,7 +195,7 @@ def _eager_attention(model):
 
 
 def _save_graph(model, axes, limits, path):
-    for module in ("onnx", "onnxscript"):  # torch needs them
+    for module in ("onnx", "onnxscript"):  # needed by torch.onnx
         import_extra(module, "onnx")
     program = torch.onnx.export(
         export_program(model, axes, limits),
@@ -202,7 +205,7 @@ def _save_graph(model, axes, limits, path):
         output_names=list(model.config.heads),
         verbose=False,
     )
-    proto = program.model_proto  # made anew each time
+    proto = program.model_proto  # a new copy on each access
     graph = proto.graph
     names = {}
     for node in graph.input:
@@ -215,8 +218,8 @@ def _save_graph(model, axes, limits, path):
         for size in node.type.tensor_type.shape.dim:
             if size.HasField("dim_param"):
                 size.dim_param = names.get(size.dim_param, size.dim_param)
-    del graph.value_info[:]  # shapes inside the graph in the old names, at which quantisation stumbles
-    for node in graph.node:  # where in whose files each node comes from
+    del graph.value_info[:]  # inner shapes with the old axis names, at which quantisation fails
+    for node in graph.node:  # source file and line of each node
         node.ClearField("metadata_props")
     _write_graph(proto, path, external=_bytes_of(model) > _LARGEST_FILE)
 
@@ -226,13 +229,13 @@ def _bytes_of(model):
 
 
 def _write_graph(proto, path, external):
-    """One file, or with `external` a second one that holds the weights."""
+    """Writes one file, or with `external` a second file for the weights."""
     onnx = import_extra("onnx", "onnx")
     onnx.save(proto, path, save_as_external_data=external, location=f"{path.name}.data" if external else None)
 
 
 def quantize(path):
-    """Replaces the graph by one whose linear layers have weights of 8 bits, with a scale for each output channel."""
+    """Quantises the weights of linear layers to 8 bits in place, with a scale for each output channel."""
     quantization = import_extra("onnxruntime.quantization", "onnx")
     source = path.parent / "float32"
     source.mkdir()
@@ -241,7 +244,7 @@ def quantize(path):
         if file.exists():
             file.rename(source / file.name)
     root, level = logging.getLogger(), logging.getLogger().level
-    root.setLevel(logging.ERROR)  # it advises a step before, which is for graphs with known shapes
+    root.setLevel(logging.ERROR)  # hides its advice to run a preprocessing step that needs static shapes
     try:
         quantization.quantize_dynamic(
             source / path.name,
@@ -258,18 +261,18 @@ def quantize(path):
 
 def compare_with_torch(model, graph, axes, limits, seed, numbers):
     """
-    The outputs of a graph against those of its model, on random batches of all kinds: 1 to 5 rows, any lengths,
-    padding on either side, texts without a common span, modalities missing.
+    Compares the outputs of a graph with those of its model on random batches: 1 to 5 rows, any lengths, padding on
+    either side, texts without a common span, missing modalities.
 
     Args:
         model ([`PreTrainedModel`]): the model.
-        graph ([`OnnxModel`]): what was made of it.
-        axes, limits (`dict`): of [`input_axes`] and [`axis_limits`].
-        seed (`int`): of the batches.
-        numbers (`Iterable[int]`): of the batches, one for each.
+        graph ([`OnnxModel`]): its export.
+        axes, limits (`dict`): the results of [`input_axes`] and [`axis_limits`].
+        seed (`int`): the seed of the batches.
+        numbers (`Iterable[int]`): the numbers of the batches.
 
     Returns:
-        `dict`: `largest_difference` (of any value of any output), and `where`: `batch`, `output` and `shape`.
+        `dict`: `largest_difference` over all values of all outputs, and `where` it occurs: `batch`, `output`, `shape`.
     """
     rng = np.random.default_rng(seed)
     largest = {"largest_difference": 0.0, "where": None}
@@ -279,8 +282,8 @@ def compare_with_torch(model, graph, axes, limits, seed, numbers):
         batch = _random_batch(model, axes, sizes, rng)
         with torch.inference_mode():
             expected = model(**batch, return_dict=True)
-        found = graph(**{name: values.numpy() for name, values in batch.items()})
-        for name, values in found.items():
+        outputs = graph(**{name: values.numpy() for name, values in batch.items()})
+        for name, values in outputs.items():
             difference = np.abs(values - expected[name].numpy()).max().item()
             difference = difference if math.isfinite(difference) else math.inf
             if largest["where"] is None or difference > largest["largest_difference"]:
@@ -290,15 +293,15 @@ def compare_with_torch(model, graph, axes, limits, seed, numbers):
 
 
 def _any_length(rng, limit):
-    """From 1 to `limit`, short ones as often as long ones."""
+    """Draws a length from 1 to `limit`, uniform in its logarithm, so that short ones are not rare."""
     return min(int(math.exp(rng.uniform(0, math.log(limit + 1)))), limit)
 
 
 def _random_batch(model, axes, sizes, rng):
-    """Tensors by name; `sizes` are those of the axes."""
+    """Creates the input tensors by name; `sizes` holds the size of each axis."""
     rows = sizes["batch"]
     masks = {axis: _random_mask(rng, rows, size) for axis, size in sizes.items() if axis != "batch"}
-    _lose_modalities(masks, rng, rows)
+    _drop_modalities(masks, rng, rows)
     spans = _random_spans(masks, rng) if "span_ids" in axes else {}
     batch = {}
     for name, (_, axis, *width) in axes.items():
@@ -315,7 +318,7 @@ def _random_batch(model, axes, sizes, rng):
 
 
 def _num_values(model, name):
-    """How many different values an input of integers has."""
+    """Returns the number of different values of an integer input."""
     encoders = model.base_model.encoders
     encoder = encoders["b"] if name.endswith("_b") else next(iter(encoders.values()))
     config = encoder.config
@@ -323,29 +326,29 @@ def _num_values(model, name):
 
 
 def _random_mask(rng, rows, length):
-    """`(rows, length)`: at least one real position in each row, the padding behind or before them."""
+    """Returns a mask `(rows, length)` with at least one real position per row, padded on one side."""
     mask = np.arange(length) < rng.integers(1, length + 1, size=(rows, 1))
     return (mask if rng.random() < 0.8 else mask[:, ::-1]).astype(np.int64)
 
 
-def _lose_modalities(masks, rng, rows):
-    """Takes modalities from every second row, never all of them."""
-    kinds = sorted({axis.partition("_")[0] for axis in masks})  # audio, tokens, vision
+def _drop_modalities(masks, rng, rows):
+    """Removes modalities from about half of the rows, never all of a row."""
+    modalities = sorted({axis.partition("_")[0] for axis in masks})  # audio, tokens, vision
     for row in range(rows):
-        if len(kinds) > 1 and rng.random() < 0.5:
-            lost = rng.choice(kinds, size=rng.integers(1, len(kinds)), replace=False)
+        if len(modalities) > 1 and rng.random() < 0.5:
+            dropped = rng.choice(modalities, size=rng.integers(1, len(modalities)), replace=False)
             for axis in masks:
-                if axis.partition("_")[0] in lost:
+                if axis.partition("_")[0] in dropped:
                     masks[axis][row] = 0
 
 
 def _random_spans(masks, rng):
-    """Numbers of common spans `(rows, tokens)` of both sides: no gaps, the same last one; -1 in the padding."""
+    """Returns span ids `(rows, tokens)` for both encoders: consecutive, with the same last id; -1 for padding."""
     sides = {axis: np.full(mask.shape, -1) for axis, mask in masks.items() if axis.startswith("tokens")}
     for row in range(len(masks["tokens"])):
         real = {axis: np.flatnonzero(masks[axis][row]) for axis in sides}
         count = rng.integers(0, 1 + min(map(len, real.values())))
-        if count:  # else it is a text without any
+        if count:  # otherwise the text has no common span
             for axis, places in real.items():
                 more = rng.integers(0, count, size=len(places) - count)
                 sides[axis][row, places] = np.sort(np.concatenate([np.arange(count), more]))

@@ -1,4 +1,4 @@
-"""Exported models in use: the answers of the `fusion-sentiment` pipeline from ONNX Runtime, without torch."""
+"""The `fusion-sentiment` pipeline for exported models, on ONNX Runtime without torch."""
 
 import json
 from pathlib import Path
@@ -25,33 +25,33 @@ from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = "onnx_fusion.json"
-FORMAT = 1  # of the description
+FORMAT = 1  # version of the description file
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
 class OnnxModel:
     """
-    The graph of an exported folder, called like the model that it was made from, with arrays.
+    The graph of an exported folder. It is called with arrays in the same way as the model with tensors.
 
     Args:
-        folder (`str` or `os.PathLike`): what `hf-fusion export` wrote.
-        num_threads (`int`, *optional*): of ONNX Runtime; by default its own choice, all cores.
+        folder (`str` or `os.PathLike`): a folder that `hf-fusion export` wrote.
+        num_threads (`int`, *optional*): the number of threads of ONNX Runtime; all cores by default.
 
     Attributes:
-        config (`SimpleNamespace`): the part of the model's configuration that answers need: labels, ranges ...
-        description (`dict`): the whole description of the export.
-        widths (`dict[str, tuple]`): of each output the shape of a row.
+        config (`SimpleNamespace`): the fields of the model's configuration for predictions: labels, ranges ...
+        description (`dict`): the description of the export.
+        widths (`dict[str, tuple]`): the shape of a row of each output.
 
     Raises:
         ImportError: if `onnxruntime` is not installed.
-        ValueError: if the folder is no export, one that this version cannot read, or damaged; names the file.
+        ValueError: if the folder is not an export, has another format, or is damaged; the message names the file.
     """
 
     def __init__(self, folder, num_threads=None):
         self.description = read_description(folder)
         with as_value_error(_damaged(Path(folder) / DESCRIPTION_FILE)):
-            self.config = _config_of(self.description.get("config"))
+            self.config = _read_config(self.description.get("config"))
         self.widths = head_widths(self.config)
         self.session = _session(Path(folder) / GRAPH_FILE, num_threads)
         self._inputs = {node.name: node for node in self.session.get_inputs()}
@@ -60,11 +60,11 @@ class OnnxModel:
 
     @property
     def input_names(self):
-        """`list[str]`: what the graph reads."""
+        """`list[str]`: the names of the graph's inputs."""
         return list(self._inputs)
 
     def _check_graph(self):
-        """Raises `ValueError` unless the graph has the outputs of the model, and inputs that arrays can be made for."""
+        """Raises `ValueError` unless the graph has the outputs of the model and inputs of supported types."""
         rows = {node.name: tuple(node.shape[1:]) for node in self.session.get_outputs() if node.type == "tensor(float)"}
         for name, width in self.widths.items():
             if rows.get(name) != width:
@@ -76,18 +76,18 @@ class OnnxModel:
     def __call__(self, **inputs):
         """
         Args:
-            inputs (`np.ndarray`): by the names in `description["inputs"]`, of these axes. Others are ignored; those of
-                a modality that all clips lack may be absent.
+            inputs (`np.ndarray`): the inputs with the names and axes in `description["inputs"]`. Other names are
+                ignored. The inputs of a modality may be left out if all clips lack it.
 
         Returns:
-            `dict[str, np.ndarray]`: `logits`, and for a DyFuLM `coarse_logits` and `intensity`.
+            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM.
 
         Raises:
             ValueError: if ONNX Runtime cannot compute the graph.
         """
         size = len(next(iter(inputs.values())))
         feed = {
-            name: inputs[name].astype(_TYPES[node.type], copy=False) if name in inputs else _nothing(node, size)
+            name: inputs[name].astype(_TYPES[node.type], copy=False) if name in inputs else _padding_input(node, size)
             for name, node in self._inputs.items()
         }
         with as_value_error("ONNX Runtime cannot compute the graph"):
@@ -96,17 +96,17 @@ class OnnxModel:
 
 class OnnxFusion(FusionSentimentAnswers):
     """
-    The `fusion-sentiment` pipeline on an exported model: same inputs, options, answers and errors, without torch.
+    The `fusion-sentiment` pipeline for an exported model: same inputs, options, answers and errors, without torch.
 
         classify = OnnxFusion.from_pretrained("exported/")
         classify("The room was not clean, but the staff was wonderful.")
         classify([{"text": "Fine.", "audio": frames}], batch_size=8)
 
-    See [`FusionSentimentPipeline`] for inputs and answers; `explain` needs gradients and is not there.
+    See [`FusionSentimentPipeline`] for inputs and answers. `explain` is not supported, since it needs gradients.
 
     Args:
         model ([`OnnxModel`]): the graph.
-        processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): makes its inputs.
+        processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): its processor.
     """
 
     tensor_type = "np"
@@ -118,7 +118,7 @@ class OnnxFusion(FusionSentimentAnswers):
 
     @classmethod
     def from_pretrained(cls, folder, num_threads=None):
-        """Loads what `hf-fusion export` wrote; see [`OnnxModel`] for arguments and errors. No code is executed."""
+        """Loads a folder that `hf-fusion export` wrote. No code in it is executed. See [`OnnxModel`] for errors."""
         model = OnnxModel(folder, num_threads)
         with as_value_error(_damaged(f"The processor in {folder}")):
             processor = PROCESSOR_MAPPING[_config_class(model.config.model_type)].from_pretrained(
@@ -138,7 +138,7 @@ class OnnxFusion(FusionSentimentAnswers):
         return self.answers_to(inputs, batch_size, options)
 
     def forward(self, batch):
-        """The tensors of a batch -> the outputs of the model by name."""
+        """Computes the outputs of the model by name for the tensors of a batch."""
         outputs = self.model(**batch)
         rows = len(next(iter(batch.values())))
         for name, values in outputs.items():
@@ -147,7 +147,7 @@ class OnnxFusion(FusionSentimentAnswers):
         return outputs
 
     def to_array(self, values, activation=None):
-        """An output after `activation` ("softmax", "sigmoid" or `None`)."""
+        """Applies `activation` ("softmax", "sigmoid" or `None`) to an output."""
         if activation == "softmax":
             values = np.exp(values - values.max(axis=-1, keepdims=True))
             return values / values.sum(axis=-1, keepdims=True)
@@ -157,7 +157,7 @@ class OnnxFusion(FusionSentimentAnswers):
 
 
 def read_description(folder):
-    """The description of an export; raises `ValueError` if the folder is none, or is of another version."""
+    """Reads the description of an export; raises `ValueError` if there is none, or it has another format."""
     if not Path(folder).is_dir():
         raise ValueError(no_such_folder(str(folder)))
     path = Path(folder) / DESCRIPTION_FILE
@@ -165,29 +165,28 @@ def read_description(folder):
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{folder} is no exported model: {DESCRIPTION_FILE} cannot be read ({error}). Give a folder that "
+            f"{folder} is not an exported model: {DESCRIPTION_FILE} cannot be read ({error}). Pass a folder that "
             "`hf-fusion export` wrote."
         ) from error
-    found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT:
+    version = description.get("format") if isinstance(description, dict) else None
+    if version != FORMAT:
         raise ValueError(
-            f"{path} has the format {found!r:.100}, this version reads {FORMAT}: export the checkpoint anew."
+            f"{path} has the format {version!r:.100}, this version reads {FORMAT}: export the checkpoint again."
         )
     return description
 
 
 def _config_class(model_type):
-    """The configuration class of a registered model of this package; raises `ValueError` if there is none."""
+    """Returns the configuration class of a model of this package; raises `ValueError` for other types."""
     known = isinstance(model_type, str) and model_type in CONFIG_MAPPING
     config_class = CONFIG_MAPPING[model_type] if known else object
     if not issubclass(config_class, FusionConfigMixin):
-        raise ValueError(f"`model_type` must be that of a model of this package, got {model_type!r:.100}.")
+        raise ValueError(f"`model_type` must be one of this package's models, got {model_type!r:.100}.")
     return config_class
 
 
-def _config_of(fields):
-    """The part of a model's configuration that answers need; raises `ValueError` if it is incomplete; names the
-    field."""
+def _read_config(fields):
+    """Returns the fields of the configuration for predictions; raises `ValueError` if one is missing."""
     if not isinstance(fields, dict):
         raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
     config_class = _config_class(fields.get("model_type"))
@@ -195,13 +194,13 @@ def _config_of(fields):
     for name in ("heads", "modalities", "frame_columns"):
         setattr(config, name, getattr(config_class, name))
     for name in config_class.answer_fields:
-        setattr(config, name, _checked(name, fields.get(name)))
+        setattr(config, name, _check_field(name, fields.get(name)))
     config.num_labels = len(config.id2label)
     return config
 
 
-def _checked(name, value):
-    """A field of a configuration as answers need it; raises `ValueError` if it has no sensible value."""
+def _check_field(name, value):
+    """Returns the value of a configuration field for predictions; raises `ValueError` if it is not valid."""
     if name.endswith("id2label"):
         return label_names(name, value)
     if name == "problem_type":
@@ -218,18 +217,18 @@ def _checked(name, value):
 
 
 def _damaged(what):
-    return f"{what} is damaged, export the checkpoint anew"
+    return f"{what} is damaged, export the checkpoint again"
 
 
 def _session(path, num_threads):
     onnxruntime = import_extra("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or 0
-    with as_value_error(f"{path} cannot be loaded, export the checkpoint anew"):
+    with as_value_error(f"{path} cannot be loaded, export the checkpoint again"):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _nothing(node, size):
-    """An input that every row lacks: one position of padding."""
+def _padding_input(node, size):
+    """Creates an input for a modality that all rows lack: one position of padding."""
     shape = [size, 1, *node.shape[2:]]
     return np.full(shape, -1 if node.name.startswith("span_ids") else 0, dtype=_TYPES[node.type])

@@ -1,4 +1,4 @@
-"""Predictions from files to files: one file, or a folder that several processes fill."""
+"""Predicts files to files: to one file, or to a folder that several processes fill."""
 
 import sys
 from collections.abc import Callable
@@ -22,18 +22,18 @@ from hf_fusion.utils.errors import DataError
 @dataclass
 class PredictionRequest:
     """
-    What to predict, by what, and where to.
+    The input, output and settings of a prediction.
 
     Args:
         checkpoint: a run folder, or a name on the Hub.
-        input: files of rows, folders or patterns of them, a source of clips, or "-", standard input.
-        output: a file, a folder (a name without an ending), or "-", standard output.
-        text_column: where the text is.
-        text_format: of files of text.
-        batch_size: rows of a forward pass.
-        shard_rows: rows of each file in a folder.
-        dataset_options: of the reader of a source of clips.
-        dtype, device, compile: as of [`load_pipeline`].
+        input: files of rows, folders or patterns of them, a source of clips, or "-" for standard input.
+        output: a file, a folder (a name without suffix), or "-" for standard output.
+        text_column: the column with the text.
+        text_format: the format of text files.
+        batch_size: the number of rows per forward pass.
+        shard_rows: the number of rows per file in a folder.
+        dataset_options: options for the reader of a source of clips.
+        dtype, device, compile: see [`load_pipeline`].
     """
 
     checkpoint: str
@@ -57,8 +57,8 @@ class PredictionRequest:
 
 @dataclass
 class PredictionCounts:
-    """How many rows there are, how many of them have an error, and how many were cut. Of a folder the main process
-    alone counts the last two."""
+    """The number of rows, of rows with an error, and of truncated rows. For a folder only the main process counts the
+    last two."""
 
     rows: int = 0
     failed: int = 0
@@ -70,13 +70,13 @@ def predict_files(request: PredictionRequest, state, report: Callable[[int, str]
     Predicts all rows of the input.
 
     Args:
-        request: what to predict.
-        state (`accelerate.PartialState`): of the processes that share the work.
-        report: called with the number of a row and its error.
+        request ([`PredictionRequest`]): input, output and settings.
+        state (`accelerate.PartialState`): the processes that share the work.
+        report (`Callable[[int, str], None]`): called with the number and the error of each row that cannot be read.
 
     Raises:
-        DataError: if the input cannot be read, or several processes would write one file.
-        OSError: if there is no such file or checkpoint.
+        DataError: if the input cannot be read, or several processes would write to one file.
+        OSError: if the file or the checkpoint does not exist.
     """
     several = state.num_processes > 1
     if several and not request.is_folder:
@@ -114,7 +114,7 @@ def _to_folder(request, classify, state, report):
     for name in request.input:
         if name == "-" or (config.frame_columns and is_clip_source(name)):
             raise DataError(
-                f"{name} cannot be divided into shards, as files of rows can: `output` must be .jsonl or .parquet."
+                f"{name} cannot be divided into shards; only files of rows can. `output` must be .jsonl or .parquet."
             )
     parts = find_parts(request.input)
     check_text_column(parts, request.text_column, config, request.text_format)
@@ -124,6 +124,6 @@ def _to_folder(request, classify, state, report):
     )  # fmt: skip
     with shards.progress_bar() if state.is_main_process else nullcontext():
         shards.fill(classify, request.batch_size, state.process_index, state.num_processes, report=report)
-    # a launcher stops all processes when one of them fails, so that only the last one may
+    # Only the main process, which finishes last, raises errors here: a launcher stops all processes if one fails.
     failed, cut = shards.count() if state.is_main_process else (0, 0)
     return PredictionCounts(len(shards.parts), failed, cut)

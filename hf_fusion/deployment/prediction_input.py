@@ -1,4 +1,4 @@
-"""The rows of a prediction: standard input, files of rows, or a source of clips."""
+"""Reads the rows to predict: standard input, files of rows, or a source of clips."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ from hf_fusion.data.files import count_rows, read_rows_or_errors
 from hf_fusion.data.parts import find_parts
 from hf_fusion.utils.errors import DataError, listed
 
-# Rows of a file that are looked at for the column of the text.
+# Number of rows of a file that are searched for the text column.
 _FIRST_ROWS = 100
-# Kinds of files whose rows are counted in advance: it takes little beside the predictions.
+# Types of files whose rows are counted in advance, which is cheap compared with the predictions.
 _COUNTED = (".parquet", ".jsonl", ".csv", ".txt")
-# The marks of UTF-16 where they are read as UTF-8.
+# The byte order marks of UTF-16, decoded as UTF-8.
 _UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
 
 
@@ -25,28 +25,29 @@ def read_input(
     names: list[str], text_column: str, config, options: dict[str, Any], text_format: TextFormat = AS_FOUND
 ) -> tuple[Iterator[dict[str, Any] | DataError], int | None]:
     """
-    The rows of the input and, where it is known at little cost, their number.
+    Returns the rows of the input, and their number if it can be counted cheaply.
 
     Args:
-        names: files of rows, folders or patterns of them, a source of clips for a DashFusion, or `-`, standard input.
-        text_column: where the text is.
-        config: of the model.
-        options: of the reader of a source of clips.
-        text_format: of files of text and of standard input.
+        names: files of rows, folders or patterns of them, a source of clips for a DashFusion, or `-` for standard
+            input.
+        text_column: the column with the text.
+        config: the configuration of the model.
+        options: options for the reader of a source of clips.
+        text_format: the format of text files and of standard input.
 
     Raises:
-        DataError: if there is no such input, or no such column of texts.
+        DataError: if the input does not exist, or has no such text column.
         FileNotFoundError: if a file does not exist.
     """
     are_clips = _are_clips(names, config)
     if options and not are_clips:
-        raise DataError("`dataset_options` are those of a source of clips, such as an MMSA pickle.")
+        raise DataError("`dataset_options` are only for a source of clips, such as an MMSA pickle.")
     if names == ["-"]:
         check_taken(text_format, "standard input", [".txt"])
         return _lines_of_input(text_column, text_format.encoding), None
     if are_clips:
         if text_column != "text":
-            raise DataError(f"{names[0]} has its text under 'text': leave `text_column` {text_column} out.")
+            raise DataError(f"{names[0]} has its text in the column 'text': remove `text_column` ({text_column}).")
         modalities = tuple(config.modalities)
         return read_clips(ClipSource(names[0], modalities, options=options, text_format=text_format)), None
     parts = find_parts(names)
@@ -62,30 +63,30 @@ def _are_clips(names, config):
 
 def check_output(output: str, names: Iterable[str]) -> None:
     """Raises [`DataError`] if an output would overwrite a file of the input."""
-    found = (path for name in names for path in (name, *glob(name, recursive=True), *glob(f"{escape(name)}/*")))
-    if output != "-" and os.path.realpath(output) in map(os.path.realpath, found):
-        raise DataError(f"{output} is a file of the input, which would be overwritten: give `output` another name.")
+    paths = (path for name in names for path in (name, *glob(name, recursive=True), *glob(f"{escape(name)}/*")))
+    if output != "-" and os.path.realpath(output) in map(os.path.realpath, paths):
+        raise DataError(f"{output} is an input file and would be overwritten: choose another `output`.")
 
 
 def _lines_of_input(text_column, encoding):
-    # a bad byte is that line's error alone
+    # an invalid byte is an error of its line only
     sys.stdin.reconfigure(encoding=encoding or "utf-8", errors="hf_fusion.mark_bytes")
     for number, line in enumerate(sys.stdin, 1):
         text = line.rstrip("\r\n")
         if number == 1:
             text = text.removeprefix("\ufeff")
             if text.startswith(_UTF16_MARKS):
-                raise DataError("standard input is UTF-16 by its byte order mark: set `encoding` to utf-16.")
+                raise DataError("standard input has the byte order mark of UTF-16: set `encoding` to utf-16.")
         yield DataError(f"standard input, line {number}: {ZERO_BYTE}") if "\0" in text else {text_column: text}
 
 
 def check_text_column(paths: list[str], text_column: str, config, text_format: TextFormat = AS_FOUND) -> None:
     """
-    Looks for the column of the text in the first rows of each file.
+    Checks that the first rows of each file have the text column.
 
     Raises:
-        DataError: if it is in none of them; names the columns that are there. A DashFusion does without where rows have
-            frames, unless the column has a name of its own. Also if `text_format` has a field that no file takes.
+        DataError: if a file has no such column; the message lists its columns. For a DashFusion, files with frames need
+            no text column unless `text_column` is set. Also raised if `text_format` has a field that no file takes.
     """
     check_taken(text_format, ", ".join(paths), map(kind_of, paths))
     for path in paths:
@@ -95,12 +96,12 @@ def check_text_column(paths: list[str], text_column: str, config, text_format: T
 
 
 def check_columns_of_text(place: str, names: Iterable[str], text_column: str, config) -> None:
-    """As [`check_text_column`], for the names of the columns in one place; none at all pass."""
+    """Checks the column names of one place as [`check_text_column`] does. An empty list passes."""
     names, modalities = list(names), config.modalities
     if not names or text_column in names or "text" not in modalities:
         return
     if text_column != "text" or not set(modalities).intersection(names):
         raise DataError(
-            f"{place}: no column {text_column!r}; there are {listed(names)}. Name the one with the text "
-            "by `text_column`."
+            f"{place}: no column {text_column!r}; there are {listed(names)}. Set `text_column` to the "
+            "column with the text."
         )

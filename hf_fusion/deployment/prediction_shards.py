@@ -1,10 +1,10 @@
 """
-Predictions of more rows than memory holds: a folder of parquet files ("shards") that any number of processes fill.
+Predictions for more rows than memory holds: a folder of parquet files ("shards") that any number of processes fill.
 
-Shard i holds the predictions of the rows `i * shard_rows` to `(i + 1) * shard_rows` of the input, so that what is done
-and what is not can be read from the folder, whoever did it. A process claims a shard by a lock that the system takes
-back when the process ends, however it ends. So nobody waits for the dead, a run that was killed goes on where it was,
-with as many processes as one likes, and nobody writes what another one is writing.
+Shard i holds the predictions for the rows `i * shard_rows` to `(i + 1) * shard_rows` of the input, so that the folder
+itself shows which shards are complete. A process claims a shard with a file lock, which the system releases when the
+process ends for any reason. Hence two processes never write the same shard, no process waits for one that was killed,
+and an interrupted run can be continued with any number of processes.
 """
 
 import json
@@ -30,35 +30,35 @@ from hf_fusion.hub.repository import CHECKPOINT_FILES, SECOND_TOKENIZER
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
 
-# Readers of folders of parquet files pass over names that begin with _ or a dot.
+# Readers of parquet folders ignore names that begin with _ or a dot.
 SETTINGS_FILE = "_predictions.json"
 _SCHEMA_FILE = "_common_metadata"
 _LOCK_FILE = ".lock"
-# Where the files of a checkpoint are; "base" is the model of a LoRA adapter.
+# Folders with the files of a checkpoint; "base" holds the base model of a LoRA adapter.
 _PLACES = ("", SECOND_TOKENIZER, "base", f"base/{SECOND_TOKENIZER}")
-# Rows of a row group, about.
+# Approximate number of rows per row group.
 _GROUP_ROWS = 8192
 _POLL_SECONDS = 0.5
-# The rows done so far, in a claim; of one length, so that each overwrites the last.
+# The number of rows done, written into the claim; has a fixed length, so that each value overwrites the last.
 _COUNT = b"%20d"
 
 
 class PredictionShards:
     """
-    The folder of one run's predictions. The first process to come surveys the input and writes the settings to
-    `_predictions.json`, the others read them.
+    The folder with the predictions of a run. The first process counts the rows of the input and writes the settings to
+    `_predictions.json`; the others read them.
 
     Args:
-        folder: of the shards `part-00000-of-00042.parquet` ...; made if there is none.
-        paths: files of rows.
-        checkpoint, dtype: of the pipeline, see [`load_pipeline`].
-        config: of its model.
-        text_column: where the text is.
-        shard_rows: rows of a shard; the last one may have fewer.
-        text_format: of the files of text among them.
+        folder: the folder for the shards `part-00000-of-00042.parquet` ...; created if it does not exist.
+        paths: the files of rows.
+        checkpoint, dtype: see [`load_pipeline`].
+        config: the configuration of the model.
+        text_column: the column with the text.
+        shard_rows: the number of rows per shard; the last one may have fewer.
+        text_format: the format of text files.
 
     Raises:
-        DataError: if the folder was filled with other settings or holds other things, or the input cannot be read.
+        DataError: if the folder has other settings or other files, or the input cannot be read.
     """
 
     def __init__(
@@ -88,32 +88,34 @@ class PredictionShards:
         self.folder.mkdir(parents=True, exist_ok=True)
         others = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith((".", "_")))
         if others and not (self.folder / SETTINGS_FILE).is_file():
-            raise DataError(f"{self.folder} holds other files ({others[0]} ...): give a new folder, or an empty one.")
+            raise DataError(f"{self.folder} holds other files ({others[0]} ...): choose a new or empty folder.")
         with _lock(self.folder / _LOCK_FILE, wait=True):
             if not (self.folder / SETTINGS_FILE).is_file():
                 self._begin(paths, config, settings, text_format)
-        found = json.loads((self.folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-        if differences := [*_differences(found["settings"], settings)]:
+        saved = json.loads((self.folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        if differences := [*_differences(saved["settings"], settings)]:
             raise DataError(
-                f"{folder} was filled with other settings: {'; '.join(differences)}. Repeat them to go on, or give "
-                "another folder."
+                f"{folder} was filled with other settings: {'; '.join(differences)}. Use the same settings to "
+                "continue, or choose another folder."
             )
-        self.parts = Parts(paths, found["rows"], [settings["inputs"][path] for path in paths], text_format)
+        self.parts = Parts(paths, saved["rows"], [settings["inputs"][path] for path in paths], text_format)
         self.schema = pq.read_schema(self.folder / _SCHEMA_FILE)
 
     def _begin(self, paths, config, settings, text_format):
         counts, columns = survey(paths, text_format)
         pq.write_metadata(output_schema(columns, config), self.folder / _SCHEMA_FILE)
-        write_json(self.folder / SETTINGS_FILE, {"settings": settings, "rows": counts})  # last: now all is there
+        write_json(
+            self.folder / SETTINGS_FILE, {"settings": settings, "rows": counts}
+        )  # written last: it marks the folder as ready
 
     def __len__(self):
         return max(-(-len(self.parts) // self.shard_rows), 1)  # an empty input has one empty shard
 
     def path(self, number: int) -> Path:
-        """Where a shard is once it is complete."""
+        """Returns the path of a complete shard."""
         return self.folder / f"part-{number:05d}-of-{len(self):05d}.parquet"
 
-    def _aside(self, number, kind):
+    def _hidden_path(self, number, kind):
         return self.folder / f".part-{number:05d}.{kind}"
 
     def _range(self, number):
@@ -128,45 +130,45 @@ class PredictionShards:
         report: Callable[[int, str], None] = lambda row, error: None,
     ) -> None:
         """
-        Predicts shards until each one is complete or, on other ranks than 0, claimed by a process that is alive.
+        Predicts shards until all are complete. Ranks other than 0 return once all others are complete or claimed.
 
-        Each process begins at its own place and goes forward, so that its input is one long piece; who is done early
-        helps the others from the end of theirs. The one of rank 0 stays to the last, and takes over what a process
-        that died has left.
+        Each process starts at its own offset and goes forward, so that it reads a contiguous part of the input. When it
+        is done, it continues with the shards of the others, from the end. Rank 0 returns last, and takes over the
+        shards of processes that died.
 
         Args:
             classify ([`FusionSentimentPipeline`]): the pipeline.
-            batch_size: rows per forward pass.
-            rank, world: number of this process, and of processes; they need not know of each other.
+            batch_size: the number of rows per forward pass.
+            rank, world: the rank of this process and the number of processes. The processes need no communication.
             report: called with the number of a row in the input, from 1, and its error.
 
         Raises:
-            DataError: if the input cannot be read, or a row does not fit.
+            DataError: if the input cannot be read, or a row does not fit the schema.
         """
         first, last = (len(self) * (rank + k) // world for k in (0, 1))
         order = [*range(first, last), *reversed(range(last, len(self))), *reversed(range(first))]
         while order := [number for number in order if not self.path(number).is_file()]:
-            claimed = [self._claimed(number, classify, batch_size, report) for number in order]
+            claimed = [self._try_shard(number, classify, batch_size, report) for number in order]
             if rank:
                 return
             if not any(claimed):
                 time.sleep(_POLL_SECONDS)
 
-    def _claimed(self, number, classify, batch_size, report):
-        """Writes a shard unless another process does; whether this one could have it."""
-        claim = self._aside(number, "claim")
+    def _try_shard(self, number, classify, batch_size, report):
+        """Claims and writes a shard; returns `False` if another process holds its claim."""
+        claim = self._hidden_path(number, "claim")
         with _lock(claim) as file:
             if file is None:
                 return False
-            if not self.path(number).is_file():  # as it may be since we looked
+            if not self.path(number).is_file():  # another process may have completed it meanwhile
                 start, stop = self._range(number)
                 windows = predict_rows(classify, self.parts.read(start, stop), self.text_column, batch_size)
-                self._write(number, self._watched(windows, start, file, report))
+                self._write(number, self._count_rows(windows, start, file, report))
             claim.unlink(missing_ok=True)
         return True
 
-    def _watched(self, windows, start, file, report):
-        """The rows of the windows one by one; how many there were stands in the claim, for [`rows_done`]."""
+    def _count_rows(self, windows, start, file, report):
+        """Yields the rows of the windows, and writes their number to the claim for [`rows_done`]."""
         done = 0
         os.pwrite(file, _COUNT % done, 0)
         for window in windows:
@@ -178,7 +180,7 @@ class PredictionShards:
             os.pwrite(file, _COUNT % done, 0)
 
     def _write(self, number, rows):
-        aside = self._aside(number, "tmp")
+        aside = self._hidden_path(number, "tmp")
         with pq.ParquetWriter(aside, self.schema) as writer:
             while group := list(islice(rows, _GROUP_ROWS)):
                 try:
@@ -188,19 +190,19 @@ class PredictionShards:
         os.replace(aside, self.path(number))
 
     def rows_done(self) -> int:
-        """Rows that all processes have predicted, in complete shards and others; a cheap look at the folder."""
+        """Returns the number of rows that all processes have predicted so far; does not open any shard."""
         names, done = {entry.name for entry in os.scandir(self.folder)}, 0
         for number in range(len(self)):
             start, stop = self._range(number)
             if self.path(number).name in names:
                 done += stop - start
-            elif (claim := self._aside(number, "claim")).name in names:
+            elif (claim := self._hidden_path(number, "claim")).name in names:
                 done += _read_count(claim)
         return done
 
     @contextmanager
     def progress_bar(self):
-        """One bar over the rows of all processes, as long as the `with` statement lasts."""
+        """Shows one progress bar for the rows of all processes, inside a `with` statement."""
         ended = Event()
 
         def show():
@@ -222,38 +224,39 @@ class PredictionShards:
 
     def count(self) -> tuple[int, int]:
         """
-        The number of rows with an error instead of a prediction, and of those that were cut, when all shards are
-        complete.
+        Returns the number of rows with an error and of truncated rows. All shards must be complete.
 
         Raises:
-            DataError: if a shard is damaged or has not as many rows as it should; names it.
+            DataError: if a shard is damaged or has a wrong number of rows; the message names it.
         """
         failed = cut = 0
         for number in range(len(self)):
             start, stop = self._range(number)
             try:
                 with pq.ParquetFile(self.path(number)) as file:
-                    found = file.read(columns=["error", "truncated"])
+                    shard = file.read(columns=["error", "truncated"])
             except (pa.ArrowException, OSError) as error:
-                raise DataError(f"{self.path(number)} is damaged; delete it and go on. {error}") from error
-            if len(found) != stop - start:
                 raise DataError(
-                    f"{self.path(number)} has {len(found)} rows instead of {stop - start}; delete it and go on."
+                    f"{self.path(number)} is damaged; delete it and start again to continue. {error}"
+                ) from error
+            if len(shard) != stop - start:
+                raise DataError(
+                    f"{self.path(number)} has {len(shard)} rows instead of {stop - start}; delete it and start again."
                 )
-            failed += len(found) - found["error"].null_count
-            cut += pc.sum(found["truncated"]).as_py() or 0
+            failed += len(shard) - shard["error"].null_count
+            cut += pc.sum(shard["truncated"]).as_py() or 0
         return failed, cut
 
 
 def _checkpoint_stamps(checkpoint: str) -> dict[str, list[int]]:
-    """Stamps of the files of a checkpoint folder that decide its answers; none for a name on the Hub."""
+    """Returns the stamps of the files that decide a checkpoint's predictions; empty for a name on the Hub."""
     folder = Path(checkpoint)
-    found = (path for place in _PLACES for kind in CHECKPOINT_FILES for path in (folder / place).glob(kind))
-    return {path.relative_to(folder).as_posix(): stamp(path) for path in sorted(found) if path.is_file()}
+    paths = (path for place in _PLACES for pattern in CHECKPOINT_FILES for path in (folder / place).glob(pattern))
+    return {path.relative_to(folder).as_posix(): stamp(path) for path in sorted(paths) if path.is_file()}
 
 
 def _differences(before, now):
-    """What is not the same, in words."""
+    """Describes the differences of two settings in words."""
     for name, value in now.items():
         old = before.get(name)
         if isinstance(value, dict) and isinstance(old, dict):
@@ -269,13 +272,13 @@ def _differences(before, now):
 @contextmanager
 def _lock(path, wait=False):
     """
-    A file that one process at a time can hold, as the number of the open file; `None` if another one holds it. The
-    system frees it when the process ends, even by `kill -9`.
+    Locks a file for this process and yields its file descriptor, or `None` if another process holds the lock. The
+    system releases the lock when the process ends, even by `kill -9`.
     """
     try:
         import fcntl
     except ImportError as error:
-        raise DataError("Predictions into a folder need the file locks of Linux or macOS.") from error
+        raise DataError("Predictions to a folder need the file locks of Linux or macOS.") from error
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -293,5 +296,5 @@ def _lock(path, wait=False):
 def _read_count(claim):
     try:
         return int(claim.read_bytes() or 0)
-    except FileNotFoundError:  # just completed
+    except FileNotFoundError:  # completed meanwhile
         return 0

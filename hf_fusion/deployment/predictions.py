@@ -1,4 +1,4 @@
-"""A checkpoint over many texts: rows in, rows with predictions out, none lost."""
+"""Predicts many rows with a checkpoint: each input row gives one output row."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -13,7 +13,7 @@ from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.models.processing_text import InputError, is_blank, text_problem
 from hf_fusion.utils.errors import DataError, listed
 
-# Rows read ahead: enough that texts of like length find each other.
+# Batches read ahead, so that texts of similar length can be batched together.
 WINDOW_BATCHES = 16
 DTYPES = ("float32", "bfloat16", "float16")
 _CLASS = [("label", pa.string()), ("score", pa.float64())]
@@ -22,11 +22,11 @@ _ADDED = ("prediction", "truncated", "error")
 
 def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
     """
-    Names and types of the columns that are added to those of the input.
+    Returns names and types of the columns that a prediction adds to those of the input.
 
     Args:
-        config: of the model.
-        flat: whether these are the columns of [`flat_row`].
+        config: the configuration of the model.
+        flat: whether to return the columns of [`flat_row`].
     """
     has_tasks = _has_tasks(config)
     ends = {"truncated": pa.bool_(), "error": pa.string()}
@@ -39,11 +39,11 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     """
-    A row of [`predict_rows`] for files without nested columns, such as csv: in place of `prediction` it has `label` and
-    `score`, of a DyFuLM also `coarse`, `coarse_score` and `intensity`.
+    Flattens a row of [`predict_rows`] for files without nested columns, such as csv: `prediction` is replaced by
+    `label` and `score`, and for a DyFuLM also `coarse`, `coarse_score` and `intensity`.
 
     Raises:
-        DataError: if the input has a column of one of these names.
+        DataError: if the input has a column with one of these names.
     """
     answer = dict(row["prediction"])
     if coarse := answer.pop("coarse", None):
@@ -54,17 +54,17 @@ def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     if taken := [name for name in answer if name in row]:
         raise DataError(
             f"The input has a column {taken[0]!r}, which would be overwritten; rename it, or write .jsonl or .parquet, "
-            "which have the answers under `prediction`."
+            "where the results are in the column `prediction`."
         )
     return {**{name: row[name] for name in row if name not in _ADDED}, **answer, **{n: row[n] for n in _ADDED[1:]}}
 
 
 def output_schema(columns: pa.Schema, config) -> pa.Schema:
     """
-    Columns of the predictions for rows with these columns: without the frames of clips, with those that are added.
+    Returns the output columns for rows with the given columns: without frames of clips, with the added columns.
 
     Raises:
-        DataError: if a column has the name of one that is added.
+        DataError: if a column has the name of an added one.
     """
     _check_columns(columns.names)
     kept = [column for column in columns if column.name not in config.frame_columns]
@@ -72,7 +72,7 @@ def output_schema(columns: pa.Schema, config) -> pa.Schema:
 
 
 def _has_tasks(config):
-    """Whether answers also have a coarse class and an intensity."""
+    """Whether predictions have a coarse class and an intensity."""
     return "coarse_logits" in config.heads
 
 
@@ -83,18 +83,19 @@ def _no_prediction(config):
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):
     """
-    The `fusion-sentiment` pipeline of a checkpoint, run by this package's code.
+    Loads the `fusion-sentiment` pipeline of a checkpoint with this package's code.
 
     Args:
-        checkpoint: a folder (also of a LoRA run that was not merged), or a name on the Hub.
-        dtype: "float32", "bfloat16" or "float16".
-        device: "cpu", "cuda:0" ...; by default the accelerator, if there is one.
-        compiled: whether `torch.compile` is to compile the model, for any length, as the first batches come.
+        checkpoint (`str`): a folder (also one with a LoRA adapter), or a name on the Hub.
+        dtype (`str`, *optional*, defaults to `"float32"`): `"float32"`, `"bfloat16"` or `"float16"`.
+        device (`str`, *optional*): `"cpu"`, `"cuda:0"` ...; by default the accelerator if there is one.
+        compiled (`bool`, *optional*, defaults to `False`): whether to compile the model with `torch.compile` for
+            dynamic lengths. The first batches take longer.
 
     Raises:
-        DataError: if weights are missing, which would be random, or too many, a file of the checkpoint is damaged or
-            none of this package's models, or there is no such dtype or device.
-        OSError: if there is no such checkpoint, or none with weights in `.safetensors`: pickles are not read.
+        DataError: if weights are missing or unexpected, a file of the checkpoint is damaged, the model is not one of
+            this package, or there is no such dtype or device.
+        OSError: if there is no such checkpoint, or it has no weights in `.safetensors`; pickles are not read.
     """
     if dtype not in DTYPES:
         raise DataError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
@@ -120,32 +121,32 @@ def predict_rows(
     """
     Adds `prediction`, `truncated` and `error` to each row, window by window, in the order of the rows.
 
-    `prediction` is what the pipeline returns, with `None` in all its fields where there is an `error`: the row was
-    malformed (then nothing else is left of it), or the model cannot read it, as it has no text. `truncated` says
-    whether the row is longer than the model reads and was cut. For a DashFusion the fields `audio` and
-    `vision` of a row are its frames; they are not part of the output. A modality that the model was not trained on is
-    not read.
+    `prediction` is the answer of the pipeline. A row with an `error` has `None` in all fields of `prediction`: the row
+    was malformed (then its other columns are `None` too), or the model cannot read it, for instance an empty text.
+    `truncated` says whether the row was cut to the maximum length of the model. The columns `audio` and `vision` hold
+    the frames for a DashFusion and are left out of the output. Modalities that the model was not trained on are
+    ignored.
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline.
-        rows: dicts, or the error of a row that could not be read.
-        text_column: where the text is.
-        batch_size: rows per forward pass.
+        rows (`Iterable`): each row as a `dict`, or the `DataError` of a row that could not be read.
+        text_column (`str`): the column with the text.
+        batch_size (`int`): the number of rows per forward pass.
 
     Raises:
-        DataError: if the input has a column `prediction`, `truncated` or `error` of its own.
+        DataError: if the input has a column `prediction`, `truncated` or `error`.
     """
     if batch_size < 1:
         raise DataError(f"`batch_size` must be at least 1, got {batch_size}.")
     rows = iter(rows)
     config = classify.model.config
-    streams, modalities = config.frame_columns, config.modalities
+    frame_columns, modalities = config.frame_columns, config.modalities
     names: list[str] = []
     while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
-        problems = [_problem(row, text_column, modalities, streams) for row in window]
+        problems = [_find_problem(row, text_column, modalities, frame_columns) for row in window]
         good = [i for i, problem in enumerate(problems) if problem is None]
-        clips = [_clip(window[i], text_column, modalities) for i in good]
-        answers = dict(zip(good, _answers(classify, clips, batch_size), strict=True))
+        clips = [_select_modalities(window[i], text_column, modalities) for i in good]
+        answers = dict(zip(good, _predict_clips(classify, clips, batch_size), strict=True))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
         _check_columns({name for row in window if isinstance(row, dict) for name in row})
         yield [
@@ -153,9 +154,9 @@ def predict_rows(
                 **{
                     name: value
                     for name, value in (dict.fromkeys(names) if isinstance(row, DataError) else row).items()
-                    if name not in streams
+                    if name not in frame_columns
                 },
-                **(answers[i] if i in answers else _failed(config, problems[i])),
+                **(answers[i] if i in answers else _error_fields(config, problems[i])),
             }
             for i, row in enumerate(window)
         ]
@@ -166,35 +167,35 @@ def _check_columns(names):
         raise DataError(f"The input has a column {sorted(taken)[0]!r}, which would be overwritten; rename it.")
 
 
-def _failed(config, error):
+def _error_fields(config, error):
     return {"prediction": _no_prediction(config), "truncated": None, "error": error}
 
 
-def _clip(row, text_column, modalities):
-    """The modalities of a row that the model reads."""
+def _select_modalities(row, text_column, modalities):
+    """Selects the modalities of a row that the model reads."""
     return {name: row.get(text_column if name == "text" else name) for name in modalities}
 
 
-def _answers(classify, clips, batch_size):
-    """For each clip its `prediction`, `truncated` and `error`."""
+def _predict_clips(classify, clips, batch_size):
+    """Predicts clips; returns the `prediction`, `truncated` and `error` of each."""
     answers = classify(clips, batch_size=batch_size, return_truncated=True, on_error="return")
     return [
-        _failed(classify.model.config, answer.reason)
+        _error_fields(classify.model.config, answer.reason)
         if isinstance(answer, InputError)
         else {"prediction": answer, "truncated": answer.pop("truncated"), "error": None}
         for answer in answers
     ]
 
 
-def _problem(row, text_column, modalities, streams):
-    """Why a row cannot be read, or `None`; what is wrong with frames the pipeline says."""
+def _find_problem(row, text_column, modalities, frame_columns):
+    """Returns the reason why a row cannot be read, or `None`. The pipeline itself checks the frames."""
     if isinstance(row, DataError):
         return str(row)
-    if text_column not in row and not set(streams) & set(row):
+    if text_column not in row and not set(frame_columns) & set(row):
         return f"no column {text_column!r}; there are {listed(row)}"
     text = row.get(text_column)
     blank = text is None or (isinstance(text, str) and is_blank(text))
-    if "text" not in modalities or (blank and any(row.get(name) is not None for name in streams)):
+    if "text" not in modalities or (blank and any(row.get(name) is not None for name in frame_columns)):
         return None
     problem = text_problem(text)
     return problem and f"{text_column!r} {problem}"

@@ -1,4 +1,4 @@
-"""Predictions on a Ray cluster, with Ray Data (needs the extra `ray`)."""
+"""Predictions on a Ray cluster with Ray Data. Needs the extra `ray`."""
 
 import pyarrow as pa
 
@@ -20,18 +20,19 @@ def predict_dataset(
     Adds `prediction`, `truncated` and `error` to each row of a Ray data set, as `hf-fusion predict` does.
 
     Args:
-        dataset (`ray.data.Dataset`): rows with a text; for a DashFusion also with `audio` and `vision` (frames x
-            features), which are not part of the output.
-        checkpoint: a folder that every node sees, or a name on the Hub.
-        text_column: where the text is.
-        batch_size: rows per forward pass.
-        dtype: "float32", "bfloat16" or "float16".
-        num_actors: processes that hold the model. Each takes a core, beside those that read and write.
-        num_gpus: of each of them; 0 predicts on the CPU, 0.5 lets two share a GPU.
+        dataset (`ray.data.Dataset`): rows with a text, and for a DashFusion with `audio` and `vision` (frames x
+            features), which are left out of the output.
+        checkpoint (`str`): a folder that every node can read, or a name on the Hub.
+        text_column (`str`): the column with the text.
+        batch_size (`int`): the number of rows per forward pass.
+        dtype (`str`): `"float32"`, `"bfloat16"` or `"float16"`.
+        num_actors (`int`): the number of processes with a model. Each uses one core, in addition to the readers and
+            writers.
+        num_gpus (`float`): the number of GPUs per actor; 0 predicts on the CPU, with 0.5 two actors share a GPU.
 
     Returns:
-        `ray.data.Dataset`, which is computed when it is read or written (`.write_parquet(folder)`). Its rows come in
-        any order unless `ray.data.DataContext.get_current().execution_options.preserve_order` is set.
+        `ray.data.Dataset`: the predictions, computed when they are read or written (`.write_parquet(folder)`). The
+        order of the rows is kept only if `ray.data.DataContext.get_current().execution_options.preserve_order` is set.
 
     Raises:
         ImportError: if `ray` is not installed.
@@ -55,7 +56,7 @@ def predict_dataset(
 
 class RayPredictor:
     """
-    What one actor does: it loads the checkpoint once, then turns tables of rows into tables with predictions.
+    An actor: loads the checkpoint once, then adds predictions to tables of rows.
 
     Args:
         checkpoint, dtype, device: see [`load_pipeline`].

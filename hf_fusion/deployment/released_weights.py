@@ -1,4 +1,4 @@
-"""The DashFusion authors' weights -> a DashFusion of this package."""
+"""Converts the weights of the DashFusion authors to this package."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from hf_fusion.models.configuration_dashfusion import DashFusionConfig
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
 from hf_fusion.utils.errors import FusionError
 
-# Parameters that the released code owns but never uses, or owns twice.
+# Parameters that the released code never uses or holds twice.
 _DEAD = re.compile(
     r"temporal_alignment\.(ffn|norm1|norm2)\.|(audio|vision)_encoder\.(fc|dense)\.|text_projector\.proj\."
     r"|text_encoder\.extractor\.(pooler\.|embeddings\.position_ids)|\.num_batches_tracked$"
@@ -41,57 +41,56 @@ _PLAIN = [
 
 
 class ConversionError(FusionError, ValueError):
-    """Weights that are not those of the authors' model; says which."""
+    """The weights do not fit the authors' model; the message names them."""
 
 
 def convert_released_weights(
     weights: Mapping[str, torch.Tensor], text_config, num_heads: int = 8, exchanged: bool = True, **config_kwargs
 ) -> DashFusionForSequenceClassification:
     """
-    Builds a DashFusion that computes what the authors' code computes on input without padding.
+    Builds a DashFusion with the outputs of the authors' code for input without padding.
 
-    Three differences are settled in the weights:
+    Three differences are resolved in the weights:
 
-    - The released fusion is called with vision in the place of audio and audio in the place of vision, so what is
-      named audio there holds weights for vision and the head reads [bottleneck, text, vision, audio]
-      (`exchanged=True`).
-    - Its self- and cross-attention scale by hidden_size ** -0.5 instead of head_dim ** -0.5: the factor goes into the
-      query weights.
-    - Parameters that the released code never uses are left out.
+    - The released code calls its fusion with audio and vision exchanged. The weights named audio belong to vision, and
+      the head reads [bottleneck, text, vision, audio] (`exchanged=True`).
+      - Its self- and cross-attention scale by hidden_size ** -0.5 instead of head_dim ** -0.5. The query weights absorb
+    the factor.
+      - Parameters that the released code never uses are left out.
 
     Args:
-        weights: a state dict with the authors' names; `module.` in front of all names is dropped.
-        text_config (`PretrainedConfig`): of the text encoder. Without weights for it (`text_encoder.extractor.`) it
-            stays at random.
-        num_heads: attention heads, which the weights do not show.
-        exchanged: whether the fusion was called with audio and vision exchanged, as the released code does.
+        weights (`Mapping[str, torch.Tensor]`): a state dict with the authors' names; a prefix `module.` is removed.
+        text_config (`PretrainedConfig`): the configuration of the text encoder. If the state dict has no weights for it
+            (`text_encoder.extractor.`), it is initialised at random.
+        num_heads (`int`): the number of attention heads, which the weights do not show.
+        exchanged (`bool`): whether the fusion was trained with audio and vision exchanged, as in the released code.
         config_kwargs: other fields of [`DashFusionConfig`]. Sizes are read from the weights.
 
     Raises:
         ConversionError: if a name is unknown, a parameter is missing or a shape does not fit.
     """
     weights = {str(name).removeprefix("module."): value for name, value in weights.items()}
-    if empty := [name for name, value in weights.items() if not value.numel()]:  # of any size, at no cost
-        raise ConversionError(f"{empty[0]} has the shape {tuple(weights[empty[0]].shape)}, and so no values.")
+    if empty := [name for name, value in weights.items() if not value.numel()]:  # an empty tensor can claim any size
+        raise ConversionError(f"{empty[0]} has the shape {tuple(weights[empty[0]].shape)}, and no values.")
     if num_heads < 1:
         raise ConversionError(f"The number of attention heads must be at least 1, got {num_heads}.")
     try:
         config = DashFusionConfig(text_config, **{**_sizes(weights, num_heads), **config_kwargs})
     except KeyError as error:
-        raise ConversionError(f"No weights named {error}: this is no DashFusion of the authors.") from error
-    except (ValueError, IndexError) as error:  # a number of heads, a range or a shape that cannot be
+        raise ConversionError(f"No weights named {error}: this is not a DashFusion of the authors.") from error
+    except (ValueError, IndexError) as error:  # an invalid number of heads, range or shape
         raise ConversionError(str(error)) from error
     model = DashFusionForSequenceClassification(config).eval()
     try:
-        converted = _converted(weights, config, exchanged)
+        converted = _convert_names(weights, config, exchanged)
     except ConversionError:
         raise
-    except (ValueError, LookupError, RuntimeError) as error:  # a shape, or a name, that is none of the model's
+    except (ValueError, LookupError, RuntimeError) as error:  # an unknown shape or name
         raise ConversionError(f"The weights are not those of a DashFusion of the authors: {error}") from error
     expected = model.state_dict()
     unknown = sorted(set(converted) - set(expected))
     if unknown:
-        raise ConversionError(f"{len(unknown)} parameters have no place in the model, such as {unknown[0]}.")
+        raise ConversionError(f"{len(unknown)} parameters are unknown to the model, such as {unknown[0]}.")
     missing = sorted(set(expected) - set(converted) - {"dashfusion.missing_embeddings.weight"})
     if not any(name.startswith("text_encoder.extractor.") for name in weights):
         missing = [name for name in missing if not name.startswith("dashfusion.text_encoder.")]
@@ -99,13 +98,13 @@ def convert_released_weights(
         raise ConversionError(f"No weights for {len(missing)} parameters, such as {missing[0]}.")
     for name, value in converted.items():
         if value.shape != expected[name].shape:
-            raise ConversionError(f"{name}: expected {tuple(expected[name].shape)}, found {tuple(value.shape)}.")
+            raise ConversionError(f"{name}: expected {tuple(expected[name].shape)}, match {tuple(value.shape)}.")
     model.load_state_dict(converted, strict=False)
     return model
 
 
 def load_released_weights(path: str) -> dict[str, torch.Tensor]:
-    """The tensors of a .safetensors file, or of a .pt or .pth file; nothing else in it is ever executed."""
+    """Loads the tensors of a .safetensors, .pt or .pth file without executing code from it."""
     if path.endswith(".safetensors"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -113,12 +112,12 @@ def load_released_weights(path: str) -> dict[str, torch.Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ConversionError(f"{path}: not a file of weights: {error}") from error
+            raise ConversionError(f"{path}: not a weights file: {error}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # a damaged or hostile file fails in many ways
+    except Exception as error:  # a damaged or malicious file fails in many ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConversionError(f"{path}: not a file of plain weights: {reason}") from error
     for key in ("state_dict", "model_state_dict", "model"):
@@ -130,13 +129,15 @@ def load_released_weights(path: str) -> dict[str, torch.Tensor]:
 
 
 def released_text_config(weights: Mapping[str, torch.Tensor], name: str | None = None):
-    """The text encoder's configuration: that of `name` (on the Hub, or a folder), else BERT's as the weights show."""
+    """Returns the configuration of `name` (on the Hub, or a folder), or of a BERT with the sizes of the weights."""
     if name is not None:
         return AutoConfig.from_pretrained(name)
     prefix = "text_encoder.extractor."
     bert = {key.partition(prefix)[2]: value for key, value in weights.items() if prefix in key}
     if not bert:
-        raise ConversionError("The file has no weights of a text encoder: name the one that it was trained with.")
+        raise ConversionError(
+            "The file has no weights of a text encoder: pass the name of the encoder that it was trained with."
+        )
     try:
         return _bert_config(bert)
     except (KeyError, ValueError, IndexError) as error:
@@ -144,7 +145,7 @@ def released_text_config(weights: Mapping[str, torch.Tensor], name: str | None =
 
 
 def _bert_config(bert):
-    layers = {int(found[1]) for key in bert if (found := re.match(r"encoder\.layer\.(\d+)\.", key))}
+    layers = {int(match[1]) for key in bert if (match := re.match(r"encoder\.layer\.(\d+)\.", key))}
     vocab_size, hidden_size = bert["embeddings.word_embeddings.weight"].shape
     return AutoConfig.for_model(
         "bert",
@@ -160,7 +161,7 @@ def _bert_config(bert):
 
 def _sizes(weights, num_heads):
     def count(pattern):
-        return len({found[1] for name in weights if (found := re.match(pattern, name))})
+        return len({match[1] for name in weights if (match := re.match(pattern, name))})
 
     sizes = {"hidden_size": weights["text_projector.MLP.2.weight"].shape[0], "num_attention_heads": num_heads}
     for name in ("audio", "vision"):
@@ -176,47 +177,47 @@ def _sizes(weights, num_heads):
     return sizes
 
 
-def _converted(weights, config, exchanged):
+def _convert_names(weights, config, exchanged):
     modality = {"t": "text", "a": "vision" if exchanged else "audio", "v": "audio" if exchanged else "vision"}
     converted = {}
     for name, value in weights.items():
         if _DEAD.search(name):
             continue
-        if found := re.fullmatch(r"classifier\.MLP\.(.+)", name):
-            if found[1] == "0.weight" and exchanged:
+        if match := re.fullmatch(r"classifier\.MLP\.(.+)", name):
+            if match[1] == "0.weight" and exchanged:
                 value = _exchange_last_two(value)
-            converted[f"classifier.{found[1]}"] = value
-        elif found := re.fullmatch(
+            converted[f"classifier.{match[1]}"] = value
+        elif match := re.fullmatch(
             r"(\w+_encoder)\.encoder\.transformer_encoder\.(.+)\.self_attn\.in_proj_(\w+)", name
         ):
             for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                converted[f"dashfusion.{found[1]}.{found[2]}.attention.{part}.{found[3]}"] = piece
-        elif found := re.fullmatch(r"temporal_alignment\.to_(k|v)_t(a|v)\.weight", name):
-            kind, source = {"k": "keys", "v": "values"}[found[1]], {"a": "audio", "v": "vision"}[found[2]]
+                converted[f"dashfusion.{match[1]}.{match[2]}.attention.{part}.{match[3]}"] = piece
+        elif match := re.fullmatch(r"temporal_alignment\.to_(k|v)_t(a|v)\.weight", name):
+            kind, source = {"k": "keys", "v": "values"}[match[1]], {"a": "audio", "v": "vision"}[match[2]]
             converted[f"dashfusion.temporal_alignment.text.attention.{kind}.{source}.weight"] = value
-        elif found := re.fullmatch(r"HBF\.encoder_q2tav\.(\d+)\.to_(k|v)_(t|a|v)\.weight", name):
-            kind = {"k": "keys", "v": "values"}[found[2]]
-            converted[f"dashfusion.fusion.levels.{found[1]}.attention.{kind}.{modality[found[3]]}.weight"] = value
-        elif found := re.fullmatch(r"HBF\.encoder_([qtav])\.(\d+)\.layers\.0\.([01]\.(?:fn|norm))\.(.+)", name):
-            place = "compression" if found[1] == "q" else f"expansion.{modality[found[1]]}"
-            rest = re.sub(r"^net\.|^to_", "", found[4])
+        elif match := re.fullmatch(r"HBF\.encoder_q2tav\.(\d+)\.to_(k|v)_(t|a|v)\.weight", name):
+            kind = {"k": "keys", "v": "values"}[match[2]]
+            converted[f"dashfusion.fusion.levels.{match[1]}.attention.{kind}.{modality[match[3]]}.weight"] = value
+        elif match := re.fullmatch(r"HBF\.encoder_([qtav])\.(\d+)\.layers\.0\.([01]\.(?:fn|norm))\.(.+)", name):
+            place = "compression" if match[1] == "q" else f"expansion.{modality[match[1]]}"
+            rest = re.sub(r"^net\.|^to_", "", match[4])
             if rest.startswith("query."):
                 value = value * config.num_attention_heads**-0.5
-            converted[f"dashfusion.fusion.levels.{found[2]}.{place}.{_LAYER[found[3]]}.{rest}"] = value
+            converted[f"dashfusion.fusion.levels.{match[2]}.{place}.{_LAYER[match[3]]}.{rest}"] = value
         else:
-            converted[f"dashfusion.{_renamed(name)}"] = value
-    # a copy of its own for each: safetensors saves no views
+            converted[f"dashfusion.{_rename(name)}"] = value
+    # copied, since safetensors does not save views
     return {name: value.detach().clone().float() for name, value in converted.items()}
 
 
-def _renamed(name):
+def _rename(name):
     for pattern, ours in _PLAIN:
         if re.fullmatch(pattern, name):
             return re.sub(pattern, ours, name)
-    raise ConversionError(f"Unknown parameter {name}: this is no DashFusion of the authors.")
+    raise ConversionError(f"Unknown parameter {name}: this is not a DashFusion of the authors.")
 
 
 def _exchange_last_two(weight):
-    """The head's input weights for [bottleneck, text, vision, audio] -> [bottleneck, text, audio, vision]."""
+    """Reorders the head's input weights from [..., vision, audio] to [..., audio, vision]."""
     bottleneck, text, vision, audio = weight.chunk(4, dim=1)
     return torch.cat([bottleneck, text, audio, vision], dim=1)

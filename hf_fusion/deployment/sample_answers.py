@@ -1,4 +1,4 @@
-"""What a checkpoint answers to inputs that never change: tells a folder in which something was exchanged."""
+"""Compares the outputs of a checkpoint for fixed inputs with a record, to detect exchanged files."""
 
 import json
 from pathlib import Path
@@ -11,17 +11,17 @@ from hf_fusion.utils.errors import DataError
 ANSWERS_FILE = "answers.json"
 
 _TEXTS = ("The room was lovely, but nobody came to clean it.", "It broke on the second day, and they kept my money!")
-# The same weights answer so far apart on other machines; a text of another meaning answers much farther.
+# Outputs of the same weights differ by less between machines; those of other weights differ by far more.
 _TOLERANCE = 1e-3
 
 
 def sample_answers(model, processor) -> dict[str, list]:
     """
-    The outputs that count at inference, by name, for two clips of random frames or two texts.
+    Computes the outputs of the heads by name, for two clips of random frames or two texts.
 
     Args:
-        model: a DyFuLM or DashFusion with a head; its weights become float32, on the CPU.
-        processor: makes its inputs.
+        model: a DyFuLM or DashFusion with a head; it is converted to float32 on the CPU.
+        processor: the processor of the model.
     """
     model = model.float().cpu().eval()
     config = model.config
@@ -39,17 +39,17 @@ def sample_answers(model, processor) -> dict[str, list]:
 
 def check_answers(folder: str, model, processor) -> bool:
     """
-    Compares a loaded checkpoint with what its run recorded at the end of the training.
+    Compares the outputs of a loaded checkpoint with those that its run recorded at the end of the training.
 
     Args:
-        folder: of the run.
-        model, processor: what was loaded from it.
+        folder: the run folder.
+        model, processor: loaded from this folder.
 
     Returns:
-        Whether the run recorded its answers; older runs and other folders did not.
+        `bool`: whether the folder has a record. Older runs and other folders have none.
 
     Raises:
-        DataError: if it answers otherwise, or the record cannot be read.
+        DataError: if the outputs differ, or the record cannot be read.
     """
     path = Path(folder, ANSWERS_FILE)
     if not path.is_file():
@@ -60,11 +60,11 @@ def check_answers(folder: str, model, processor) -> bool:
         same = recorded.keys() == answers.keys() and all(
             np.allclose(recorded[name], answers[name], rtol=_TOLERANCE, atol=_TOLERANCE) for name in answers
         )
-    except (ValueError, TypeError, AttributeError) as error:  # also lists of other shapes
-        raise DataError(f"{path} cannot be compared with what the model answers: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:  # also raised for lists of other shapes
+        raise DataError(f"{path} cannot be compared with the outputs of the model: {error}") from error
     if not same:
         raise DataError(
-            f"{folder}: the model does not answer as it did at the end of its training ({ANSWERS_FILE}): its weights, "
-            f"processor or configuration were exchanged. If that was on purpose, delete {ANSWERS_FILE}."
+            f"{folder}: the outputs of the model differ from those at the end of its training ({ANSWERS_FILE}): its "
+            f"weights, processor or configuration were exchanged. If that was on purpose, delete {ANSWERS_FILE}."
         )
     return True

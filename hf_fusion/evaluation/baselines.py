@@ -1,4 +1,4 @@
-"""What a model has to beat: the majority, and words counted without their order."""
+"""Baselines: constant predictions, and linear models on counts of words."""
 
 import numpy as np
 from datasets import DatasetDict
@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hf_fusion.evaluation.metrics import ReviewMetrics, sentiment_metrics_for
+from hf_fusion.evaluation.metrics import ReviewMetrics, select_sentiment_metrics
 
 _ALPHAS = np.logspace(-1, 6, 29)
 _MAX_TERMS = 200_000
@@ -16,7 +16,7 @@ _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity
 
 
 def majority_baseline(train, test) -> dict[str, float]:
-    """[`ReviewMetrics`] of the most frequent classes and the mean intensity of `train`, on `test`."""
+    """Predicts the most frequent classes and the mean intensity of `train`; returns [`ReviewMetrics`] on `test`."""
     predictions = {}
     for task in _tasks(train, test):
         _, values = _labelled(train, task)
@@ -26,12 +26,12 @@ def majority_baseline(train, test) -> dict[str, float]:
 
 
 def bag_of_words_baseline(train, test) -> dict[str, float]:
-    """[`ReviewMetrics`] of linear models on word counts: logistic regression for classes, ridge for intensity."""
+    """Fits logistic regression and ridge regression on word counts; returns [`ReviewMetrics`] on `test`."""
     return _linear_baseline(train, test, CountVectorizer)
 
 
 def tfidf_baseline(train, test) -> dict[str, float]:
-    """[`ReviewMetrics`] of linear models on the TF-IDF of words and word pairs; else as [`bag_of_words_baseline`]."""
+    """Like [`bag_of_words_baseline`], with the TF-IDF of words and word pairs."""
     return _linear_baseline(
         train, test, lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_TERMS)
     )
@@ -41,7 +41,7 @@ def _linear_baseline(train, test, vectorizer):
     predictions = {}
     for task in _tasks(train, test):
         texts, values = _labelled(train, task)
-        if len(set(values.tolist())) == 1:  # nothing to tell apart
+        if len(set(values.tolist())) == 1:  # a single class cannot be fitted
             predictions[task] = np.full(len(test), values[0])
             continue
         linear = Ridge(alpha=1.0) if task == "intensity" else LogisticRegression(max_iter=1000)
@@ -51,7 +51,7 @@ def _linear_baseline(train, test, vectorizer):
 
 
 def _tasks(train, test):
-    """The tasks of which both splits have labels."""
+    """Returns the tasks for which both splits have labels."""
     return [
         task
         for task, column in _COLUMNS.items()
@@ -60,7 +60,7 @@ def _tasks(train, test):
 
 
 def _labelled(rows, task):
-    """Texts and labels of the rows that have one for the task."""
+    """Returns texts and labels of the rows with a label for the task."""
     pairs = [(text, value) for text, value in zip(rows["text"], rows[_COLUMNS[task]], strict=True) if _is_given(value)]
     texts, values = zip(*pairs, strict=True)
     return list(texts), np.array(values)
@@ -71,21 +71,21 @@ def _is_given(value):
 
 
 def mean_baseline(clips: DatasetDict, label_range) -> dict[str, float]:
-    """[`SentimentRegressionMetrics`] of the mean training label, on the test split."""
+    """Predicts the mean training label; returns [`SentimentRegressionMetrics`] on the test split."""
     return _measure_scores(np.full(len(clips["test"]), np.mean(clips["train"]["label"])), clips, label_range)
 
 
 def ridge_baseline(clips: DatasetDict, modalities, label_range) -> dict[str, float]:
     """
-    [`SentimentRegressionMetrics`] of ridge regression on the means of each clip's frames and on its words.
+    Fits ridge regression on the mean frames and the words of each clip; returns [`SentimentRegressionMetrics`].
 
-    The text is the column `text_features` where there is one, else TF-IDF of words and word pairs; columns are scaled
-    by the training split, and the penalty is the one with the lowest MAE on validation.
+    The text is represented by the column `text_features` if there is one, otherwise by the TF-IDF of words and word
+    pairs. Features are scaled on the training split, and the penalty with the lowest MAE on validation is chosen.
 
     Args:
-        clips: `train`, `validation` and `test`.
-        modalities: some of "text", "audio" and "vision".
-        label_range: of the labels; chooses the metrics.
+        clips (`DatasetDict`): the splits `train`, `validation` and `test`.
+        modalities (`Sequence[str]`): any of "text", "audio" and "vision".
+        label_range (`tuple[float, float]`): the range of the labels, which selects the metrics.
     """
     features = [_clip_features(clips, name) for name in modalities]
     inputs = {split: sparse.hstack([part[split] for part in features]).tocsr() for split in clips}
@@ -101,7 +101,7 @@ def ridge_baseline(clips: DatasetDict, modalities, label_range) -> dict[str, flo
 
 
 def _clip_features(clips, name):
-    """For each split one row of numbers a clip, fitted on the training split."""
+    """Returns the features of each split, one row per clip, fitted on the training split."""
     if name == "text" and "text_features" not in clips["train"].column_names:
         texts = {split: [text or "" for text in rows["text"]] for split, rows in clips.items()}
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2).fit(texts["train"])
@@ -115,13 +115,15 @@ def _clip_features(clips, name):
 
 
 def _mean_frames(rows, name):
-    """The mean frame of each clip, `(clips, features)`; 0 where it has none."""
+    """Returns the mean frame of each clip, `(clips, features)`; 0 for clips without frames."""
     frames = (row[name] for row in rows.select_columns([name]).with_format("numpy"))
     return np.stack([clip.mean(axis=0) if len(clip) else np.zeros(clip.shape[1]) for clip in frames])
 
 
 def _measure_scores(predictions, clips, label_range):
-    return sentiment_metrics_for(label_range).compute(predictions=predictions, references=list(clips["test"]["label"]))
+    return select_sentiment_metrics(label_range).compute(
+        predictions=predictions, references=list(clips["test"]["label"])
+    )
 
 
 def _measure(predictions, test):

@@ -1,10 +1,10 @@
-"""A checkpoint on labelled clips: metrics and a picture."""
+"""Evaluates a pipeline on labelled clips: metrics and a figure."""
 
 from pathlib import Path
 
 from datasets import Dataset
 
-from hf_fusion.evaluation.metrics import sentiment_metrics_for
+from hf_fusion.evaluation.metrics import select_sentiment_metrics
 from hf_fusion.evaluation.plots import plot_scores, save_figure
 from hf_fusion.utils.errors import DataError
 
@@ -22,20 +22,21 @@ def evaluate_clips(
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion that predicts scores.
-        clips: with `label` and some of `text`, `audio` and `vision`.
-        folder: if given, gets `scores.png`: predicted against true scores.
-        batch_size: clips per forward pass.
-        track: wraps the answers, for a progress bar.
-        picture_format: "png", "pdf" or "svg".
+        clips (`Dataset`): rows with `label` and any of `text`, `audio` and `vision`.
+        folder (`Path`, *optional*): if set, `scores.png` (predicted against true scores) is written there.
+        batch_size (`int`): the number of clips per forward pass.
+        track (`Callable`): wraps the predictions for a progress bar.
+        picture_format (`str`): the format of the figure, `"png"`, `"pdf"` or `"svg"`.
 
     Returns:
-        [`SentimentRegressionMetrics`], those of CH-SIMS if the model's labels lie in [-1, 1].
+        `dict[str, float]`: [`SentimentRegressionMetrics`], those of CH-SIMS if the `label_range` of the model is [-1,
+        1].
 
     Raises:
         DataError: if the model predicts classes.
     """
     if classify.model.config.num_labels != 1:
-        raise DataError("These are the metrics of scores, but the model predicts classes.")
+        raise DataError("Clips are evaluated by the metrics of scores, but the model predicts classes.")
     names = [name for name in ("text", "audio", "vision") if name in clips.column_names]
     rows = clips.select_columns(names).with_format("numpy")
     inputs = (
@@ -46,4 +47,4 @@ def evaluate_clips(
     if folder:
         figure = plot_scores(labels, scores, "Sentiment score", classify.model.config.label_range)
         save_figure(figure, folder / f"scores.{picture_format}")
-    return sentiment_metrics_for(classify.model.config.label_range).compute(predictions=scores, references=labels)
+    return select_sentiment_metrics(classify.model.config.label_range).compute(predictions=scores, references=labels)

@@ -1,10 +1,10 @@
-"""A checkpoint on labelled reviews: metrics and pictures."""
+"""Evaluates a pipeline on labelled reviews: metrics and figures."""
 
 from pathlib import Path
 
 from datasets import Dataset
 
-from hf_fusion.evaluation.metrics import ReviewMetrics, without_single_class
+from hf_fusion.evaluation.metrics import ReviewMetrics, mask_single_class
 from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion, save_figure
 
 _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
@@ -23,24 +23,25 @@ def evaluate_reviews(
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline.
-        reviews: with `text` and some of `labels`, `coarse_labels`, `intensity_labels`.
-        folder: if given, gets `confusion_fine.png`, `confusion_coarse.png` and `calibration.png`.
-        batch_size: texts per forward pass.
-        track: wraps the answers, for a progress bar.
-        picture_format: "png", "pdf" or "svg".
+        reviews (`Dataset`): rows with `text` and any of `labels`, `coarse_labels`, `intensity_labels`.
+        folder (`Path`, *optional*): if set, `confusion_fine.png`, `confusion_coarse.png` and `calibration.png` are
+            written there.
+        batch_size (`int`): the number of texts per forward pass.
+        track (`Callable`): wraps the predictions for a progress bar.
+        picture_format (`str`): the format of the figures, `"png"`, `"pdf"` or `"svg"`.
 
     Returns:
-        [`ReviewMetrics`] (NaN for classes where the reviews show a single one), and `fine_calibration_error` where
-        there are fine labels.
+        `dict[str, float]`: [`ReviewMetrics`] (NaN for a task with a single class in the reviews), and
+        `fine_calibration_error` if there are fine labels.
     """
     config = classify.model.config
     answers = list(track(classify(iter(reviews["text"]), batch_size=batch_size)))
     names = {head.task: list(getattr(config, head.names).values()) for head in config.heads.values() if head.names}
-    predicted = {head.task: _answers_of(head.task, answers, names) for head in config.heads.values()}
+    predicted = {head.task: _read_answers(head.task, answers, names) for head in config.heads.values()}
     columns = {task: column for task, column in _COLUMNS.items() if task in predicted}
     expected = {task: list(reviews[column]) for task, column in columns.items() if column in reviews.column_names}
     metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
-    metrics = without_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})
+    metrics = mask_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})
 
     for task in ("fine", "coarse"):
         rows = [i for i, value in enumerate(expected.get(task, [])) if value is not None]
@@ -60,8 +61,8 @@ def evaluate_reviews(
     return metrics
 
 
-def _answers_of(task, answers, names):
-    """Classes by number, or intensities, from what the pipeline answers."""
+def _read_answers(task, answers, names):
+    """Converts the answers of the pipeline to class numbers, or intensities."""
     if task == "intensity":
         return [answer["intensity"] for answer in answers]
     numbers = {name: i for i, name in enumerate(names[task])}

@@ -1,4 +1,4 @@
-"""The field's metrics, as `evaluate.Metric` classes that need no network."""
+"""Metrics of sentiment analysis, as `evaluate.Metric` classes that need no network."""
 
 import logging
 import math
@@ -25,14 +25,13 @@ _TASKS = {"fine": "int64", "coarse": "int64", "intensity": "float64"}
 @dataclass(frozen=True)
 class Metric:
     """
-    A metric as it is compared and shown.
+    The direction, bounds and format of a metric.
 
     Args:
-        name (`str`): what its names end with: `mae` of `mae`, `intensity_mae` and `eval_intensity_mae`.
-        lower_is_better (`bool`): whether it is an error.
-        bounds (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`): the lowest and the highest value it can
-            have.
-        format (`str`, *optional*, defaults to `".3f"`): how a value is shown to people, a format specification.
+        name (`str`): the common suffix of its names: `mae` for `mae`, `intensity_mae` and `eval_intensity_mae`.
+        lower_is_better (`bool`): whether lower values are better.
+        bounds (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`): the lowest and the highest possible value.
+            format (`str`, *optional*, defaults to `".3f"`): the format specification for values in tables and figures.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Metric:
     format: str = ".3f"
 
 
-# The one place that says in which direction a metric improves.
+# The only definition of the direction in which a metric improves.
 METRICS = {
     metric.name: metric
     for metric in (
@@ -57,27 +56,27 @@ METRICS = {
 }
 
 
-def metric_named(name: str) -> Metric:
+def find_metric(name: str) -> Metric:
     """
-    The metric of a name such as `mae`, `intensity_mae` or `eval_intensity_mae`.
+    Returns the metric with a name such as `mae`, `intensity_mae` or `eval_intensity_mae`.
 
     Raises:
-        RecipeError: if it is none of `METRICS`, so that nobody knows whether more of it is better.
+        RecipeError: if the name does not end with one of `METRICS`, so that its direction is unknown.
     """
     words = name.split("_")
     ends = ("_".join(words[start:]) for start in range(len(words)))
     if metric := next((METRICS[end] for end in ends if end in METRICS), None):
         return metric
-    raise RecipeError(f"Unknown metric {name!r}: names of metrics end with {', '.join(METRICS)}.")
+    raise RecipeError(f"Unknown metric {name!r}: the name of a metric ends with one of {', '.join(METRICS)}.")
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether a metric of this name is an error; raises [`RecipeError`] for an unknown one instead of guessing."""
-    return metric_named(name).lower_is_better
+    """Whether lower values of a metric are better; raises [`RecipeError`] for an unknown name."""
+    return find_metric(name).lower_is_better
 
 
 def _correlation(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Pearson correlation; NaN where it is undefined (fewer than two values, or a constant)."""
+    """Returns the Pearson correlation; NaN if it is undefined (fewer than two values, or a constant)."""
     if len(references) < 2 or np.ptp(predictions) == 0 or np.ptp(references) == 0:
         return math.nan
     return float(pearsonr(predictions, references).statistic)
@@ -106,8 +105,8 @@ class ReviewMetrics(evaluate.Metric):
     ```python
     >>> from hf_fusion.evaluation.metrics import ReviewMetrics
     >>> metrics = ReviewMetrics()
-    >>> found = metrics.compute(predictions={"fine": [4, 0, 2]}, references={"fine": [4, 1, 2]})
-    >>> round(found["fine_accuracy"], 3)
+    >>> result = metrics.compute(predictions={"fine": [4, 0, 2]}, references={"fine": [4, 1, 2]})
+    >>> round(result["fine_accuracy"], 3)
     0.667
     ```
     """
@@ -136,7 +135,7 @@ class ReviewMetrics(evaluate.Metric):
                 continue
             kept = [i for i, value in enumerate(expected) if not _is_missing(value)]
             if not kept:
-                raise ValueError(f"There are predictions for {task!r}, but not one reference.")
+                raise ValueError(f"There are predictions for {task!r}, but no references.")
             absent = [i for i in kept if predicted[i] is None or not math.isfinite(predicted[i])]
             if absent:
                 raise ValueError(f"Row {absent[0]} has no finite prediction for {task!r}: {predicted[absent[0]]!r}.")
@@ -217,8 +216,8 @@ class SentimentRegressionMetrics(evaluate.Metric):
     ```python
     >>> from hf_fusion.evaluation.metrics import SentimentRegressionMetrics
     >>> metrics = SentimentRegressionMetrics("mosi")
-    >>> found = metrics.compute(predictions=[2.4, -1.0, 0.5], references=[2.0, -2.0, -0.2])
-    >>> round(found["mae"], 3), round(found["acc2_non0"], 3)
+    >>> result = metrics.compute(predictions=[2.4, -1.0, 0.5], references=[2.0, -2.0, -0.2])
+    >>> round(result["mae"], 3), round(result["acc2_non0"], 3)
     (0.7, 0.667)
     ```
     """
@@ -244,7 +243,7 @@ class SentimentRegressionMetrics(evaluate.Metric):
         expected = np.array([math.nan if value is None else value for value in references], dtype=np.float64)
         kept = ~np.isnan(expected)
         if not kept.any():
-            raise ValueError("There is not one reference.")
+            raise ValueError("There are no references.")
         predicted, expected = predicted[kept], expected[kept]
         if not np.isfinite(predicted).all():
             row = int(np.flatnonzero(kept)[np.flatnonzero(~np.isfinite(predicted))[0]])
@@ -262,7 +261,7 @@ class SentimentRegressionMetrics(evaluate.Metric):
 
 
 def _binary(name, predicted, expected):
-    if len(np.unique(expected)) < 2:  # an answer that never changes would be perfect
+    if len(np.unique(expected)) < 2:  # a constant prediction would be perfect
         return {f"acc2_{name}": math.nan, f"f1_{name}": math.nan}
     return {
         f"acc2_{name}": float(accuracy_score(expected, predicted)),
@@ -281,7 +280,7 @@ def _mosi_classes(predicted, expected):
 
 
 def _sims_classes(predicted, expected):
-    # Labels come as float32: what was written as 0.1 must not lie above the bound 0.1.
+    # Labels are float32: a label written as 0.1 must not lie above the bound 0.1.
     predicted, expected = predicted.astype(np.float32), expected.astype(np.float32)
     results = _binary("has0", predicted > 0, expected > 0)
     for classes, bounds in ((3, (-0.1, 0.1)), (5, (-0.7, -0.1, 0.1, 0.7))):
@@ -291,40 +290,40 @@ def _sims_classes(predicted, expected):
     return results
 
 
-def sentiment_metrics_for(label_range) -> SentimentRegressionMetrics:
-    """The metrics for labels of this range: those of CH-SIMS for (-1, 1), else those of MOSI."""
+def select_sentiment_metrics(label_range) -> SentimentRegressionMetrics:
+    """Returns the metrics for a label range: those of CH-SIMS for (-1, 1), otherwise those of MOSI."""
     return SentimentRegressionMetrics("sims" if tuple(label_range) == (-1, 1) else "mosi")
 
 
-def metrics_of(config, predictions, label_ids, label_names) -> dict[str, float]:
+def compute_metrics(config, predictions, label_ids, label_names) -> dict[str, float]:
     """
-    The metrics of what a `Trainer` gathered, by the model's configuration.
+    Computes the metrics of the predictions that a `Trainer` gathered.
 
     Args:
-        config ([`DyFuLMConfig`] or [`DashFusionConfig`]): of the model.
-        predictions: what the model predicted: for DyFuLM logits, coarse logits and intensity; for DashFusion logits.
-        label_ids: one array for each of `label_names`.
-        label_names: the names of the labels.
+        config ([`DyFuLMConfig`] or [`DashFusionConfig`]): the configuration of the model.
+        predictions: the outputs of the model: logits, coarse logits and intensity for DyFuLM; logits for DashFusion.
+        label_ids (`Sequence[np.ndarray]`): one array for each of `label_names`.
+        label_names (`Sequence[str]`): the names of the labels.
     """
     if "prediction" not in [head.task for head in config.heads.values()]:
-        return review_metrics_of(config.heads, predictions, label_ids, label_names)
+        return compute_review_metrics(config.heads, predictions, label_ids, label_names)
     logits = predictions[0] if isinstance(predictions, (tuple, list)) else predictions
     (labels,) = label_ids
     if config.num_labels == 1:
-        return sentiment_metrics_for(config.label_range).compute(
+        return select_sentiment_metrics(config.label_range).compute(
             predictions=logits.reshape(-1), references=labels.reshape(-1)
         )
     return _class_metrics(logits, labels)
 
 
 def metric_names(config, label_names) -> list[str]:
-    """The names of the metrics that [`metrics_of`] computes for a model of this configuration and these labels."""
+    """Returns the names of the metrics that [`compute_metrics`] computes for a configuration and labels."""
     predictions = tuple(np.zeros((2, *width)) for width in head_widths(config).values())
-    return list(metrics_of(config, predictions, [np.arange(2.0)] * len(label_names), label_names))
+    return list(compute_metrics(config, predictions, [np.arange(2.0)] * len(label_names), label_names))
 
 
 def _class_metrics(logits, labels):
-    """Accuracy and macro F1 of classes `(rows,)` (-100 = missing) or of several labels `(rows, labels)` (NaN)."""
+    """Computes accuracy and macro F1 of classes `(rows,)` (-100 = missing) or multi-hot `(rows, labels)` (NaN)."""
     several = labels.ndim == 2
     predicted = (logits > 0).astype(int) if several else logits.argmax(-1)
     kept = ~np.isnan(labels).any(-1) if several else labels != -100
@@ -333,17 +332,18 @@ def _class_metrics(logits, labels):
         "accuracy": float(accuracy_score(expected, predicted[kept])),
         "macro_f1": float(f1_score(expected, predicted[kept], average="macro", zero_division=0)),
     }
-    return metrics if several else without_single_class(metrics, {"": expected})
+    return metrics if several else mask_single_class(metrics, {"": expected})
 
 
-def without_single_class(metrics: dict[str, float], references: dict[str, Sequence]) -> dict[str, float]:
+def mask_single_class(metrics: dict[str, float], references: dict[str, Sequence]) -> dict[str, float]:
     """
-    Accuracy and F1 of classes as NaN, with a warning, where the references show a single class: an answer that never
-    changes would be perfect.
+    Replaces accuracy and F1 by NaN, with a warning, if all references are of one class: a constant prediction would be
+    perfect.
 
     Args:
-        metrics: of [`ReviewMetrics`], or accuracy and macro F1 of a single task.
-        references: the classes by task ("fine", "coarse", or "" where there is one), missing ones included.
+        metrics (`dict[str, float]`): the result of [`ReviewMetrics`], or accuracy and macro F1 of a single task.
+        references (`dict[str, Sequence]`): the classes by task ("fine", "coarse", or "" for a single one), with missing
+        ones.
     """
     single = [task for task, values in references.items() if len({v for v in values if not _is_missing(v)}) < 2]
     for task in single:
@@ -355,18 +355,18 @@ def without_single_class(metrics: dict[str, float], references: dict[str, Sequen
     return metrics
 
 
-def review_metrics_of(heads, predictions, label_ids, label_names) -> dict[str, float]:
+def compute_review_metrics(heads, predictions, label_ids, label_names) -> dict[str, float]:
     """
-    [`ReviewMetrics`] of what a `Trainer` gathered.
+    Computes [`ReviewMetrics`] of the predictions that a `Trainer` gathered.
 
     Args:
-        heads (`dict[str, Head]`): of the configuration, see [`FusionConfigMixin`].
-        predictions: for each head logits `(rows, classes)` or, of the intensity, numbers `(rows,)`; alone if it is one.
-        label_ids: one array `(rows,)` for each of `label_names`.
-        label_names: some of `labels`, `coarse_labels`, `intensity_labels`.
+        heads (`dict[str, Head]`): the heads of the configuration, see [`FusionConfigMixin`].
+        predictions: the logits `(rows, classes)` or intensities `(rows,)` of each head; not in a tuple if it is one.
+        label_ids (`Sequence[np.ndarray]`): one array `(rows,)` for each of `label_names`.
+        label_names (`Sequence[str]`): any of `labels`, `coarse_labels`, `intensity_labels`.
 
     Returns:
-        The metrics; those of classes are NaN where the references show a single class.
+        `dict[str, float]`: the metrics; those of a task with a single class in the references are NaN.
     """
     predictions = predictions if isinstance(predictions, (tuple, list)) else (predictions,)
     predicted = {
@@ -377,4 +377,4 @@ def review_metrics_of(heads, predictions, label_ids, label_names) -> dict[str, f
     expected = {task_of[name]: values for name, values in zip(label_names, label_ids, strict=True)}
     expected = {task: values for task, values in expected.items() if not all(map(_is_missing, values.tolist()))}
     metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
-    return without_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})
+    return mask_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})

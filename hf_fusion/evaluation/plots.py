@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMATS = ("png", "pdf", "svg")
-# Told apart by people with any colour vision (Okabe and Ito 2008).
+# Distinguishable with any colour vision (Okabe and Ito 2008).
 BETTER, WORSE, UNCLEAR = "#0072b2", "#d55e00", "#7f7f7f"
 _SIGNIFICANT = 0.05
-# Metrics side by side in the picture of a study; its tables hold all.
+# The most metrics in the figure of a study; its tables hold all of them.
 MOST_PANELS = 4
-_CHARACTER = 0.085  # inches of a character of a title
-_LONGEST_NAME = 36  # characters of a line of a variant's or class's name
-# A figure that did not change is the same file.
+_CHARACTER = 0.085  # width of a character of a title in inches
+_LONGEST_NAME = 36  # characters per line of the name of a variant or class
+# Without dates the same figure always gives the same file.
 _UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 _FALLBACK_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei",
@@ -41,12 +41,12 @@ _SIZES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def plot_confusion(expected: Sequence[int], predicted: Sequence[int], names: list[str], title: str) -> Figure:
     """
-    Confusion matrix: counts, coloured by the share of each true class.
+    Plots a confusion matrix: counts, coloured by the share of each true class.
 
     Args:
-        expected, predicted (`Sequence[int]`): class of each row.
+        expected, predicted (`Sequence[int]`): the class of each row.
         names (`list[str]`): names of the classes.
-        title (`str`): of the picture.
+        title (`str`): the title of the figure.
     """
     counts = confusion_matrix(expected, predicted, labels=range(len(names)))  # (true, predicted)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -67,13 +67,13 @@ def plot_confusion(expected: Sequence[int], predicted: Sequence[int], names: lis
 
 def plot_calibration(correct: Sequence[bool], confidence: Sequence[float], title: str, bins: int = 10) -> Figure:
     """
-    Reliability diagram: the share of right answers by confidence, with 95 % intervals, and the number of answers.
+    Plots a reliability diagram: accuracy by confidence, with 95 % intervals, and the number of answers.
 
     Args:
-        correct (`Sequence[bool]`): whether each answer is right.
-        confidence (`Sequence[float]`): the probability given to it, in [0, 1].
-        title (`str`): of the picture.
-        bins (`int`, defaults to 10): equal parts of [0, 1].
+        correct (`Sequence[bool]`): whether each answer is correct.
+        confidence (`Sequence[float]`): the probability of each answer, in [0, 1].
+        title (`str`): the title of the figure.
+        bins (`int`, *optional*, defaults to 10): the number of equal bins of [0, 1].
     """
     counts, right, confidences = _calibration_bins(correct, confidence, bins)
     filled = counts > 0
@@ -98,13 +98,13 @@ def plot_scores(
     expected: Sequence[float], predicted: Sequence[float], title: str, label_range: tuple[float, float] | None = None
 ) -> Figure:
     """
-    Predicted scores against true ones: each row a point, with the line of perfect answers.
+    Plots predicted against true scores: each row is a point; a line marks perfect predictions.
 
     Args:
-        expected, predicted (`Sequence[float]`): score of each row.
-        title (`str`): of the picture.
-        label_range (`tuple[float, float]`, *optional*): lowest and highest possible score. Both axes span it, and more
-            where scores lie outside; by default they span the scores.
+        expected, predicted (`Sequence[float]`): the score of each row.
+        title (`str`): the title of the figure.
+        label_range (`tuple[float, float]`, *optional*): the lowest and highest possible score. Both axes span it, and
+            are extended for scores outside; by default they span the scores.
     """
     expected, predicted = np.asarray(expected, dtype=float), np.asarray(predicted, dtype=float)
     ends = np.array([*(label_range or ()), expected.min(), expected.max(), predicted.min(), predicted.max()])
@@ -124,15 +124,15 @@ def plot_scores(
 
 def plot_differences(summary: dict[str, dict], metrics: list[str], title: str) -> Figure:
     """
-    Each variant's difference to the first: a point with its 95 % interval, one panel for each metric.
+    Plots the difference of each variant to the first with its 95 % interval, one panel per metric.
 
-    Blue is significantly better, orange significantly worse (after Holm's correction); [`lower_is_better`] says which
-    direction is better.
+    Blue is significantly better, orange significantly worse, after Holm's correction. [`lower_is_better`] gives the
+    direction of each metric.
 
     Args:
-        summary (`dict`): of [`summarize`].
-        metrics (`list[str]`): the panels.
-        title (`str`): of the picture.
+        summary (`dict`): the result of [`summarize`].
+        metrics (`list[str]`): the metrics, one per panel.
+        title (`str`): the title of the figure.
     """
     reference = next(iter(summary))
     others = [name for name, entry in summary.items() if "difference" in entry]
@@ -163,7 +163,7 @@ def plot_differences(summary: dict[str, dict], metrics: list[str], title: str) -
 
 
 def difference_color(metric: str, difference: dict[str, Any]) -> str:
-    """The colour of a paired difference (`mean`, `p_holm`): better, worse, or not significant."""
+    """Returns the colour of a paired difference (`mean`, `p_holm`): better, worse, or not significant."""
     p = difference["p_holm"]
     if p is None or p >= _SIGNIFICANT or not difference["mean"]:
         return UNCLEAR
@@ -172,13 +172,13 @@ def difference_color(metric: str, difference: dict[str, Any]) -> str:
 
 def plot_pareto(record: dict[str, Any], summary: dict[str, dict], title: str) -> Figure:
     """
-    Quality against multiply-adds: each variant a point with its standard deviation, better upwards. Filled points are
-    on the front, which a line joins; a ring marks its knee.
+    Plots quality against multiply-adds: each variant is a point with its standard deviation; better is upwards. Filled
+    points, joined by a line, are on the front; a ring marks its knee.
 
     Args:
-        record (`dict`): of [`pareto`].
-        summary (`dict`): of [`summarize`].
-        title (`str`): of the picture.
+        record (`dict`): the result of [`pareto`].
+        summary (`dict`): the result of [`summarize`].
+        title (`str`): the title of the figure.
     """
     metric, costs, front = record["metric"], record["costs"], record["front"]
     means = {name: summary[name]["mean"][metric] for name in costs}
@@ -207,12 +207,12 @@ def plot_pareto(record: dict[str, Any], summary: dict[str, dict], title: str) ->
 
 def plot_robustness(curves: dict[str, dict[str, list[float]]], metrics: list[str], title: str) -> Figure:
     """
-    Metrics by the severity of corruptions: one panel for each metric, one line for each corruption.
+    Plots metrics by the severity of corruptions: one panel per metric, one line per corruption.
 
     Args:
-        curves (`dict`): of [`robustness_curves`].
-        metrics (`list[str]`): the panels.
-        title (`str`): of the picture.
+        curves (`dict`): the result of [`robustness_curves`].
+        metrics (`list[str]`): the metrics, one per panel.
+        title (`str`): the title of the figure.
     """
     figure = new_figure(2.6 + 3.6 * len(metrics), max(3.6, 1 + 0.17 * len(curves)), title)
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
@@ -232,11 +232,11 @@ def plot_robustness(curves: dict[str, dict[str, list[float]]], metrics: list[str
 
 def plot_benchmark(comparisons: list[dict[str, Any]], title: str) -> Figure:
     """
-    A row for each comparison: the ratio of every pair, their median and their quartiles.
+    Plots one row per comparison: the ratios of all pairs, their median and their quartiles.
 
     Args:
-        comparisons (`list[dict]`): each of [`compare`].
-        title (`str`): of the picture.
+        comparisons (`list[dict]`): results of [`compare`].
+        title (`str`): the title of the figure.
     """
     labels = [
         f"{wrap(c['what'] + ', ' + c['unit'], 52)}\n{wrap(c['reference']['name'] + ' → ' + c['candidate']['name'], 52)}"
@@ -270,20 +270,20 @@ def plot_benchmark(comparisons: list[dict[str, Any]], title: str) -> Figure:
 
 
 def calibration_error(correct: Sequence[bool], confidence: Sequence[float], bins: int = 10) -> float:
-    """Expected calibration error: mean over answers of |share right - mean confidence| of their bin, in [0, 1]."""
+    """Returns the expected calibration error: the mean over answers of |accuracy - mean confidence| of their bin."""
     counts, right, confidences = _calibration_bins(correct, confidence, bins)
     return float(np.abs(right - confidences).sum() / counts.sum())
 
 
 def _calibration_bins(correct, confidence, bins):
-    """For each bin the number of answers, of right answers, and the sum of confidences."""
+    """Returns the number of answers, of correct answers, and the sum of confidences of each bin."""
     correct, confidence = np.asarray(correct, dtype=float), np.asarray(confidence, dtype=float)
     index = np.clip((confidence * bins).astype(int), 0, bins - 1)
     return [np.bincount(index, weights=values, minlength=bins) for values in (None, correct, confidence)]
 
 
 def plots_available() -> bool:
-    """Whether matplotlib is installed; if not, a warning says how to get the pictures."""
+    """Whether matplotlib is installed; if not, a warning names the command that installs it."""
     if find_spec("matplotlib"):
         return True
     logger.warning("No pictures. %s", missing_extra("matplotlib", "plots"))
@@ -292,7 +292,7 @@ def plots_available() -> bool:
 
 def new_figure(width: float, height: float, title: str = "") -> Figure:
     """
-    An empty figure, whose parts make room for each other. It belongs to no window and needs no closing.
+    Creates an empty figure with constrained layout, without a window, so that it need not be closed.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.
@@ -305,8 +305,8 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 
 def plain_text(figure: Figure) -> Figure:
     """
-    The figure, with every text as it stands: a name such as `$x$` is no formula, and Chinese is written with a font of
-    this machine.
+    Makes all texts of a figure literal (`$x$` is not a formula), with an installed font for Chinese; returns the
+    figure.
     """
     installed = import_extra("matplotlib.font_manager", "plots").get_font_names()
     fallbacks = [font for font in _FALLBACK_FONTS if font in installed]
@@ -321,14 +321,14 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     Writes a figure.
 
     Args:
-        figure (`Figure`): of one of the functions here.
-        path (`str` or `Path`): its suffix is the format: `.png`, `.pdf` or `.svg`.
+        figure (`Figure`): the figure.
+        path (`str` or `Path`): the output file; its suffix is the format: `.png`, `.pdf` or `.svg`.
 
     Returns:
-        The path.
+        `Path`: the path.
 
     Raises:
-        ValueError: if the suffix is no known format.
+        ValueError: if the suffix is not a known format.
     """
     path = Path(path)
     if path.suffix[1:] not in FORMATS:
@@ -338,7 +338,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def wrap(text: str, width: int) -> str:
-    """A text in lines of at most `width` characters."""
+    """Wraps a text into lines of at most `width` characters."""
     return "\n".join(textwrap.wrap(" ".join(text.split()), width)) or " "
 
 
@@ -347,7 +347,7 @@ def _ticks(name):
 
 
 def legend_below(figure: Figure, axes: Axes, lines: dict[str, str] | None = None, note: str | None = None) -> None:
-    """A legend outside the panels, for a panel's artists or for `lines` (colours by name), under a `note`."""
+    """Adds a legend outside the panels, for a panel's artists or for `lines` (colours by name), under a `note`."""
     if lines:
         line = import_extra("matplotlib.lines", "plots").Line2D
         handles = [line([], [], color=color, marker="o", markersize=4, label=name) for name, color in lines.items()]

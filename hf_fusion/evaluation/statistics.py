@@ -1,4 +1,4 @@
-"""What differences between runs are worth: intervals and p-values over paired seeds, Pareto fronts."""
+"""Statistics of differences between runs: intervals and p-values over paired seeds, Pareto fronts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,26 +11,27 @@ _RESAMPLES = 9999
 
 
 def standard_deviation(values: Sequence[float]) -> float | None:
-    """Of a sample (ddof=1); `None` for a single value."""
+    """Returns the standard deviation of a sample (ddof=1); `None` for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def paired_difference(values: Sequence[float], base: Sequence[float], interval: str = "t") -> dict[str, Any]:
     """
-    Mean of `values - base` and what it is worth.
+    Computes the mean of `values - base` with its 95 % interval and p-value.
 
     Args:
-        values, base: one number for each seed, in the same order.
-        interval: "t" (Student's t: interval and paired test) or "bootstrap" (bias-corrected and accelerated bootstrap,
-            and the permutation test that changes signs, whose p cannot be below 2 / 2^seeds).
+        values, base (`Sequence[float]`): one number per seed, in the same order.
+        interval (`str`, *optional*, defaults to `"t"`): `"t"` (Student's t: interval and paired test) or `"bootstrap"`
+            (bias-corrected and accelerated bootstrap, and the sign-flip permutation test, whose p cannot be below
+            2 / 2^seeds).
 
     Returns:
-        `mean`, `interval` (95 %) and `p` (two-sided); `interval` and `p` are `None` for a single seed, and if a value
-        is not finite (a correlation of constant predictions, say). If all differences are equal the interval is that
-        value, and `p` is `None`: nothing varies that it could be told from.
+        `dict`: `mean`, `interval` (95 %) and `p` (two-sided). `interval` and `p` are `None` for a single seed, and if a
+        value is not finite (such as the correlation of constant predictions). If all differences are equal, the
+        interval is that value and `p` is `None`, since there is no variance to test against.
 
     Raises:
-        ValueError: if there is no such interval.
+        ValueError: if `interval` is unknown.
 
     Example:
 
@@ -64,10 +65,10 @@ def paired_difference(values: Sequence[float], base: Sequence[float], interval: 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """
-    p-values corrected for their number (Holm 1979): each compared at a level keeps the chance of any false one at it.
+    Corrects p-values for multiple comparisons (Holm 1979), which bounds the probability of any false rejection.
 
     Args:
-        p_values: of all comparisons; `None` = not tested, which does not count.
+        p_values (`Sequence[float | None]`): the p-values of all comparisons; `None` (not tested) is not counted.
     """
     tested = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -80,11 +81,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 def pareto_front(costs: Sequence[float], quality: Sequence[float]) -> list[int]:
     """
-    Which points no other one beats, by rising cost.
+    Returns the indices of the points that no other point dominates, by increasing cost.
 
     Args:
-        costs: less is better.
-        quality: more is better; of points with the same cost and quality the first counts.
+        costs (`Sequence[float]`): the cost of each point; lower is better.
+        quality (`Sequence[float]`): the quality of each point; higher is better. Of equal points the first is returned.
 
     Example:
 
@@ -104,13 +105,13 @@ def pareto_front(costs: Sequence[float], quality: Sequence[float]) -> list[int]:
 
 def knee(costs: Sequence[float], quality: Sequence[float]) -> int | None:
     """
-    Where a front stops to pay: its point farthest above the line from its cheapest to its dearest point.
+    Finds the knee of a front: the point farthest above the line from its cheapest to its most expensive point.
 
     Args:
-        costs, quality: of the points of a front, by rising cost; both axes are scaled to [0, 1].
+        costs, quality (`Sequence[float]`): the points of a front by increasing cost; both axes are scaled to [0, 1].
 
     Returns:
-        The point's place; `None` if there are fewer than three points, or none lies above the line.
+        `int` or `None`: the index of the point; `None` for fewer than three points, or if none lies above the line.
     """
     if len(costs) < 3:
         return None
@@ -121,6 +122,6 @@ def knee(costs: Sequence[float], quality: Sequence[float]) -> int | None:
 
 
 def share_interval(successes: float, trials: float) -> tuple[float, float]:
-    """The 95 % interval of a share in [0, 1] (Wilson 1927)."""
+    """Returns the 95 % interval of a share in [0, 1] (Wilson 1927)."""
     interval = stats.binomtest(round(successes), round(trials)).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)

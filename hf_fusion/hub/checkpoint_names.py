@@ -1,4 +1,4 @@
-"""What a checkpoint is called: a folder of this machine, or a model on the Hub."""
+"""Names of checkpoints: local folders, or models on the Hub."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,15 +13,15 @@ _MOST_LISTED = 8
 
 def check_folder_name(name: str) -> None:
     """
-    Refuses names of folders that do not exist, before the Hub is asked for a model of that name.
+    Refuses names of local folders that do not exist, before the Hub is asked for a model of that name.
 
     Args:
-        name: a folder, or a name on the Hub. A name is a folder's if it begins with `.`, `/` or `~`, has several
-            slashes or one at the end, cannot be a name on the Hub, or would lie in a folder
-            that has a checkpoint or a name that is near.
+        name (`str`): a folder, or a name on the Hub. A name means a folder if it begins with `.`, `/` or `~`, has
+            several slashes or one at the end, is not valid on the Hub, or if its parent folder exists and holds a
+            checkpoint or a folder with a similar name.
 
     Raises:
-        FileNotFoundError: for such a folder; says what is near it.
+        FileNotFoundError: if the folder does not exist; the message lists folders with similar names.
     """
     if Path(name).is_file():
         raise FileNotFoundError(f"{name} is a file: give the folder that it is in, {Path(name).parent}.")
@@ -30,31 +30,35 @@ def check_folder_name(name: str) -> None:
 
 
 def check_checkpoint_name(name: str) -> None:
-    """As [`check_folder_name`], also for folders that hold no checkpoint: says what is in them."""
+    """Like [`check_folder_name`], and also refuses folders without a checkpoint; the message lists their content."""
     check_folder_name(name)
     folder = Path(name)
     if folder.is_dir() and not any((folder / file).is_file() for file in (CONFIG_NAME, ADAPTER_CONFIG_NAME)):
-        inside = [path for path in _folders_in(folder) if (path / CONFIG_NAME).is_file()]
-        advice = f"Name a folder inside it: {_listed(inside)}." if inside else f"It holds {_listed(folder.iterdir())}."
+        inside = [path for path in _list_folders(folder) if (path / CONFIG_NAME).is_file()]
+        advice = (
+            f"Name a folder inside it: {_list_names(inside)}."
+            if inside
+            else f"It holds {_list_names(folder.iterdir())}."
+        )
         raise FileNotFoundError(f"{folder} holds no checkpoint: it has no {CONFIG_NAME}. {advice}")
 
 
 def no_such_folder(name: str) -> str:
-    """The message for a folder that does not exist, with what is near it."""
+    """Returns the error message for a folder that does not exist; it lists folders with similar names."""
     folder = Path(name).expanduser()
     if folder.is_dir():  # `~`, which the shell has not replaced
         return f"{name}: no such folder. Did you mean {folder}?"
     missing = folder
     while not missing.parent.is_dir() and missing.parent != missing:
         missing = missing.parent
-    there = _folders_in(missing.parent)
+    there = _list_folders(missing.parent)
     rest = folder.relative_to(missing)
     close = get_close_matches(missing.name, [path.name for path in there], n=3, cutoff=0.6)
     meant = [path for path in (missing.with_name(other) / rest for other in close) if path.is_dir()]
     if meant:
         return f"{name}: no such folder. Did you mean {' or '.join(map(str, meant))}?"
     if there:
-        return f"{name}: no such folder. In {missing.parent} there are {_listed(there)}."
+        return f"{name}: no such folder. In {missing.parent} there are {_list_names(there)}."
     return f"{name}: no such folder."
 
 
@@ -67,20 +71,21 @@ def _is_path(name):
         return True
     if "/" not in name or isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
         return False
-    # a folder may be called as an owner on the Hub: it is meant if it has a checkpoint, or a name that is near
-    there = _folders_in(Path(name).parent)
+    # A local folder may share its name with an owner on the Hub. The local one is meant if it holds a checkpoint or a
+    # folder with a similar name.
+    there = _list_folders(Path(name).parent)
     near = get_close_matches(Path(name).name, [path.name for path in there], n=1)
     return bool(near) or any((path / CONFIG_NAME).is_file() for path in there)
 
 
-def _folders_in(folder):
+def _list_folders(folder):
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     except OSError:
         return []
 
 
-def _listed(paths):
+def _list_names(paths):
     names = sorted(path.name for path in paths)
     if not names:
         return "nothing"

@@ -21,11 +21,11 @@ TEMPLATE = Path(__file__).with_name("card_template.md")
 
 
 class CardError(FusionError, ValueError):
-    """Records of a run that no card can be written from; says which and why."""
+    """The records of a run are damaged; the message names the file and the reason."""
 
 
 def write_model_card(folder) -> Path:
-    """Writes `README.md` of a run folder, see [`model_card`]; returns its path."""
+    """Writes the card of [`model_card`] to `README.md` in the run folder and returns its path."""
     path = Path(folder) / "README.md"
     model_card(folder).save(path)
     return path
@@ -35,26 +35,30 @@ def model_card(
     folder, name: str | None = None, base_model: str | None = None, base_revision: str | None = None
 ) -> ModelCard:
     """
-    The card of a run folder, from its `config.json`, `config.yaml`, `metrics.json` and `environment.json`. Of a folder
-    that has not all of these records it tells nothing of training and results.
+    Creates the model card of a run folder from its `config.json`, `config.yaml`, `metrics.json` and
+    `environment.json`. If one of the last three is missing, the card has no training and results sections.
 
     Args:
-        folder: of the run.
-        name: what the snippets load, such as "user/name" on the Hub; the folder's name by default.
-        base_model, base_revision: of a LoRA adapter: the model on the Hub that it was trained on, and its commit.
+        folder (`str` or `Path`): the run folder.
+        name (`str`, *optional*): the name that the code snippets load, such as "user/name" on the Hub; the folder's
+            name by default.
+        base_model (`str`, *optional*): for a LoRA adapter, the model on the Hub that it was trained on.
+        base_revision (`str`, *optional*): the commit of `base_model`.
 
     Returns:
-        The card, with metadata that the Hub reads.
+        `ModelCard`: the card with its metadata for the Hub.
 
     Raises:
-        CardError: if one of the files is not as a run writes it.
+        CardError: if one of the files does not have the format that training writes.
     """
     folder = Path(folder)
     try:
         return _model_card(folder, folder.name if name is None else name, base_model, base_revision)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, OSError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
-        raise CardError(f"{folder}: the records of the run are not as training writes them ({reason}).") from error
+        raise CardError(
+            f"{folder}: the records of the run do not have the format that training writes ({reason})."
+        ) from error
 
 
 def _model_card(folder, name, base_model, base_revision):
@@ -66,12 +70,12 @@ def _model_card(folder, name, base_model, base_revision):
         )
         recipe, source = read_yaml(folder / "config.yaml"), environment["dataset"]
         facts.update(_training_facts(metrics, environment))
-        facts["teacher"] = recipe.get("teacher") and _told(Path(recipe["teacher"]).name)
+        facts["teacher"] = recipe.get("teacher") and _escape(Path(recipe["teacher"]).name)
     return ModelCard.from_template(
         _card_data(name, facts["model_type"], recipe, source, metrics, base_model),
         template_path=str(TEMPLATE),
         name=name,
-        title=_told(name),
+        title=_escape(name),
         trained=bool(metrics),
         base_model=base_model,
         base_revision=base_revision,
@@ -83,20 +87,20 @@ def _model_card(folder, name, base_model, base_revision):
 def _training_facts(metrics, environment):
     splits = [split for split in ("validation", "test") if split in metrics]
     shown = {
-        split: {_told(name): _shown(value) for name, value in metrics[split].items() if name != "loss"}
+        split: {_escape(name): _format_value(value) for name, value in metrics[split].items() if name != "loss"}
         for split in splits
     }
     hardware, versions = environment["hardware"], environment.get("versions", {})
     machine = ", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}"
     return {
-        "versions": [_told(f"{package} {versions[package]}") for package in _VERSIONS if package in versions],
-        "dataset": _told(Path(environment["dataset"]).name),
+        "versions": [_escape(f"{package} {versions[package]}") for package in _VERSIONS if package in versions],
+        "dataset": _escape(Path(environment["dataset"]).name),
         "synthetic": environment["dataset"] in (clips.SYNTHETIC, reviews.SYNTHETIC),
         "splits": splits,
         "rows": {split: int(environment["rows"][split]) for split in splits},
         "metrics": shown,
         "cut": [
-            f"{_told(name)} of {int(count):,} rows in {_told(split)}"
+            f"{_escape(name)} of {int(count):,} rows in {_escape(split)}"
             for split, counts in metrics.get("truncated", {}).items()
             for name, count in counts.items()
             if count
@@ -104,13 +108,13 @@ def _training_facts(metrics, environment):
         "metric_names": list(shown[splits[0]]) if splits else [],
         **{name: int(metrics[name]) for name in ("seed", "train_samples")},
         "train_seconds": float(metrics["train_seconds"]),
-        "hardware": _told(machine),
+        "hardware": _escape(machine),
     }
 
 
 def _model_facts(folder):
     path = folder / "config.json"
-    if not path.exists():  # a LoRA adapter: the rest is its base model's
+    if not path.exists():  # a LoRA adapter: the configuration is in its base model's repository
         path = folder / "base" / "config.json"
     config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     modalities = [name for name in MODALITIES if name in config.modalities]
@@ -118,20 +122,20 @@ def _model_facts(folder):
     example = ['"text": "It was better than I thought."'] if "text" in modalities else []
     return {
         "model_type": config.model_type,
-        "architecture": _told(type(config).__name__.removesuffix("Config")),
+        "architecture": _escape(type(config).__name__.removesuffix("Config")),
         "paper": config.paper,
         "reads_clips": bool(config.frame_columns),
         "unit": "clip" if config.frame_columns else "review",
-        "outputs": [_described(head, config) for head in config.heads.values()],
+        "outputs": [_describe_head(head, config) for head in config.heads.values()],
         "modalities": modalities,
         "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
         "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
     }
 
 
-def _described(head, config):
-    """The task of a head in words, with its classes or its range."""
-    names = list(map(_told, getattr(config, head.names).values())) if head.names else []
+def _describe_head(head, config):
+    """Describes the task of a head in words, with its classes or its range."""
+    names = list(map(_escape, getattr(config, head.names).values())) if head.names else []
     if head.task == "prediction" and config.num_labels == 1:
         return "a sentiment score from {:g} to {:g}".format(*map(float, config.label_range))
     if head.task == "prediction":
@@ -175,14 +179,14 @@ def _card_data(name, model_type, recipe, source, metrics, adapted=None):
 
 
 def _is_hub_name(name):
-    """Whether it can be a name on the Hub, and not a folder of this machine."""
+    """Whether a name is valid on the Hub and is not a local folder."""
     return re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) is not None and not Path(name).exists()
 
 
-def _told(text):
-    """A text that others may have chosen, on one line and without marks that would end a code span, cell or element."""
+def _escape(text):
+    """Escapes untrusted text for one line of Markdown: it cannot end a code span, a table cell or an HTML element."""
     return escape(" ".join(str(text).split()).replace("`", "'").replace("|", "/"), quote=False)
 
 
-def _shown(value):
+def _format_value(value):
     return "-" if value is None else f"{value:.4f}"

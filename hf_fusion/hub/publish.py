@@ -1,4 +1,4 @@
-"""Publishing a run folder as one commit on the Hub."""
+"""Publishes a run folder as one commit on the Hub."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from hf_fusion.hub.repository import (
 )
 from hf_fusion.utils.records import ENVIRONMENT_FILE
 
-_WHAT_NOW = "Look at the repository whether it has the commit, and try again."
+_RETRY_ADVICE = "Check whether the repository has the commit, then try again."
 
 
 def publish(
@@ -40,32 +40,34 @@ def publish(
     token: str | None = None,
 ) -> CommitInfo:
     """
-    Uploads a run folder as one commit: whoever loads the repository sees the old state or the new one, nothing between.
+    Uploads a run folder as one commit, so that nobody loads a partly uploaded repository.
 
-    The model card of a run is written anew, with the repository's name in its snippets, and records are without the
-    folders of this machine. Weights, code, tokenizers and pictures of an earlier upload that are no longer there are
-    deleted in the same commit; whatever else the repository has, stays.
+    The model card is rewritten with the repository's name in its snippets, and local directories are removed from the
+    records. Weights, code, tokenizers and pictures of an earlier upload that the folder no longer has are deleted in
+    the same commit; all other files of the repository stay.
 
     Args:
-        folder: of a run.
-        repo_id: "user/name" on the Hub; made if it does not exist.
-        private: whether a new repository is private.
-        revision: a branch, made if it does not exist; the main one by default.
-        message: of the commit.
-        create_pr: whether to open a pull request instead.
-        base_model: of a LoRA adapter, and only of one: the repository on the Hub with the model that it was trained on
-            (the folder `base` of its run, published before).
-        token: of the Hub; by default the one of `hf auth login` or `HF_TOKEN`.
+        folder (`str` or `Path`): the run folder.
+        repo_id (`str`): "user/name" on the Hub; created if it does not exist.
+        private (`bool`, *optional*, defaults to `False`): whether a new repository is private.
+        revision (`str`, *optional*): the branch, created if it does not exist; the main branch by default.
+        message (`str`, *optional*, defaults to `"Upload a checkpoint"`): the commit message.
+        create_pr (`bool`, *optional*, defaults to `False`): whether to open a pull request instead of a commit.
+        base_model (`str`, *optional*): required for a LoRA adapter, refused for a whole model: the repository of the
+            model that the adapter was trained on (the folder `base` of its run, published before).
+        token (`str`, *optional*): the access token; by default the one of `hf auth login` or `HF_TOKEN`.
 
     Returns:
-        The commit, with `commit_url` and `oid`: the revision to pin.
+        `CommitInfo`: the commit; its `oid` is the revision to pin.
 
     Raises:
-        PublishError: if the folder is no complete checkpoint, or the Hub refuses.
+        PublishError: if the folder is not a complete checkpoint, or the upload fails.
     """
     files = check_repository(folder, repo_id, base_model)
     content = {name: str(path) for name, path in files.items()}
-    content.update({name: _without_folders(files[name]) for name in ("config.yaml", ENVIRONMENT_FILE) if name in files})
+    content.update(
+        {name: _strip_directories(files[name]) for name in ("config.yaml", ENVIRONMENT_FILE) if name in files}
+    )
     api = HfApi(token=token)
     revision_of_base = _newest_commit(api, base_model) if base_model else None
     if "README.md" not in files or set(RECORDS) <= set(files):
@@ -93,14 +95,14 @@ def publish(
 
 
 def check_private(api: HfApi, repo_id: str) -> None:
-    """Raises [`PublishError`] if anybody can read a repository."""
+    """Raises [`PublishError`] if the repository is public."""
     if not api.repo_info(repo_id).private:
         raise PublishError(f"{repo_id} exists and is public. Make it private on the Hub, or choose another name.")
 
 
 @contextmanager
 def hub_errors(repo_id: str, endpoint: str) -> Iterator[None]:
-    """What the Hub at `endpoint` refuses, and what network and disk do, as a [`PublishError`]."""
+    """Re-raises errors of the Hub at `endpoint`, the network and the disk as [`PublishError`]."""
     try:
         yield
     except PublishError:
@@ -110,24 +112,24 @@ def hub_errors(repo_id: str, endpoint: str) -> Iterator[None]:
 
 
 def _newest_commit(api, base_model):
-    """What an adapter fits: its base as it is now, whatever is pushed there later."""
+    """Returns the newest commit of the base model, so that the adapter stays pinned to the weights it fits."""
     try:
         return api.model_info(base_model).sha
     except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
         raise PublishError(
             f"The base model {base_model!r} cannot be found on {api.endpoint} ({str(error).splitlines()[0]}). Publish "
-            "it first, and give its name there: USER/NAME."
+            "it first, and pass its name on the Hub, USER/NAME."
         ) from error
 
 
-def _without_folders(path):
-    """A record of the run, of whose paths the last part is left where they are of this machine."""
+def _strip_directories(path):
+    """Strips local directories from the paths in a record of the run."""
     text = path.read_text(encoding="utf-8", errors="replace")
     return re.sub(r"(?<![\w:/.])(?:file://)?(?:~|\.{1,2})?(?:/[\w.-]+)+/(?=[\w.-])", "", text).encode()
 
 
 def _explain(error, repo_id, endpoint):
-    """What a user can do about an upload that failed."""
+    """Returns the error message of a failed upload, with advice."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, (LocalTokenNotFoundError, RepositoryNotFoundError)) or status in (401, 403):
         return (
@@ -135,9 +137,9 @@ def _explain(error, repo_id, endpoint):
             "may write), and check the name."
         )
     if status is not None:
-        return f"{endpoint} answered {status} for {repo_id}: {error}. {_WHAT_NOW}"
+        return f"{endpoint} answered {status} for {repo_id}: {error}. {_RETRY_ADVICE}"
     if isinstance(error, HFValidationError):
-        return f"{repo_id!r} can be no name on the Hub, which is USER/NAME: {error}"
+        return f"{repo_id!r} is not a valid name on the Hub (USER/NAME): {error}"
     if isinstance(error, (HTTPError, ConnectionError, TimeoutError)):
-        return f"{endpoint} cannot be reached, or broke off: {error}. {_WHAT_NOW}"
-    return f"{repo_id} could not be published: {error}. {_WHAT_NOW}"
+        return f"{endpoint} cannot be reached, or closed the connection: {error}. {_RETRY_ADVICE}"
+    return f"{repo_id} could not be published: {error}. {_RETRY_ADVICE}"

@@ -1,4 +1,4 @@
-"""What of a run folder belongs into a repository on the Hub, and whether it is complete."""
+"""Selects the files of a run folder to publish, and checks that they are complete."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
-# Weights, configurations and tokenizers: what a checkpoint's answers come from.
+# Weights, configurations and tokenizers: the files that decide the predictions of a checkpoint.
 CHECKPOINT_FILES = (
     SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*.safetensors", ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_CONFIG_NAME,
     "config.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
@@ -28,54 +28,56 @@ SECOND_TOKENIZER = "tokenizer_b"
 RECORDS = ("config.yaml", METRICS_FILE, ENVIRONMENT_FILE)
 _CODE = ("configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "pipeline_*.py")
 _DIAGNOSTICS = "diagnostics"
-_PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders whose pictures show what it can do
+_PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders with pictures of results
 
 
 class PublishError(FusionError, ValueError):
-    """A folder that is no complete repository, or an upload that failed; says what to do."""
+    """The folder is not complete, or the upload failed; the message says what to do."""
 
 
 def repository_files(folder: str | Path) -> dict[str, Path]:
     """
-    What of a run folder belongs into a repository; everything else stays: training states, pickles, logs, notes.
+    Selects the files of a run folder to publish. Training states, pickles, logs and notes are left out.
 
     Args:
-        folder: of a run; or any folder with a checkpoint.
+        folder (`str` or `Path`): a run folder, or any folder with a checkpoint.
 
     Returns:
-        By its path in the repository each file: weights, processor and records, the code that the configurations name
-        with what it imports, and pictures of evaluations and analyses below `diagnostics/`.
+        `dict[str, Path]`: the files by their paths in the repository: weights, processor, records, the code that the
+        configurations name together with its imports, and pictures of evaluations and analyses in `diagnostics/`.
 
     Raises:
-        PublishError: if there is no such folder, a configuration cannot be read, or a file is a link to elsewhere.
+        PublishError: if the folder does not exist, a configuration cannot be read, or a file links out of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise PublishError(no_such_folder(str(folder)))
-    found = {}
+    selected = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and matches(path.name, ("README.md", *RECORDS, *CHECKPOINT_FILES)):
-            found[path.name] = path
+            selected[path.name] = path
         elif path.is_dir() and path.name == SECOND_TOKENIZER:
             files = (file for file in sorted(path.iterdir()) if matches(file.name, CHECKPOINT_FILES))
-            found.update({f"{path.name}/{file.name}": file for file in files})
+            selected.update({f"{path.name}/{file.name}": file for file in files})
         elif path.is_dir() and matches(path.name, _PICTURES):
-            found.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in sorted(path.glob("*.png"))})
+            selected.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in sorted(path.glob("*.png"))})
     code = {path.name: path for path in folder.glob("*.py")}
-    found.update({name: code[name] for name in sorted(_needed_code({**code, **found})) if name in code})
-    for path in found.values():  # what lies elsewhere may be anything
+    selected.update({name: code[name] for name in sorted(_needed_code({**code, **selected})) if name in code})
+    for path in selected.values():  # a link could publish any file of the machine
         if folder.resolve() not in path.resolve().parents:
-            raise PublishError(f"{path} is or lies behind a link out of the folder; put the file itself there.")
-    return found
+            raise PublishError(
+                f"{path} is a link out of the folder, or lies behind one; copy the file itself into the folder."
+            )
+    return selected
 
 
 def check_repository(folder: str | Path, repo_id: str, base_model: str | None = None) -> dict[str, Path]:
     """
-    The files of [`repository_files`], if they can be published.
+    Returns the files of [`repository_files`] after checking that they can be published.
 
     Raises:
-        PublishError: if `repo_id` can be no name on the Hub, the folder is no complete checkpoint, or `base_model` is
-            missing or in vain.
+        PublishError: if `repo_id` is not a valid name on the Hub, the folder is not a complete checkpoint, or
+            `base_model` is missing or not needed.
     """
     try:
         validate_repo_id(repo_id)
@@ -88,22 +90,22 @@ def check_repository(folder: str | Path, repo_id: str, base_model: str | None = 
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a file's name is one of these."""
+    """Whether a file name matches one of the patterns."""
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of a repository is of the kind that is published here, so that an old one may be deleted."""
+    """Whether a file of a repository comes from an earlier upload, so that it may be deleted."""
     folder, _, file = name.rpartition("/")
-    kinds = CHECKPOINT_FILES if folder == SECOND_TOKENIZER else (*RECORDS, *CHECKPOINT_FILES, *_CODE)
-    return folder.startswith(_DIAGNOSTICS) or (folder in ("", SECOND_TOKENIZER) and matches(file, kinds))
+    patterns = CHECKPOINT_FILES if folder == SECOND_TOKENIZER else (*RECORDS, *CHECKPOINT_FILES, *_CODE)
+    return folder.startswith(_DIAGNOSTICS) or (folder in ("", SECOND_TOKENIZER) and matches(file, patterns))
 
 
 def check_complete(files: dict[str, Path]) -> None:
     """
-    Raises [`PublishError`] if weights, configurations, code or tokenizers are missing, and names them.
+    Raises [`PublishError`] if weights, configurations, code or tokenizers are missing; the message names them.
 
-    A LoRA adapter has its own weights and configuration, and the processor; the model is in its base's repository.
+    A LoRA adapter needs its own weights and configuration and the processor; the model is in the base repository.
     """
     needed = ["processor_config.json", "tokenizer_config.json"]
     needed += [ADAPTER_SAFE_WEIGHTS_NAME] if ADAPTER_CONFIG_NAME in files else ["config.json"]
@@ -118,36 +120,36 @@ def check_complete(files: dict[str, Path]) -> None:
     missing += sorted(_needed_code(files) - set(files))
     if missing:
         raise PublishError(
-            f"The folder is no complete checkpoint: it lacks {', '.join(dict.fromkeys(missing))}. Save model and "
+            f"The folder is not a complete checkpoint: it lacks {', '.join(dict.fromkeys(missing))}. Save model and "
             "processor into it with `save_pretrained`, as `hf-fusion train` does."
         )
 
 
 def check_base_model(files: dict[str, Path], folder: str | Path, base_model: str | None) -> None:
-    """Raises [`PublishError`] if a LoRA adapter has no base on the Hub, or another model has one."""
+    """Raises [`PublishError`] if `base_model` is missing for a LoRA adapter, or given for a whole model."""
     is_adapter = ADAPTER_CONFIG_NAME in files
     if is_adapter and not base_model:
         raise PublishError(
-            f"{folder} holds a LoRA adapter, which needs the model that it was trained on. Publish that first "
-            f"({Path(folder) / 'base'}) and name it by `base_model`, or train with `merge_lora`."
+            f"{folder} holds a LoRA adapter, which needs the model that it was trained on. Publish that model "
+            f"first ({Path(folder) / 'base'}) and pass its name as `base_model`, or train with `merge_lora`."
         )
     if base_model and not is_adapter:
-        raise PublishError(f"{folder} holds a whole model, no LoRA adapter: leave `base_model` out.")
+        raise PublishError(f"{folder} holds a whole model, not a LoRA adapter: remove `base_model`.")
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file; raises [`PublishError`] if there is none."""
+    """Reads a JSON file that holds an object; raises [`PublishError`] if it does not."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise PublishError(f"{path} is no JSON: {error}") from error
+        raise PublishError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise PublishError(f"{path} is no JSON object.")
+        raise PublishError(f"{path} does not hold a JSON object.")
     return content
 
 
-def _code_of(content):
-    """The Python files that a configuration names as its code: of its classes, and of its pipelines."""
+def _named_code(content):
+    """Returns the Python files that a configuration names for its classes and pipelines."""
     classes, pipelines = (content.get(name) or {} for name in ("auto_map", "custom_pipelines"))
     try:
         values = [*classes.values(), *(pipeline.get("impl") for pipeline in pipelines.values())]
@@ -160,13 +162,13 @@ def _code_of(content):
 
 
 def _needed_code(files):
-    """The Python files that the configurations name, and all that they import by `from .sibling`."""
-    named = [_code_of(read_json(files[name])) for name in ("config.json", "processor_config.json") if name in files]
-    waiting, found = [name for names in named for name in names], set()
+    """Returns the Python files that the configurations name, and all that these import by `from .sibling`."""
+    named = [_named_code(read_json(files[name])) for name in ("config.json", "processor_config.json") if name in files]
+    waiting, selected = [name for names in named for name in names], set()
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in selected:
+            selected.add(name)
             text = files[name].read_text(encoding="utf-8", errors="replace") if name in files else ""
             waiting += [f"{sibling}.py" for sibling in re.findall(r"^[ \t]*from \.(\w+) import", text, re.MULTILINE)]
-    return found
+    return selected

@@ -7,7 +7,7 @@ import dataclasses
 from transformers import HfArgumentParser, TrainingArguments
 
 from hf_fusion.architectures import registered_architectures
-from hf_fusion.architectures.arguments import ModelArguments, fields_of
+from hf_fusion.architectures.arguments import ModelArguments, collect_fields
 from hf_fusion.data.arguments import ClipFields, DataArguments, ReviewFields
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.utils.errors import RecipeError
@@ -98,7 +98,7 @@ def _title_of(cls, name):
     """The group of a field: of the architecture that alone has it, or of the dataclass that declares it."""
     declaring = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", ()))
     if issubclass(cls, ModelArguments):
-        having = [one for one in registered_architectures() if name in {item.name for item in fields_of(one)}]
+        having = [one for one in registered_architectures() if name in {item.name for item in collect_fields(one)}]
         return _architecture_title(having[0]) if len(having) == 1 else _GROUPS[ModelArguments]
     title = _GROUPS.get(declaring, "options")
     return _GROUPS[FusionTrainingArguments] if title == _INHERITED and name in _COMMON else title

@@ -22,7 +22,7 @@ from transformers.training_args import ParallelMode
 from hf_fusion.architectures.encoding import encode_rows, needs_encoding
 from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
-from hf_fusion.evaluation.metrics import metrics_of
+from hf_fusion.evaluation.metrics import compute_metrics
 from hf_fusion.hub.publish import check_private, hub_errors, publish
 from hf_fusion.models.modeling_common import make_readable
 from hf_fusion.training.arguments import FusionTrainingArguments
@@ -247,7 +247,7 @@ class FusionTrainer(Trainer):
     def _metrics(self, prediction):
         label_ids = prediction.label_ids
         label_ids = label_ids if isinstance(label_ids, (tuple, list)) else (label_ids,)
-        return metrics_of(self.model.config, prediction.predictions, label_ids, self.label_names)
+        return compute_metrics(self.model.config, prediction.predictions, label_ids, self.label_names)
 
     def _prepare_inputs(self, inputs):
         """As `Trainer`'s; leaves arguments of the model's `forward` and keeps the numbers of the rows aside."""

@@ -1,4 +1,4 @@
-"""What every part of the package uses; it imports nothing of the others."""
+"""Records, typed fields and errors for all parts of the package. Imports nothing from the other parts."""
 
 from typing import TYPE_CHECKING
 

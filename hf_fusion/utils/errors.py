@@ -1,25 +1,25 @@
-"""The errors that users meet, and names for their messages."""
+"""The errors for users, and a helper for their messages."""
 
 from collections.abc import Iterable
 
 
 class FusionError(Exception):
-    """Base of all errors of this package that tell a user what to change; anything else is a defect."""
+    """Base class of the errors that tell a user what to change; any other exception is a bug."""
 
 
 class DataError(FusionError, ValueError):
-    """Data that cannot be read as declared; the message names file, row and field."""
+    """The data does not fit its declaration; the message names file, row and field."""
 
 
 class RecipeError(FusionError, ValueError):
-    """A recipe that cannot be run; says which field, what was given and what is accepted."""
+    """The recipe is not valid; the message names the field, the value given and the values accepted."""
 
 
 class TrainingInterrupted(FusionError):
-    """A training that was asked to end before its time; a checkpoint holds all that was done."""
+    """The training was interrupted by a signal; a checkpoint holds its state."""
 
 
 def listed(names: Iterable) -> str:
-    """Names of columns for a message; the first ones where there are many."""
+    """Joins up to 30 names for an error message."""
     names = [f"{name!s:.50}" for name in names]
     return ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")

@@ -1,4 +1,4 @@
-"""Packages that only some users need: they belong to an extra, and are imported where they are used."""
+"""Optional packages: each belongs to an extra, and is imported where it is used."""
 
 import importlib
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ from hf_fusion.utils.errors import FusionError
 
 
 class MissingExtraError(FusionError, ImportError):
-    """A package of an extra that is not installed."""
+    """An optional package is not installed; the message holds the command that installs it."""
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
@@ -29,5 +29,5 @@ def import_extra(module: str, extra: str) -> ModuleType:
 
 
 def missing_extra(package: str, extra: str) -> str:
-    """The message for a package that is not installed."""
+    """Returns the error message for a package that is not installed."""
     return f"This needs {package}, which is not installed: pip install 'hf-fusion[{extra}]'"

@@ -1,4 +1,4 @@
-"""Fields of recipes and command lines: how they are declared, and whether values fit them."""
+"""Declares the fields of recipes and command lines, and checks their values."""
 
 import dataclasses
 from dataclasses import field
@@ -9,40 +9,40 @@ from hf_fusion.utils.errors import RecipeError
 
 
 def option(text, default=None):
-    """A field of a recipe with its help."""
+    """Declares a field of a recipe with its help text."""
     return field(default=default, metadata={"help": text})
 
 
 def list_option(text, default):
-    """A field of a recipe that holds a list."""
+    """Declares a field of a recipe that holds a list."""
     return field(default_factory=lambda: list(default), metadata={"help": text})
 
 
 def has_changed(item: dataclasses.Field, value: Any) -> bool:
-    """Whether a field of a dataclass has another value than its default."""
+    """Whether the value of a dataclass field differs from its default."""
     default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
     return value != default
 
 
 def check_choices(arguments: Any) -> None:
-    """Raises [`RecipeError`] if a field of a dataclass that is declared as `Literal` has another value."""
+    """Raises [`RecipeError`] if a dataclass field declared as `Literal` has a value outside its choices."""
     for name, hint in get_type_hints(type(arguments)).items():
         if _choices(hint) and not _matches(value := getattr(arguments, name, None), hint):
-            raise RecipeError(f"`{name}` must be {_named(hint)}, got {value!r:.100}.")
+            raise RecipeError(f"`{name}` must be {_describe_hint(hint)}, got {value!r:.100}.")
 
 
 def wrong_field(cls: type, values: dict[str, Any], as_flags: bool = False) -> str | None:
     """
-    The first value that is not of its field's type.
+    Finds the first value that does not have the type of its field.
 
     Args:
-        cls: a dataclass.
-        values: by the name of a field; other names are passed over.
-        as_flags: whether texts are read as on a command line where a number or a truth value is meant, and `no` (which
-            YAML takes for false) where a text is.
+        cls (`type`): a dataclass.
+        values (`dict[str, Any]`): values by field name; names that are not fields are ignored.
+        as_flags (`bool`, *optional*, defaults to `False`): whether to accept strings for numbers and booleans, as on a
+            command line, and `False` for strings, since YAML reads `no` as false.
 
     Returns:
-        What is wrong with it; `None` if nothing is.
+        `str` or `None`: the error message, `None` if all values fit.
     """
     hints = get_type_hints(cls)
     for name in (item.name for item in dataclasses.fields(cls) if item.name in values):
@@ -50,7 +50,7 @@ def wrong_field(cls: type, values: dict[str, Any], as_flags: bool = False) -> st
         if value != value:
             return f"{name} is no number (NaN)."
         if not (_matches(value, hint) or (as_flags and _is_flag(value, hint))):
-            return f"{name} must be {_named(hint)}, got {value!r:.200}."
+            return f"{name} must be {_describe_hint(hint)}, got {value!r:.200}."
     return None
 
 
@@ -63,10 +63,10 @@ def _choices(hint):
 
 
 def _matches(value, hint):
-    return any(_is_of(value, kind) for kind in _members(hint))
+    return any(_has_type(value, kind) for kind in _members(hint))
 
 
-def _is_of(value, kind):
+def _has_type(value, kind):
     origin, parts = get_origin(kind) or kind, get_args(kind)
     if origin is Literal:
         return value in parts
@@ -88,15 +88,15 @@ def _is_flag(value, hint):
     return isinstance(value, str) and any(get_origin(kind) is None and kind not in (NoneType, dict) for kind in kinds)
 
 
-def _named(hint):
+def _describe_hint(hint):
     kinds = [kind for kind in _members(hint) if get_origin(kind) is not Literal]
     choices = [f"one of {', '.join(map(str, _choices(hint)))}"] if _choices(hint) else []
-    return " or ".join([*choices, *map(_kind_named, kinds)])
+    return " or ".join([*choices, *map(_describe_type, kinds)])
 
 
-def _kind_named(kind):
+def _describe_type(kind):
     if get_origin(kind) is list:
-        return f"a list of {_named(get_args(kind)[0]).partition(' ')[2] or 'value'}s"
+        return f"a list of {_describe_hint(get_args(kind)[0]).partition(' ')[2] or 'value'}s"
     if dict in (kind, get_origin(kind)):
         return "a mapping"
     names = {NoneType: "null", str: "a text", int: "a whole number", float: "a number", bool: "true or false"}

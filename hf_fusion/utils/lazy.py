@@ -1,4 +1,4 @@
-"""Names of a package whose modules are imported when they are first used."""
+"""Lazy imports: a module is imported at the first use of one of its names."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -7,11 +7,11 @@ from typing import Any
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """
-    The `__getattr__` and `__dir__` of a package.
+    Creates the `__getattr__` and `__dir__` of a package.
 
     Args:
-        package: its `__name__`.
-        modules: for each name the module of the package that has it.
+        package (`str`): the `__name__` of the package.
+        modules (`Mapping[str, str]`): the module of the package that defines each name, by name.
     """
 
     def get(name: str) -> Any:

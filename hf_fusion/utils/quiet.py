@@ -1,4 +1,4 @@
-"""Libraries without their progress bars and loading reports."""
+"""Turns off progress bars and loading reports of the libraries."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """As [`silence_libraries`]; afterwards all is as it was."""
+    """Calls [`silence_libraries`], and restores the previous state at the end."""
     restore = silence_libraries()
     try:
         yield
@@ -17,13 +17,13 @@ def quiet_libraries() -> Iterator[None]:
 
 def silence_libraries() -> Callable[[], None]:
     """
-    Turns off the progress bars of transformers, huggingface_hub and datasets, and the table that transformers logs of
-    weights without a place or without a value. Other warnings and errors stay.
+    Turns off the progress bars of transformers, huggingface_hub and datasets, and the table of missing and unexpected
+    weights that transformers logs. Other warnings and errors stay.
 
     Returns:
-        A function that turns on again what was on before.
+        `Callable[[], None]`: restores the previous state.
     """
-    # not at the top: a command's `--help` does not wait for them
+    # imported here, so that the `--help` of a command does not wait for them
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 

@@ -1,4 +1,4 @@
-"""Evidence on disk: results as JSON, and where, how and on what data they were made."""
+"""Writes results as JSON, and records the environment and the data that they come from."""
 
 import hashlib
 import importlib.metadata
@@ -23,7 +23,7 @@ _PACKAGES = (
 
 
 def describe_environment(**facts) -> dict:
-    """Versions, hardware and command of this process, and the given facts (seed, data fingerprint ...)."""
+    """Returns versions, hardware and command of this process, and the given `facts` (seed, data fingerprint ...)."""
     versions = {"python": platform.python_version(), "hf-fusion": installed_version("hf-fusion")}
     versions.update({name: installed_version(name) for name in _PACKAGES})
     return {
@@ -35,7 +35,7 @@ def describe_environment(**facts) -> dict:
 
 
 def describe_hardware() -> dict:
-    """Processor, cores, memory and accelerators."""
+    """Returns processor, cores, memory and accelerators of this machine."""
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "processor": _processor(),
@@ -48,22 +48,22 @@ def describe_hardware() -> dict:
 
 
 def fingerprint(dataset: DatasetDict) -> dict[str, str]:
-    """A hash of each split's rows, in their order."""
+    """Returns a hash of the rows of each split; it depends on their order."""
     digests = {}
     for split, rows in dataset.items():
         digest = hashlib.sha256()
-        streams = [name for name, feature in rows.features.items() if isinstance(feature, Array2D)]
-        for row in rows.remove_columns(streams):
+        modalities = [name for name, feature in rows.features.items() if isinstance(feature, Array2D)]
+        for row in rows.remove_columns(modalities):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-        for row in rows.select_columns(streams).with_format("numpy") if streams else ():
-            for name in streams:
+        for row in rows.select_columns(modalities).with_format("numpy") if modalities else ():
+            for name in modalities:
                 digest.update(f"{name}{row[name].shape}".encode() + row[name].tobytes())
         digests[split] = digest.hexdigest()[:16]
     return digests
 
 
 def write_json(path, content) -> None:
-    """Writes JSON that every parser reads: NaN and infinities become null. Readers see the old file or the new one."""
+    """Writes JSON that every parser reads: NaN and infinities become null. Replaces an old file in one step."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
@@ -80,10 +80,10 @@ def _finite(value):
 
 
 def _command():
-    """The command line as a person would type it in the repository; folders outside it are of this machine alone."""
+    """Returns the command line as typed in the repository, without folders outside it."""
     script, *words = sys.argv
     words = [re.sub(r"(^|=)(?:\.\.)?/\S*/", r"\1", word) for word in words]
-    for i, word in enumerate(words):  # a command is shown to others
+    for i, word in enumerate(words):  # the record may be published
         if re.fullmatch(r"--\w*token", word) and i + 1 < len(words):
             words[i + 1] = "..."
         words[i] = re.sub(r"(--\w*token=).*", r"\1...", words[i])
@@ -99,7 +99,7 @@ def _program(script):
 
 
 def installed_version(package: str) -> str | None:
-    """The version of a package, `None` if it is not installed."""
+    """Returns the version of a package, `None` if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Recipes, studies and searches that come with the package, by name."""
+"""Finds the recipes, studies and searches that ship with the package by name."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,21 +10,21 @@ FOLDERS = {"recipe": _FOLDER, "study": _FOLDER / "studies", "search": _FOLDER / 
 
 
 def shipped_files(kind: str) -> dict[str, Path]:
-    """The files of a kind ("recipe", "study" or "search") by name."""
+    """Returns the shipped files of a kind ("recipe", "study" or "search") by name."""
     return {path.stem: path for path in sorted(FOLDERS[kind].glob("*.yaml"))}
 
 
 def find_file(name: str, kind: str) -> Path:
     """
-    A file of the user, or one that comes with the package.
+    Finds a local file, or one that ships with the package.
 
     Args:
-        name (`str`): a path, with or without `.yaml`; or the name of a file that comes with the package, also as it is
-            called in the repository (`scripts/recipes/NAME.yaml`). A file of the user goes first.
+        name (`str`): a path, with or without `.yaml`; or the name of a shipped file, also as its path in the repository
+            (`scripts/recipes/NAME.yaml`). A local file takes precedence.
         kind (`str`): "recipe", "study" or "search".
 
     Raises:
-        RecipeError: if there is neither; says which names are near.
+        RecipeError: if there is no such file; the message lists similar names.
     """
     for path in (Path(name), Path(f"{name}.yaml")):
         if path.is_file():
@@ -39,8 +39,8 @@ def find_file(name: str, kind: str) -> Path:
     raise RecipeError(f"{name}: no such {kind}.{advice} `hf-fusion recipes` lists those of the package.")
 
 
-def summary_of(path: Path) -> str:
-    """The first comment line of a file."""
+def read_summary(path: Path) -> str:
+    """Returns the comment in the first line of a file."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 

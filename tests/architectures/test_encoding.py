@@ -168,7 +168,7 @@ def test_clips(clip_model, clip_processor, arguments, caplog):
     with pytest.raises(RecipeError, match="reads audio frames of 3 features, those of the data have 4"):
         wide = clips.map(lambda row: {"audio": [[1.0] * 4]})
         FusionTrainer(clip_model(), arguments, **{**options, "train_dataset": wide})
-    with pytest.raises(DataError, match="from clips only scores are read, and the model has classes"):
+    with pytest.raises(DataError, match="clips are encoded with scores only, but the model has classes"):
         FusionTrainer(clip_model(num_labels=3), arguments, **{**options, "train_dataset": clips})
 
 

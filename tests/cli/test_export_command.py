@@ -71,5 +71,5 @@ def test_wrong_calls(export, capsys, args, words):
 def test_a_folder_with_something_else_is_left_alone(export, capsys, checkpoint, tmp_path):
     (tmp_path / "thesis.txt").touch()
     assert export(checkpoint, tmp_path) == 2
-    assert "is no earlier export: give another folder" in capsys.readouterr().err
+    assert "is not an earlier export: choose another folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

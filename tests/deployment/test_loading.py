@@ -28,7 +28,7 @@ def test_model_and_processor(folder, clip_model, clip_processor, tmp_path):
     ("change", "words"),
     [
         (lambda weights: weights.pop("classifier.bias"), "has no weights for classifier.bias, 1 parameters in all"),
-        (lambda weights: weights.update(more=weights["classifier.bias"].clone()), "weights without a place: more, 1"),
+        (lambda weights: weights.update(more=weights["classifier.bias"].clone()), "unexpected weights: more, 1"),
         (
             lambda weights: weights["classifier.bias"].fill_(float("nan")),
             "classifier.bias hold NaN or infinite values, 1",

@@ -163,7 +163,7 @@ class TestWriting:
     def test_other_folders_are_left_alone(self, exported_reviews, tmp_path):
         classify, _ = exported_reviews
         (tmp_path / "thesis.txt").touch()
-        with pytest.raises(onnx_export.ExportError, match="no earlier export: give another folder"):
+        with pytest.raises(onnx_export.ExportError, match="not an earlier export: choose another folder"):
             onnx_export.export_onnx(classify.model, classify.processor, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

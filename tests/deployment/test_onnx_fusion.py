@@ -208,7 +208,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (None, "is no exported model"),
+            (None, "is not an exported model"),
             ("{", "cannot be read"),
             pytest.param("[" * 100_000, "cannot be read", id="deep"),
             ("[]", "format None"),
@@ -229,7 +229,7 @@ class TestLoading:
             (
                 "reviews",
                 {"model_type": "bert"},
-                r"onnx_fusion\.json is damaged, .*: `model_type` must be that of a model of this package, got 'bert'",
+                r"onnx_fusion\.json is damaged, .*: `model_type` must be one of this package's models, got 'bert'",
             ),
             ("reviews", {"id2label": [1]}, "`id2label` must name the classes"),
             ("reviews", {"coarse_id2label": 3}, "`coarse_id2label` must name the classes"),
@@ -252,7 +252,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("name", "content", "words"),
         [
-            ("model.onnx", b"no graph", r"model\.onnx cannot be loaded, export the checkpoint anew"),
+            ("model.onnx", b"no graph", r"model\.onnx cannot be loaded, export the checkpoint again"),
             ("model.onnx", None, r"model\.onnx cannot be loaded"),
             ("tokenizer.json", None, "The processor in .*broken is damaged, export"),
             ("processor_config.json", b"[]", "The processor in .*broken is damaged, export"),
@@ -269,7 +269,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("others", "words"),
         [
-            (["model.onnx"], r"model\.onnx is damaged, export the checkpoint anew: .*`logits`"),
+            (["model.onnx"], r"model\.onnx is damaged, export the checkpoint again: .*`logits`"),
             (["model.onnx", "onnx_fusion.json"], "The processor in .*mixed is damaged, export"),
         ],
     )
@@ -305,7 +305,7 @@ class TestLoading:
     def test_what_is_no_answer_is_refused(self, exported_reviews, monkeypatch, values):
         exported = OnnxFusion.from_pretrained(exported_reviews[1])
         monkeypatch.setattr(type(exported.model), "__call__", lambda self, **_: {"logits": values})
-        with pytest.raises(ValueError, match=r"The graph is damaged, export the checkpoint anew: .*`logits`"):
+        with pytest.raises(ValueError, match=r"The graph is damaged, export the checkpoint again: .*`logits`"):
             exported("Fine.")
 
     def test_code_in_the_folder_is_not_run(self, exported_reviews, tmp_path, monkeypatch):

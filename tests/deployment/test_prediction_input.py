@@ -67,7 +67,7 @@ def test_a_format_that_nothing_takes(tmp_path, monkeypatch, name, given, words):
 
 @pytest.mark.parametrize("config", [REVIEWS, CLIPS])
 def test_standard_input_takes_no_options(config):
-    with pytest.raises(DataError, match="`dataset_options` are those of a source of clips"):
+    with pytest.raises(DataError, match="`dataset_options` are only for a source of clips"):
         read_input(["-"], "text", config, {"own_file": True})
 
 
@@ -141,7 +141,7 @@ def test_an_output_that_is_a_file_of_the_input(tmp_path, monkeypatch):
     (tmp_path / "a/in.csv").touch()
     (tmp_path / "link.csv").symlink_to("a/in.csv")
     for name in ("a/in.csv", "a", "a/", "*/*.csv", f"{tmp_path}/a/../a/in.csv", "link.csv"):
-        with pytest.raises(DataError, match=r"a/in\.csv is a file of the input, which would be overwritten"):
+        with pytest.raises(DataError, match=r"a/in\.csv is an input file and would be overwritten"):
             check_output("a/in.csv", ["-", name])
         check_output("a/out.csv", [name])
         check_output("-", [name])

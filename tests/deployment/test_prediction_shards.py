@@ -123,7 +123,7 @@ def test_who_is_alive_is_left_alone_and_who_dies_is_replaced(classify, shards, t
 
 def test_each_process_reads_one_piece_and_helps_from_the_end(classify, shards, monkeypatch):
     one, order = shards(shard_rows=3), []  # 9 shards
-    monkeypatch.setattr(one, "_claimed", lambda number, *rest: order.append(number) or True)
+    monkeypatch.setattr(one, "_try_shard", lambda number, *rest: order.append(number) or True)
     one.fill(classify, rank=1, world=3)
     assert order == [3, 4, 5, 8, 7, 6, 2, 1, 0]
 

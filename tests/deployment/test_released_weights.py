@@ -196,7 +196,7 @@ class TestWeights:
                 "expected .64, 128., found",
             ),
             (lambda w: w.pop("text_projector.MLP.2.weight"), "No weights named 'text_projector.MLP.2.weight'"),
-            (lambda w: w.update({"classifier.MLP.6.bias": torch.ones(1)}), "have no place in the model"),
+            (lambda w: w.update({"classifier.MLP.6.bias": torch.ones(1)}), "are unknown to the model"),
         ],
         ids=["missing", "unknown", "shape", "essential", "more layers"],
     )

@@ -14,11 +14,11 @@ from hf_fusion.evaluation.metrics import (
     METRICS,
     ReviewMetrics,
     SentimentRegressionMetrics,
+    compute_metrics,
+    compute_review_metrics,
+    find_metric,
     lower_is_better,
-    metric_named,
-    metrics_of,
-    review_metrics_of,
-    sentiment_metrics_for,
+    select_sentiment_metrics,
 )
 from hf_fusion.evaluation.plots import calibration_error
 from hf_fusion.utils.errors import RecipeError
@@ -90,7 +90,7 @@ def test_constant_predictions_have_no_correlation():
     [
         ({"fine": [0]}, {"fine": [-100]}, "not one reference"),
         ({"intensity": [float("nan")]}, {"intensity": [0.5]}, "Row 0 has no finite prediction"),
-        ({"fine": [0]}, {"coarse": [0]}, "predictions for 'fine', but not one reference"),
+        ({"fine": [0]}, {"coarse": [0]}, "predictions for 'fine', but no references"),
         ({"fine": [0], "coarse": [None]}, {"fine": [0], "coarse": [1]}, "no finite prediction for 'coarse'"),
         ({"stars": [0]}, {"stars": [0]}, "got stars"),
         ({"fine": [0], "coarse": [0, 1]}, {"fine": [0]}, "differ in length"),
@@ -106,7 +106,7 @@ def test_what_a_trainer_gathers():
     logits = np.eye(5)[PREDICTED["fine"]]
     coarse = np.eye(3)[PREDICTED["coarse"]]
     intensity = np.array(PREDICTED["intensity"])
-    result = review_metrics_of(
+    result = compute_review_metrics(
         DyFuLMConfig.heads,
         (logits, coarse, intensity),
         (np.array(EXPECTED["intensity"]), np.array(EXPECTED["fine"])),
@@ -133,7 +133,7 @@ def test_a_single_class_says_nothing(caplog):
     """The answer that never changes would be perfect."""
     logits = (np.eye(5)[[1, 1, 1]], np.eye(3)[[0, 0, 0]], np.zeros(3))
     names = ["labels", "coarse_labels", "intensity_labels"]
-    found = review_metrics_of(
+    found = compute_review_metrics(
         DyFuLMConfig.heads, logits, (np.array([0, 1, -100]), np.array([0, 0, -100]), np.ones(3)), names
     )
     assert found["fine_accuracy"] == 0.5 and found["intensity_mae"] == 1
@@ -205,29 +205,29 @@ class TestSentimentRegression:
             SentimentRegressionMetrics("iemocap")
 
     def test_chosen_by_the_range_of_the_labels(self):
-        assert sentiment_metrics_for([-1.0, 1.0]).dataset == "sims"
-        assert sentiment_metrics_for((-3, 3)).dataset == "mosi"
+        assert select_sentiment_metrics([-1.0, 1.0]).dataset == "sims"
+        assert select_sentiment_metrics((-3, 3)).dataset == "mosi"
 
 
 class TestOfADashFusion:
     def test_scores(self, clip_config):
         logits, labels = np.array([[1.0], [-2.0], [0.5]]), np.array([1.0, -1.0, 0.5])
         expected = SentimentRegressionMetrics("mosi").compute(predictions=logits[:, 0], references=labels)
-        assert metrics_of(clip_config(), logits, (labels,), ["labels"]) == expected
-        assert "acc3" in metrics_of(clip_config(label_range=(-1, 1)), logits, (labels,), ["labels"])
+        assert compute_metrics(clip_config(), logits, (labels,), ["labels"]) == expected
+        assert "acc3" in compute_metrics(clip_config(label_range=(-1, 1)), logits, (labels,), ["labels"])
 
     def test_classes(self, clip_config):
         logits = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
-        found = metrics_of(clip_config(num_labels=3), logits, (np.array([0, 1, -100]),), ["labels"])
+        found = compute_metrics(clip_config(num_labels=3), logits, (np.array([0, 1, -100]),), ["labels"])
         assert found == {"accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
 
     def test_a_single_class(self, clip_config):
-        found = metrics_of(clip_config(num_labels=3), np.eye(3)[[1, 1]], (np.array([1, 1]),), ["labels"])
+        found = compute_metrics(clip_config(num_labels=3), np.eye(3)[[1, 1]], (np.array([1, 1]),), ["labels"])
         assert np.isnan(found["accuracy"]) and np.isnan(found["macro_f1"])
 
     def test_several_labels(self, clip_config):
         logits, labels = np.array([[2.0, -1.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
-        assert metrics_of(clip_config(num_labels=2), logits, (labels,), ["labels"])["accuracy"] == 0.5
+        assert compute_metrics(clip_config(num_labels=2), logits, (labels,), ["labels"])["accuracy"] == 0.5
 
 
 class TestTable:
@@ -249,7 +249,7 @@ class TestTable:
         found = ReviewMetrics().compute(predictions=sides[0], references=sides[1])
         for dataset in ("mosi", "mosei", "sims"):
             found |= SentimentRegressionMetrics(dataset).compute(predictions=guesses, references=scores)
-        found |= metrics_of(config, np.eye(5)[answers], (classes,), ["labels"])
+        found |= compute_metrics(config, np.eye(5)[answers], (classes,), ["labels"])
         found["fine_calibration_error"] = calibration_error(answers == classes, np.ones(60))
         return found
 
@@ -263,7 +263,7 @@ class TestTable:
     @pytest.mark.parametrize("wrong", [0.0, 0.3, 1.0])
     def test_values_lie_in_the_bounds(self, computed, wrong):
         for name, value in computed(wrong).items():
-            low, high = metric_named(name).bounds
+            low, high = find_metric(name).bounds
             assert low - 1e-9 <= value <= high + 1e-9, name
 
     def test_errors_and_losses(self):
@@ -277,13 +277,13 @@ class TestTable:
     def test_prefixes(self, start):
         assert lower_is_better(f"{start}intensity_mae") and lower_is_better(f"{start}loss")
         assert not lower_is_better(f"{start}fine_macro_f1") and not lower_is_better(f"{start}acc2_has0")
-        assert metric_named(f"{start}f1_has0").name == "f1_has0"
+        assert find_metric(f"{start}f1_has0").name == "f1_has0"
 
     @pytest.mark.parametrize("name", ["f2", "", "maes", "fine", "mae_rank", "error"])
     def test_unknown_names(self, name):
-        with pytest.raises(RecipeError, match=f"Unknown metric '{name}': names of metrics end with accuracy, .*loss"):
+        with pytest.raises(RecipeError, match=f"'{name}': the name of a metric ends with one of accuracy, .*loss"):
             lower_is_better(name)
 
     def test_values_as_they_are_shown(self):
-        assert format(0.8765, metric_named("fine_accuracy").format) == "87.6%"
-        assert format(0.8765, metric_named("eval_mae").format) == "0.876"
+        assert format(0.8765, find_metric("fine_accuracy").format) == "87.6%"
+        assert format(0.8765, find_metric("eval_mae").format) == "0.876"

@@ -3,7 +3,7 @@
 import pytest
 
 from hf_fusion.utils.errors import RecipeError
-from hf_fusion.utils.shipped import FOLDERS, find_file, shipped_files, summary_of
+from hf_fusion.utils.shipped import FOLDERS, find_file, read_summary, shipped_files
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
@@ -11,12 +11,12 @@ def test_each_has_a_line(kind):
     files = shipped_files(kind)
     assert files and all(path.parent == FOLDERS[kind] for path in files.values())
     for path in files.values():
-        assert summary_of(path).endswith(".") and len(summary_of(path)) <= 76, path
+        assert read_summary(path).endswith(".") and len(read_summary(path)) <= 76, path
 
 
 def test_no_comment_no_summary(tmp_path):
     (tmp_path / "a.yaml").write_text("seed: 1\n# later\n")
-    assert summary_of(tmp_path / "a.yaml") == ""
+    assert read_summary(tmp_path / "a.yaml") == ""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""All diagnoses of a checkpoint; one pass of the model over the rows serves them all."""
+"""Runs all diagnoses of a checkpoint in one pass of the model over the rows."""
 
 from pathlib import Path
 
@@ -23,14 +23,15 @@ def analyze_reviews(
     of its training.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of the DyFuLM.
-        reviews (`Dataset`): with `text` and, for errors, `labels`.
-        checkpoint (`str` or `Path`): its run folder, for the logs of its training.
-        batch_size (`int`, defaults to 32): texts of a forward pass.
-        track: wraps the steps of each long part, given its name and their number, for a progress bar.
+        classify ([`FusionSentimentPipeline`]): the pipeline of the DyFuLM.
+        reviews (`Dataset`): rows with `text` and, for errors, `labels`.
+        checkpoint (`str` or `Path`): its run folder, for the training logs.
+        batch_size (`int`, *optional*, defaults to 32): the number of texts per forward pass.
+        track (`Callable`, *optional*): wraps the steps of each long part for a progress bar; called with the steps,
+            the name of the part and the number of steps.
 
     Returns:
-        The sections that apply to the model and the data.
+        `list[Section]`: the sections that apply to the model and the data.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.
@@ -62,7 +63,7 @@ def analyze_clips(
         corpus (`dict`, *optional*): options of the synthetic corpus that the clips are of.
 
     Returns:
-        The sections that apply to the model and the data.
+        `list[Section]`: the sections that apply to the model and the data.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.

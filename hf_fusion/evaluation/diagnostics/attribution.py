@@ -1,4 +1,4 @@
-"""DashFusion: the share of each modality in the scores, and of each part of the fusion."""
+"""DashFusion: the shares of modalities and of parts of the fusion in the scores."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TITLE = "Where the scores come from"
-# The contributions of the modalities must add up to what they explain, but for this share of it.
+# The contributions must add up to the explained difference, with at most this relative error.
 _LARGEST_GAP = 0.05
-# If one modality has more than this, the others are decoration.
+# The largest share of one modality: above it the others have almost no effect.
 _LARGEST_SHARE = 0.95
 # Each clip costs 128 passes with gradients: on a core 0.3 s for a few frames, 6 s for 300 of audio and 350 of vision.
 MOST_CLIPS, _MOST_FRAMES = 20, 5000
-# With 32 steps the contributions of a trained model missed what they explain by 14 to 18 %, with 128 by less than 2 %.
+# For a trained model the relative error of the sum was 14 to 18 % with 32 steps, and below 2 % with 128.
 _STEPS, _SEQUENCES = 128, 16
 _RESAMPLES = 1000
 _EMBEDDED = {"input_ids": "inputs_embeds", "input_ids_b": "inputs_embeds_b"}
@@ -38,28 +38,28 @@ def attribution_section(
     classify, inputs: list[dict], most_clips: int = MOST_CLIPS, batch_size: int = 2, track: Track = untracked
 ) -> Section | None:
     """
-    Integrated gradients (Sundararajan et al. 2017, by captum) of the score, or of the logit of the predicted class:
+    Computes integrated gradients (Sundararajan et al. 2017, by captum) of the score, or of the predicted class's logit:
 
     - over the inputs, from a text of mask tokens between the special ones and frames of zeros;
-    - over what the head reads (bottleneck, text, audio, vision), from its mean over the clips.
+    - over the inputs of the head (bottleneck, text, audio, vision), from their mean over the clips.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of a DashFusion.
-        inputs (`list[dict]`): of [`row_inputs`]; clips with all modalities of the model are examined.
-        most_clips (`int`, defaults to 20): clips to examine, drawn once for all; fewer if they have more than 5,000
-            frames together, for each costs 128 passes with gradients.
-        batch_size (`int`, defaults to 2): clips whose contributions are computed together.
-        track: wraps the batches, for a progress bar; see [`observe_rows`].
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion.
+        inputs (`list[dict]`): the result of [`row_inputs`]; only clips with all modalities of the model are examined.
+        most_clips (`int`, *optional*, defaults to 20): the number of clips to examine, in a fixed random sample. Fewer
+            if they have more than 5,000 frames in total, since each clip costs 128 passes with gradients.
+        batch_size (`int`, *optional*, defaults to 2): the number of clips per batch.
+        track (`Callable`, *optional*): wraps the batches for a progress bar; see [`observe_rows`].
 
     Returns:
-        The section, which says so if captum is not installed; `None` if the model reads one modality, no clip has all,
-        or the text encoder takes no embeddings.
+        [`Section`] or `None`: the section, or a note if captum is not installed. `None` if the model reads one
+        modality, no clip has all modalities, or the text encoder does not accept embeddings.
     """
     config = classify.model.config
     read = [name for name in MODALITIES if name in config.modalities]
     inputs = [clip for clip in inputs if set(read) <= set(clip)]
     complete = len(inputs)
-    inputs = _draw(inputs, most_clips)
+    inputs = _sample_clips(inputs, most_clips)
     if len(read) < 2 or not inputs or "inputs_embeds" not in classify.model.dashfusion.text_inputs:
         return None
     if find_spec("captum") is None:
@@ -107,11 +107,11 @@ def attribution_section(
 
 def plot_shares(shares: dict[str, dict[str, float]], intervals: dict[str, dict[str, tuple[float, float]]]) -> Figure:
     """
-    Shares of the contributions with 95 % intervals, one panel for each division; dotted: equal shares.
+    Plots the shares of the contributions with 95 % intervals, one panel per division; equal shares are dotted.
 
     Args:
-        shares (`dict`): by division ("modality", "part") the share of each member.
-        intervals (`dict`): the same with the ends of the intervals.
+        shares (`dict`): the share of each member, by division ("modality", "part").
+        intervals (`dict`): the ends of the intervals, in the same form.
     """
     shares = {title: parts for title, parts in shares.items() if parts}
     figure = new_figure(4.6 * len(shares), 3.2, "Shares of the contributions to the score")
@@ -130,47 +130,50 @@ def plot_shares(shares: dict[str, dict[str, float]], intervals: dict[str, dict[s
     return plain_text(figure)
 
 
-def _draw(inputs, most_clips):
-    """Some of the clips, in their order, with at most `_MOST_FRAMES` frames together, but one at least."""
+def _sample_clips(inputs, most_clips):
+    """Samples clips with at most `_MOST_FRAMES` frames in total, but at least one; keeps their order."""
     drawn = np.random.default_rng(0).permutation(len(inputs))[:most_clips]  # a file may be sorted
     frames = np.cumsum([sum(len(inputs[i].get(name, ())) for name in STREAMS) for i in drawn])
     return [inputs[i] for i in sorted(drawn[: max(1, int((frames <= _MOST_FRAMES).sum()))])]
 
 
 def _over_inputs(classify, batch, targets):
-    """By modality the contribution `(clips,)` of all its inputs; as "gap" what is left to explain."""
+    """Returns the contribution `(clips,)` of each modality, and as "gap" the error of their sum."""
     integrated_gradients = import_extra("captum.attr", "analyze").IntegratedGradients
-    given, baselines = {}, {}
+    embedded, baselines = {}, {}
     for name, values in batch.items():
         if name in _EMBEDDED:
             embeddings, blank = _embeddings_of(classify, name, values)
-            given[_EMBEDDED[name]], baselines[_EMBEDDED[name]] = embeddings(values).detach(), embeddings(blank).detach()
+            embedded[_EMBEDDED[name]], baselines[_EMBEDDED[name]] = (
+                embeddings(values).detach(),
+                embeddings(blank).detach(),
+            )
         elif name in _MODALITY_OF:
-            given[name], baselines[name] = values, torch.zeros_like(values)
-    rest = {name: values for name, values in batch.items() if name not in (*_EMBEDDED, *given)}
-    names = [*given, *rest]
+            embedded[name], baselines[name] = values, torch.zeros_like(values)
+    rest = {name: values for name, values in batch.items() if name not in (*_EMBEDDED, *embedded)}
+    names = [*embedded, *rest]
 
     def logits(*values):
         return classify.model(**dict(zip(names, values, strict=True))).logits
 
-    with torch.backends.cudnn.flags(enabled=False):  # it has no gradient of a recurrent layer in evaluation
+    with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no gradient of recurrent layers in evaluation mode
         contributions, gap = integrated_gradients(logits).attribute(
-            tuple(given.values()), tuple(baselines.values()), target=targets,
+            tuple(embedded.values()), tuple(baselines.values()), target=targets,
             additional_forward_args=tuple(rest.values()), n_steps=_STEPS, internal_batch_size=_SEQUENCES,
             return_convergence_delta=True,
         )  # fmt: skip
-    with torch.no_grad():  # an encoder that counts positions by its ids reads embeddings otherwise
-        differences = classify.model(**batch).logits - logits(*given.values(), *rest.values())
+    with torch.no_grad():  # an encoder that derives positions from ids gives other outputs for embeddings
+        differences = classify.model(**batch).logits - logits(*embedded.values(), *rest.values())
         changed = differences.gather(1, targets.unsqueeze(1)).squeeze(1)
-    found = {"gap": (gap.detach().abs() + changed.abs()).cpu()}
-    for name, values in zip(given, contributions, strict=True):
+    totals = {"gap": (gap.detach().abs() + changed.abs()).cpu()}
+    for name, values in zip(embedded, contributions, strict=True):
         values = values.detach().flatten(1).sum(1).cpu()
-        found[_MODALITY_OF[name]] = found.get(_MODALITY_OF[name], 0) + values
-    return found
+        totals[_MODALITY_OF[name]] = totals.get(_MODALITY_OF[name], 0) + values
+    return totals
 
 
 def _embeddings_of(classify, name, ids):
-    """The token embeddings that an input goes through, and the ids of a text that says nothing."""
+    """Returns the token embeddings of an input, and the ids of its baseline text."""
     second = name == "input_ids_b"
     encoders, processor = classify.model.dashfusion.encoders, classify.processor
     encoder = encoders["b"] if second else next(iter(encoders.values()))
@@ -181,7 +184,7 @@ def _embeddings_of(classify, name, ids):
 
 
 def _over_head(model, pooled, targets):
-    """By part of what the head reads its contribution `(clips,)`."""
+    """Returns the contribution `(clips,)` of each input of the head."""
     integrated_gradients = import_extra("captum.attr", "analyze").IntegratedGradients
     values = integrated_gradients(model.classifier).attribute(
         pooled, pooled.mean(0, keepdim=True), target=targets, n_steps=_STEPS
@@ -200,7 +203,7 @@ def _shares(contributions):
 
 
 def _share_intervals(contributions):
-    """95 % bootstrap intervals of [`_shares`] over the clips."""
+    """Returns the 95 % bootstrap intervals of [`_shares`] over the clips."""
     if not contributions:
         return {}
     sizes = np.stack([values.abs().cpu().numpy() for values in contributions.values()], axis=1)  # (clips, parts)

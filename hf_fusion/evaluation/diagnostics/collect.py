@@ -1,4 +1,4 @@
-"""One pass of a model over labelled rows for all diagnoses, and the logs of its training."""
+"""Runs a model once over labelled rows for all diagnoses, and reads its training logs."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,22 +23,22 @@ def untracked(steps: Iterable, name: str, total: int) -> Iterable:
 
 class Diagnosis:
     """
-    A section of the report that needs the model's outputs. The model runs once, for all diagnoses together: each keeps
-    from every batch the little that its section needs.
+    A section of the report that needs the outputs of the model. The model runs once for all diagnoses; each one keeps
+    from every batch only the values for its section.
     """
 
-    applies = True  # whether the model and the rows have what is examined
+    applies = True  # whether the diagnosis fits the model and the rows
 
     def observe(self, numbers: list[int], outputs: dict[str, Any]) -> None:
-        """Takes the outputs for the rows of these numbers."""
+        """Receives the outputs for the rows with these numbers."""
         raise NotImplementedError
 
     def section(self) -> Section | None:
-        """The section, once all rows were observed; `None` if there is nothing to report."""
+        """Returns the section after all rows were observed; `None` if there is nothing to report."""
         raise NotImplementedError
 
     def report(self) -> Section | None:
-        """The section, if the diagnosis applies."""
+        """Returns the section if the diagnosis applies."""
         return self.section() if self.applies else None
 
 
@@ -46,14 +46,15 @@ def observe_rows(
     classify, inputs: list[dict], diagnoses: Sequence[Diagnosis], batch_size: int = 32, track: Track = untracked
 ) -> None:
     """
-    Runs the model once over the rows, and lets each diagnosis that applies observe its outputs.
+    Runs the model once over the rows, and passes its outputs to each diagnosis that applies.
 
     Args:
         classify ([`FusionSentimentPipeline`]): model and processor.
-        inputs (`list[dict]`): of [`row_inputs`].
+        inputs (`list[dict]`): the result of [`row_inputs`].
         diagnoses (`Sequence[Diagnosis]`): the observers.
-        batch_size (`int`, defaults to 32): rows of a forward pass.
-        track: wraps the batches, given their name and number, for a progress bar.
+        batch_size (`int`, *optional*, defaults to 32): the number of rows per forward pass.
+        track (`Callable`, *optional*): wraps the batches for a progress bar; called with the batches, their name and
+            their number.
     """
     applying = [diagnosis for diagnosis in diagnoses if diagnosis.applies]
     batches = -(-len(inputs) // batch_size) if applying else 0
@@ -63,7 +64,7 @@ def observe_rows(
 
 
 def read_training_logs(checkpoint: str | Path, prefix: str) -> list[dict[str, float]]:
-    """The logs of a run folder's training that have a name with this prefix; none if it is no run folder."""
+    """Returns the training logs with a name that starts with `prefix`; none if the folder is not a run folder."""
     path = Path(checkpoint) / _STATE_FILE
     if not path.is_file():
         return []
@@ -72,13 +73,13 @@ def read_training_logs(checkpoint: str | Path, prefix: str) -> list[dict[str, fl
 
 
 def row_inputs(rows: Dataset) -> list[dict]:
-    """The pipeline's input for each row: text as a string, frames as arrays, without missing modalities."""
+    """Returns the pipeline's input for each row: text as string, frames as arrays, without missing modalities."""
     names = [name for name in ("text", *STREAMS) if name in rows.column_names]
-    given = []
+    inputs = []
     for row in rows.select_columns(names).with_format("numpy"):
         clip = {name: row[name] for name in names if row[name] is not None and len(row[name])}
-        given.append({**clip, "text": str(clip["text"])} if "text" in clip else clip)
-    return given
+        inputs.append({**clip, "text": str(clip["text"])} if "text" in clip else clip)
+    return inputs
 
 
 def iterate_outputs(classify, inputs: list[dict], batch_size: int = 32) -> Iterator[tuple[list[int], dict]]:
@@ -91,7 +92,7 @@ def iterate_outputs(classify, inputs: list[dict], batch_size: int = 32) -> Itera
         batch_size (`int`, defaults to 32): rows of a forward pass; neighbours have like length.
 
     Yields:
-        Numbers of the rows, and the model's outputs on the CPU (in float32).
+        `tuple[list[int], dict]`: numbers of the rows, and the outputs of the model in float32 on the CPU.
     """
     order = sorted(range(len(inputs)), key=lambda i: max(map(len, inputs[i].values())), reverse=True)
     for start in range(0, len(order), batch_size):

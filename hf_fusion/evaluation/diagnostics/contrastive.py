@@ -19,23 +19,23 @@ from hf_fusion.evaluation.similarity import SIMILARITIES, clip_vectors, pair_sim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A pair of one class must be closer than a pair of two classes in this share of all comparisons; 0.5 is chance.
+# The least share of comparisons in which a pair of one class is closer than a pair of two classes; 0.5 is chance.
 _LEAST_ORDER = 0.7
-# In a training batch clips of one class must be more alike than others by this much, in cosine.
+# The least difference of the mean cosines of pairs of one class and of two classes in a training batch.
 _LEAST_DIFFERENCE = 0.05
-# log mean exp(-2 d^2) is 0 if all clips are one point, and -4 where they are spread evenly in many dimensions.
+# log mean exp(-2 d^2) is 0 if all clips are one point, and -4 if they are spread evenly in many dimensions.
 _COLLAPSED = -0.1
 _MOST_CLIPS = 2000
 
 
 class ContrastiveDiagnosis(Diagnosis):
     """
-    Similarity of clips of the same and of other classes, alignment and uniformity (Wang & Isola 2020), a projection.
+    Similarity of clips of one class and of two classes, alignment and uniformity (Wang & Isola 2020), a projection.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of a DashFusion. Does not apply if it was trained without supervised
-            contrastive loss.
-        clips (`Dataset`): with `label`; at most 2,000 of them are examined, drawn once for all.
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion. Does not apply if the model was trained
+            without supervised contrastive loss.
+        clips (`Dataset`): clips with `label`; at most 2,000 of them are examined, in a fixed random sample.
     """
 
     def __init__(self, classify, clips: Dataset):
@@ -104,15 +104,15 @@ def plot_contrastive_space(
     positives: np.ndarray, negatives: np.ndarray, plane: np.ndarray, variance: np.ndarray, labels: np.ndarray, config
 ) -> Figure:
     """
-    Histogram of the similarities of pairs, and the clips in the plane of most variance.
+    Plots a histogram of the similarities of pairs, and the clips in the plane of most variance.
 
     Args:
-        positives, negatives (`np.ndarray`): cosines of the pairs of one class, and of two.
-        plane (`np.ndarray` of shape `(clips, 2)`): the clips' places.
+        positives, negatives (`np.ndarray`): cosines of the pairs of one class, and of two classes.
+        plane (`np.ndarray` of shape `(clips, 2)`): coordinates of the clips.
         variance (`np.ndarray` of shape `(2,)`): share of the variance on each axis.
         labels (`np.ndarray` of shape `(clips,)` or `(clips, labels)`): scores, classes or several labels.
-        config ([`DashFusionConfig`]): of the model. A score's colour lies between the ends of its `label_range`,
-            neutral in the middle.
+        config ([`DashFusionConfig`]): the configuration of the model. The colour scale of scores spans its
+            `label_range`, with a neutral colour in the middle.
     """
     figure = new_figure(10.5, 4.8)
     left, right = figure.subplots(1, 2)
@@ -139,13 +139,13 @@ def plot_contrastive_space(
 
 def contrastive_training_section(checkpoint: str | Path) -> Section | None:
     """
-    Similarity of clips of the same and of other classes over training, within its batches.
+    Reports the similarity of clips of one class and of two classes in the training batches over time.
 
     Args:
         checkpoint (`str` or `Path`): a run folder.
 
     Returns:
-        The section; `None` if the run logged no similarities at two moments or more.
+        [`Section`] or `None`: the section; `None` if the run logged similarities fewer than twice.
     """
     logs = [log for log in read_training_logs(checkpoint, SIMILARITIES[0]) if SIMILARITIES[1] in log]
     if len(logs) < 2:
@@ -170,7 +170,7 @@ def contrastive_training_section(checkpoint: str | Path) -> Section | None:
 
 
 def plot_contrastive_training(steps: list[int], same: np.ndarray, other: np.ndarray) -> Figure:
-    """Mean cosine of pairs of one class and of two over the steps of training; the area between them is shaded."""
+    """Plots the mean cosine of pairs of one class and of two classes over training; shades the area between them."""
     figure = new_figure(7, 4.2, "Similarity of clips over training")
     axes = figure.subplots()
     axes.fill_between(steps, same, other, color="lightgrey", alpha=0.6, label="difference")
@@ -182,7 +182,7 @@ def plot_contrastive_training(steps: list[int], same: np.ndarray, other: np.ndar
 
 
 def _order(positives, negatives):
-    """Share of comparisons in which a pair of one class is closer than one of two; 0.5 is chance."""
+    """Returns the share of comparisons in which a pair of one class is closer than one of two; 0.5 is chance."""
     classes = np.repeat([1, 0], [len(positives), len(negatives)])
     return float(roc_auc_score(classes, np.concatenate([positives, negatives])))
 

@@ -1,4 +1,4 @@
-"""Errors of a model: calibration, worst examples, metrics by length and source, the failure signs of the papers."""
+"""Errors of a model: calibration, worst examples, metrics by length and source, the papers' signs of failure."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +10,13 @@ from scipy.special import log_softmax, softmax
 
 from hf_fusion.evaluation.diagnostics.collect import Diagnosis
 from hf_fusion.evaluation.diagnostics.findings import Section, at_most
-from hf_fusion.evaluation.metrics import ReviewMetrics, sentiment_metrics_for
+from hf_fusion.evaluation.metrics import ReviewMetrics, select_sentiment_metrics
 from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion, plot_scores
 
 _LARGEST_CALIBRATION_ERROR = 0.05
-# Signs of trouble in the papers; the limits are this package's.
+# Signs of failure named in the papers; the limits are this package's own.
 _LARGEST_GAP_AT_ZERO, _LARGEST_GAP_OF_FINENESS = 0.05, 0.4
-# A model that learned nothing is as good as a constant.
+# The error of a model that learned nothing equals that of a constant.
 _LARGEST_SHARE_OF_REFERENCE = 0.95
 _WORST = 8
 _FEWEST_ROWS = 20
@@ -28,8 +28,8 @@ class ReviewErrors(Diagnosis):
     Errors on the fine classes: confusion, calibration before and after temperature scaling, worst examples.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of a DyFuLM.
-        reviews (`Dataset`): with `text` and `labels`. Does not apply if none has a fine label.
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DyFuLM.
+        reviews (`Dataset`): rows with `text` and `labels`. Does not apply if none has a fine label.
     """
 
     def __init__(self, classify, reviews: Dataset):
@@ -74,11 +74,11 @@ class ReviewErrors(Diagnosis):
             f"model, too, shows some calibration error on {len(labels):,} rows; the limit is at least as high.",
             [
                 at_most("expected calibration error", before, limit,
-                        "the probabilities can be taken at their word",
-                        "the probabilities are not to be taken literally"),
+                        "the probabilities can be trusted",
+                        "the probabilities cannot be trusted"),
                 at_most("the same after temperature scaling", after, limit,
-                        f"a temperature of {temperature:.2f} mends it" if before > limit
-                        else "as it should be", "a temperature alone does not mend it"),
+                        f"a temperature of {temperature:.2f} corrects it" if before > limit
+                        else "no correction needed", "a temperature alone does not correct it"),
             ],
             {
                 "confusion": plot_confusion(labels, predicted, names, "Fine sentiment"),
@@ -93,7 +93,7 @@ class ReviewErrors(Diagnosis):
 
 
 def chance_calibration_error(confidence: np.ndarray) -> float:
-    """The calibration error that 19 of 20 samples of a perfectly calibrated model with these confidences stay below."""
+    """Returns the 95 % quantile of the calibration error of a perfectly calibrated model with these confidences."""
     rng = np.random.default_rng(0)
     return float(np.quantile([calibration_error(rng.random(len(confidence)) < confidence, confidence)
                               for _ in range(_SAMPLES)], 0.95))  # fmt: skip
@@ -101,14 +101,15 @@ def chance_calibration_error(confidence: np.ndarray) -> float:
 
 def scale_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
     """
-    Temperature scaling (Guo et al. 2017) without looking at the rows that it is judged on.
+    Applies temperature scaling (Guo et al. 2017) with a temperature fitted on other rows.
 
     Args:
-        logits: `(rows, classes)`.
-        labels: `(rows,)`.
+        logits (`np.ndarray` of shape `(rows, classes)`): the logits.
+        labels (`np.ndarray` of shape `(rows,)`): the classes.
 
     Returns:
-        The scaled logits, every second row by the temperature fitted on the others, and the mean of both temperatures.
+        `tuple[np.ndarray, float]`: the scaled logits and the mean of the two temperatures. Each half of the rows (even
+        and odd numbers) is scaled by the temperature fitted on the other half.
     """
     halves = [np.arange(len(labels)) % 2 == side for side in (0, 1)]
     scaled, temperatures = np.array(logits, dtype=float), []
@@ -127,13 +128,13 @@ def scale_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
 
 class ClipErrors(Diagnosis):
     """
-    Errors of a score: metrics by length, worst clips, and the failure signs of DashFusion's paper. Does not apply if
+    Errors of a score: metrics by length, worst clips, and the signs of failure of DashFusion's paper. Does not apply if
     the model predicts classes.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of a DashFusion.
-        clips (`Dataset`): with `id` and `label`.
-        inputs (`list[dict]`): of [`row_inputs`].
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion.
+        clips (`Dataset`): clips with `id` and `label`.
+        inputs (`list[dict]`): the result of [`row_inputs`].
     """
 
     def __init__(self, classify, clips: Dataset, inputs: list[dict]):
@@ -147,7 +148,7 @@ class ClipErrors(Diagnosis):
 
     def section(self):
         scores, labels = self._scores, np.array(self.clips["label"], dtype=float)
-        compute = sentiment_metrics_for(self.config.label_range).compute
+        compute = select_sentiment_metrics(self.config.label_range).compute
 
         def metrics(rows):
             result = compute(predictions=scores[rows], references=labels[rows])
@@ -163,7 +164,7 @@ class ClipErrors(Diagnosis):
         if "acc2_non0" in overall:
             gap = abs(overall["acc2_non0"] - overall["acc2_has0"])
             findings.append(
-                at_most("gap between Acc-2 Has0 and Non0", gap, _LARGEST_GAP_AT_ZERO, "neutral clips are no trouble",
+                at_most("gap between Acc-2 Has0 and Non0", gap, _LARGEST_GAP_AT_ZERO, "neutral clips fit the others",
                         "clips near zero decide: the sign of weak sentiment is not learned")
             )  # fmt: skip
         accuracy = overall.get("acc2_non0", overall["acc2_has0"])
@@ -185,7 +186,7 @@ class ClipErrors(Diagnosis):
 
 
 def by_length(lengths: np.ndarray, metrics: Callable[[np.ndarray], dict[str, float]]) -> list[dict[str, Any]]:
-    """Metrics of the shortest, middle and longest third of the rows."""
+    """Computes the metrics of the shortest, middle and longest third of the rows."""
     if len(lengths) < 3 * _FEWEST_ROWS:
         return []
     order = np.argsort(lengths, kind="stable")
@@ -196,7 +197,7 @@ def by_length(lengths: np.ndarray, metrics: Callable[[np.ndarray], dict[str, flo
 
 
 def _by_group(groups, metrics):
-    """Metrics of each group that is large enough to say something."""
+    """Computes the metrics of each group with enough rows."""
     names, counts = np.unique(groups, return_counts=True)
     return [
         {"source": str(name), "rows": int(count), **metrics(np.flatnonzero(groups == name))}

@@ -1,4 +1,4 @@
-"""Parts of a report: checks with their limits and verdicts, figures, tables and text."""
+"""The parts of a report: checks with limits and verdicts, figures, tables and text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Finding:
     One check.
 
     Args:
-        name (`str`): of the check.
+        name (`str`): the name of the check.
         value (`float`): the result.
         limit (`str`): the limit or reference that the value is compared with, such as `"at most 0.9"`.
-        ok (`bool` or `None`): the verdict; `None` where there is nothing to judge.
-        text (`str`): the meaning.
-        interval (`tuple[float, float]`, *optional*): 95 % interval of the value.
+        ok (`bool` or `None`): whether the check passed; `None` if it only informs.
+        text (`str`): the meaning of the result.
+        interval (`tuple[float, float]`, *optional*): the 95 % interval of the value.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Finding:
 
     @property
     def shown(self) -> str:
-        """The value, with its interval if there is one."""
+        """`str`: the value, with its interval if there is one."""
         interval = "" if self.interval is None else " [{:.4g}, {:.4g}]".format(*self.interval)
         return f"{self.value:.4g}{interval}"
 
@@ -52,8 +52,8 @@ class Section:
     Args:
         title, text (`str`): heading and introduction.
         findings (`list[Finding]`): the checks.
-        figures (`dict[str, Figure]`): the pictures by file name, without suffix.
-        tables (`dict[str, list[dict]]`): by title a list of rows (dicts with the same keys).
+        figures (`dict[str, Figure]`): the figures by file name without suffix.
+        tables (`dict[str, list[dict]]`): the rows of each table (dicts with the same keys) by its title.
         data (`dict`): further results, for JSON.
     """
 
@@ -65,7 +65,7 @@ class Section:
     data: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """The section for JSON, without its figures."""
+        """Returns the section for JSON, without its figures."""
         return {
             "title": self.title,
             "text": self.text,
@@ -76,12 +76,12 @@ class Section:
 
 
 def at_most(name: str, value: float, limit: float, good: str, bad: str, interval=None) -> Finding:
-    """A check that a value does not exceed a limit; `good` and `bad` are the meanings of the two outcomes."""
+    """Checks that a value does not exceed a limit; `good` and `bad` are the texts of the two outcomes."""
     ok = value <= limit
     return Finding(name, value, f"at most {limit:g}", ok, good if ok else bad, interval)
 
 
 def at_least(name: str, value: float, limit: float, good: str, bad: str, interval=None) -> Finding:
-    """A check that a value reaches a limit."""
+    """Checks that a value reaches a limit; `good` and `bad` are the texts of the two outcomes."""
     ok = value >= limit
     return Finding(name, value, f"at least {limit:g}", ok, good if ok else bad, interval)

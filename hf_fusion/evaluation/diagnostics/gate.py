@@ -1,4 +1,4 @@
-"""DyFuLM: is fusion learned? Gate values between the encoders, and attention over the layers of each."""
+"""DyFuLM: the values of the gate between the encoders, and the attention over their layers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from hf_fusion.utils.extras import import_extra
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A gate is collapsed if nearly all of it lies in .5 +- .05: then it is a mean of the two encoders, and nothing else.
+# A gate is collapsed if nearly all values lie in 0.5 +- 0.05: the fusion is then a plain mean of the two encoders.
 _AROUND_HALF, _MOST_AROUND_HALF = 0.05, 0.9
-# ... and one encoder is idle if the other one has nearly everything.
+# An encoder is idle if the mean gate leaves it less than this share.
 _LEAST_SHARE = 0.05
 _LEAST_DEVIATION = 0.01
-# Layer attention is concentrated if one layer has nearly everything, and idle if all have nearly the same.
+# Layer attention is concentrated if one layer has nearly all weight, and idle if all layers have nearly the same.
 _MOST_OF_ONE_LAYER, _MOST_EVEN = 0.9, 0.95
-_BINS = np.linspace(0, 1, 42)  # .5 in the middle of a bin: at an edge a gate of .499 and one of .501 would look apart
+_BINS = np.linspace(0, 1, 42)  # 0.5 lies in the middle of a bin, so that gates of 0.499 and 0.501 share one
 _EXAMPLES, _FEWEST_WORDS, _MOST_WORDS = 4, 4, 18
-# The picture of words, in points and characters: a monospaced character is 0.6 of the font's size wide,
+# Sizes of the figure of words, in points and characters: a monospaced character is 0.6 of the font size wide,
 # rounded up to whole pixels.
 _FONT, _LINE_HEIGHT, _LINE_WIDTH = 9, 22, 76
 _ADVANCE = 0.64 * _FONT
@@ -35,11 +35,11 @@ _ADVANCE = 0.64 * _FONT
 
 class GateDiagnosis(Diagnosis):
     """
-    The gate between the encoders: its values, and whether they depend on the text.
+    The values of the gate between the encoders, and their dependence on the text.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of a DyFuLM.
-        reviews (`Dataset`): with `text` and, if there are any, `labels`. Does not apply if the model has no gate.
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DyFuLM.
+        reviews (`Dataset`): rows with `text` and, optionally, `labels`. Does not apply if the model has no gate.
     """
 
     def __init__(self, classify, reviews: Dataset):
@@ -49,7 +49,7 @@ class GateDiagnosis(Diagnosis):
         self._shares = np.zeros((rows, len(_BINS) - 1))
         self._means, self._near = np.zeros(rows), np.zeros(rows)
         self._within = np.full(rows, np.nan)
-        self._sums = 0.0  # (3, hidden): of 1, gate and gate squared, over all spans
+        self._sums = 0.0  # (3, hidden): sums of 1, gate and gate squared over all spans
         fitting = [i for i, text in enumerate(reviews["text"]) if _FEWEST_WORDS <= len(text.split()) <= _MOST_WORDS]
         self._examples: dict[int, list[dict]] = {row: [] for row in fitting[:_EXAMPLES]}
 
@@ -95,17 +95,17 @@ class GateDiagnosis(Diagnosis):
         )  # fmt: skip
 
 
-def gate_of_spans(classify, text: str) -> list[dict[str, Any]]:
+def compute_span_gates(classify, text: str) -> list[dict[str, Any]]:
     """
-    The gate of each piece of a text.
+    Computes the gate of each common span of a text.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of a DyFuLM with gate and common spans.
-        text (`str`): one text.
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DyFuLM with gate and common spans.
+        text (`str`): the text.
 
     Returns:
-        For each common span `start` and `end` (characters), `text` and `gate`, the mean over features: above 0.5
-        encoder A counts more. Empty if there are no spans.
+        `list[dict]`: `start` and `end` (characters), `text` and `gate` of each common span. The gate is the mean over
+        features; above 0.5 encoder A has more weight. Empty if there are no spans.
     """
     _, outputs = next(iterate_outputs(classify, [{"text": text}]))
     return _spans(classify, text, _gates(outputs)[0])
@@ -113,11 +113,11 @@ def gate_of_spans(classify, text: str) -> list[dict[str, Any]]:
 
 def plot_gate_histogram(shares: np.ndarray, classes: dict[str, np.ndarray]) -> Figure:
     """
-    Gate values by class.
+    Plots a histogram of the gate values by class.
 
     Args:
-        shares (`np.ndarray` of shape `(texts, 41)`): share of a text's gate values in each 41st of [0, 1].
-        classes (`dict[str, np.ndarray]`): by name of the class which texts are of it.
+        shares (`np.ndarray` of shape `(texts, 41)`): the shares of a text's gate values in 41 equal bins of [0, 1].
+        classes (`dict[str, np.ndarray]`): the mask of the texts of each class, by its name.
     """
     figure = new_figure(7, 4.4, "Gate values by class")
     axes = figure.subplots()
@@ -132,11 +132,11 @@ def plot_gate_histogram(shares: np.ndarray, classes: dict[str, np.ndarray]) -> F
 
 def plot_gate_words(examples: Sequence[list[dict[str, Any]]]) -> Figure:
     """
-    Texts, each piece coloured by its gate from 0 (blue, encoder B alone) over 0.5 (neutral) to 1 (red, encoder A
-    alone), whatever the range of the gates.
+    Plots texts with each span coloured by its gate, on a fixed scale from 0 (blue, encoder B alone) over 0.5 (neutral)
+    to 1 (red, encoder A alone).
 
     Args:
-        examples (`Sequence[list[dict]]`): of [`gate_of_spans`].
+        examples (`Sequence[list[dict]]`): the results of [`compute_span_gates`].
     """
     matplotlib = import_extra("matplotlib", "plots")
     colors, scale = matplotlib.colormaps["coolwarm"], import_extra("matplotlib.colors", "plots").Normalize(0, 1)
@@ -174,7 +174,7 @@ def plot_gate_words(examples: Sequence[list[dict[str, Any]]]) -> Figure:
 
 class LayerDiagnosis(Diagnosis):
     """
-    The weights of each encoder's layers. Does not apply if layers are not weighted (`layer_fusion` is not "bilstm").
+    The weights of each encoder's layers. Only applies to models with `layer_fusion="bilstm"`.
 
     Args:
         classify ([`FusionSentimentPipeline`]): of a DyFuLM.
@@ -221,10 +221,10 @@ class LayerDiagnosis(Diagnosis):
 
 def plot_layer_attention(weights: dict[str, np.ndarray], classes: dict[str, np.ndarray]) -> Figure:
     """
-    Mean weight of each layer by class, the deviation between texts, and equal weights as reference.
+    Plots the mean weight of each layer by class, the deviation between texts, and equal weights as reference.
 
     Args:
-        weights (`dict[str, np.ndarray]`): by encoder the weights `(texts, layers)`.
+        weights (`dict[str, np.ndarray]`): the weights `(texts, layers)` of each encoder.
         classes (`dict[str, np.ndarray]`): by name of the class which texts are of it.
     """
     figure = new_figure(5 * len(weights), 4.2, "Weight of each layer by class")
@@ -239,22 +239,22 @@ def plot_layer_attention(weights: dict[str, np.ndarray], classes: dict[str, np.n
             axes.plot(layers, alpha[members].mean(0), marker=".", label=label)
         axes.axhline(equal, color=UNCLEAR, linestyle=":", label="equal weights")
         axes.set(title=f"encoder {name.upper()}", xlabel="layer", ylabel="weight", xticks=layers)
-        # from no weight to twice an equal one: small differences look small
+        # from 0 to twice the equal weight, so that small differences look small
         axes.set_ylim(0, min(1, max(2 * equal, 1.1 * (mean + deviation).max())))
     legend_below(figure, panels[0])
     return plain_text(figure)
 
 
 def _gates(outputs):
-    """The gate of each text, `(spans, hidden)` without padding."""
+    """Returns the gate of each text, `(spans, hidden)` without padding."""
     gate, mask = outputs["gate"].numpy(), outputs.get("span_mask")
-    if gate.ndim == 2:  # one for the whole text
+    if gate.ndim == 2:  # one gate for the whole text
         return list(gate[:, None])
     return [values[real] for values, real in zip(gate, mask.numpy().astype(bool), strict=True)]
 
 
 def _spans(classify, text, gate):
-    """Common spans of a text with their mean gate, none if the gate is one for the whole text."""
+    """Returns the common spans of a text with their mean gates; none if there is one gate for the whole text."""
     spans = classify.processor.spans_of(text)
     if not spans or classify.model.config.gate_level != "span":
         return []
@@ -266,7 +266,7 @@ def _spans(classify, text, gate):
 
 
 def _classes(classify, reviews):
-    """Fine class of each review, by name; one class for all where there are no labels."""
+    """Returns the mask of the reviews of each fine class, by its name; one class for all without labels."""
     if "labels" not in reviews.column_names:
         return {"all": np.ones(len(reviews), dtype=bool)}
     labels = np.array([-1 if label is None else label for label in reviews["labels"]])
@@ -276,7 +276,7 @@ def _classes(classify, reviews):
 
 
 def _lines(spans):
-    """The words and gates of a text, in lines of at most `_LINE_WIDTH` columns."""
+    """Arranges the words and gates of a text in lines of at most `_LINE_WIDTH` columns."""
     lines, used = [[]], 0
     for span in spans:
         word = " ".join(span["text"].split())
@@ -289,7 +289,7 @@ def _lines(spans):
 
 
 def _columns(text):
-    """Width in characters; those of East Asian scripts are twice as wide."""
+    """Returns the width of a text in columns; East Asian characters take two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 

@@ -1,4 +1,4 @@
-"""Did one task drown the others in training? From the gradients that `--log_gradients_every` logged."""
+"""The balance of the losses in training, from the gradients that `log_gradients_every` logged."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 _NORM, _COSINE = "gradient_norm_", "gradient_cosine_"
 _LARGEST_SHARE = 0.9
 _LEAST_COSINE = -0.2
-# The guidance learns if the fine loss pulls at it with at least this share of its pull at everything shared.
+# The least norm of the fine loss's gradient on the guidance, relative to that on all shared parameters.
 _LEAST_GUIDANCE = 1e-3
 
 
 def gradient_section(checkpoint: str | Path) -> Section | None:
     """
-    Norms and cosines of the tasks' gradients over training.
+    Reports norms and cosines of the gradients of the losses over training.
 
     Args:
         checkpoint (`str` or `Path`): a run folder.
 
     Returns:
-        The section; `None` if the run logged no gradients.
+        [`Section`] or `None`: the section; `None` if the run logged no gradients.
     """
     logs = read_training_logs(checkpoint, _NORM)
     if not logs:
@@ -65,11 +65,11 @@ def gradient_section(checkpoint: str | Path) -> Section | None:
 
 def plot_gradients(steps: list[int], series: dict[str, np.ndarray]) -> Figure:
     """
-    Norms of the losses' gradients over training, and the cosines of each two.
+    Plots the norms of the losses' gradients over training, and the cosines of each pair.
 
     Args:
-        steps (`list[int]`): of training.
-        series (`dict[str, np.ndarray]`): by name of the log (`gradient_norm_...`, `gradient_cosine_...`) its values.
+        steps (`list[int]`): the training steps.
+        series (`dict[str, np.ndarray]`): the logged values by name (`gradient_norm_...`, `gradient_cosine_...`).
     """
     figure = new_figure(8, 5.4, "Gradients of the losses")
     top, bottom = figure.subplots(2, 1, sharex=True)

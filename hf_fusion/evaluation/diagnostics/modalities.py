@@ -1,4 +1,4 @@
-"""DashFusion: the contribution of each modality, and whether words find their moment in audio and vision."""
+"""DashFusion: the contribution of each modality, and the alignment of words with audio and vision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datasets import Dataset
 from hf_fusion.data.synthetic_clips import AUDIO_RATE, VISION_RATE, synthetic_clips
 from hf_fusion.evaluation.diagnostics.collect import Diagnosis, Track, untracked
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least, at_most
-from hf_fusion.evaluation.metrics import sentiment_metrics_for
+from hf_fusion.evaluation.metrics import select_sentiment_metrics
 from hf_fusion.evaluation.plots import BETTER, UNCLEAR, legend_below, new_figure, plain_text, wrap
 from hf_fusion.evaluation.statistics import share_interval
 from hf_fusion.utils.extras import import_extra
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RATES = {"audio": AUDIO_RATE, "vision": VISION_RATE}
-# A word's strongest frame must be one of its own so many times as often as by chance.
+# The least rate at which a word's strongest frame lies within the word, relative to chance.
 _LEAST_TIMES_CHANCE = 2.0
-# Attention that is as even as this over all frames finds no moment.
+# Attention more even than this over all frames aligns nothing.
 _MOST_EVEN = 0.98
 _RESAMPLES = 1000
 _MAPS, _WORDS_OF_A_MAP, _MOST_WORDS_OF_A_MAP = 2, 8, 24
@@ -30,15 +30,15 @@ _MAPS, _WORDS_OF_A_MAP, _MOST_WORDS_OF_A_MAP = 2, 8, 24
 
 class ModalityDiagnosis(Diagnosis):
     """
-    The metrics without each modality, and with each alone. Does not apply if the model predicts classes, or the clips
-    have one modality only.
+    The metrics without each modality, and with each one alone. Does not apply if the model predicts classes, or the
+    clips have a single modality.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of a DashFusion that predicts scores.
-        clips (`Dataset`): with `label`; those with all modalities of the model are examined.
-        inputs (`list[dict]`): of [`row_inputs`].
-        batch_size (`int`, defaults to 32): clips of a forward pass.
-        track: wraps the sets of modalities, for a progress bar; see [`observe_rows`].
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion that predicts scores.
+        clips (`Dataset`): clips with `label`; only those with all modalities of the model are examined.
+        inputs (`list[dict]`): the result of [`row_inputs`].
+        batch_size (`int`, *optional*, defaults to 32): the number of clips per forward pass.
+        track (`Callable`, *optional*): wraps the sets of modalities for a progress bar; see [`observe_rows`].
     """
 
     def __init__(self, classify, clips: Dataset, inputs: list[dict], batch_size: int = 32, track: Track = untracked):
@@ -60,7 +60,7 @@ class ModalityDiagnosis(Diagnosis):
         for given, kept in self.track(sets.items(), "modalities", len(sets)):
             clips = [{name: self.inputs[i][name] for name in kept} for i in self._complete]
             scores[given] = np.array([answer["score"] for answer in self.classify(clips, self.batch_size)])
-        compute = sentiment_metrics_for(self.config.label_range).compute
+        compute = select_sentiment_metrics(self.config.label_range).compute
         metrics = {name: compute(predictions=s, references=self._labels) for name, s in scores.items()}
         errors = {name: np.abs(s - self._labels) for name, s in scores.items()}  # (clips,)
         reference = float(np.abs(np.median(self._labels) - self._labels).mean())
@@ -95,11 +95,12 @@ class ModalityDiagnosis(Diagnosis):
 
 def plot_modalities(errors: dict[str, np.ndarray], reference: float) -> Figure:
     """
-    Mean absolute error by the modalities given, with 95 % intervals.
+    Plots the mean absolute error by the modalities given, with 95 % intervals.
 
     Args:
-        errors (`dict[str, np.ndarray]`): by modalities given the absolute error of each clip, `(clips,)`; first `all`.
-        reference (`float`): mean absolute error of always answering the median label.
+        errors (`dict[str, np.ndarray]`): the absolute error of each clip `(clips,)`, by the modalities given; `all` is
+            the first key.
+        reference (`float`): the mean absolute error of the median label as constant prediction.
     """
     figure = new_figure(7, 1.9 + 0.36 * len(errors), "Modalities taken away at inference")
     axes = figure.subplots()
@@ -119,7 +120,7 @@ def plot_modalities(errors: dict[str, np.ndarray], reference: float) -> Figure:
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of `values`, `(clips,)`."""
+    """Returns the 95 % bootstrap interval of the mean of `values`, `(clips,)`."""
     means = np.random.default_rng(0).choice(values, (_RESAMPLES, len(values))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
@@ -127,15 +128,16 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
 
 class AlignmentDiagnosis(Diagnosis):
     """
-    The attention of words to the frames of audio and vision: maps, its evenness, and on synthetic clips how often it
-    finds the right moment. Does not apply if there is no attention of words to frames.
+    The attention of words to the frames of audio and vision: maps, evenness, and on synthetic clips the rate of correct
+    alignments. Does not apply if there is no attention of words to frames.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): of a DashFusion with temporal alignment anchored in the text.
-        clips (`Dataset`): with all three modalities.
-        inputs (`list[dict]`): of [`row_inputs`].
-        corpus (`dict`, *optional*): options of the synthetic corpus that the clips are of; its word times are the
-            truth.
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion with temporal alignment anchored in the
+            text.
+        clips (`Dataset`): clips with all three modalities.
+        inputs (`list[dict]`): the result of [`row_inputs`].
+        corpus (`dict`, *optional*): options of the synthetic corpus that the clips come from. Its word times are the
+            reference.
     """
 
     def __init__(self, classify, clips: Dataset, inputs: list[dict], corpus: dict | None = None):
@@ -143,7 +145,7 @@ class AlignmentDiagnosis(Diagnosis):
         self.classify, self.inputs = classify, inputs
         self.names = [name for name in _RATES if name in config.modalities and name in clips.column_names]
         anchored = config.temporal_alignment and "text" in config.anchors and "text" in config.modalities
-        # with two tokenizers the anchor is their common spans, not tokens
+        # with two tokenizers the anchor consists of common spans, not of tokens
         self.applies = bool(anchored and self.names) and not classify.processor.has_two_tokenizers
         self._ids = clips["id"]
         self._truth = _truth(corpus)
@@ -153,7 +155,7 @@ class AlignmentDiagnosis(Diagnosis):
         self._maps: dict[int, Any] = dict.fromkeys(self._rows_of_maps())
 
     def _rows_of_maps(self):
-        """The complete clips whose number of words is nearest to what a picture shows well."""
+        """Returns the complete clips whose number of words is closest to the size of a readable map."""
         words = {i: len(clip["text"].split()) for i, clip in enumerate(self.inputs) if self._is_complete(clip)}
         fitting = [i for i, count in words.items() if count <= _MOST_WORDS_OF_A_MAP]
         return sorted(fitting, key=lambda i: abs(words[i] - _WORDS_OF_A_MAP))[:_MAPS]
@@ -212,18 +214,18 @@ class AlignmentDiagnosis(Diagnosis):
             if data
             else " When a word is spoken is not known here."
         )
-        maps = [found for found in self._maps.values() if found is not None]
+        maps = [attention for attention in self._maps.values() if attention is not None]
         figures = {"alignment": plot_attention_maps(maps)} if maps else {}
         return Section("Temporal alignment", text, findings, figures, data={"alignment": data})
 
 
 def plot_attention_maps(maps: Sequence[tuple[list[str], dict[str, np.ndarray]]]) -> Figure:
     """
-    The attention of the tokens of clips to the frames of other modalities, as multiples of equal attention: blue is
+    Plots the attention of tokens to the frames of the other modalities, as a multiple of equal attention: blue is
     below, red above it.
 
     Args:
-        maps (`Sequence`): for each clip its tokens, and by modality the weights `(tokens, frames)`.
+        maps (`Sequence`): the tokens of each clip, and its weights `(tokens, frames)` by modality.
     """
     colors, ticker = (import_extra(f"matplotlib.{name}", "plots") for name in ("colors", "ticker"))
     names = list(maps[0][1])
@@ -246,7 +248,7 @@ def plot_attention_maps(maps: Sequence[tuple[list[str], dict[str, np.ndarray]]])
 
 
 def _evenness(weights):
-    """Entropy of each token's attention over the frames as a share of the largest possible, mean over the tokens."""
+    """Returns the entropy of attention over the frames, relative to the largest possible, as mean over the tokens."""
     frames = weights.shape[1]
     if frames < 2:
         return np.nan
@@ -255,7 +257,7 @@ def _evenness(weights):
 
 
 def _truth(corpus):
-    """Word times and opinion places by clip, where the clips are synthetic."""
+    """Returns word times and positions of opinion words by clip, for synthetic clips."""
     if corpus is None:
         return {}
     return {row["id"]: row for rows in synthetic_clips(**corpus).values() for row in
@@ -263,7 +265,7 @@ def _truth(corpus):
 
 
 def _words_of_tokens(tokenizer, text):
-    """For each token the number of its word in `text.split()`; -1 for special tokens."""
+    """Returns the index in `text.split()` of each token's word; -1 for special tokens."""
     encoded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, truncation=False)
     starts = np.cumsum([0] + [len(word) + 1 for word in text.split()])
     return [
@@ -273,7 +275,7 @@ def _words_of_tokens(tokenizer, text):
 
 
 def _judge(known, words, weights, rate, hits, chances):
-    """Adds for each opinion word whether its strongest frame is its own, and how likely that is by chance."""
+    """Appends for each opinion word whether its strongest frame lies within it, and the probability by chance."""
     moments = (np.arange(weights.shape[1]) + 0.5) / rate
     for opinion in known["opinions"]:
         tokens = [i for i, word in enumerate(words[: len(weights)]) if word == opinion]

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing else, and the same as JSON and pictures."""
+"""Writes a report as a self-contained HTML page, JSON and figures."""
 
 import base64
 import io
@@ -21,15 +21,16 @@ def write_report(
     Writes `report.html`, `report.json` and the figures.
 
     Args:
-        folder (`Path`): of the report.
-        title (`str`): of the page.
-        facts (`dict`): what was examined, where and how: goes into the JSON, and the short ones to the top of the page.
+        folder (`Path`): the output folder.
+        title (`str`): the title of the page.
+        facts (`dict`): checkpoint, data and environment. Written to the JSON; strings and numbers also to the top of
+            the page.
         sections (`list[Section]`): the report.
-        picture_format (`str`, defaults to "png"): of the pictures' files: "png", "pdf" or "svg". The page holds
-            pictures of its own.
+        picture_format (`str`, *optional*, defaults to `"png"`): the format of the figure files, `"png"`, `"pdf"` or
+            `"svg"`. The page embeds its own figures.
 
     Returns:
-        The page and the JSON file.
+        `tuple[Path, Path]`: the paths of the page and of the JSON file.
     """
     page, record = folder / "report.html", folder / "report.json"
     parts = []
@@ -44,12 +45,12 @@ def write_report(
 
 
 def render_report(title: str, facts: dict[str, Any], sections: list[Section]) -> str:
-    """The HTML page of a report; see [`write_report`]."""
+    """Renders the HTML page of a report; see [`write_report`]."""
     environment = Environment(
         loader=PackageLoader("hf_fusion.evaluation.diagnostics", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"short": _short, "embedded": _embedded}
+    environment.filters |= {"short": _short, "embedded": _encode_png}
     shown = {name: value for name, value in facts.items() if isinstance(value, (str, int, float))}
     return environment.get_template(_TEMPLATE).render(title=title, facts=shown, sections=sections)
 
@@ -58,8 +59,8 @@ def _short(value):
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _embedded(figure):
-    """A figure as the content of a PNG, in base64."""
+def _encode_png(figure):
+    """Renders a figure as PNG in base64."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     return base64.b64encode(content.getvalue()).decode("ascii")

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.evaluation.diagnostics.collect import observe_rows, row_inputs
-from hf_fusion.evaluation.diagnostics.gate import GateDiagnosis, LayerDiagnosis, gate_of_spans
+from hf_fusion.evaluation.diagnostics.gate import GateDiagnosis, LayerDiagnosis, compute_span_gates
 
 
 @pytest.fixture
@@ -100,12 +100,12 @@ def test_models_without_gate(make_pipe, reviews):
 def test_which_encoder_wins_where(make_pipe):
     pipe = make_pipe()
     text = "The room was not bad."
-    spans = gate_of_spans(pipe, text)
+    spans = compute_span_gates(pipe, text)
     assert "".join(span["text"] for span in spans).replace(" ", "") == text.replace(" ", "")
     outputs = pipe.model(**pipe.processor([text], return_tensors="pt"), output_fusion=True)
     expected = outputs.gate[0][outputs.span_mask[0]].mean(1)
     assert [span["gate"] for span in spans] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert gate_of_spans(make_pipe(gate_level="sequence"), text) == []
+    assert compute_span_gates(make_pipe(gate_level="sequence"), text) == []
 
 
 class TestLayers:
