@@ -1,5 +1,5 @@
 import inspect
-import subprocess
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from figure_text import check_legends, check_texts, visible_texts
+from fresh_python import run_fresh
 from matplotlib.colors import to_hex
 
 from hf_fusion.evaluation import plots
@@ -168,8 +169,8 @@ def test_matplotlib_comes_with_the_first_picture():
         "hf_fusion.evaluation.plots, hf_fusion.evaluation.diagnostics.analyze, hf_fusion.evaluation.evaluate_reviews"
     )
     code = f"import sys, {modules}; print({{'matplotlib', 'captum'}} & set(sys.modules))"
-    root = Path(__file__).parents[2]
-    process = subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True, text=True)
+    root = str(Path(__file__).parents[2])
+    process = run_fresh(code, cwd=root, env={**os.environ, "PYTHONPATH": root})
     assert process.stdout.splitlines()[-1] == "set()"
 
 

@@ -79,8 +79,9 @@ def test_a_run_folder_holds_all_there_is_to_know(finished, recipe, tmp_path):
     assert environment["versions"]["torch"] and environment["hardware"]["cores"] and environment["command"]
     assert len(set(environment["data_fingerprint"].values())) == 3
 
-    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    assert {"fine_loss", "coarse_weight", "gate_mean", "gate_spread"} <= set(logs[0])
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert {"fine_loss", "coarse_weight", "gate_mean", "gate_spread"} <= set(state["log_history"][0])
+    assert state["best_metric"] == pytest.approx(metrics["validation"]["fine_accuracy"]), "chosen on validation"
 
     card = (folder / "README.md").read_text()
     assert card.startswith("---\n") and f"{metrics['test']['fine_accuracy']:.4f}" in card
@@ -221,8 +222,9 @@ def test_a_run_of_dashfusion(finished_clips, clip_recipe, tmp_path):
     assert len(AutoProcessor.from_pretrained(folder).tokenizers) == 1
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert {"mae", "corr", "acc2_has0", "acc2_non0", "acc7"} <= set(metrics["test"]) == set(metrics["validation"])
-    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    for log in (log for log in logs if "grad_norm" in log):
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert state["best_metric"] == pytest.approx(metrics["validation"]["mae"]), "chosen on validation"
+    for log in (log for log in state["log_history"] if "grad_norm" in log):
         assert log["contrastive_loss"] == pytest.approx(log["semantic_loss"] + log["supervised_loss"], abs=1e-5)
         assert log["loss"] == pytest.approx(log["prediction_loss"] + 0.2 * log["contrastive_loss"], abs=1e-4)
     card = (folder / "README.md").read_text()
