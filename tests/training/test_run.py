@@ -291,7 +291,7 @@ def test_dashfusion_resumes_exactly(clip_recipe, tmp_path):
         ({"fusion": "sum"}, RecipeError, "fusion must be one of"),
         ({"max_length": 2}, RecipeError, "max_length"),
         ({"lora_encoders": "a"}, RecipeError, "The model has no encoder a; it has text"),
-        ({"metric_for_best_model": "f2"}, RecipeError, "Unknown metric 'f2': names of metrics end with"),
+        ({"metric_for_best_model": "f2"}, RecipeError, "Unknown metric 'f2': the name of a metric ends with"),
         ({"save_strategy": "steps", "save_steps": 3}, RecipeError, "save and eval strategy"),
     ],
     ids=["encoder", "range", "labels", "modality", "file", "heads", "fusion", "length", "lora", "metric", "strategy"],
