@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+import yaml
 from torch.distributed import TCPStore
 
 from hf_fusion.cli.main import main
@@ -47,6 +48,13 @@ TINY_CLIPS = {
 
 def run(recipe, *flags):
     return run_training(*parse_recipe(["--config", recipe, *flags]))
+
+
+def train(fields, folder):
+    """Trains the recipe of these fields into a new folder; returns its metrics."""
+    recipe = Path(f"{folder}.yaml")
+    recipe.write_text(yaml.safe_dump({**fields, "output_dir": str(folder)}))
+    return run(str(recipe))
 
 
 class Script:

@@ -89,28 +89,36 @@ def encode_rows(
         RecipeError: if the labels are not the classes of the model.
     """
     architecture = architecture_of(config)
-    kind, split = architecture.data_kind, "train" if train_rows is None else "validation"
-    if not _is_labelled(rows, kind):
-        if kind == "clips" and config.num_labels != 1:
-            raise DataError(
-                f"`{place}` must be encoded: clips are encoded with scores only, but the model has classes."
-            )
-        splits = {split: _check_fields(rows, place, kind, column_mapping)}
-        if needs_encoding(train_rows) and not _is_labelled(train_rows, kind):
-            splits["train"] = _check_fields(train_rows, "train_dataset", kind, column_mapping)
-        fields: dict[str, Any] = {"rejected_rows": rejected_rows, "split_shares": [1.0, 0.0, 0.0]}
-        if kind == "reviews":
-            fields["columns"] = {"split": None, **{name: own for own, name in (column_mapping or {}).items()}}
-        data_args = data_arguments_for(config, splits, **fields)
-        data_args.dataset = place
-        rows = architecture.load(data_args, config)[split]
-        architecture.check_data(config, data_args, rows)
-        if kind == "reviews":
-            name_classes(config, data_args.rules())
+    split = "train" if train_rows is None else "validation"
+    if not _is_labelled(rows, architecture.data_kind):
+        splits = {split: (place, rows)}
+        if needs_encoding(train_rows) and not _is_labelled(train_rows, architecture.data_kind):
+            splits["train"] = ("train_dataset", train_rows)
+        rows = _label_splits(splits, config, place, column_mapping or {}, rejected_rows)[split]
     encoded, rows, truncated = encode_readable(architecture, rows, processor, place, rejected_rows)
     _check_labels(encoded, config, place)
     warn_of_truncation({split: truncated}, {split: len(rows)}, architecture.unit, processor)
     return encoded
+
+
+def _label_splits(splits, config, place, mapping, rejected_rows):
+    """Labels splits, each with the name of its argument, for a model, and names the classes of the model."""
+    architecture = architecture_of(config)
+    kind = architecture.data_kind
+    if kind == "clips" and config.num_labels != 1:
+        raise DataError(f"`{place}` must be encoded: clips are encoded with scores only, but the model has classes.")
+    checked = {split: _check_fields(rows, argument, kind, mapping) for split, (argument, rows) in splits.items()}
+    fields: dict[str, Any] = {"rejected_rows": rejected_rows, "split_shares": [1.0, 0.0, 0.0]}
+    if kind == "reviews":
+        fields["columns"] = {"split": None, **{name: own for own, name in mapping.items()}}
+    data_args = data_arguments_for(config, checked, **fields)
+    data_args.dataset = place
+    loaded = architecture.load(data_args, config)
+    for rows in loaded.values():
+        architecture.check_data(config, data_args, rows)
+    if kind == "reviews":
+        name_classes(config, data_args.rules())
+    return loaded
 
 
 def _is_labelled(rows, kind):
@@ -120,7 +128,7 @@ def _is_labelled(rows, kind):
 
 def _check_fields(rows, place, kind, mapping):
     """Checks the fields of rows, and renames the columns of clips; raises `DataError` if a field is missing."""
-    names, mapping = rows.column_names, dict(mapping or {})
+    names = rows.column_names
     accepted = f"the fields of {kind} are {', '.join(_FIELDS[kind])}"
     if unknown := [name for name in mapping.values() if name not in _FIELDS[kind]]:
         raise DataError(f"`column_mapping` names {unknown[0]!r}, but {accepted}.")

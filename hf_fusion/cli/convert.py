@@ -1,4 +1,4 @@
-"""Turn a checkpoint of the DashFusion authors into one of this package.
+"""Turn a checkpoint of the DashFusion authors into one of this kind.
 
     hf-fusion convert released.pth converted --tokenizer google-bert/bert-base-uncased
 

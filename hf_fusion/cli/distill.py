@@ -1,4 +1,4 @@
-"""Distil a trained DyFuLM into a smaller one, and compare the two (experimental).
+"""Distil a trained DyFuLM into a smaller one (experimental).
 
     hf-fusion distill --teacher runs/dyfulm_synthetic --config dyfulm_synthetic_student
     hf-fusion distill --teacher runs/mine --config runs/mine/config.yaml --output_dir runs/mine_small \\

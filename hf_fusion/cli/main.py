@@ -69,7 +69,7 @@ def _help():
         "usage: hf-fusion COMMAND ...", "",
         "Models for sentiment analysis: DyFuLM (text), DashFusion (text, audio, vision).", "",
         *lines, "",
-        "`hf-fusion COMMAND --help` explains a command; `hf-fusion --version` is the version.",
-        "Exit status: 0 done; 1 done, but rows have an error instead of a prediction; 2 an",
-        "error to mend; 128 + N ended by signal N.",
+        "`hf-fusion COMMAND --help` explains a command; --version prints the version.",
+        "Exit status: 0 done; 1 done, but rows have an error instead of a prediction;",
+        "2 an error to mend; 128 + N ended by signal N.",
     ])  # fmt: skip

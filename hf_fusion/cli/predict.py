@@ -1,4 +1,4 @@
-"""Predict the sentiment of texts or clips, in the order of the input.
+"""Predict the sentiment of texts or clips; rows in their order.
 
     echo "Not a bad stay at all." | hf-fusion predict --checkpoint runs/dyfulm_synthetic
     hf-fusion predict reviews.csv --text_column review --output predictions.parquet --checkpoint runs/...

@@ -1,4 +1,4 @@
-"""Train both models small on synthetic data and see what they can do.
+"""Train both models small on synthetic data; see what they can do.
 
     hf-fusion quickstart
 

@@ -1,4 +1,4 @@
-"""Run a study: one recipe, several variants, several seeds; compare them.
+"""Run a study: one recipe, several variants and seeds; compare them.
 
     hf-fusion study ablation_dashfusion_synthetic --slots 2
     hf-fusion study dyfulm_hotel_reviews --set dataset=hotel_reviews.csv.gz

@@ -112,7 +112,7 @@ def _to_file(request, classify, report):
 def _to_folder(request, classify, state, report):
     config = classify.model.config
     for name in request.input:
-        if name == "-" or (config.model_type == "dashfusion" and is_clip_source(name)):
+        if name == "-" or (config.frame_columns and is_clip_source(name)):
             raise DataError(
                 f"{name} cannot be divided into shards; only files of rows can. `output` must be .jsonl or .parquet."
             )

@@ -152,7 +152,7 @@ def _earlier_config(model_args):
         config = AutoConfig.from_pretrained(resolve_name(name), trust_remote_code=False)
     except (OSError, ValueError):  # loading the model says why
         return None
-    return config if config.model_type == model_args.model_type else None
+    return config if isinstance(config, architecture_of(model_args.model_type).config_class) else None
 
 
 def _trainer(architecture, model_args, data_args, training_args, data, callbacks):

@@ -63,7 +63,7 @@ def _pipeline(options):
             classify = load_pipeline(options.checkpoint, device="cpu")
         except (OSError, ValueError) as error:
             raise DataError(f"{options.checkpoint}: {str(error).splitlines()[0]}") from error
-        if classify.model.config.model_type != "dyfulm":
+        if classify.model.config.frame_columns:
             raise DataError(f"--checkpoint {options.checkpoint} is no DyFuLM, whose reviews are measured here.")
         return classify
     if not options.quick:

@@ -69,7 +69,7 @@ class TestHelp:
         assert main([]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
-        assert max(map(len, lines)) <= 88
+        assert max(map(len, lines)) <= 80
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_of_each_command_teaches(self, name, monkeypatch, capsys):

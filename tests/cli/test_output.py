@@ -48,6 +48,7 @@ def test_libraries_are_quiet(tmp_path, capfd):
     handler.emit = lambda record: messages.append(record.getMessage())
     logger.addHandler(handler)
     filters, verbosity = logger.filters[:], get_verbosity()
+    logger.filters.clear()  # of commands that ran before
     set_verbosity_warning()
     enable_progress_bar()
     capfd.readouterr()

@@ -6,7 +6,9 @@ import time
 
 import pytest
 import yaml
-from tiny_runs import LONGEST_SECONDS, Script, script, together
+from tiny_runs import LONGEST_SECONDS, Script, script, script_here, together
+
+import hf_fusion.studies.study
 
 RECIPE = {
     "model_type": "dashfusion",
@@ -27,13 +29,29 @@ def write(tmp_path):
     return to
 
 
+@pytest.fixture
+def study_here(monkeypatch):
+    """`hf-fusion study` in this process, whose trainings have the libraries already; the slots of each call."""
+    slots = []
+
+    def run_all(runs, count, report):
+        slots.append(count)
+        for run in runs:
+            report(run, 0)
+            end = script("train", "--config", run.recipe, "--output_dir", run.folder, *run.flags)
+            assert end.returncode == 0, end.stderr[-2000:]
+
+    monkeypatch.setattr(hf_fusion.studies.study, "run_all", run_all)
+    return script_here("study", monkeypatch), slots
+
+
 @pytest.mark.parametrize("name", ["study", "tune", "analyze", "robustness", "distill"])
 def test_help_teaches(name):
     process = script(name, "--help")
     assert process.returncode == 0 and "    hf-fusion " in process.stdout
 
 
-def test_a_killed_study_goes_on(write, tmp_path):
+def test_a_killed_study_goes_on(write, study_here, tmp_path, capsys):
     """Killed after its first run: the second start repeats nothing that was finished, and writes every result."""
     recipe = write("recipe.yaml", RECIPE)
     other = {
@@ -55,9 +73,10 @@ def test_a_killed_study_goes_on(write, tmp_path):
     assert study.join().returncode != 0 and not output.exists()
     before = first.read_bytes()
 
-    process = script("study", *flags, "--slots", "2")
-    assert process.returncode == 0, process.stderr[-2000:]
-    assert "full, seed 1: finished before" in process.stdout and first.read_bytes() == before
+    study, slots = study_here
+    assert not study(*flags, "--slots", "2") and set(slots) == {2}
+    printed = capsys.readouterr().out
+    assert "full, seed 1: finished before" in printed and first.read_bytes() == before
     record = json.loads(output.read_text())
     assert list(record["variants"]) == ["full", "text alone"]
     assert set(record["variants"]["text alone"]["difference"]["mae"]) == {"mean", "interval", "p", "p_holm"}
@@ -76,7 +95,7 @@ def test_a_killed_study_goes_on(write, tmp_path):
         redrawn = script("redraw.py", str(output))
         assert redrawn.returncode == 0, redrawn.stderr
         assert (tmp_path / picture).read_bytes() == before, "the same picture"
-    assert "p after Holm's correction" in process.stdout and "Pareto front" in process.stdout
+    assert "p after Holm's correction" in printed and "Pareto front" in printed
 
 
 @pytest.mark.parametrize(
@@ -141,7 +160,7 @@ def test_search_then_train_then_robustness(write, tmp_path):
     assert process.returncode == 2 and "no corruption 'rain'" in process.stderr.splitlines()[-1]
 
 
-def test_distillation(write, tmp_path):
+def test_distillation(write, study_here, tmp_path):
     """A teacher, the students that it teaches, alone and on two processes, and the study that compares them."""
     encoder = RECIPE["text_encoder"]
     fields = {name: RECIPE[name] for name in ("dataset_options", "num_train_epochs", "disable_tqdm", "report_to")}
@@ -152,8 +171,7 @@ def test_distillation(write, tmp_path):
         "recipe": recipe, "variants": {"large": teacher, "small": {"teacher": "large"}}, "seeds": [1],
         "metrics": ["fine_accuracy"], "latency": 2,
     })  # fmt: skip
-    process = script("study", study, "--runs", tmp_path / "runs", "--output", tmp_path / "result.json")
-    assert process.returncode == 0, process.stderr[-2000:]
+    assert not study_here[0](study, "--runs", tmp_path / "runs", "--output", tmp_path / "result.json")
     record = json.loads((tmp_path / "result.json").read_text())
     costs = {row["what"]: row for row in record["costs"]["small"]}
     assert costs["parameters"]["ratio"] > 1 and len(costs["pipeline, one text"]["pairs"]) == 7
