@@ -25,10 +25,10 @@ from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.checkpoints import (
     CheckpointError,
     drop_optimizer_states,
+    find_problem,
+    folder_size,
     has_optimizer_state,
     newest_sound_checkpoint,
-    problem_of,
-    size_of,
     writing,
 )
 from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
@@ -124,7 +124,7 @@ def _drop_optimizer(folder):
     if freed := drop_optimizer_states(folder):
         logger.warning(
             "%s takes %.1f MB; the optimizer's state in its checkpoints, %.1f MB, is removed (see `keep_optimizer`).",
-            folder, size_of(folder) / 1e6, freed / 1e6,
+            folder, folder_size(folder) / 1e6, freed / 1e6,
         )  # fmt: skip
 
 
@@ -320,7 +320,7 @@ def _checkpoint_to_resume(training_args):
         if newest is not None:
             logger.warning("Going on from %s.", newest)
         return None if newest is None else str(newest)
-    if wish is not None and (problem := problem_of(wish)):
+    if wish is not None and (problem := find_problem(wish)):
         raise RecipeError(
             f"{wish} cannot be read ({problem}). `resume_from_checkpoint` last takes the newest that can."
         )
@@ -334,7 +334,7 @@ def _checkpoint_to_resume(training_args):
 
 def _check_has_optimizer(checkpoint):
     """Raises `RecipeError` for a checkpoint that lacks the optimizer's state: a training would begin anew unnoticed."""
-    if checkpoint is None or problem_of(checkpoint) or has_optimizer_state(checkpoint):
+    if checkpoint is None or find_problem(checkpoint) or has_optimizer_state(checkpoint):
         return
     raise RecipeError(
         f"{checkpoint} cannot be resumed: a finished run removes the optimizer's state (`keep_optimizer` keeps it). "

@@ -34,7 +34,7 @@ from hf_fusion.training.checkpoints import (
     set_aside_newer,
     writing,
 )
-from hf_fusion.training.class_weights import class_weights_of
+from hf_fusion.training.class_weights import compute_class_weights
 from hf_fusion.training.interruption import StopOnSigterm
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.non_finite import NonFiniteGuard
@@ -191,7 +191,9 @@ class FusionTrainer(Trainer):
             return
         if "labels" not in _column_names(self.train_dataset):
             raise ValueError("`class_weights` is for data with `labels`; the training data has none.")
-        weights = class_weights_of(self.args.class_weights, _column(self.train_dataset, "labels"), self.model.config)
+        weights = compute_class_weights(
+            self.args.class_weights, _column(self.train_dataset, "labels"), self.model.config
+        )
         names = self.model.config.id2label
         told = ", ".join(f"{names[i]} {weight:.4g}" for i, weight in enumerate(weights))
         if self.args.should_log:

@@ -337,7 +337,7 @@ class TestFromTraining:
 
 def test_a_configuration_that_cannot_be_read(run_folder, tmp_path):
     (run_folder / "config.json").write_text("{")
-    with pytest.raises(PublishError, match=r"config\.json is no JSON"):
+    with pytest.raises(PublishError, match=r"config\.json is not valid JSON"):
         check_complete(repository_files(run_folder))
     with pytest.raises(PublishError, match="nowhere: no such folder"):
         repository_files(tmp_path / "nowhere")

@@ -17,7 +17,7 @@ import hf_fusion
 from hf_fusion import FusionSentimentPipeline, load_reviews
 from hf_fusion.architectures.evaluate_checkpoint import evaluate_checkpoint
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
-from hf_fusion.training.checkpoints import has_optimizer_state, size_of
+from hf_fusion.training.checkpoints import folder_size, has_optimizer_state
 from hf_fusion.utils.errors import DataError, RecipeError
 
 SIZES = TINY["dataset_options"]
@@ -127,7 +127,7 @@ def test_the_training_data_is_told(result, reviews, tmp_path, caplog):
         hf_fusion.evaluate(result.folder, path, scale=[0.0, 1.0])
     finally:
         config.write_text(before)
-    assert re.search(r"was trained on rows of .*reviews\.csv: leave `data` out", caplog.text)
+    assert re.search(r"was trained on rows of .*reviews\.csv: omit `data`", caplog.text)
 
 
 def test_wrong_arguments(result, reviews):
@@ -176,7 +176,7 @@ class TestKeepOptimizer:
     def test_is_told_with_the_size(self, tmp_path, caplog):
         hf_fusion.train(TINY, output_dir=tmp_path, max_steps=1)
         shown, freed = map(float, re.search(r"takes ([\d.]+) MB; .*, ([\d.]+) MB, is removed", caplog.text).groups())
-        assert shown == pytest.approx(size_of(tmp_path) / 1e6, abs=0.1) and freed > 0.1
+        assert shown == pytest.approx(folder_size(tmp_path) / 1e6, abs=0.1) and freed > 0.1
 
     @pytest.mark.parametrize("wish", ["last", "checkpoint"])
     def test_resuming_says_why_it_cannot(self, result, wish):
