@@ -9,7 +9,7 @@ from hf_fusion.architectures.evaluate_checkpoint import evaluate_checkpoint, loa
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
 from hf_fusion.studies.measure import Comparison, compare, timed_pairs
-from hf_fusion.training.recipe import data_arguments_of
+from hf_fusion.training.recipe import read_data_arguments
 
 BATCH = 32
 _REPEATS = 7
@@ -32,7 +32,7 @@ def compare_checkpoints(
         tokenizers and labels) with one text at a time.
     """
     pipes = [load_pipeline(str(checkpoint), device="cpu") for checkpoint in (reference, candidate)]
-    texts = load_split(pipes[1].model.config, data_arguments_of(candidate), "test")["text"][:num_texts]
+    texts = load_split(pipes[1].model.config, read_data_arguments(candidate), "test")["text"][:num_texts]
     names = [{"name": _name(checkpoint)} for checkpoint in (reference, candidate)]
     comparisons = []
     for what, unit, size in (("parameters", "count", torch.Tensor.numel), ("weights", "bytes", _bytes)):
@@ -62,7 +62,7 @@ def compare_with_teacher(teacher: str, student: str, num_texts: int) -> dict[str
     Returns:
         `test`, the metrics of "teacher" and "student"; and `costs`, what [`compare_checkpoints`] returns.
     """
-    data_fields = {name: value for name, value in vars(data_arguments_of(student)).items() if name != "kind"}
+    data_fields = {name: value for name, value in vars(read_data_arguments(student)).items() if name != "kind"}
     checkpoints = {"teacher": teacher, "student": student}
     return {
         "test": {name: evaluate_checkpoint(checkpoint, data_fields) for name, checkpoint in checkpoints.items()},

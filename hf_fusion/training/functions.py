@@ -13,7 +13,7 @@ from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.data.in_memory import Data
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
-from hf_fusion.training.recipe import data_arguments_of, recipe_arguments
+from hf_fusion.training.recipe import read_data_arguments, recipe_arguments
 from hf_fusion.training.result import TrainingResult
 from hf_fusion.training.run import train_by_recipe
 from hf_fusion.utils.errors import DataError
@@ -114,7 +114,7 @@ def _own_data(model, fields):
     """Returns the data arguments of a run's recipe with changed fields."""
     if not isinstance(model, (str, Path)) or not (Path(model) / "config.yaml").is_file():
         raise DataError("`data` is missing: only a run folder has a recipe with its data.")
-    data_args = data_arguments_of(model)
+    data_args = read_data_arguments(model)
     for name, value in fields.items():
         if not hasattr(data_args, name):
             raise TypeError(f"evaluate() got an unexpected keyword argument {name!r}.")
@@ -126,5 +126,5 @@ def _warn_of_training_data(model, data):
     """Warns if a run was trained on the same data."""
     if not isinstance(model, (str, Path)) or not isinstance(data, (str, Path)):
         return
-    if (Path(model) / "config.yaml").is_file() and data_arguments_of(model).dataset == str(data):
+    if (Path(model) / "config.yaml").is_file() and read_data_arguments(model).dataset == str(data):
         logger.warning("%s was trained on rows of %s: omit `data` to evaluate on its test split.", model, data)

@@ -175,7 +175,7 @@ class TestKeepOptimizer:
 
     def test_is_told_with_the_size(self, tmp_path, caplog):
         hf_fusion.train(TINY, output_dir=tmp_path, max_steps=1)
-        shown, freed = map(float, re.search(r"takes ([\d.]+) MB; .*, ([\d.]+) MB, is removed", caplog.text).groups())
+        shown, freed = map(float, re.search(r"takes ([\d.]+) MB; .*, ([\d.]+) MB, was removed", caplog.text).groups())
         assert shown == pytest.approx(folder_size(tmp_path) / 1e6, abs=0.1) and freed > 0.1
 
     @pytest.mark.parametrize("wish", ["last", "checkpoint"])
