@@ -11,8 +11,8 @@ from hf_fusion.studies.measure import (
     alternate,
     compare,
     in_child,
+    measure_seconds,
     peak_bytes,
-    seconds_of,
 )
 from hf_fusion.training.mining import mine_partners
 
@@ -34,8 +34,8 @@ def _against_double_loop(options, loop_count, count, width):
     factor = (count / loop_count) ** 2
     mine_partners(*many, device=options.device)  # warm-up
     pairs = alternate(
-        lambda: factor * seconds_of(lambda: double_loop(*few)),
-        lambda: seconds_of(lambda: mine_partners(*many, device=options.device)),
+        lambda: factor * measure_seconds(lambda: double_loop(*few)),
+        lambda: measure_seconds(lambda: mine_partners(*many, device=options.device)),
         options.repeats,
     )
     memory = in_child(extra_memory, count=count, width=width, queries=count, device=options.device)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hf_fusion.studies.fusion_cost import fusion_inputs, fusion_of, multiply_adds
+from hf_fusion.studies.fusion_cost import build_fusion, fusion_inputs, multiply_adds
 from hf_fusion.studies.measure import BenchmarkOptions, Comparison, Pairs, compare, timed_pairs
 from scripts.benchmarks.inputs import MOSI
 
@@ -14,7 +14,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
     """Multiply-adds and seconds of both fusions at each length, and the exponents with which they grow."""
     base = MOSI.times(0.05) if options.quick else MOSI
     longest = base.times(FACTORS[-1])
-    reference, candidate = (fusion_of(longest, options.device, fusion=side["name"]) for side in _NAMES)
+    reference, candidate = (build_fusion(longest, options.device, fusion=side["name"]) for side in _NAMES)
     counts, seconds = {}, {}
     for factor in FACTORS:
         inputs = fusion_inputs(base.times(factor), 1, options.device)
