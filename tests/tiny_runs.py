@@ -91,8 +91,8 @@ def processes_environment(rank, world_size, port):
             "TORCHELASTIC_RESTART_COUNT": "0"}  # fmt: skip
 
 
-def together(world_size, name, *args):
-    """Runs a command in so many processes, as `launch` does but for less time; returns the first's end."""
+def together(world_size, name, *args, status=0):
+    """Runs a command in so many processes, as `launch` does but for less time; returns the end of the first."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     running = [
         Script(name, *args, environment=processes_environment(rank, world_size, store.port))
@@ -103,7 +103,8 @@ def together(world_size, name, *args):
     finally:
         for script in running:
             script.process.kill()
-    assert all(end.returncode == 0 for end in ends), "\n".join(end.stderr[-3000:] for end in ends)
+    expected = ends[0].returncode == status and all(end.returncode in (0, status) for end in ends)
+    assert expected, "\n".join(end.stderr[-3000:] for end in ends)
     return ends[0]
 
 

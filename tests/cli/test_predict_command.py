@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from asserts import assert_close
-from tiny_runs import Script, launch, script, script_here
+from tiny_runs import Script, script, script_here, together
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import read_rows
@@ -194,17 +194,15 @@ class TestPredictToFolder:
         done = written(out)
         assert 0 < len(done) < 11, "in the middle"
 
-        process = launch(2, "scripts/predict.py", *command, *self.OPTIONS)
-        errors = process.stderr
-        assert process.returncode == 1, errors
+        errors = together(2, "predict.py", *command, *self.OPTIONS, status=1).stderr
         assert "1 of 121 rows" in errors and "row 31: " in errors and "121/121" in errors
         assert done.items() <= written(out).items(), "what was finished was not done again"
 
         single = script("predict", source, "-c", checkpoint, "-o", expected, *self.OPTIONS)
         assert single.returncode == 1, single.stderr
-        together, alone = pq.read_table(out), pq.read_table(expected)
-        assert together.schema.equals(alone.schema)
-        assert_close(together.to_pylist(), alone.to_pylist())
+        shards, alone = pq.read_table(out), pq.read_table(expected)
+        assert shards.schema.equals(alone.schema)
+        assert_close(shards.to_pylist(), alone.to_pylist())
         assert [row["id"] for row in read_rows(expected)] == [*map(str, range(30)), None, *map(str, range(30, 120))]
 
         process = script("predict", *command[:-1], 12, *self.OPTIONS)
@@ -217,7 +215,7 @@ class TestPredictToFolder:
         monkeypatch.setattr(predict.module, "process_state", lambda device: two)
         for output in ("-", "out.parquet", "out.jsonl"):
             assert predict("in.csv", "-c", checkpoint, "-o", output) == 2
-            assert f"2 processes cannot write one file ({output}); give a folder" in capsys.readouterr().err
+            assert f"2 processes cannot write one file ({output}); set `output` to a folder" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_a_killed_study_goes_on(write, study_here, tmp_path, capsys):
     ("flags", "words"),
     [
         (["nowhere.yaml"], "nowhere.yaml"),
-        (["dyfulm_hotel_reviews", "--set", "dataset"], "--set needs FIELD=VALUE"),
+        (["dyfulm_hotel_reviews", "--set", "dataset"], "must be FIELD=VALUE"),
         (["dyfulm_hotel_reviews", "--set", "variants.x.y=1"], "there is no 'variants.x'"),
     ],
 )

@@ -19,6 +19,7 @@ from hf_fusion.architectures.evaluate_checkpoint import evaluate_checkpoint
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 from hf_fusion.training.checkpoints import folder_size, has_optimizer_state
 from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.quiet import quiet_libraries
 
 SIZES = TINY["dataset_options"]
 
@@ -151,7 +152,7 @@ def test_clips(tmp_path):
     )
 
 
-def test_nothing_but_own_words(tmp_path, capfd):
+def test_nothing_but_own_words(tmp_path, capfd, caplog):
     """No bars of libraries, no reports of weights; afterwards both are as they were."""
     from datasets.utils import are_progress_bars_disabled
     from transformers.utils import logging as transformers_logging
@@ -160,7 +161,13 @@ def test_nothing_but_own_words(tmp_path, capfd):
     hf_fusion.train({"checkpoint": str(result.folder), "dataset_options": SIZES}, output_dir=tmp_path / "more",
                     max_steps=1, disable_tqdm=True)  # fmt: skip
     hf_fusion.evaluate(result.folder)
-    logging.getLogger("transformers.modeling_utils").warning("X LOAD REPORT from: here")
+    reports = logging.getLogger("transformers.modeling_utils")
+    with quiet_libraries():
+        reports.warning("X LOAD REPORT from: here")
+        reports.warning("something else")
+    assert "something else" in caplog.text and "LOAD REPORT" not in caplog.text
+    reports.warning("X LOAD REPORT from: here")
+    assert "LOAD REPORT" in caplog.text
     shown = capfd.readouterr()
     assert not re.search(r"it/s|examples/s|Loading weights", shown.err + shown.out)
     assert transformers_logging.is_progress_bar_enabled() and not are_progress_bars_disabled()

@@ -175,5 +175,5 @@ class TestFaiss:
 
     def test_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "faiss", None)
-        with pytest.raises(RecipeError, match=r"hf-fusion\[faiss\]"):
+        with pytest.raises(ImportError, match=r"faiss, which is not installed: pip install 'hf-fusion\[faiss\]'"):
             mine_partners(*clips(10), index="faiss")
