@@ -48,6 +48,7 @@ BENCHMARKS = {
 
 
 def parse_args():
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="name", required=True, metavar="BENCHMARK")
     for name, (_, text) in BENCHMARKS.items():
@@ -105,6 +106,7 @@ def _device(name):
 
 
 def print_table(name, comparisons):
+    """Prints the comparisons as a table."""
     table = Table("", "reference", "candidate", "ratio", "quartiles", "target", title=name)
     for row in comparisons:
         what = f"{row['what']}, {row['unit']}\n[dim]{row['reference']['name']} -> {row['candidate']['name']}"
@@ -116,6 +118,7 @@ def print_table(name, comparisons):
 
 
 def main() -> int:
+    """Runs a benchmark and writes its record."""
     args = parse_args()
     try:
         options = checked(args)

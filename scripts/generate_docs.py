@@ -34,6 +34,7 @@ _STUDY = {"metrics", "variants", "data", "against", "extra", "baselines", "basel
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Writes the generated tables, or checks them."""
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/ from model_cards/results/.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a table is not up to date")
     check = parser.parse_args(arguments).check

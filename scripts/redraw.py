@@ -38,6 +38,7 @@ def draw(path: Path) -> dict[str, object]:
 
 
 def main() -> int:
+    """Draws the figures of the given records again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, help="result files (.json)")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")

@@ -473,7 +473,7 @@ class TestDryRun:
             folders.append(write_run(tmp_path / name, model, processor))
             (tmp_path / name / "answers.json").write_text(json.dumps(sample_answers(model, processor)))
         status, streams = push(folders[0], "--dry_run")
-        assert status == 0 and "Answers as it did" in streams.out
+        assert status == 0 and "Its outputs equal those after training" in streams.out
         shutil.copy(folders[1] / "model.safetensors", folders[0])
         status, streams = push(folders[0], *flags)
         assert status == 2 and "differ from those at the end of its training" in streams.err
