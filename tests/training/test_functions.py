@@ -217,7 +217,7 @@ def test_a_checkpoint_without_a_head(result, tmp_path, caplog):
     recipe = {"checkpoint": str(tmp_path), "dataset_options": SIZES, "max_steps": 1, "disable_tqdm": True}
     hf_fusion.train(recipe, output_dir=tmp_path / "run")
     assert re.search(r"has no weights for \d+ parameters, which are initialised at random: .*classifier", caplog.text)
-    with pytest.raises(ValueError, match=r"has no weights for .*\d+ parameters in total: it is not a trained"):
+    with pytest.raises(ValueError, match=r"has no weights for .*\d+ parameters in all: it is no trained checkpoint"):
         FusionSentimentPipeline.from_pretrained(tmp_path)
 
 
