@@ -1,4 +1,4 @@
-"""What the fusion alone costs: hierarchical bottleneck fusion against self-attention over all streams (CH-SIMS)."""
+"""Cost of the fusion alone: hierarchical bottleneck fusion against self-attention over all modalities (CH-SIMS)."""
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ _BATCH = 16
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Multiply-adds and seconds of both fusions on CH-SIMS, for 4 to 32 bottleneck tokens."""
+    """Compares multiply-adds and seconds of both fusions on CH-SIMS, for 4 to 32 bottleneck tokens."""
     shape = SIMS.times(0.1) if options.quick else SIMS
     comparisons = []
     reference = build_fusion(shape, options.device, fusion="concat_attention")
@@ -36,7 +36,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
 
 
 def only_what_is_read(fusion: nn.Module, aligned, streams):
-    """`concat_attention` whose last layer, too, computes only the four positions that the head reads."""
+    """Computes `concat_attention` with only the four positions that the head reads in the last layer."""
     parts = [aligned, *(streams[name] for name in MODALITIES)]
     states = torch.cat([part.states for part in parts], dim=1)
     bias = attention_bias(torch.cat([part.mask for part in parts], dim=1), states.dtype)

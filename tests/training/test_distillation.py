@@ -223,7 +223,7 @@ class TestTrainer:
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_data_without_answers(self, make_trainer, rows):
-        with pytest.raises(ValueError, match="no teacher_pooled; .* `add_answers`"):
+        with pytest.raises(ValueError, match=r"no teacher_pooled; .* `add_answers`"):
             make_trainer(train_dataset=rows.remove_columns("teacher_pooled"))
 
 

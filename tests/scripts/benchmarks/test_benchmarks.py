@@ -321,7 +321,7 @@ class TestExport:
     def test_other_models_are_refused(self, clip_model, clip_processor, options, monkeypatch):
         clips = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
         monkeypatch.setattr(export, "load_pipeline", lambda checkpoint, device: clips)
-        with pytest.raises(DataError, match="is no DyFuLM"):
+        with pytest.raises(DataError, match="is not a DyFuLM"):
             export.run(options)
 
 
