@@ -71,5 +71,5 @@ def _help():
         *lines, "",
         "`hf-fusion COMMAND --help` explains a command; --version prints the version.",
         "Exit status: 0 done; 1 done, but rows have an error instead of a prediction;",
-        "2 an error to mend; 128 + N ended by signal N.",
+        "2 an error to correct; 128 + N ended by signal N.",
     ])  # fmt: skip

@@ -84,19 +84,19 @@ def num_epochs(run: Run) -> int:
 
 def review_baselines(run: Run) -> tuple[dict[str, dict[str, float]], DatasetDict]:
     """Measures the baselines of the DyFuLM; returns their metrics and the reviews."""
-    reviews = load_reviews(_data_of(run))
+    reviews = load_reviews(_load_data(run))
     train, test = reviews["train"], reviews["test"]
     return {"majority": majority_baseline(train, test), "bag of words": bag_of_words_baseline(train, test)}, reviews
 
 
 def clip_baselines(run: Run) -> tuple[dict[str, dict[str, float]], DatasetDict]:
     """Measures the baselines of the DashFusion; returns their metrics and the clips."""
-    source = _data_of(run)
+    source = _load_data(run)
     clips = load_clips(source)
     return {"mean": mean_baseline(clips, source.label_range)}, clips
 
 
-def _data_of(run):
+def _load_data(run):
     return parse_recipe(["--config", run.recipe, *run.flags])[1].source()
 
 

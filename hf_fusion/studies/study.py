@@ -109,11 +109,11 @@ class Study:
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
         for name in self.variants:
-            teacher = self.teacher_of(name)
-            if teacher is not None and self.teacher_of(teacher) is not None:
+            teacher = self.find_teacher(name)
+            if teacher is not None and self.find_teacher(teacher) is not None:
                 raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")
 
-    def teacher_of(self, name: str) -> str | None:
+    def find_teacher(self, name: str) -> str | None:
         """Returns the variant that is the teacher of a variant, if any."""
         teacher = (self.variants.get(name) or {}).get("teacher")
         return teacher if teacher in self.variants else None
@@ -121,7 +121,7 @@ class Study:
     def changes(self, name: str, seed: int, folder: Path) -> dict[str, Any]:
         """Returns the changed recipe fields of a run; `folder` holds the runs."""
         changes = {**self.overrides, **self.variants[name], "seed": seed}
-        teacher = self.teacher_of(name)
+        teacher = self.find_teacher(name)
         return changes if teacher is None else {**changes, "teacher": str(get_run_folder(folder, teacher, seed))}
 
     def shown(self, summary: dict[str, dict]) -> list[str]:
@@ -202,7 +202,7 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
             own = f"variants.{name}." if "dataset" in study.variants[name] else ""
             _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
-            queue = waiting if study.teacher_of(name) is None else students
+            queue = waiting if study.find_teacher(name) is None else students
             queue.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
     runs = [*waiting, *students]
 

@@ -146,7 +146,7 @@ def set_aside_newer(folder: str | Path, checkpoint: str) -> None:
     if Path(checkpoint).resolve().parent != Path(folder).resolve():
         return
     for path in list_checkpoints(folder):
-        if _step_of(path) > _step_of(Path(checkpoint)):
+        if _get_step(path) > _get_step(Path(checkpoint)):
             aside = path.with_name(_ASIDE + path.name)
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
@@ -159,7 +159,7 @@ def remove_old_checkpoints(folder: str | Path, limit: int | None, step: int, bes
     """
     if limit is None or limit <= 0:
         return
-    own = [path for path in list_checkpoints(folder) if _step_of(path) <= step]
+    own = [path for path in list_checkpoints(folder) if _get_step(path) <= step]
     for path in own[limit:]:
         if path != Path(best or ""):
             aside = Path(
@@ -173,10 +173,10 @@ def remove_old_checkpoints(folder: str | Path, limit: int | None, step: int, bes
 def list_checkpoints(folder: str | Path) -> list[Path]:
     """Returns the checkpoints in a run folder, newest first."""
     paths = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()]
-    return sorted(paths, key=_step_of, reverse=True)
+    return sorted(paths, key=_get_step, reverse=True)
 
 
-def _step_of(checkpoint):
+def _get_step(checkpoint):
     return int(checkpoint.name.rpartition("-")[2])
 
 
@@ -215,10 +215,10 @@ def find_problem(checkpoint: str | Path) -> str | None:
             _read(path)
         except Exception as error:  # damaged files make the libraries fail in many ways
             return f"{path.relative_to(checkpoint).as_posix()}: {str(error)[:300] or type(error).__name__}"
-    if not isinstance(_json_of(checkpoint / TRAINER_STATE_NAME), dict):
+    if not isinstance(_load_json(checkpoint / TRAINER_STATE_NAME), dict):
         return f"{TRAINER_STATE_NAME}: not an object"
     if index.is_file():
-        content = _json_of(index)
+        content = _load_json(index)
         shards = content.get("weight_map") if isinstance(content, dict) else None
         if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
             return f"{SAFE_WEIGHTS_INDEX_NAME}: no weight_map of names to files"
@@ -263,14 +263,14 @@ def folder_size(folder: str | Path) -> int:
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
-def _json_of(path):
+def _load_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read(path):
     """Raises an error if a file is truncated or does not have the format of its suffix; executes nothing in it."""
     if path.suffix == ".json":
-        _json_of(path)
+        _load_json(path)
     elif path.suffix == ".safetensors":
         with safe_open(path, framework="numpy"):
             pass

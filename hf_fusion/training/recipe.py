@@ -57,7 +57,7 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None, 
         "--config", metavar="RECIPE",
         help="A YAML file with any of the fields below, or a name that `hf-fusion recipes` lists.",
     )  # fmt: skip
-    config = _config_of(argv)
+    config = _find_config(argv)
     if config:
         recipe = read_recipe(config)
         if _has_flag(argv, "--dataset"):
@@ -148,7 +148,7 @@ def uses_cpu(argv: list[str]) -> bool:
     """Whether the recipe or the flags select the CPU, without parsing them fully."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--use_cpu", "--use-cpu", nargs="?", const="true")
-    config, flag = _config_of(argv), parser.parse_known_args(argv)[0].use_cpu
+    config, flag = _find_config(argv), parser.parse_known_args(argv)[0].use_cpu
     if flag is None and config:
         flag = read_recipe(config).get("use_cpu", False)
     return str(flag).lower() in ("true", "1", "yes", "y", "t")
@@ -165,7 +165,7 @@ def _parsed(parser, argv):
         raise RecipeError(str(error)) from error
 
 
-def _config_of(argv):
+def _find_config(argv):
     """Returns the value of `--config` before the parser runs, since the recipe sets the parser's defaults."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
@@ -178,7 +178,7 @@ def _with_mappings(groups):
         for name, hint in get_type_hints(type(group)).items():
             value = getattr(group, name, None)
             if isinstance(value, str) and dict in get_args(hint) and not isinstance(group, FusionTrainingArguments):
-                setattr(group, name, _mapping_of(name, value))
+                setattr(group, name, _parse_mapping(name, value))
     return tuple(groups)
 
 
@@ -208,7 +208,7 @@ def check_fields(fields: Mapping[str, Any], place: str) -> None:
             raise RecipeError(f"{place}: {wrong}")
 
 
-def _mapping_of(name, text):
+def _parse_mapping(name, text):
     """Parses a mapping in JSON; names of encoders stay strings."""
     if not text.lstrip().startswith("{"):
         if "encoder" in name:

@@ -55,7 +55,7 @@ class RecipeParser(HfArgumentParser):
         """Returns the help; with `everything` including rarely used fields."""
         groups: dict[str, list] = {title: [] for title in _titles()}
         titles = {
-            item.name: _title_of(cls, item.name)
+            item.name: _find_title(cls, item.name)
             for cls in self.dataclass_types
             for item in dataclasses.fields(cls)
             if item.init
@@ -94,7 +94,7 @@ def _architecture_title(architecture):
     return architecture.config_class.__name__.removesuffix("Config")
 
 
-def _title_of(cls, name):
+def _find_title(cls, name):
     """Returns the group of a field: its single architecture, or the dataclass that declares it."""
     declaring = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", ()))
     if issubclass(cls, ModelArguments):

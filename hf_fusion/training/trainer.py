@@ -140,7 +140,7 @@ class FusionTrainer(Trainer):
         )
         self._encode_data_sets()
         if args.label_names is None:
-            self.label_names = _labels_of(self.eval_dataset) or _labels_of(self.train_dataset) or self.label_names
+            self.label_names = _find_labels(self.eval_dataset) or _find_labels(self.train_dataset) or self.label_names
         self.add_callback(LossTracker())
         self.add_callback(NonFiniteGuard())
         self.add_callback(StopOnSigterm())
@@ -268,7 +268,7 @@ class FusionTrainer(Trainer):
         before = self.label_names
         if self.args.label_names is None:
             # `Trainer` silently skips the metrics if the data lacks one of the labels.
-            self.label_names = _labels_of(dataloader.dataset)
+            self.label_names = _find_labels(dataloader.dataset)
         try:
             return super().evaluation_loop(dataloader, *args, **kwargs)
         finally:
@@ -554,7 +554,7 @@ def _column(dataset, name):
     return [row.get(name) for row in dataset]
 
 
-def _labels_of(dataset):
+def _find_labels(dataset):
     """Returns the label names of a data set (of the first one of several), from its columns or its first row."""
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()), None)

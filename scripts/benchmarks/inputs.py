@@ -88,10 +88,10 @@ def clip_tensors(
 def review_texts(count: int, seed: int, mean: int = REVIEW_TOKENS, limit: int = REVIEW_LIMIT) -> list[str]:
     """Creates texts with `mean` tokens on average and at most `limit`, including special tokens."""
     tokens = np.maximum(np.rint(limit * length_fractions(count, seed, mean / limit)), 3).astype(int)
-    return words_of(tokens - 2, seed)
+    return make_texts(tokens - 2, seed)
 
 
-def words_of(counts: np.ndarray, seed: int) -> list[str]:
+def make_texts(counts: np.ndarray, seed: int) -> list[str]:
     """Creates texts with the given numbers of words."""
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(_WORDS, size=n)) for n in counts]
@@ -100,7 +100,7 @@ def words_of(counts: np.ndarray, seed: int) -> list[str]:
 def corpus(shape: ClipShape, count: int, seed: int = 0) -> Iterator[dict]:
     """Yields clips in the form of `clean_clips`, with the lengths of the data set."""
     lengths = clip_lengths(shape, count, seed)
-    texts = words_of(np.maximum(lengths["text"] - 2, 1), seed)
+    texts = make_texts(np.maximum(lengths["text"] - 2, 1), seed)
     for i in range(count):
         frames = {name: _frames(shape, name, lengths[name][i], i) for name in STREAMS}
         yield {"id": f"clip-{i}", "split": "train", "text": texts[i], **frames, "label": float(i % 7 - 3)}

@@ -44,7 +44,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
     def seconds(model, fields, **limits):
         return seconds_per_clip(model, processor, rows, options, fields, **limits)
 
-    models = {name: model_of(options, **changes) for name, (_, changes) in CANDIDATES.items()}
+    models = {name: build_clip_model(options, **changes) for name, (_, changes) in CANDIDATES.items()}
     sides = {None: lambda: seconds(next(iter(models.values())), REFERENCE, padding="max_length", max_steps=2)}
     for name, (fields, _) in CANDIDATES.items():
         sides[name] = lambda m=models[name], f=fields: seconds(m, f)
@@ -101,7 +101,7 @@ class ClockCallback(TrainerCallback):
         self.clock.end(state.global_step)
 
 
-def model_of(options: BenchmarkOptions, **fields):
+def build_clip_model(options: BenchmarkOptions, **fields):
     """Builds a DashFusion of the paper's size on the pretrained text encoder."""
     torch.manual_seed(0)
     return DashFusionForSequenceClassification.from_text_encoder(options.text_encoder, **MOSI.config_fields, **fields)

@@ -216,7 +216,7 @@ class LayerDiagnosis(Diagnosis):
             data[name] = {"mean": mean.tolist(), "deviation": alpha.std(0).tolist(), "entropy": evenness}
             data[name]["by_class"] = by_class
         text = (
-            "The weight of each layer, computed for each text anew. Evenness is the entropy of the weights as a share "
+            "The weight of each layer, computed for each text. Evenness is the entropy of the weights as a share "
             "of that of equal weights: 0 = one layer, 1 = all alike, a plain mean."
         )
         figures = {"layer_attention": plot_layer_attention(weights, classes)}
