@@ -204,7 +204,7 @@ class TestFolder:
 class TestFailure:
     """Of a source: nothing is left behind."""
 
-    def fails(self, source, folder, error=DataError, match=None, **options):
+    def assert_fails(self, source, folder, error=DataError, match=None, **options):
         with pytest.raises(error, match=match):
             prepare_clips(source, folder, **options)
         assert [path.name for path in folder.parent.iterdir() if path.name.startswith("prepared")] == []
@@ -212,24 +212,26 @@ class TestFailure:
     def test_in_the_middle_of_the_files(self, write, tmp_path):
         source = write(make_rows())
         (tmp_path / "clips" / "video 25$_$250.npz").write_text("damaged")
-        self.fails(source, tmp_path / "prepared", match=r"video 25\$_\$250\.npz: cannot be read")
+        self.assert_fails(source, tmp_path / "prepared", match=r"video 25\$_\$250\.npz: cannot be read")
 
     def test_of_widths(self, write, tmp_path):
         rows = make_rows(200)
         rows[180]["audio"] = np.ones((1, 5))
-        self.fails(write(rows), tmp_path / "prepared", match=r"row 181 .*field 'audio' has 5 features")
+        self.assert_fails(write(rows), tmp_path / "prepared", match=r"row 181 .*field 'audio' has 5 features")
 
     def test_with_unusable_rows(self, write, tmp_path):
         rows = make_rows()
         rows[7]["label"] = None
-        self.fails(write(rows), tmp_path / "prepared", match=r"1 x no label: row 8 \(video 0\$_\$7\)")
+        self.assert_fails(write(rows), tmp_path / "prepared", match=r"1 x no label: row 8 \(video 0\$_\$7\)")
 
     def test_without_clips(self, write, tmp_path):
         rows = [row | {"label": None} for row in make_rows(5)]
-        self.fails(write(rows, rejected="drop"), tmp_path / "prepared", match="clips has no clips")
+        self.assert_fails(write(rows, rejected="drop"), tmp_path / "prepared", match="clips has no clips")
 
     def test_without_a_file(self, tmp_path):
-        self.fails(ClipSource(str(tmp_path / "nothing.pkl")), tmp_path / "prepared", FileNotFoundError, "nothing")
+        self.assert_fails(
+            ClipSource(str(tmp_path / "nothing.pkl")), tmp_path / "prepared", FileNotFoundError, "nothing"
+        )
 
     def test_by_an_interruption(self, write, tmp_path):
         def interrupted(rows):
@@ -239,7 +241,7 @@ class TestFailure:
                     raise KeyboardInterrupt
                 yield row
 
-        self.fails(write(make_rows()), tmp_path / "prepared", KeyboardInterrupt, track=interrupted)
+        self.assert_fails(write(make_rows()), tmp_path / "prepared", KeyboardInterrupt, track=interrupted)
 
 
 def test_a_folder_of_the_users_stays(write, tmp_path):

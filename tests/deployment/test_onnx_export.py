@@ -234,7 +234,7 @@ class TestTorchExport:
     """`torch.export` alone, with dynamic shapes."""
 
     @staticmethod
-    def agrees(model, processor, sizes):
+    def assert_agrees(model, processor, sizes):
         axes, limits = onnx_export.input_axes(model, processor), onnx_export.axis_limits(model, processor)
         program = onnx_export.export_program(model, axes, limits).module()
         rng = np.random.default_rng(1)
@@ -253,7 +253,7 @@ class TestTorchExport:
         torch.manual_seed(1)
         model = DyFuLMForSequenceClassification(config).eval()
         before = [encoder.config._attn_implementation for encoder in model.dyfulm.encoders.values()]
-        self.agrees(model, processor, [(2, 9, 30), (5, 30, 9), (2, 2, 3)])
+        self.assert_agrees(model, processor, [(2, 9, 30), (5, 30, 9), (2, 2, 3)])
         assert [encoder.config._attn_implementation for encoder in model.dyfulm.encoders.values()] == before
 
     def test_dashfusion_in_turns_with_single_vision_vectors(self, clip_config, clip_processor):
@@ -261,4 +261,4 @@ class TestTorchExport:
         config.text_config = encoder_config("bert", num_hidden_layers=1)
         torch.manual_seed(1)
         model = DashFusionForSequenceClassification(config).eval()
-        self.agrees(model, clip_processor, [(2, 9, 4, 1), (5, 3, 12, 1), (2, 2, 2, 1)])
+        self.assert_agrees(model, clip_processor, [(2, 9, 4, 1), (5, 3, 12, 1), (2, 2, 2, 1)])

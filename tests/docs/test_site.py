@@ -53,10 +53,9 @@ def test_types_are_plain_and_fields_have_their_help(site):
 
 
 def test_records_and_pictures_are_part_of_the_site(site):
-    for name in (
-        "data/ablation_dyfulm_sst.json",
-        "data/ablation_dyfulm_sst.png",
-        "images/dyfulm.svg",
-        "changelog.html",
-    ):
-        assert (site / name).stat().st_size > 0
+    sources = {"data": ROOT / "model_cards" / "results", "images": ROOT / "docs" / "images"}
+    for name in ("data/ablation_dyfulm_sst.json", "data/ablation_dyfulm_sst.png", "images/dyfulm.svg"):
+        folder, _, file = name.partition("/")
+        assert (site / name).read_bytes() == (sources[folder] / file).read_bytes(), name
+    newest = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n## [")[2].partition("]")[0]
+    assert newest in (site / "changelog.html").read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
 import inspect
-import subprocess
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from figure_text import check_legends, check_texts, visible_texts
+from fresh_python import run_fresh
 from matplotlib.colors import to_hex
 
 from hf_fusion.evaluation import plots
@@ -167,8 +168,10 @@ def test_matplotlib_comes_with_the_first_picture():
     modules = (
         "hf_fusion.evaluation.plots, hf_fusion.evaluation.diagnostics.analyze, hf_fusion.evaluation.evaluate_reviews"
     )
-    code = f"import sys, {modules}; assert not {{'matplotlib', 'captum'}} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    code = f"import sys, {modules}; print({{'matplotlib', 'captum'}} & set(sys.modules))"
+    root = str(Path(__file__).parents[2])
+    process = run_fresh(code, cwd=root, env={**os.environ, "PYTHONPATH": root})
+    assert process.stdout.splitlines()[-1] == "set()"
 
 
 def test_without_matplotlib(monkeypatch, caplog):
@@ -215,6 +218,8 @@ class TestCalibration:
         assert calibration_error([0, 0], [1.0, 1.0]) == 1
         # two bins: .9 confident and right half of the time; .3 confident and never right
         assert calibration_error([1, 0, 0, 0], [0.9, 0.9, 0.3, 0.3]) == pytest.approx(0.5 * 0.4 + 0.5 * 0.3)
+        # too little confidence in one bin makes up for none of the excess in another
+        assert calibration_error([1, 1, 0, 0], [0.25, 0.25, 0.75, 0.75]) == pytest.approx(0.75)
 
     def test_shares_with_intervals_over_confidence(self):
         top, bottom = plot_calibration([1, 0, 0, 0], [0.95, 0.93, 0.35, 0.31], "Title").axes

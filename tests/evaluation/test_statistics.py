@@ -46,7 +46,7 @@ def test_five_seeds_that_all_agree_reach_one_sixteenth():
 
 def test_one_seed_says_nothing():
     assert paired_difference([2.0], [1.5]) == {"mean": 0.5, "interval": None, "p": None}
-    assert standard_deviation([2.0]) is None
+    assert standard_deviation([2.0]) is None and standard_deviation([1, 2, 3]) == pytest.approx(1), "of a sample"
 
 
 def test_values_that_are_not_finite_are_not_tested():

@@ -73,6 +73,7 @@ def test_changed_files(place, folder, read, error):
             place.write_text(yaml.safe_dump(fields))
             with result_or(error):
                 found = read(str(place))
+                assert found.variants if folder == "studies" else found.space
                 if folder == "studies":
                     with contextlib.suppress(RecipeError):  # a recipe that there is not
                         _check_same_settings(place.parent / "run", found.recipe, {**found.overrides, "seed": 1})

@@ -34,7 +34,7 @@ def folders(tmp_path_factory):
     return found
 
 
-def same(answers, folder):
+def assert_same_answers(answers, folder):
     expected = json.loads((folder / "expected.json").read_text())["answers"]
     assert [list(answer) for answer in answers] == [list(answer) for answer in expected]
     assert_close(answers, expected)
@@ -47,7 +47,7 @@ def test_there_are_some_of_both():
 @pytest.mark.parametrize("name", [path.stem for path in CHECKPOINTS])
 def test_by_the_package(folders, name):
     inputs = json.loads((folders[name] / "expected.json").read_text())["inputs"]
-    same(load_pipeline(str(folders[name]), device="cpu")(inputs), folders[name])
+    assert_same_answers(load_pipeline(str(folders[name]), device="cpu")(inputs), folders[name])
 
 
 def test_by_their_own_code(folders, tmp_path):
@@ -57,4 +57,4 @@ def test_by_their_own_code(folders, tmp_path):
     answers = [json.loads(line[7:]) for line in process.stdout.splitlines() if line.startswith("RESULT ")]
     assert len(answers) == len(folders), process.stderr[-3000:]
     for found, folder in zip(answers, folders.values(), strict=True):
-        same(found, folder)
+        assert_same_answers(found, folder)

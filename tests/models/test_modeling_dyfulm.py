@@ -233,6 +233,12 @@ class TestLoss:
         )
 
     @torch.no_grad()
+    def test_intensities_are_compared_in_their_own_range(self, make_model, inputs):
+        wanted = torch.tensor([-3.0, 2.5, 0.0, float("nan")])
+        outputs = make_model(intensity_range=(-3.0, 3.0))(**inputs, intensity_labels=wanted)
+        torch.testing.assert_close(outputs.intensity_loss, ((outputs.intensity - wanted)[:3] ** 2).mean())
+
+    @torch.no_grad()
     def test_uncertainty_weighting_is_kendalls(self, make_model, inputs, labels):
         model = make_model(loss_weights=(1.0, 2.0, 3.0))
         s = torch.tensor([0.3, -0.5, -2.0])

@@ -597,7 +597,7 @@ class TestSaving:
         processor = processors[kind]
         processor.save_pretrained(tmp_path)
         loaded, original = AutoProcessor.from_pretrained(tmp_path).feature_extractor, processor.feature_extractor
-        assert loaded.audio_mean is not None
+        assert len(loaded.audio_mean) == loaded.audio_feature_size
         for field in ("audio_mean", "audio_std", "vision_mean", "vision_std"):
             assert getattr(loaded, field) == getattr(original, field), "to the last bit"
         for field in ("audio_feature_size", "vision_feature_size", "max_audio_length", "max_vision_length"):

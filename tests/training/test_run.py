@@ -79,8 +79,9 @@ def test_a_run_folder_holds_all_there_is_to_know(finished, recipe, tmp_path):
     assert environment["versions"]["torch"] and environment["hardware"]["cores"] and environment["command"]
     assert len(set(environment["data_fingerprint"].values())) == 3
 
-    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    assert {"fine_loss", "coarse_weight", "gate_mean", "gate_spread"} <= set(logs[0])
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert {"fine_loss", "coarse_weight", "gate_mean", "gate_spread"} <= set(state["log_history"][0])
+    assert state["best_metric"] == pytest.approx(metrics["validation"]["fine_accuracy"]), "chosen on validation"
 
     card = (folder / "README.md").read_text()
     assert card.startswith("---\n") and f"{metrics['test']['fine_accuracy']:.4f}" in card
@@ -181,7 +182,9 @@ def test_lora(recipe, tmp_path, merge):
         answers = load_pipeline(str(tmp_path / "run"), device="cpu")(["The bar was good."])
         assert answers[0]["label"] in ("very negative", "negative", "neutral", "positive", "very positive")
         assert "load_pipeline" in (tmp_path / "run" / "README.md").read_text()
-    assert metrics["test"]["fine_accuracy"] >= 0
+        adapter = load_file(tmp_path / "run" / "adapter_model.safetensors")
+        assert any(values.any() for name, values in adapter.items() if "lora_B" in name), "it starts from zeros"
+    assert {"fine_accuracy", "coarse_accuracy", "intensity_mae"} <= set(metrics["test"])
 
 
 @pytest.mark.parametrize(
@@ -219,8 +222,9 @@ def test_a_run_of_dashfusion(finished_clips, clip_recipe, tmp_path):
     assert len(AutoProcessor.from_pretrained(folder).tokenizers) == 1
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert {"mae", "corr", "acc2_has0", "acc2_non0", "acc7"} <= set(metrics["test"]) == set(metrics["validation"])
-    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    for log in (log for log in logs if "grad_norm" in log):
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert state["best_metric"] == pytest.approx(metrics["validation"]["mae"]), "chosen on validation"
+    for log in (log for log in state["log_history"] if "grad_norm" in log):
         assert log["contrastive_loss"] == pytest.approx(log["semantic_loss"] + log["supervised_loss"], abs=1e-5)
         assert log["loss"] == pytest.approx(log["prediction_loss"] + 0.2 * log["contrastive_loss"], abs=1e-4)
     card = (folder / "README.md").read_text()
@@ -287,7 +291,7 @@ def test_dashfusion_resumes_exactly(clip_recipe, tmp_path):
         ({"fusion": "sum"}, RecipeError, "fusion must be one of"),
         ({"max_length": 2}, RecipeError, "max_length"),
         ({"lora_encoders": "a"}, RecipeError, "The model has no encoder a; it has text"),
-        ({"metric_for_best_model": "f2"}, RecipeError, "Unknown metric 'f2': names of metrics end with"),
+        ({"metric_for_best_model": "f2"}, RecipeError, "Unknown metric 'f2': the name of a metric ends with"),
         ({"save_strategy": "steps", "save_steps": 3}, RecipeError, "save and eval strategy"),
     ],
     ids=["encoder", "range", "labels", "modality", "file", "heads", "fusion", "length", "lora", "metric", "strategy"],

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.evaluation.diagnostics.collect import observe_rows, row_inputs
-from hf_fusion.evaluation.diagnostics.gate import GateDiagnosis, LayerDiagnosis, compute_span_gates
+from hf_fusion.evaluation.diagnostics.gate import GateDiagnosis, LayerDiagnosis, compute_span_gates, plot_gate_words
 
 
 @pytest.fixture
@@ -106,6 +106,21 @@ def test_which_encoder_wins_where(make_pipe):
     expected = outputs.gate[0][outputs.span_mask[0]].mean(1)
     assert [span["gate"] for span in spans] == pytest.approx(expected.tolist(), abs=1e-5)
     assert compute_span_gates(make_pipe(gate_level="sequence"), text) == []
+
+
+def test_words_are_red_for_encoder_a_and_blue_for_encoder_b():
+    """On a scale that is fixed, whatever the other gates are."""
+    gates = {"A": 0.95, "weakly-A": 0.55, "weakly-B": 0.45, "B": 0.05}
+
+    def colors(names):
+        spans = [{"start": 0, "end": 9, "text": name, "gate": gates[name]} for name in names]
+        texts = plot_gate_words([spans]).axes[0].texts
+        return {text.get_text(): text.get_bbox_patch().get_facecolor() for text in texts if text.get_bbox_patch()}
+
+    found = colors(gates)
+    redness = {name: red - blue for name, (red, _, blue, _) in found.items()}
+    assert redness["A"] > 0.4 > redness["weakly-A"] > 0 > redness["weakly-B"] > -0.4 > redness["B"]
+    assert colors(["weakly-A", "weakly-B"]) == {name: found[name] for name in ("weakly-A", "weakly-B")}
 
 
 class TestLayers:
