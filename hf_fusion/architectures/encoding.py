@@ -94,15 +94,15 @@ def encode_rows(
         splits = {split: (place, rows)}
         if needs_encoding(train_rows) and not _is_labelled(train_rows, architecture.data_kind):
             splits["train"] = ("train_dataset", train_rows)
-        rows = _labelled(splits, config, place, column_mapping or {}, rejected_rows)[split]
+        rows = _label_splits(splits, config, place, column_mapping or {}, rejected_rows)[split]
     encoded, rows, truncated = encode_readable(architecture, rows, processor, place, rejected_rows)
     _check_labels(encoded, config, place)
     warn_of_truncation({split: truncated}, {split: len(rows)}, architecture.unit, processor)
     return encoded
 
 
-def _labelled(splits, config, place, mapping, rejected_rows):
-    """Splits (each with the argument that it is of) with the labels of a model, which gets the names of its classes."""
+def _label_splits(splits, config, place, mapping, rejected_rows):
+    """Labels splits, each with the name of its argument, for a model, and names the classes of the model."""
     architecture = architecture_of(config)
     kind = architecture.data_kind
     if kind == "clips" and config.num_labels != 1:

@@ -1,4 +1,4 @@
-"""The command `hf-fusion`: one module a command, which parses, calls the library and prints.
+"""The command `hf-fusion`: one module per command, which parses, calls the library and prints.
 
 Every module here imports the library inside its functions, so that help does not wait for it.
 """

@@ -1,14 +1,15 @@
-"""Examine what the parts of a checkpoint do, as one HTML page.
+"""Write a report on the parts of a checkpoint as an HTML page.
 
     hf-fusion analyze runs/dyfulm_synthetic
     hf-fusion analyze runs/dashfusion_mosi --dataset data/mosi --split validation --format svg
 
 DyFuLM: the gate between the encoders, attention over layers, errors and calibration. DashFusion: the contribution of
-each modality (the cost of its loss, and with the extra `analyze` integrated gradients by captum), where words look in
-audio and vision, the contrastive space and how training shaped it, errors. Both: how the losses pulled at what they
-share, if the run was trained with --log_gradients_every. Without --dataset the data of the checkpoint's own recipe is
-used (its test split). At most 500 rows are examined, drawn once; --max_eval_samples sets another number. The folder
-analysis-SPLIT of the run gets report.html, with a verdict for each part, pictures and report.json.
+each modality (the cost of losing it, and with the extra `analyze` integrated gradients by captum), the attention of
+words to audio and vision, the contrastive space and its development in training, errors. Both: the gradients of the
+losses on shared parameters, if the run was trained with --log_gradients_every. Without --dataset the test split of the
+checkpoint's recipe is used. At most 500 rows are examined, in a fixed random sample; --max_eval_samples changes the
+number. report.html (with a verdict for each part), figures and report.json are written to the folder analysis-SPLIT of
+the run.
 """
 
 from dataclasses import dataclass, field
@@ -21,10 +22,13 @@ _STYLES = {"ok": "green", "warning": "red", "info": "dim"}
 
 @dataclass
 class AnalyzeArguments(CheckpointArguments):
-    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Of the pictures' files."})
+    """The arguments of `hf-fusion analyze`."""
+
+    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Format of the figure files."})
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion analyze`."""
     from datasets import disable_progress_bars
     from tqdm import tqdm
 

@@ -1,12 +1,11 @@
-"""Measure what a model has to beat on a data set.
+"""Measure the baselines of a data set.
 
     hf-fusion baselines --dataset mosi_utterance.npz --dataset_options '{"text_features": true}'
     hf-fusion baselines --dataset reviews.csv --columns '{"text": "review"}'
 
 For clips: the mean label, and ridge regression on each modality and on all. For reviews: the most frequent class, and
 logistic regression on TF-IDF (ridge regression for the intensity). Takes the data fields of a recipe. Prints a table
-and writes a JSON file, runs/baselines_NAME/baselines_NAME.json by default; the results of this project in
-model_cards/results/ were written there by --output.
+and writes a JSON file, runs/baselines_NAME/baselines_NAME.json by default; --output sets another file.
 """
 
 import json
@@ -16,19 +15,22 @@ from pathlib import Path
 
 @dataclass
 class BaselineArguments:
+    """The arguments of `hf-fusion baselines`."""
+
     output: str | None = field(
         default=None, metadata={"help": "Result file; default: runs/baselines_NAME/baselines_NAME.json."}
     )
     model_type: str | None = field(
         default=None,
         metadata={
-            "help": "Whose data it is: dyfulm (reviews) or dashfusion (clips); by default reviews where `dataset` is a "
-            "file of rows or `columns` are given, else clips."
+            "help": "The architecture for the data: dyfulm (reviews) or dashfusion (clips); by default reviews if "
+            "`dataset` is a file of rows or `columns` are set, otherwise clips."
         },
     )
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion baselines`."""
     from hf_fusion.architectures.measure_baselines import measure_baselines
     from hf_fusion.cli.output import print_metrics, show_labels
     from hf_fusion.data.arguments import DataArguments
@@ -48,11 +50,11 @@ def main(argv: list[str]) -> None:
 
 
 def _default_output(name, data_fingerprint):
-    """The result file; not one with the results of another data set of this name."""
+    """Returns the result file; raises `RecipeError` if it holds the results of other data."""
     from hf_fusion.utils.errors import RecipeError
 
     stem = f"baselines_{name.partition('.')[0]}"
     output = Path("runs", stem, f"{stem}.json")
     if output.is_file() and json.loads(output.read_text("utf-8"))["data_fingerprint"] != data_fingerprint:
-        raise RecipeError(f"{output} holds results of other data; name a file with --output.")
+        raise RecipeError(f"{output} holds results of other data; set another file by --output.")
     return output

@@ -4,12 +4,12 @@
     hf-fusion distill --teacher runs/mine --config runs/mine/config.yaml --output_dir runs/mine_small \\
         --cross_fusion a --encoder_a teacher --encoder_layers 2
 
-The results of this project do not favour distillation so far; flags and files may change.
+Distillation is experimental: results do not favour it so far, and flags and files may change.
 
-The student has a single encoder, and the recipe describes it: encoder_a is a pretrained encoder, one from scratch, or
-`teacher` (the teacher's encoder A with its tokenizer); encoder_layers keeps the first layers. Every field of a recipe
-is also a flag, as in `hf-fusion train`, which takes --teacher, too: this command adds the comparison at the end, on the
-test split and the CPU, with test metrics, size and speed of both (written to distillation.json in the run folder).
+The recipe describes the student, which has a single encoder: encoder_a is a pretrained encoder, a new one, or
+`teacher` (encoder A and tokenizer of the teacher); encoder_layers keeps the first layers. Every recipe field is also
+a flag, as in `hf-fusion train`, which also takes --teacher. This command additionally compares test metrics, size and
+speed of both models on the CPU, and writes them to distillation.json in the run folder.
 """
 
 from pathlib import Path
@@ -17,10 +17,11 @@ from pathlib import Path
 from hf_fusion.cli.train import IF_INTERRUPTED as IF_INTERRUPTED
 
 RESULT_FILE = "distillation.json"
-_TEXTS = 100  # that speed is measured on
+_TEXTS = 100  # number of texts for the measurement of speed
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion distill`."""
     from hf_fusion.cli.train import train
     from hf_fusion.studies.costs import compare_with_teacher
     from hf_fusion.training.recipe import parse_recipe
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> None:
 
     model_args, data_args, training_args = parse_recipe(argv, __doc__, "hf-fusion distill")
     if model_args.teacher is None:
-        raise RecipeError("--teacher is missing: the run folder of a trained DyFuLM.")
+        raise RecipeError("--teacher is missing: set the run folder of a trained DyFuLM.")
     metrics = train(model_args, data_args, training_args)
     if not training_args.should_save or "test" not in metrics:
         return

@@ -1,11 +1,11 @@
-"""Measure a checkpoint on labelled data: metrics and pictures.
+"""Evaluate a checkpoint on labelled data: metrics and figures.
 
     hf-fusion evaluate runs/dyfulm_synthetic
     hf-fusion evaluate runs/dyfulm_synthetic --dataset my_reviews.csv --columns '{"text": "review"}'
     hf-fusion evaluate runs/dashfusion_mosi --dataset MOSI/Processed/unaligned_50.pkl
 
-Without --dataset the data of the checkpoint's own recipe is used (its test split). The folder evaluation-SPLIT of the
-run gets metrics.json, the same as LaTeX, and pictures: confusion and calibration, or true and predicted scores.
+Without --dataset the test split of the checkpoint's recipe is used. metrics.json, a LaTeX table and figures (confusion
+and calibration, or true and predicted scores) are written to the folder evaluation-SPLIT of the run.
 """
 
 from dataclasses import dataclass, field
@@ -16,11 +16,14 @@ from hf_fusion.cli.arguments import CheckpointArguments
 
 @dataclass
 class EvaluateArguments(CheckpointArguments):
+    """The arguments of `hf-fusion evaluate`."""
+
     dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
-    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Of the pictures."})
+    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Format of the figures."})
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion evaluate`."""
     from tqdm import tqdm
 
     from hf_fusion.architectures.write_evaluation import write_evaluation

@@ -1,18 +1,18 @@
-"""Write a checkpoint as ONNX graph, for use without torch.
+"""Export a checkpoint to ONNX, for use without torch.
 
     hf-fusion export runs/dyfulm_synthetic exported/dyfulm
     hf-fusion export runs/dyfulm_synthetic exported/dyfulm_int8 --int8
     hf-fusion export runs/dashfusion_mosi exported/dashfusion --checks 1000
 
 The folder holds graph, tokenizers, settings and onnx_fusion.json (labels, inputs with their axes, limits, opset,
-versions). Batch and lengths are free. In Python:
+versions). Batch and lengths are dynamic. In Python:
 
     from hf_fusion.deployment import OnnxFusion
     classify = OnnxFusion.from_pretrained("exported/dyfulm")
 
-The float32 graph is compared with PyTorch on random batches: rows, lengths, padding, missing modalities. If any output
-differs by more than 1e-4 nothing is written, and the command fails. --int8 then gives the linear layers weights of 8
-bits, which costs some accuracy.
+The float32 graph is compared with PyTorch on batches with random rows, lengths, padding and missing modalities. If
+any output differs by more than 1e-4, the command fails and writes nothing. --int8 quantises the weights of linear
+layers to 8 bits, which costs some accuracy.
 """
 
 import sys
@@ -22,6 +22,7 @@ from hf_fusion.cli.arguments import make_parser
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion export`."""
     args = parse_args(argv)
     from tqdm import tqdm
 
@@ -46,12 +47,13 @@ def main(argv: list[str]) -> None:
 
 
 def parse_args(argv):
+    """Parses the command line."""
     parser = make_parser("export", __doc__)
     parser.add_argument("checkpoint", help="a run folder (also of a LoRA run), or a name on the Hub")
-    parser.add_argument("folder", help="where the export goes; an earlier export there is replaced")
+    parser.add_argument("folder", help="folder for the export; an earlier export is replaced")
     parser.add_argument("--int8", action="store_true", help="quantise the linear layers to 8 bits")
     parser.add_argument("--checks", type=int, default=200, help="random batches to compare on (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="of these batches (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of these batches (default: 0)")
     args = parser.parse_args(argv)
     if args.checks < 1:
         parser.error(f"--checks must be at least 1, got {args.checks}.")

@@ -1,4 +1,4 @@
-"""`hf-fusion COMMAND`: finds the command, runs it, and turns the errors of users into a line and an exit status."""
+"""`hf-fusion COMMAND`: runs a command, and turns user errors into a message and an exit status."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from hf_fusion import __version__
-from hf_fusion.cli.errors import USER_ERRORS, exit_status, message_of
+from hf_fusion.cli.errors import USER_ERRORS, exit_status, get_message
 
 COMMANDS = ("quickstart", "recipes", "train", "evaluate", "predict", "prepare", "baselines", "study", "tune", "analyze",
             "robustness", "distill", "export", "convert", "push")  # fmt: skip
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None, program: str | None = None) -> int:
 
     Args:
         argv (`list[str]`, *optional*): the command and its arguments; those of this process by default.
-        program (`str`, *optional*): what errors begin with; "hf-fusion COMMAND" by default.
+        program (`str`, *optional*): the prefix of error messages; "hf-fusion COMMAND" by default.
 
     Returns:
         `int`: the exit status, see [`hf_fusion.cli.errors`].
@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None, program: str | None = None) -> int:
         status = command.main(words) or 0
         sys.stdout.flush()
     except USER_ERRORS as error:
-        if message := message_of(error, getattr(command, "IF_INTERRUPTED", "")):
+        if message := get_message(error, getattr(command, "IF_INTERRUPTED", "")):
             print(f"{program or f'hf-fusion {name}'}: {message}", file=sys.stderr)
-        if isinstance(error, BrokenPipeError):  # else Python flushes once more, and complains
+        if isinstance(error, BrokenPipeError):  # prevents an error when Python flushes at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = exit_status(error)
     return status
@@ -51,12 +51,12 @@ def main(argv: list[str] | None = None, program: str | None = None) -> int:
 
 def run_script(path: str, command: str) -> None:
     """
-    Runs a command as a file of `scripts/` does, and exits.
+    Runs a command for a file in `scripts/`, and exits.
 
     Args:
-        path: the file. Python put its folder on the import path, where `evaluate.py` would hide the library of that
-            name.
-        command: which one.
+        path (`str`): the file. Its folder is removed from the import path, where `evaluate.py` would hide the library
+            of that name.
+        command (`str`): the name of the command.
     """
     folder = Path(path).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != folder]
@@ -71,5 +71,5 @@ def _help():
         *lines, "",
         "`hf-fusion COMMAND --help` explains a command; --version prints the version.",
         "Exit status: 0 done; 1 done, but rows have an error instead of a prediction;",
-        "2 an error to mend; 128 + N ended by signal N.",
+        "2 an error to correct; 128 + N ended by signal N.",
     ])  # fmt: skip

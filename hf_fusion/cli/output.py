@@ -1,4 +1,4 @@
-"""How the commands print: quiet libraries, tables, what to do next."""
+"""Output of the commands: tables and next steps."""
 
 import logging
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def show_labels() -> None:
-    """Writes to standard error, beside warnings, from which columns the data's labels are made."""
+    """Logs the columns from which the labels are derived to standard error, in addition to warnings."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hf_fusion.data").setLevel(logging.INFO)
 
 
 def print_next(steps: Iterable[tuple[str, str]]) -> None:
-    """Prints commands to go on with, each with its purpose, and how to activate the environment if it is not active."""
+    """Prints next commands with their purposes, and the activation of the environment if it is not active."""
     for purpose, command in steps:
         print(f"  {purpose}:\n    {command}")
     if activate := activation():
@@ -23,7 +23,7 @@ def print_next(steps: Iterable[tuple[str, str]]) -> None:
 
 
 def activation() -> str | None:
-    """The line that activates the environment of this process; `None` if it is active, or none is needed."""
+    """Returns the command that activates this process's environment; `None` if it is active or not needed."""
     script = Path(sys.prefix) / ("Scripts" if os.name == "nt" else "bin") / "activate"
     command = shutil.which("hf-fusion")
     if not script.is_file() or (command and Path(command).parent == script.parent):
@@ -37,8 +37,8 @@ def print_metrics(title: str, columns: dict[str, dict[str, float]]) -> None:
     Prints a table of metrics.
 
     Args:
-        title: above it.
-        columns: by its head the metrics of each column.
+        title (`str`): the title of the table.
+        columns (`dict[str, dict[str, float]]`): the metrics of each column by its header.
     """
     from rich.console import Console
     from rich.table import Table
@@ -50,5 +50,5 @@ def print_metrics(title: str, columns: dict[str, dict[str, float]]) -> None:
 
 
 def print_written(folder: Path) -> None:
-    """Names the files of a folder of results."""
+    """Prints the names of the files in a results folder."""
     print(f"Written: {', '.join(str(path) for path in sorted(folder.iterdir()))}")

@@ -5,16 +5,16 @@
     hf-fusion predict unaligned_50.pkl --output predictions.jsonl --checkpoint runs/dashfusion_mosi
     accelerate launch -m hf_fusion predict reviews/ --output predictions/ --checkpoint runs/dyfulm_synthetic
 
-Standard input is one text a line. For a DashFusion the input can also be an MMSA pickle, a folder of features or one
-that `hf-fusion prepare` wrote, and rows of .jsonl and .parquet files can have `audio` and `vision` (frames x features).
-Every input row gives one output row: its columns but for the frames, `prediction`, `truncated` (whether it was longer
-than the model reads) and `error`. A row that cannot be read, such as one without text, has the reason in `error` and no
-prediction; then the exit status is 1. A .csv has flat columns in place of `prediction`: label, score, and of a DyFuLM
-coarse, coarse_score and intensity.
+Standard input has one text per line. For a DashFusion the input can also be an MMSA pickle, a folder of features or a
+folder that `hf-fusion prepare` wrote, and rows of .jsonl and .parquet files can have `audio` and `vision` (frames x
+features). Every input row gives one output row: its columns except the frames, `prediction`, `truncated` (whether it
+was cut to the model's limit) and `error`. A row that cannot be read, such as one without text, has the reason in
+`error` and no prediction; then the exit status is 1. A .csv has flat columns instead of `prediction`: label, score,
+and for a DyFuLM coarse, coarse_score and intensity.
 
-An --output without an ending is a folder of parquet files of --shard_rows rows each, `part-00000-of-00042.parquet` ...,
-for more rows than memory holds. Several processes share the work (accelerate launch, torchrun), and after an
-interruption, even kill -9, the same command goes on where it was, with as many processes as you like. Two on a CPU:
+An --output without suffix is a folder of parquet files with --shard_rows rows each, `part-00000-of-00042.parquet` ...,
+for more rows than memory holds. Several processes share the work (accelerate launch, torchrun). After an interruption,
+even kill -9, the same command continues, with any number of processes. Two on a CPU:
 
     accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no \\
         -m hf_fusion predict reviews/ --output predictions/ --checkpoint runs/dyfulm_synthetic --device cpu
@@ -23,15 +23,16 @@ interruption, even kill -9, the same command goes on where it was, with as many 
 import json
 import sys
 
-from hf_fusion.cli.arguments import add_text_format, make_parser, text_format_of
+from hf_fusion.cli.arguments import add_text_format, make_parser, make_text_format
 
-# What the library knows, which takes seconds to import.
+# Copies of constants of the library, which takes seconds to import.
 FILES = ".csv, .tsv, .jsonl, .ndjson, .json, .txt (also compressed: .gz, .bz2, .xz, .zip, .zst), .xlsx and .parquet"
 OUTPUTS = (".jsonl", ".parquet", ".csv", ".csv.gz")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(argv: list[str]) -> int:
+    """Runs `hf-fusion predict`."""
     args = parse_args(argv)
     from tqdm import tqdm
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
 
     silence_libraries()
     fields = {name: value for name, value in vars(args).items() if name in PredictionRequest.__dataclass_fields__}
-    request = PredictionRequest(**fields, text_format=text_format_of(args))
+    request = PredictionRequest(**fields, text_format=make_text_format(args))
     counts = predict_files(
         request, process_state(args.device), lambda row, error: tqdm.write(f"row {row}: {error}", file=sys.stderr)
     )
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> int:
 
 
 def parse_args(argv):
+    """Parses the command line."""
     parser = make_parser("predict", __doc__)
     parser.add_argument(
         "input", nargs="*", default=["-"],
@@ -61,23 +63,25 @@ def parse_args(argv):
     parser.add_argument(
         "-o", "--output", default="-", help=f"{', '.join(OUTPUTS)}, or a folder; - is standard output (default)"
     )
-    parser.add_argument("--text_column", default="text", help="where the text is (default: text)")
+    parser.add_argument("--text_column", default="text", help="column with the text (default: text)")
     add_text_format(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass (default: 32)")
     parser.add_argument(
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
     )
-    parser.add_argument("--dataset_options", type=json.loads, default={}, help="options of the reader of clips (JSON)")
+    parser.add_argument("--dataset_options", type=json.loads, default={}, help="options for the reader of clips (JSON)")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
-        "--compile", action="store_true", help="torch.compile the model: minutes at the start, faster on long inputs"
+        "--compile",
+        action="store_true",
+        help="compile the model by torch.compile: minutes at the start, faster on long inputs",
     )
     parser.add_argument("--device", help="cpu, cuda:0 ... (default: the accelerator, if there is one)")
     return parser.parse_args(argv)
 
 
 def process_state(device: str | None):
-    """The processes that share the work."""
+    """Returns the state of the processes that share the work."""
     import torch
     from accelerate import PartialState
 

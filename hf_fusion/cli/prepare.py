@@ -1,22 +1,23 @@
-"""Convert clips once to Arrow on disk, and check them.
+"""Convert clips to Arrow on disk, and check them.
 
     hf-fusion prepare MOSEI/Processed/unaligned_50.pkl data/mosei
     hf-fusion train --config dashfusion_mosei --dataset data/mosei
 
-Sources: an MMSA pickle (.pkl; opened without running anything that is in it, and compared with the published hash), the
-MOSI utterances (.npz), or a folder with a labels file and the features of each clip.
+Sources: an MMSA pickle (.pkl; read without executing anything in it, and compared with the published hash), the MOSI
+utterances (.npz), or a folder with a labels file and the features of each clip.
 """
 
 import json
 import logging
 
-from hf_fusion.cli.arguments import add_text_format, make_parser, text_format_of
+from hf_fusion.cli.arguments import add_text_format, make_parser, make_text_format
 
-# What the library knows, which takes seconds to import.
+# A copy of a constant of the library, which takes seconds to import.
 MODALITIES = ("text", "audio", "vision")
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion prepare`."""
     args = parse_args(argv)
     from tqdm import tqdm
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
         raise DataError("--label_range must be the lowest and the highest label, got {:g} {:g}.".format(*label_range))
     source = ClipSource(
         args.source, tuple(args.modalities), label_range, args.rejected_rows, options=args.dataset_options,
-        allow_missing_features=args.allow_missing_features, text_format=text_format_of(args),
+        allow_missing_features=args.allow_missing_features, text_format=make_text_format(args),
     )  # fmt: skip
     report = prepare_clips(source, args.folder, track=lambda clips: tqdm(clips, unit="clip"))
     print_report(report)
@@ -38,25 +39,27 @@ def main(argv: list[str]) -> None:
 
 
 def parse_args(argv):
+    """Parses the command line."""
     parser = make_parser("prepare", __doc__)
-    parser.add_argument("source", help="where the clips are")
-    parser.add_argument("folder", help="where the data set goes; must not exist")
+    parser.add_argument("source", help="source of the clips")
+    parser.add_argument("folder", help="folder for the data set; must not exist")
     parser.add_argument("--modalities", nargs="+", default=MODALITIES, choices=MODALITIES, help="default: all")
     parser.add_argument("--label_range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="reject labels outside it")
     parser.add_argument("--rejected_rows", default="error", choices=("error", "drop"), help="unusable clips")
     parser.add_argument(
         "--allow_missing_features", action="store_true",
-        help="go on where more than a tenth of the clips of a folder have no file of features",
+        help="accept folders in which more than a tenth of the clips have no feature file",
     )  # fmt: skip
     parser.add_argument(
-        "--dataset_options", "--options", type=json.loads, default={}, help='options of the reader (JSON), such as '
-        '{"own_file": true} for an MMSA pickle of your own that has a published name',
+        "--dataset_options", "--options", type=json.loads, default={}, help='options for the reader (JSON), such as '
+        '{"own_file": true} for your own MMSA pickle with a published name',
     )  # fmt: skip
     add_text_format(parser)
     return parser.parse_args(argv)
 
 
 def print_report(report):
+    """Prints the statistics of a prepared data set as a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -2,18 +2,19 @@
 
     hf-fusion push runs/mine me/my-dyfulm --dry_run      # loads it and lists what would be uploaded
     hf-fusion push runs/mine me/my-dyfulm --private
-    hf-fusion push runs/lora/base me/my-base              # of a LoRA run that was not merged: first
+    hf-fusion push runs/lora/base me/my-base              # the base model of a LoRA adapter, first
     hf-fusion push runs/lora me/my-lora --base_model me/my-base
 
-Weights, code, processor, pipeline, model card, records and pictures are published; training states, logs and pickles
-stay here. Log in before with `hf auth login`, or set HF_TOKEN to a token that may write. Loading the repository needs
-only transformers; the command prints how, with the revision to pin.
+Weights, code, processor, pipeline, model card, records and figures are published; training states, logs and pickles
+are not. Log in first with `hf auth login`, or set HF_TOKEN to a token with write access. You only need transformers
+to load the repository; the command prints the code, with the revision to pin.
 """
 
 from hf_fusion.cli.arguments import make_parser
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion push`."""
     args = parse_args(argv)
 
     from hf_fusion.deployment.loading import load_checkpoint
@@ -40,14 +41,15 @@ def main(argv: list[str]) -> None:
 
 
 def parse_args(argv):
+    """Parses the command line."""
     parser = make_parser("push", __doc__)
     parser.add_argument("folder", help="a run folder, or any folder with a complete checkpoint")
     parser.add_argument("repo_id", help="name on the Hub: USER/NAME or ORGANISATION/NAME")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--revision", help="branch to commit to, made if it does not exist (default: main)")
-    parser.add_argument("--message", default="Upload a checkpoint", help="of the commit")
+    parser.add_argument("--revision", help="branch to commit to, created if it does not exist (default: main)")
+    parser.add_argument("--message", default="Upload a checkpoint", help="commit message")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
-    parser.add_argument("--base_model", help="of a LoRA adapter: the repository with the model it was trained on")
+    parser.add_argument("--base_model", help="for a LoRA adapter: the repository of its base model")
     parser.add_argument(
         "--dry_run", action="store_true", help="list the files and check the checkpoint, upload nothing"
     )
@@ -59,7 +61,7 @@ def _print_files(files):
     from rich.filesize import decimal
     from rich.table import Table
 
-    table = Table("file", "size", title="Belongs into the repository")
+    table = Table("file", "size", title="Files to publish")
     for name, path in files.items():
         table.add_row(name, decimal(path.stat().st_size))
     Console().print(table)
@@ -69,4 +71,8 @@ def _print_model(model, has_answers):
     fields = getattr(model.config, "usual_names", ("id2label",))
     names = "; ".join(", ".join(getattr(model.config, field).values()) for field in fields)
     print(f"Loads as {type(model).__name__} with {model.num_parameters():,} weights and the classes {names}.")
-    print("Answers as it did after training." if has_answers else "Its training recorded no answers to compare with.")
+    print(
+        "Its outputs equal those after training."
+        if has_answers
+        else "Its training recorded no outputs to compare with."
+    )

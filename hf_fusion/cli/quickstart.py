@@ -1,4 +1,4 @@
-"""Train both models small on synthetic data; see what they can do.
+"""Train small models on synthetic data and show their predictions.
 
     hf-fusion quickstart
 
@@ -22,6 +22,7 @@ CLIP_METRICS = ("mae", "corr", "acc2_non0", "acc7")
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion quickstart`."""
     parser = make_parser("quickstart", __doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/quickstart"), help="replaced if it exists")
     folder = parser.parse_args(argv).output_dir
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> None:
 
 
 def _train(runs, console):
-    """Trains with a bar for each run; returns the test metrics by run."""
+    """Trains with a progress bar per run; returns the test metrics by run."""
     from rich.progress import Progress, TimeElapsedColumn
 
     from hf_fusion.studies.quickstart import num_epochs, train_quickstart

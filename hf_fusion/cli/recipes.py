@@ -3,8 +3,8 @@
     hf-fusion recipes
     hf-fusion recipes dyfulm_synthetic > mine.yaml
 
-`hf-fusion train --config`, `hf-fusion study` and `hf-fusion tune` take these names; a file of that name in the working
-directory goes first.
+`hf-fusion train --config`, `hf-fusion study` and `hf-fusion tune` accept these names; a file of that name in the
+working directory takes precedence.
 """
 
 import sys
@@ -22,8 +22,11 @@ _TITLES = {
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion recipes`."""
     parser = make_parser("recipes", __doc__)
-    parser.add_argument("name", nargs="?", help="print this one; studies/NAME and searches/NAME where a recipe has it")
+    parser.add_argument(
+        "name", nargs="?", help="print this file; studies/NAME or searches/NAME if a recipe has the same name"
+    )
     name = parser.parse_args(argv).name
     if name is None:
         _list()
@@ -41,11 +44,11 @@ def _list():
 
 def _find(name):
     paths = {}
-    for kind in reversed(FOLDERS):  # a recipe's name alone is the recipe
+    for kind in reversed(FOLDERS):  # a name without folder prefers the recipe
         for stem, path in shipped_files(kind).items():
             paths |= {stem: path, f"{FOLDERS[kind].name}/{stem}": path}
     if name in paths:
         return paths[name]
     near = get_close_matches(name, paths, n=3)
     advice = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise RecipeError(f"{name}: nothing of this name comes with the package.{advice}")
+    raise RecipeError(f"{name}: no shipped file has this name.{advice}")

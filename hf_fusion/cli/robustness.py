@@ -1,13 +1,14 @@
-"""Measure what a checkpoint loses when its input is damaged.
+"""Measure the robustness of a checkpoint to corrupted input.
 
     hf-fusion robustness runs/dashfusion_synthetic
     hf-fusion robustness runs/dyfulm_synthetic --corruptions typos word_dropout
     hf-fusion robustness runs/dashfusion_mosi --corruptions audio_loss+vision_loss \\
         --baseline runs/dashfusion_mosi_without_text
 
-Words dropped, misspelt or misheard, noise, lost frames, lost modalities: six severities from 0 (clean) to 5 each.
-Without --dataset the data of the checkpoint's own recipe is used (its test split). The folder robustness-SPLIT of the
-run gets robustness.json (curves of every metric, areas under them), robustness.csv, robustness.tex and a picture.
+The corruptions drop, misspell or mishear words, add noise, and remove frames or modalities, with severities from 0
+(clean) to 5. Without --dataset the test split of the checkpoint's recipe is used. robustness.json (curves of all
+metrics, areas under them), robustness.csv, robustness.tex and a figure are written to the folder robustness-SPLIT of
+the run.
 """
 
 from dataclasses import dataclass, field
@@ -19,17 +20,20 @@ from hf_fusion.cli.arguments import CheckpointArguments
 
 @dataclass
 class RobustnessArguments(CheckpointArguments):
+    """The arguments of `hf-fusion robustness`."""
+
     corruptions: list[str] | None = field(
-        default=None, metadata={"help": "Which damage; a+b does both. Default: all that the data can suffer, singly."}
+        default=None, metadata={"help": "Names of corruptions; a+b applies both. Default: each one that fits the data."}
     )
     baseline: str | None = field(
-        default=None, metadata={"help": "Another checkpoint (say, one without text) for the effective robustness."}
+        default=None, metadata={"help": "Another checkpoint (such as one without text) for the effective robustness."}
     )
-    seeds: int = field(default=1, metadata={"help": "Damage everything so many times, and average."})
-    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Of the pictures."})
+    seeds: int = field(default=1, metadata={"help": "Number of seeds of each corruption, averaged."})
+    format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Format of the figures."})
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion robustness`."""
     from datasets import disable_progress_bars
     from tqdm import tqdm
 

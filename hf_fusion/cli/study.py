@@ -1,12 +1,12 @@
-"""Run a study: one recipe, several variants and seeds; compare them.
+"""Run a study: compare variants of a recipe over several seeds.
 
     hf-fusion study ablation_dashfusion_synthetic --slots 2
     hf-fusion study dyfulm_hotel_reviews --set dataset=hotel_reviews.csv.gz
     hf-fusion study mine.yaml
 
 A study is a YAML file, or a name that `hf-fusion recipes` lists. The first variant is the reference. A killed study
-goes on where it was: run the same command again. Finished runs are never repeated; seeds and variants can be added to
-the file later.
+can be continued by the same command. Finished runs are never repeated; seeds and variants can be added to the file
+later.
 
 Results are runs/NAME/NAME.json (everything), NAME.csv (one row for each number), NAME.md and NAME.tex (the tables) and
 NAME.png (differences with intervals); with `pareto` in the study also NAME_pareto.png. --output puts them elsewhere:
@@ -18,10 +18,11 @@ from pathlib import Path
 from hf_fusion.cli.arguments import make_parser
 
 FORMATS = ("png", "pdf", "svg")
-IF_INTERRUPTED = "the same command goes on"
+IF_INTERRUPTED = "run the same command to continue"
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion study`."""
     args = parse_args(argv)
     from rich.console import Console
 
@@ -52,14 +53,15 @@ def main(argv: list[str]) -> None:
 
 
 def parse_args(argv):
+    """Parses the command line."""
     parser = make_parser("study", __doc__)
-    parser.add_argument("study", help="a study file (YAML), or the name of one of the package")
+    parser.add_argument("study", help="a study file (YAML), or the name of a shipped one")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE",
         help="change a recipe field for all variants; variants.NAME.FIELD=VALUE for one, evaluate_on.NAME.FIELD=VALUE "
         "for other data",
     )  # fmt: skip
-    parser.add_argument("--runs", type=Path, help="where the run folders go (default: runs/NAME of the study)")
+    parser.add_argument("--runs", type=Path, help="folder for the run folders (default: runs/NAME of the study)")
     parser.add_argument("--slots", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
     parser.add_argument("--output", type=Path, help="result file (default: NAME.json in the folder of the runs)")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
@@ -67,6 +69,7 @@ def parse_args(argv):
 
 
 def print_summary(summary, metrics, paper, title, console):
+    """Prints the summary of a split as a table."""
     from rich.table import Table
 
     from hf_fusion.studies.results import cell_lines

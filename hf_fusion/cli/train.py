@@ -1,12 +1,12 @@
-"""Train a model by a recipe.
+"""Train a model with a recipe.
 
     hf-fusion train --config dyfulm_synthetic
     hf-fusion train --config dyfulm_synthetic --seed 2 --output_dir runs/second
     hf-fusion train --config mine.yaml --dataset reviews.csv --columns '{"text": "review"}'
 
 Every field of a recipe is also a flag, which overrides the recipe. With several accelerators the command starts
-`accelerate launch -m hf_fusion.cli.train`, one process for each; `accelerate config` and the flags of `accelerate
-launch` choose otherwise. Two processes on a CPU:
+`accelerate launch -m hf_fusion.cli.train` with one process per accelerator; `accelerate config` and the flags of
+`accelerate launch` change that. Two processes on a CPU:
 
     accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no \\
         -m hf_fusion.cli.train --config dyfulm_synthetic --use_cpu true
@@ -16,12 +16,13 @@ import os
 import shlex
 import sys
 
-IF_INTERRUPTED = "go on with --resume_from_checkpoint last"
-# What launchers tell the processes that they start.
+IF_INTERRUPTED = "continue with --resume_from_checkpoint last"
+# Environment variables that launchers set for their processes.
 _LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION")
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion train`."""
     if not {"-h", "--help", "--help-all"} & set(argv) and wants_launcher(argv):
         launch(argv)
     from hf_fusion.training.recipe import parse_recipe
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
 
 
 def train(model_args, data_args, training_args) -> dict:
-    """Trains, prints the metrics, and returns what [`run_training`] does."""
+    """Trains by [`run_training`], prints the metrics, and returns its result."""
     from hf_fusion.cli.output import print_metrics, print_next, show_labels
     from hf_fusion.training.duration import EstimateDuration
     from hf_fusion.training.run import run_training
@@ -44,12 +45,12 @@ def train(model_args, data_args, training_args) -> dict:
         splits = {split: metrics[split] for split in ("validation", "test") if split in metrics}
         folder = training_args.output_dir
         print_metrics(f"{folder} (seed {training_args.seed})", splits)
-        print_next([("Measure it, with pictures", f"hf-fusion evaluate {shlex.quote(folder)}")])
+        print_next([("Evaluate it, with figures", f"hf-fusion evaluate {shlex.quote(folder)}")])
     return metrics
 
 
 def wants_launcher(argv: list[str]) -> bool:
-    """Whether there are several accelerators, of which this process, that no launcher started, would use one."""
+    """Whether there are several accelerators, and no launcher started this process."""
     import torch
 
     from hf_fusion.training.recipe import uses_cpu
@@ -59,7 +60,9 @@ def wants_launcher(argv: list[str]) -> bool:
 
 
 def launch(argv: list[str]) -> None:
-    """Becomes the launcher of as many processes as there are accelerators: signals reach it as they reach this one."""
+    """
+    Replaces this process by `accelerate launch` with one process per accelerator, which then receives the signals.
+    """
     command = [sys.executable, "-m", "accelerate.commands.launch", "-m", "hf_fusion.cli.train", *argv]
     sys.stdout.flush()
     sys.stderr.flush()

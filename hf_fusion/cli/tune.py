@@ -1,21 +1,22 @@
-"""Search hyper-parameters by Optuna; write the best recipe.
+"""Search hyper-parameters with Optuna; write the best recipe.
 
     hf-fusion tune dashfusion_synthetic --trials 10
     hf-fusion train --config runs/tune_dashfusion_synthetic/best.yaml
 
-A search is a YAML file, or a name that `hf-fusion recipes` lists: a recipe, a metric of the validation split and, for
-fields of the recipe, values or ranges. Hopeless trials are stopped early. A killed search goes on where it was: run the
-same command again. More --trials add to those that are there. Needs the extra `tune`.
+A search is a YAML file, or a name that `hf-fusion recipes` lists. It has a recipe, a metric of the validation split,
+and values or ranges for recipe fields. Unpromising trials are stopped early. A killed search can be continued by the
+same command. A larger --trials adds trials to the finished ones. Needs the extra `tune`.
 """
 
 from pathlib import Path
 
 from hf_fusion.cli.arguments import make_parser
 
-IF_INTERRUPTED = "the same command goes on"
+IF_INTERRUPTED = "run the same command to continue"
 
 
 def main(argv: list[str]) -> None:
+    """Runs `hf-fusion tune`."""
     args = parse_args(argv)
     from hf_fusion.cli.output import print_next
     from hf_fusion.data.files import parse_yaml
@@ -36,18 +37,19 @@ def main(argv: list[str]) -> None:
     _print_best(search.metric, tune(search, folder))
     print(f"Written: {folder / BEST_RECIPE}")
     print_next(
-        [("Train by it", f"hf-fusion train --config {folder / BEST_RECIPE} --output_dir runs/{folder.name}_best")]
+        [("Train with it", f"hf-fusion train --config {folder / BEST_RECIPE} --output_dir runs/{folder.name}_best")]
     )
 
 
 def parse_args(argv):
+    """Parses the command line."""
     parser = make_parser("tune", __doc__)
-    parser.add_argument("search", help="a search file (YAML), or the name of one of the package")
-    parser.add_argument("--trials", type=int, help="how many in all (default: as the file says)")
+    parser.add_argument("search", help="a search file (YAML), or the name of a shipped one")
+    parser.add_argument("--trials", type=int, help="total number of trials (default: that of the file)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
     )
-    parser.add_argument("--runs", type=Path, help="where the run folders go (default: runs/tune_NAME of the search)")
+    parser.add_argument("--runs", type=Path, help="folder for the run folders (default: runs/tune_NAME of the search)")
     return parser.parse_args(argv)
 
 

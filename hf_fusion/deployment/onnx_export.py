@@ -221,10 +221,10 @@ def _save_graph(model, axes, limits, path):
     del graph.value_info[:]  # inner shapes with the old axis names, at which quantisation fails
     for node in graph.node:  # source file and line of each node
         node.ClearField("metadata_props")
-    _write_graph(proto, path, external=_bytes_of(model) > _LARGEST_FILE)
+    _write_graph(proto, path, external=_count_bytes(model) > _LARGEST_FILE)
 
 
-def _bytes_of(model):
+def _count_bytes(model):
     return sum(weights.numel() * weights.element_size() for weights in model.parameters())
 
 

@@ -98,7 +98,7 @@ def convert_released_weights(
         raise ConversionError(f"No weights for {len(missing)} parameters, such as {missing[0]}.")
     for name, value in converted.items():
         if value.shape != expected[name].shape:
-            raise ConversionError(f"{name}: expected {tuple(expected[name].shape)}, match {tuple(value.shape)}.")
+            raise ConversionError(f"{name}: expected {tuple(expected[name].shape)}, found {tuple(value.shape)}.")
     model.load_state_dict(converted, strict=False)
     return model
 

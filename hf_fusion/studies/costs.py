@@ -1,4 +1,4 @@
-"""Two checkpoints of one task: how much smaller and faster one is than the other."""
+"""Compares size and speed of two checkpoints of one task."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from hf_fusion.architectures.evaluate_checkpoint import evaluate_checkpoint, loa
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
 from hf_fusion.studies.measure import Comparison, compare, timed_pairs
-from hf_fusion.training.recipe import data_arguments_of
+from hf_fusion.training.recipe import read_data_arguments
 
 BATCH = 32
 _REPEATS = 7
@@ -19,20 +19,20 @@ def compare_checkpoints(
     reference: str | Path, candidate: str | Path, num_texts: int, repeats: int = _REPEATS
 ) -> list[Comparison]:
     """
-    Compares two DyFuLMs on texts of the candidate's test split, on the CPU, in float32.
+    Compares two DyFuLMs on texts of the candidate's test split, on the CPU in float32.
 
     Args:
-        reference, candidate: run folders.
-        num_texts: how many texts, the first ones.
-        repeats: pairs, beyond a warm-up.
+        reference, candidate (`str` or `Path`): run folders.
+        num_texts (`int`): the number of texts, from the first.
+        repeats (`int`): the number of measured pairs after a warm-up.
 
     Returns:
-        Comparisons (see [`compare`]) of the parameters, of the bytes of the weights, and of the seconds for a text: of
-        the pipeline with one text at a time, of the pipeline with batches of 32, and of the model alone (without
-        tokenizers and labels) with one text at a time.
+        `list[dict]`: comparisons (see [`compare`]) of the parameters, the bytes of the weights, and the seconds per
+        text of the pipeline with single texts, of the pipeline with batches of 32, and of the model alone (without
+        tokenizers and labels) with single texts.
     """
     pipes = [load_pipeline(str(checkpoint), device="cpu") for checkpoint in (reference, candidate)]
-    texts = load_split(pipes[1].model.config, data_arguments_of(candidate), "test")["text"][:num_texts]
+    texts = load_split(pipes[1].model.config, read_data_arguments(candidate), "test")["text"][:num_texts]
     names = [{"name": _name(checkpoint)} for checkpoint in (reference, candidate)]
     comparisons = []
     for what, unit, size in (("parameters", "count", torch.Tensor.numel), ("weights", "bytes", _bytes)):
@@ -55,14 +55,15 @@ def compare_with_teacher(teacher: str, student: str, num_texts: int) -> dict[str
     Compares a student with its teacher on the test split of the student's recipe.
 
     Args:
-        teacher: a run folder, or a name on the Hub.
-        student: its run folder.
-        num_texts: that speed is measured on.
+        teacher (`str`): a run folder, or a name on the Hub.
+        student (`str`): a run folder.
+        num_texts (`int`): the number of texts for the measurement of speed.
 
     Returns:
-        `test`, the metrics of "teacher" and "student"; and `costs`, what [`compare_checkpoints`] returns.
+        `dict`: `test` with the metrics of "teacher" and "student", and `costs` with the result of
+        [`compare_checkpoints`].
     """
-    data_fields = {name: value for name, value in vars(data_arguments_of(student)).items() if name != "kind"}
+    data_fields = {name: value for name, value in vars(read_data_arguments(student)).items() if name != "kind"}
     checkpoints = {"teacher": teacher, "student": student}
     return {
         "test": {name: evaluate_checkpoint(checkpoint, data_fields) for name, checkpoint in checkpoints.items()},
@@ -71,7 +72,7 @@ def compare_with_teacher(teacher: str, student: str, num_texts: int) -> dict[str
 
 
 def _name(checkpoint: str | Path) -> str:
-    """The last two folders: VARIANT/seed-N of a study."""
+    """Returns the last two folders of a path: VARIANT/seed-N of a study."""
     return "/".join(Path(checkpoint).parts[-2:])
 
 

@@ -1,4 +1,4 @@
-"""What the fusion of a DashFusion costs, without its encoders: multiply-adds for clips of a given shape."""
+"""Counts the multiply-adds of a DashFusion's fusion, without its encoders, for clips of a given shape."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ VOCABULARY = 1000
 
 @dataclass(frozen=True)
 class ClipShape:
-    """Most words, and most frames of audio and vision, with the frames' widths."""
+    """The numbers of words, audio frames and vision frames of a clip, and the widths of the frames."""
 
     words: int
     audio_frames: int
@@ -29,31 +29,31 @@ class ClipShape:
 
     @property
     def limits(self) -> dict[str, int]:
-        """Most positions of each modality."""
+        """Returns the number of positions of each modality."""
         return {"text": self.words, "audio": self.audio_frames, "vision": self.vision_frames}
 
     @property
     def config_fields(self) -> dict[str, int]:
-        """The same as fields of `DashFusionConfig`."""
+        """Returns the shape as fields of `DashFusionConfig`."""
         frames = {f"max_{name}_length": getattr(self, f"{name}_frames") for name in STREAMS}
         return frames | {f"{name}_feature_size": getattr(self, f"{name}_features") for name in STREAMS}
 
     def times(self, factor: float) -> "ClipShape":
-        """The same widths, `factor` times as long."""
+        """Returns a shape with the same widths and `factor` times the lengths."""
         scaled = (max(round(factor * n), 1) for n in (self.words, self.audio_frames, self.vision_frames))
         words, audio, vision = scaled
         return ClipShape(words, audio, self.audio_features, vision, self.vision_features)
 
 
-def fusion_of(shape: ClipShape, device: str = "cpu", **fields) -> nn.Module:
-    """The fusion module of a DashFusion of the paper's size, for inference."""
+def build_fusion(shape: ClipShape, device: str = "cpu", **fields) -> nn.Module:
+    """Builds the fusion module of a DashFusion of the paper's size, in evaluation mode."""
     torch.manual_seed(0)
     config = DashFusionConfig(stub_text_config(), **{**shape.config_fields, **fields})
     return DashFusionModel(config).eval().requires_grad_(False).fusion.to(device)
 
 
 def stub_text_config() -> BertConfig:
-    """A text encoder of BERT's width that looks its tokens up and does nothing else: it costs next to nothing."""
+    """Returns the configuration of a text encoder without layers, with the width of BERT and almost no cost."""
     return BertConfig(vocab_size=VOCABULARY, num_hidden_layers=0, intermediate_size=1)
 
 
@@ -61,8 +61,8 @@ def fusion_inputs(
     shape: ClipShape, batch_size: int, device: str = "cpu", hidden_size: int = 128, aligned: int | None = None
 ):
     """
-    `(aligned, streams)` as the fusion takes them, full length; audio and vision have their class token in front. The
-    aligned sequence is as long as the text, or has so many positions.
+    Creates the inputs `(aligned, streams)` of the fusion at full length; audio and vision start with their class token.
+    The aligned sequence has the length of the text, or the given one.
     """
     torch.manual_seed(0)
     limits = shape.limits
@@ -78,9 +78,9 @@ def fusion_inputs(
 
 def multiply_adds(run: Callable, *inputs) -> int:
     """
-    Multiplications with an addition in all matrix products of `run(*inputs)`.
+    Counts the multiply-adds of all matrix products in `run(*inputs)`.
 
-    The counter passes over the fused attention of a CPU without a word; the plain one is the same two products.
+    The counter silently ignores the fused attention of a CPU; plain attention has the same two products.
     """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run(*inputs)

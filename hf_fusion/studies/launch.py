@@ -1,4 +1,4 @@
-"""Several training runs at a time, each in a process of its own."""
+"""Runs several trainings at a time, each in a separate process."""
 
 import logging
 import os
@@ -28,10 +28,10 @@ class Run:
     One training run.
 
     Args:
-        name: what to call it.
-        recipe: its recipe, as of `hf-fusion train --config`.
-        folder: the run folder; what the run prints is added to `train.log` in it.
-        flags: recipe fields that differ, as on the command line.
+        name (`str`): the name in messages.
+        recipe (`str`): the recipe, as in `hf-fusion train --config`.
+        folder (`Path`): the run folder; the output of the run is appended to its `train.log`.
+        flags (`list[str]`): command-line flags for other recipe fields.
     """
 
     name: str
@@ -42,16 +42,17 @@ class Run:
 
 def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = lambda run, epochs: None) -> None:
     """
-    Trains all runs, at most `slots` at a time; the cores are shared between them. Of a finished run the model stays;
-    its checkpoints, several times as large, are removed.
+    Trains all runs, at most `slots` at a time, which share the cores. The checkpoints of a finished run, which are
+    several times as large as its model, are removed.
 
     Args:
-        runs: what to train.
-        slots: how many processes at a time.
-        report: called with a run and 0 when it starts, and with the number of finished epochs when that changes.
+        runs (`list[Run]`): the runs to train.
+        slots (`int`): the number of processes at a time.
+        report (`Callable`, *optional*): called with a run and 0 when it starts, and with the number of finished epochs
+            after each one.
 
     Raises:
-        RecipeError: if a run fails, or `slots` is below 1; the others are stopped. They are too when this process is
+        RecipeError: if a run fails, or `slots` is below 1. The other runs are then stopped; also if this process is
             interrupted, terminated or loses its terminal.
     """
     if slots < 1:
@@ -63,7 +64,7 @@ def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = la
         try:
             for run in wait(waiting, return_when=FIRST_EXCEPTION).done:
                 run.result()
-        except BaseException:  # Ctrl-C too
+        except BaseException:  # including Ctrl-C
             pool.shutdown(wait=False, cancel_futures=True)
             _stop(processes)
             raise
@@ -71,7 +72,7 @@ def run_all(runs: list[Run], slots: int, report: Callable[[Run, int], None] = la
 
 @contextmanager
 def _signals_as_exceptions():
-    """SIGTERM and SIGHUP end this process as Ctrl-C does: by an exception, so that it can tidy up."""
+    """Turns SIGTERM and SIGHUP into exceptions, as Ctrl-C is one, so that the runs can be stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -112,7 +113,7 @@ def _train(run, threads, processes, report):
 
 
 def _stop(processes):
-    """Ends launchers and the trainings that they started, which save first; returns when they are gone."""
+    """Stops launchers and their trainings, which save first; returns after all have ended."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
         _signal(process, signal.SIGTERM)
@@ -124,8 +125,8 @@ def _stop(processes):
 
 
 def _signal(process, number):
-    """Sends a signal to a process and all that it started; returns whether any of them was there."""
-    process.poll()  # so that one that ended is not there
+    """Sends a signal to a process and its children; returns whether any of them was alive."""
+    process.poll()  # removes a process that has ended
     if not hasattr(os, "killpg"):
         process.terminate()
         return False
@@ -137,7 +138,7 @@ def _signal(process, number):
 
 
 def _command(run, threads):
-    """`accelerate launch --num_processes 1 -m hf_fusion.cli.train`, without asking for its configuration."""
+    """Returns the command `accelerate launch --num_processes 1 -m hf_fusion.cli.train` with its configuration."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)]
     command += ["-m", "hf_fusion.cli.train", "--config", run.recipe, "--output_dir", str(run.folder)]

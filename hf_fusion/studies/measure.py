@@ -1,7 +1,7 @@
-"""Two ways to do one thing, measured side by side: pairs, medians, memory, and the record.
+"""Measures two implementations side by side: pairs, medians, memory, and the record.
 
-What is measured is always a cost (seconds, bytes, multiply-adds): less is better, and the ratio reference / candidate
-is above 1 where the candidate is better.
+All measurements are costs (seconds, bytes, multiply-adds): lower is better, and the ratio reference / candidate is
+above 1 if the candidate is better.
 """
 
 import ctypes
@@ -21,8 +21,8 @@ import torch
 
 from hf_fusion.utils.records import describe_environment
 
-# glibc then gives every tensor's memory back at once. By default it keeps some for later, how much depends on what was
-# freed before, and peaks of the same work differ by half.
+# With this setting glibc returns the memory of every tensor at once. By default it keeps a varying part of it, so that
+# peaks of the same work differ by half.
 EXACT_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 
 Comparison = dict[str, Any]
@@ -32,15 +32,16 @@ Pairs = list[tuple[float, float]]
 @dataclass
 class BenchmarkOptions:
     """
-    What all benchmarks take.
+    The options of all benchmarks.
 
     Args:
-        repeats: pairs that are measured; warm-up comes on top.
-        device: of the models and tensors.
-        text_encoder: folder or name of the pretrained text encoder and its tokenizer.
-        quick: a tiny configuration, to see that everything works; its numbers mean nothing.
-        checkpoint: of a trained DyFuLM, for the benchmark of exports: what is lost is measured on labelled reviews.
-        data: command-line flags of these reviews, as `hf-fusion evaluate` takes them.
+        repeats (`int`): the number of measured pairs after the warm-up.
+        device (`str`): the device of the models and tensors.
+        text_encoder (`str`): the folder or name of the pretrained text encoder and its tokenizer.
+        quick (`bool`): whether to run a tiny configuration as a check, without meaningful results.
+        checkpoint (`str`, *optional*): a trained DyFuLM for the benchmark of exports, which measures the loss of
+            accuracy on labelled reviews.
+        data (`list[str]`): the command-line flags of these reviews, as in `hf-fusion evaluate`.
     """
 
     repeats: int = 7
@@ -53,14 +54,14 @@ class BenchmarkOptions:
 
 def alternate(reference: Callable[[], float], candidate: Callable[[], float], repeats: int) -> Pairs:
     """
-    Costs of both sides in pairs. Who goes first changes from pair to pair, so that neither profits from drift.
+    Measures both sides in pairs. The order changes from pair to pair, so that drift favours neither side.
 
     Args:
-        reference, candidate: do the work once and return what it cost.
-        repeats: number of pairs.
+        reference, candidate (`Callable`): run the work once and return its cost.
+        repeats (`int`): the number of pairs.
 
     Returns:
-        `(reference, candidate)` of each pair.
+        `list[tuple[float, float]]`: the costs `(reference, candidate)` of each pair.
     """
     pairs = []
     for number in range(repeats):
@@ -74,15 +75,15 @@ def alternate(reference: Callable[[], float], candidate: Callable[[], float], re
 
 
 def timed_pairs(reference: Callable[[], Any], candidate: Callable[[], Any], repeats: int, warmup: int = 1) -> Pairs:
-    """As [`alternate`], in seconds; both sides first run `warmup` times that do not count."""
+    """Measures the seconds of both sides by [`alternate`], after `warmup` runs of each."""
     for _ in range(warmup):
         reference()
         candidate()
-    return alternate(lambda: seconds_of(reference), lambda: seconds_of(candidate), repeats)
+    return alternate(lambda: measure_seconds(reference), lambda: measure_seconds(candidate), repeats)
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
-    """Seconds that `run()` takes, work queued on an accelerator included."""
+def measure_seconds(run: Callable[[], Any]) -> float:
+    """Measures the seconds of `run()`, including work queued on an accelerator."""
     synchronize()
     start = time.perf_counter()
     run()
@@ -92,11 +93,11 @@ def seconds_of(run: Callable[[], Any]) -> float:
 
 class StepClock:
     """
-    Seconds of the steps of a loop: from the beginning of the first one after the warm-up to the end of the last, what
-    lies between them (the next batch, say) included.
+    Measures the seconds per step of a loop, from the start of the first step after the warm-up to the end of the last
+    one, including the time between steps (such as loading a batch).
 
     Args:
-        warmup: steps that do not count.
+        warmup (`int`, *optional*, defaults to 0): the number of steps before the measurement.
     """
 
     def __init__(self, warmup: int = 0):
@@ -104,23 +105,23 @@ class StepClock:
         self.started = self.ended = self.steps = None
 
     def begin(self, steps_before: int) -> None:
-        """A step begins, after so many others."""
+        """Marks the start of a step after `steps_before` others."""
         if steps_before == self.warmup:
             synchronize()
             self.started = time.perf_counter()
 
     def end(self, steps: int) -> None:
-        """A step has ended, the how manyth."""
+        """Marks the end of step number `steps`."""
         self.ended, self.steps = time.perf_counter(), steps - self.warmup
 
     def seconds_per_step(self) -> float:
-        """Mean seconds of a step."""
+        """Returns the mean seconds per step."""
         synchronize()
         return (self.ended - self.started) / self.steps
 
 
 def synchronize() -> None:
-    """Waits for what is queued on an accelerator."""
+    """Waits for the queued work of an accelerator."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
 
@@ -129,14 +130,14 @@ def compare(
     what: str, unit: str, pairs: Pairs, reference: dict, candidate: dict, target: float | None = None
 ) -> Comparison:
     """
-    Sums up the pairs of one comparison.
+    Summarises the pairs of a comparison.
 
     Args:
-        what: is compared.
-        unit: of the costs.
-        pairs: costs `(reference, candidate)`.
-        reference, candidate: facts on both sides; `name` at least.
-        target: ratio that the candidate should reach.
+        what (`str`): the name of the comparison.
+        unit (`str`): the unit of the costs.
+        pairs (`Pairs`): the costs `(reference, candidate)`.
+        reference, candidate (`dict`): facts on both sides, at least `name`.
+        target (`float`, *optional*): the ratio that the candidate should reach.
 
     Returns:
         `dict` with `what`, `unit`, both sides with their facts, `median` and `quartiles` of their costs, `ratio`
@@ -166,7 +167,7 @@ def _spread(values):
 
 
 def result_record(name: str, comparisons: list[Comparison], options: BenchmarkOptions) -> dict[str, Any]:
-    """The result file of a benchmark: each comparison is complete, with hardware and command."""
+    """Returns the content of a benchmark's result file: comparisons with hardware and command."""
     environment = describe_environment(repeats=options.repeats, device=options.device, threads=torch.get_num_threads())
     shared = {key: environment[key] for key in ("hardware", "command")}
     complete = [{"benchmark": name, **comparison, **shared} for comparison in comparisons]
@@ -175,8 +176,8 @@ def result_record(name: str, comparisons: list[Comparison], options: BenchmarkOp
 
 def resident_bytes(field: str = "VmRSS") -> int:
     """
-    Resident memory of this process, as Linux counts it: "VmRSS" now, "VmHWM" at most (since [`peak_bytes`] last began),
-    "RssAnon" now without the pages of mapped files, which the system takes back when it needs them.
+    Returns the resident memory of this process on Linux: "VmRSS" is the current one, "VmHWM" the peak (since the last
+    start of [`peak_bytes`]), "RssAnon" the current one without the pages of mapped files, which the system can reclaim.
     """
     with open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
@@ -184,17 +185,17 @@ def resident_bytes(field: str = "VmRSS") -> int:
 
 def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> int:
     """
-    Bytes that `run()` needs at its peak beyond what was held before. Call it in a fresh process ([`in_child`]): what
-    an earlier peak left behind would hide a later one.
+    Measures the peak memory of `run()` in bytes beyond the memory before it. Call it in a fresh process ([`in_child`]),
+    since memory kept after an earlier peak would hide a later one.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         run()
         return torch.cuda.max_memory_allocated(device) - before
-    # freed memory that the allocator has kept would count as held
+    # freed memory in the allocator's cache would count as used
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the earlier peak
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     before = resident_bytes()
     run()
     return resident_bytes("VmHWM") - before
@@ -202,15 +203,15 @@ def peak_bytes(run: Callable[[], Any], device: str = "cpu") -> int:
 
 def in_child(function: Callable[..., Any], variables: dict[str, str] | None = None, /, **arguments: Any) -> Any:
     """
-    Calls a function in a fresh interpreter, whose memory is that of this work alone.
+    Calls a function in a fresh interpreter, so that its memory can be measured.
 
     Args:
-        function: of a module, by which the other process finds it.
-        variables: of the other process's environment, on top of this one's.
-        arguments: values that JSON can hold, as the result must be.
+        function (`Callable`): a function of a module, which the other process can import.
+        variables (`dict[str, str]`, *optional*): additional environment variables of the other process.
+        arguments: values for JSON; the result must be one, too.
 
     Raises:
-        RuntimeError: if the other process fails; with the end of what it wrote.
+        RuntimeError: if the other process fails; the message holds the end of its output.
     """
     target = f"{function.__module__}:{function.__name__}"
     command = [sys.executable, "-m", "hf_fusion.studies.measure", target]
@@ -219,7 +220,7 @@ def in_child(function: Callable[..., Any], variables: dict[str, str] | None = No
         command, input=json.dumps(arguments), capture_output=True, text=True, env=environment, check=False
     )
     if process.returncode:
-        raise RuntimeError(f"{target} failed in a process of its own:\n{process.stderr[-2000:]}")
+        raise RuntimeError(f"{target} failed in a separate process:\n{process.stderr[-2000:]}")
     return json.loads(process.stdout.splitlines()[-1])
 
 

@@ -1,4 +1,4 @@
-"""Both models on synthetic data, small: trained, compared with what they have to beat, and asked by a stranger."""
+"""Trains both models on small synthetic data, compares them with baselines, and loads them without the package."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from hf_fusion.utils.errors import DataError, RecipeError
 from hf_fusion.utils.records import METRICS_FILE
 
 REVIEWS, CLIPS = "dyfulm_synthetic", "dashfusion_synthetic"
-# The flags of each run of DashFusion.
+# The flags of each DashFusion run.
 CLIP_RUNS = {
     "text only": ["--modalities", "text"],
     "audio only": ["--modalities", "audio"],
@@ -29,8 +29,8 @@ CLIP_RUNS = {
     "without temporal alignment": ["--temporal_alignment", "false"],
     "all three": [],
 }
-# Run by an interpreter that cannot import the package: the checkpoint brings its own code.
-_STRANGER = """
+# Runs in an interpreter that cannot import the package and uses the code of the checkpoint.
+_PROGRAM_WITHOUT_PACKAGE = """
 import json, sys
 sys.modules["hf_fusion"] = None
 from transformers import pipeline
@@ -41,11 +41,11 @@ print("ANSWERS", json.dumps(classify(json.load(sys.stdin))))
 
 def quickstart_runs(folder: Path, flags: list[str] | None = None) -> list[Run]:
     """
-    The trainings, the longest first.
+    Returns the runs of the quickstart, the longest one first.
 
     Args:
-        folder: of the run folders.
-        flags: fields of the recipes that differ in all runs, as on the command line.
+        folder (`Path`): the folder for the run folders.
+        flags (`list[str]`, *optional*): command-line flags for recipe fields of all runs.
     """
     flags = flags or []
     runs = [Run("DyFuLM", REVIEWS, folder / "dyfulm", flags)]
@@ -55,7 +55,7 @@ def quickstart_runs(folder: Path, flags: list[str] | None = None) -> list[Run]:
 
 
 def clip_folder(folder: Path, name: str) -> Path:
-    """The run folder of one of `CLIP_RUNS`."""
+    """Returns the run folder of one of `CLIP_RUNS`."""
     return folder / "_".join(["dashfusion", *CLIP_RUNS[name][1:]])
 
 
@@ -64,11 +64,11 @@ def train_quickstart(runs: list[Run], report: Callable[[Run, int], None]) -> dic
     Trains two runs at a time.
 
     Args:
-        runs: what [`quickstart_runs`] returns.
-        report: as of [`run_all`].
+        runs (`list[Run]`): the result of [`quickstart_runs`].
+        report (`Callable`): see [`run_all`].
 
     Returns:
-        The test metrics by name of the run.
+        `dict[str, dict[str, float]]`: the test metrics by the name of the run.
 
     Raises:
         RecipeError: if a run fails.
@@ -78,43 +78,43 @@ def train_quickstart(runs: list[Run], report: Callable[[Run, int], None]) -> dic
 
 
 def num_epochs(run: Run) -> int:
-    """How many epochs a run trains for."""
+    """Returns the number of epochs of a run."""
     return int(parse_recipe(["--config", run.recipe, *run.flags])[2].num_train_epochs)
 
 
 def review_baselines(run: Run) -> tuple[dict[str, dict[str, float]], DatasetDict]:
-    """Metrics of what a DyFuLM has to beat, and the reviews."""
-    reviews = load_reviews(_data_of(run))
+    """Measures the baselines of the DyFuLM; returns their metrics and the reviews."""
+    reviews = load_reviews(_load_data(run))
     train, test = reviews["train"], reviews["test"]
     return {"majority": majority_baseline(train, test), "bag of words": bag_of_words_baseline(train, test)}, reviews
 
 
 def clip_baselines(run: Run) -> tuple[dict[str, dict[str, float]], DatasetDict]:
-    """The same for a DashFusion, and the clips."""
-    source = _data_of(run)
+    """Measures the baselines of the DashFusion; returns their metrics and the clips."""
+    source = _load_data(run)
     clips = load_clips(source)
     return {"mean": mean_baseline(clips, source.label_range)}, clips
 
 
-def _data_of(run):
+def _load_data(run):
     return parse_recipe(["--config", run.recipe, *run.flags])[1].source()
 
 
 def classify_elsewhere(folder: Path, inputs: list[Any]) -> list[dict[str, Any]]:
     """
-    Classifies in a fresh process, in an empty folder, without this package.
+    Classifies inputs in a fresh process without this package, in an empty folder.
 
     Args:
-        folder: a run folder.
-        inputs: texts, or dicts of modalities.
+        folder (`Path`): a run folder.
+        inputs (`list`): texts, or dicts of modalities.
 
     Raises:
-        DataError: if the checkpoint cannot be loaded so.
+        DataError: if the checkpoint cannot be loaded in this way.
     """
     with tempfile.TemporaryDirectory() as empty:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": empty}
         process = subprocess.run(
-            [sys.executable, "-c", _STRANGER, str(folder.resolve())],
+            [sys.executable, "-c", _PROGRAM_WITHOUT_PACKAGE, str(folder.resolve())],
             input=json.dumps(inputs), capture_output=True, text=True, cwd=empty, env=environment, check=False,
         )  # fmt: skip
     if process.returncode:
@@ -124,7 +124,7 @@ def classify_elsewhere(folder: Path, inputs: list[Any]) -> list[dict[str, Any]]:
 
 
 def five_clips(clips: DatasetDict) -> list[dict[str, Any]]:
-    """The first five test clips."""
+    """Returns the first five test clips."""
     return [clips["test"][i] for i in range(5)]
 
 
@@ -133,10 +133,10 @@ def remove_previous(folder: Path) -> None:
     Removes the runs of an earlier quickstart.
 
     Raises:
-        RecipeError: if the folder has anything else in it, which stays.
+        RecipeError: if the folder holds other files; nothing is removed then.
     """
     ours = {run.folder.name for run in quickstart_runs(folder)}
     others = sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.exists() else []
     if others:
-        raise RecipeError(f"{folder} holds {others[0]!r}, which is no run of the quickstart: choose another folder.")
+        raise RecipeError(f"{folder} holds {others[0]!r}, which is not a run of the quickstart: choose another folder.")
     shutil.rmtree(folder, ignore_errors=True)

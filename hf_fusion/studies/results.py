@@ -1,4 +1,4 @@
-"""What a study found: means, paired differences and what they are worth, as JSON, table and picture."""
+"""Results of a study: means and paired differences with intervals, as JSON, tables and figures."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from hf_fusion.evaluation.plots import MOST_PANELS, plot_differences, plot_paret
 from hf_fusion.evaluation.statistics import holm, knee, paired_difference, pareto_front, standard_deviation
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.costs import compare_checkpoints
-from hf_fusion.studies.fusion_cost import ClipShape, fusion_inputs, fusion_of, multiply_adds
-from hf_fusion.studies.study import Study, StudyError, run_folder_of
+from hf_fusion.studies.fusion_cost import ClipShape, build_fusion, fusion_inputs, multiply_adds
+from hf_fusion.studies.study import Study, StudyError, get_run_folder
 from hf_fusion.utils.records import ENVIRONMENT_FILE, describe_environment, write_json
 
 Results = dict[str, dict[int, dict]]
@@ -24,20 +24,20 @@ _SIGNIFICANT = 0.05
 
 def summarize(results: Results, split: str = "test", interval: str = "t") -> dict[str, dict]:
     """
-    Mean and spread of each variant, and its paired difference to the first.
+    Computes mean and standard deviation of each variant, and its paired difference to the first one.
 
     Args:
-        results: what [`run_study`] returns.
-        split: "validation", "test" or the name of other data.
-        interval: see [`paired_difference`].
+        results (`Results`): the result of [`run_study`].
+        split (`str`, *optional*, defaults to `"test"`): `"validation"`, `"test"` or the name of other data.
+        interval (`str`, *optional*, defaults to `"t"`): see [`paired_difference`].
 
     Returns:
-        For each variant: `seeds` (metrics by seed), `mean`, `std` (ddof=1; `None` for a single seed) and, but for the
-        first, `difference`: for each metric what [`paired_difference`] says of variant minus reference, and `p_holm`,
-        the p-value corrected for the number of variants.
+        `dict[str, dict]`: for each variant `seeds` (metrics by seed), `mean`, `std` (ddof=1; `None` for a single seed)
+        and, except for the first one, `difference`: the [`paired_difference`] of variant minus reference by metric,
+        with `p_holm`, the p-value corrected for the number of variants.
     """
     reference, *others = results
-    summary = {name: _of_variant(runs, split) for name, runs in results.items()}
+    summary = {name: _summarize_variant(runs, split) for name, runs in results.items()}
     base = summary[reference]["seeds"]
     for name in others:
         entry = summary[name]
@@ -53,15 +53,15 @@ def summarize(results: Results, split: str = "test", interval: str = "t") -> dic
 
 
 def check_metrics(study: Study, summary: dict[str, dict]) -> None:
-    """Raises [`StudyError`] if the study wants to show a metric that there is not; the runs are kept."""
+    """Raises [`StudyError`] if the study shows an unknown metric; the runs are kept."""
     known = next(iter(summary.values()))["mean"]
     if strangers := [metric for metric in study.metrics if metric not in known]:
         raise StudyError(
-            f"metrics has {strangers[0]!r}; there are {', '.join(known)}. Mend the study and start it again."
+            f"metrics has {strangers[0]!r}; there are {', '.join(known)}. Correct the study and start it again."
         )
 
 
-def _of_variant(runs, split):
+def _summarize_variant(runs, split):
     by_seed = {str(seed): run[split] for seed, run in runs.items()}
     columns = {metric: _column(by_seed, metric) for metric in next(iter(by_seed.values()))}
     return {
@@ -75,12 +75,12 @@ def _of_variant(runs, split):
 
 
 def _column(by_seed, metric):
-    values = [row.get(metric) for row in by_seed.values()]  # a loss is of the training's own splits alone
+    values = [row.get(metric) for row in by_seed.values()]  # only the splits of the training have a loss
     return [np.nan if value is None else value for value in values]
 
 
 def tidy(results: Results, splits: list[str]) -> pd.DataFrame:
-    """One row for each number: `variant`, `seed`, `split`, `metric`, `value`."""
+    """Returns a table with one row per number: `variant`, `seed`, `split`, `metric`, `value`."""
     rows = [
         {"variant": name, "seed": seed, "split": split, "metric": metric, "value": value}
         for name, runs in results.items()
@@ -92,15 +92,15 @@ def tidy(results: Results, splits: list[str]) -> pd.DataFrame:
 
 
 def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
-    """Multiply-adds of each variant's fusion (DashFusion) for one clip of the lengths `study.pareto`."""
+    """Counts the multiply-adds of each variant's fusion (DashFusion) for one clip with the lengths `study.pareto`."""
     words, audio, vision = study.pareto
     costs = {}
     for name in study.pareto_variants or study.variants:
-        config = AutoConfig.from_pretrained(run_folder_of(folder, name, study.seeds[0]), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(get_run_folder(folder, name, study.seeds[0]), trust_remote_code=False)
         shape = ClipShape(words, audio, config.audio_feature_size, vision, config.vision_feature_size)
         fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads",
                   "intermediate_size")  # fmt: skip
-        fusion = fusion_of(shape, **{field: getattr(config, field) for field in fields})
+        fusion = build_fusion(shape, **{field: getattr(config, field) for field in fields})
         lengths = {"text": words, "audio": audio + 1, "vision": vision + 1}
         aligned = len(config.anchors) * max(lengths[anchor] for anchor in config.anchors)
         inputs = fusion_inputs(shape, 1, hidden_size=config.hidden_size, aligned=aligned)
@@ -110,23 +110,23 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
 
 def compare_costs(study: Study, folder: Path) -> dict[str, list[dict]]:
     """
-    Size and speed of each variant against the first one, in the runs of the first seed, on the CPU.
+    Compares size and speed of each variant with the first one, in the runs of the first seed, on the CPU.
 
     Returns:
-        For each variant but the first what [`compare_checkpoints`] returns.
+        `dict[str, list[dict]]`: the result of [`compare_checkpoints`] for each variant except the first one.
     """
-    reference, *others = (run_folder_of(folder, name, study.seeds[0]) for name in study.variants)
+    reference, *others = (get_run_folder(folder, name, study.seeds[0]) for name in study.variants)
     names = list(study.variants)[1:]
     return {name: compare_checkpoints(reference, run, study.latency) for name, run in zip(names, others, strict=True)}
 
 
 def pareto(costs: dict[str, int], summary: dict[str, dict], metric: str) -> dict[str, Any]:
     """
-    Quality against cost.
+    Finds the Pareto front of quality and cost.
 
     Returns:
-        `metric`, `costs` (multiply-adds by variant), `front` (variants that no other one beats in both) and `knee`, the
-        variant after which more cost buys least, see [`knee`]; `None` if there is none.
+        `dict`: `metric`, `costs` (multiply-adds by variant), `front` (the variants that no other one dominates) and
+        `knee` (see [`knee`]; `None` if there is none).
     """
     names = list(costs)
     sign = -1 if lower_is_better(metric) else 1
@@ -143,8 +143,8 @@ def pareto(costs: dict[str, int], summary: dict[str, dict], metric: str) -> dict
 
 def cell_lines(entry: dict, metric: str, paper: dict[str, float], digits: int = 4) -> list[str]:
     """
-    What a table says of one variant and metric: mean and standard deviation; the difference to the reference, its
-    interval and its p-value after Holm's correction; the difference that the paper reports.
+    Formats the lines of a table cell: mean and standard deviation; the difference to the reference with interval and
+    p-value after Holm's correction; the difference in the paper.
     """
     mean, std = entry["mean"][metric], entry["std"][metric]
     if not np.isfinite(mean):
@@ -163,12 +163,12 @@ def cell_lines(entry: dict, metric: str, paper: dict[str, float], digits: int = 
 
 def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str, dict[str, float]]) -> str:
     """
-    The table of a summary for a README; bold where a variant differs from the reference after Holm's correction.
+    Formats a summary as table in Markdown; bold differences are significant after Holm's correction.
 
     Args:
-        summary: what [`summarize`] returns.
-        metrics: the columns.
-        paper: differences that the paper reports, by variant and metric.
+        summary (`dict`): the result of [`summarize`].
+        metrics (`list[str]`): the columns.
+        paper (`dict`): the differences in the paper by variant and metric.
     """
     rows = [f"| variant | {' | '.join(metrics)} |", "|---" * (1 + len(metrics)) + "|"]
     for name, entry in summary.items():
@@ -191,12 +191,12 @@ def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str
 
 def latex_rows(summary: dict[str, dict], metrics: list[str]) -> list[dict[str, str]]:
     """
-    The rows of a summary for [`latex_table`]: mean ± standard deviation, with a star where a variant differs from the
-    reference after Holm's correction.
+    Formats the rows of a summary for [`latex_table`]: mean ± standard deviation, with a star for significant
+    differences to the reference after Holm's correction.
 
     Args:
-        summary: what [`summarize`] returns.
-        metrics: the columns.
+        summary (`dict`): the result of [`summarize`].
+        metrics (`list[str]`): the columns.
     """
     rows = []
     for name, entry in summary.items():
@@ -211,12 +211,13 @@ def latex_rows(summary: dict[str, dict], metrics: list[str]) -> list[dict[str, s
 
 def cost_table(costs: dict[str, list[dict]], summary: dict[str, dict], metric: str) -> str:
     """
-    How much smaller and faster each variant is than the first, and how much of its mean `metric` is left, in Markdown.
+    Formats a table in Markdown: size and speed of each variant relative to the first one, and its share of the mean
+    `metric`.
 
     Args:
-        costs: what [`compare_costs`] returns.
-        summary: what [`summarize`] returns.
-        metric: the metric.
+        costs (`dict`): the result of [`compare_costs`].
+        summary (`dict`): the result of [`summarize`].
+        metric (`str`): the metric.
     """
     what = [comparison["what"] for comparison in next(iter(costs.values()))]
     share_of = f"share of {metric}" + (" (less is better)" if lower_is_better(metric) else "")
@@ -233,20 +234,20 @@ def write_study(
     path: Path, study: Study, study_file: str, folder: Path, results: Results, summaries: dict[str, dict]
 ) -> dict[str, Any]:
     """
-    Writes the result files: JSON, beside it a CSV with one row for each number, and the tables in Markdown and
-    LaTeX.
+    Writes the result files: JSON, a CSV with one row per number, and the tables in Markdown and LaTeX.
 
     Args:
-        path: of the JSON file.
-        study, study_file: the study and where it was read.
-        folder: of the runs.
-        results: what [`run_study`] returns.
-        summaries: by split what [`summarize`] returns; "test" at least.
+        path (`Path`): the JSON file.
+        study ([`Study`]): the study.
+        study_file (`str`): the file of the study.
+        folder (`Path`): the folder of the runs.
+        results (`Results`): the result of [`run_study`].
+        summaries (`dict`): the results of [`summarize`] by split, at least "test".
 
     Returns:
-        What the JSON file holds: the study and what was changed, where and on what data it ran, and the summaries.
+        `dict`: the content of the JSON file: the study with its changes, environment, data and summaries.
     """
-    data = {name: _data_of(run_folder_of(folder, name, study.seeds[0])) for name in study.variants}
+    data = {name: _read_data(get_run_folder(folder, name, study.seeds[0])) for name in study.variants}
     first = next(iter(data.values()))
     test = summaries["test"]
     record = {
@@ -255,7 +256,7 @@ def write_study(
         "overrides": {name: _public(value) for name, value in study.overrides.items()},
         "interval": study.interval,
         "variants": {name: {"changes": _all_public(study.variants[name]), **entry} for name, entry in test.items()},
-        "data": first if all(found == first for found in data.values()) else data,
+        "data": first if all(split == first for split in data.values()) else data,
         **describe_environment(),
     }
     if study.evaluate_on:
@@ -294,18 +295,18 @@ def draw_study(
     path: Path, study: Study, record: dict[str, Any], summary: dict[str, dict], picture_format: str = "png"
 ) -> list[str]:
     """
-    Draws the pictures of a study beside its result file: differences with intervals and, if the study asks for it,
-    quality against cost. Without the extra `plots` there are none.
+    Draws the figures of a study beside its result file: differences with intervals and, with `pareto`, quality against
+    cost. Does nothing without the extra `plots`.
 
     Args:
-        path: of the JSON file.
-        study: the study.
-        record: what [`write_study`] returns.
-        summary: what [`summarize`] returns, of the test split.
-        picture_format: "png", "pdf" or "svg".
+        path (`Path`): the JSON file.
+        study ([`Study`]): the study.
+        record (`dict`): the result of [`write_study`].
+        summary (`dict`): the result of [`summarize`] for the test split.
+        picture_format (`str`): `"png"`, `"pdf"` or `"svg"`.
 
     Returns:
-        Their file names.
+        `list[str]`: the file names.
     """
     if not plots_available():
         return []
@@ -321,7 +322,7 @@ def draw_study(
     return list(figures)
 
 
-def _data_of(run_folder):
+def _read_data(run_folder):
     environment = json.loads((run_folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
     return {key: environment[key] for key in ("data_fingerprint", "rows")}
 
@@ -331,5 +332,5 @@ def _all_public(fields):
 
 
 def _public(value):
-    """A setting without the folders of this machine."""
+    """Removes local directories from a setting."""
     return Path(value).name if isinstance(value, str) and ("/" in value or os.sep in value) else value

@@ -1,4 +1,4 @@
-"""Studies: one recipe, several variants, several seeds; each run in a process of its own, none twice."""
+"""Studies: one recipe with several variants and seeds. Each run has its own process; finished runs are kept."""
 
 import json
 from dataclasses import dataclass, field, fields
@@ -17,37 +17,37 @@ from hf_fusion.utils.shipped import find_file
 
 SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
-# what a run's own results are called
-_TAKEN = ("train", "validation", "test", "seed", "parameters", "last_log", "train_seconds", "train_samples",
+# names in the results of a run
+_RESERVED_NAMES = ("train", "validation", "test", "seed", "parameters", "last_log", "train_seconds", "train_samples",
           "best_checkpoint")  # fmt: skip
 
 
 class StudyError(FusionError, ValueError):
-    """A study that cannot be run, or a run of it that failed; says which."""
+    """A study is not valid, or one of its runs failed; the message names it."""
 
 
 @dataclass
 class Study:
     """
-    What a study file says.
+    The content of a study file.
 
     Args:
-        recipe: the recipe that all variants share: a path, or the name of one of the package.
-        variants: for each variant the recipe fields that it changes; the first variant is the reference.
-        seeds: every variant runs with every seed, so that differences can be paired.
-        overrides: recipe fields that the study changes for all variants.
-        metrics: which metrics table and picture show, the most important one first; all by default.
-        interval: how intervals and p-values are computed, see [`paired_difference`].
-        evaluate_on: other data that every checkpoint is measured on too: by name the fields of the data, and `split`.
-        paper: for variants the differences to the reference that the paper reports, by metric.
-        pareto: for DashFusion, words, audio frames and vision frames of the clip for which each variant's fusion is
-            counted in multiply-adds, to set the first of `metrics` against them.
-        pareto_variants: which variants to count; all by default.
-        latency: so many of the test texts, on which size and speed of every variant (its first seed) are measured
-            against the first one's, side by side.
+        recipe (`str`): the recipe of all variants: a path, or the name of a shipped one.
+        variants (`dict`): the changed recipe fields of each variant; the first variant is the reference.
+        seeds (`list[int]`): the seeds of every variant, by which differences are paired.
+        overrides (`dict`): recipe fields that change for all variants.
+        metrics (`list[str]`): the metrics in tables and figures, the most important one first; all by default.
+        interval (`str`): the method for intervals and p-values, see [`paired_difference`].
+        evaluate_on (`dict`): further data for the evaluation of every checkpoint: the data fields and `split` by name.
+        paper (`dict`): the differences of variants to the reference in the paper, by metric.
+        pareto (`list[int]`, *optional*): for DashFusion, the numbers of words, audio frames and vision frames of a
+            clip. The first of `metrics` is compared with the multiply-adds of each variant's fusion for this clip.
+        pareto_variants (`list[str]`): the variants to count; all by default.
+        latency (`int`, *optional*): the number of test texts on which size and speed of every variant (first seed) are
+            compared with the first one.
 
-    The `teacher` of a variant may be the name of another one, which has none itself: each student then learns from the
-    run of its own seed.
+    The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
+    run with the same seed.
     """
 
     recipe: str
@@ -64,7 +64,7 @@ class Study:
 
     @classmethod
     def read(cls, path: str) -> "Study":
-        """Reads a study file (`path` as in [`find_file`]); raises [`StudyError`] if it is none."""
+        """Reads a study file (see [`find_file`] for `path`); raises [`StudyError`] if it is not valid."""
         try:
             content = read_yaml(str(find_file(path, "study")))
         except (DataError, RecipeError) as error:
@@ -80,7 +80,7 @@ class Study:
         return study
 
     def check(self, path: str) -> None:
-        """Raises [`StudyError`] where the fields are not what they should be."""
+        """Raises [`StudyError`] if a field is not valid."""
         if wrong := wrong_field(type(self), vars(self)):
             raise StudyError(f"{path}: {wrong}")
         if not isinstance(self.variants, dict) or not self.variants:
@@ -88,42 +88,47 @@ class Study:
         if not isinstance(self.seeds, list) or not all(type(seed) is int for seed in self.seeds) or not self.seeds:
             raise StudyError(f"{path}: seeds must be a list of whole numbers, got {self.seeds!r}.")
         if len(set(self.seeds)) < len(self.seeds):
-            raise StudyError(f"{path}: a seed is there twice: {self.seeds}.")
+            raise StudyError(f"{path}: a seed occurs twice: {self.seeds}.")
         if self.interval not in INTERVALS:
             raise StudyError(f"{path}: interval must be one of {', '.join(INTERVALS)}, got {self.interval!r}.")
         if strangers := set(self.paper) - set(map(str, self.variants)):
-            raise StudyError(f"{path}: paper has {min(strangers)!r}, which is no variant.")
+            raise StudyError(f"{path}: paper has {min(strangers)!r}, which is not a variant.")
         for name, data_fields in self.evaluate_on.items():
-            if name in _TAKEN:
-                raise StudyError(f"{path}: evaluate_on cannot be called {name!r}, that is the run's own.")
+            if name in _RESERVED_NAMES:
+                raise StudyError(f"{path}: evaluate_on cannot have the name {name!r}, which the run uses itself.")
             if "augmentations" in data_fields:
-                raise StudyError(f"{path}: the data {name!r} has augmentations, which are for training; use damage.")
+                raise StudyError(
+                    f"{path}: the data {name!r} has augmentations, which are for training; use damage instead."
+                )
             if strangers := set(data_fields) - {item.name for item in fields(DataArguments)} - {"split"}:
                 raise StudyError(f"{path}: the data {name!r} has the unknown field {min(strangers)}.")
         if self.pareto is not None and (len(self.pareto) != 3 or not self.metrics):
             raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
         if strangers := set(self.pareto_variants) - set(map(str, self.variants)):
-            raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is no variant.")
+            raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is not a variant.")
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
         for name in self.variants:
-            teacher = self.teacher_of(name)
-            if teacher is not None and self.teacher_of(teacher) is not None:
+            teacher = self.find_teacher(name)
+            if teacher is not None and self.find_teacher(teacher) is not None:
                 raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")
 
-    def teacher_of(self, name: str) -> str | None:
-        """The variant that teaches a variant, if one does."""
+    def find_teacher(self, name: str) -> str | None:
+        """Returns the variant that is the teacher of a variant, if any."""
         teacher = (self.variants.get(name) or {}).get("teacher")
         return teacher if teacher in self.variants else None
 
     def changes(self, name: str, seed: int, folder: Path) -> dict[str, Any]:
-        """The recipe fields that one run changes; `folder` holds the runs."""
+        """Returns the changed recipe fields of a run; `folder` holds the runs."""
         changes = {**self.overrides, **self.variants[name], "seed": seed}
-        teacher = self.teacher_of(name)
-        return changes if teacher is None else {**changes, "teacher": str(run_folder_of(folder, teacher, seed))}
+        teacher = self.find_teacher(name)
+        return changes if teacher is None else {**changes, "teacher": str(get_run_folder(folder, teacher, seed))}
 
     def shown(self, summary: dict[str, dict]) -> list[str]:
-        """The metrics that tables show, as far as there are; all but the loss (its scale depends on its weights)."""
+        """
+        Returns the metrics for tables: `metrics` as far as present, or all except the loss (its scale depends on
+        weights).
+        """
         known = next(iter(summary.values()))["mean"]
         return [name for name in self.metrics or known if name in known and (self.metrics or name != "loss")]
 
@@ -133,14 +138,14 @@ class Study:
         (`variants.NAME.FIELD=VALUE`, `evaluate_on.NAME.FIELD=VALUE`).
 
         Raises:
-            StudyError: if it is no assignment, or there is no such variant or data.
+            StudyError: if it is not an assignment, or the variant or data does not exist.
         """
         for place in ("variants", "evaluate_on"):
             for name, known in getattr(self, place).items():  # names may hold dots and equals signs
                 if assignment.startswith(prefix := f"{place}.{name}."):
                     name_of_field, equals, value = assignment.removeprefix(prefix).partition("=")
                     if equals:
-                        known[name_of_field] = _parsed(value)
+                        known[name_of_field] = _parse_value(value)
                         return
         path, equals, value = assignment.partition("=")
         if not equals:
@@ -149,10 +154,10 @@ class Study:
             known = getattr(self, path.partition(".")[0], None) or {}
             names = f"; known are {', '.join(known)}" if isinstance(known, dict) and known else ""
             raise StudyError(f"{path}: there is no {path.rpartition('.')[0]!r}{names}.")
-        self.overrides[path] = _parsed(value)
+        self.overrides[path] = _parse_value(value)
 
 
-def _parsed(value):
+def _parse_value(value):
     try:
         return parse_yaml(value, "The value of a change")
     except DataError as error:
@@ -161,29 +166,30 @@ def _parsed(value):
 
 def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:
     """
-    Runs what is not yet finished, seed by seed, each run in a process of its own (`hf-fusion train`).
+    Runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`).
 
-    A finished run (its folder has `metrics.json`) is never repeated; one that was interrupted goes on from its newest
+    A finished run (its folder has `metrics.json`) is never repeated; an interrupted one resumes from its newest
     checkpoint.
 
     Args:
-        study: what to run.
-        folder: where the run folders are, `folder/VARIANT/seed-N`.
-        say: called with a line when a run starts, or was finished before.
-        slots: how many runs at a time; the cores are shared between them.
+        study ([`Study`]): the study.
+        folder (`Path`): the folder of the run folders `folder/VARIANT/seed-N`.
+        say (`Callable`, *optional*, defaults to `print`): called with a line when a run starts, or was finished before.
+        slots (`int`, *optional*, defaults to 1): the number of runs at a time, which share the cores.
 
     Returns:
-        The content of `metrics.json` by variant and seed, with `last_log`: what training logged last (loss components
-        and weights, mean and spread of the gate), and the metrics on other data under its name.
+        `dict[str, dict[int, dict]]`: the content of `metrics.json` by variant and seed, with `last_log` (the last
+        training log: loss components and weights, mean and standard deviation of the gate), and the metrics on other
+        data by name.
 
     Raises:
-        StudyError: if a run fails (what it printed is in `train.log` of its folder), if a folder holds a run with
-            other settings, or if a file does not exist.
+        StudyError: if a run fails (its output is in `train.log` of its folder), if a folder holds a run with other
+            settings, or if a file does not exist.
     """
     waiting, students = [], []
     cells = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in cells:
-        run_folder = run_folder_of(folder, name, seed)
+        run_folder = get_run_folder(folder, name, seed)
         changes = study.changes(name, seed, folder)
         _check_same_settings(run_folder, study.recipe, {**changes, "output_dir": str(run_folder)})
         known = _known_on_other_data(run_folder)
@@ -196,7 +202,7 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
             own = f"variants.{name}." if "dataset" in study.variants[name] else ""
             _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
-            queue = waiting if study.teacher_of(name) is None else students
+            queue = waiting if study.find_teacher(name) is None else students
             queue.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
     runs = [*waiting, *students]
 
@@ -206,12 +212,12 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
 
     try:
         run_all(waiting, slots, report)
-        run_all(students, slots, report)  # when their teachers are there
+        run_all(students, slots, report)  # after their teachers
     except RecipeError as error:
         raise StudyError(str(error)) from error
     results: dict[str, dict[int, dict]] = {name: {} for name in study.variants}
     for name, seed in cells:
-        run_folder = run_folder_of(folder, name, seed)
+        run_folder = get_run_folder(folder, name, seed)
         results[name][seed] = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
         results[name][seed]["last_log"] = _last_log(run_folder / "trainer_state.json")
         results[name][seed].update(
@@ -223,13 +229,13 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     return results
 
 
-def run_folder_of(folder: Path, name: str, seed: int) -> Path:
-    """Where a run of a study is."""
+def get_run_folder(folder: Path, name: str, seed: int) -> Path:
+    """Returns the folder of a run."""
     return folder / name.replace(" ", "_").replace("/", "_") / f"seed-{seed}"
 
 
 def _check_file(place, data_fields):
-    """A file that is not there must show before hours of training, not after them."""
+    """Raises [`StudyError`] for a missing file before hours of training."""
     name = data_fields.get("dataset")
     is_file = isinstance(name, str) and (name.lower().endswith(DATA_FILE_KINDS) or name.startswith((".", "/")))
     if is_file and not Path(name).exists():
@@ -243,8 +249,8 @@ def _known_on_other_data(run_folder):
 
 def _on_other_data(study, run_folder, metric_names, say):
     """
-    The metrics on each of `study.evaluate_on`; what was measured before, on the same data, is read. All `None` where
-    nothing that the model reads is left.
+    Returns the metrics on each of `study.evaluate_on`; earlier results on the same data are reused. All are `None` if
+    the data has no input for the model.
     """
     known = _known_on_other_data(run_folder)
     for name, data_fields in study.evaluate_on.items():
@@ -261,7 +267,7 @@ def _on_other_data(study, run_folder, metric_names, say):
 
 
 def _check_same_settings(run_folder, recipe, fields):
-    """A folder is one run's alone: results of other settings must not slip into the comparison."""
+    """Raises [`StudyError`] if a folder holds a run with other settings."""
     path = run_folder / SETTINGS_FILE
     content = read_yaml(str(find_file(recipe, "recipe")))
     settings = json.dumps({"recipe": content, "changes": fields}, indent=2, sort_keys=True, default=str)
@@ -285,5 +291,8 @@ def _flags(changes):
     flags = []
     for name, value in changes.items():
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
-        flags += [f"--{name}", *("no" if value is False else str(value) for value in values)]  # YAML's word for both
+        flags += [
+            f"--{name}",
+            *("no" if value is False else str(value) for value in values),
+        ]  # the word in YAML for both types
     return flags

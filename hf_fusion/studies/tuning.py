@@ -1,4 +1,4 @@
-"""Hyper-parameter search: Optuna proposes fields of a recipe, the trainer reports, what is hopeless stops early."""
+"""Hyper-parameter search: Optuna proposes recipe fields, and prunes unpromising trials by the trainer's reports."""
 
 import gc
 import logging
@@ -32,26 +32,26 @@ logger = logging.getLogger(__name__)
 BEST_RECIPE = "best.yaml"
 TRIALS_FILE = "trials.csv"
 _RANGE = {"low", "high", "log", "step"}
-_MOST_REASON = 300  # characters of why a trial failed, in a line
+_MOST_REASON = 300  # maximum length of the reason of a failed trial
 
 
 class FailedTrial(Exception):
-    """A proposal that cannot be trained: a model that cannot be built, a loss that is not finite, too little memory."""
+    """A proposal cannot be trained: the model cannot be built, the loss is not finite, or memory is too small."""
 
 
 @dataclass
 class Search:
     """
-    What a search file says.
+    The content of a search file.
 
     Args:
-        recipe: the recipe that all trials share: a path, or the name of one of the package.
-        space: what to try for fields of the recipe: a list of values, or a range `{low, high}`, with `log: true` for
-            factors and `step` for a grid. Whole numbers stay whole.
-        metric: of the validation split, by which trials are compared.
-        trials: how many.
-        seed: of the proposals.
-        overrides: recipe fields that differ in all trials.
+        recipe (`str`): the recipe of all trials: a path, or the name of a shipped one.
+        space (`dict`): the values of recipe fields to search: a list of values, or a range `{low, high}`, with
+            `log: true` for a logarithmic scale and `step` for a grid. Ranges of whole numbers give whole numbers.
+        metric (`str`): the metric of the validation split by which trials are compared.
+        trials (`int`): the number of trials.
+        seed (`int`): the seed of the proposals.
+        overrides (`dict`): recipe fields that change in all trials.
     """
 
     recipe: str
@@ -63,7 +63,7 @@ class Search:
 
     @classmethod
     def read(cls, path: str) -> "Search":
-        """Reads a search file (`path` as in [`find_file`]); raises [`RecipeError`] if it is none."""
+        """Reads a search file (see [`find_file`] for `path`); raises [`RecipeError`] if it is not valid."""
         try:
             content = read_yaml(str(find_file(path, "search")))
         except DataError as error:
@@ -78,7 +78,7 @@ class Search:
         return search
 
     def check(self, path: str) -> None:
-        """Raises [`RecipeError`] where the fields are not what they should be."""
+        """Raises [`RecipeError`] if a field is not valid."""
         if wrong := wrong_field(type(self), vars(self)):
             raise RecipeError(f"{path}: {wrong}")
         if not isinstance(self.space, dict) or not self.space:
@@ -94,27 +94,27 @@ class Search:
             if is_range and not choice["low"] < choice["high"]:
                 raise RecipeError(f"{path}: {name} has no room between {choice['low']} and {choice['high']}.")
         self.metric = self.metric.removeprefix("eval_")
-        lower_is_better(self.metric)  # is checked
+        lower_is_better(self.metric)  # raises for an unknown metric
         if not isinstance(self.trials, int) or self.trials < 1:
             raise RecipeError(f"{path}: trials must be at least 1, got {self.trials!r}.")
 
 
 def _numbers(choice, place):
-    """Low, high and step as numbers: YAML takes 1e-4 for a word."""
-    found = {}
+    """Converts low, high and step to numbers, since YAML reads 1e-4 as a string."""
+    numbers = {}
     for name in (name for name in ("low", "high", "step") if name in choice):
         value = choice[name]
         try:
-            found[name] = float(value) if isinstance(value, str) else value
-            if isinstance(value, bool) or not math.isfinite(found[name]):
+            numbers[name] = float(value) if isinstance(value, str) else value
+            if isinstance(value, bool) or not math.isfinite(numbers[name]):
                 raise ValueError
         except (TypeError, ValueError, OverflowError) as error:
             raise RecipeError(f"{place}: {name} must be a number, got {value!r:.100}.") from error
-    return found
+    return numbers
 
 
 def propose(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
-    """The recipe fields of one trial."""
+    """Proposes the recipe fields of a trial."""
     fields_of_trial = {}
     for name, choice in space.items():
         if isinstance(choice, list):
@@ -129,61 +129,61 @@ def propose(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
 
 def tune(search: Search, folder: Path, say: Callable[[str], None] = print) -> optuna.Study:
     """
-    Runs the trials that are missing. A killed search goes on where it was: the trial that was running is repeated with
-    the same fields, finished ones are kept. A proposal that cannot be trained is a failed trial, and counts; its reason
-    is in the line that is said and in `trials.csv`.
+    Runs the missing trials. An interrupted search continues: the running trial is repeated with the same fields,
+    finished ones are kept. A proposal that cannot be trained counts as a failed trial; its reason is reported and
+    written to `trials.csv`.
 
     Args:
-        search: what to try.
-        folder: gets `tuning.db` (Optuna's record), a run folder for each trial, `best.yaml` (the recipe of the best
-            one) and `trials.csv`. Weights are kept of the best trial alone.
-        say: called with a line after each trial.
+        search ([`Search`]): the search.
+        folder (`Path`): the folder for `tuning.db` (Optuna's record), a run folder per trial, `best.yaml` (the recipe
+            of the best one) and `trials.csv`. Only the weights of the best trial are kept.
+        say (`Callable`, *optional*, defaults to `print`): called with a line after each trial.
 
     Raises:
-        RecipeError: if the recipe cannot be read, `space` names an unknown field, no trial comes to an end (says why
-            the last one failed), or the folder holds another search.
+        RecipeError: if the recipe cannot be read, `space` has an unknown field, no trial finishes (the message holds
+            the reason of the last one), or the folder holds another search.
         DataError: if the data cannot be read.
-        TrainingInterrupted: if SIGTERM ended the search.
+        TrainingInterrupted: if SIGTERM stopped the search.
     """
     _check_fields(search)
     folder.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # why a trial failed is said below
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the reasons of failed trials are reported below
     study = optuna.create_study(
         study_name="search", storage=f"sqlite:///{folder / 'tuning.db'}", load_if_exists=True,
         direction="minimize" if lower_is_better(search.metric) else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
     )  # fmt: skip
     _check_same(study, search, folder)
-    # a sampler that begins anew would propose again what was tried
+    # a sampler with the same state would repeat its proposals
     study.sampler = optuna.samplers.TPESampler(seed=search.seed + len(study.trials))
-    for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a process that was killed
+    for trial in study.get_trials(states=[TrialState.RUNNING]):  # left by a killed process
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
     while (done := len(_ended(study))) < search.trials:
         try:
             study.optimize(lambda trial: _run_trial(trial, search, folder), n_trials=1, catch=(FailedTrial,))
         except TrainingInterrupted as error:
-            raise TrainingInterrupted("SIGTERM ended the search; the same command goes on.") from error
+            raise TrainingInterrupted("SIGTERM stopped the search; run the same command to continue.") from error
         trial = study.trials[-1]
-        say(f"[{done + 1}/{search.trials}] {_shown(trial)}: {_outcome(trial)}")
+        say(f"[{done + 1}/{search.trials}] {_describe_fields(trial)}: {_describe_outcome(trial)}")
         _keep_best_weights(study, folder)
     if not study.get_trials(states=[TrialState.COMPLETE]):
         last = _ended(study)[-1]
         raise RecipeError(
-            f"None of {search.trials} trials came to an end. The last one, {_shown(last)}: {_outcome(last)}"
+            f"None of {search.trials} trials finished. The last: {_describe_fields(last)}: {_describe_outcome(last)}"
         )
     _write_best(study, search, folder)
     return study
 
 
 def _ended(study):
-    """Trials that are not to be repeated; one that a killed process left has failed without a reason."""
+    """Returns the trials not to repeat; those left by a killed process have failed without a reason."""
     ended = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
     return [trial for trial in ended if trial.state != TrialState.FAIL or "error" in trial.user_attrs]
 
 
-def _outcome(trial):
-    """The score of a trial that ended, or why it has none."""
+def _describe_outcome(trial):
+    """Returns the score of a finished trial, or the reason why it has none."""
     if "error" in trial.user_attrs:
         return f"failed, {trial.user_attrs['error'][:_MOST_REASON]}"
     return "stopped early" if trial.state == TrialState.PRUNED else f"{trial.value:.4f}"
@@ -197,12 +197,12 @@ def _check_fields(search):
 
 
 def _check_same(study, search, folder):
-    """A folder is one search's alone. More trials may be asked for."""
-    told = {"recipe": read_recipe(search.recipe), "space": search.space, "metric": search.metric}
-    told = yaml.safe_dump({**told, "overrides": search.overrides, "seed": search.seed})
-    if _ended(study) and study.user_attrs["search"] != told:
+    """Raises [`RecipeError`] if the folder holds another search; the number of trials may change."""
+    definition = {"recipe": read_recipe(search.recipe), "space": search.space, "metric": search.metric}
+    definition = yaml.safe_dump({**definition, "overrides": search.overrides, "seed": search.seed})
+    if _ended(study) and study.user_attrs["search"] != definition:
         raise RecipeError(f"{folder} holds another search. Remove it, or choose another folder.")
-    study.set_user_attr("search", told)
+    study.set_user_attr("search", definition)
 
 
 def _run_folder(folder, number):
@@ -222,13 +222,13 @@ def _run_trial(trial, search, folder):
     try:
         metrics = run_training(*parse_recipe(["--config", str(path)]), callbacks=[_Reporter(trial, search.metric)])
         value = metrics["validation"][search.metric]
-        if not math.isfinite(value):  # a correlation of constant predictions
+        if not math.isfinite(value):  # such as the correlation of constant predictions
             raise ArithmeticError(f"{search.metric} is {value}.")
     except (KeyboardInterrupt, TrainingInterrupted):
         trial.study.enqueue_trial(trial.params)
         raise
     except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
-        if not _is_of_proposal(error, search):  # no other proposal would do better
+        if not _depends_on_proposal(error, search):  # another proposal would fail in the same way
             raise
         logger.info("Trial %d failed.", trial.number, exc_info=error)
         trial.set_user_attr("error", str(error) or type(error).__name__)
@@ -238,19 +238,19 @@ def _run_trial(trial, search, folder):
     return value
 
 
-def _is_of_proposal(error, search):
-    """Whether another proposal may do better; with an error of the data, where proposals change the data."""
+def _depends_on_proposal(error, search):
+    """Whether another proposal may avoid the error; errors of the data count if proposals change the data."""
     if isinstance(error, PublishError):
         return False
     if isinstance(error, DataError):
         return any(one.name in search.space for one in fields(DataArguments))
-    if isinstance(error, RuntimeError):  # without memory, that of a CPU is no error of its own
+    if isinstance(error, RuntimeError):  # torch has no class for a lack of CPU memory
         return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
     return True
 
 
 class _Reporter(TrainerCallback):
-    """Tells Optuna each evaluation; ends a trial that is worse than half of those before it."""
+    """Reports each evaluation to Optuna; stops a trial that is worse than half of the earlier ones."""
 
     def __init__(self, trial, metric):
         self.trial = trial
@@ -283,7 +283,7 @@ def _write_best(study, search, folder):
     study.trials_dataframe(attrs=("number", "value", "state", "user_attrs")).to_csv(folder / TRIALS_FILE, index=False)
 
 
-def _shown(trial):
+def _describe_fields(trial):
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in trial.user_attrs.get("fields", {}).items()

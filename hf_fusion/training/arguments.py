@@ -1,4 +1,4 @@
-"""What can be set for a training run, beyond `transformers.TrainingArguments`."""
+"""The arguments of a training, in addition to those of `transformers.TrainingArguments`."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from hf_fusion.utils.fields import check_choices
 
 logger = logging.getLogger(__name__)
 
-# Fields of `TrainingArguments` with the only value that makes sense for a `FusionTrainer`, and the reason.
+# Fields of `TrainingArguments` with the only value that works in a `FusionTrainer`, and the reason.
 REFUSED: dict[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0.0, "it would replace the losses of all tasks by one on the fine classes"),
     "remove_unused_columns": (
@@ -35,17 +35,17 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 def warn_of_single_process(environment: Mapping[str, str] = os.environ) -> None:
-    """Warns where `accelerate launch --cpu` was asked for several processes: it starts a single one, and says nothing.
+    """Warns if `accelerate launch --cpu` was called with several processes: it silently starts a single one.
 
     Args:
-        environment: of this process; accelerate names a main process in it where it was asked for several, and the
-            launchers that start them their number.
+        environment (`Mapping[str, str]`): the environment variables of this process. accelerate sets the address of the
+            main process if several processes were requested; launchers that start several also set their number.
     """
-    asked = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in environment
+    several_requested = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in environment
     sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
-    if asked and not any(name in environment for name in sizes):
+    if several_requested and not any(name in environment for name in sizes):
         logger.warning(
-            "`accelerate launch --cpu` starts one process, whatever `num_processes` says. For several on a CPU: "
+            "`accelerate launch --cpu` starts one process and ignores `num_processes`. For several on a CPU: "
             "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no "
             "SCRIPT --use_cpu true"
         )
@@ -57,7 +57,7 @@ class FusionTrainingArguments(TrainingArguments):
     `TrainingArguments` with three learning rates, length buckets and early stopping.
 
     Defaults that differ from `TrainingArguments`: evaluate and save every epoch, keep the two newest checkpoints and
-    restore the best one at the end, log to TensorBoard, push to the Hub at the end. See the fields for what is new.
+    restore the best one at the end, log to TensorBoard, push to the Hub at the end.
 
     Example:
 
@@ -71,105 +71,105 @@ class FusionTrainingArguments(TrainingArguments):
 
     eval_strategy: Literal["epoch", "steps", "no"] = field(default="epoch", metadata={"help": "When to evaluate."})
     save_strategy: Literal["epoch", "steps", "best", "no"] = field(default="epoch", metadata={"help": "When to save."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "How many checkpoints to keep beside the best."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep in addition to the best."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Restore the checkpoint best on validation."})
-    logging_steps: float = field(default=20, metadata={"help": "Log every so many steps."})
-    report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Where logs go, or none."})
+    logging_steps: float = field(default=20, metadata={"help": "Steps between two logs."})
+    report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Where to log, or none."})
     restore_callback_states_from_checkpoint: bool = field(
-        default=True, metadata={"help": "Resume early stopping and loss means too."}
+        default=True, metadata={"help": "Also resume early stopping and loss means."}
     )
     hub_strategy: Literal["end", "every_save", "checkpoint", "all_checkpoints"] = field(
         default="end",
         metadata={
-            "help": "What push_to_hub uploads: end, the finished run; the others also what Trainer uploads on the way."
+            "help": "Uploads of push_to_hub: end, the finished run; the others also upload checkpoints as Trainer does."
         },
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks the columns it needs."})
 
     fusion_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Learning rate of fusion and heads; defaults to learning_rate, which is the encoders'."},
+        metadata={"help": "Learning rate of fusion and heads; by default learning_rate, that of the encoders."},
     )
     loss_weighting_learning_rate: float = field(
         default=1e-2,
-        metadata={"help": "Learning rate of the three uncertainties; they must travel far in few steps."},
+        metadata={"help": "Learning rate of the three loss uncertainties, which must change much in few steps."},
     )
     layer_decay: float = field(
         default=1.0,
-        metadata={"help": "Factor on the learning rate for each layer below an encoder's last one; 1 = none."},
+        metadata={"help": "Factor of the learning rate per layer below the last one of an encoder; 1 = none."},
     )
     log_gradients_every: int | None = field(
         default=None,
         metadata={
-            "help": "Every so many steps log the gradient norm of each loss on the shared parameters, and the cosine "
-            "of each pair (negative: they pull against each other); `hf-fusion analyze` judges them. Costs a backward "
-            "pass for each loss."
+            "help": "Steps between two logs of the gradient norm of each loss on the shared parameters, and of the "
+            "cosine of each pair (negative: they conflict); `hf-fusion analyze` checks them. Costs a backward pass "
+            "per loss."
         },
     )
     bucket_by_length: bool = field(
         default=True,
-        metadata={"help": "Put rows of like length into one batch, by the longer tokenisation or longest modality."},
+        metadata={"help": "Batch rows of similar length, by the longer tokenisation or the longest modality."},
     )
     pad_to_multiple_of: int | None = field(
-        default=None, metadata={"help": "Round padded lengths up: fewer shapes to prepare for, and tensor cores."}
+        default=None, metadata={"help": "Round padded lengths up to a multiple: fewer shapes, and use of tensor cores."}
     )
     contrastive_partners: Literal["batch", "mined", "encoded"] = field(
         default="batch",
         metadata={
-            "help": "DashFusion: which clips the contrastive loss compares. batch: those of the batch as it comes; "
-            "mined (experimental): batches are made of clips and their most and least similar ones, of which the loss "
-            "takes the nearest that met; encoded: the paper's way, the partners of each clip are encoded once more for "
-            "it (slow)."
+            "help": "DashFusion: the clips that the contrastive loss compares. batch: those of a random batch; mined "
+            "(experimental): batches consist of clips and their most and least similar ones, and the loss compares "
+            "the nearest in the batch; encoded: as in the paper, the partners of each clip are encoded again for it "
+            "(slow)."
         },
     )
     mining_embeddings: Literal["bank", "refresh"] | None = field(
         default=None,
         metadata={
-            "help": "What partners are mined from: bank (what the training passes of the epoch before saw, every "
-            "epoch; the default for mined) or refresh (a pass over the training data every mining_refresh_epochs "
-            "epochs; the default for encoded, and the paper's way)."
+            "help": "Source of the embeddings for mining: bank (the training passes of the previous epoch; the default "
+            "for mined) or refresh (a pass over the training data every mining_refresh_epochs epochs, as in the paper; "
+            "the default for encoded)."
         },
     )
-    mining_refresh_epochs: int = field(default=2, metadata={"help": "Epochs from one refresh to the next."})
+    mining_refresh_epochs: int = field(default=2, metadata={"help": "Epochs between two refreshes."})
     mining_negatives: Literal["nearest", "random"] = field(
-        default="nearest", metadata={"help": "nearest: the most and least similar ones; random: any of other classes."}
+        default="nearest", metadata={"help": "nearest: the most and least similar clips; random: any of other classes."}
     )
     mining_rank_range: list[int] | None = field(
-        default=None, metadata={"help": "First and last rank of hard negatives; 10 50 leaves out the ten nearest."}
+        default=None, metadata={"help": "First and last rank of hard negatives; 10 50 skips the ten nearest."}
     )
     mining_margin: float | None = field(
-        default=None, metadata={"help": "Hard negatives must be less similar than the nearest positive by this."}
+        default=None, metadata={"help": "Least difference in similarity of hard negatives to the nearest positive."}
     )
     mining_relative_margin: float | None = field(
-        default=None, metadata={"help": "The same as a share of the positive's similarity, such as 0.05."}
+        default=None, metadata={"help": "mining_margin relative to the similarity of the positive, such as 0.05."}
     )
     mining_index: Literal["exact", "faiss"] = field(
-        default="exact", metadata={"help": "How neighbours are searched; faiss (approximate) is for very large data."}
+        default="exact", metadata={"help": "Search of neighbours; faiss (approximate) is for very large data."}
     )
     non_finite_loss: Literal["stop", "skip"] = field(
         default="stop",
         metadata={
-            "help": "Where a loss is NaN or infinite: stop and say of which rows, or skip the step and count it "
+            "help": "If a loss is NaN or infinite: stop and name the rows, or skip the step and count it "
             "(skipped_steps in the logs)."
         },
     )
     class_weights: list[float] | str | None = field(
         default=None,
         metadata={
-            "help": "Weights of the (fine) classes in the loss of training and evaluation: balanced, by the training "
-            "labels, or a number for each class, such as '[4, 4, 2, 1, 1]'. Not saved with the model."
+            "help": "Weights of the (fine) classes in the loss of training and evaluation: balanced (by the training "
+            "labels), or one number per class, such as '[4, 4, 2, 1, 1]'. Not saved with the model."
         },
     )
     keep_optimizer: bool = field(
         default=False,
         metadata={
-            "help": "Recipes: keep the state of the optimizer in the checkpoints of a finished run, twice the size of "
-            "the model, so that it can be resumed for more epochs."
+            "help": "Recipes: keep the optimizer state (twice the size of the model) in the checkpoints of a finished "
+            "run, so that it can be resumed for more epochs."
         },
     )
     early_stopping_patience: int | None = field(
         default=None,
-        metadata={"help": "Stop after so many evaluations without improvement; needs metric_for_best_model."},
+        metadata={"help": "Evaluations without improvement before training stops; needs metric_for_best_model."},
     )
 
     def __post_init__(self):
@@ -181,13 +181,13 @@ class FusionTrainingArguments(TrainingArguments):
         self._check_inherited()
         self._set_direction()
         if not torch.accelerator.is_available():
-            # else bf16 asks for `use_cpu`, and every loader warns about pinned memory
+            # otherwise bf16 requires `use_cpu`, and every loader warns about pinned memory
             self.use_cpu, self.dataloader_pin_memory = True, False
         super().__post_init__()
         warn_of_single_process()
         if self.n_gpu > 1:
             logger.warning("One of %d GPUs is used; `accelerate launch` uses them all.", self.n_gpu)
-            self._n_gpu = 1  # instead of `nn.DataParallel`, which cannot gather the outputs of these models
+            self._n_gpu = 1  # prevents `nn.DataParallel`, which cannot gather the outputs of these models
         self.class_weights = parse_class_weights(self.class_weights)
         for name in ("log_gradients_every", "mining_refresh_epochs", "early_stopping_patience"):
             if (value := getattr(self, name)) is not None and value < 1:
@@ -199,7 +199,9 @@ class FusionTrainingArguments(TrainingArguments):
         self._check_partners()
 
     def _check_inherited(self):
-        """Refuses values of inherited fields that would do nothing, or do harm, in a [`FusionTrainer`]."""
+        """
+        Raises `ValueError` for values of inherited fields that have no effect, or do harm, in a [`FusionTrainer`].
+        """
         for name, (accepted, reason) in REFUSED.items():
             if (value := getattr(self, name, accepted)) != accepted:
                 raise ValueError(f"`{name}` must stay {accepted!r}, got {value!r:.100}: {reason}.")
@@ -207,7 +209,7 @@ class FusionTrainingArguments(TrainingArguments):
         if strategy not in ("random", "sequential"):
             raise ValueError(
                 f"`train_sampling_strategy` must be random or sequential, got {strategy!r:.100}: `bucket_by_length` "
-                "puts rows of like length into one batch."
+                "batches rows of similar length."
             )
         if strategy == "sequential" and (self.bucket_by_length or self.contrastive_partners != "batch"):
             raise ValueError(
@@ -216,9 +218,9 @@ class FusionTrainingArguments(TrainingArguments):
             )
 
     def _set_direction(self):
-        """Sets what [`METRICS`] says of `metric_for_best_model`: `Trainer` takes all but losses for better if greater.
+        """Sets the direction of `metric_for_best_model` from [`METRICS`], since `Trainer` maximises all but losses.
 
-        `greater_is_better` decides for a metric of one's own; schedulers that watch the metric follow.
+        For custom metrics `greater_is_better` decides; schedulers that watch the metric use the same direction.
         """
         metric = self.metric_for_best_model or "loss"
         try:
@@ -226,13 +228,13 @@ class FusionTrainingArguments(TrainingArguments):
         except RecipeError as error:
             if self.greater_is_better is None:
                 raise RecipeError(
-                    f"`metric_for_best_model`: {error} For one of your own set `greater_is_better`."
+                    f"`metric_for_best_model`: {error} For a custom metric set `greater_is_better`."
                 ) from error
             greater = self.greater_is_better
         if self.greater_is_better not in (None, greater):
             raise ValueError(
                 f"`greater_is_better` {self.greater_is_better} contradicts the metric {metric}, of which "
-                f"{'more' if greater else 'less'} is better: leave it out."
+                f"{'more' if greater else 'less'} is better: remove it."
             )
         if self.metric_for_best_model is not None:
             self.greater_is_better = greater
@@ -242,7 +244,7 @@ class FusionTrainingArguments(TrainingArguments):
                 self.lr_scheduler_kwargs = {"mode": "max" if greater else "min", **options}
 
     def _check_partners(self):
-        """Refuses fields that mined or encoded partners, or those of the batch, leave without effect."""
+        """Raises `ValueError` for fields without effect on the chosen `contrastive_partners`."""
         mining = [item for item in fields(self) if item.name.startswith("mining_")]
         idle = [item.name for item in mining if getattr(self, item.name) != item.default]
         if self.contrastive_partners == "batch":

@@ -1,4 +1,4 @@
-"""Weights of the classes in the loss, for training data in which some are rare."""
+"""Class weights of the loss, for training data with rare classes."""
 
 import json
 import math
@@ -11,13 +11,14 @@ _ACCEPTED = f"{BALANCED!r} or a number of at least 0 for each class, such as [4,
 
 def parse_class_weights(value):
     """
-    The setting `class_weights` of a recipe or a command line.
+    Parses the setting `class_weights` of a recipe or a command line.
 
     Args:
-        value (`str`, `list` or `None`): "balanced", numbers, or numbers as text: a JSON list, or with commas or spaces.
+        value (`str`, `list` or `None`): `"balanced"`, numbers, or a string of numbers: a JSON list, or separated by
+        commas or spaces.
 
     Returns:
-        "balanced", `list[float]` or `None`.
+        `"balanced"`, `list[float]` or `None`.
 
     Raises:
         ValueError: for anything else.
@@ -36,21 +37,22 @@ def parse_class_weights(value):
     return weights
 
 
-def class_weights_of(setting, labels, config) -> list[float]:
+def compute_class_weights(setting, labels, config) -> list[float]:
     """
-    The weight of each class.
+    Computes the weight of each class.
 
     Args:
-        setting: what [`parse_class_weights`] returns, and not `None`.
-        labels: of the training data, as a list; -100 and `None` where they are missing.
-        config: of the model.
+        setting (`str` or `list[float]`): the result of [`parse_class_weights`], not `None`.
+        labels (`list`): the labels of the training data; -100 or `None` for missing ones.
+        config ([`PretrainedConfig`]): the configuration of the model.
 
     Returns:
-        `list[float]`: as given; or n / (classes * rows of the class), so that all classes weigh the same in total.
+        `list[float]`: the given weights, or n / (classes * rows of the class), so that all classes have the same total
+        weight.
 
     Raises:
-        ValueError: if the model predicts scores or several labels, the number of weights is not that of the classes,
-            or there is a class without any row to balance it by.
+        ValueError: if the model predicts scores or several labels, the number of weights differs from that of the
+            classes, or `"balanced"` meets a class without rows.
     """
     several = any(np.ndim(label) > 0 for label in labels[:1]) or config.problem_type == "multi_label_classification"
     if config.num_labels == 1 or config.problem_type == "regression" or several:

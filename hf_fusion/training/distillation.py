@@ -1,8 +1,8 @@
-"""Distillation: a trained DyFuLM teaches one with a single, smaller encoder.
+"""Distillation of a trained DyFuLM to one with a single, smaller encoder.
 
-The student learns the teacher's softened classes (Hinton, Vinyals & Dean 2015), its intensity and the pooled vector
-that its heads read, beside the labels. The teacher answers each training text once, before the training: it has its
-own tokenizers, its answers do not change, and it then need not run or lie in memory while the student trains.
+In addition to the labels, the student learns the teacher's softened class probabilities (Hinton, Vinyals & Dean 2015),
+its intensity and the pooled vector that its heads read. The outputs of the teacher for the training texts are computed
+once, before the training: they do not change, the teacher has its own tokenizers, and it needs no memory afterwards.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from hf_fusion.models.processing_dyfulm import vocabulary_fingerprint
 from hf_fusion.training.trainer import FusionTrainer
 from hf_fusion.utils.errors import RecipeError
 
-# The teacher's answers: columns of the training data, and the fields of its output.
+# The teacher's answers: the columns of the training data, and the fields of its output.
 ANSWERS = {
     "teacher_logits": "logits",
     "teacher_coarse_logits": "coarse_logits",
@@ -40,14 +40,14 @@ PROJECTION_FILE = "projection.safetensors"
 
 def load_teacher(name: str, rules):
     """
-    The pipeline of a trained DyFuLM, on the CPU.
+    Loads the pipeline of a trained DyFuLM on the CPU.
 
     Args:
-        name: a run folder, also of a LoRA run that was not merged, or a name on the Hub.
+        name (`str`): a run folder (also one with a LoRA adapter), or a name on the Hub.
         rules ([`LabelRules`]): the classes of the data.
 
     Raises:
-        RecipeError: if it cannot be loaded or is no DyFuLM, or if its classes are not those of the data.
+        RecipeError: if it cannot be loaded, is not a DyFuLM, or its classes differ from those of the data.
     """
     try:
         check_checkpoint_name(name)
@@ -73,14 +73,14 @@ def _check_teacher(name, config):
 
 def check_student(student, teacher, is_new: bool) -> None:
     """
-    Gives a new student the names of its teacher's classes and its range of intensities.
+    Copies the class names and the intensity range of a teacher to a new student.
 
     Args:
-        student, teacher ([`DyFuLMForSequenceClassification`]): with as many classes.
-        is_new: whether the student's heads are untrained; otherwise it must have the same names and range.
+        student, teacher ([`DyFuLMForSequenceClassification`]): two models with the same number of classes.
+        is_new (`bool`): whether the student's heads are untrained; otherwise it must have the same names and range.
 
     Raises:
-        RecipeError: if the student has two encoders, or other names or another range than its teacher.
+        RecipeError: if the student has two encoders, or its names or its range differ from those of the teacher.
     """
     if len(student.config.encoder_configs) != 1:
         raise RecipeError(
@@ -96,20 +96,20 @@ def check_student(student, teacher, is_new: bool) -> None:
 
 def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, batch_size: int, device) -> Dataset:
     """
-    Adds to each row what the teacher says of its text: float32, in evaluation mode, the same (but for the rounding of
-    sums) whatever texts it is computed with.
+    Adds the teacher's outputs for its text to each row: in float32 and evaluation mode, independent of the other texts
+    of the batch (except for rounding).
 
     Args:
-        encoded: rows with the inputs of the student.
-        texts: the same rows with their `text`.
-        teacher ([`FusionSentimentPipeline`]): what [`load_teacher`] returns; it stays on its device.
-        folder: keeps the answers in a file, which is read instead if it is there already; its name holds a hash of the
-            teacher's weights, its vocabularies and `max_length`, and of the texts.
-        batch_size: texts of a forward pass.
-        device: where to compute.
+        encoded (`Dataset`): rows with the inputs of the student.
+        texts (`Dataset`): the same rows with their `text`.
+        teacher ([`FusionSentimentPipeline`]): the result of [`load_teacher`]; it stays on its device.
+        folder (`str` or `Path`): the folder for the cache file of the outputs. Its name holds a hash of the teacher's
+            weights, vocabularies and `max_length`, and of the texts.
+        batch_size (`int`): the number of texts per forward pass.
+        device: the device to compute on.
 
     Returns:
-        The rows with the columns `ANSWERS`.
+        `Dataset`: the rows with the columns `ANSWERS`.
     """
     model = teacher.model
     path = Path(folder) / f"teacher_answers-{_fingerprint(teacher, texts)}.arrow"
@@ -118,14 +118,14 @@ def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, b
     model.eval().to(device)
     try:
         answers = texts.select_columns(["text"]).map(
-            lambda batch: _answers(teacher, batch["text"], batch_size),
+            lambda batch: _compute_outputs(teacher, batch["text"], batch_size),
             batched=True,
             batch_size=batch_size * WINDOW_BATCHES,
             remove_columns=["text"],
-            cache_file_name=str(path),  # complete or not there: it is written aside
+            cache_file_name=str(path),  # datasets writes it atomically
             load_from_cache_file=True,
             new_fingerprint=path.stem.rpartition("-")[2],
-            desc="asking the teacher",
+            desc="running the teacher",
         )
     finally:
         model.to(home)
@@ -144,34 +144,35 @@ def _fingerprint(teacher, texts):
 
 
 @torch.no_grad()
-def _answers(teacher, texts, batch_size):
-    """The answers to some texts, in batches of like length: columns, in the order of the texts."""
+def _compute_outputs(teacher, texts, batch_size):
+    """Returns the columns of the outputs in the order of the texts; batches texts of similar length."""
     rows = teacher.processor.encode_text(texts)
     order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
-    found = {name: [None] * len(texts) for name in ANSWERS}
+    columns = {name: [None] * len(texts) for name in ANSWERS}
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size].tolist()
         batch = teacher.processor.pad([{name: rows[name][i] for name in rows} for i in places], return_tensors="pt")
         outputs = teacher.model(**batch.to(teacher.model.device), output_fusion=True)
         for name, field in ANSWERS.items():
             for place, value in zip(places, outputs[field].float().cpu().numpy(), strict=True):
-                found[name][place] = value
-    return found
+                columns[name][place] = value
+    return columns
 
 
 def distillation_losses(outputs, targets, temperature: float) -> dict[str, torch.Tensor]:
     """
-    How far a student is from its teacher, by `DISTILLATION_LOSSES`; each is 0 where they agree.
+    Computes the `DISTILLATION_LOSSES`; each is 0 if student and teacher agree.
 
     Args:
-        outputs: of the student: `logits` (batch, classes), `coarse_logits`, `intensity` (batch,) and `pooler_output`
-            (batch, width of the teacher).
-        targets: the teacher's by `ANSWERS`, of the same shapes.
-        temperature: T of the classes.
+        outputs (`ModelOutput`): the outputs of the student: `logits` (batch, classes), `coarse_logits`, `intensity`
+            (batch,) and `pooler_output` (batch, width of the teacher).
+        targets (`dict[str, torch.Tensor]`): the outputs of the teacher by `ANSWERS`, with the same shapes.
+        temperature (`float`): the temperature T of the class probabilities.
 
     Returns:
-        Means over the batch: for fine and coarse classes T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton
-        et al. 2015: T^2 keeps the size of the gradients), for intensity and pooled vector the mean squared error.
+        `dict[str, torch.Tensor]`: means over the batch: T^2 KL(softmax(teacher / T) || softmax(student / T)) for fine
+        and coarse classes (T^2 keeps the scale of the gradients, Hinton et al. 2015), and the mean squared error for
+        intensity and pooled vector.
     """
     fine, coarse = (
         temperature**2
@@ -188,7 +189,7 @@ def distillation_losses(outputs, targets, temperature: float) -> dict[str, torch
 
 
 class DistillationCollator(FusionCollator):
-    """As [`FusionCollator`], with the teacher's answers where the rows have them."""
+    """A [`FusionCollator`] that also batches the teacher's outputs of rows that have them."""
 
     def __call__(self, features):
         batch = super().__call__(features)
@@ -200,24 +201,24 @@ class DistillationCollator(FusionCollator):
 
 class DistillationTrainer(FusionTrainer):
     """
-    Trains a student by its teacher's answers and by the labels, where there are any:
+    Trains a student on the outputs of its teacher and on the labels:
 
         loss = label_weight * (loss of the student) + sum of weights * distillation losses
 
-    It logs each of `DISTILLATION_LOSSES` and their weighted sum, `distillation_loss`. Where the student's width is not
-    the teacher's, a learned linear projection of its pooled vector is compared; it is a part of the training alone, no
-    saved model has it. Evaluation, and the choice of the best checkpoint, go by the labels.
+    It logs each of `DISTILLATION_LOSSES` and their weighted sum, `distillation_loss`. If the widths of student and
+    teacher differ, a learned linear projection of the student's pooled vector is compared; it is not saved with the
+    model. Evaluation and the choice of the best checkpoint depend on the labels alone.
 
     Args:
         model ([`DyFuLMForSequenceClassification`]): the student.
-        args, eval_dataset, processing_class, kwargs: as [`FusionTrainer`] takes them.
-        train_dataset (`Dataset`): with the columns that [`add_answers`] adds.
-        temperature (`float`): of the classes.
-        weights (`Sequence[float]`): factors of fine classes, coarse classes, intensity and pooled vector.
-        label_weight (`float`): factor of the loss on the labels.
+        args, eval_dataset, processing_class, kwargs: see [`FusionTrainer`].
+        train_dataset (`Dataset`): the training data with the columns of [`add_answers`].
+        temperature (`float`): the temperature of the class probabilities.
+        weights (`Sequence[float]`): the weights of fine classes, coarse classes, intensity and pooled vector.
+        label_weight (`float`): the weight of the loss on the labels.
 
     Raises:
-        ValueError: if the teacher's answers are missing.
+        ValueError: if the teacher's outputs are missing.
     """
 
     def __init__(
@@ -234,7 +235,7 @@ class DistillationTrainer(FusionTrainer):
         **kwargs,
     ):
         if missing := [name for name in ANSWERS if name not in train_dataset.column_names]:
-            raise ValueError(f"`train_dataset` has no {missing[0]}; `add_answers` adds what the teacher says.")
+            raise ValueError(f"`train_dataset` has no {missing[0]}; add the outputs of the teacher by `add_answers`.")
         self.temperature = temperature
         self.weights = dict(zip(DISTILLATION_LOSSES, weights, strict=True))
         self.label_weight = label_weight
@@ -246,7 +247,7 @@ class DistillationTrainer(FusionTrainer):
         )
 
     def model_loss(self, model, inputs, num_items_in_batch=None):
-        """As [`FusionTrainer`]'s; in training with the distillation losses."""
+        """Computes the loss as in [`FusionTrainer`], and adds the distillation losses in training."""
         if not model.training:
             return super().model_loss(model, inputs, num_items_in_batch)
         targets = {name: inputs[name] for name in ANSWERS}
@@ -265,7 +266,9 @@ class DistillationTrainer(FusionTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.projection is not None:
             if not Path(resume_from_checkpoint, PROJECTION_FILE).is_file():
-                raise RecipeError(f"{resume_from_checkpoint} has no {PROJECTION_FILE}: this training cannot go on.")
+                raise RecipeError(
+                    f"{resume_from_checkpoint} has no {PROJECTION_FILE}: this training cannot be resumed."
+                )
             self.projection.load_state_dict(load_file(Path(resume_from_checkpoint) / PROJECTION_FILE))
 
     def _save_rng_state(self, output_dir):
@@ -276,9 +279,8 @@ class DistillationTrainer(FusionTrainer):
 
 def _add_projection(student, width):
     """
-    Brings a student's pooled vector to the teacher's width while it trains, within its forward pass, where several
-    processes average the gradients. What the student saves is without it. Returns the projection, `None` where the
-    widths are the same.
+    Projects the student's pooled vector to the teacher's width inside its forward pass, where several processes average
+    the gradients. The student is saved without the projection. Returns it, or `None` if the widths are equal.
     """
     if student.config.fusion_hidden_size == width:
         return None

@@ -1,4 +1,4 @@
-"""How long a training will take on a CPU, said after its first steps."""
+"""Estimates the duration of a training on a CPU after its first steps."""
 
 import logging
 import time
@@ -14,16 +14,16 @@ _SKIPPED, _MEASURED = 1, 4  # steps: the first one also prepares memory and shap
 
 class EstimateDuration(TrainerCallback):
     """
-    Says, after the first steps of a training on a CPU, how long it will take (evaluations come on top), and warns if
-    that is more than half an hour.
+    Logs the estimated duration of a training on a CPU (without evaluations) after its first steps, and warns if it is
+    more than half an hour.
     """
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Begins to measure."""
+        """Starts the measurement."""
         self._first_step, self._started = state.global_step + _SKIPPED, None
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Says it once, in the main process."""
+        """Logs the estimate once, in the main process."""
         if args.device.type != "cpu" or not state.is_world_process_zero:
             return
         if state.global_step == self._first_step:
@@ -34,11 +34,11 @@ class EstimateDuration(TrainerCallback):
 
     def report(self, seconds: float, steps: int) -> None:
         """
-        Says how long the training will take.
+        Logs the estimated duration.
 
         Args:
-            seconds: of a step.
-            steps: that are to come.
+            seconds (`float`): the seconds per step.
+            steps (`int`): the number of remaining steps.
         """
         minutes = seconds * steps / 60
         text = f"{steps:,} steps of {seconds:.2g} s on this CPU: about {_rounded(minutes)}, and the evaluations."

@@ -1,4 +1,4 @@
-"""The functions with which users begin: train by a recipe, evaluate a checkpoint."""
+"""The main functions of the package: train with a recipe, evaluate a checkpoint."""
 
 import logging
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.data.in_memory import Data
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
-from hf_fusion.training.recipe import data_arguments_of, recipe_arguments
+from hf_fusion.training.recipe import read_data_arguments, recipe_arguments
 from hf_fusion.training.result import TrainingResult
 from hf_fusion.training.run import train_by_recipe
 from hf_fusion.utils.errors import DataError
@@ -26,19 +26,19 @@ def train(
     recipe: str | Path | Mapping[str, Any], *, callbacks: list[TrainerCallback] | None = None, **overrides: Any
 ) -> TrainingResult:
     """
-    Trains a model by a recipe.
+    Trains a model with a recipe.
 
     Args:
-        recipe (`str`, `Path` or `dict`): a YAML file, the name of a recipe of the package, or the fields themselves.
-        callbacks (`list[TrainerCallback]`, *optional*): for the trainer.
-        overrides: fields that go before those of the recipe, such as `output_dir="runs/mine"`.
+        recipe (`str`, `Path` or `dict`): a YAML file, the name of a shipped recipe, or a `dict` of fields.
+        callbacks (`list[TrainerCallback]`, *optional*): additional callbacks of the trainer.
+        overrides: fields that replace those of the recipe, such as `output_dir="runs/mine"`.
 
     Returns:
         [`TrainingResult`]: the run folder, the metrics and the trainer.
 
     Raises:
-        RecipeError: if there is no such recipe or field, or it cannot be run; for example if `output_dir` holds a run.
-        DataError: if the data is not as declared.
+        RecipeError: if the recipe or a field does not exist or is not valid, or `output_dir` holds a run.
+        DataError: if the data does not fit its declaration.
 
     Example:
 
@@ -70,26 +70,26 @@ def evaluate(
     **fields: Any,
 ) -> dict[str, float]:
     """
-    Measures a model on labelled data.
+    Evaluates a model on labelled data.
 
     Args:
         model (`str`, `Path` or [`FusionSentimentPipeline`]): a run folder, a name on the Hub, or a pipeline.
-        data (`str`, `Path`, `pandas.DataFrame`, `Dataset` or `DatasetDict`, *optional*): as [`load_reviews`] and
-            [`load_clips`] take it; by default the data of the run's own recipe. Data without splits is measured whole.
-        split (`str`, *optional*, defaults to `"test"`): which part of data with splits.
-        columns (`dict`, *optional*): of reviews: the data's own name for `text`, `stars`, `score`, `label` ...
-        batch_size (`int`, *optional*, defaults to 32): rows of a forward pass.
-        device (`str`, *optional*): for a model that is loaded: `"cpu"`, `"cuda:0"` ...
+        data (`str`, `Path`, `pandas.DataFrame`, `Dataset` or `DatasetDict`, *optional*): any input of [`load_reviews`]
+            and [`load_clips`]; by default the data of the run's recipe. All rows of data without splits are used.
+        split (`str`, *optional*, defaults to `"test"`): the split of data with splits.
+        columns (`dict`, *optional*): for reviews, the data's column name of `text`, `stars`, `score`, `label` ...
+        batch_size (`int`, *optional*, defaults to 32): the number of rows per forward pass.
+        device (`str`, *optional*): the device to load the model on: `"cpu"`, `"cuda:0"` ...
         fields: other fields of [`DataArguments`], such as `scale`, `rejected_rows` or `max_eval_samples`.
 
     Returns:
-        `dict[str, float]`: [`ReviewMetrics`] or [`SentimentRegressionMetrics`] by name.
+        `dict[str, float]`: the [`ReviewMetrics`] or [`SentimentRegressionMetrics`].
 
     Raises:
-        DataError: if the data is not as declared, or lacks the split.
-        RecipeError: if its labels are not the classes of the model.
+        DataError: if the data does not fit its declaration, or lacks the split.
+        RecipeError: if the labels do not fit the classes of the model.
 
-    Example, with a run that is there:
+    Example with an existing run:
 
     ```
     hf_fusion.evaluate("runs/mine", "reviews.csv", columns={"text": "review", "stars": "rating"})["fine_accuracy"]
@@ -104,17 +104,17 @@ def evaluate(
             data_args = _own_data(model, fields)
         else:
             _warn_of_training_data(model, data)
-            # rows in one piece are drawn for the test split, all of them
+            # all rows of data without splits go to the test split
             data_args = data_arguments_for(config, data, **{"split_shares": [0.0, 0.0, 1.0], **fields})
         rows = load_split(config, data_args, split)
         return architecture_of(config).measure(classify, rows, batch_size=batch_size)
 
 
 def _own_data(model, fields):
-    """The data arguments of a run's recipe, with other fields in place."""
+    """Returns the data arguments of a run's recipe with changed fields."""
     if not isinstance(model, (str, Path)) or not (Path(model) / "config.yaml").is_file():
-        raise DataError("`data` is missing: only a run folder has a recipe that names its own.")
-    data_args = data_arguments_of(model)
+        raise DataError("`data` is missing: only a run folder has a recipe with its data.")
+    data_args = read_data_arguments(model)
     for name, value in fields.items():
         if not hasattr(data_args, name):
             raise TypeError(f"evaluate() got an unexpected keyword argument {name!r}.")
@@ -123,8 +123,8 @@ def _own_data(model, fields):
 
 
 def _warn_of_training_data(model, data):
-    """Warns if a run was trained on rows of the same data."""
+    """Warns if a run was trained on the same data."""
     if not isinstance(model, (str, Path)) or not isinstance(data, (str, Path)):
         return
-    if (Path(model) / "config.yaml").is_file() and data_arguments_of(model).dataset == str(data):
-        logger.warning("%s was trained on rows of %s: leave `data` out to measure its test split.", model, data)
+    if (Path(model) / "config.yaml").is_file() and read_data_arguments(model).dataset == str(data):
+        logger.warning("%s was trained on rows of %s: omit `data` to evaluate on its test split.", model, data)

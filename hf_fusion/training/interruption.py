@@ -1,4 +1,4 @@
-"""SIGTERM, which schedulers send before they take a machine away: the training saves a checkpoint and ends."""
+"""Saves a checkpoint and stops the training on SIGTERM, which schedulers send before they reclaim a machine."""
 
 import os
 import signal
@@ -10,27 +10,27 @@ import torch
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 
-_SAME_SECONDS = 5  # within which signals count as one
+_SAME_SECONDS = 5  # signals within this time count as one
 
 
 class StopOnSigterm(TrainerCallback):
     """
-    On SIGTERM the step at hand is finished (and an evaluation, if one is due), a checkpoint is saved, and the training
-    ends; all processes at the same step. One more SIGTERM after some seconds ends the process at once. (Right after
-    the first it is the same: schedulers and launchers may each send one.)
+    On SIGTERM finishes the current step (and an evaluation if one is due), saves a checkpoint and stops the training,
+    in all processes at the same step. Another SIGTERM after some seconds ends the process at once. A second one right
+    after the first is ignored, since schedulers and launchers may each send one.
 
     Attributes:
-        is_hit (`bool`): whether the processes agreed to end.
+        is_hit (`bool`): whether the processes agreed to stop.
     """
 
     def __init__(self):
         self.is_hit = False
-        self._told_at = None  # this process alone, since when
+        self._signalled_at = None  # time of the signal in this process
 
     @contextmanager
     def listening(self):
-        """While a training runs, if this thread can."""
-        self.is_hit, self._told_at = False, None
+        """Listens to SIGTERM inside a `with` statement, if this is the main thread."""
+        self.is_hit, self._signalled_at = False, None
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -42,25 +42,25 @@ class StopOnSigterm(TrainerCallback):
 
     def _note(self, number, frame):
         now = time.monotonic()
-        if self._told_at is None:
-            self._told_at = now
-        elif now - self._told_at > _SAME_SECONDS:
+        if self._signalled_at is None:
+            self._signalled_at = now
+        elif now - self._signalled_at > _SAME_SECONDS:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Ends the training for all processes if one was told to."""
-        told = self._told_at is not None
+        """Stops the training in all processes if one received the signal."""
+        signalled = self._signalled_at is not None
         if args.world_size > 1:
-            told = bool(reduce(torch.tensor(float(told), device=args.device), reduction="sum").item())
-        if told and state.global_step < state.max_steps:
+            signalled = bool(reduce(torch.tensor(float(signalled), device=args.device), reduction="sum").item())
+        if signalled and state.global_step < state.max_steps:
             self.is_hit = control.should_training_stop = True
-            control.should_save = not _is_whole(state.epoch)  # else after the evaluation at the end of the epoch
+            control.should_save = not _is_whole(state.epoch)  # otherwise after the evaluation at the end of the epoch
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        """Also called in the middle of an epoch that is left."""
+        """Skips the evaluation; also called if an epoch is left in the middle."""
         if self.is_hit:
-            # an evaluation that an undisturbed training would not have here would move its random numbers
+            # an additional evaluation would change the random numbers of the resumed training
             control.should_evaluate &= _is_whole(state.epoch)
             control.should_save = _is_whole(state.epoch)
 

@@ -1,4 +1,4 @@
-"""Means of loss components and their like, right over accumulation steps, processes and interruptions."""
+"""Means of loss components over samples, across accumulation steps, processes and interruptions."""
 
 import torch
 from accelerate.utils import reduce
@@ -8,7 +8,7 @@ from transformers.trainer_callback import ExportableState
 from hf_fusion.evaluation.similarity import SIMILARITIES, clip_vectors, pair_similarities
 from hf_fusion.models.modeling_losses import label_weight
 
-# Each loss with the labels that it is a mean over; the contrastive ones count for every row of the batch.
+# The labels over which each loss is a mean; contrastive losses are means over all rows of the batch.
 LOSSES = {
     "fine_loss": "labels",
     "coarse_loss": "coarse_labels",
@@ -29,11 +29,11 @@ NAMES = (*LOSSES, *WEIGHTS, "gate", "gate_squared", *SIMILARITIES)
 
 class LossTracker(TrainerCallback, ExportableState):
     """
-    Adds up each loss component with the number of labels behind it, so that a mean is a mean over samples.
+    Sums each loss component with its number of labels, so that means are means over samples.
 
-    Two windows run side by side: since the last log, and since the beginning of the epoch (which dynamic weight
-    averaging needs). Both are saved in `trainer_state.json` and resumed. Sums stay on the device until a window is
-    read, and are then added up over all processes.
+    There are two windows: since the last log, and since the start of the epoch (for dynamic weight averaging). Both are
+    saved in `trainer_state.json` and resumed. Sums stay on the device until a window is read; they are then reduced
+    over all processes.
     """
 
     def __init__(self):
@@ -43,15 +43,14 @@ class LossTracker(TrainerCallback, ExportableState):
         self._pending = None
 
     def state(self):
-        """What is saved with a checkpoint; the trainer calls [`flush`] before."""
+        """Returns the state for a checkpoint; call [`flush`] first."""
         return {
             "args": {},
             "attributes": {"logged": self.logged, "epoch": self.epoch, "epoch_number": self.epoch_number},
         }
 
     def add(self, outputs, inputs, config, class_weights=None):
-        """Takes the outputs and inputs of one training batch of a model, and the weights of its classes, without
-        waiting for the device."""
+        """Adds the outputs, inputs and class weights of a training batch, without synchronising the device."""
         device = outputs["loss"].device
         rows = torch.zeros(len(NAMES), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
         places = [i for i, name in enumerate(LOSSES) if outputs.get(name) is not None]
@@ -60,7 +59,7 @@ class LossTracker(TrainerCallback, ExportableState):
         if class_weights is not None:
             counts["labels"] = label_weight(inputs["labels"], class_weights)
         counts[None] = rows.new_tensor(len(outputs["logits"]))
-        if places:  # a model may have one loss without components
+        if places:  # a model may have a loss without components
             losses = torch.stack([outputs[NAMES[i]].detach().to(rows.dtype) for i in places])
             count = torch.stack([counts[label].to(rows.dtype) for label in labels])
             rows[places] = torch.stack([losses * count, count], dim=1)
@@ -76,7 +75,7 @@ class LossTracker(TrainerCallback, ExportableState):
             for name, values in (("gate", gate), ("gate_squared", gate**2)):
                 rows[NAMES.index(name)] = torch.stack([(values * mask.unsqueeze(-1)).sum(), count])
         if getattr(config, "supervised_contrastive", False) and inputs.get("labels") is not None:
-            # the first clips of the batch; with encoded partners these follow them
+            # encoded partners follow the clips of the batch
             vectors = clip_vectors(outputs, config)[: len(inputs["labels"])]
             cosines, *pairs = pair_similarities(vectors, inputs["labels"], config)
             for name, mask in zip(SIMILARITIES, pairs, strict=True):
@@ -84,7 +83,7 @@ class LossTracker(TrainerCallback, ExportableState):
         self._pending = rows if self._pending is None else self._pending + rows
 
     def flush(self, device):
-        """Adds the batches since the last flush to both windows. Every process must call it together."""
+        """Adds the batches since the last flush to both windows. A collective call: all processes must make it."""
         pending = torch.zeros(len(NAMES), 2, device=device) if self._pending is None else self._pending
         self._pending = None
         total = reduce(pending, reduction="sum").tolist()
@@ -94,7 +93,7 @@ class LossTracker(TrainerCallback, ExportableState):
                 window[name] = [before[0] + value, before[1] + count]
 
     def pop_logs(self, device):
-        """`dict[str, float]`: the means since the last call, and the mean and spread of the gate."""
+        """Returns the means since the last call, and mean and standard deviation of the gate, as `dict[str, float]`."""
         self.flush(device)
         means = {name: total / count for name, (total, count) in self.logged.items() if count}
         self.logged = {}
@@ -104,11 +103,11 @@ class LossTracker(TrainerCallback, ExportableState):
         return means
 
     def on_epoch_begin(self, args, state, control, model=None, **kwargs):
-        """Closes the epoch before. (At its end it may be too late: a checkpoint of its last step is saved earlier.)"""
+        """Closes the previous epoch, since the checkpoint of its last step is saved before `on_epoch_end`."""
         epoch = round(state.epoch or 0.0, 6) // 1
         if self.epoch_number is not None and self.epoch_number != epoch:
             self._close_epoch(args, model)
-        self.epoch_number = epoch  # the same number means: resumed inside the epoch
+        self.epoch_number = epoch  # an equal number means that training resumed inside the epoch
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
         """Closes the last epoch."""
@@ -116,7 +115,7 @@ class LossTracker(TrainerCallback, ExportableState):
         self.epoch_number = None
 
     def _close_epoch(self, args, model):
-        """Hands the epoch's mean losses to the model, for dynamic weight averaging."""
+        """Passes the mean losses of the epoch to the model, for dynamic weight averaging."""
         self.flush(args.device)
         sums = [self.epoch[name] for name in list(LOSSES)[: len(WEIGHTS)]]  # of fine, coarse, intensity
         means = [total / count if count else 0.0 for total, count in sums]

@@ -1,4 +1,4 @@
-"""Who is contrasted with whom: the most and least similar clips of the same and of other classes, at any size."""
+"""Mines contrastive partners: the most and least similar clips of the same and of other classes."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,30 +9,31 @@ import torch
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.extras import import_extra
 
-# Similarities that are held at a time: 64 MB in float32.
+# The most similarities in memory: 64 MB in float32.
 _CHUNK_ELEMENTS = 16 * 2**20
 _COLUMNS = 2**16
-# The largest of so many neighbours stand for them while the largest of a row are looked for.
+# The number of columns per block in the search for the largest values of a row.
 _BLOCK = 64
 
 
 @dataclass(frozen=True)
 class MiningRules:
     """
-    Which partners a clip gets. The defaults are the paper's (DashFusion, supervised contrastive learning).
+    The selection of partners. The defaults are those of the paper (DashFusion, supervised contrastive learning).
 
     Args:
-        num_positives: the most similar clips of the same class.
-        num_hard, num_easy: the most and the least similar clips of other classes; none is both.
-        negatives: "nearest" chooses hard negatives by similarity, "random" draws all negatives among the other
-            classes (the paper's ablation).
-        rank_range: hard negatives come from these ranks of the most similar ones that the margins allow, the first
-            inclusive, the second exclusive: (0, `num_hard`) by default; (10, 50) leaves the ten nearest out, which are
-            often wrongly labelled.
-        margin: a hard negative must be less similar than the clip's most similar positive by at least this. A clip
-            without a positive has no limit.
-        relative_margin: the same as a share of the positive's similarity: 0.05 wants at most 95 % of it.
-        seed: of random negatives.
+        num_positives (`int`): the number of most similar clips of the same class.
+        num_hard, num_easy (`int`): the numbers of most and of least similar clips of other classes; no clip is both.
+        negatives (`str`): `"nearest"` selects hard negatives by similarity, `"random"` draws all negatives from the
+            other classes (the paper's ablation).
+        rank_range (`tuple[int, int]`, *optional*): the first (inclusive) and last (exclusive) rank of hard negatives
+            among the most similar ones that the margins allow; (0, `num_hard`) by default. (10, 50) skips the ten
+            nearest, which are often wrongly labelled.
+        margin (`float`, *optional*): the least difference in similarity between the nearest positive and a hard
+            negative. Clips without a positive have no limit.
+        relative_margin (`float`, *optional*): the margin relative to the positive's similarity: 0.05 allows at most
+            95 % of it.
+        seed (`int`): the seed of random negatives.
     """
 
     num_positives: int = 2
@@ -58,11 +59,13 @@ class MiningRules:
 
     @property
     def ranks(self) -> tuple[int, int]:
-        """First and last rank of hard negatives."""
+        """`tuple[int, int]`: the first and last rank of hard negatives."""
         return (0, self.num_hard) if self.rank_range is None else tuple(self.rank_range)
 
     def limit(self, nearest: torch.Tensor) -> torch.Tensor | None:
-        """How similar a hard negative may be, `(clips, 1)`, by the similarity of the nearest positive `(clips, 1)`."""
+        """
+        Returns the largest similarity of hard negatives, `(clips, 1)`, for that of the nearest positive, `(clips, 1)`.
+        """
         if self.margin is None and self.relative_margin is None:
             return None
         limits = [nearest - (self.margin or 0.0), nearest - (self.relative_margin or 0.0) * nearest.abs()]
@@ -72,11 +75,11 @@ class MiningRules:
 @dataclass
 class Partners:
     """
-    The partners of each query: rows of the data set, -1 where there is none.
+    The partners of each query as row numbers of the data set; -1 for missing ones.
 
     Args:
-        positives, hard, easy (`torch.LongTensor` of shape `(queries, num_positives / num_hard / num_easy)`): the best
-            ones first.
+        positives, hard, easy (`torch.LongTensor` of shape `(queries, num_positives / num_hard / num_easy)`): the
+            partners, the best ones first.
     """
 
     positives: torch.Tensor
@@ -84,7 +87,7 @@ class Partners:
     easy: torch.Tensor
 
     def table(self) -> torch.Tensor:
-        """All of them side by side: `(queries, num_positives + num_hard + num_easy)`."""
+        """Concatenates all partners: `(queries, num_positives + num_hard + num_easy)`."""
         return torch.cat([self.positives, self.hard, self.easy], dim=1)
 
 
@@ -97,18 +100,18 @@ def mine_partners(
     index: str = "exact",
 ) -> Partners:
     """
-    Partners by cosine similarity. No N x N matrix is built: memory is O(N * k) beside one chunk of similarities and the
-    normalised embeddings.
+    Mines partners by cosine similarity. Memory is O(N * k) for N clips and k partners, plus one chunk of similarities
+    and the normalised embeddings; no N x N matrix is built.
 
     Args:
-        embeddings (`torch.Tensor` of shape `(clips, width)`): of the training clips.
-        classes (`torch.LongTensor` of shape `(clips,)`): the class of each clip; -1 = none: it has no partners and is
-            nobody's.
-        rules: how many of which kind.
-        queries (`torch.LongTensor` of shape `(queries,)`, *optional*): the rows to find partners for; all by default.
-        device: where to compute; the embeddings' by default.
-        index: "exact", or "faiss" (extra `faiss`): approximate search in clusters, for sizes where even one pass over
-            all pairs is too long.
+        embeddings (`torch.Tensor` of shape `(clips, width)`): the embeddings of the training clips.
+        classes (`torch.LongTensor` of shape `(clips,)`): the class of each clip. Clips with -1 (no class) have no
+            partners and are none.
+        rules ([`MiningRules`]): the selection of partners.
+        queries (`torch.LongTensor` of shape `(queries,)`, *optional*): the rows to mine for; all by default.
+        device (*optional*): the device to compute on; by default that of the embeddings.
+        index (`str`): `"exact"`, or `"faiss"` (extra `faiss`): approximate search in clusters, for data where a pass
+            over all pairs takes too long.
 
     Returns:
         [`Partners`] of the queries, on the CPU.
@@ -125,7 +128,7 @@ def mine_partners(
     if not torch.isfinite(embeddings.sum()) and not torch.isfinite(embeddings).all():
         raise RecipeError("Some embeddings are not finite: the training has diverged.")
     device = embeddings.device if device is None else torch.device(device)
-    # Clips in the order of their classes: the same class is a slice, and needs no mask.
+    # Clips are sorted by class, so that a class is a slice and needs no mask.
     order = classes.argsort(stable=True)
     order = order[classes[order] >= 0]
     vectors = embeddings[order].to(device, torch.float32)
@@ -137,35 +140,35 @@ def mine_partners(
     search = _search_exactly if index == "exact" else _search_with_faiss
     places = torch.full_like(classes, -1).cpu()
     places[order.cpu()] = torch.arange(len(order))
-    wanted = places if queries is None else places[queries.cpu()]
+    query_places = places if queries is None else places[queries.cpu()]
 
     count = (rules.num_positives, rules.ranks[1], rules.num_easy)
-    found = [torch.full((len(wanted), n), -1) for n in count]
+    partners = [torch.full((len(query_places), n), -1) for n in count]
     for first, last in pairwise(bounds):
-        rows = torch.nonzero((wanted >= first) & (wanted < last)).squeeze(1)
-        for part, chosen in search(vectors, wanted[rows], first, last, count, rules):
+        rows = torch.nonzero((query_places >= first) & (query_places < last)).squeeze(1)
+        for part, chosen in search(vectors, query_places[rows], first, last, count, rules):
             for kind in range(3):
-                found[kind][rows[part], : chosen[kind].shape[1]] = chosen[kind].cpu()
-    found[1] = found[1][:, rules.ranks[0] : rules.ranks[0] + rules.num_hard]
+                partners[kind][rows[part], : chosen[kind].shape[1]] = chosen[kind].cpu()
+    partners[1] = partners[1][:, rules.ranks[0] : rules.ranks[0] + rules.num_hard]
     if rules.negatives == "random":
-        found[1:] = _random_negatives(wanted, bounds, rules)
-    # in a small class one clip can be among the nearest and the furthest: it counts once
-    found[2] = torch.where((found[2].unsqueeze(2) == found[1].unsqueeze(1)).any(2), -1, found[2])
+        partners[1:] = _random_negatives(query_places, bounds, rules)
+    # in small data a clip can be among the nearest and the furthest: it counts as hard
+    partners[2] = torch.where((partners[2].unsqueeze(2) == partners[1].unsqueeze(1)).any(2), -1, partners[2])
     order = torch.cat([order.cpu(), torch.tensor([-1])])  # so that -1 stays -1
-    return Partners(*(order[ids] for ids in found))
+    return Partners(*(order[ids] for ids in partners))
 
 
 def _bounds(sorted_classes):
-    """Where each class begins, and the end."""
+    """Returns the start of each class, and the end."""
     counts = torch.unique_consecutive(sorted_classes, return_counts=True)[1]
     return [0, *counts.cumsum(0).tolist()]
 
 
 def _search_exactly(vectors, places, first, last, count, rules):
     """
-    The nearest of the same class and the nearest and furthest of the others, for clips of the class `first:last`.
+    Searches the nearest clips of the same class, and the nearest and furthest of others, for the class `first:last`.
 
-    Yields a slice of `places`, and for each kind the places `(rows, k)`, the best first; -1 where there are too few.
+    Yields a slice of `places`, and the places `(rows, k)` of each kind, the best first; -1 if there are too few.
     """
     columns = min(len(vectors), _COLUMNS)
     height = max(_CHUNK_ELEMENTS // columns, 1)
@@ -177,7 +180,7 @@ def _search_exactly(vectors, places, first, last, count, rules):
         for begin, end in _pieces(first, last, columns):
             same = anchors @ vectors[begin:end].T  # (rows, columns)
             here = (own >= begin) & (own < end)
-            same[here, own[here] - begin] = -torch.inf  # itself
+            same[here, own[here] - begin] = -torch.inf  # the clip itself
             best[0].offer(same, begin)
         limit = rules.limit(best[0].nearest())
         for begin, end in (*_pieces(0, first, columns), *_pieces(last, len(vectors), columns)):
@@ -200,11 +203,11 @@ class _Best:
         self.places = torch.full((rows, 0), -1, device=device)
 
     def nearest(self):
-        """The best value of each row, `(rows, 1)`; -inf where there is none."""
+        """Returns the best value of each row, `(rows, 1)`; -inf if there is none."""
         return self.values[:, :1] if self.values.shape[1] else self.values.new_full((len(self.values), 1), -torch.inf)
 
     def offer(self, similarity, offset, largest=True):
-        """Takes more columns `(rows, columns)`, the first of which is number `offset`."""
+        """Adds columns `(rows, columns)`, of which the first has the number `offset`."""
         if not self.count:
             return
         values, places = _extremes(similarity, min(self.count, similarity.shape[1]), largest)
@@ -216,7 +219,7 @@ class _Best:
 
 
 def _extremes(values, count, largest):
-    """The `count` largest (or smallest) of each row, as `topk`, in a fraction of its time on a CPU.
+    """Returns the `count` largest (or smallest) values of each row, like `topk`, but much faster on a CPU.
 
     The k largest of a row lie in the k blocks with the largest maxima.
     """
@@ -229,12 +232,12 @@ def _extremes(values, count, largest):
     members = chosen.unsqueeze(2) * _BLOCK + torch.arange(_BLOCK)  # (rows, count, block)
     rest = torch.arange(blocks * _BLOCK, values.shape[1]).expand(len(values), -1)
     candidates = torch.cat([members.flatten(1), rest], dim=1)
-    found, which = values.gather(1, candidates).topk(count, dim=1, largest=largest)
-    return found, candidates.gather(1, which)
+    best, which = values.gather(1, candidates).topk(count, dim=1, largest=largest)
+    return best, candidates.gather(1, which)
 
 
 def _search_with_faiss(vectors, places, first, last, count, rules):
-    """As [`_search_exactly`], approximately, with one index for each side; the least similar are the nearest to -x."""
+    """Approximates [`_search_exactly`] with one index per side; the least similar clips are the nearest to -x."""
     faiss = import_extra("faiss", "faiss")
     vectors = vectors.cpu().numpy()
     sides = {"same": np.arange(first, last), "others": np.r_[0:first, last : len(vectors)]}
@@ -242,7 +245,7 @@ def _search_with_faiss(vectors, places, first, last, count, rules):
     indexes = {name: _faiss_index(faiss, vectors[members]) for name, members in sides.items()}
     results = []
     for name, sign, n in (("same", 1, count[0] + 1), ("others", 1, count[1]), ("others", -1, count[2])):
-        members = np.append(sides[name], -1)  # faiss answers -1 where it finds too few
+        members = np.append(sides[name], -1)  # faiss returns -1 if it finds too few
         n = min(n, len(sides[name]))
         if not n:
             results.append((torch.full((len(places), 0), -1), torch.full((len(places), 0), -torch.inf)))
@@ -254,7 +257,7 @@ def _search_with_faiss(vectors, places, first, last, count, rules):
 
 
 def _faiss_index(faiss, vectors):
-    """Inner products; in clusters where there are enough vectors to fill them."""
+    """Creates an index for inner products, with clusters if there are enough vectors."""
     clusters = int(len(vectors) ** 0.5)
     kind = f"IVF{clusters},Flat" if len(vectors) > 40 * clusters else "Flat"
     index = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
@@ -273,7 +276,7 @@ def _without_itself(ids, values, places, count):
 
 
 def _random_negatives(places, bounds, rules):
-    """Clips of other classes, drawn with the seed; each of a clip's draws on its own."""
+    """Draws clips of other classes with the seed; the draws of a clip are independent."""
     generator = torch.Generator().manual_seed(rules.seed)
     ends = torch.tensor([*bounds, bounds[-1]])
     of_class = torch.searchsorted(ends[:-1], places.clamp(min=0), right=True)

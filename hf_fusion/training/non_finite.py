@@ -1,4 +1,4 @@
-"""What happens when a loss is NaN or infinite: the training stops and says where, or leaves the step out."""
+"""Handles losses that are NaN or infinite: stops the training with a diagnosis, or skips the step."""
 
 import logging
 
@@ -16,16 +16,16 @@ _MOST_IDS = 20
 
 
 class NonFiniteLossError(FusionError, ArithmeticError):
-    """A loss that is NaN or infinite; says of which rows, and where it came from."""
+    """A loss is NaN or infinite; the message names the rows and the source."""
 
 
 class NonFiniteGuard(TrainerCallback, ExportableState):
     """
-    Takes every loss of a training that is NaN or infinite.
+    Receives every loss of a training that is NaN or infinite.
 
-    With `non_finite_loss="skip"` the whole optimizer step is left out, on all processes and with all its accumulation
-    steps (a gradient once added up cannot be taken apart); the learning rate moves on. How many were left out is in
-    the logs as `skipped_steps`, and part of a checkpoint.
+    With `non_finite_loss="skip"` the whole optimizer step is skipped, on all processes and with all its accumulation
+    steps, since accumulated gradients cannot be separated; the learning rate schedule advances. The number of skipped
+    steps is logged as `skipped_steps` and saved in checkpoints.
     """
 
     def __init__(self):
@@ -33,33 +33,33 @@ class NonFiniteGuard(TrainerCallback, ExportableState):
         self._is_hit = False
 
     def state(self):
-        """What is saved with a checkpoint."""
+        """Returns the state for a checkpoint."""
         return {"args": {}, "attributes": {"skipped_steps": self.skipped_steps}}
 
     def take(self, outputs, model, ids, step: int, skip: bool) -> None:
         """
-        Reports a loss that is not finite.
+        Handles a loss that is not finite.
 
         Args:
-            outputs: of the model.
-            model: whose weights are looked at.
-            ids: of the rows in the batch; `None` if they are not known.
-            step: how many optimizer steps were done before.
-            skip: whether to leave the step out instead of stopping.
+            outputs (`ModelOutput`): the outputs of the model.
+            model (`nn.Module`): the model, whose weights are checked.
+            ids (`list`, *optional*): the ids of the rows in the batch, if known.
+            step (`int`): the number of optimizer steps before this one.
+            skip (`bool`): whether to skip the step instead of stopping.
 
         Raises:
-            NonFiniteLossError: unless such steps are skipped; and if weights are not finite, so that no step would be
-                any better.
+            NonFiniteLossError: unless such steps are skipped; always if weights are not finite, since all later losses
+                would be the same.
         """
         weight = next((name for name, values in model.named_parameters() if not torch.isfinite(values).all()), None)
         message = f"The loss of step {step + 1} is {outputs['loss'].item()}: {_fault(outputs, weight)}. {_rows(ids)}"
         if not skip or weight:
             raise NonFiniteLossError(f"{message} {_advice(weight)}")
-        logger.warning("%s The step is left out.", message)
+        logger.warning("%s The step is skipped.", message)
         self._is_hit = True
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        """Without gradients an optimizer changes nothing."""
+        """Removes the gradients of a step to skip, so that the optimizer changes nothing."""
         if args.non_finite_loss != "skip":
             return
         hits = reduce(torch.tensor(float(self._is_hit), device=args.device), reduction="sum")
@@ -82,7 +82,7 @@ def _fault(outputs, weight):
 
 def _rows(ids):
     if ids is None:
-        return "Which rows the batch holds is not known."
+        return "The rows of the batch are not known."
     more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
     return f"The batch holds {', '.join(map(str, ids[:_MOST_IDS]))}{more}."
 
@@ -90,7 +90,7 @@ def _rows(ids):
 def _advice(weight):
     if weight:
         return (
-            "Begin a new run from the weights of a checkpoint before it (`checkpoint`, and another `output_dir`), "
+            "Start a new run from the weights of an earlier checkpoint (`checkpoint`, and another `output_dir`), "
             "with a lower learning rate or in float32."
         )
-    return "Look at these rows, lower the learning rate, or set `non_finite_loss` to skip, which leaves such steps out."
+    return "Check these rows, lower the learning rate, or set `non_finite_loss` to skip, which skips such steps."

@@ -1,8 +1,8 @@
-"""Parameter groups: encoders, fusion and loss weighting learn at their own rates."""
+"""Parameter groups with separate learning rates for encoders, fusion and loss weighting."""
 
 import re
 
-# A DyFuLM inside `text_encoder` has encoders of its own; the rest of it belongs to the fusion.
+# A DyFuLM as `text_encoder` has its own encoders; its other parameters belong to the fusion.
 _ENCODER = re.compile(
     r"(?:^|\.)(encoder_[ab]|text_encoder(?!\.(?:encoder_[ab]|layer_fusion_[ab]|projection_[ab]|cross_fusion|pooling)\.))\."
 )
@@ -14,16 +14,17 @@ def parameter_groups(model, args, decay_names):
     """
     Groups the trainable parameters by learning rate and weight decay.
 
-    Encoders get `learning_rate * layer_decay ** depth`, where the last layer has depth 0 and the embeddings lie one
-    below the first layer; fusion and heads get `fusion_learning_rate`, the loss weighting its own rate and no decay.
+    Encoders get `learning_rate * layer_decay ** depth`, where the last layer has depth 0 and the embeddings are one
+    level below the first layer. Fusion and heads get `fusion_learning_rate`; the loss weighting has its own rate and no
+    decay.
 
     Args:
         model (`torch.nn.Module`): the model.
         args ([`FusionTrainingArguments`]): the rates.
-        decay_names (`Collection[str]`): names of the parameters that weight decay applies to.
+        decay_names (`Collection[str]`): the names of the parameters with weight decay.
 
     Returns:
-        `list[dict]` of `params`, `lr` and `weight_decay`, as optimizers take it.
+        `list[dict]`: groups with `params`, `lr` and `weight_decay`, for an optimizer.
     """
     decay_names = set(decay_names)
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""Partners for the contrastive loss during a training: what the clips look like now, and who is near whom."""
+"""Keeps embeddings of the training clips during a training, and mines their contrastive partners."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ MINING_FILE = "mining.safetensors"
 
 
 class IndexedRows(Dataset):
-    """A data set whose rows have their number under `_row`."""
+    """A data set whose rows have their number in the field `_row`."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -39,21 +39,20 @@ class IndexedRows(Dataset):
 
 class PartnerMiner:
     """
-    Keeps an embedding of every training clip and mines partners from them at the beginning of an epoch.
+    Keeps an embedding of every training clip, and mines partners from them at the start of an epoch.
 
-    The embeddings come from the training passes themselves (they cost nothing, and are at most an epoch old), or from a
-    pass of their own. Each process keeps what it saw; before mining and saving they are put together, so that all
-    processes mine the same. Embeddings and the partners of the epoch are part of a checkpoint: a resumed epoch has the
-    same batches.
+    The embeddings come from the training passes (at no cost, at most one epoch old), or from a separate pass. Each
+    process keeps the embeddings of its clips; they are gathered before mining and saving, so that all processes mine
+    the same partners. Checkpoints hold embeddings and partners, so that a resumed epoch has the same batches.
 
     Args:
-        classes (`torch.LongTensor` of shape `(clips,)`): see [`label_classes_of`].
-        rules ([`MiningRules`]): how many partners of which kind.
-        every (`int`): mine anew every so many epochs.
-        refresh (`Callable`, *optional*): called with the miner before mining; gives it the embeddings of all clips.
-            Without it they are those of the training passes, and there is nothing to mine from in the first epoch.
-        device: where the embeddings are kept and compared.
-        index: see [`mine_partners`].
+        classes (`torch.LongTensor` of shape `(clips,)`): see [`clip_classes`].
+        rules ([`MiningRules`]): the selection of partners.
+        every (`int`, *optional*, defaults to 1): the number of epochs between two minings.
+        refresh (`Callable`, *optional*): called with the miner before mining, to add the embeddings of all clips. By
+            default they come from the training passes, and there are no partners in the first epoch.
+        device (*optional*, defaults to `"cpu"`): the device of the embeddings.
+        index (`str`, *optional*, defaults to `"exact"`): see [`mine_partners`].
     """
 
     def __init__(self, classes, rules, every=1, refresh=None, device="cpu", index="exact"):
@@ -66,15 +65,17 @@ class PartnerMiner:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything, for a training from the start."""
-        self.epoch = None  # for which `table` was asked last
+        """Clears the state for a new training."""
+        self.epoch = None  # the epoch of the last call of `partners`
         self.table = None  # (clips, partners)
         self._embeddings = None  # (clips, width)
         self._known = torch.zeros(len(self.classes), dtype=torch.bool, device=self.device)
         self._fresh = torch.zeros_like(self._known)  # not yet shared with the other processes
 
     def add(self, index: torch.Tensor, outputs, config) -> None:
-        """Takes the embeddings of the clips `index` from the outputs of the model, without waiting for the device."""
+        """
+        Stores the embeddings of the clips `index` from the outputs of the model, without synchronising the device.
+        """
         embeds, present = contrastive_embeds(outputs, config)
         count = len(index)
         features = joint_features(
@@ -88,7 +89,7 @@ class PartnerMiner:
         self._known[index] = self._fresh[index] = True
 
     def partners(self, epoch: int) -> torch.Tensor | None:
-        """The partners `(clips, partners)` for an epoch, positives first; `None` while no clip is known."""
+        """Returns the partners `(clips, partners)` for an epoch, positives first; `None` without embeddings."""
         if epoch != self.epoch:
             if epoch % self.every == 0 or self.table is None:
                 self._mine(epoch)
@@ -98,15 +99,15 @@ class PartnerMiner:
     def _mine(self, epoch):
         if self.refresh is not None:
             self.refresh(self)
-        self._share()
+        self._gather()
         if self._embeddings is None or not self._known.any():
             return
         classes = torch.where(self._known.cpu(), self.classes, -1)
         rules = replace(self.rules, seed=self.rules.seed + epoch)  # random negatives change
         self.table = mine_partners(self._embeddings, classes, rules, index=self.index).table()
 
-    def _share(self):
-        """Puts together what the processes have seen since the last time."""
+    def _gather(self):
+        """Gathers the embeddings of all processes since the last call."""
         if self._embeddings is None or PartialState().num_processes == 1:
             return
         fresh = self._fresh.unsqueeze(1).float()
@@ -117,8 +118,8 @@ class PartnerMiner:
         self._fresh.zero_()
 
     def save(self, folder, write: bool) -> None:
-        """Writes the state into a checkpoint's folder; all processes call it together, and those with `write` write."""
-        self._share()
+        """Saves the state to a checkpoint folder. A collective call; only processes with `write` write files."""
+        self._gather()
         if not write:
             return
         state = {"known": self._known.cpu(), "epoch": torch.tensor(-1 if self.epoch is None else self.epoch)}
@@ -130,10 +131,10 @@ class PartnerMiner:
 
     def load(self, folder) -> None:
         """
-        Takes up the state of a checkpoint.
+        Loads the state of a checkpoint.
 
         Raises:
-            RecipeError: if the checkpoint has none, or is of other data.
+            RecipeError: if the checkpoint has no such state, or belongs to other data.
         """
         path = Path(folder) / MINING_FILE
         if not path.is_file():
@@ -151,20 +152,20 @@ class PartnerMiner:
         self.epoch = None if epoch < 0 else epoch
 
 
-def label_classes_of(labels, config) -> torch.Tensor:
+def clip_classes(labels, config) -> torch.Tensor:
     """
-    The class of each clip, for mining: as [`label_classes`] compares them inside a batch.
+    Returns the class of each clip for mining, in the same way as [`label_classes`] inside a batch.
 
     Args:
-        labels: scores (`None` or NaN = missing), classes (-100), or several labels for each clip.
-        config ([`DashFusionConfig`]): of the model; in regression `contrastive_label_step` rounds the scores.
+        labels: scores (`None` or NaN = missing), classes (-100 = missing), or several labels per clip.
+        config ([`DashFusionConfig`]): the configuration of the model; `contrastive_label_step` rounds scores.
 
     Returns:
-        `torch.LongTensor` of shape `(clips,)`: numbers of the classes; -1 where the label is missing.
+        `torch.LongTensor` of shape `(clips,)`: the class numbers; -1 for missing labels.
     """
     width = max((np.size(label) for label in labels if label is not None), default=1)
     rows = np.array([np.full(width, np.nan) if label is None else np.reshape(label, width) for label in labels])
-    rows = rows.reshape(len(labels), width).astype(np.float32)  # as the loss has them
+    rows = rows.reshape(len(labels), width).astype(np.float32)  # the data type of the labels in the loss
     known = ~np.isnan(rows).any(1) & (rows != -100).all(1)
     if config.num_labels == 1:
         rows = np.round(rows / np.float32(config.contrastive_label_step))
@@ -174,8 +175,8 @@ def label_classes_of(labels, config) -> torch.Tensor:
     return torch.from_numpy(classes)
 
 
-def rules_of(args, config) -> MiningRules:
-    """The rules that training arguments and a model's configuration describe."""
+def make_rules(args, config) -> MiningRules:
+    """Creates the rules from training arguments and a model's configuration."""
     return MiningRules(
         num_positives=config.num_positives,
         num_hard=config.num_hard_negatives,

@@ -1,4 +1,4 @@
-"""Recipes: a YAML file and command-line flags -> the three argument groups of a run."""
+"""Parses recipes: YAML files and command-line flags become the three argument groups of a run."""
 
 import argparse
 import dataclasses
@@ -20,36 +20,36 @@ from hf_fusion.utils.errors import DataError, RecipeError, listed
 from hf_fusion.utils.fields import wrong_field
 from hf_fusion.utils.shipped import find_file
 
-# What `TrainingArguments`, the trainer or the machine fill in; none of it repeats a run.
+# Fields that `TrainingArguments`, the trainer or the machine set; they do not belong to a recipe.
 _DERIVED = (
     "accelerator_config", "activation_checkpointing", "dataloader_pin_memory", "debug", "disable_tqdm", "do_eval",
     "gradient_checkpointing_kwargs", "label_names", "local_rank", "logging_dir", "resume_from_checkpoint", "use_cpu",
 )  # fmt: skip
-# What a checkpoint's recipe says about the data that it can be measured on.
+# Data fields of a recipe that also apply to evaluation.
 _DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {"augmentations"}
-# What is known of another data set, because it is the model's.
+# Data fields of the model, which also apply to another data set.
 _MODEL_DATA_FIELDS = {"num_labels", "class_words", "coarse_starts", "intensity_range", "label_range", "modalities"}
 
 
 def argument_groups() -> tuple[type, ...]:
-    """The dataclasses whose fields a recipe has: [`ModelArguments`], [`DataArguments`], [`FusionTrainingArguments`]."""
+    """Returns the dataclasses of recipes: [`ModelArguments`], [`DataArguments`], [`FusionTrainingArguments`]."""
     return model_arguments(), DataArguments, FusionTrainingArguments
 
 
 def parse_recipe(argv: list[str] | None = None, description: str | None = None, prog: str | None = None):
     """
-    Reads `--config RECIPE` and the flags after it; a flag overrides the recipe, the recipe the defaults.
+    Parses `--config RECIPE` and further flags. Flags override the recipe, the recipe overrides the defaults.
 
     Args:
-        argv: the command line without the program; defaults to that of this process.
-        description: what `--help` says first.
-        prog: what `--help` calls the program.
+        argv (`list[str]`, *optional*): the command line without the program; by default that of this process.
+        description (`str`, *optional*): the description in `--help`.
+        prog (`str`, *optional*): the program name in `--help`.
 
     Returns:
-        ([`ModelArguments`], [`DataArguments`], [`FusionTrainingArguments`]).
+        `tuple`: [`ModelArguments`], [`DataArguments`] and [`FusionTrainingArguments`].
 
     Raises:
-        RecipeError: if the file is no YAML mapping or names a field that does not exist.
+        RecipeError: if the file is not a YAML mapping, or has an unknown field.
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = RecipeParser(argument_groups(), prog, description)
@@ -57,25 +57,25 @@ def parse_recipe(argv: list[str] | None = None, description: str | None = None, 
         "--config", metavar="RECIPE",
         help="A YAML file with any of the fields below, or a name that `hf-fusion recipes` lists.",
     )  # fmt: skip
-    config = _config_of(argv)
+    config = _find_config(argv)
     if config:
         recipe = read_recipe(config)
         if _has_flag(argv, "--dataset"):
-            recipe.pop("dataset_options", None)  # they belong to the recipe's own data set
+            recipe.pop("dataset_options", None)  # they belong to the data set of the recipe
         parser.set_defaults(**recipe)
     return _completed(parser, argv)
 
 
 def recipe_arguments(recipe: str | Path | Mapping[str, Any], **overrides: Any):
     """
-    As [`parse_recipe`], from Python.
+    Creates the arguments of a run from a recipe in Python; see [`parse_recipe`].
 
     Args:
-        recipe: a file, or the fields themselves.
-        overrides: fields that go before those of the recipe; the options of its data set do not belong to another one.
+        recipe (`str`, `Path` or `Mapping`): a file, a name, or a mapping of fields.
+        overrides: fields that replace those of the recipe. With another `dataset`, its `dataset_options` are removed.
 
     Raises:
-        RecipeError: if there is no such file or field, or a value is not of its field's type.
+        RecipeError: if there is no such file or field, or a value does not have the type of its field.
     """
     fields = {**recipe} if isinstance(recipe, Mapping) else read_recipe(str(recipe))
     if "dataset" in overrides:
@@ -97,20 +97,20 @@ def parse_data_arguments(
     own_arguments: type, argv: list[str] | None = None, description: str | None = None, prog: str | None = None
 ):
     """
-    The arguments of a command that takes a checkpoint and a data set.
+    Parses the arguments of a command that takes a checkpoint and a data set.
 
     Args:
-        own_arguments: the command's own dataclass; its first field is `checkpoint` and may be given without its name.
-        argv, description, prog: as in [`parse_recipe`].
+        own_arguments (`type`): the dataclass of the command; its first field, `checkpoint`, is positional.
+        argv, description, prog: see [`parse_recipe`].
 
     Returns:
-        (`own_arguments`, [`DataArguments`]). Without `--dataset` the data fields of the checkpoint's own recipe are
-        taken.
+        `tuple`: the `own_arguments` and the [`DataArguments`]. Without `--dataset` these are the data fields of the
+        checkpoint's recipe.
 
     Raises:
         FileNotFoundError: if the checkpoint is a folder that does not exist.
-        RecipeError: without `--dataset`, if the checkpoint is no run folder with a recipe; with `--augmentations`; for
-            words that no argument takes.
+        RecipeError: without `--dataset` if the checkpoint is not a run folder with a recipe; with `--augmentations`;
+            for unknown arguments.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
@@ -123,15 +123,15 @@ def parse_data_arguments(
         names = _MODEL_DATA_FIELDS if _has_flag(argv, "--dataset") else _DATA_FIELDS
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
     elif not _has_flag(argv, "--dataset"):
-        raise RecipeError(f"{own.checkpoint} has no config.yaml that names its data: choose `dataset`.")
+        raise RecipeError(f"{own.checkpoint} has no config.yaml with its data: set `dataset`.")
     own, data_args = _parsed(parser, argv)
     if data_args.augmentations:
-        raise RecipeError("`augmentations` is for training; `damage` damages the rows of an evaluation.")
+        raise RecipeError("`augmentations` is for training; use `damage` to corrupt the rows of an evaluation.")
     return own, data_args
 
 
-def data_arguments_of(run_folder: str | Path) -> DataArguments:
-    """What a run's recipe says about its data, to measure on it."""
+def read_data_arguments(run_folder: str | Path) -> DataArguments:
+    """Returns the data arguments of a run's recipe, for evaluation."""
     recipe = read_recipe(str(Path(run_folder) / "config.yaml"))
     return DataArguments(**{name: value for name, value in recipe.items() if name in _DATA_FIELDS})
 
@@ -139,16 +139,16 @@ def data_arguments_of(run_folder: str | Path) -> DataArguments:
 def parse_options(
     groups: tuple[type, ...], argv: list[str] | None = None, description: str | None = None, prog: str | None = None
 ):
-    """An object of each of the dataclasses `groups`, from the command line alone; errors as [`parse_recipe`]."""
+    """Parses the command line into the dataclasses `groups`, without a recipe; see [`parse_recipe`] for errors."""
     argv = list(sys.argv[1:] if argv is None else argv)
     return _parsed(RecipeParser(groups, prog, description), argv)
 
 
 def uses_cpu(argv: list[str]) -> bool:
-    """Whether recipe or flags choose the CPU, before they are parsed."""
+    """Whether the recipe or the flags select the CPU, without parsing them fully."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--use_cpu", "--use-cpu", nargs="?", const="true")
-    config, flag = _config_of(argv), parser.parse_known_args(argv)[0].use_cpu
+    config, flag = _find_config(argv), parser.parse_known_args(argv)[0].use_cpu
     if flag is None and config:
         flag = read_recipe(config).get("use_cpu", False)
     return str(flag).lower() in ("true", "1", "yes", "y", "t")
@@ -161,29 +161,29 @@ def _has_flag(argv, flag):
 def _parsed(parser, argv):
     try:
         return _with_mappings(parser.parse_args_into_dataclasses(argv))
-    except ValueError as error:  # words that are left over, fields that `TrainingArguments` refuses
+    except ValueError as error:  # unknown arguments, and values that `TrainingArguments` refuses
         raise RecipeError(str(error)) from error
 
 
-def _config_of(argv):
-    """The value of `--config`, before the parser runs: its content becomes the parser's defaults."""
+def _find_config(argv):
+    """Returns the value of `--config` before the parser runs, since the recipe sets the parser's defaults."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
     return parser.parse_known_args(argv)[0].config
 
 
 def _with_mappings(groups):
-    """The groups with mappings in place of JSON, where a field may be a mapping."""
+    """Parses the JSON strings of mapping fields."""
     for group in filter(dataclasses.is_dataclass, groups):
         for name, hint in get_type_hints(type(group)).items():
             value = getattr(group, name, None)
             if isinstance(value, str) and dict in get_args(hint) and not isinstance(group, FusionTrainingArguments):
-                setattr(group, name, _mapping_of(name, value))
+                setattr(group, name, _parse_mapping(name, value))
     return tuple(groups)
 
 
 def read_recipe(path: str) -> dict[str, Any]:
-    """The fields of a recipe, checked against the fields that exist; `path` as in [`find_file`]."""
+    """Reads the fields of a recipe and checks them; see [`find_file`] for `path`."""
     path = str(find_file(path, "recipe"))
     try:
         recipe = read_yaml(path)
@@ -196,7 +196,7 @@ def read_recipe(path: str) -> dict[str, Any]:
 
 
 def check_fields(fields: Mapping[str, Any], place: str) -> None:
-    """Raises [`RecipeError`], which begins with `place`, for a field that does not exist or has a wrong type."""
+    """Raises [`RecipeError`] with the prefix `place` for fields that are unknown or have a wrong type."""
     groups = argument_groups()
     known = {f.name for group in groups for f in dataclasses.fields(group) if f.init}
     if unknown := sorted(map(str, set(fields) - known)):
@@ -208,31 +208,31 @@ def check_fields(fields: Mapping[str, Any], place: str) -> None:
             raise RecipeError(f"{place}: {wrong}")
 
 
-def _mapping_of(name, text):
-    """A mapping given as JSON; an encoder's name stays a name."""
+def _parse_mapping(name, text):
+    """Parses a mapping in JSON; names of encoders stay strings."""
     if not text.lstrip().startswith("{"):
         if "encoder" in name:
             return text
         raise RecipeError(f'`{name}` must be a JSON mapping such as \'{{"text": "review"}}\', got {text!r:.200}.')
     try:
-        found = parse_yaml(text, f"`{name}`", "JSON")
+        mapping = parse_yaml(text, f"`{name}`", "JSON")
     except DataError as error:
         raise RecipeError(str(error)) from error
-    if not isinstance(found, dict):
+    if not isinstance(mapping, dict):
         raise RecipeError(f"`{name}` must be a JSON mapping, got {text!r:.200}.")
-    return found
+    return mapping
 
 
 def resolved_recipe(model_args, data_args, training_args) -> dict[str, Any]:
-    """Everything that was set, as a recipe that repeats the run; defaults and tokens are left out."""
+    """Returns the fields of a recipe that repeats the run, without defaults and tokens."""
     recipe = {}
     for group in (model_args, data_args, training_args):
         for item in dataclasses.fields(group):
             value = _plain(getattr(group, item.name, None))
             if item.name == "gradient_checkpointing" and not value:
-                continue  # filled in, where it was left open
+                continue  # set automatically
             if item.name.endswith("_token"):
-                continue  # a recipe is shown to others
+                continue  # a recipe may be published
             default = _plain(item.default if item.default_factory is dataclasses.MISSING else item.default_factory())
             if item.init and item.name not in _DERIVED and value not in (default, [default]):
                 recipe[item.name] = value

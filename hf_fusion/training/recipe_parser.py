@@ -1,4 +1,4 @@
-"""The command line of recipes: a parser of dataclasses whose help has the fields in groups."""
+"""A parser for the command line of recipes, with help in groups of fields."""
 
 import argparse
 import copy
@@ -12,7 +12,7 @@ from hf_fusion.data.arguments import ClipFields, DataArguments, ReviewFields
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.utils.errors import RecipeError
 
-# In which group the fields stand that a dataclass declares itself. Those of architectures have groups of their own.
+# The help group of the fields that a dataclass declares. Architectures have separate groups.
 _GROUPS = {
     DataArguments: "data",
     ReviewFields: "data: reviews",
@@ -22,7 +22,7 @@ _GROUPS = {
     TrainingArguments: "training: other fields of transformers",
 }
 _INHERITED = _GROUPS[TrainingArguments]
-# Fields of `TrainingArguments` that are in the short help.
+# Fields of `TrainingArguments` in the short help.
 _COMMON = (
     "output_dir", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
     "gradient_accumulation_steps", "learning_rate", "weight_decay", "warmup_steps", "lr_scheduler_type", "bf16", "seed",
@@ -32,30 +32,30 @@ _COMMON = (
 
 class RecipeParser(HfArgumentParser):
     """
-    A parser of dataclasses whose `--help` has the fields that people use, in groups, and `--help-all` the other ones.
+    A parser of dataclasses. `--help` shows common fields in groups, `--help-all` shows all fields.
 
     Args:
-        dataclasses_ (`tuple[type, ...]`): whose fields are the flags.
-        prog, description: as of `argparse.ArgumentParser`.
+        dataclasses_ (`tuple[type, ...]`): the dataclasses whose fields are the flags.
+        prog, description (`str`, *optional*): see `argparse.ArgumentParser`.
     """
 
     def __init__(self, dataclasses_: tuple[type, ...], prog: str | None = None, description: str | None = None):
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(dataclasses_, prog=prog, description=description, formatter_class=formatter)
         if any(issubclass(group, TrainingArguments) for group in dataclasses_):
-            text = "Show every field, also those that are seldom used."
+            text = "Show all fields, including rarely used ones."
             self.add_argument("--help-all", nargs=0, action=_HelpAll, help=text)
         self.usage = "%(prog)s [--FIELD VALUE ...]"
 
     def error(self, message: str) -> None:
-        """Raises [`RecipeError`] instead of printing all flags and ending the process."""
+        """Raises [`RecipeError`] instead of printing all flags and exiting."""
         raise RecipeError(message)
 
     def format_help(self, everything: bool = False) -> str:
-        """The help; with `everything` also the fields that are seldom used."""
+        """Returns the help; with `everything` including rarely used fields."""
         groups: dict[str, list] = {title: [] for title in _titles()}
         titles = {
-            item.name: _title_of(cls, item.name)
+            item.name: _find_title(cls, item.name)
             for cls in self.dataclass_types
             for item in dataclasses.fields(cls)
             if item.init
@@ -82,7 +82,7 @@ class _HelpAll(argparse.Action):
 
 
 def _titles():
-    """The groups in their order."""
+    """Returns the titles of the groups in order."""
     own = [_architecture_title(architecture) for architecture in registered_architectures()]
     titles = list(dict.fromkeys(_GROUPS.values()))
     place = titles.index(_GROUPS[ModelArguments]) + 1
@@ -90,12 +90,12 @@ def _titles():
 
 
 def _architecture_title(architecture):
-    """The name of an architecture, as its configuration's class has it."""
+    """Returns the name of an architecture from the name of its configuration class."""
     return architecture.config_class.__name__.removesuffix("Config")
 
 
-def _title_of(cls, name):
-    """The group of a field: of the architecture that alone has it, or of the dataclass that declares it."""
+def _find_title(cls, name):
+    """Returns the group of a field: its single architecture, or the dataclass that declares it."""
     declaring = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", ()))
     if issubclass(cls, ModelArguments):
         having = [one for one in registered_architectures() if name in {item.name for item in collect_fields(one)}]
@@ -105,12 +105,12 @@ def _title_of(cls, name):
 
 
 def _is_negation(action):
-    """`--no_FIELD`, which transformers adds to every truth value that is true by default."""
+    """Whether an action is `--no_FIELD`, which transformers adds to booleans that default to true."""
     return isinstance(action, argparse._StoreFalseAction)
 
 
 def _short(action):
-    """For the help: without the spelling with hyphens that each flag also has, and with its default."""
+    """Returns an action for the help: without the spelling with hyphens, and with its default."""
     short = copy.copy(action)
     hyphens = f"--{action.dest.replace('_', '-')}"
     if len(action.option_strings) > 1:

@@ -1,4 +1,4 @@
-"""At the end of a run: what was saved is loaded once, and compared with what was trained."""
+"""Loads the saved model at the end of a run, and compares it with the trained one."""
 
 import logging
 from pathlib import Path
@@ -15,58 +15,58 @@ from hf_fusion.utils.records import write_json
 
 logger = logging.getLogger(__name__)
 
-# Rows whose answers are compared.
+# The number of rows whose outputs are compared.
 ROWS = 8
 
 
 def check_saved(trainer, rows: Dataset) -> None:
     """
-    Loads the folder of a run as everybody will, and compares fields and names of the configuration, weights, what the
-    processor makes of some rows, and the answers to them. Every process of a training calls it.
+    Loads the folder of a run as users do, and compares the configuration, the weights, the inputs from the processor
+    for some rows, and the outputs for them. A collective call: every process of a training must make it.
 
     Args:
-        trainer ([`FusionTrainer`]): has saved its model.
-        rows: reviews or clips as they were read; the first ones are compared.
+        trainer ([`FusionTrainer`]): a trainer after saving its model.
+        rows (`Dataset`): reviews or clips before encoding; the first ones are compared.
 
     Raises:
-        CheckpointError: if the folder does not load, or anything differs; says what.
+        CheckpointError: if the folder cannot be loaded, or differs from the trained model; the message says how.
     """
     rows = ArrowRows(rows.select(range(min(ROWS, len(rows)))))
     inputs = _inputs(trainer.processing_class, trainer.model.config, rows)
-    answers = _answers(trainer, trainer.model, inputs)
+    answers = _compute_outputs(trainer, trainer.model, inputs)
     problem = cause = None
     if trainer.is_world_process_zero():
         try:
             difference = _difference(trainer, rows, inputs, answers)
-            problem = difference and f"what was saved is not what was trained: {difference}"
+            problem = difference and f"the saved model differs from the trained one: {difference}"
         except torch.OutOfMemoryError:
             logger.warning(
-                "%s: there was no memory to load what was saved beside the model; it was not compared.",
+                "%s: not enough memory to load the saved model beside the trained one; they were not compared.",
                 trainer.args.output_dir,
             )
-        except Exception as error:  # of whatever kind: the other processes wait for it
+        except Exception as error:  # of any kind, since the other processes wait for the result
             cause = error
             reason = " ".join(str(error).split())[:500].rstrip(".") or type(error).__name__
-            problem = f"what was saved cannot be loaded: {reason}"
+            problem = f"the saved model cannot be loaded: {reason}"
     (problem,) = broadcast_object_list([problem])
     if problem is not None:
         raise CheckpointError(
-            f"{trainer.args.output_dir}: the training is done, but {problem}. Do not use or publish this folder."
+            f"{trainer.args.output_dir}: the training is finished, but {problem}. Do not use or publish this folder."
         ) from cause
 
 
 def _difference(trainer, rows, inputs, answers):
-    """What of the saved folder is not as in memory; `None` if all of it is, and the folder then tells its answers."""
+    """Describes the first difference between folder and memory; records sample answers and returns `None` if none."""
     adapted = hasattr(trainer.model, "peft_config")
     model, processor = load_checkpoint(trainer.args.output_dir, trainer.model.dtype, merge=not adapted)
     difference = (
         _other_fields(trainer.model.config, model.config)
         or _other_weights(trainer, model)
-        or _other_tensors("the processor makes another", inputs, _inputs(processor, model.config, rows), 0)
+        or _other_tensors("the processor gives another", inputs, _inputs(processor, model.config, rows), 0)
         or _other_tensors(
-            "the model answers with another",
+            "the model gives another",
             answers,
-            _answers(trainer, model.to(trainer.args.device), inputs),
+            _compute_outputs(trainer, model.to(trainer.args.device), inputs),
             _tolerance(trainer),
         )
     )
@@ -83,7 +83,7 @@ def _other_fields(ours, saved):
 
 
 def _other_weights(trainer, model):
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # no process has all of them
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # no process has all weights
         return None
     trained = trainer.accelerator.unwrap_model(trainer.model)
     unsaved = getattr(trained, "_keys_to_ignore_on_save", None) or ()
@@ -109,15 +109,15 @@ def _other_tensors(what, ours, others, tolerance):
 
 
 def _inputs(processor, config, rows):
-    """The tensors of these rows, made as the pipeline makes them."""
+    """Creates the input tensors of the rows in the same way as the pipeline."""
     modalities = getattr(config, "modalities", ("text",))
     rows = list(map(rows.__getitem__, range(len(rows))))
     columns = {name: [row[name] for row in rows] for name in modalities if name in rows[0]}
     return dict(processor(**columns, padding=True, return_tensors="pt"))
 
 
-def _answers(trainer, model, inputs):
-    """The outputs that count at inference, by name."""
+def _compute_outputs(trainer, model, inputs):
+    """Returns the outputs of the heads by name."""
     model.eval()
     inputs = {name: values.to(trainer.args.device) for name, values in inputs.items()}
     with torch.no_grad(), trainer.accelerator.autocast():
@@ -127,7 +127,7 @@ def _answers(trainer, model, inputs):
 
 
 def _tolerance(trainer):
-    """How far the same weights may answer apart: libraries sum in another order where memory lies otherwise."""
+    """Returns the tolerance of the outputs: libraries sum in another order if memory is aligned differently."""
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
     if half is None and trainer.model.dtype == torch.float32:
         return 1e-5 if trainer.args.device.type == "cpu" else 1e-3  # accelerators may take TF32

@@ -1,4 +1,4 @@
-"""The result of a training by a recipe."""
+"""The result of a training with a recipe."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,13 @@ from hf_fusion.training.trainer import FusionTrainer
 @dataclass(repr=False)
 class TrainingResult:
     """
-    A finished training. Printed, it is a table of its metrics.
+    A finished training. Its `repr` is a table of its metrics.
 
     Args:
         folder (`Path`): the run folder with the checkpoint, which [`FusionSentimentPipeline.from_pretrained`] takes.
-        metrics (`dict`): the content of its `metrics.json`; `metrics["validation"]` and `metrics["test"]` are metrics
-            by name, where there are such splits.
-        trainer ([`FusionTrainer`]): with the model that was best on validation.
+        metrics (`dict`): the content of its `metrics.json`; `metrics["validation"]` and `metrics["test"]` hold the
+            metrics of these splits by name.
+        trainer ([`FusionTrainer`]): the trainer with the model that was best on validation.
     """
 
     folder: Path

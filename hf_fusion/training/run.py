@@ -1,4 +1,4 @@
-"""One training run, from a recipe to a folder that holds all there is to know about it."""
+"""A training run, from a recipe to a complete run folder."""
 
 import logging
 import os
@@ -25,10 +25,10 @@ from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.checkpoints import (
     CheckpointError,
     drop_optimizer_states,
+    find_problem,
+    folder_size,
     has_optimizer_state,
     newest_sound_checkpoint,
-    problem_of,
-    size_of,
     writing,
 )
 from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
@@ -41,8 +41,8 @@ from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, describe_env
 
 logger = logging.getLogger(__name__)
 
-# Fields that the saved state of the optimizer decides.
-_RESTORED = (
+# Fields that resuming takes from the saved state of the optimizer.
+_FIELDS_OF_OPTIMIZER = (
     "learning_rate", "fusion_learning_rate", "loss_weighting_learning_rate", "layer_decay", "weight_decay",
     "adam_beta1", "adam_beta2", "adam_epsilon",
 )  # fmt: skip
@@ -50,33 +50,33 @@ _RESTORED = (
 
 @temporary_data()
 def run_training(model_args, data_args, training_args, callbacks=None) -> dict:
-    """The content of the `metrics.json` of [`train_by_recipe`]."""
+    """Calls [`train_by_recipe`] and returns the content of its `metrics.json`."""
     return train_by_recipe(model_args, data_args, training_args, callbacks).metrics
 
 
 def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> TrainingResult:
     """
-    Trains, restores the checkpoint that is best on validation, measures it on validation and test, and saves it; then
-    loads what was saved, once, and compares it with what was trained.
+    Trains a model, restores the checkpoint that is best on validation, evaluates it on validation and test, and saves
+    it. Then loads the saved model and compares it with the trained one.
 
     The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
-    recipe), `metrics.json`, `trainer_state.json`, `environment.json` and `answers.json` (to two inputs that never
-    change, by which a later check tells whether something was exchanged).
+    recipe), `metrics.json`, `trainer_state.json`, `environment.json` and `answers.json` (the outputs for two fixed
+    inputs, by which [`check_answers`] detects exchanged files).
 
     Args:
-        model_args, data_args, training_args: what [`parse_recipe`] returns.
-        callbacks (`list[TrainerCallback]`, *optional*): for the trainer.
+        model_args, data_args, training_args: the result of [`parse_recipe`].
+        callbacks (`list[TrainerCallback]`, *optional*): additional callbacks of the trainer.
 
     Returns:
         [`TrainingResult`].
 
     Raises:
-        RecipeError: if the folder holds another run, or the recipe cannot be run.
-        DataError: if the data is not as declared.
-        TrainingInterrupted: if SIGTERM ended the training; a checkpoint holds all that was done.
+        RecipeError: if the folder holds another run, or the recipe is not valid.
+        DataError: if the data does not fit its declaration.
+        TrainingInterrupted: if SIGTERM stopped the training; a checkpoint holds its state.
         NonFiniteLossError: if a loss is NaN or infinite, unless `non_finite_loss` is "skip".
-        CheckpointError: if a checkpoint or the model cannot be written, or does not load as it was.
-        PublishError: if `push_to_hub` is set and the Hub refuses.
+        CheckpointError: if a checkpoint or the model cannot be written, or differs after loading.
+        PublishError: if `push_to_hub` is set and the upload fails.
     """
     if training_args.push_to_hub and model_args.lora_encoders and not model_args.merge_lora:
         raise RecipeError(
@@ -84,7 +84,7 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
             "the training with `hf-fusion push`."
         )
     if data_args.damage:
-        raise RecipeError("`damage` is for evaluation; `augmentations` adds damaged copies to the training data.")
+        raise RecipeError("`damage` is for evaluation; `augmentations` adds corrupted copies to the training data.")
     architecture = architecture_of(model_args.model_type)
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
@@ -123,13 +123,13 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
 def _drop_optimizer(folder):
     if freed := drop_optimizer_states(folder):
         logger.warning(
-            "%s takes %.1f MB; the optimizer's state in its checkpoints, %.1f MB, is removed (see `keep_optimizer`).",
-            folder, size_of(folder) / 1e6, freed / 1e6,
+            "%s takes %.1f MB; the optimizer state in its checkpoints, %.1f MB, was removed (see `keep_optimizer`).",
+            folder, folder_size(folder) / 1e6, freed / 1e6,
         )  # fmt: skip
 
 
 def _load(architecture, model_args, data_args, training_args):
-    """The splits of a run, for the classes of the model that it goes on from or learns from, if there is one."""
+    """Loads the splits of a run, with the classes of its initial model or its teacher if there is one."""
     with training_args.main_process_first(desc=f"reading the {architecture.unit}s"):
         data = architecture.load(data_args, _earlier_config(model_args))
     if "train" in data:
@@ -144,26 +144,26 @@ def _load(architecture, model_args, data_args, training_args):
 
 
 def _earlier_config(model_args):
-    """The configuration of the model that a run goes on from, or learns from; `None` if there is none to be read."""
+    """Returns the configuration of the initial model or the teacher of a run; `None` if it has none."""
     name = model_args.checkpoint or model_args.teacher
     if name is None:
         return None
     try:
         config = AutoConfig.from_pretrained(resolve_name(name), trust_remote_code=False)
-    except (OSError, ValueError):  # loading the model says why
+    except (OSError, ValueError):  # loading the model will raise the error
         return None
     return config if isinstance(config, architecture_of(model_args.model_type).config_class) else None
 
 
 def _trainer(architecture, model_args, data_args, training_args, data, callbacks):
     """
-    The trainer of a run, all splits as it reads them, and what `metrics.json` says of model and data. Rows that the
-    model cannot read leave `data`.
+    Creates the trainer of a run; returns it with the encoded splits, and the facts on model and data for
+    `metrics.json`. Rows that the model cannot read are removed from `data`.
     """
     teacher = _teacher(model_args, data_args)
     model, processor = architecture.build(model_args, data_args, data["train"], teacher)
     rows_of = dict(data)
-    if data_args.augmentations:  # after the normalisation was fitted: on the data as it is
+    if data_args.augmentations:  # after fitting the normalisation, which uses the clean data
         rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
     encoded, truncated = DatasetDict(), {}
     for split, rows in rows_of.items():
@@ -193,13 +193,13 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
 
 
 def _train(trainer, checkpoint):
-    """Trains, and returns what `metrics.json` says of it."""
+    """Trains, and returns the facts on the training for `metrics.json`."""
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.was_interrupted:
         raise TrainingInterrupted(
-            f"{trainer.args.output_dir}: SIGTERM ended the training after step {trainer.state.global_step} of "
-            f"{trainer.state.max_steps}; its checkpoint is complete. To go on, set `resume_from_checkpoint` to last."
+            f"{trainer.args.output_dir}: SIGTERM stopped the training after step {trainer.state.global_step} of "
+            f"{trainer.state.max_steps}; its checkpoint is complete. To continue, set `resume_from_checkpoint` to last."
         )
     return {
         "train_seconds": round(time.perf_counter() - started, 1),
@@ -209,19 +209,19 @@ def _train(trainer, checkpoint):
 
 
 def _save(trainer, model_args):
-    """Saves the model as the recipe wants it, and publishes nothing yet."""
+    """Saves the model in the form that the recipe requests, without publishing it."""
     if model_args.lora_encoders and model_args.merge_lora:
         trainer.model = trainer.model.merge_and_unload()
     with writing("The model", trainer.args.output_dir):
         trainer.save_model(_internal_call=True)
         trainer.save_state()
         if model_args.lora_encoders and not model_args.merge_lora and trainer.args.should_save:
-            # saved before the training, which saw of what kind the labels are
+            # saved before the training, which detected the type of the labels
             trainer.model.config.save_pretrained(Path(trainer.args.output_dir) / "base")
 
 
 def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
-    """The metrics of one split, longest rows first: if memory runs out it does so at once."""
+    """Evaluates one split, the longest rows first, so that a lack of memory shows at once."""
     metrics = trainer.predict(dataset.sort("length", reverse=True), metric_key_prefix="eval").metrics
     machinery = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
     names = {name: name.removeprefix("eval_") for name in metrics}
@@ -230,7 +230,7 @@ def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
 
 @contextmanager
 def _as_recipe_error():
-    """What the model's classes refuse was in the recipe."""
+    """Turns ValueErrors of the model classes into RecipeErrors."""
     try:
         yield
     except (RecipeError, DataError, PublishError):
@@ -241,7 +241,7 @@ def _as_recipe_error():
 
 @contextmanager
 def _finished_if_saved(training_args):
-    """Sets `metrics.json` aside, by which a run counts as finished, if what was saved is not what was trained."""
+    """Renames `metrics.json`, which marks a run as finished, if the saved model differs from the trained one."""
     try:
         yield
     except CheckpointError:
@@ -271,7 +271,7 @@ def _teacher(model_args, data_args):
 
 
 def _distillation(student, model_args, teacher):
-    """What makes the trainer of a student."""
+    """Returns class and arguments of the trainer for a student."""
     check_student(student, teacher.model, is_new=model_args.checkpoint is None)
     return partial(
         DistillationTrainer,
@@ -283,27 +283,27 @@ def _distillation(student, model_args, teacher):
 
 def _with_answers(encoded, rows, teacher, training_args):
     size, device = training_args.per_device_eval_batch_size, training_args.device
-    with training_args.main_process_first(desc="asking the teacher"):
+    with training_args.main_process_first(desc="running the teacher"):
         return add_answers(encoded, rows, teacher, training_args.output_dir, size, device)
 
 
 def _check_metric(trainer):
-    """A metric that does not exist must show before the first epoch, not after it."""
-    wanted = (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
+    """Raises `RecipeError` for an unknown metric before the first epoch."""
+    metric = (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
     names = ["loss", *metric_names(trainer.model.config, trainer.label_names)]
-    if wanted not in names:
-        raise RecipeError(f"`metric_for_best_model` must be one of {', '.join(names)}, got {wanted!r}.")
-    column = {"fine": "labels", "coarse": "coarse_labels"}.get(wanted.partition("_")[0])
+    if metric not in names:
+        raise RecipeError(f"`metric_for_best_model` must be one of {', '.join(names)}, got {metric!r}.")
+    column = {"fine": "labels", "coarse": "coarse_labels"}.get(metric.partition("_")[0])
     rows = trainer.eval_dataset
     if column and rows is not None and column in rows.column_names and len(set(rows[column]) - {None}) < 2:
         raise RecipeError(
-            f"`metric_for_best_model` {wanted} says nothing where the validation split shows a single class: choose "
-            "another (loss), or a validation split with several classes."
+            f"`metric_for_best_model` {metric} is undefined on a validation split with a single class: choose "
+            "another metric (loss), or a validation split with several classes."
         )
 
 
 def _checkpoint_to_resume(training_args):
-    """The checkpoint to go on from; "last" finds the newest, if there is one."""
+    """Returns the checkpoint to resume from; "last" finds the newest one, if any."""
     wish = training_args.resume_from_checkpoint
     folder = Path(training_args.output_dir)
     newest, skipped = newest_sound_checkpoint(folder)
@@ -312,38 +312,38 @@ def _checkpoint_to_resume(training_args):
     if is_last:
         problems = [f"{folder / name} cannot be read ({problem})" for name, problem in skipped.items()]
         if newest is None and problems:
-            raise RecipeError(f"{'; '.join(problems)}. To begin anew choose another `output_dir`.")
+            raise RecipeError(f"{'; '.join(problems)}. To start again, choose another `output_dir`.")
         if newest is None and (folder / METRICS_FILE).exists():
             raise RecipeError(f"{folder} holds a finished run without checkpoints: choose another `output_dir`.")
         for problem in problems:
-            logger.warning("%s; going on from %s.", problem, newest)
+            logger.warning("%s; resuming from %s.", problem, newest)
         if newest is not None:
-            logger.warning("Going on from %s.", newest)
+            logger.warning("Resuming from %s.", newest)
         return None if newest is None else str(newest)
-    if wish is not None and (problem := problem_of(wish)):
+    if wish is not None and (problem := find_problem(wish)):
         raise RecipeError(
-            f"{wish} cannot be read ({problem}). `resume_from_checkpoint` last takes the newest that can."
+            f"{wish} cannot be read ({problem}). Set `resume_from_checkpoint` to last for the newest readable one."
         )
     if wish is None and (newest or skipped or (folder / METRICS_FILE).exists()):
         raise RecipeError(
-            f"{folder} holds a run already. Go on with it (set `resume_from_checkpoint` to last), or choose another "
+            f"{folder} holds a run already. Resume it (set `resume_from_checkpoint` to last), or choose another "
             "`output_dir`."
         )
     return wish
 
 
 def _check_has_optimizer(checkpoint):
-    """Raises `RecipeError` for a checkpoint that lacks the optimizer's state: a training would begin anew unnoticed."""
-    if checkpoint is None or problem_of(checkpoint) or has_optimizer_state(checkpoint):
+    """Raises `RecipeError` for a checkpoint without optimizer state, from which training would silently start again."""
+    if checkpoint is None or find_problem(checkpoint) or has_optimizer_state(checkpoint):
         return
     raise RecipeError(
-        f"{checkpoint} cannot be resumed: a finished run removes the optimizer's state (`keep_optimizer` keeps it). "
-        "Train on from its weights: set `checkpoint` to this folder, and another `output_dir`."
+        f"{checkpoint} cannot be resumed: a finished run removes the optimizer state (`keep_optimizer` keeps it). "
+        "To continue from its weights, set `checkpoint` to this folder, and another `output_dir`."
     )
 
 
 def _check_recipe(folder, recipe):
-    """What a checkpoint restores cannot be changed when a run goes on; other changes are told."""
+    """Refuses changes that resuming would ignore; warns about all others."""
     path = folder / "config.yaml"
     if not path.is_file():
         return
@@ -353,13 +353,13 @@ def _check_recipe(folder, recipe):
         for name in sorted({*before, *recipe} - {"output_dir", "resume_from_checkpoint"})
         if before.get(name) != recipe.get(name)
     }
-    if restored := [text for name, text in changes.items() if name in _RESTORED]:
+    if restored := [text for name, text in changes.items() if name in _FIELDS_OF_OPTIMIZER]:
         raise RecipeError(
-            f"{folder}: {restored[0]}, but a checkpoint brings its own. Leave it, or begin a new run from the weights: "
-            "set `checkpoint` to this folder, and another `output_dir`."
+            f"{folder}: {restored[0]}, but resuming restores it from the checkpoint. Keep it, or start a new run from "
+            "the weights: set `checkpoint` to this folder, and another `output_dir`."
         )
     if changes:
-        logger.warning("The run goes on otherwise than it began: %s.", "; ".join(changes.values()))
+        logger.warning("The resumed run has changed fields: %s.", "; ".join(changes.values()))
 
 
 def _limit(data, data_args, training_args):
@@ -375,7 +375,7 @@ def _limit(data, data_args, training_args):
 
 
 def _write_before(model_args, data_args, training_args, data):
-    """Recipe and environment: written first, so that an interrupted run can be understood and repeated."""
+    """Writes recipe and environment before the training, so that an interrupted run can be repeated."""
     folder = Path(training_args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = yaml.safe_dump(resolved_recipe(model_args, data_args, training_args), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""The order in which training rows are seen."""
+"""Samplers for the order of training rows."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
@@ -9,21 +9,20 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_fusion.utils.errors import RecipeError
 
-# A partner must be at least so long as a share of the longest clip of the batch: the rest would be padding.
+# The least length of a partner relative to the longest clip of the batch; shorter ones would cause much padding.
 _SHORTEST_PARTNER = 0.5
 
 
 class LengthBucketSampler(LengthGroupedSampler):
     """
-    Random order in which neighbours have like length, so that batches hold little padding.
+    Random order in which neighbours have similar length, so that batches have little padding.
 
-    The order depends on the seed and the epoch alone: every process draws the same, and a resumed run goes on in the
-    order that it would have had.
+    The order depends only on seed and epoch, so that all processes and resumed runs have the same order.
 
     Args:
-        lengths (`list[int]`): length of each row.
-        batch_size (`int`): rows of a global batch.
-        seed (`int`): of the order.
+        lengths (`list[int]`): the length of each row.
+        batch_size (`int`): the number of rows per global batch.
+        seed (`int`): the seed of the order.
     """
 
     def __init__(self, lengths, batch_size, seed):
@@ -32,7 +31,7 @@ class LengthBucketSampler(LengthGroupedSampler):
         self.epoch = 0
 
     def set_epoch(self, epoch):
-        """Chooses the order of this epoch."""
+        """Sets the epoch, which selects the order."""
         self.epoch = epoch
 
     def __iter__(self):
@@ -42,30 +41,30 @@ class LengthBucketSampler(LengthGroupedSampler):
 
 class PartnerBatchSampler(Sampler):
     """
-    Batches in which clips meet the partners that were mined for them; every clip comes once an epoch.
+    Batches of clips with their mined partners; every clip occurs once per epoch.
 
-    A batch begins with the next clip of the order (random, neighbours of like length), takes that clip's partners that
-    no batch has yet, then the partners of these, and so on, and goes on with the next clip of the order where none is
-    left, until it is full. The batches depend on seed, epoch and partners alone.
+    A batch starts with the next clip of the order (random, neighbours of similar length). Then it adds the partners of
+    this clip that are in no batch yet, the partners of these, and so on; if none remain, it continues with the next
+    clip of the order until it is full. The batches depend only on seed, epoch and partners.
 
-    With `gathered` one batch is made for all processes and divided among them: they train as one process does with a
-    batch of that size. Else each process compares its own clips alone, and gets a batch that is made for itself. Either
-    way every process computes the batches of all and gives out its own: no clip comes twice, all have the same number
-    of batches, and their sizes differ by one clip at most.
+    With `gathered` one batch is created for all processes and divided among them, which equals training in one process
+    with a batch of that size. Otherwise each process compares its own clips only, and has separate batches. In both
+    cases every process computes the batches of all and yields its own: no clip occurs twice, all have the same number
+    of batches, and the sizes differ by at most one clip.
 
-    With `encode_partners` a batch holds clips of the order, and after them the partners of all of them, one kind of
-    partner after the other: they are encoded again for each clip that they are partners of. A missing partner is the
-    clip itself.
+    With `encode_partners` a batch consists of clips of the order, followed by the partners of all of them, one kind of
+    partner after the other. A partner is encoded again for each of its clips. A missing partner is replaced by the clip
+    itself.
 
     Args:
-        order (`Sampler`): the order of an epoch's clips, with `set_epoch`.
-        batch_size (`int`): clips of a process's batch, without encoded partners; rarely one more, so that all are as
-            large.
-        partners (`Callable[[int], torch.LongTensor | None]`): for an epoch the partners of each clip,
-            `(clips, partners)`, -1 where there is none; `None` before anything is known.
-        lengths (`list[int]`, *optional*): length of each clip; then partners that are much shorter or longer than the
-            rest of the batch stay out.
-        num_replicas, rank (`int`): number of processes, and which one this is.
+        order (`Sampler`): the order of the clips in an epoch, with `set_epoch`.
+        batch_size (`int`): the number of clips per batch of a process, without encoded partners. Some batches have one
+            more, so that all clips fit.
+        partners (`Callable[[int], torch.LongTensor | None]`): returns the partners `(clips, partners)` for an epoch, -1
+            for missing ones; `None` without embeddings.
+        lengths (`list[int]`, *optional*): the length of each clip. If set, partners that are much shorter or longer
+            than the batch are left out.
+        num_replicas, rank (`int`): the number of processes, and the rank of this one.
         encode_partners, gathered (`bool`): see above.
     """
 
@@ -91,15 +90,15 @@ class PartnerBatchSampler(Sampler):
         if len(order) < num_replicas:
             raise RecipeError(f"{len(order)} training clips are too few for {num_replicas} processes.")
         steps = -(-len(order) // (batch_size * num_replicas))
-        self.num_steps = min(steps, len(order) // num_replicas)  # each process has a clip in each
+        self.num_steps = min(steps, len(order) // num_replicas)  # each process has at least one clip per step
 
     @property
     def sampler(self):
-        """Itself: where `accelerate` looks for `set_epoch`."""
+        """Returns itself, since `accelerate` looks for `set_epoch` here."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the batches of this epoch."""
+        """Sets the epoch, which selects the batches."""
         self.epoch = epoch
         self.order.set_epoch(epoch)
 
@@ -109,23 +108,23 @@ class PartnerBatchSampler(Sampler):
     def __iter__(self) -> Iterator[list[int]]:
         table = self.partners(self.epoch)
         rows = None if table is None else table.tolist()
-        clips = iter(self.order) if rows is None or self.encode_partners else self._joined(rows)
+        clips = iter(self.order) if rows is None or self.encode_partners else self._join_partners(rows)
         for shares in self._shares():
             batch = [list(islice(clips, size)) for size in shares][self.rank]
             yield self._with_partners(batch, rows) if rows is not None and self.encode_partners else batch
 
     def _shares(self):
-        """For each step the number of clips of each process."""
-        return [_divided(size, self.num_replicas) for size in _divided(len(self.order), self.num_steps)]
+        """Returns the number of clips of each process in each step."""
+        return [_divide(size, self.num_replicas) for size in _divide(len(self.order), self.num_steps)]
 
-    def _joined(self, partners):
-        """All clips of the epoch, batch by batch."""
+    def _join_partners(self, partners):
+        """Returns all clips of the epoch, batch by batch."""
         free = bytearray([1]) * len(self.order)
         order = iter(self.order)
         shares = self._shares()
         for size in map(sum, shares) if self.gathered else chain.from_iterable(shares):
             batch: list[int] = []
-            invited = 0  # clips of the batch whose partners were asked
+            invited = 0  # clips of the batch whose partners were added
             while len(batch) < size:
                 if invited == len(batch):
                     clip = next(row for row in order if free[row])
@@ -149,7 +148,7 @@ class PartnerBatchSampler(Sampler):
         return batch + encoded
 
 
-def _divided(total, parts):
-    """The sizes of so many parts, as equal as can be, the larger ones first."""
+def _divide(total, parts):
+    """Divides a total into parts of nearly equal size, the larger ones first."""
     small, more = divmod(total, parts)
     return [small + (number < more) for number in range(parts)]

@@ -1,4 +1,4 @@
-"""How the losses pull at what they share: the gradient of each one alone, its norm, and the angles between them."""
+"""Gradients of single losses on the shared parameters: their norms and the cosines between them."""
 
 from itertools import combinations
 
@@ -8,17 +8,17 @@ from torch import nn
 
 def weighted_losses(outputs, config) -> dict[str, torch.Tensor]:
     """
-    The parts of a training loss, each with its weight in it.
+    Returns the weighted components of a training loss.
 
     Args:
-        outputs: of a DyFuLM or a DashFusion, with labels.
-        config: of the model.
+        outputs (`ModelOutput`): the outputs of the model for a batch with labels.
+        config ([`PretrainedConfig`]): the configuration of the model.
 
     Returns:
-        By name (`fine`, `coarse`, `intensity`; `prediction`, `contrastive`, `distillation`) the parts that pull at the
-        parameters.
+        `dict[str, torch.Tensor]`: the components with a gradient by name (`fine`, `coarse`, `intensity`; `prediction`,
+        `contrastive`, `distillation`).
     """
-    task_weights = outputs.get("loss_weights")  # none where a student learns from its teacher alone
+    task_weights = outputs.get("loss_weights")  # `None` if a student learns from its teacher alone
     tasks = [head.task for head in config.heads.values()]
     weights = {} if task_weights is None else dict(zip(tasks, task_weights, strict=True))
     weights |= config.loss_factors
@@ -28,26 +28,26 @@ def weighted_losses(outputs, config) -> dict[str, torch.Tensor]:
 
 def task_gradients(model: nn.Module, losses: dict[str, torch.Tensor]) -> dict[str, float]:
     """
-    Gradients of single losses on the parameters that all of them share, those of the base model.
+    Computes norms and cosines of the gradients of single losses on the parameters of the base model.
 
     Args:
-        model: the model with its heads, not wrapped.
-        losses: what [`weighted_losses`] returns; their graph is kept.
+        model (`nn.Module`): the unwrapped model with its heads.
+        losses (`dict[str, torch.Tensor]`): the result of [`weighted_losses`]; their graph is retained.
 
     Returns:
-        `gradient_norm_NAME` of each loss, `gradient_cosine_NAME_NAME` of each pair (-1 = they pull against each other;
-        0 where one of them does not pull), and for a DyFuLM with guidance `gradient_norm_guidance`, that of the fine
-        loss on the guidance.
+        `dict[str, float]`: `gradient_norm_NAME` of each loss, `gradient_cosine_NAME_NAME` of each pair (-1 = opposite;
+        0 if one gradient is zero), and `gradient_norm_guidance` for a DyFuLM with guidance, the norm of the fine loss's
+        gradient on the guidance.
     """
     shared = [parameter for parameter in model.base_model.parameters() if parameter.requires_grad]
     flat = {name: _flat_gradient(loss, shared) for name, loss in losses.items()}
-    found = {f"gradient_norm_{name}": gradient.norm().item() for name, gradient in flat.items()}
+    values = {f"gradient_norm_{name}": gradient.norm().item() for name, gradient in flat.items()}
     for (first, a), (second, b) in combinations(flat.items(), 2):
-        found[f"gradient_cosine_{first}_{second}"] = nn.functional.cosine_similarity(a, b, dim=0).item()
+        values[f"gradient_cosine_{first}_{second}"] = nn.functional.cosine_similarity(a, b, dim=0).item()
     guidance = getattr(model, "guidance", None)
     if guidance is not None and "fine" in losses:
-        found["gradient_norm_guidance"] = _flat_gradient(losses["fine"], list(guidance.parameters())).norm().item()
-    return found
+        values["gradient_norm_guidance"] = _flat_gradient(losses["fine"], list(guidance.parameters())).norm().item()
+    return values
 
 
 def _flat_gradient(loss, parameters):

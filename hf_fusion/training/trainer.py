@@ -34,12 +34,12 @@ from hf_fusion.training.checkpoints import (
     set_aside_newer,
     writing,
 )
-from hf_fusion.training.class_weights import class_weights_of
+from hf_fusion.training.class_weights import compute_class_weights
 from hf_fusion.training.interruption import StopOnSigterm
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.non_finite import NonFiniteGuard
 from hf_fusion.training.optimization import parameter_groups
-from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, label_classes_of, rules_of
+from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, clip_classes, make_rules
 from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
 from hf_fusion.utils.errors import RecipeError, listed
@@ -49,31 +49,30 @@ logger = logging.getLogger(__name__)
 
 class FusionTrainer(Trainer):
     """
-    Trains DyFuLM and DashFusion. Beside what `Trainer` does, it
+    Trains DyFuLM and DashFusion. In addition to `Trainer`, it
 
-    - logs each loss component (and for DyFuLM each loss weight and the mean and spread of the gate), averaged over
-      samples, whatever the number of processes and accumulation steps; for DashFusion with supervised contrastive loss
-      also how alike the clips of one class and of others are (mean cosine over the pairs of each batch);
-    - gives encoders, fusion and loss weighting their own learning rates (see [`FusionTrainingArguments`]);
-    - batches rows of like length, by the column `length_column_name` of the training set;
-    - hands each epoch's mean losses to the model, for dynamic weight averaging;
-    - stops where a loss is NaN or infinite and says of which rows, or leaves the step out (`non_finite_loss`);
-    - saves a checkpoint and ends on SIGTERM (`was_interrupted` then is true);
+    - logs each loss component as mean over samples, for any number of processes and accumulation steps; for DyFuLM also
+      each loss weight and the mean and standard deviation of the gate, for DashFusion with supervised contrastive loss
+      also the mean cosine of pairs of one class and of different classes in each batch;
+    - uses separate learning rates for encoders, fusion and loss weighting (see [`FusionTrainingArguments`]);
+    - batches rows of similar length, by the column `length_column_name` of the training set;
+    - passes the mean losses of each epoch to the model, for dynamic weight averaging;
+    - stops if a loss is NaN or infinite and names the rows, or skips the step (`non_finite_loss`);
+    - saves a checkpoint and stops on SIGTERM (`was_interrupted` is then true);
     - computes [`ReviewMetrics`] (DyFuLM), [`SentimentRegressionMetrics`] (DashFusion on scores) or accuracy and macro
-      F1 (DashFusion on classes) in evaluation, over the whole set, unless `compute_metrics` is given.
+      F1 (DashFusion on classes) in evaluation, over the whole set, unless `compute_metrics` is set.
 
     Args:
-        model, args, train_dataset, eval_dataset: as `Trainer` takes them. A `Dataset` with the fields of reviews
-            (`text`, and `label`, `stars`, `score` ...) or of clips (`text`, `audio`, `vision` and `label`) is labelled
-            for the classes of the model and encoded, unless `data_collator` is given; so are those that `evaluate` and
-            `predict` get. Other data sets must be encoded.
-        processing_class ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): is saved with the model, encodes, and pads
-            unless `data_collator` is given.
-        column_mapping (`dict[str, str]`, *optional*): for columns with other names the field that each one is, such as
+        model, args, train_dataset, eval_dataset: see `Trainer`. A `Dataset` with the fields of reviews (`text`, and
+            `label`, `stars`, `score` ...) or of clips (`text`, `audio`, `vision` and `label`) is labelled for the
+            classes of the model and encoded, unless `data_collator` is set; also in `evaluate` and `predict`. Other
+            data sets must be encoded.
+        processing_class ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): the processor. It is saved with the model,
+            encodes the data, and pads batches unless `data_collator` is set.
+        column_mapping (`dict[str, str]`, *optional*): the field of each column with another name, such as
             `{"body": "text", "rating": "stars"}`.
-        rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out rows that cannot be used, and logs
-            them.
-        kwargs: everything else that `Trainer` takes.
+        rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out unusable rows, and logs them.
+            kwargs: other arguments of `Trainer`.
 
     Example:
 
@@ -120,26 +119,28 @@ class FusionTrainer(Trainer):
         if not isinstance(args, FusionTrainingArguments):
             raise TypeError(f"`args` must be FusionTrainingArguments, got {type(args).__name__}; it takes the same.")
         if data_collator is None and processing_class is None:
-            raise ValueError("Give the model's processor as `processing_class` (or a `data_collator` of your own).")
+            raise ValueError("Pass the processor of the model as `processing_class` (or a custom `data_collator`).")
         if data_collator is not None and column_mapping:
-            raise ValueError("`column_mapping` does nothing with a `data_collator` of your own: it reads all columns.")
+            raise ValueError("`column_mapping` has no effect with a custom `data_collator`, which reads all columns.")
         self._encodes = data_collator is None
         self._column_mapping, self._rejected_rows = column_mapping, rejected_rows
         data_collator = data_collator or FusionCollator(processing_class, args.pad_to_multiple_of)
         if args.ddp_find_unused_parameters is None and args.parallel_mode == ParallelMode.DISTRIBUTED:
-            # a batch in which all clips lack a modality gives its encoder no gradient
+            # the encoder of a modality has no gradient if all clips of a batch lack it
             args.ddp_find_unused_parameters = True
         kwargs.setdefault("compute_metrics", self._metrics)
         self._num_parameters = None
         self._is_saving = False
-        self._batch_rows = self._batch_clips = None  # numbers of the rows of a batch; without the partners of others
-        self._gradients: list[dict[str, float]] = []  # of the first process, since the last log
+        self._batch_rows = self._batch_clips = (
+            None  # numbers of the rows of a batch; of its clips without encoded partners
+        )
+        self._gradients: list[dict[str, float]] = []  # in the first process, since the last log
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
         )
         self._encode_data_sets()
         if args.label_names is None:
-            self.label_names = _labels_of(self.eval_dataset) or _labels_of(self.train_dataset) or self.label_names
+            self.label_names = _find_labels(self.eval_dataset) or _find_labels(self.train_dataset) or self.label_names
         self.add_callback(LossTracker())
         self.add_callback(NonFiniteGuard())
         self.add_callback(StopOnSigterm())
@@ -155,18 +156,19 @@ class FusionTrainer(Trainer):
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
 
     def _encode_data_sets(self):
-        """Encodes the data sets for training and evaluation, unless they are."""
+        """Encodes the data sets for training and evaluation if needed."""
         train, evaluation = self.train_dataset, self.eval_dataset
-        self.train_dataset = self._encoded(train, "train_dataset")
+        self.train_dataset = self._encode_if_needed(train, "train_dataset")
         if isinstance(evaluation, dict):
             self.eval_dataset = {
-                name: self._encoded(rows, f"eval_dataset[{name!r}]", train) for name, rows in evaluation.items()
+                name: self._encode_if_needed(rows, f"eval_dataset[{name!r}]", train)
+                for name, rows in evaluation.items()
             }
         else:
-            self.eval_dataset = self._encoded(evaluation, "eval_dataset", train)
+            self.eval_dataset = self._encode_if_needed(evaluation, "eval_dataset", train)
 
-    def _encoded(self, rows, place, train=None):
-        """A data set as the collator takes it; beside one of `train`, whose classes are looked at too."""
+    def _encode_if_needed(self, rows, place, train=None):
+        """Encodes a data set for the collator, with the classes of `train` if it is set."""
         if not self._encodes or not needs_encoding(rows):
             return rows
         with self.args.main_process_first(desc="encoding the data"):
@@ -175,27 +177,29 @@ class FusionTrainer(Trainer):
             )
 
     def _check_skipping(self):
-        """Who else decides about steps would not know of those that are left out."""
+        """Raises `ValueError` for `skip` where DeepSpeed or fp16 skips steps itself."""
         if self.is_deepspeed_enabled or self.accelerator.mixed_precision == "fp16":
             other = "DeepSpeed" if self.is_deepspeed_enabled else "fp16, which scales the loss,"
-            raise ValueError(f"`non_finite_loss` skip: {other} skips steps by itself; leave it stop (or use bf16).")
+            raise ValueError(f"`non_finite_loss` skip: {other} skips steps itself; keep `stop` (or use bf16).")
 
     @property
     def _classifier(self):
-        """The model with the heads, whatever is wrapped around it."""
+        """Returns the model with the heads, without wrappers."""
         return next((module for module in self.model.modules() if "class_weights" in module._buffers), None)
 
     def _weigh_classes(self):
-        """Gives the model the weights of its classes; they are no part of what it saves."""
+        """Sets the class weights of the model; they are not saved."""
         if self.train_dataset is None:
             return
         if "labels" not in _column_names(self.train_dataset):
             raise ValueError("`class_weights` is for data with `labels`; the training data has none.")
-        weights = class_weights_of(self.args.class_weights, _column(self.train_dataset, "labels"), self.model.config)
+        weights = compute_class_weights(
+            self.args.class_weights, _column(self.train_dataset, "labels"), self.model.config
+        )
         names = self.model.config.id2label
-        told = ", ".join(f"{names[i]} {weight:.4g}" for i, weight in enumerate(weights))
+        weight_list = ", ".join(f"{names[i]} {weight:.4g}" for i, weight in enumerate(weights))
         if self.args.should_log:
-            logger.warning("Weights of the classes in the loss: %s.", told)
+            logger.warning("Weights of the classes in the loss: %s.", weight_list)
         self._classifier.class_weights = torch.tensor(weights, device=self._classifier.device)
 
     def _partner_miner(self):
@@ -206,8 +210,8 @@ class FusionTrainer(Trainer):
         default = "refresh" if self.args.contrastive_partners == "encoded" else "bank"
         from_bank = (self.args.mining_embeddings or default) == "bank"
         return PartnerMiner(
-            label_classes_of(labels, config),
-            rules_of(self.args, config),
+            clip_classes(labels, config),
+            make_rules(self.args, config),
             every=1 if from_bank else self.args.mining_refresh_epochs,
             refresh=None if from_bank else self._refresh_embeddings,
             device=self.args.device,
@@ -215,10 +219,10 @@ class FusionTrainer(Trainer):
         )
 
     def _refresh_embeddings(self, miner):
-        """A pass over the training data, each process over its share, for the embeddings alone."""
+        """Computes the embeddings of the training data, each process for its share."""
         self.model.eval()
         with torch.no_grad(), self.compute_loss_context_manager():
-            rows, size = IndexedRows(_fast(self.train_dataset)), self.args.eval_batch_size
+            rows, size = IndexedRows(_read_as_views(self.train_dataset)), self.args.eval_batch_size
             for batch in super()._get_dataloader(rows, "Mining", size, self._get_eval_sampler):
                 inputs = self._prepare_inputs(batch)
                 index = self._batch_rows
@@ -228,17 +232,17 @@ class FusionTrainer(Trainer):
 
     @property
     def loss_tracker(self):
-        """The [`LossTracker`] in use; resuming replaces it."""
+        """[`LossTracker`]: the tracker in use; resuming replaces it."""
         return self._own_callback(LossTracker)
 
     @property
     def skipped_steps(self):
-        """`int`: optimizer steps that were left out because a loss was NaN or infinite."""
+        """`int`: the number of optimizer steps skipped because a loss was NaN or infinite."""
         return self._own_callback(NonFiniteGuard).skipped_steps
 
     @property
     def was_interrupted(self):
-        """`bool`: whether SIGTERM ended the training before its time."""
+        """`bool`: whether SIGTERM stopped the training."""
         return self._own_callback(StopOnSigterm).is_hit
 
     def _own_callback(self, kind):
@@ -250,7 +254,7 @@ class FusionTrainer(Trainer):
         return compute_metrics(self.model.config, prediction.predictions, label_ids, self.label_names)
 
     def _prepare_inputs(self, inputs):
-        """As `Trainer`'s; leaves arguments of the model's `forward` and keeps the numbers of the rows aside."""
+        """Keeps the arguments of the model's `forward`, and stores the row numbers; see `Trainer`."""
         inputs = super()._prepare_inputs(inputs)
         self._batch_rows = self._batch_clips = inputs.pop(ROW_NUMBER, None)
         if self.miner is not None and self.model.training:
@@ -260,41 +264,41 @@ class FusionTrainer(Trainer):
         return inputs
 
     def evaluation_loop(self, dataloader, *args, **kwargs):
-        """As `Trainer`'s, with the labels of this data set, whatever others have (unless `label_names` tells them)."""
+        """Evaluates with the labels of this data set, unless `label_names` is set; see `Trainer`."""
         before = self.label_names
         if self.args.label_names is None:
-            # A label that the data lacks would otherwise switch evaluation off without a word.
-            self.label_names = _labels_of(dataloader.dataset)
+            # `Trainer` silently skips the metrics if the data lacks one of the labels.
+            self.label_names = _find_labels(dataloader.dataset)
         try:
             return super().evaluation_loop(dataloader, *args, **kwargs)
         finally:
             self.label_names = before
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """As `Trainer`'s, but the predictions are the answers to all tasks (for DyFuLM a tuple of three arrays)."""
+        """Returns the predictions of all tasks (for DyFuLM a tuple of three arrays); see `Trainer`."""
         if ignore_keys is None:
             config = self.model.config
             ignore_keys = [name for name in config.keys_to_ignore_at_inference if name not in config.heads]
         absent = [name for name in self.label_names if inputs.get(name) is None]
         if absent and len(absent) < len(self.label_names):
             raise ValueError(
-                f"A batch has no `{absent[0]}`, by which its data set is evaluated: give every row the column (None "
-                "where the label is missing), or leave the name out of `label_names`."
+                f"A batch has no `{absent[0]}`, by which its data set is evaluated: add the column to every row (None "
+                "for missing labels), or remove the name from `label_names`."
             )
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The model's loss; in training its components are added to the logs.
+        """Computes the loss of the model; in training its components are logged.
 
-        A subclass may compute its own: `inputs` are arguments of `forward`. Without `super().compute_loss` there are no
-        components in the logs, and a loss that is not finite goes unnoticed.
+        A subclass may override it: `inputs` are the arguments of `forward`. Without `super().compute_loss` the
+        components are not logged, and losses that are not finite are not detected.
         """
         if model.training and self.model.config.has_gate:
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
         index = self._batch_clips
         loss, outputs = self.model_loss(model, inputs, num_items_in_batch)
         if self.miner is not None and model.training:
-            loss = self._over_clips(loss, len(index))
+            loss = self._weigh_by_clips(loss, len(index))
         if model.training and not torch.isfinite(loss):
             skip = self.args.non_finite_loss == "skip"
             step = self.state.global_step
@@ -304,17 +308,17 @@ class FusionTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def model_loss(self, model, inputs, num_items_in_batch=None):
-        """The loss of a batch and the outputs with its components; a subclass adds what else there is to learn."""
+        """Returns the loss of a batch and the outputs with its components; subclasses may add further losses."""
         return super().compute_loss(model, inputs, True, num_items_in_batch)
 
-    def _over_clips(self, loss, count):
-        """The loss, so weighted that its mean over the processes is one over clips: one may have fewer of them."""
+    def _weigh_by_clips(self, loss, count):
+        """Scales the loss so that its mean over processes is a mean over clips, if processes have different numbers."""
         if self.args.world_size == 1:
             return loss
         return loss * (count / reduce(loss.new_tensor(count), reduction="mean"))
 
     def _note_step(self, model, inputs, outputs, index):
-        """What logs and mining take of a training batch."""
+        """Passes a training batch to loss tracking and mining."""
         class_weights = getattr(self._classifier, "class_weights", None)
         self.loss_tracker.add(outputs, inputs, self.model.config, class_weights)
         every = self.args.log_gradients_every
@@ -325,7 +329,7 @@ class FusionTrainer(Trainer):
             self.miner.add(index, outputs, self.model.config)
 
     def _ids(self, index):
-        """What the rows of these numbers are called: their `id`, or their number."""
+        """Returns the `id` of the rows with these numbers, or their numbers."""
         if index is None:
             return None
         rows = index.tolist()
@@ -334,7 +338,7 @@ class FusionTrainer(Trainer):
         return [f"row {row}" for row in rows]
 
     def _with_partners(self, inputs, index):
-        """The model's inputs, and the numbers of the clips that are predicted."""
+        """Returns the inputs of the model, and the numbers of the clips to predict."""
         table = self.miner.table
         if self.args.contrastive_partners != "encoded" or table is None:
             return inputs, index
@@ -344,26 +348,26 @@ class FusionTrainer(Trainer):
         return inputs, index
 
     def floating_point_ops(self, inputs):
-        """The usual estimate, 6 operations for each parameter and token; the parameters are counted once."""
+        """Estimates 6 operations per parameter and token; the parameters are counted only once."""
         if self._num_parameters is None:
             self._num_parameters = self.model.num_parameters(exclude_embeddings=True)
         tokens = inputs.get(self.model.main_input_name)
         return 0 if tokens is None else 6 * tokens.numel() * self._num_parameters
 
     def log(self, logs, start_time=None):
-        """Adds the components to a log of the training loss."""
+        """Adds the loss components to the log of the training loss."""
         if "loss" in logs:
             logs.update(self.loss_tracker.pop_logs(self.args.device))
             if self.skipped_steps:
                 logs["skipped_steps"] = self.skipped_steps
-            for name in sorted({name for found in self._gradients for name in found}):
-                values = [found[name] for found in self._gradients if name in found]
+            for name in sorted({name for gradients in self._gradients for name in gradients}):
+                values = [gradients[name] for gradients in self._gradients if name in gradients]
                 logs[name] = sum(values) / len(values)
             self._gradients = []
         super().log(logs, start_time)
 
     def create_optimizer(self, *args, **kwargs):
-        """The optimizer of `args.optim` over [`parameter_groups`]."""
+        """Creates the optimizer of `args.optim` over the [`parameter_groups`]."""
         if self.optimizer is None:
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             groups = parameter_groups(self.model, self.args, self.get_decay_parameter_names(self.model))
@@ -377,12 +381,12 @@ class FusionTrainer(Trainer):
         return LengthBucketSampler(lengths, self._global_batch_size, self._data_seed)
 
     def _lengths(self):
-        """The length of each training row, if batches are to be of like length and it is known."""
+        """Returns the length of each training row for length buckets, if it is known."""
         if not self.args.bucket_by_length:
             return None
         name, columns = self.args.length_column_name, getattr(self.train_dataset, "column_names", None) or ()
         if name not in columns and name != "length":
-            raise ValueError(f"`length_column_name` {name!r} is no column of the training data ({listed(columns)}).")
+            raise ValueError(f"`length_column_name` {name!r} is not a column of the training data ({listed(columns)}).")
         return _column(self.train_dataset, name) if name in columns else None
 
     @property
@@ -394,7 +398,7 @@ class FusionTrainer(Trainer):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
-        """As `Trainer.train`; nothing is left that an earlier training mined, or was killed while saving."""
+        """Clears mined partners and half-written checkpoints, then trains; see `Trainer.train`."""
         if self.miner is not None:
             self.miner.reset()
         resumed_from = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
@@ -404,12 +408,12 @@ class FusionTrainer(Trainer):
             if resumed_from is not None:
                 set_aside_newer(self.args.output_dir, resumed_from)
         self.accelerator.wait_for_everyone()
-        with self._own_callback(StopOnSigterm).listening(), self._deleting_alone():
+        with self._own_callback(StopOnSigterm).listening(), self._own_checkpoint_rotation():
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     @contextmanager
-    def _deleting_alone(self):
-        """With a limit of 1 `Trainer` would in the end delete all but the best, also what SIGTERM saved."""
+    def _own_checkpoint_rotation(self):
+        """Disables the rotation of `Trainer`, which with a limit of 1 would delete the checkpoint saved on SIGTERM."""
         self._save_total_limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             yield
@@ -417,19 +421,19 @@ class FusionTrainer(Trainer):
             self.args.save_total_limit = self._save_total_limit
 
     def _get_dataloader(self, dataset, *args, **kwargs):
-        """As `Trainer`'s, with rows that are encoded and read as views; those for training know their number."""
-        rows = _fast(self._encoded(dataset, "the data set"))
+        """Creates a loader of encoded rows, read as views; training rows have their number. See `Trainer`."""
+        rows = _read_as_views(self._encode_if_needed(dataset, "the data set"))
         if kwargs.get("is_training") and _has_named_fields(rows):
             rows = IndexedRows(rows)
         return super()._get_dataloader(rows, *args, **kwargs)
 
     def get_train_dataloader(self):
-        """Batches of the training data; with mined or encoded partners those of [`PartnerBatchSampler`]."""
+        """Creates the training loader, with [`PartnerBatchSampler`] for mined or encoded partners."""
         if self.miner is None:
             return super().get_train_dataloader()
         args, lengths, size = self.args, self._lengths(), len(self.train_dataset)
         sampler = PartnerBatchSampler(
-            # all of one length: random order
+            # equal lengths give a random order
             LengthBucketSampler(lengths or [1] * size, self._global_batch_size, self._data_seed),
             self._train_batch_size,
             self.miner.partners,
@@ -440,17 +444,19 @@ class FusionTrainer(Trainer):
             gathered=self.model.config.gather_negatives,
         )
         loader = DataLoader(
-            IndexedRows(_fast(self.train_dataset)),
+            IndexedRows(_read_as_views(self.train_dataset)),
             batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
-            multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),  # of newer versions
+            multiprocessing_context=getattr(
+                args, "dataloader_multiprocessing_context", None
+            ),  # exists in newer versions
             in_order=getattr(args, "dataloader_in_order", True),
         )
-        # the sampler gives each process its own batches: nothing is left to divide
+        # not dispatched, since the sampler yields the batches of this process
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
@@ -464,7 +470,7 @@ class FusionTrainer(Trainer):
             self.miner.save(output_dir, self.args.should_save)
 
     def init_hf_repo(self, token=None, private=None):
-        """As `Trainer`'s, called before the training; raises `PublishError` if the Hub refuses."""
+        """Creates the repository before the training; raises `PublishError` if that fails. See `Trainer`."""
         private = self.args.hub_private_repo if private is None else private
         api = huggingface_hub.HfApi(token=token or self.args.hub_token)
         with hub_errors(self.args.hub_model_id or Path(self.args.output_dir).name, api.endpoint):
@@ -473,7 +479,7 @@ class FusionTrainer(Trainer):
                 check_private(api, self.hub_model_id)
 
     def push_to_hub(self, commit_message="End of training", blocking=True, token=None, revision=None, private=None):
-        """Saves the model and uploads it with what else [`publish`] takes of the run folder; the card is the run's."""
+        """Saves the model and publishes the run folder by [`publish`], with the model card of the run."""
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
             self.init_hf_repo(token, private)
@@ -487,7 +493,7 @@ class FusionTrainer(Trainer):
         return upload() if blocking else huggingface_hub.HfApi().run_as_future(upload)
 
     def _push_from_checkpoint(self, checkpoint_folder):
-        if not self._is_saving:  # else it has not got its name yet
+        if not self._is_saving:  # a checkpoint in staging has no final name yet
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _get_output_dir(self, trial):
@@ -497,13 +503,13 @@ class FusionTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            make_readable(output_dir or self.args.output_dir)  # an adapter too
+            make_readable(output_dir or self.args.output_dir)  # also for an adapter
 
     def _save_checkpoint(self, model, trial):
-        """As `Trainer`'s, but written aside: who looks for checkpoints sees a whole one or none."""
+        """Writes a checkpoint to a staging folder and renames it, so that no partial one is visible; see `Trainer`."""
         self.loss_tracker.flush(self.args.device)
         for callback in (self._own_callback(kind) for kind in (LossTracker, NonFiniteGuard)):
-            # of a checkpoint that was saved before there was one
+            # missing in the state of older checkpoints
             self.state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         run_folder = self._get_output_dir(trial)
@@ -527,8 +533,8 @@ class FusionTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
 
-def _fast(dataset):
-    """Rows as views, unless the data set has a way of its own to make them."""
+def _read_as_views(dataset):
+    """Sets a format that reads rows as views, unless the data set has a transform."""
     own = isinstance(dataset, Dataset) and (
         dataset.format["type"] == "custom" or set(dataset.format["columns"]) != set(dataset.column_names)
     )
@@ -536,7 +542,7 @@ def _fast(dataset):
 
 
 def _has_named_fields(rows):
-    """Whether rows have numbers, and are mappings, so that their number can be put beside the fields."""
+    """Whether rows are indexed mappings, so that their number can be added as a field."""
     if isinstance(rows, (IterableDataset, torch.utils.data.IterableDataset)):
         return False
     return isinstance(rows, ArrowRows) or (len(rows) > 0 and isinstance(rows[0], Mapping))
@@ -548,8 +554,8 @@ def _column(dataset, name):
     return [row.get(name) for row in dataset]
 
 
-def _labels_of(dataset):
-    """Names of the labels that a data set has: by its columns, else its rows; of the first of several."""
+def _find_labels(dataset):
+    """Returns the label names of a data set (of the first one of several), from its columns or its first row."""
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()), None)
     if isinstance(dataset, list):
@@ -559,7 +565,7 @@ def _labels_of(dataset):
 
 
 def _column_names(dataset):
-    """Names of a data set's columns; those of its first row, where it does not tell."""
+    """Returns the column names of a data set; the keys of its first row if it has no columns."""
     if dataset is None or getattr(dataset, "column_names", None):
         return () if dataset is None else dataset.column_names
     return next(iter(dataset), ()) if not hasattr(dataset, "__getitem__") else dataset[0] if len(dataset) else ()

@@ -74,7 +74,7 @@ def _has_type(value, kind):
         return isinstance(value, list) and all(_matches(item, parts[0]) for item in value if parts)
     if origin is dict:
         return isinstance(value, dict) and all(
-            _matches(part, wanted) for pair in value.items() for part, wanted in zip(pair, parts, strict=False)
+            _matches(part, part_hint) for pair in value.items() for part, part_hint in zip(pair, parts, strict=False)
         )
     if origin in (int, float):
         return isinstance(value, (int, origin)) and not isinstance(value, bool)

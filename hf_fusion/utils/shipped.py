@@ -30,9 +30,9 @@ def find_file(name: str, kind: str) -> Path:
         if path.is_file():
             return path
     files = shipped_files(kind)
-    wanted = Path(name)
-    stem = wanted.stem if wanted.suffix == ".yaml" else wanted.name
-    if stem in files and str(wanted.parent) in (".", f"scripts/{_plural(kind)}"):
+    requested = Path(name)
+    stem = requested.stem if requested.suffix == ".yaml" else requested.name
+    if stem in files and str(requested.parent) in (".", f"scripts/{_plural(kind)}"):
         return files[stem]
     near = get_close_matches(stem, files, n=3)
     advice = f" Did you mean {' or '.join(near)}?" if near else ""

@@ -23,7 +23,7 @@ from scripts.benchmarks.inference import review_pipeline
 from scripts.benchmarks.inputs import REVIEW_LIMIT, review_texts
 
 _BATCH = 32
-_TARGET = 2.5  # of int8
+_TARGET = 2.5  # least speed-up of int8
 _CHECKS = 20
 _METRICS = ("fine_accuracy", "fine_macro_f1", "coarse_accuracy", "coarse_macro_f1", "intensity_mae")
 
@@ -35,7 +35,7 @@ class _Reviews:
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """The same reviews through PyTorch, ONNX Runtime, and ONNX Runtime with int8: in batches, one by one, on disk."""
+    """Compares PyTorch with ONNX Runtime in float32 and int8: speed in batches and one by one, and file size."""
     silence_exporter()
     plain = _pipeline(options)
     rows = _labelled(plain, options)
@@ -64,7 +64,7 @@ def _pipeline(options):
         except (OSError, ValueError) as error:
             raise DataError(f"{options.checkpoint}: {str(error).splitlines()[0]}") from error
         if classify.model.config.frame_columns:
-            raise DataError(f"--checkpoint {options.checkpoint} is no DyFuLM, whose reviews are measured here.")
+            raise DataError(f"--checkpoint {options.checkpoint} is not a DyFuLM; this benchmark measures reviews.")
         return classify
     if not options.quick:
         return review_pipeline(options.text_encoder)
@@ -75,7 +75,7 @@ def _pipeline(options):
 
 
 def _labelled(classify, options):
-    """Reviews with labels, where there is a checkpoint."""
+    """Returns labelled reviews if there is a checkpoint."""
     if not options.checkpoint:
         return None
     args, data_args = parse_data_arguments(_Reviews, [options.checkpoint, *options.data])
@@ -90,7 +90,7 @@ def _quality(classify, rows):
 
 
 def _speed(plain, exported, reference, candidate, options, target):
-    """Reviews in batches and one by one."""
+    """Measures reviews in batches and one by one."""
     texts = review_texts(4 if options.quick else 4 * _BATCH, seed=0)
     single = texts[: 2 if options.quick else _BATCH]
     ways = {

@@ -1,11 +1,11 @@
-"""What the fusion alone costs: hierarchical bottleneck fusion against self-attention over all streams (CH-SIMS)."""
+"""Cost of the fusion alone: hierarchical bottleneck fusion against self-attention over all modalities (CH-SIMS)."""
 
 import torch
 from torch import nn
 
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.modeling_dashfusion_layers import attention_bias
-from hf_fusion.studies.fusion_cost import fusion_inputs, fusion_of, multiply_adds
+from hf_fusion.studies.fusion_cost import build_fusion, fusion_inputs, multiply_adds
 from hf_fusion.studies.measure import BenchmarkOptions, Comparison, compare, timed_pairs
 from scripts.benchmarks.inputs import SIMS
 
@@ -16,12 +16,12 @@ _BATCH = 16
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Multiply-adds and seconds of both fusions on CH-SIMS, for 4 to 32 bottleneck tokens."""
+    """Compares multiply-adds and seconds of both fusions on CH-SIMS, for 4 to 32 bottleneck tokens."""
     shape = SIMS.times(0.1) if options.quick else SIMS
     comparisons = []
-    reference = fusion_of(shape, options.device, fusion="concat_attention")
+    reference = build_fusion(shape, options.device, fusion="concat_attention")
     for tokens in BOTTLENECK_TOKENS:
-        candidate = fusion_of(shape, options.device, fusion="hbf", num_bottleneck_tokens=tokens)
+        candidate = build_fusion(shape, options.device, fusion="hbf", num_bottleneck_tokens=tokens)
         names = ({"name": "concat_attention"}, {"name": "hbf", "num_bottleneck_tokens": tokens})
         one = fusion_inputs(shape, 1, options.device)
         counts = [(multiply_adds(reference, *one), multiply_adds(candidate, *one))]
@@ -36,7 +36,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
 
 
 def only_what_is_read(fusion: nn.Module, aligned, streams):
-    """`concat_attention` whose last layer, too, computes only the four positions that the head reads."""
+    """Computes `concat_attention` with only the four positions that the head reads in the last layer."""
     parts = [aligned, *(streams[name] for name in MODALITIES)]
     states = torch.cat([part.states for part in parts], dim=1)
     bias = attention_bias(torch.cat([part.mask for part in parts], dim=1), states.dtype)

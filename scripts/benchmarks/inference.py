@@ -30,7 +30,7 @@ _PADDED_CLIPS = f"padded to {MOSI.audio_frames} and {MOSI.vision_frames} frames"
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Reviews through the pipeline; then DashFusion: latency of one clip, memory of a batch."""
+    """Compares the pipeline on reviews, and for DashFusion the latency of a clip and the memory of a batch."""
     return [*_reviews(options), *_latency(options), _peak_memory(options)]
 
 
@@ -59,7 +59,7 @@ def _reviews(options):
 
 
 def review_pipeline(text_encoder: str, device: str = "cpu") -> FusionSentimentPipeline:
-    """A DyFuLM that has the pretrained encoder twice, with new heads."""
+    """Builds the pipeline of a DyFuLM with the pretrained encoder twice and new heads."""
     torch.manual_seed(0)
     model = DyFuLMForSequenceClassification.from_encoders(text_encoder, text_encoder)
     processor = DyFuLMProcessor(AutoTokenizer.from_pretrained(text_encoder), max_length=REVIEW_LIMIT)
@@ -67,7 +67,7 @@ def review_pipeline(text_encoder: str, device: str = "cpu") -> FusionSentimentPi
 
 
 def padded_answers(pipe: FusionSentimentPipeline, texts: list[str]) -> list[dict]:
-    """What the pipeline answers, in batches as the texts come, each padded to the processor's limit."""
+    """Predicts the texts in batches in input order, padded to the limit of the processor."""
     answers = []
     for start in range(0, len(texts), _BATCH):
         batch = pipe.processor(texts[start : start + _BATCH], padding="max_length", return_tensors="pt")
@@ -81,23 +81,23 @@ def _in_bf16(pipe):
 
 
 def _compiles(model, warm_up):
-    """Compiles a model for any length; False where this machine cannot."""
+    """Compiles a model for dynamic lengths; returns False if this machine cannot."""
     model.compile(dynamic=True)
     try:
         warm_up()
-    except Exception as error:  # whatever the compiler or its toolchain raises
+    except Exception as error:  # any error of the compiler or its toolchain
         print(f"torch.compile does not work here: {str(error).splitlines()[0]}")
         return False
     return True
 
 
-def _largest_difference(expected, found):
-    """Of the intensities: evidence that both sides computed the same."""
-    return max(abs(a["intensity"] - b["intensity"]) for a, b in zip(expected, found, strict=True))
+def _largest_difference(expected, answers):
+    """Returns the largest difference of the intensities, which shows that both sides agree."""
+    return max(abs(a["intensity"] - b["intensity"]) for a, b in zip(expected, answers, strict=True))
 
 
 def clip_model(shape: ClipShape, device: str = "cpu") -> DashFusionModel:
-    """A DashFusion of the paper's size whose text encoder only looks tokens up: streams, alignment and fusion."""
+    """Builds a DashFusion of the paper's size with a text encoder without layers."""
     torch.manual_seed(0)
     return DashFusionModel(DashFusionConfig(stub_text_config(), **shape.config_fields)).eval().to(device)
 
@@ -121,8 +121,8 @@ def _latency(options):
             lambda: _forward_all(model, padded), lambda m=candidate: _forward_all(m, exact), options.repeats
         )
         pairs = [(reference_seconds / count, seconds / count) for reference_seconds, seconds in pairs]
-        found = _forward_all(candidate, exact)
-        difference = max((a - b).abs().max().item() for a, b in zip(expected, found, strict=True))
+        answers = _forward_all(candidate, exact)
+        difference = max((a - b).abs().max().item() for a, b in zip(expected, answers, strict=True))
         facts = {"name": name, "largest_difference": difference}
         what = "DashFusion without text encoder, one clip"
         comparisons.append(compare(what, "seconds", pairs, {"name": _PADDED_CLIPS}, facts))
@@ -136,7 +136,7 @@ def _forward_all(model, batches) -> list[torch.Tensor]:
 
 def _peak_memory(options):
     """
-    A batch of like lengths, as the pipeline makes them, against the same clips padded to the limits. The batches of a
+    Compares batches of similar lengths, as in the pipeline, with the same clips padded to the limits. The batches of a
     whole window, longest first: pairs, of which the first is the peak of the window.
     """
     arguments = {"device": options.device, "quick": options.quick}
@@ -149,7 +149,7 @@ def _peak_memory(options):
 
 
 def peaks_of_window(padded: bool, device: str, quick: bool) -> list[int]:
-    """Bytes beyond the loaded model for each batch of one window of the pipeline, longest first."""
+    """Measures the bytes beyond the loaded model for each batch of a window of the pipeline, longest first."""
     size = _QUICK_PEAK_BATCH if quick else _PEAK_BATCH
     model = clip_model(MOSI, device)
     lengths = clip_lengths(MOSI, LOOKAHEAD_BATCHES * size, seed=0)

@@ -1,4 +1,4 @@
-"""Inputs of benchmarks: random values, but shapes and lengths as the data sets have them."""
+"""Inputs of benchmarks: random values with the shapes and lengths of the data sets."""
 
 import math
 from collections.abc import Iterator
@@ -31,12 +31,12 @@ MOSEI = ClipShape(50, 500, 74, 500, 35)
 
 def length_fractions(count: int, seed: int, mean: float | None = None) -> np.ndarray:
     """
-    Lengths as shares of the limit, in (0, 1]: log-normal, the median a quarter of the 95th percentile, cut at 1.
+    Draws lengths relative to the limit, in (0, 1]: log-normal, the median a quarter of the 95th percentile, cut at 1.
 
     Args:
-        count: how many.
-        seed: of the draws.
-        mean: of the cut distribution; without it the limit is the 95th percentile.
+        count (`int`): the number of lengths.
+        seed (`int`): the seed of the draws.
+        mean (`float`, *optional*): the mean of the cut distribution; by default the limit is the 95th percentile.
     """
     median = 0.25 if mean is None else brentq(lambda median: _mean_cut_at_one(median) - mean, 1e-6, 1e6)
     draws = np.random.default_rng(seed).standard_normal(count)
@@ -44,13 +44,13 @@ def length_fractions(count: int, seed: int, mean: float | None = None) -> np.nda
 
 
 def _mean_cut_at_one(median):
-    """Mean of min(X, 1), X log-normal."""
+    """Returns the mean of min(X, 1) for log-normal X."""
     distance = -math.log(median) / SIGMA
     return median * math.exp(SIGMA**2 / 2) * norm.cdf(distance - SIGMA) + norm.sf(distance)
 
 
 def clip_lengths(shape: ClipShape, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Positions `(count,)` of each modality. They go together: a clip that lasts long has more words and frames."""
+    """Draws the number of positions `(count,)` of each modality; long clips have more words and more frames."""
     fractions = length_fractions(count, seed)
     return {name: np.maximum(np.rint(limit * fractions), 1).astype(int) for name, limit in shape.limits.items()}
 
@@ -59,14 +59,14 @@ def clip_tensors(
     shape: ClipShape, lengths: dict[str, np.ndarray], device: str = "cpu", padded: bool = False, seed: int = 0
 ) -> dict[str, torch.Tensor]:
     """
-    One batch for DashFusion.
+    Creates a batch for DashFusion.
 
     Args:
-        shape: the data set.
-        lengths: positions `(batch,)` of each modality.
-        device: of the tensors.
-        padded: to the limits, instead of the longest clip of the batch. The real values are the same.
-        seed: of the values.
+        shape ([`ClipShape`]): the limits of the data set.
+        lengths (`dict[str, np.ndarray]`): the number of positions `(batch,)` of each modality.
+        device (`str`): the device of the tensors.
+        padded (`bool`): whether to pad to the limits, not to the longest clip. The real values are the same.
+        seed (`int`): the seed of the values.
     """
     generator = torch.Generator().manual_seed(seed)
     batch, masks = {}, {}
@@ -86,21 +86,21 @@ def clip_tensors(
 
 
 def review_texts(count: int, seed: int, mean: int = REVIEW_TOKENS, limit: int = REVIEW_LIMIT) -> list[str]:
-    """Texts of so many tokens on average, special tokens included, and at most `limit`."""
+    """Creates texts with `mean` tokens on average and at most `limit`, including special tokens."""
     tokens = np.maximum(np.rint(limit * length_fractions(count, seed, mean / limit)), 3).astype(int)
-    return words_of(tokens - 2, seed)
+    return make_texts(tokens - 2, seed)
 
 
-def words_of(counts: np.ndarray, seed: int) -> list[str]:
-    """Texts of so many words each."""
+def make_texts(counts: np.ndarray, seed: int) -> list[str]:
+    """Creates texts with the given numbers of words."""
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(_WORDS, size=n)) for n in counts]
 
 
 def corpus(shape: ClipShape, count: int, seed: int = 0) -> Iterator[dict]:
-    """Clips one by one, as `clean_clips` gives them, with the lengths of the data set."""
+    """Yields clips in the form of `clean_clips`, with the lengths of the data set."""
     lengths = clip_lengths(shape, count, seed)
-    texts = words_of(np.maximum(lengths["text"] - 2, 1), seed)
+    texts = make_texts(np.maximum(lengths["text"] - 2, 1), seed)
     for i in range(count):
         frames = {name: _frames(shape, name, lengths[name][i], i) for name in STREAMS}
         yield {"id": f"clip-{i}", "split": "train", "text": texts[i], **frames, "label": float(i % 7 - 3)}

@@ -1,7 +1,7 @@
 """A corpus of MOSEI's size: mapped from disk as prepared, against one pickle of padded arrays in memory.
 
-Either side runs in a process of its own, from the files to the first batch and on through one epoch. Both files have
-just been written, so that what the system still holds of them in memory helps both.
+Each side runs in a separate process, from the files to the first batch and through one epoch. Both files have
+just been written, so that both profit from the system's cache.
 """
 
 import pickle
@@ -39,7 +39,7 @@ from scripts.benchmarks.inputs import MOSEI, clip_lengths, corpus
 CLIPS = 16_326  # MOSEI's training split
 QUICK_CLIPS = 200
 _BATCH = 32
-# What costs something: unit, and key in the result of one process.
+# The measured costs: unit, and key in the result of a process.
 _COSTS = {
     "until the first batch": ("seconds", "first_batch"),
     "each clip of one epoch": ("seconds", "per_clip"),
@@ -50,7 +50,7 @@ _COSTS = {
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Seconds until the first batch and for each clip of an epoch, and resident memory."""
+    """Compares the seconds until the first batch and per clip of an epoch, and the resident memory."""
     count = QUICK_CLIPS if options.quick else CLIPS
     runs = {"reference": [], "candidate": []}
 
@@ -81,18 +81,18 @@ def _comparison(runs, what, unit, key):
 
 
 def _stages(results):
-    """Median seconds of each stage up to the first batch."""
+    """Returns the median seconds of each stage up to the first batch."""
     return {name: float(np.median([run["stages"][name] for run in results])) for name in results[0]["stages"]}
 
 
 def write_prepared(folder: str, count: int) -> None:
-    """`folder/prepared`: the corpus as `scripts/prepare_data.py` writes it."""
+    """Writes the corpus to `folder/prepared` in the format of `hf-fusion prepare`."""
     disable_progress_bars()
     write_clips(corpus(MOSEI, count), str(Path(folder) / "prepared"), {"name": "corpus"})
 
 
 def write_pickle(folder: str, count: int) -> None:
-    """`folder/clips.pkl`: the corpus as MMSA keeps it, float32 arrays padded to the limits and texts as tokens."""
+    """Writes the corpus to `folder/clips.pkl` in the format of MMSA: padded float32 arrays, and texts as tokens."""
     limits, lengths = MOSEI.limits, clip_lengths(MOSEI, count, seed=0)
     mask = np.arange(limits["text"]) < lengths["text"][:, None]  # (clips, words)
     arrays = {
@@ -112,7 +112,7 @@ def write_pickle(folder: str, count: int) -> None:
 
 
 def read_pickle(folder: str) -> dict:
-    """One process of the reference: loads the pickle, shuffles, and stacks padded rows."""
+    """Runs the reference in this process: loads the pickle, shuffles, and stacks padded rows."""
     clock = _Clock()
     rows = _Rows(read_arrays(folder))
     clock.stage("load")
@@ -120,13 +120,13 @@ def read_pickle(folder: str) -> dict:
 
 
 def read_arrays(folder: str) -> dict[str, torch.Tensor]:
-    """The arrays that [`write_pickle`] wrote."""
+    """Reads the arrays that [`write_pickle`] wrote."""
     with open(Path(folder) / "clips.pkl", "rb") as file:
         return {name: torch.from_numpy(array) for name, array in pickle.load(file).items()}
 
 
 class _Rows(torch.utils.data.Dataset):
-    """Rows of padded tensors, which PyTorch's own collator stacks."""
+    """Rows of padded tensors for the default collator of PyTorch."""
 
     def __init__(self, arrays):
         self.arrays = arrays
@@ -139,9 +139,9 @@ class _Rows(torch.utils.data.Dataset):
 
 
 def read_prepared(folder: str, text_encoder: str) -> dict:
-    """One process of the candidate: what training does between the prepared folder and its batches."""
+    """Runs the candidate in this process: the steps of training from the prepared folder to its batches."""
     disable_progress_bars()
-    disable_caching()  # or the second process would find the tokens of the first
+    disable_caching()  # otherwise the second process would reuse the tokens of the first
     tokenizer = AutoTokenizer.from_pretrained(text_encoder)
     model = DashFusionForSequenceClassification.from_text_encoder(stub_text_config(), **MOSEI.config_fields)
     clock = _Clock()
@@ -165,7 +165,7 @@ def read_prepared(folder: str, text_encoder: str) -> dict:
 
 
 class _Clock:
-    """Seconds of each stage, and what the process needs on its way through the batches."""
+    """Measures the seconds of each stage, and the memory of the process during an epoch."""
 
     def __init__(self):
         self.stages = {}
@@ -173,12 +173,12 @@ class _Clock:
         self.last = time.perf_counter()
 
     def stage(self, name):
-        """Ends a stage."""
+        """Marks the end of a stage."""
         now = time.perf_counter()
         self.stages[name], self.last = now - self.last, now
 
     def through(self, loader):
-        """The result of this process, after one epoch."""
+        """Returns the result of this process after one epoch."""
         batches = iter(loader)
         next(batches)
         self.stage("first batch")

@@ -1,4 +1,4 @@
-"""Choosing contrastive partners: chunks of matrix products against the released code's double loop."""
+"""Mining of contrastive partners: chunks of matrix products against the double loop of the released code."""
 
 import time
 
@@ -11,8 +11,8 @@ from hf_fusion.studies.measure import (
     alternate,
     compare,
     in_child,
+    measure_seconds,
     peak_bytes,
-    seconds_of,
 )
 from hf_fusion.training.mining import mine_partners
 
@@ -22,7 +22,7 @@ MEMORY_TARGET_MB = 300
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """MOSEI's 16,326 clips against the double loop, and how a million clips go."""
+    """Compares mining with the double loop for the 16,326 clips of MOSEI, and measures a million clips."""
     loop_count, count, width = (60, 400, 32) if options.quick else (1_284, 16_326, 384)
     large = (4_000, 8_000) if options.quick else (250_000, 500_000, 1_000_000)
     queries = 64 if options.quick else 1_024
@@ -34,8 +34,8 @@ def _against_double_loop(options, loop_count, count, width):
     factor = (count / loop_count) ** 2
     mine_partners(*many, device=options.device)  # warm-up
     pairs = alternate(
-        lambda: factor * seconds_of(lambda: double_loop(*few)),
-        lambda: seconds_of(lambda: mine_partners(*many, device=options.device)),
+        lambda: factor * measure_seconds(lambda: double_loop(*few)),
+        lambda: measure_seconds(lambda: mine_partners(*many, device=options.device)),
         options.repeats,
     )
     memory = in_child(extra_memory, count=count, width=width, queries=count, device=options.device)
@@ -46,7 +46,7 @@ def _against_double_loop(options, loop_count, count, width):
 
 
 def _growth(options, counts, queries):
-    """A million clips take how many times as long as a part of them: 1 / ratio is the growth of the time."""
+    """Compares the time for a million clips with that for a part of them: 1 / ratio is the growth of the time."""
     costs = []
     for count in counts:
         costs.append([in_child(extra_memory, count=count, width=128, queries=queries, device=options.device)
@@ -67,10 +67,10 @@ def _growth(options, counts, queries):
 
 
 def extra_memory(count: int, width: int, queries: int, device: str) -> dict[str, float]:
-    """Of mining for `queries` clips: seconds, and peak memory (MB) beyond the embeddings and with them."""
+    """Measures mining for `queries` clips: seconds, and peak memory (MB) without and with the embeddings."""
     embeddings, classes = _clips(count, width)
     chosen = torch.randperm(count, generator=torch.Generator().manual_seed(1))[:queries]
-    mine_partners(embeddings[:2048], classes[:2048], device=device)  # what torch sets up once
+    mine_partners(embeddings[:2048], classes[:2048], device=device)  # initialises torch
     started = time.perf_counter()
     seconds = 0.0
 
@@ -92,11 +92,11 @@ def _clips(count, width):
 
 def double_loop(embeddings: torch.Tensor, classes: torch.Tensor, count: int = 2) -> list[tuple[list, list, list]]:
     """
-    The form of the released code: the whole matrix of similarities, and for each clip a walk along its ranked
-    neighbours. (Without the code's mistake, which stores ranks in the place of rows.)
+    Mines in the way of the released code: the whole matrix of similarities, and for each clip a loop over its ranked
+    neighbours, without its bug of storing ranks instead of rows.
 
     Returns:
-        For each clip the most similar clips of its class, and the most and least similar ones of other classes.
+        `list`: for each clip the most similar clips of its class, and the most and least similar ones of other classes.
     """
     unit = nn.functional.normalize(embeddings, dim=-1)
     similarity = unit @ unit.T

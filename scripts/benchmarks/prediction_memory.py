@@ -1,7 +1,7 @@
-"""Memory of a long prediction: what a tenth of the rows needs at most, and what all of them do.
+"""Memory of a long prediction: the peaks after a tenth of the rows and after all.
 
-One process predicts one parquet file that has a single row group, the hardest to read piece by piece, and writes ten
-shards. The model is tiny and the texts are short, so that whatever is kept of a row shows, and does so in minutes.
+One process predicts a parquet file with a single row group, the hardest case for reading in parts, and writes ten
+shards. The model is tiny and the texts are short, so that memory kept per row shows within minutes.
 """
 
 import tempfile
@@ -33,13 +33,13 @@ _SHARDS = 10
 _BATCH = 256
 _TOKENS, _LIMIT = 6, 16  # mean and most tokens of a text
 _POLL_SECONDS = 0.1
-# How many compiled kernels oneDNN keeps on a CPU, one for each shape of a batch: so few that what is kept of rows shows
-# alone, and its default.
+# The number of compiled kernels that oneDNN keeps on a CPU, one per batch shape: few enough for memory kept per row to
+# show, and the default.
 _KERNELS = (8, 1024)
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Resident memory at most, after a tenth of the rows and after all; the candidate has the values in between."""
+    """Measures the peak memory after a tenth of the rows and after all; the candidate holds the values in between."""
     rows = QUICK_ROWS if options.quick else ROWS
     with temporary_folder() as folder:
         in_child(write_input, folder=folder, rows=rows)
@@ -65,14 +65,14 @@ def _compared(options, folder, rows, kernels):
 
 
 def write_input(folder: str, rows: int) -> None:
-    """`folder/rows.parquet`: numbers and short texts, in one row group."""
+    """Writes numbers and short texts to `folder/rows.parquet` in one row group."""
     texts = review_texts(rows, seed=0, mean=_TOKENS, limit=_LIMIT)
     table = pa.table({"id": pa.array(range(rows)), "text": texts})
     pq.write_table(table, Path(folder) / "rows.parquet", row_group_size=rows)
 
 
 def write_checkpoint(folder: str) -> None:
-    """`folder/checkpoint`: a DyFuLM of two encoders with one layer each, 8 wide."""
+    """Writes a DyFuLM with two encoders of one layer and width 8 to `folder/checkpoint`."""
     texts = review_texts(1000, seed=1)
     tokenizers = [train_tokenizer(texts, kind, VOCABULARY) for kind in ("bpe", "wordpiece")]
     encoders = [
@@ -89,7 +89,7 @@ def write_checkpoint(folder: str) -> None:
 
 
 def predict(folder: str, output: str, device: str) -> dict:
-    """One run in this process: its seconds, and its resident memory, now and at most, after each shard's rows."""
+    """Predicts in this process; returns the seconds, and the current and peak memory after each shard."""
     checkpoint, source = f"{folder}/checkpoint", f"{folder}/rows.parquet"
     classify = load_pipeline(checkpoint, device=device)
     before, start = resident_bytes(), time.perf_counter()
@@ -104,11 +104,11 @@ def predict(folder: str, output: str, device: str) -> dict:
 
 @contextmanager
 def _watched(shards) -> Iterator[list[dict[str, int]]]:
-    """Memory of this process each time that another shard's rows are done, and at the end."""
+    """Records the memory of this process after the rows of each shard, and at the end."""
     curve, ended = [], Event()
 
     def note(done):
-        # Linux sums what several processors counted, so that its "at most" can be some pages lower a moment later.
+        # Linux sums the counters of several processors, so that the peak can be some pages lower a moment later.
         resident, highest = resident_bytes(), curve[-1]["peak"] if curve else 0
         curve.append({"rows": done, "resident": resident, "peak": max(highest, resident, resident_bytes("VmHWM"))})
 

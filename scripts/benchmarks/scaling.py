@@ -1,8 +1,8 @@
-"""How the cost of the fusion grows with the length of the clips (MOSI's shape, once to eight times as long)."""
+"""Growth of the cost of the fusion with the length of the clips (the shape of MOSI, 1 to 8 times the length)."""
 
 import numpy as np
 
-from hf_fusion.studies.fusion_cost import fusion_inputs, fusion_of, multiply_adds
+from hf_fusion.studies.fusion_cost import build_fusion, fusion_inputs, multiply_adds
 from hf_fusion.studies.measure import BenchmarkOptions, Comparison, Pairs, compare, timed_pairs
 from scripts.benchmarks.inputs import MOSI
 
@@ -11,10 +11,10 @@ _NAMES = ({"name": "concat_attention"}, {"name": "hbf"})
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Multiply-adds and seconds of both fusions at each length, and the exponents with which they grow."""
+    """Measures multiply-adds and seconds of both fusions at each length, and the exponents of their growth."""
     base = MOSI.times(0.05) if options.quick else MOSI
     longest = base.times(FACTORS[-1])
-    reference, candidate = (fusion_of(longest, options.device, fusion=side["name"]) for side in _NAMES)
+    reference, candidate = (build_fusion(longest, options.device, fusion=side["name"]) for side in _NAMES)
     counts, seconds = {}, {}
     for factor in FACTORS:
         inputs = fusion_inputs(base.times(factor), 1, options.device)
@@ -30,7 +30,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
 
 
 def _exponents(pairs: dict[int, Pairs]) -> Pairs:
-    """The exponents of both sides, from the first pair of every length, from the second of every length ..."""
+    """Returns the exponents of both sides from the first pair of every length, from the second of every length ..."""
     return [
         tuple(exponent(list(pairs), [costs[side] for costs in repeat]) for side in (0, 1))
         for repeat in zip(*pairs.values(), strict=True)
@@ -38,5 +38,5 @@ def _exponents(pairs: dict[int, Pairs]) -> Pairs:
 
 
 def exponent(sizes, costs) -> float:
-    """The e of cost = c * size ** e that fits best: least squares of the logarithms."""
+    """Fits e in cost = c * size ** e by least squares of the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])

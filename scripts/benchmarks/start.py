@@ -1,4 +1,4 @@
-"""The start of commands: their help, against importing the libraries that it does without."""
+"""Start of commands: their help, against the import of torch and transformers, which it avoids."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ _COMMANDS = {"--help": ["--help"], "predict --help": ["predict", "--help"], "rec
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Seconds from start to end of the process."""
+    """Compares the seconds from start to end of the processes."""
     comparisons = []
     for name, words in _COMMANDS.items():
         pairs = timed_pairs(

@@ -1,4 +1,4 @@
-"""Training with the contrastive losses: partners from the batch against partners that are encoded again."""
+"""Training with the contrastive losses: partners from the batch against partners encoded again."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ TARGET = 15
 BATCH_SIZE = 16
 REFERENCE = {"contrastive_partners": "encoded"}
 MINED = {"contrastive_partners": "mined", "mining_embeddings": "refresh"}
-# What differs in the training arguments, and in the configuration.
+# The changes in the training arguments, and in the configuration.
 CANDIDATES = {
     "clips of the batch": ({"contrastive_partners": "batch"}, {}),
     "mined batches": (MINED, {}),
@@ -32,11 +32,11 @@ CANDIDATES = {
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Seconds of training for a clip, on clips of MOSI's shape.
+    """Compares the seconds of training per clip, on clips with the shape of MOSI.
 
     The reference is the paper's procedure: six partners are encoded with each clip, everything is padded to the limits,
-    in float32. A candidate goes through a whole epoch, so that it meets all lengths; all steps of the reference cost
-    the same, and a few are enough. Mining itself is not part of it.
+    in float32. A candidate runs a whole epoch with all lengths; all steps of the reference have the same cost,
+    so that a few are enough. Mining itself is not included.
     """
     disable_progress_bars()
     processor, rows = encoded_clips(options, 24 if options.quick else 320)
@@ -44,7 +44,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
     def seconds(model, fields, **limits):
         return seconds_per_clip(model, processor, rows, options, fields, **limits)
 
-    models = {name: model_of(options, **changes) for name, (_, changes) in CANDIDATES.items()}
+    models = {name: build_clip_model(options, **changes) for name, (_, changes) in CANDIDATES.items()}
     sides = {None: lambda: seconds(next(iter(models.values())), REFERENCE, padding="max_length", max_steps=2)}
     for name, (fields, _) in CANDIDATES.items():
         sides[name] = lambda m=models[name], f=fields: seconds(m, f)
@@ -67,7 +67,7 @@ def _comparison(name, pairs):
 
 
 def seconds_per_clip(model, processor, rows, options, fields, padding=True, max_steps=-1) -> float:
-    """Seconds of training for a clip: of an epoch, or of `max_steps` steps after the first."""
+    """Measures the seconds of training per clip, over an epoch or `max_steps` steps after the first."""
     warmup = 1 if max_steps > 1 else 0
     clock = StepClock(warmup)
     with temporary_folder() as folder:
@@ -87,28 +87,28 @@ def seconds_per_clip(model, processor, rows, options, fields, padding=True, max_
 
 
 class ClockCallback(TrainerCallback):
-    """Tells a [`StepClock`] when steps begin and end."""
+    """Marks start and end of steps in a [`StepClock`]."""
 
     def __init__(self, clock):
         self.clock = clock
 
     def on_step_begin(self, args, state, control, **kwargs):
-        """Before a step."""
+        """Marks the start of a step."""
         self.clock.begin(state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
-        """After a step."""
+        """Marks the end of a step."""
         self.clock.end(state.global_step)
 
 
-def model_of(options: BenchmarkOptions, **fields):
-    """A DashFusion of the paper's size on the pretrained text encoder."""
+def build_clip_model(options: BenchmarkOptions, **fields):
+    """Builds a DashFusion of the paper's size on the pretrained text encoder."""
     torch.manual_seed(0)
     return DashFusionForSequenceClassification.from_text_encoder(options.text_encoder, **MOSI.config_fields, **fields)
 
 
 def encoded_clips(options: BenchmarkOptions, count: int):
-    """A processor, and `count` clips of MOSI's shape as training takes them."""
+    """Returns a processor and `count` encoded clips with the shape of MOSI."""
     tokenizer = AutoTokenizer.from_pretrained(options.text_encoder)
     extractor = DashFusionFeatureExtractor(**MOSI.config_fields)
     processor = DashFusionProcessor(tokenizer, extractor, max_length=MOSI.words)

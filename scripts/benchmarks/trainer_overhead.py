@@ -1,4 +1,4 @@
-"""What `FusionTrainer` adds to a bare loop: the same model, batches, optimizer and clipping of gradients."""
+"""Overhead of `FusionTrainer` over a bare loop with the same model, batches, optimizer and gradient clipping."""
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ WARMUP_STEPS = 3
 
 
 def run(options: BenchmarkOptions) -> list[Comparison]:
-    """Seconds of a step in a bare loop and in `FusionTrainer`, for a small model of either architecture."""
+    """Compares the seconds per step of a bare loop and of `FusionTrainer`, for a small model of each architecture."""
     disable_progress_bars()
     steps, batch_size = (3, 2) if options.quick else (20, 8)
     steps += WARMUP_STEPS
@@ -53,7 +53,7 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
 
 
 def training_arguments(folder: str, batch_size: int, device: str) -> FusionTrainingArguments:
-    """One epoch with the usual logging, without evaluation and checkpoints."""
+    """Returns arguments for one epoch with logging, without evaluation and checkpoints."""
     return FusionTrainingArguments(
         folder, num_train_epochs=1, per_device_train_batch_size=batch_size, eval_strategy="no", save_strategy="no",
         load_best_model_at_end=False, report_to="none", disable_tqdm=True, use_cpu=torch.device(device).type == "cpu",
@@ -61,7 +61,7 @@ def training_arguments(folder: str, batch_size: int, device: str) -> FusionTrain
 
 
 def bare_loop(model, processor, rows, args) -> float:
-    """Seconds of a step as one would write it by hand."""
+    """Measures the seconds per step of a plain PyTorch loop."""
     trainer = FusionTrainer(model, args, train_dataset=rows, processing_class=processor)
     batch_size, device = args.per_device_train_batch_size, args.device
     order = list(LengthBucketSampler(list(rows["length"]), batch_size, args.seed))
@@ -83,18 +83,18 @@ def bare_loop(model, processor, rows, args) -> float:
 
 
 def trainer_loop(model, processor, rows, args) -> float:
-    """Seconds of a step of [`FusionTrainer`]."""
+    """Measures the seconds per step of [`FusionTrainer`]."""
     clock = StepClock(WARMUP_STEPS)
     trainer = FusionTrainer(
         model, args, train_dataset=rows, processing_class=processor, callbacks=[ClockCallback(clock)]
     )
-    trainer.remove_callback(PrinterCallback)  # its lines would stand between those of the benchmark
+    trainer.remove_callback(PrinterCallback)  # its output would mix with that of the benchmark
     trainer.train()
     return clock.seconds_per_step()
 
 
 def small_dashfusion(text_encoder: str, count: int):
-    """Model, processor and encoded clips of MOSI's shape; the text encoder is a small one from scratch."""
+    """Returns model, processor and encoded clips with the shape of MOSI; the text encoder is small and new."""
     tokenizer = AutoTokenizer.from_pretrained(text_encoder)
     torch.manual_seed(0)
     model = DashFusionForSequenceClassification.from_text_encoder(_small_encoder(tokenizer), **MOSI.config_fields)
@@ -104,7 +104,7 @@ def small_dashfusion(text_encoder: str, count: int):
 
 
 def small_dyfulm(text_encoder: str, count: int):
-    """Model, processor and encoded reviews with the lengths of the hotel reviews; both encoders are from scratch."""
+    """Returns model, processor and encoded reviews with the lengths of the hotel reviews; both encoders are new."""
     tokenizer = AutoTokenizer.from_pretrained(text_encoder)
     torch.manual_seed(0)
     model = DyFuLMForSequenceClassification(DyFuLMConfig(_small_encoder(tokenizer), _small_encoder(tokenizer)))

@@ -131,7 +131,7 @@ def test_rows_that_cannot_be_used_are_told(make_trainer, make_model, processor, 
 def test_own_collators_and_transforms_are_left_alone(make_trainer, processor, texts):
     rows = Dataset.from_dict({"text": texts, "stars": [1] * 10})
     assert make_trainer(rows, data_collator=FusionCollator(processor)).train_dataset is rows
-    with pytest.raises(ValueError, match="`column_mapping` does nothing with a `data_collator`"):
+    with pytest.raises(ValueError, match="`column_mapping` has no effect with a custom `data_collator`"):
         make_trainer(rows, data_collator=FusionCollator(processor), column_mapping={"stars": "score"})
     on_the_fly = rows.with_transform(lambda batch: processor.encode_text(batch["text"]))
     assert make_trainer(on_the_fly).train_dataset is on_the_fly

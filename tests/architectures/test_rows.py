@@ -86,7 +86,7 @@ class TestTextsWithoutTokens:
             kept, rows = drop_unreadable(encoded, reviews, "a.csv (train)", "drop")
         assert list(kept["id"]) == list(rows["id"]) == ["a", "c"] and min(kept["length"]) > 0
         assert counts == {"rows left out: no token that the tokenizers know": 2}
-        with pytest.raises(DataError, match=r"a\.csv \(train\): no row is left"):
+        with pytest.raises(DataError, match=r"a\.csv \(train\): no row remains"):
             drop_unreadable(encoded.select([1]), reviews.select([1]), "a.csv (train)", "drop")
 
     def test_count_as_missing_beside_frames(self, clip_processor, clip_table, deaf):

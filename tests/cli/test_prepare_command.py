@@ -182,4 +182,4 @@ class TestBaselinesOfReviews:
         assert run("--dataset", "one/r.csv") == run("--dataset", "one/r.csv") == 0
         assert (tmp_path / "runs/baselines_r/baselines_r.json").is_file()
         assert run("--dataset", "other/r.csv") == 2
-        assert "holds results of other data; name a file with --output" in capsys.readouterr().err
+        assert "holds results of other data; set another file by --output" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_removes_its_own_runs_alone(tmp_path):
     remove_previous(folder)
     assert not folder.exists()
     (folder / "thesis").mkdir(parents=True)
-    with pytest.raises(RecipeError, match="holds 'thesis', which is no run of the quickstart"):
+    with pytest.raises(RecipeError, match="holds 'thesis', which is not a run of the quickstart"):
         remove_previous(folder)
     assert (folder / "thesis").exists()
 

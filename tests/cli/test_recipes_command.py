@@ -29,4 +29,4 @@ def test_prints_one(name, path, capsys):
 
 def test_unknown(capsys):
     assert main(["recipes", "dyfulm_synth"]) == 2
-    assert "dyfulm_synth: nothing of this name" in capsys.readouterr().err
+    assert "dyfulm_synth: no shipped file has this name" in capsys.readouterr().err

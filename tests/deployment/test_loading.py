@@ -27,7 +27,7 @@ def test_model_and_processor(folder, clip_model, clip_processor, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda weights: weights.pop("classifier.bias"), "has no weights for classifier.bias, 1 parameters in all"),
+        (lambda weights: weights.pop("classifier.bias"), "has no weights for classifier.bias, 1 parameters in total"),
         (lambda weights: weights.update(more=weights["classifier.bias"].clone()), "unexpected weights: more, 1"),
         (
             lambda weights: weights["classifier.bias"].fill_(float("nan")),

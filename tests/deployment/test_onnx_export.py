@@ -136,7 +136,7 @@ class TestWriting:
         with torch.no_grad():
             classify.model.intensity_regressor.bias.add_(0.1)
         try:
-            with pytest.raises(onnx_export.ExportError, match=r"\w+ differs by 0\.\d+ .* in batch \d of 7 .*'tokens'"):
+            with pytest.raises(onnx_export.ExportError, match=r"\w+ is off by 0\.\d+ .* in batch \d of 7 .*'tokens'"):
                 onnx_export.export_onnx(classify.model, classify.processor, tmp_path / "out", num_checks=7)
         finally:
             with torch.no_grad():

@@ -213,7 +213,7 @@ class TestLoading:
             pytest.param("[" * 100_000, "cannot be read", id="deep"),
             ("[]", "format None"),
             ('{"format": 7}', "format 7"),
-            ('{"format": 1}', r"onnx_fusion\.json is damaged, export .* anew: `config` must be a mapping, got None"),
+            ('{"format": 1}', r"onnx_fusion\.json is damaged, export .* again: `config` must be a mapping, got None"),
             ('{"format": 1, "config": []}', r"`config` must be a mapping, got \[\]"),
         ],
     )

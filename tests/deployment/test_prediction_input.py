@@ -102,7 +102,7 @@ def test_standard_input(monkeypatch):
     assert (first, last) == ({"text": "fine"}, {"text": "so"}) and "line 2: holds a zero byte" in str(bad)
     for encoding in ("utf-16-le", "utf-16-be"):
         content = "\ufefffine\nso\n".encode(encoding)
-        with pytest.raises(DataError, match="byte order mark: set `encoding` to utf-16"):
+        with pytest.raises(DataError, match="byte order mark of UTF-16: set `encoding` to utf-16"):
             read(content)
         with pytest.raises(DataError, match="byte order mark"):
             read(content, encoding="utf-8")

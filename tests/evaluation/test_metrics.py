@@ -88,7 +88,7 @@ def test_constant_predictions_have_no_correlation():
 @pytest.mark.parametrize(
     ("predictions", "references", "words"),
     [
-        ({"fine": [0]}, {"fine": [-100]}, "predictions for .fine., but no references"),
+        ({"fine": [0]}, {"fine": [-100]}, "no references"),
         ({"intensity": [float("nan")]}, {"intensity": [0.5]}, "Row 0 has no finite prediction"),
         ({"fine": [0]}, {"coarse": [0]}, "predictions for 'fine', but no references"),
         ({"fine": [0], "coarse": [None]}, {"fine": [0], "coarse": [1]}, "no finite prediction for 'coarse'"),
@@ -193,10 +193,7 @@ class TestSentimentRegression:
 
     @pytest.mark.parametrize(
         ("predictions", "references", "words"),
-        [
-            ([1.0, float("inf")], [1.0, 2.0], "Row 1 has no finite prediction"),
-            ([1.0], [float("nan")], "There are no references"),
-        ],
+        [([1.0, float("inf")], [1.0, 2.0], "Row 1 has no finite prediction"), ([1.0], [float("nan")], "no references")],
         ids=["infinite", "no label"],
     )
     def test_bad_input(self, predictions, references, words):

@@ -28,7 +28,7 @@ from hf_fusion.evaluation.diagnostics.report import render_report
 from hf_fusion.evaluation.plots import plot_confusion, save_figure
 from hf_fusion.hub.model_card import CardError, model_card
 from hf_fusion.hub.repository import PublishError, check_complete, repository_files
-from hf_fusion.training.checkpoints import newest_sound_checkpoint, problem_of
+from hf_fusion.training.checkpoints import find_problem, newest_sound_checkpoint
 from hf_fusion.utils.errors import DataError
 
 WEIGHTS = save_tensors({"weight": torch.arange(20.0)})
@@ -94,9 +94,9 @@ def test_training_states(states, tmp_path):
 def test_an_archive_that_unpacks_to_more_than_it_has(states, tmp_path):
     for name, content in states.items():
         (tmp_path / name).write_bytes(content)
-    assert problem_of(tmp_path) is None
+    assert find_problem(tmp_path) is None
     (tmp_path / "optimizer.pt").write_bytes(archive(("a", bytes(10**6)), compression=zipfile.ZIP_DEFLATED))
-    assert problem_of(tmp_path) == "optimizer.pt: its parts are larger than the file"
+    assert find_problem(tmp_path) == "optimizer.pt: its parts are larger than the file"
 
 
 @pytest.fixture

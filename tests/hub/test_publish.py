@@ -337,7 +337,7 @@ class TestFromTraining:
 
 def test_a_configuration_that_cannot_be_read(run_folder, tmp_path):
     (run_folder / "config.json").write_text("{")
-    with pytest.raises(PublishError, match=r"config\.json is no JSON"):
+    with pytest.raises(PublishError, match=r"config\.json is not valid JSON"):
         check_complete(repository_files(run_folder))
     with pytest.raises(PublishError, match="nowhere: no such folder"):
         repository_files(tmp_path / "nowhere")
@@ -473,7 +473,7 @@ class TestDryRun:
             folders.append(write_run(tmp_path / name, model, processor))
             (tmp_path / name / "answers.json").write_text(json.dumps(sample_answers(model, processor)))
         status, streams = push(folders[0], "--dry_run")
-        assert status == 0 and "Answers as it did" in streams.out
+        assert status == 0 and "Its outputs equal those after training" in streams.out
         shutil.copy(folders[1] / "model.safetensors", folders[0])
         status, streams = push(folders[0], *flags)
         assert status == 2 and "differ from those at the end of its training" in streams.err

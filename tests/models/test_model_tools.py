@@ -85,7 +85,10 @@ class TestOldNames:
         assert set(weights) == set(wanted)
         assert all(torch.equal(weights[name], value) for name, value in wanted.items())
         model.save_pretrained(tmp_path / "again")
-        assert set(load_file(tmp_path / "again" / "model.safetensors")) == set(weights)
+        saved = load_file(tmp_path / "again" / "model.safetensors")
+        # transformers 5.5 saves layer norms of BERT under the names of TensorFlow, which every version reads
+        usual = {name.replace("Norm.gamma", "Norm.weight").replace("Norm.beta", "Norm.bias") for name in saved}
+        assert usual == set(weights)
         base = DashFusionModel.from_pretrained(folder)
         assert all(
             torch.equal(base.state_dict()[name], model.dashfusion.state_dict()[name]) for name in base.state_dict()

@@ -137,7 +137,7 @@ class TestProposalsThatCannotBeTrained:
 
         monkeypatch.setattr(tuning, "run_training", run_training)
         search.trials = 2
-        with pytest.raises(RecipeError, match=r"None of 2 trials came to an end.*must be even"):
+        with pytest.raises(RecipeError, match=r"None of 2 trials finished.*must be even"):
             tune(search, tmp_path / "runs", lambda line: None)
 
     def test_data_that_cannot_be_read_ends_the_search(self, search, tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ class TestProposalsThatCannotBeTrained:
 
         monkeypatch.setattr(tuning, "run_training", run_training)
         search.space, search.trials = {"split_shares": [[0.8, 0.3, 0.1]]}, 1
-        with pytest.raises(RecipeError, match=r"None of 1 trials came to an end.*sum to 1"):
+        with pytest.raises(RecipeError, match=r"None of 1 trials finished.*sum to 1"):
             tune(search, tmp_path / "runs", lambda line: None)
 
     def test_a_lack_of_memory_is_no_defect(self, search, tmp_path, monkeypatch):

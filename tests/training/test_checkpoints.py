@@ -11,9 +11,9 @@ from hf_fusion import FusionTrainingArguments
 from hf_fusion.training.checkpoints import (
     STAGING,
     CheckpointError,
-    checkpoints_of,
+    find_problem,
+    list_checkpoints,
     newest_sound_checkpoint,
-    problem_of,
     publish_checkpoint,
     remove_old_checkpoints,
     set_aside_newer,
@@ -51,7 +51,7 @@ def flip(path):
 
 
 def test_a_sound_one(make_checkpoint):
-    assert problem_of(make_checkpoint(3)) is None
+    assert find_problem(make_checkpoint(3)) is None
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_a_sound_one(make_checkpoint):
 def test_broken_ones(make_checkpoint, name, damage, words):
     folder = make_checkpoint(3)
     damage(folder / name)
-    assert words in problem_of(folder)
+    assert words in find_problem(folder)
 
 
 def test_a_shard_that_is_missing(make_checkpoint):
     folder = make_checkpoint(3)
     (folder / "model.safetensors").rename(folder / "mining.safetensors")
-    assert problem_of(folder) == "no weights (.safetensors)"
+    assert find_problem(folder) == "no weights (.safetensors)"
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
-    assert problem_of(folder) == "no model-1.safetensors"
+    assert find_problem(folder) == "no model-1.safetensors"
 
 
 def test_without_optimizer_and_scheduler(make_checkpoint):
@@ -88,7 +88,7 @@ def test_without_optimizer_and_scheduler(make_checkpoint):
     folder = make_checkpoint(3)
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         (folder / name).unlink()
-    assert problem_of(folder) is None
+    assert find_problem(folder) is None
 
 
 @pytest.mark.parametrize("name", ["optimizer.bin", "optimizer_0/__0_0.distcp", "global_step20/states.pt"])
@@ -97,7 +97,7 @@ def test_optimizers_of_other_ways_to_train(make_checkpoint, name):
     folder = make_checkpoint(3)
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / "optimizer.pt").rename(folder / name)
-    assert problem_of(folder) is None
+    assert find_problem(folder) is None
 
 
 def test_the_newest_that_can_be_read(make_checkpoint, tmp_path):
@@ -124,10 +124,11 @@ def test_old_ones_go_and_the_best_stays(make_checkpoint, tmp_path):
 def test_newer_ones_are_set_aside(make_checkpoint, tmp_path, caplog):
     folders = [make_checkpoint(step) for step in (5, 20, 100)]
     set_aside_newer(tmp_path, str(tmp_path / "elsewhere" / "checkpoint-5"))
-    assert checkpoints_of(tmp_path) == folders[::-1] and not caplog.text
+    assert list_checkpoints(tmp_path) == folders[::-1] and not caplog.text
     for _ in range(2):
         set_aside_newer(tmp_path, str(folders[0]))
-        assert checkpoints_of(tmp_path) == folders[:1] and "it is now called _passed_over-checkpoint-20" in caplog.text
+        assert list_checkpoints(tmp_path) == folders[:1]
+        assert "it is now called _passed_over-checkpoint-20" in caplog.text
         assert (tmp_path / "_passed_over-checkpoint-100" / "model.safetensors").is_file()
         for step in (20, 100):
             make_checkpoint(step)
@@ -144,7 +145,7 @@ class TestResuming:
         cut(broken / "optimizer.pt")
         caplog.clear()
         assert self.wish(tmp_path, "last") == str(sound)
-        assert "checkpoint-20 cannot be read (optimizer.pt" in caplog.text and f"Going on from {sound}" in caplog.text
+        assert "checkpoint-20 cannot be read (optimizer.pt" in caplog.text and f"Resuming from {sound}" in caplog.text
 
     def test_last_without_any(self, tmp_path):
         assert self.wish(tmp_path, "last") is None
@@ -153,7 +154,7 @@ class TestResuming:
         broken = make_checkpoint(20)
         cut(broken / "model.safetensors")
         with pytest.raises(
-            RecipeError, match=r"checkpoint-20 cannot be read \(model\.safetensors.*last takes the newest"
+            RecipeError, match=r"checkpoint-20 cannot be read \(model\.safetensors.*to last for the newest"
         ):
             self.wish(tmp_path, str(broken))
 
@@ -210,10 +211,9 @@ class TestWhatCannotBeWritten:
         make_checkpoint(20)
         message = self.fill(tmp_path, size)
         assert message.startswith(f"checkpoint-30 could not be written to {tmp_path} (")
-        assert (
-            "MiB are free there. checkpoint-20 is whole." in message and "`resume_from_checkpoint` to last" in message
-        )
-        assert not (tmp_path / STAGING).exists() and problem_of(tmp_path / "checkpoint-20") is None
+        assert "MiB are free there. checkpoint-20 is complete." in message
+        assert "`resume_from_checkpoint` to last" in message
+        assert not (tmp_path / STAGING).exists() and find_problem(tmp_path / "checkpoint-20") is None
 
     def test_a_folder_that_cannot_be_written_to(self, tmp_path):
         (tmp_path / "file").write_text("")

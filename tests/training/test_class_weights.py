@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hf_fusion import FusionTrainingArguments
-from hf_fusion.training.class_weights import class_weights_of, parse_class_weights
+from hf_fusion.training.class_weights import compute_class_weights, parse_class_weights
 
 
 @pytest.mark.parametrize("given", ["[2, 1, 0.5]", "2,1,.5", "2 1 0.5", [2, 1, 0.5]])
@@ -21,19 +21,19 @@ def test_what_it_cannot_be(given):
 def test_balanced_weights_make_classes_equal(make_config):
     labels = [0] * 6 + [1] * 2 + [2, -100, None]
     config = make_config(num_labels=3)
-    weights = class_weights_of("balanced", labels, config)
+    weights = compute_class_weights("balanced", labels, config)
     assert weights == pytest.approx([0.5, 1.5, 3.0])
     assert sum(weights[label] for label in labels[:9]) == pytest.approx(9)
 
 
 def test_classes_that_no_row_has(make_config):
     with pytest.raises(ValueError, match="no training row is negative, neutral"):
-        class_weights_of("balanced", [0, 3, 4], make_config())
+        compute_class_weights("balanced", [0, 3, 4], make_config())
 
 
 def test_as_many_as_classes(make_config):
     with pytest.raises(ValueError, match="has 2 numbers, but there are 5 classes: very negative"):
-        class_weights_of([1.0, 2.0], [0], make_config())
+        compute_class_weights([1.0, 2.0], [0], make_config())
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_as_many_as_classes(make_config):
 )
 def test_only_for_classes(clip_config, fields, labels, kind):
     with pytest.raises(ValueError, match=f"is for classes; this model predicts {kind}"):
-        class_weights_of("balanced", labels, clip_config(**fields))
+        compute_class_weights("balanced", labels, clip_config(**fields))
 
 
 def test_acts_on_clips_of_classes(clip_model, clip_processor, clips):

@@ -223,7 +223,7 @@ class TestTrainer:
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_data_without_answers(self, make_trainer, rows):
-        with pytest.raises(ValueError, match="no teacher_pooled; `add_answers`"):
+        with pytest.raises(ValueError, match=r"no teacher_pooled; .* `add_answers`"):
             make_trainer(train_dataset=rows.remove_columns("teacher_pooled"))
 
 
@@ -325,7 +325,7 @@ class TestRuns:
             ({"distillation_weights": [1, 1, 1]}, "four numbers of at least 0"),
             ({"distillation_weights": [0, 0, 0, 0]}, "one of them above it"),
             ({"distillation_temperature": 0}, "must be above 0"),
-            ({"lora_encoders": "a"}, "leave it out"),
+            ({"lora_encoders": "a"}, "remove it"),
             ({"encoder_a": "teacher", "encoder_layers": 3}, "must be 1 to 2 here, got 3"),
             ({"encoder_layers": 1}, "`encoder_layers` is for pretrained encoders"),
             ({"model_type": "dashfusion", "cross_fusion": None, "encoder_a": None}, "`teacher` belongs to dyfulm"),

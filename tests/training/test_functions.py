@@ -17,7 +17,7 @@ import hf_fusion
 from hf_fusion import FusionSentimentPipeline, load_reviews
 from hf_fusion.architectures.evaluate_checkpoint import evaluate_checkpoint
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
-from hf_fusion.training.checkpoints import has_optimizer_state, size_of
+from hf_fusion.training.checkpoints import folder_size, has_optimizer_state
 from hf_fusion.utils.errors import DataError, RecipeError
 from hf_fusion.utils.quiet import quiet_libraries
 
@@ -128,7 +128,7 @@ def test_the_training_data_is_told(result, reviews, tmp_path, caplog):
         hf_fusion.evaluate(result.folder, path, scale=[0.0, 1.0])
     finally:
         config.write_text(before)
-    assert re.search(r"was trained on rows of .*reviews\.csv: leave `data` out", caplog.text)
+    assert re.search(r"was trained on rows of .*reviews\.csv: omit `data`", caplog.text)
 
 
 def test_wrong_arguments(result, reviews):
@@ -182,8 +182,8 @@ class TestKeepOptimizer:
 
     def test_is_told_with_the_size(self, tmp_path, caplog):
         hf_fusion.train(TINY, output_dir=tmp_path, max_steps=1)
-        shown, freed = map(float, re.search(r"takes ([\d.]+) MB; .*, ([\d.]+) MB, is removed", caplog.text).groups())
-        assert shown == pytest.approx(size_of(tmp_path) / 1e6, abs=0.1) and freed > 0.1
+        shown, freed = map(float, re.search(r"takes ([\d.]+) MB; .*, ([\d.]+) MB, was removed", caplog.text).groups())
+        assert shown == pytest.approx(folder_size(tmp_path) / 1e6, abs=0.1) and freed > 0.1
 
     @pytest.mark.parametrize("wish", ["last", "checkpoint"])
     def test_resuming_says_why_it_cannot(self, result, wish):
@@ -217,7 +217,7 @@ def test_a_checkpoint_without_a_head(result, tmp_path, caplog):
     recipe = {"checkpoint": str(tmp_path), "dataset_options": SIZES, "max_steps": 1, "disable_tqdm": True}
     hf_fusion.train(recipe, output_dir=tmp_path / "run")
     assert re.search(r"has no weights for \d+ parameters, which are initialised at random: .*classifier", caplog.text)
-    with pytest.raises(ValueError, match=r"has no weights for .*\d+ parameters in total: it is not a trained"):
+    with pytest.raises(ValueError, match=r"has no weights for .*\d+ parameters in all: it is no trained checkpoint"):
         FusionSentimentPipeline.from_pretrained(tmp_path)
 
 

@@ -64,7 +64,7 @@ def test_broken_weights_cannot_be_skipped(make_trainer, choice):
     trainer = make_trainer(bad_row=None, non_finite_loss=choice)
     with torch.no_grad():
         trainer.model.classifier.bias[0] = math.nan
-    with pytest.raises(NonFiniteLossError, match=r"the weights classifier.bias are not finite.*checkpoint before it"):
+    with pytest.raises(NonFiniteLossError, match=r"the weights classifier.bias are not finite.*earlier checkpoint"):
         trainer.train()
 
 
@@ -78,7 +78,7 @@ def test_skips_the_step_and_counts_it(make_trainer, accumulation, caplog):
     unchanged = sum(torch.equal(before, after) for before, after in steps)
     assert first and trainer.skipped_steps == 1 and len(watch.weights) == 4 // accumulation
     assert unchanged == 1 or "step 1 is inf" in caplog.text, "the first step has none before it"
-    assert "review-5" in caplog.text and "The step is left out" in caplog.text
+    assert "review-5" in caplog.text and "The step is skipped" in caplog.text
     logs = [log for log in trainer.state.log_history if "loss" in log]
     assert logs[-1]["skipped_steps"] == 1
     assert all(math.isfinite(value) for log in logs for name, value in log.items() if name != "grad_norm")
@@ -94,7 +94,7 @@ def test_the_count_is_part_of_a_checkpoint(make_trainer, tmp_path):
 
 def test_not_with_scaled_losses(make_trainer, monkeypatch):
     monkeypatch.setattr("accelerate.Accelerator.mixed_precision", "fp16")
-    with pytest.raises(ValueError, match="fp16, which scales the loss, skips steps by itself"):
+    with pytest.raises(ValueError, match="fp16, which scales the loss, skips steps itself"):
         make_trainer(non_finite_loss="skip")
 
 

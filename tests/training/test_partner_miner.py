@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_fusion import DashFusionConfig, FusionTrainer, FusionTrainingArguments
 from hf_fusion.training.mining import MiningRules, mine_partners
-from hf_fusion.training.partner_miner import PartnerMiner, label_classes_of
+from hf_fusion.training.partner_miner import PartnerMiner, clip_classes
 from hf_fusion.utils.errors import RecipeError
 
 CLIPS = 22
@@ -51,7 +51,7 @@ class TestMined:
                 out = model(**trainer.data_collator([row]))
             kinds = (out.text_embeds, out.audio_embeds, out.vision_embeds, out.aligned_embeds)
             features.append(torch.cat(kinds, dim=-1))
-        classes = label_classes_of(clip_dataset["labels"], model.config)
+        classes = clip_classes(clip_dataset["labels"], model.config)
         expected = mine_partners(torch.cat(features), classes, MiningRules()).table()
         assert torch.equal(trainer.miner.table, expected)
 
@@ -139,7 +139,7 @@ class TestClasses:
         ids=["scores", "steps", "classes", "several"],
     )
     def test_are_those_of_the_loss(self, fields, labels, expected):
-        assert label_classes_of(labels, DashFusionConfig(**fields)).tolist() == expected
+        assert clip_classes(labels, DashFusionConfig(**fields)).tolist() == expected
 
 
 class TestErrors:

@@ -156,12 +156,12 @@ def test_data_of_a_checkpoint(tmp_path):
     assert own.checkpoint == str(tmp_path) and data_args.dataset == "synthetic-clips"
     assert data_args.max_eval_samples == 7 and data_args.damage == {"typos": 2}
     assert data_args.augmentations is None, "these were of the training"
-    with pytest.raises(RecipeError, match="`augmentations` is for training; `damage`"):
+    with pytest.raises(RecipeError, match="`augmentations` is for training; use `damage`"):
         parse_data_arguments(Own, [str(tmp_path), "--augmentations", '{"typos": 2}'])
     with pytest.raises(FileNotFoundError, match="other: no such folder"):
         parse_data_arguments(Own, [str(tmp_path / "other")])
     (tmp_path / "other").mkdir()
-    with pytest.raises(RecipeError, match=r"no config\.yaml that names its data"):
+    with pytest.raises(RecipeError, match=r"no config\.yaml with its data"):
         parse_data_arguments(Own, [str(tmp_path / "other")])
 
 

@@ -49,7 +49,7 @@ def test_without_memory_for_a_second_model(run, monkeypatch, caplog):
 
     monkeypatch.setattr("hf_fusion.training.reloading.load_checkpoint", load)
     check_saved(run[0], REVIEWS)
-    assert "no memory to load what was saved" in caplog.text
+    assert "not enough memory to load the saved model" in caplog.text
 
 
 def test_in_half_precision(make_model, processor, tmp_path):
@@ -76,7 +76,7 @@ def test_an_adapter_beside_its_base(make_model, processor, tmp_path):
 def test_names_that_differ(run):
     trainer, folder = run
     change_json(folder / "config.json", id2label={"0": "LABEL_1", "1": "LABEL_0"})
-    with pytest.raises(CheckpointError, match=r"what was saved is not what was trained: `id2label` was .*Do not use"):
+    with pytest.raises(CheckpointError, match=r"differs from the trained one: `id2label` was .*Do not use"):
         check_saved(trainer, REVIEWS)
 
 
@@ -109,7 +109,7 @@ def test_weights_that_differ(run, change):
 def test_a_processor_that_differs(run):
     trainer, folder = run
     change_json(folder / "processor_config.json", max_length=6)
-    with pytest.raises(CheckpointError, match="the processor makes another `attention_mask`"):
+    with pytest.raises(CheckpointError, match="the processor gives another `attention_mask`"):
         check_saved(trainer, REVIEWS)
 
 
@@ -117,5 +117,5 @@ def test_answers_that_differ(run, monkeypatch):
     """Of the same weights: something in memory is not saved."""
     trainer, _ = run
     trainer.model.classifier.register_forward_hook(lambda module, args, output: output + 1e-3)
-    with pytest.raises(CheckpointError, match=r"the model answers with another `logits` \(by 0\.001 at most\)"):
+    with pytest.raises(CheckpointError, match=r"the model gives another `logits` \(by 0\.001 at most\)"):
         check_saved(trainer, REVIEWS)

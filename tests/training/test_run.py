@@ -151,7 +151,7 @@ class TestGoingOn:
 
     def test_what_the_checkpoint_decides_cannot_be_changed(self, recipe, moved, caplog):
         record = (moved / "config.yaml").read_text()
-        with pytest.raises(RecipeError, match=r"learning_rate was 0\.001 and is 0\.1, but a checkpoint brings its own"):
+        with pytest.raises(RecipeError, match=r"learning_rate was 0\.001 and is 0\.1, but resuming restores it"):
             self.go_on(recipe, "--learning_rate", "0.1")
         assert (moved / "config.yaml").read_text() == record
         self.go_on(recipe)
@@ -538,7 +538,7 @@ def test_classes_that_training_never_shows(recipe, tmp_path, labels, flags, word
 def test_a_validation_split_of_one_class_selects_nothing(recipe, tmp_path):
     lines = [f"Room {i}.,{label},train" for i in range(10) for label in (0, 1)] + ["Bad.,0,validation"]
     (tmp_path / "reviews.csv").write_text("\n".join(["text,label,split", *lines]) + "\n")
-    with pytest.raises(RecipeError, match="fine_accuracy says nothing where the validation split shows a single class"):
+    with pytest.raises(RecipeError, match="fine_accuracy is undefined on a validation split with a single class"):
         run(recipe(dataset=str(tmp_path / "reviews.csv"), dataset_options=None))
 
 

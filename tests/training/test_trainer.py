@@ -301,7 +301,7 @@ def test_lengths_in_another_column(make_trainer, dataset):
     rows = dataset.rename_column("length", "tokens")
     sampler = make_trainer(train_dataset=rows, length_column_name="tokens")._get_train_sampler()
     assert isinstance(sampler, LengthBucketSampler) and sampler.lengths == list(dataset["length"])
-    with pytest.raises(ValueError, match=r"`length_column_name` 'tokens' is no column of the training data .*length"):
+    with pytest.raises(ValueError, match=r"'tokens' is not a column of the training data .*length"):
         make_trainer(length_column_name="tokens")._get_train_sampler()
 
 
@@ -372,7 +372,7 @@ class TestWhatItTakes:
 
     def test_no_processor(self, make_model, tmp_path):
         args = FusionTrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
-        with pytest.raises(ValueError, match="Give the model's processor"):
+        with pytest.raises(ValueError, match="Pass the processor of the model"):
             FusionTrainer(make_model(), args)
 
 

@@ -143,7 +143,7 @@ def _over_inputs(classify, batch, targets):
     embedded, baselines = {}, {}
     for name, values in batch.items():
         if name in _EMBEDDED:
-            embeddings, blank = _embeddings_of(classify, name, values)
+            embeddings, blank = _get_embeddings(classify, name, values)
             embedded[_EMBEDDED[name]], baselines[_EMBEDDED[name]] = (
                 embeddings(values).detach(),
                 embeddings(blank).detach(),
@@ -172,7 +172,7 @@ def _over_inputs(classify, batch, targets):
     return totals
 
 
-def _embeddings_of(classify, name, ids):
+def _get_embeddings(classify, name, ids):
     """Returns the token embeddings of an input, and the ids of its baseline text."""
     second = name == "input_ids_b"
     encoders, processor = classify.model.dashfusion.encoders, classify.processor

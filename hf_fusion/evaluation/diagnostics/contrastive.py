@@ -47,11 +47,13 @@ class ContrastiveDiagnosis(Diagnosis):
         self._vectors: list = [None] * len(self._places)
 
     def observe(self, numbers, outputs):
+        """Keeps the contrastive vectors of the clips."""
         for row, vector in zip(numbers, clip_vectors(outputs, self.config), strict=True):
             if row in self._places:
                 self._vectors[self._places[row]] = vector
 
     def section(self):
+        """Compares pairs of one class with pairs of two classes."""
         vectors = torch.stack(self._vectors)
         cosines, same, different = pair_similarities(vectors, self._labels, self.config)
         positives, negatives = cosines[same].numpy(), cosines[different].numpy()

@@ -41,9 +41,11 @@ class ReviewErrors(Diagnosis):
         self._logits = np.zeros((len(reviews), len(self.names)))
 
     def observe(self, numbers, outputs):
+        """Keeps the logits of the fine classes."""
         self._logits[numbers] = outputs["logits"].numpy()
 
     def section(self):
+        """Measures calibration and metrics by group, and lists the worst examples."""
         names, reviews, logits = self.names, self.reviews.select(self._kept), self._logits[self._kept]
         labels = np.array(reviews["labels"])
         predicted, probabilities = logits.argmax(1), softmax(logits, axis=1)
@@ -144,9 +146,11 @@ class ClipErrors(Diagnosis):
         self._scores = np.zeros(len(clips))
 
     def observe(self, numbers, outputs):
+        """Keeps the scores."""
         self._scores[numbers] = outputs["logits"].squeeze(-1).numpy()
 
     def section(self):
+        """Measures metrics by length and the signs of failure, and lists the worst clips."""
         scores, labels = self._scores, np.array(self.clips["label"], dtype=float)
         compute = select_sentiment_metrics(self.config.label_range).compute
 

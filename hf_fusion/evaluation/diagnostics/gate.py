@@ -54,6 +54,7 @@ class GateDiagnosis(Diagnosis):
         self._examples: dict[int, list[dict]] = {row: [] for row in fitting[:_EXAMPLES]}
 
     def observe(self, numbers, outputs):
+        """Sums and counts the gate values of each text."""
         for row, gate in zip(numbers, _gates(outputs), strict=True):  # (spans, hidden)
             self._shares[row] = np.histogram(gate, _BINS)[0] / max(gate.size, 1)
             self._means[row], self._near[row] = gate.mean(), (np.abs(gate - 0.5) <= _AROUND_HALF).mean()
@@ -64,6 +65,7 @@ class GateDiagnosis(Diagnosis):
                 self._examples[row] = _spans(self.classify, self.reviews[row]["text"], gate)
 
     def section(self):
+        """Checks the mean and the variation of the gate."""
         count, total, squares = self._sums
         deviation = float(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)).mean())
         mean = float(self._means.mean())
@@ -188,11 +190,13 @@ class LayerDiagnosis(Diagnosis):
         self._weights = {name: [None] * len(reviews) for name in config.encoder_configs}
 
     def observe(self, numbers, outputs):
+        """Keeps the layer weights of each text."""
         for name, rows in self._weights.items():
             for row, weights in zip(numbers, outputs[f"layer_attention_{name}"].numpy(), strict=True):
                 rows[row] = weights
 
     def section(self):
+        """Checks the strongest layer and the evenness of each encoder."""
         weights = {name: np.stack(rows) for name, rows in self._weights.items()}  # (texts, layers)
         classes, findings, data = _classes(self.classify, self.reviews), [], {}
         for name, alpha in weights.items():
@@ -212,7 +216,7 @@ class LayerDiagnosis(Diagnosis):
             data[name] = {"mean": mean.tolist(), "deviation": alpha.std(0).tolist(), "entropy": evenness}
             data[name]["by_class"] = by_class
         text = (
-            "The weight of each layer, computed for each text anew. Evenness is the entropy of the weights as a share "
+            "The weight of each layer, computed for each text. Evenness is the entropy of the weights as a share "
             "of that of equal weights: 0 = one layer, 1 = all alike, a plain mean."
         )
         figures = {"layer_attention": plot_layer_attention(weights, classes)}

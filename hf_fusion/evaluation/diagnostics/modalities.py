@@ -51,9 +51,11 @@ class ModalityDiagnosis(Diagnosis):
         self._scores = np.zeros(len(inputs))
 
     def observe(self, numbers, outputs):
+        """Keeps the scores with all modalities."""
         self._scores[numbers] = outputs["logits"].squeeze(-1).numpy()
 
     def section(self):
+        """Predicts without each modality and with each one alone, and compares the errors."""
         scores = {"all": self._scores[self._complete]}
         sets = {f"without {name}": [other for other in self.names if other != name] for name in self.names}
         sets |= {f"{name} alone": [name] for name in self.names}
@@ -164,6 +166,7 @@ class AlignmentDiagnosis(Diagnosis):
         return {"text", *self.names} <= set(clip)
 
     def observe(self, numbers, outputs):
+        """Keeps attention maps and statistics of the attention."""
         tokenizer = self.classify.processor.tokenizer
         for place, row in enumerate(numbers):
             if not self._is_complete(self.inputs[row]):
@@ -185,6 +188,7 @@ class AlignmentDiagnosis(Diagnosis):
                     _judge(known, words, weights[name], _RATES[name], self._hits[name], self._chances[name])
 
     def section(self):
+        """Reports the evenness of the attention, and hits on synthetic clips."""
         findings, data = [], {}
         for name in self.names:
             if self._hits[name]:

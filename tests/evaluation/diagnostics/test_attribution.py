@@ -85,7 +85,7 @@ def test_an_encoder_that_reads_embeddings_otherwise_is_told(make_pipe, rows, mon
 def test_the_text_that_says_nothing_keeps_its_special_tokens(make_pipe):
     pipe = make_pipe()
     ids = pipe.preprocess([{"text": "good room"}, {"text": "good"}])["input_ids"]
-    blank = attribution._embeddings_of(pipe, "input_ids", ids)[1]
+    blank = attribution._get_embeddings(pipe, "input_ids", ids)[1]
     tokenizer = pipe.processor.tokenizer
     special = torch.isin(ids, torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]))
     assert torch.equal(blank[special], ids[special]) and set(blank[~special].tolist()) == {tokenizer.unk_token_id}

@@ -62,7 +62,7 @@ def test_a_model_that_is_too_sure(make_model, processor):
     pipe = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
     section = examine(ReviewErrors(pipe, rows), 4 * logits)
     before, after = section.findings
-    assert before.ok is False and after.ok is True and "mends it" in after.text
+    assert before.ok is False and after.ok is True and "corrects it" in after.text
     assert section.data["calibration"]["temperature"] == pytest.approx(4, rel=0.25)
     accuracy = (logits.argmax(1) == labels).mean()
     thirds = section.tables["By length of the text in words"]

@@ -122,20 +122,20 @@ class TestMultiplyAdds:
     """The counter against a count by hand; d = 128, feed-forward 256, and audio and vision have a class token."""
 
     def test_self_attention_over_all_streams(self):
-        reference = fusion_cost.fusion_of(SIMS, fusion="concat_attention")
+        reference = fusion_cost.build_fusion(SIMS, fusion="concat_attention")
         n = 39 + 39 + 401 + 56
         projections, attention, feed_forward = 3 * n * HIDDEN**2, 2 * n * n * HIDDEN, 2 * n * HIDDEN * FEED_FORWARD
         counted = fusion_cost.multiply_adds(reference, *fusion_cost.fusion_inputs(SIMS, 1))
         assert counted == 2 * (projections + attention + feed_forward)
 
     def test_what_is_read_of_self_attention_is_the_same(self):
-        reference = fusion_cost.fusion_of(TINY, fusion="concat_attention")
+        reference = fusion_cost.build_fusion(TINY, fusion="concat_attention")
         one = fusion_cost.fusion_inputs(TINY, 2)
         torch.testing.assert_close(fusion_cost.only_what_is_read(reference, *one), reference(*one)[0])
 
     def test_bottleneck(self):
         p, n = 8, 39 + 401 + 56
-        candidate = fusion_cost.fusion_of(SIMS, fusion="hbf", num_bottleneck_tokens=p)
+        candidate = fusion_cost.build_fusion(SIMS, fusion="hbf", num_bottleneck_tokens=p)
 
         def level(tokens, size, spread_over=(39, 401, 56)):
             compress = fusion_layer(size, tokens)
@@ -321,7 +321,7 @@ class TestExport:
     def test_other_models_are_refused(self, clip_model, clip_processor, options, monkeypatch):
         clips = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
         monkeypatch.setattr(export, "load_pipeline", lambda checkpoint, device: clips)
-        with pytest.raises(DataError, match="is no DyFuLM"):
+        with pytest.raises(DataError, match="is not a DyFuLM"):
             export.run(options)
 
 
