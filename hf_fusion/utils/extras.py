@@ -1,7 +1,6 @@
 """Optional packages: each belongs to an extra, and is imported where it is used."""
 
 import importlib
-from importlib.util import find_spec
 from types import ModuleType
 
 from hf_fusion.utils.errors import FusionError
@@ -23,9 +22,12 @@ def import_extra(module: str, extra: str) -> ModuleType:
         MissingExtraError: if the package is not installed; the message holds the command that installs it.
     """
     package = module.partition(".")[0]
-    if find_spec(package) is None:
-        raise MissingExtraError(missing_extra(package, extra))
-    return importlib.import_module(module)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        raise MissingExtraError(missing_extra(package, extra)) from error
 
 
 def missing_extra(package: str, extra: str) -> str:

@@ -98,7 +98,7 @@ def test_the_folder_trains(done, tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["SOURCE", "new"], "unusable row\n  1 x no label: row 11 (train 5$_$10)\nMend them, or leave them out with"),
+        (["SOURCE", "new"], "1 x no label: row 11 (train 5$_$10)\nMend them, or set `rejected_rows` to drop"),
         (["nothing.npz", "new", "--options", '{"context": 2}'], "nothing.npz"),
     ],
     ids=["unusable rows", "missing file"],

@@ -140,7 +140,7 @@ class TestEncodings:
     def test_one_is_named_if_the_bytes_leave_no_doubt(self, write, text, encoding, sure):
         path = write("a.csv", f"text,stars\n{text.replace(',', ' ')},4\n".encode(encoding))
         (error,) = read_rows_or_errors(path)
-        advice = f"It may be {encoding}: --encoding {encoding}." if sure else "Name its encoding with --encoding, often"
+        advice = f"It may be {encoding}: set `encoding` to {encoding}." if sure else "Set `encoding`, often"
         assert f"line 2: field 'text' is not UTF-8. {advice}" in str(error)
 
     def test_bytes_that_the_given_one_does_not_have(self, write):

@@ -112,9 +112,7 @@ class TestReportRejected:
     def test_as_an_error_it_says_how_many_why_where_and_what_to_do(self):
         with pytest.raises(DataError) as error:
             report_rejected("clips.pkl", self.REJECTED, "error")
-        assert str(error.value) == (
-            self.TEXT + "Mend them, or leave them out with rejected='drop' (--rejected_rows drop)."
-        )
+        assert str(error.value) == (self.TEXT + "Mend them, or set `rejected_rows` to drop, which leaves them out.")
 
     def test_as_a_warning(self, caplog):
         report_rejected("clips.pkl", self.REJECTED, "drop")
