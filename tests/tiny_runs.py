@@ -131,7 +131,7 @@ def script_here(name, monkeypatch):
     if not name.endswith(".py"):
         module, run_command = importlib.import_module(f"hf_fusion.cli.{name}"), main
     else:
-        monkeypatch.setattr(sys, "path", [*sys.path])
+        monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
         spec = importlib.util.spec_from_file_location(f"{Path(name).stem}_script", ROOT / "scripts" / name)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
