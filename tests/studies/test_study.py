@@ -66,6 +66,13 @@ def test_goes_on_where_it_was(study, trainings, tmp_path):
     assert sum("finished before" in line for line in lines) == 5
 
 
+def test_a_folder_of_a_single_run_is_not_mixed_with_those_of_a_study(study, trainings, tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(StudyError, match="is the folder of a single run"):
+        run_study(study, tmp_path, say=lambda line: None)
+    assert not trainings
+
+
 def test_runs_with_other_settings_are_not_mixed_in(study, trainings, tmp_path):
     run_study(study, tmp_path, say=lambda line: None)
     study.set("dataset=acme/large")
