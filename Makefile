@@ -62,4 +62,4 @@ format: install  ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 
 clean:  ## Remove .venv and caches
-	rm -rf $(VENV) .venv-oldest .pytest_cache .ruff_cache .mypy_cache .hypothesis runs
+	rm -rf $(VENV) .venv-oldest .pytest_cache .ruff_cache .mypy_cache .hypothesis build

@@ -44,7 +44,16 @@ class ModelArguments:
                         f"`{item.name}` belongs to {other.model_type}, but the recipe's model_type is "
                         f"{self.model_type}."
                     )
+        self._check_lora()
         architecture.check_recipe(self)
+
+    def _check_lora(self):
+        for item in dataclasses.fields(ModelArguments):
+            idle = "lora" in item.name and self.lora_encoders is None and has_changed(item, getattr(self, item.name))
+            if idle:
+                raise RecipeError(f"`{item.name}` does nothing without `lora_encoders`.")
+        if self.lora_rank < 1:
+            raise RecipeError(f"`lora_rank` must be at least 1, got {self.lora_rank}.")
 
     def config_fields(self) -> dict[str, Any]:
         """Returns the configuration fields that the recipe sets."""

@@ -6,7 +6,7 @@ from hf_fusion.architectures.base import architecture_of
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import is_clip_source
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
-from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.errors import DataError, RecipeError
 
 
 def measure_baselines(
@@ -29,6 +29,9 @@ def measure_baselines(
     """
     architecture = architecture_of(model_type or _guess_model_type(data_args))
     data_args.complete(architecture.data_kind)
+    for name in ("damage", "augmentations", "max_train_samples", "max_eval_samples"):
+        if getattr(data_args, name):
+            raise RecipeError(f"`{name}` does nothing for baselines, which take all rows as they are: leave it out.")
     splits = architecture.load(data_args)
     if missing := [split for split in ("train", "test") if split not in splits]:
         raise DataError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(splits)}.")

@@ -10,6 +10,7 @@ from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.evaluation.diagnostics.collect import Track, untracked
 from hf_fusion.evaluation.diagnostics.findings import Section
 from hf_fusion.evaluation.diagnostics.report import write_report
+from hf_fusion.hub.checkpoint_names import result_folder
 from hf_fusion.utils.records import describe_environment, fingerprint
 
 MAX_SAMPLES = 500
@@ -49,7 +50,7 @@ def write_analysis(
     config = classify.model.config
     data_args = replace(data_args, max_eval_samples=data_args.max_eval_samples or MAX_SAMPLES)
     rows = load_split(config, data_args, split)
-    folder = Path(output_dir or Path(checkpoint) / f"analysis-{split}")
+    folder = Path(output_dir or result_folder(checkpoint, f"analysis-{split}"))
     folder.mkdir(parents=True, exist_ok=True)
     sections = architecture_of(config).diagnose(classify, rows, batch_size, checkpoint, data_args, track)
     facts = {"checkpoint": Path(checkpoint).name, "dataset": Path(data_args.dataset).name, "split": split}

@@ -9,6 +9,7 @@ from hf_fusion.data.arguments import DataArguments
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.evaluation.plots import plots_available
 from hf_fusion.evaluation.tables import latex_table
+from hf_fusion.hub.checkpoint_names import result_folder
 from hf_fusion.utils.records import METRICS_FILE, describe_environment, fingerprint, write_json
 
 
@@ -48,7 +49,7 @@ def write_evaluation(
     classify = load_pipeline(checkpoint, dtype, device)
     config = classify.model.config
     rows = load_split(config, data_args, split)
-    folder = Path(output_dir or Path(checkpoint) / f"evaluation-{split}")
+    folder = Path(output_dir or result_folder(checkpoint, f"evaluation-{split}"))
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture_of(config)
     metrics = architecture.measure(

@@ -22,6 +22,7 @@ from hf_fusion.evaluation.robustness import (
     text_verdict,
 )
 from hf_fusion.evaluation.tables import latex_table
+from hf_fusion.hub.checkpoint_names import result_folder
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.records import describe_environment, fingerprint, write_json
 
@@ -52,7 +53,7 @@ def write_robustness(
         baseline (`str`, *optional*): another checkpoint, for the effective robustness.
         seeds (`int`): the number of seeds of each corruption, over which the metrics are averaged.
         split (`str`): the name of the split.
-            output_dir (`str`, *optional*): the folder for `robustness.json` (curves of all metrics, their areas),
+        output_dir (`str`, *optional*): the folder for `robustness.json` (curves of all metrics, their areas),
             `robustness.csv`, `robustness.tex` and, with the extra `plots`, a figure; `CHECKPOINT/robustness-SPLIT` by
             default.
         batch_size, device, format: see [`write_evaluation`].
@@ -91,7 +92,7 @@ def write_robustness(
     main = [metric for metric in architecture_of(config).main_metrics if metric in next(iter(curves.values()))]
     verdict = text_verdict(summary, main[-1], baseline_curves if baseline_without_text else None)
 
-    folder = Path(output_dir or Path(checkpoint) / f"robustness-{split}")
+    folder = Path(output_dir or result_folder(checkpoint, f"robustness-{split}"))
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"checkpoint": Path(checkpoint).name, "dataset": Path(dataset).name, "split": split}
     facts.update(rows=len(rows), data_fingerprint=fingerprint({split: rows}), damage_seeds=seeds)

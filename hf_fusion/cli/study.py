@@ -8,7 +8,7 @@ A study is a YAML file, or a name that `hf-fusion recipes` lists. The first vari
 can be continued by the same command. Finished runs are never repeated; seeds and variants can be added to the file
 later.
 
-Results are runs/NAME/NAME.json (everything), NAME.csv (one row for each number), NAME.md and NAME.tex (the tables) and
+Results are runs/study_NAME/NAME.json (everything), NAME.csv (a row for each number), NAME.md and NAME.tex (tables) and
 NAME.png (differences with intervals); with `pareto` in the study also NAME_pareto.png. --output puts them elsewhere:
 those of this project are in model_cards/results/NAME.json.
 """
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     from hf_fusion.studies.study import Study, run_study
 
     name = Path(args.study).stem
-    folder = args.runs or Path("runs") / name
+    folder = args.runs or Path("runs") / f"study_{name}"
     output = args.output or folder / f"{name}.json"
     study = Study.read(args.study)
     for assignment in args.set:
@@ -61,7 +61,7 @@ def parse_args(argv):
         help="change a recipe field for all variants; variants.NAME.FIELD=VALUE for one, evaluate_on.NAME.FIELD=VALUE "
         "for other data",
     )  # fmt: skip
-    parser.add_argument("--runs", type=Path, help="folder for the run folders (default: runs/NAME of the study)")
+    parser.add_argument("--runs", type=Path, help="folder for the run folders (default: runs/study_NAME)")
     parser.add_argument("--slots", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
     parser.add_argument("--output", type=Path, help="result file (default: NAME.json in the folder of the runs)")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")

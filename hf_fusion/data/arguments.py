@@ -117,6 +117,9 @@ class DataArguments(ClipFields, ReviewFields):
             for item in fields(group) if other != kind else ():
                 if has_changed(item, getattr(self, item.name)):
                     raise RecipeError(f"`{item.name}` is a field of {other}, but this model reads {kind}.")
+        for name in ("max_train_samples", "max_eval_samples"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise RecipeError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         self.dataset = self.dataset or _DEFAULTS[kind]
         check_choices(self)
 

@@ -39,7 +39,8 @@ def check_no_options(name: str, options: dict) -> None:
 def _rows_of(data):
     if isinstance(data, pd.DataFrame):
         categories = data.select_dtypes("category").columns
-        plain = data.astype({name: data[name].cat.categories.dtype for name in categories})
+        kinds = {name: object if data[name].hasnans else data[name].cat.categories.dtype for name in categories}
+        plain = data.astype(kinds)
         return Dataset.from_pandas(plain.rename(columns=str), preserve_index=False)
     if isinstance(data, Dataset):
         frames = [name for name, feature in data.features.items() if isinstance(feature, Array2D)]

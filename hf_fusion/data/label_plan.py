@@ -90,11 +90,15 @@ class LabelPlan:
         except LabelError:
             detail = f"field {self.columns[name]!r} is {values[name]!r:.100}"
             raise LabelError(detail, "no number", name, values[name]) from None
-        highest = self.lowest_star + self.rules.num_labels - 1 if name == "stars" else self.rules.scale[1]
-        if best is not None and best != (self.rules.intensity_range[1] if name == "intensity" else highest):
+        highest, option = self.rules.scale[1], "scale"
+        if name == "stars":
+            highest = self.lowest_star + self.rules.num_labels - 1
+        elif name == "intensity":
+            highest, option = self.rules.intensity_range[1], "intensity_range"
+        if best is not None and best != highest:
             detail = (
                 f"{values[name]!r:.100} is out of {best:g}, but the best value of column {self.columns[name]!r} is "
-                f"{highest:g}; if it is not, set `scale` to LOWEST {best:g}"
+                f"{highest:g}; if it is not, set `{option}` to LOWEST {best:g}"
             )
             raise LabelError(detail, "rating outside the scale", name, values[name])
         return number

@@ -90,3 +90,20 @@ def _list_names(paths):
     if not names:
         return "nothing"
     return ", ".join(names[:_MOST_LISTED]) + (" ..." if len(names) > _MOST_LISTED else "")
+
+
+def result_folder(checkpoint: str | Path, name: str) -> Path:
+    """
+    Returns the folder for results of a checkpoint.
+
+    Args:
+        checkpoint (`str` or `Path`): a run folder, or a name on the Hub.
+        name (`str`): the name of the folder.
+
+    Returns:
+        `Path`: a folder in the run folder. For a name on the Hub a folder in `runs/`: a local folder of the same name
+        would hide the checkpoint.
+    """
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint) / name
+    return Path("runs") / str(checkpoint).replace("/", "_") / name

@@ -62,6 +62,8 @@ def check_metrics(study: Study, summary: dict[str, dict]) -> None:
 
 
 def _summarize_variant(runs, split):
+    if any(split not in run for run in runs.values()):
+        raise StudyError(f"A study compares runs on their {split} split, which the data lacks: choose other data.")
     by_seed = {str(seed): run[split] for seed, run in runs.items()}
     columns = {metric: _column(by_seed, metric) for metric in next(iter(by_seed.values()))}
     return {
@@ -253,7 +255,7 @@ def write_study(
     record = {
         "study": study_file,
         "recipe": study.recipe,
-        "overrides": {name: _public(value) for name, value in study.overrides.items()},
+        "overrides": _all_public(study.overrides),
         "interval": study.interval,
         "variants": {name: {"changes": _all_public(study.variants[name]), **entry} for name, entry in test.items()},
         "data": first if all(split == first for split in data.values()) else data,
@@ -328,7 +330,7 @@ def _read_data(run_folder):
 
 
 def _all_public(fields):
-    return {name: _public(value) for name, value in fields.items()}
+    return {name: _public(value) for name, value in fields.items() if not name.endswith("_token")}
 
 
 def _public(value):

@@ -270,6 +270,7 @@ def _on_other_data(study, run_folder, metric_names, say):
 
 def _check_same_settings(run_folder, recipe, fields):
     """Raises [`StudyError`] if a folder holds a run with other settings."""
+    fields = {name: value for name, value in fields.items() if not name.endswith("_token")}
     path = run_folder / SETTINGS_FILE
     content = read_yaml(str(find_file(recipe, "recipe")))
     settings = json.dumps({"recipe": content, "changes": fields}, indent=2, sort_keys=True, default=str)

@@ -214,13 +214,18 @@ def _run_trial(trial, search, folder):
     trial.set_user_attr("fields", {name: changes[name] for name in search.space})
     run_folder = _run_folder(folder, trial.number)
     shutil.rmtree(run_folder, ignore_errors=True)
-    recipe = {**read_recipe(search.recipe), **changes, "output_dir": str(run_folder)}
+    recipe = read_recipe(search.recipe)
+    if "dataset" in changes:
+        recipe.pop("dataset_options", None)  # they belong to the recipe's own data set
+    recipe = {**recipe, **changes, "output_dir": str(run_folder)}
     recipe.update(metric_for_best_model=search.metric, greater_is_better=not lower_is_better(search.metric))
     run_folder.mkdir(parents=True)
     path = run_folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     try:
         metrics = run_training(*parse_recipe(["--config", str(path)]), callbacks=[_Reporter(trial, search.metric)])
+        if "validation" not in metrics:
+            raise RecipeError("A search compares metrics of the validation split, which the data lacks.")
         value = metrics["validation"][search.metric]
         if not math.isfinite(value):  # such as the correlation of constant predictions
             raise ArithmeticError(f"{search.metric} is {value}.")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from transformers import TrainerCallback
@@ -16,7 +17,7 @@ from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
 from hf_fusion.training.recipe import read_data_arguments, recipe_arguments
 from hf_fusion.training.result import TrainingResult
 from hf_fusion.training.run import train_by_recipe
-from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.errors import DataError, RecipeError
 from hf_fusion.utils.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,12 @@ def train(
     classify = hf_fusion.FusionSentimentPipeline.from_pretrained(result.folder)
     ```
     """
+    data = overrides.get("dataset", recipe.get("dataset") if isinstance(recipe, Mapping) else None)
+    if not isinstance(data, (str, Path, NoneType)):
+        raise RecipeError(
+            f"`dataset` must be a path or a name, which the recipe of the run keeps, got {type(data).__name__}: save "
+            "the data, or give it to FusionTrainer."
+        )
     with quiet_libraries():
         model_args, data_args, training_args = recipe_arguments(recipe, **overrides)
         return train_by_recipe(model_args, data_args, training_args, callbacks)

@@ -41,7 +41,10 @@ class RecipeParser(HfArgumentParser):
 
     def __init__(self, dataclasses_: tuple[type, ...], prog: str | None = None, description: str | None = None):
         formatter = argparse.RawDescriptionHelpFormatter
-        super().__init__(dataclasses_, prog=prog, description=description, formatter_class=formatter)
+        # an abbreviated `--config` would be accepted, and the recipe not read
+        super().__init__(
+            dataclasses_, prog=prog, description=description, formatter_class=formatter, allow_abbrev=False
+        )
         if any(issubclass(group, TrainingArguments) for group in dataclasses_):
             text = "Show all fields, including rarely used ones."
             self.add_argument("--help-all", nargs=0, action=_HelpAll, help=text)

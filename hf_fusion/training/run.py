@@ -336,9 +336,12 @@ def _check_has_optimizer(checkpoint):
     """Raises `RecipeError` for a checkpoint without optimizer state, from which training would silently start again."""
     if checkpoint is None or find_problem(checkpoint) or has_optimizer_state(checkpoint):
         return
+    reason = "a finished run removes the optimizer state (`keep_optimizer` keeps it)"
+    if not (Path(checkpoint).parent / METRICS_FILE).exists():
+        reason = "it has no optimizer state (`save_only_model` leaves it out)"
     raise RecipeError(
-        f"{checkpoint} cannot be resumed: a finished run removes the optimizer state (`keep_optimizer` keeps it). "
-        "To continue from its weights, set `checkpoint` to this folder, and another `output_dir`."
+        f"{checkpoint} cannot be resumed: {reason}. To continue from its weights, set "
+        "`checkpoint` to this folder, and another `output_dir`."
     )
 
 

@@ -72,7 +72,7 @@ class FusionTrainer(Trainer):
         column_mapping (`dict[str, str]`, *optional*): the field of each column with another name, such as
             `{"body": "text", "rating": "stars"}`.
         rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out unusable rows, and logs them.
-            kwargs: other arguments of `Trainer`.
+        kwargs: other arguments of `Trainer`.
 
     Example:
 
@@ -268,7 +268,7 @@ class FusionTrainer(Trainer):
         before = self.label_names
         if self.args.label_names is None:
             # `Trainer` silently skips the metrics if the data lacks one of the labels.
-            self.label_names = _find_labels(dataloader.dataset)
+            self.label_names = _find_labels(dataloader.dataset) or before
         try:
             return super().evaluation_loop(dataloader, *args, **kwargs)
         finally:

@@ -84,9 +84,9 @@ def _command():
     script, *words = sys.argv
     words = [re.sub(r"(^|=)(?:\.\.)?/\S*/", r"\1", word) for word in words]
     for i, word in enumerate(words):  # the record may be published
-        if re.fullmatch(r"--\w*token", word) and i + 1 < len(words):
+        if re.fullmatch(r"--[\w-]*token", word) and i + 1 < len(words):
             words[i + 1] = "..."
-        words[i] = re.sub(r"(--\w*token=).*", r"\1...", words[i])
+        words[i] = re.sub(r"((?:^|[.-])[\w-]*token=).*", r"\1...", words[i])
     return [*_program(Path(script)), *words]
 
 

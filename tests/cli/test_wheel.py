@@ -96,8 +96,8 @@ def test_train_study_and_predict(bin_folder, tmp_path):
              "variants": {"last": {"layer_fusion": "last"}}}  # fmt: skip
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
     run(command, "study", "mine.yaml", cwd=tmp_path)
-    record = json.loads((tmp_path / "runs/mine/mine.json").read_text())
-    assert set(record["variants"]) == {"last"} and (tmp_path / "runs/mine/last/seed-1/metrics.json").is_file()
+    record = json.loads((tmp_path / "runs/study_mine/mine.json").read_text())
+    assert set(record["variants"]) == {"last"} and (tmp_path / "runs/study_mine/last/seed-1/metrics.json").is_file()
 
     process = run(command, "predict", "-c", "runs/mine", cwd=tmp_path, input="Not a bad stay.\n")
     assert json.loads(process.stdout)["prediction"]["label"]

@@ -8,6 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset
 
 from hf_fusion import load_clips, load_reviews
 from hf_fusion.data.clips import ClipSource
+from hf_fusion.data.in_memory import name_and_splits
 from hf_fusion.data.reviews import ReviewSource
 from hf_fusion.utils.errors import DataError
 
@@ -103,3 +104,9 @@ def test_other_data_and_idle_arguments_are_refused(load):
     source = ReviewSource() if load is load_reviews else ClipSource()
     with pytest.raises(TypeError, match="set `split_seed` there"):
         load(source, split_seed=3)
+
+
+def test_a_category_may_be_missing():
+    frame = pd.DataFrame({"text": ["a", "b"], "stars": pd.Categorical([1, None], categories=[1, 2])})
+    _, splits = name_and_splits(frame)
+    assert list(splits[None]["stars"]) == [1, None]

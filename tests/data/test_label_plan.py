@@ -62,3 +62,9 @@ class TestErrors:
             plan.labels_of({columns[name]: value for name, value in row.items()})
         assert (error.value.reason, error.value.field) == (reason, field)
         assert re.search(words.replace("|", r"\|"), error.value.detail)
+
+
+def test_the_advice_for_an_intensity_names_its_own_field():
+    plan = LabelPlan({"text": "text", "intensity": "how much"}, LabelRules())
+    with pytest.raises(LabelError, match=r"best value of column 'how much' is 1; if it is not, set `intensity_range`"):
+        plan.labels_of({"text": "a", "how much": "4/10"})

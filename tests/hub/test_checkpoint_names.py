@@ -1,6 +1,6 @@
 import pytest
 
-from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name
+from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name, result_folder
 
 
 @pytest.fixture
@@ -58,3 +58,11 @@ def test_a_model_of_the_hub_that_is_in_the_cache_goes_before_a_folder(here, monk
 def test_an_adapter_is_a_checkpoint(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     check_checkpoint_name(str(tmp_path))
+
+
+def test_results_of_a_name_on_the_hub_do_not_hide_it(here):
+    assert result_folder("runs/hotels", "evaluation-test") == here.relative_to(here) / "runs/hotels/evaluation-test"
+    folder = result_folder("user/model", "evaluation-test")
+    assert str(folder) == "runs/user_model/evaluation-test"
+    folder.mkdir(parents=True)
+    check_checkpoint_name("user/model")

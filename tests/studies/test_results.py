@@ -181,3 +181,9 @@ def test_table_of_costs(metric, title):
     summary = {name: {"mean": {metric: value}} for name, value in (("base", 0.5), ("small", 0.6))}
     head, _, row, *_ = cost_table(costs, summary, metric).splitlines()
     assert head == f"| variant | weights | {title} |" and row == "| small | 2.00 | 120.0% |"
+
+
+def test_a_split_that_the_data_lacks():
+    results = {"base": {1: {name: value for name, value in run(0.5).items() if name != "test"}}}
+    with pytest.raises(StudyError, match="on their test split, which the data lacks"):
+        summarize(results)

@@ -171,3 +171,34 @@ def test_tokens_are_in_no_record(recipe, monkeypatch):
     monkeypatch.setattr("sys.argv", ["scripts/train.py", *flags, "--hub_token=hf_SECRET"])
     command = describe_environment()["command"]
     assert "SECRET" not in command and "--hub_token ... --hub_token=..." in command
+
+
+@pytest.mark.parametrize(
+    "flag", ["--hub-token=hf_SECRET", "--set hub_token=hf_SECRET", "--set variants.a.hub_token=hf_SECRET"]
+)
+def test_tokens_of_any_spelling_are_in_no_command(monkeypatch, flag):
+    monkeypatch.setattr("sys.argv", ["hf-fusion", "study", "mine", *flag.split()])
+    assert "SECRET" not in describe_environment()["command"]
+    monkeypatch.setattr("sys.argv", ["hf-fusion", "train", "--hub-token", "hf_SECRET"])
+    assert "SECRET" not in describe_environment()["command"]
+
+
+def test_an_abbreviated_flag_is_none(recipe):
+    """`--conf` would be taken for `--config` by the parser, but its recipe would not be read."""
+    with pytest.raises(RecipeError, match="--conf"):
+        parse_recipe(["--conf", recipe, "--output_dir", "x"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--lora_rank", "4"], "`lora_rank` does nothing without `lora_encoders`"),
+        (["--no_merge_lora"], "`merge_lora` does nothing without `lora_encoders`"),
+        (["--lora_encoders", "a", "--lora_rank", "0"], "`lora_rank` must be at least 1"),
+        (["--max_eval_samples", "-3"], "`max_eval_samples` must be at least 1, got -3"),
+        (["--max_train_samples", "0"], "`max_train_samples` must be at least 1, got 0"),
+    ],
+)
+def test_fields_without_an_effect_are_refused(flags, words):
+    with pytest.raises(RecipeError, match=words):
+        parse_recipe(["--output_dir", "x", *flags])
