@@ -24,7 +24,9 @@ def main(argv: list[str]) -> None:
     from hf_fusion.data.clips import ClipSource
     from hf_fusion.data.prepare import prepare_clips
     from hf_fusion.utils.errors import DataError
+    from hf_fusion.utils.quiet import silence_libraries
 
+    silence_libraries()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     label_range = tuple(args.label_range) if args.label_range else None
     if label_range and not label_range[0] < label_range[1]:

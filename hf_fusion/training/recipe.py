@@ -160,7 +160,13 @@ def _has_flag(argv, flag):
 
 def _parsed(parser, argv):
     try:
-        return _with_mappings(parser.parse_args_into_dataclasses(argv))
+        *groups, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+        if unknown:
+            flags = [flag for action in parser._actions for flag in action.option_strings]
+            near = get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+            advice = f" Did you mean {near[0]}?" if near else " `--help` lists the flags."
+            raise RecipeError(f"No flag takes {' '.join(unknown)}.{advice}")
+        return _with_mappings(groups)
     except ValueError as error:  # unknown arguments, and values that `TrainingArguments` refuses
         raise RecipeError(str(error)) from error
 

@@ -183,6 +183,11 @@ def test_tokens_of_any_spelling_are_in_no_command(monkeypatch, flag):
     assert "SECRET" not in describe_environment()["command"]
 
 
+def test_an_unknown_flag_is_named_with_a_near_one(recipe):
+    with pytest.raises(RecipeError, match=r"No flag takes --evl_strategy no\. Did you mean --eval_strategy\?"):
+        parse_recipe(["--config", recipe, "--evl_strategy", "no"])
+
+
 def test_an_abbreviated_flag_is_none(recipe):
     """`--conf` would be taken for `--config` by the parser, but its recipe would not be read."""
     with pytest.raises(RecipeError, match="--conf"):
