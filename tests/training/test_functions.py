@@ -157,9 +157,10 @@ def test_nothing_but_own_words(tmp_path, capfd, caplog):
     from datasets.utils import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    enable_progress_bars()  # a command of another test may have turned both off
+    enable_progress_bars()  # a command of another test may have turned them off
     transformers_logging.enable_progress_bar()
     logging.getLogger("transformers.modeling_utils").filters.clear()
+    caplog.set_level(logging.WARNING, logger="transformers.modeling_utils")
     result = hf_fusion.train(TINY, output_dir=tmp_path / "first", max_steps=1)
     hf_fusion.train({"checkpoint": str(result.folder), "dataset_options": SIZES}, output_dir=tmp_path / "more",
                     max_steps=1, disable_tqdm=True)  # fmt: skip
