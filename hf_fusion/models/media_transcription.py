@@ -154,8 +154,8 @@ class Transcriber:
         origin, seconds = first / SAMPLE_RATE, len(part) / SAMPLE_RATE
         for chunk in self._recognize(part, sum(end - start for start, end in regions)):
             start, end = chunk.get("timestamp") or (None, None)
-            end = seconds if end is None else min(end, seconds)
-            word = _fit(Word(origin + (start or 0.0), origin + end, chunk["text"].strip()), regions)
+            end = seconds if end is None else min(float(end), seconds)
+            word = _fit(Word(origin + float(start or 0), origin + end, chunk["text"].strip()), regions)
             if word:
                 start = max(self._start + word.start, self._words[-1].start if self._words else 0.0)
                 self._words.append(Word(start, max(self._start + word.end, start), word.text))
@@ -166,11 +166,8 @@ class Transcriber:
         """The recogniser's chunks `{"text", "timestamp"}` of a sound with so many seconds of speech."""
         options = {}
         if self._kind.startswith("seq2seq"):
-            is_english = self._is_english
-            options = {
-                **self._options,
-                "max_new_tokens": min(16 + round(_TOKENS[not is_english] * speech), _MOST_TOKENS),
-            }
+            limit = 16 + round(_TOKENS[not self._is_english] * speech)
+            options = {**self._options, "max_new_tokens": min(limit, _MOST_TOKENS)}
         answer, has_speech = self._ask(sound, options)
         if options and _compression(answer["text"]) > _LOOP:
             answer, _ = self._ask(sound, {**options, "no_repeat_ngram_size": 5})
