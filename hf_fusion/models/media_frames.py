@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from transformers.utils import is_torch_available, logging
 
-from .media_decoding import MediaLimits, MediaReader
-from .media_text import Word, spread_words, text_between, words_of
+from .media_decoding import SAMPLE_RATE, MediaLimits, MediaReader
+from .media_text import sentences_of, spread_words, text_between, text_of, words_of
 from .media_voice import DESCRIPTORS, VoiceDescriptors, speech_regions
 from .processing_text import InputError
 
@@ -161,6 +161,7 @@ class MediaClip:
         seconds (`float`): the length.
         settings ([`MediaSettings`]): how the frames were made.
         voiced (`np.ndarray` of shape `(frames,)`): where a voice is heard, at 20 Hz.
+        speech (`list[tuple(float, float)]`): stretches of speech between pauses, in seconds.
         report (`dict`): `seconds`, `audio_seconds`, `vision_seconds`, `voiced_share`, `face_share`, `words`,
             `transcript` (where the words are from) and `warnings`.
     """
@@ -172,6 +173,7 @@ class MediaClip:
     seconds: float
     settings: MediaSettings
     voiced: np.ndarray
+    speech: list
     report: dict
 
     def between(self, start, end):
@@ -210,9 +212,9 @@ class MediaClip:
             shares["vision"] = float(_is_known(self.settings, found["vision"]).mean())
         return shares
 
-    def speech(self):
-        """`list[tuple(float, float)]`: stretches of speech between pauses, in seconds."""
-        return speech_regions(self.voiced, _VOICING_RATE)
+    def sentences(self):
+        """`list[tuple(float, float)]`: times of the sentences; without words, of the speech between pauses."""
+        return [(start, end) for start, end, _ in sentences_of(self.words)] if self.words else self.speech
 
     def _frames(self, name, start, end):
         frames = getattr(self, name)
@@ -274,9 +276,11 @@ class MediaExtractor:
         wanted = [name for name in KINDS if getattr(self.settings, name) and name in modalities]
         asr = (asr or self.settings.asr) if "text" in modalities else None
         step = progress or (lambda seconds: None)
-        audio, voiced, audio_seconds = None, np.zeros(0, dtype=bool), 0.0
+        audio, described, audio_seconds = None, np.zeros((0, len(DESCRIPTORS)), dtype=np.float32), 0.0
         if facts.has_audio:
-            audio, voiced, audio_seconds = self._read_audio(reader, "audio" in wanted, device, step)
+            audio, described, audio_seconds = self._read_audio(reader, "audio" in wanted, device, step)
+        voiced = described[:, DESCRIPTORS.index("f0_semitones")] > 0
+        speech = speech_regions(described, _VOICING_RATE)
         vision, vision_seconds = None, 0.0
         if facts.has_video and "vision" in wanted:
             vision, vision_seconds = self._read_vision(reader, device, step)
@@ -287,9 +291,9 @@ class MediaExtractor:
             words = self._transcriber(asr, language or self.settings.language, device)(
                 reader.audio_blocks(), voiced, _VOICING_RATE
             )
-        text = words if isinstance(words, str) else " ".join(word.text for word in words or []) or None
+        text = words if isinstance(words, str) else text_of(words or [])
         if isinstance(words, str):
-            words = spread_words(words, speech_regions(voiced, _VOICING_RATE) or [(0.0, seconds)])
+            words = spread_words(words, speech or [(0.0, seconds)])
             warnings.append("the transcript has no times: its words were spread evenly over the voiced time")
         if not voiced.any():
             audio = None
@@ -303,10 +307,10 @@ class MediaExtractor:
             "words": sum(len(word.text.split()) for word in words or []), "transcript": origin,
             "warnings": [*reader.warnings, *warnings],
         }  # fmt: skip
-        return MediaClip(text, list(words or []), audio, vision, seconds, self.settings, voiced, report)
+        return MediaClip(text, list(words or []), audio, vision, seconds, self.settings, voiced, speech, report)
 
     def _read_audio(self, reader, wanted, device, step):
-        """The frames (or `None`), the voicing at 20 Hz and the seconds of the sound."""
+        """The frames (or `None`), the descriptors at 20 Hz and the seconds of the sound."""
         descriptors = VoiceDescriptors(_VOICING_RATE)
         kind, rate = self.settings.audio, self.settings.audio_rate
         frames = self._frames(kind, rate, device) if wanted and (kind, rate) != ("descriptors", _VOICING_RATE) else None
@@ -316,11 +320,10 @@ class MediaExtractor:
             if frames is not None:
                 frames.feed(block)
             samples += len(block)
-            step(len(block) / 16000)
+            step(len(block) / SAMPLE_RATE)
         described = descriptors.finish()
-        voiced = described[:, DESCRIPTORS.index("f0_semitones")] > 0
         found = described if frames is None else frames.finish()
-        return found if wanted else None, voiced, samples / 16000
+        return found if wanted else None, described, samples / SAMPLE_RATE
 
     def _read_vision(self, reader, device, step):
         rate = self.settings.vision_rate

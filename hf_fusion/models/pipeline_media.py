@@ -1,6 +1,7 @@
 """Media files in the `fusion-sentiment` pipeline: a file to stretches of time, their answers to one."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import ceil
 
 from .configuration_common import check_choice
@@ -85,8 +86,7 @@ def stretches_of(clip, processor, window=None, hop=None):
     """
     longest = _longest(clip, processor)
     if window is None:
-        count = max(1, ceil(round(clip.seconds / longest, 6)))
-        return [(clip.seconds * i / count, clip.seconds * (i + 1) / count) for i in range(count)]
+        return _parts(0.0, clip.seconds, longest)
     if window == SENTENCE:
         return [part for start, end in clip.sentences() for part in _parts(start, end, longest)]
     if window > longest + 1e-9:
@@ -111,11 +111,13 @@ def _longest(clip, processor):
 
 
 def _parts(start, end, longest):
+    """Equal parts of a stretch, none longer than `longest`."""
     count = max(1, ceil(round((end - start) / longest, 6)))
-    return [(start + (end - start) * i / count, start + (end - start) * (i + 1) / count) for i in range(count)]
+    edges = [start + (end - start) * i / count for i in range(count)] + [end]
+    return list(pairwise(edges))
 
 
-def with_times(clip: MediaClip, stretch, answer):
+def with_place(clip: MediaClip, stretch, answer):
     """The answer of a stretch, with its place: `start`, `end`, `text` and `modalities`."""
     start, end = stretch
     return {

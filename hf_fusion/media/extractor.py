@@ -1,0 +1,96 @@
+"""Extractors for new checkpoints: their networks from where they are published, and their files in a folder."""
+
+import json
+from pathlib import Path
+
+from hf_fusion.media.face_weights import load_face_weights
+from hf_fusion.models.media_frames import DEFAULT_RATES, MediaExtractor, MediaSettings, Network, read_networks
+from hf_fusion.models.media_image import encoder_from_pretrained as image_encoder_from_pretrained
+from hf_fusion.models.media_whisper import encoder_from_pretrained as whisper_encoder_from_pretrained
+from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.records import write_json
+
+SETTINGS_FILE = "media.json"
+DEFAULT_WHISPER = "openai/whisper-tiny.en"
+DEFAULT_IMAGE_ENCODER = "openai/clip-vit-base-patch32"
+
+
+def make_extractor(
+    audio: str | None = "descriptors",
+    vision: str | None = "face",
+    audio_rate: int | None = None,
+    vision_rate: int | None = None,
+    audio_encoder: str = DEFAULT_WHISPER,
+    vision_encoder: str = DEFAULT_IMAGE_ENCODER,
+    asr: str | None = None,
+    language: str | None = None,
+) -> MediaExtractor:
+    """
+    Makes an extractor for a new data set or checkpoint. Networks are fetched where they are not in the cache.
+
+    Args:
+        audio: "descriptors", "whisper" or `None`.
+        vision: "face", "clip" or `None`.
+        audio_rate, vision_rate: frames per second; by default 20 (descriptors), 10 (whisper), 10 (face) and 2 (clip).
+        audio_encoder: the Whisper checkpoint whose encoder gives the frames: a name on the Hub, or a folder.
+        vision_encoder: the image encoder for "clip": a name on the Hub, or a folder.
+        asr: the speech recognition checkpoint for files without a transcript.
+        language: what is spoken, for `asr`.
+
+    Raises:
+        ValueError: for an unknown kind or a rate that the kind does not have.
+        OSError: if a network cannot be fetched; says how to get it.
+    """
+    networks = {}
+    if audio == "whisper":
+        networks[audio] = _network(*whisper_encoder_from_pretrained(audio_encoder), audio_encoder)
+    if vision == "face":
+        networks[vision] = load_face_weights()
+    elif vision == "clip":
+        networks[vision] = _network(*image_encoder_from_pretrained(vision_encoder), vision_encoder)
+    settings = MediaSettings(
+        audio, audio_rate or DEFAULT_RATES.get(audio), vision, vision_rate or DEFAULT_RATES.get(vision),
+        audio_weights=_fingerprint(networks, audio), vision_weights=_fingerprint(networks, vision),
+        asr=asr, language=language,
+    )  # fmt: skip
+    return MediaExtractor(settings, networks)
+
+
+def save_extractor(extractor: MediaExtractor, folder: str | Path) -> None:
+    """Writes the settings into `media.json`, and the networks beside it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    extractor.save(folder)
+    write_json(Path(folder) / SETTINGS_FILE, extractor.settings.to_dict())
+
+
+def load_extractor(folder: str | Path) -> MediaExtractor | None:
+    """
+    Reads what [`save_extractor`] wrote; `None` if the folder has no `media.json`.
+
+    Raises:
+        DataError: if a file is damaged, or was written by another version; names it.
+    """
+    path = Path(folder) / SETTINGS_FILE
+    if not path.is_file():
+        return None
+    try:
+        settings = MediaSettings.from_dict(json.loads(path.read_text("utf-8")))
+        networks = read_networks(settings, lambda name: _existing(Path(folder) / name))
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: {error}") from error
+    return MediaExtractor(settings, networks)
+
+
+def _existing(path):
+    return str(path) if path.is_file() else None
+
+
+def _network(config, state_dict, source):
+    """The network of an encoder; a folder of this machine is not named in it."""
+    tensors = {name: values.numpy() for name, values in state_dict.items()}
+    metadata = {"config": json.dumps(config, sort_keys=True), "source": Path(source).name if Path(source).exists() else str(source)}
+    return Network(tensors, metadata)
+
+
+def _fingerprint(networks, kind):
+    return networks[kind].fingerprint if kind in networks else None
