@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hf_fusion.media.face_weights import load_face_weights
 from hf_fusion.models.media_frames import DEFAULT_RATES, MediaExtractor, MediaSettings, Network, read_networks
-from hf_fusion.models.media_image import encoder_from_pretrained as image_encoder_from_pretrained
+from hf_fusion.models.media_image import image_encoder_from_pretrained
 from hf_fusion.models.media_whisper import encoder_from_pretrained as whisper_encoder_from_pretrained
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
@@ -43,11 +43,13 @@ def make_extractor(
     """
     networks = {}
     if audio == "whisper":
-        networks[audio] = _network(*whisper_encoder_from_pretrained(audio_encoder), audio_encoder)
+        config, weights = whisper_encoder_from_pretrained(audio_encoder)
+        networks[audio] = _network(weights, audio_encoder, config=config)
     if vision == "face":
         networks[vision] = load_face_weights()
     elif vision == "clip":
-        networks[vision] = _network(*image_encoder_from_pretrained(vision_encoder), vision_encoder)
+        config, preprocessing, weights = image_encoder_from_pretrained(vision_encoder)
+        networks[vision] = _network(weights, vision_encoder, config=config, preprocessing=preprocessing)
     settings = MediaSettings(
         audio, audio_rate or DEFAULT_RATES.get(audio), vision, vision_rate or DEFAULT_RATES.get(vision),
         audio_weights=_fingerprint(networks, audio), vision_weights=_fingerprint(networks, vision),
@@ -85,11 +87,11 @@ def _existing(path):
     return str(path) if path.is_file() else None
 
 
-def _network(config, state_dict, source):
-    """The network of an encoder; a folder of this machine is not named in it."""
-    tensors = {name: values.numpy() for name, values in state_dict.items()}
-    metadata = {"config": json.dumps(config, sort_keys=True), "source": Path(source).name if Path(source).exists() else str(source)}
-    return Network(tensors, metadata)
+def _network(state_dict, source, **descriptions):
+    """The network of an encoder. Of a folder only the last name is kept, which says nothing about this machine."""
+    metadata = {name: json.dumps(value, sort_keys=True) for name, value in descriptions.items()}
+    metadata["source"] = Path(source).name if Path(source).exists() else str(source)
+    return Network({name: values.numpy() for name, values in state_dict.items()}, metadata)
 
 
 def _fingerprint(networks, kind):

@@ -16,9 +16,10 @@ from .media_voice import DESCRIPTORS, VoiceDescriptors, speech_regions
 from .processing_text import InputError
 
 if is_torch_available():
+    import torch
+
     from .media_face import FACE_COLUMNS, FaceFrames, FaceNetworks
-    from .media_image import ImageFrames
-    from .media_image import build_encoder as build_image_encoder
+    from .media_image import ImageFrames, build_image_encoder
     from .media_transcription import Transcriber
     from .media_whisper import WhisperFrames
     from .media_whisper import build_encoder as build_whisper_encoder
@@ -144,8 +145,9 @@ class Network:
         return digest.hexdigest()
 
     def state_dict(self):
-        """The weights as tensors in float32."""
-        return {name: torch.from_numpy(np.array(values)).float() for name, values in self.tensors.items()}
+        """The weights as tensors, those in half precision in float32."""
+        tensors = {name: torch.from_numpy(np.array(values)) for name, values in self.tensors.items()}
+        return {name: values.float() if values.is_floating_point() else values for name, values in tensors.items()}
 
 
 @dataclass
@@ -339,14 +341,17 @@ class MediaExtractor:
         """A new reader of frames; its network is built once."""
         if kind == "descriptors":
             return VoiceDescriptors(rate)
-        return _FRAMES[kind](self._network(kind, device), rate)
+        network = self._network(kind, device)
+        if kind == "clip":
+            return ImageFrames(network, json.loads(self.networks[kind].metadata["preprocessing"]))
+        return (WhisperFrames if kind == "whisper" else FaceFrames)(network, rate)
 
     def _network(self, kind, device):
         _check_torch(f"{kind!r} frames")
         if (kind, device) not in self._built:
             if kind not in self.networks:
                 raise OSError(f"The {kind!r} frames need {WEIGHT_FILES[kind]}, which is not beside the processor.")
-            self._built[kind, device] = _BUILDERS[kind](self.networks[kind]).to(device)
+            self._built[kind, device] = _build(kind, self.networks[kind]).to(device)
         return self._built[kind, device]
 
     def _transcriber(self, asr, language, device):
@@ -392,16 +397,9 @@ def _check_torch(what):
         raise ImportError(f"Reading {what} from media needs torch: pip install torch. Or give arrays of frames.")
 
 
-if is_torch_available():
-    _BUILDERS = {
-        "face": lambda network: FaceNetworks.from_state_dict(network.state_dict()),
-        "whisper": lambda network: build_whisper_encoder(
-            json.loads(network.metadata["config"]), network.state_dict()
-        ),
-        "clip": lambda network: build_image_encoder(json.loads(network.metadata["config"]), network.state_dict()),
-    }
-    _FRAMES = {
-        "face": lambda network, rate: FaceFrames(network, rate),
-        "whisper": lambda network, rate: WhisperFrames(network, rate),
-        "clip": lambda network, rate: ImageFrames(network, rate),
-    }
+def _build(kind, network):
+    """The module of a network."""
+    if kind == "face":
+        return FaceNetworks.from_state_dict(network.state_dict())
+    build = build_whisper_encoder if kind == "whisper" else build_image_encoder
+    return build(json.loads(network.metadata["config"]), network.state_dict())
