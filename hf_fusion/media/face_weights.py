@@ -1,1 +1,2 @@
-def load_face_weights(): raise OSError('x')
+def load_face_weights():
+    raise OSError("x")

@@ -1,3 +1,9 @@
 FACE_COLUMNS = tuple(f"f{i}" for i in range(57)) + ("face",)
-class FaceFrames: pass
-class FaceNetworks: pass
+
+
+class FaceFrames:
+    pass
+
+
+class FaceNetworks:
+    pass

@@ -1,1 +1,2 @@
-class Transcriber: pass
+class Transcriber:
+    pass
