@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -124,7 +125,6 @@ class Film:
         pixel_format: of the encoder.
         rate: pictures a second that the encoder is told.
         exact: whether the timestamps are the times, rather than numbers of pictures at `rate`.
-        rotation: degrees clockwise by which players turn the pictures; in mp4 and mov.
         aspect: width of a pixel by its height.
         options: of the encoder.
     """
@@ -196,7 +196,7 @@ def write_media(path, *tracks, cover=None, options=None, start=0.0, default=None
 
 def turn_upright(path, rotation, mirrored=False):
     """Rewrites the display matrix of an mp4 or mov: pictures are turned clockwise by 0, 90, 180 or 270 degrees."""
-    content = bytearray(open(path, "rb").read())
+    content = bytearray(Path(path).read_bytes())
     cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation]
     matrix = [cos, sin, -sin, cos]
     if mirrored:  # left and right are exchanged first
@@ -206,5 +206,5 @@ def turn_upright(path, rotation, mirrored=False):
     values = np.frombuffer(bytes(content[start : start + 36]), ">i4").copy()
     values[[0, 1, 3, 4]] = np.array(matrix) * 2**16
     content[start : start + 36] = values.astype(">i4").tobytes()
-    open(path, "wb").write(content)
+    Path(path).write_bytes(content)
     return path
