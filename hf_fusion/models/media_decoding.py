@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from transformers.utils import is_torch_available
 
 from .processing_text import InputError
+
+if is_torch_available():
+    import torch
 
 SAMPLE_RATE = 16000  # samples a second of all audio, as Whisper takes it
 
@@ -290,7 +293,7 @@ class MediaReader:
         for stream in container.streams:
             if stream is not track and hasattr(stream, "discard"):  # since PyAV 18
                 stream.discard = _import_av().stream.Discard.all
-        track.thread_type, track.thread_count = "AUTO", torch.get_num_threads() if kind == "video" else 1
+        track.thread_type, track.thread_count = "AUTO", _threads() if kind == "video" else 1
         clock, count, decoded = _Clock(container, track, self._warn), 0, 0.0
         for packet in self._packets(container, track):
             for frame in self._decode(track, packet):
@@ -594,6 +597,11 @@ def _display_matrix(frame):
 def _rotation(matrix):
     """Degrees of a display matrix clockwise, one of 0, 90, 180 and 270."""
     return round(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])) / 90) % 4 * 90
+
+
+def _threads():
+    """Threads of the decoder; 0 lets FFmpeg choose."""
+    return torch.get_num_threads() if is_torch_available() else 0
 
 
 def _sound_format(frame):
