@@ -252,6 +252,14 @@ class FaceNetworks(nn.Module):
         return self.blendshapes.summary.device
 
 
+def _keep_freed_memory():
+    """
+    Makes the C library of Linux keep up to 64 MB that were freed: it adapts to the largest block freed so far. The
+    outputs of the mesh's layers have 8 MB; with pages that are new each time the mesh takes half as long again.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
 # ------------------------------------------------------------------------------------------------------- pictures
 
 
@@ -435,6 +443,7 @@ class FaceFrames:
         self._pictures = []  # of the block that is not yet complete, uint8 (3, height, width)
         self._frames = []  # (pictures, 58) of each block
         self._followed = None  # the region of the face in the last picture
+        _keep_freed_memory()
 
     def feed(self, picture):
         """
