@@ -189,6 +189,17 @@ class MixerLayer(nn.Module):
         return x + self.channel_reduce(F.relu(self.channel_expand(self.channel_norm(x))))
 
 
+class SummaryToken(nn.Module):
+    """Puts the token that the answer is read from before all others."""
+
+    def __init__(self, num_channels=64):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x):  # (faces, tokens, channels)
+        return torch.cat([self.weight.expand(len(x), 1, -1), x], dim=1)
+
+
 class FaceBlendshapes(nn.Module):
     """
     The expression of a face: (faces, 146, 2) landmarks `BLENDSHAPE_LANDMARKS` in pixels of any scale -> (faces, 52) in
@@ -199,7 +210,7 @@ class FaceBlendshapes(nn.Module):
         super().__init__()
         self.tokens = nn.Linear(len(BLENDSHAPE_LANDMARKS), 96)
         self.embedding = nn.Linear(2, 64)
-        self.summary = nn.Parameter(torch.zeros(1, 1, 64))  # the token that the answer is read from
+        self.summary = SummaryToken()
         self.layers = nn.Sequential(*(MixerLayer() for _ in range(4)))
         self.blendshapes = nn.Linear(64, 1 + len(BLENDSHAPES))
 
@@ -207,13 +218,14 @@ class FaceBlendshapes(nn.Module):
         x = landmarks - landmarks.mean(1, keepdim=True)
         x = x / x.norm(dim=2, keepdim=True).mean(1, keepdim=True) * 0.5
         x = self.embedding(self.tokens(x.transpose(1, 2)).transpose(1, 2))  # (faces, 96, 64)
-        x = self.layers(torch.cat([self.summary.expand(len(x), -1, -1), x], dim=1))
+        x = self.layers(self.summary(x))  # (faces, 97, 64)
         return self.blendshapes(x[:, 0]).sigmoid()
 
 
 class FaceNetworks(nn.Module):
     """
-    The three networks that [`FaceFrames`] reads a face with, in float32.
+    The three networks that [`FaceFrames`] reads a face with, in float32. Their layers are registered in the order in
+    which they run.
 
     Example:
 
@@ -249,7 +261,7 @@ class FaceNetworks(nn.Module):
     @property
     def device(self):
         """`torch.device`: where the networks are."""
-        return self.blendshapes.summary.device
+        return self.blendshapes.summary.weight.device
 
 
 def _keep_freed_memory():
