@@ -428,9 +428,11 @@ def _check_columns(name, columns, labelled=True):
 
 def _dataset_rows(splits):
     for split, table in splits.items():
-        streams = [name for name in STREAMS if name in table.column_names]
+        streams, names = [name for name in STREAMS if name in table.column_names], class_names(table)
         for row in table.with_format("numpy", columns=streams, output_all_columns=True):
             frames = {name: row[name] if name in row and len(row[name]) else None for name in STREAMS}
+            if names:
+                row["label"] = named_label(names, row["label"])
             yield {**row, "split": split, "text": row.get("text"), **frames}
 
 
