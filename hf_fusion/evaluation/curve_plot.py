@@ -22,11 +22,12 @@ POSITIVE, NEGATIVE = BETTER, WORSE
 MODALITY_COLORS = {"text": "#009e73", "audio": "#e69f00", "vision": "#cc79a7"}
 _GAP = "#dddddd"
 _WIDTH = 11.0
-_HEIGHTS = {"curve": 2.6, "words": 0.95, "band": 0.22}  # inches
+_CURVE, _WORDS, _BAND = 2.6, 0.95, 0.22  # heights in inches
 _MARGINS = 1.6  # inches beside the curve, for the labels
 _FONT, _CHARACTER = 7, 0.055  # points, and inches of a character of the words
 _LINES = 6
 _FILL = 0.35  # opacity below the curve
+_MOST_POINTS, _SMOOTH = 400, 120  # above so many answers the curve is a mean over this part of them
 _SNIPPET = 0.95  # the least width of the words of a stretch in inches
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)  # seconds between ticks
 _TICKS = 10
@@ -77,24 +78,26 @@ def plot_curve(
     """
     if not answers:
         raise ValueError("`answers` is empty: there is nothing to plot.")
-    cells = _cells(answers)
-    heights = [_HEIGHTS["curve"], _HEIGHTS["words"], *(_HEIGHTS["band"] for _ in modalities)]
+    cells, middle = _cells(answers), None if classes else _middle(label_range)
+    has_words = any(answer["text"] for answer in answers)
+    heights = [_CURVE, *[_WORDS] * has_words, *[_BAND] * len(modalities)]
     figure = new_figure(_WIDTH, sum(heights) + 1.2, title)
-    curve, words, *bands = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    handles = (
-        _draw_classes(curve, answers, cells, classes) if classes else _draw_scores(curve, answers, cells, label_range)
-    )
-    _draw_overall(curve, overall, bool(classes))
+    curve, *others = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    bands = others[has_words:]
+    ends = 0.0, max(cells[-1][1], overall["end"] if overall else 0.0)
+    draw = _draw_classes if classes else _draw_scores
+    handles = draw(curve, answers, cells, classes or label_range) + _draw_overall(curve, overall, bool(classes))
     if any(answer["label"] is None for answer in answers):
         handles.append(_patch(_GAP, "nothing known"))
     for axes in (curve, *bands):
         _draw_gaps(axes, answers, cells)
+        axes.tick_params(axis="x", length=0)
     for axes, name in zip(bands, modalities, strict=True):
         _draw_band(axes, answers, cells, name)
-    ends = cells[0][0], cells[-1][1]
-    _draw_words(words, curve, answers, None if classes else _middle(label_range), ends)
+    if has_words:
+        _draw_words(others[0], curve, answers, middle, ends)
     curve.set_xlim(ends)
-    _format_time(bands[-1] if bands else curve, ends[1] - ends[0])
+    _format_time([curve, *bands][-1], ends[1])
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), fontsize=8, frameon=False)
     return plain_text(figure)
 
@@ -116,15 +119,32 @@ def _draw_scores(axes, answers, cells, label_range):
     middle = _middle(label_range)
     known = [answer["score"] for answer in answers if answer["score"] is not None]
     if label_range is None:
-        most = 1.1 * max(map(abs, known), default=1.0)
+        most = max(map(abs, known), default=1.0)
         label_range = (-most, most)
+    low, high = min(label_range[0], *known), max(label_range[1], *known)
     axes.axhline(middle, color=UNCLEAR, linewidth=0.8)
+    span = len(answers) // _SMOOTH if len(answers) > _MOST_POINTS else 1
     for times, scores in _runs(answers, cells):
-        for color, side in ((POSITIVE, scores > middle), (NEGATIVE, scores < middle)):
-            axes.fill_between(times, middle, scores, side, interpolate=True, color=color, alpha=_FILL, linewidth=0)
-        axes.plot(times, scores, color="black", linewidth=1.2)
-    axes.set(ylabel="score", ylim=(min(label_range[0], *known), max(label_range[1], *known)))
-    return [_patch(POSITIVE, "positive", _FILL), _patch(NEGATIVE, "negative", _FILL)]
+        line = _running_mean(scores, span)
+        for color, side in ((POSITIVE, line > middle), (NEGATIVE, line < middle)):
+            axes.fill_between(times, middle, line, side, interpolate=True, color=color, alpha=_FILL, linewidth=0)
+        axes.plot(times, line, color="black", linewidth=1.2)
+        if span > 1:
+            axes.plot(times, scores, color=UNCLEAR, linewidth=0.4, alpha=0.6, zorder=1)
+    axes.set(ylabel="score", ylim=(low - 0.03 * (high - low), high + 0.03 * (high - low)))
+    handles = [_patch(POSITIVE, "positive", _FILL), _patch(NEGATIVE, "negative", _FILL)]
+    if span > 1:
+        seconds = span * (cells[-1][1] - cells[0][0]) / len(answers)
+        handles += [_line(f"mean over {_clock(seconds)}"), _line("score", UNCLEAR, linewidth=0.6)]
+    return handles
+
+
+def _running_mean(scores, span):
+    """The mean over `span` scores around each one, or those there are."""
+    ones = np.ones(span)
+    count = np.convolve(np.ones(len(scores)), ones)
+    start = (span - 1) // 2
+    return (np.convolve(scores, ones) / count)[start : start + len(scores)]
 
 
 def _runs(answers, cells):
@@ -157,12 +177,15 @@ def _draw_classes(axes, answers, cells, classes):
 
 
 def _draw_overall(axes, overall, is_class):
-    if overall is None or overall["label"] is None:
-        return
+    """Writes the overall answer above the curve; returns its handles for the legend."""
+    if overall is None:
+        return []
     score = f"{overall['score']:.0%}" if is_class else f"{overall['score']:+.2f}"
-    if not is_class:
-        axes.axhline(overall["score"], color="black", linestyle=":", linewidth=1)
     axes.set_title(f"overall: {overall['label']}, {score}", fontsize=9, loc="right")
+    if is_class:
+        return []
+    axes.axhline(overall["score"], color="black", linestyle=":", linewidth=1)
+    return [_line("overall", linestyle=":", linewidth=1)]
 
 
 def _draw_gaps(axes, answers, cells):
@@ -192,23 +215,35 @@ def _draw_words(axes, curve, answers, middle, ends):
         place = min(max(center, ends[0] + width / 2), ends[1] - width / 2) if len(centers) == 1 else center
         text = _snippet(answers[i]["text"], int(width / inch / _CHARACTER) - 1)
         axes.text(place, 1, text, fontsize=_FONT, va="top", ha="center", linespacing=1.1)
-        if answers[i]["score"] is not None:
+        if middle is not None and answers[i]["score"] is not None:
             curve.plot([center, center], [curve.get_ylim()[0], answers[i]["score"]], color=UNCLEAR, linewidth=0.5)
             curve.plot([center], [answers[i]["score"]], marker="o", markersize=3, color="black")
 
 
 def _choose(answers, middle, distance):
-    """Numbers of the answers whose words are shown: the strongest, none within `distance` or the time of another."""
-    chosen = []
-    for i in sorted(range(len(answers)), key=lambda i: -_strength(answers[i], middle)):
-        if answers[i]["text"] and not any(_collide(answers[i], answers[other], distance) for other in chosen):
-            chosen.append(i)
-    return sorted(chosen)
+    """
+    Numbers of the answers whose words are shown: as many as have room, and among these the strongest. None lies within
+    `distance` of another or shares time with it.
+    """
+    spoken = sorted((i for i, answer in enumerate(answers) if answer["text"]), key=lambda i: _center(answers[i]))
+    strengths = [_strength(answers[i], middle) for i in spoken]
+    strongest = max(strengths, default=0.0) or 1.0
+    best = [(0.0, [])]  # of the first n answers: the worth of the best choice, and the choice as nested pairs
+    last = 0
+    for n, (i, strength) in enumerate(zip(spoken, strengths, strict=True)):
+        while last < n and not _collide(answers[spoken[last]], answers[i], distance):
+            last += 1
+        worth = best[last][0] + 1 + strength / strongest
+        best.append(max(best[-1], (worth, [best[last][1], i]), key=lambda choice: choice[0]))
+    chosen, choice = [], best[-1][1]
+    while choice:
+        choice, i = choice
+        chosen.append(i)
+    return chosen[::-1]
 
 
-def _collide(answer, other, distance):
-    overlap = min(answer["end"], other["end"]) - max(answer["start"], other["start"])
-    return overlap > 0 or abs(_center(answer) - _center(other)) < distance
+def _collide(before, answer, distance):
+    return answer["start"] < before["end"] - 1e-6 or _center(answer) - _center(before) < distance
 
 
 def _center(answer):
@@ -218,7 +253,7 @@ def _center(answer):
 def _strength(answer, middle):
     """How far an answer is from saying nothing."""
     if answer["score"] is None:
-        return -1.0
+        return 0.0
     return answer["score"] if middle is None else abs(answer["score"] - middle)
 
 
@@ -234,6 +269,7 @@ def _format_time(axes, seconds):
     step = next((step for step in _STEPS if seconds / step <= _TICKS), _STEPS[-1])
     axes.xaxis.set_major_locator(ticker.MultipleLocator(step))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _clock(value)))
+    axes.tick_params(axis="x", length=3)
     axes.set_xlabel("time", fontsize=9)
 
 
@@ -242,6 +278,10 @@ def _clock(seconds):
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _line(label, color="black", **style):
+    return import_extra("matplotlib.lines", "plots").Line2D([], [], color=color, label=label, **style)
 
 
 def _patch(color, label, alpha=None):
