@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from transformers.utils import is_torch_available
+from transformers.utils import is_av_available, is_torch_available
 
 from .processing_text import InputError
 
@@ -673,10 +673,8 @@ def _errors():
 
 
 def _import_av():
-    try:
+    if is_av_available():
         import av
-    except ImportError as error:
-        raise ImportError(
-            'Reading audio and video files needs PyAV: `pip install "hf-fusion[media]"` or `pip install av`.'
-        ) from error
-    return av
+
+        return av
+    raise ImportError('Reading audio and video files needs PyAV: `pip install "hf-fusion[media]"` or `pip install av`.')
