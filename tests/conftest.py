@@ -335,6 +335,30 @@ def exported_clips(wordpiece, tmp_path_factory):
     return exported(classify, tmp_path_factory, "exported_clips")
 
 
+@pytest.fixture(scope="session")
+def media_pipeline(wordpiece):
+    """A tiny DashFusion of text and voice that reads media files: 20 descriptors a second, no network."""
+    extractor = DashFusionFeatureExtractor(
+        max_audio_length=200, media={"audio": "descriptors", "audio_rate": 20, "vision": None}
+    )
+    config = DashFusionConfig(
+        encoder_config("bert", num_hidden_layers=1), modalities=["text", "audio"], anchor="text",
+        audio_feature_size=extractor.audio_feature_size, max_audio_length=200, hidden_size=16, num_attention_heads=4,
+        alignment_head_size=4, num_encoder_layers=1, num_bottleneck_tokens=4, modality_dropout=0.1,
+    )  # fmt: skip
+    model = far_from_the_start(DashFusionForSequenceClassification(config))
+    processor = DashFusionProcessor(wordpiece, extractor, max_length=40)
+    return FusionSentimentPipeline(model, processor=processor, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def media_checkpoint(media_pipeline, tmp_path_factory):
+    """The folder of [`media_pipeline`]."""
+    folder = tmp_path_factory.mktemp("media_checkpoint")
+    media_pipeline.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def recipe(tmp_path):
     """Writes the recipe of a small DyFuLM run; returns its path."""

@@ -53,6 +53,16 @@ class Architecture(ABC):
     def check_recipe(self, model_args: Any) -> None:  # noqa: B027 - most architectures have nothing to check
         """Raises [`RecipeError`] if fields of the recipe's model part contradict each other."""
 
+    def select_metric(self, data_args: DataArguments) -> str | None:
+        """
+        Returns the metric by which the best checkpoint is chosen where a recipe names none; by default the loss
+        (`None`).
+
+        Args:
+            data_args ([`DataArguments`]): the data, after `load`.
+        """
+        return None
+
     @abstractmethod
     def load(self, data_args: DataArguments, config: PretrainedConfig | None = None) -> DatasetDict:
         """

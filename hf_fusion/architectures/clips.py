@@ -1,6 +1,7 @@
-"""Architectures for clips: text, audio and vision with a sentiment score."""
+"""Architectures for clips: text, audio and vision with a sentiment score or a class."""
 
 import logging
+from collections import Counter
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
@@ -8,15 +9,16 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from hf_fusion.architectures.base import Architecture
 from hf_fusion.architectures.rows import TRUNCATED, get_length_limit, token_counts
 from hf_fusion.data.arrow_rows import lengths_of
+from hf_fusion.data.clip_classes import class_names
 from hf_fusion.data.clips import load_clips
-from hf_fusion.data.labels import warn_of_other_scale
+from hf_fusion.data.labels import are_placeholders, warn_of_other_scale
 from hf_fusion.data.tally import tally
-from hf_fusion.evaluation.baselines import mean_baseline, ridge_baseline
+from hf_fusion.evaluation.baselines import class_baselines, mean_baseline, ridge_baseline
 from hf_fusion.evaluation.evaluate_clips import evaluate_clips
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.models.processing_dyfulm import rows_without_tokens
-from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.errors import DataError, RecipeError, listed
 
 logger = logging.getLogger(__name__)
 
@@ -25,19 +27,33 @@ class ClipArchitecture(Architecture):
     """Loads, encodes and evaluates clips; subclasses build the model and diagnose it."""
 
     data_kind = "clips"
-    main_metrics = ("mae", "acc2_has0", "acc2_non0")
+    main_metrics = ("mae", "acc2_has0", "acc2_non0", "macro_f1", "uar", "accuracy")
 
     def load(self, data_args, config=None) -> DatasetDict:
-        """See [`Architecture.load`]."""
-        return load_clips(data_args.source())
+        """Loads clips with scores, or with the classes of `config` or of the data; see [`Architecture.load`]."""
+        if config is not None:
+            data_args.adopt_clip_classes(config)
+        clips = load_clips(data_args.source())
+        data_args.settle_classes(class_names(next(iter(clips.values()))))
+        return clips
+
+    def select_metric(self, data_args) -> str | None:
+        """Returns `uar` for classes; see [`Architecture.select_metric`]."""
+        return "uar" if data_args.classes else None
 
     def check_training(self, train, data_args, is_sample=False) -> None:
-        """Warns if the labels seem to have another scale than `label_range`; see [`Architecture.check_training`]."""
-        if not is_sample:
+        """
+        Warns if the labels seem to have another scale than `label_range`, or if a class has no row; see
+        [`Architecture.check_training`].
+        """
+        if data_args.classes:
+            _warn_of_absent_classes(train, data_args)
+        elif not is_sample:
             warn_of_other_scale(np.array(train["label"], dtype=float), data_args.label_range, data_args.dataset)
 
     def check_data(self, config, data_args, rows) -> None:
-        """Checks the widths of the frames; see [`Architecture.check_data`]."""
+        """Checks classes and the widths of the frames; see [`Architecture.check_data`]."""
+        check_clip_classes(config, data_args.classes)
         check_widths(config, rows)
 
     def encode(self, rows, processor) -> Dataset:
@@ -49,10 +65,15 @@ class ClipArchitecture(Architecture):
         return evaluate_clips(classify, rows, folder, batch_size, track, picture_format)
 
     def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
-        """Measures the mean label, and ridge regression on single modalities and on all of them."""
+        """
+        Measures the mean score and ridge regression, or for classes the largest class and logistic regression: on
+        single modalities and on all of them.
+        """
         if "validation" not in splits:
             raise DataError(f"{data_args.dataset} has no validation split; it has {', '.join(splits)}.")
         present = [name for name in MODALITIES if name in splits["train"].column_names]
+        if data_args.classes:
+            return class_baselines(splits, present)
         results = {"mean": mean_baseline(splits, data_args.label_range)}
         for modalities in [[name] for name in present] + ([present] if len(present) > 1 else []):
             name = "ridge: " + " + ".join(modalities)
@@ -104,6 +125,32 @@ def _encode_texts(texts, processor):
         for values in columns.values():
             values[i] = []
     return {**columns, TRUNCATED["text"]: truncated}
+
+
+def check_clip_classes(config, names):
+    """Raises `RecipeError` if a data set has other classes than the model, or scores where the model has classes."""
+    if config.num_labels == 1 and names:
+        raise RecipeError(f"The model predicts scores, but the labels of the data are classes ({listed(names)}).")
+    if config.num_labels == 1:
+        return
+    ours = list(config.id2label.values())
+    if names is None or len(names) != len(ours) or not (names == ours or are_placeholders(ours)):
+        theirs = f"classes {listed(names)}" if names else "scores"
+        raise RecipeError(f"The model has the classes {listed(ours)}, the data has {theirs}.")
+
+
+def name_clip_classes(config, names):
+    """Replaces placeholder names of classes by the names of the data."""
+    if names and are_placeholders(config.id2label.values()):
+        config.id2label = dict(enumerate(names))
+
+
+def _warn_of_absent_classes(train, data_args):
+    counts = Counter(train["label"])
+    if absent := [name for i, name in enumerate(data_args.classes) if not counts[i]]:
+        logger.warning(
+            "%s: no training row has the class %s: a model cannot learn it.", data_args.dataset, listed(absent)
+        )
 
 
 def check_widths(config, clips):

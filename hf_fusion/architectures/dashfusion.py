@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transformers import AutoConfig
 
-from hf_fusion.architectures.clips import ClipArchitecture, check_widths
+from hf_fusion.architectures.clips import ClipArchitecture, check_clip_classes, check_widths, name_clip_classes
 from hf_fusion.architectures.encoders import (
     encoder_and_tokenizer,
     load_saved_processor,
@@ -18,6 +18,7 @@ from hf_fusion.data.prepare import prepared_statistics
 from hf_fusion.evaluation.diagnostics.analyze import analyze_clips
 from hf_fusion.evaluation.diagnostics.collect import untracked
 from hf_fusion.evaluation.diagnostics.findings import Section
+from hf_fusion.media.extractor import check_extraction, load_extractor
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
@@ -26,6 +27,12 @@ from hf_fusion.models.processing_dashfusion import DEFAULT_MAX_LENGTH, DashFusio
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.fields import option
+
+# The smallest one, of a model that reads no text.
+_UNUSED_TEXT_ENCODER = {
+    "model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 100, "hidden_size": 16, "intermediate_size": 16,
+    "num_hidden_layers": 1, "num_attention_heads": 1,
+}  # fmt: skip
 
 
 @dataclass
@@ -87,26 +94,36 @@ def build_dashfusion(model_args, data_args, clips):
         RecipeError: if the recipe does not describe a model, or the checkpoint reads frames of another width.
     """
     fields = {**model_args.config_fields(), "modalities": tuple(data_args.modalities)}
+    if not data_args.classes:
+        fields["label_range"] = tuple(data_args.label_range)
     if model_args.checkpoint:
         checkpoint = resolve_name(model_args.checkpoint)
-        fields["label_range"] = tuple(data_args.label_range)
         if not data_args.normalize:
             raise RecipeError("`normalize` is for new models; the processor of `checkpoint` keeps its normalisation.")
         model = load_trained_model(DashFusionForSequenceClassification, checkpoint, fields)
+        check_clip_classes(model.config, data_args.classes)
+        name_clip_classes(model.config, data_args.classes)
         check_widths(model.config, clips)
         _check_modalities(data_args, clips)
-        return model, load_saved_processor(DashFusionProcessor, checkpoint, model_args)
-    if model_args.text_encoder is None:
-        raise RecipeError("`text_encoder` is missing: set a name, a folder, or a mapping for a new one.")
+        processor = load_saved_processor(DashFusionProcessor, checkpoint, model_args)
+        check_extraction(processor, data_args.dataset)
+        return model, processor
+    text_encoder = model_args.text_encoder
+    if text_encoder is None:
+        if "text" in data_args.modalities:
+            raise RecipeError("`text_encoder` is missing: set a name, a folder, or a mapping for a new one.")
+        text_encoder = _UNUSED_TEXT_ENCODER
+        fields.setdefault("anchor", data_args.modalities[0])
     _check_modalities(data_args, clips)
     texts = [text for text in clips["text"] if text is not None] if "text" in clips.column_names else []
-    encoder, tokenizers = _text_encoder(model_args.text_encoder, model_args.max_length, texts)
+    encoder, tokenizers = _text_encoder(text_encoder, model_args.max_length, texts)
     extractor = feature_extractor_for(fields, data_args, clips)
     sizes = {f"{name}_feature_size": getattr(extractor, f"{name}_feature_size") for name in STREAMS}
     sizes |= {f"max_{name}_length": getattr(extractor, f"max_{name}_length") for name in STREAMS}
-    model = DashFusionForSequenceClassification.from_text_encoder(
-        encoder, **{**fields, **sizes}, label_range=data_args.label_range
-    )
+    if data_args.classes:
+        fields["id2label"] = dict(enumerate(data_args.classes))
+        fields["problem_type"] = "single_label_classification"
+    model = DashFusionForSequenceClassification.from_text_encoder(encoder, **{**fields, **sizes})
     tokenizer, tokenizer_b = (*tokenizers, None)[:2]
     return model, DashFusionProcessor(tokenizer, extractor, tokenizer_b, max_length=model_args.max_length)
 
@@ -139,7 +156,7 @@ def feature_extractor_for(fields, data_args, clips):
         sizes[f"{name}_feature_size"] = clips.features[name].shape[1] if there else 1
         longest = max(lengths_of(clips, name), default=1) if there else 1
         sizes[f"max_{name}_length"] = fields.get(f"max_{name}_length") or max(longest, 1)
-    extractor = DashFusionFeatureExtractor(**sizes)
+    extractor = DashFusionFeatureExtractor(**sizes, **_media_of(data_args))
     known = prepared_statistics(data_args.dataset, clips) or {}
     for name in STREAMS if data_args.normalize else ():
         if name in clips.column_names and name in known:
@@ -147,6 +164,15 @@ def feature_extractor_for(fields, data_args, clips):
         elif name in clips.column_names:
             extractor.fit(name, (row[name] for row in in_batches(ArrowRows(clips.select_columns([name])))))
     return extractor
+
+
+def _media_of(data_args):
+    """The settings and networks that made the frames of the data, which travel with the checkpoint."""
+    extractor = load_extractor(data_args.dataset)
+    if extractor is None:
+        return {}
+    extractor = extractor.only(data_args.modalities)
+    return {"media": extractor.settings.to_dict(), "networks": extractor.networks}
 
 
 def _check_modalities(data_args, clips):

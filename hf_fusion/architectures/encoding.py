@@ -8,6 +8,7 @@ from datasets import Dataset
 from transformers import PretrainedConfig, ProcessorMixin
 
 from hf_fusion.architectures.base import architecture_of
+from hf_fusion.architectures.clips import name_clip_classes
 from hf_fusion.architectures.reviews import name_classes
 from hf_fusion.architectures.rows import encode_readable, warn_of_truncation
 from hf_fusion.data.arguments import DataArguments, DataKind
@@ -46,7 +47,9 @@ def data_arguments_for(config: PretrainedConfig, data: Data, **fields: Any) -> D
     """
     kind = architecture_of(config).data_kind
     if kind == "clips":
-        fields = {"modalities": list(config.modalities), "label_range": list(config.label_range), **fields}
+        fields = {"modalities": list(config.modalities), **fields}
+        if config.num_labels == 1:
+            fields = {"label_range": list(config.label_range), **fields}
     name, splits = name_and_splits(data)
     data_args = DataArguments(dataset=name, **fields)
     data_args.data = splits
@@ -105,8 +108,6 @@ def _label_splits(splits, config, place, mapping, rejected_rows):
     """Labels splits, each with the name of its argument, for a model, and names the classes of the model."""
     architecture = architecture_of(config)
     kind = architecture.data_kind
-    if kind == "clips" and config.num_labels != 1:
-        raise DataError(f"`{place}` must be encoded: clips are encoded with scores only, but the model has classes.")
     checked = {split: _check_fields(rows, argument, kind, mapping) for split, (argument, rows) in splits.items()}
     fields: dict[str, Any] = {"rejected_rows": rejected_rows, "split_shares": [1.0, 0.0, 0.0]}
     if kind == "reviews":
@@ -118,6 +119,8 @@ def _label_splits(splits, config, place, mapping, rejected_rows):
         architecture.check_data(config, data_args, rows)
     if kind == "reviews":
         name_classes(config, data_args.rules())
+    else:
+        name_clip_classes(config, data_args.classes)
     return loaded
 
 

@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
     source = ClipSource(
         args.source, tuple(args.modalities), label_range, args.rejected_rows, options=args.dataset_options,
         allow_missing_features=args.allow_missing_features, text_format=make_text_format(args),
+        classes=tuple(args.classes) if args.classes else None,
     )  # fmt: skip
     report = prepare_clips(source, args.folder, track=lambda clips: tqdm(clips, unit="clip"))
     print_report(report)
@@ -46,7 +47,12 @@ def parse_args(argv):
     parser.add_argument("source", help="source of the clips")
     parser.add_argument("folder", help="folder for the data set; must not exist")
     parser.add_argument("--modalities", nargs="+", default=MODALITIES, choices=MODALITIES, help="default: all")
-    parser.add_argument("--label_range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="reject labels outside it")
+    parser.add_argument("--label_range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="reject scores outside it")
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME",
+        help="labels are classes: their names in the order of their numbers, or auto, the sorted classes of the "
+        "training rows; by default labels are scores",
+    )  # fmt: skip
     parser.add_argument("--rejected_rows", default="error", choices=("error", "drop"), help="unusable clips")
     parser.add_argument(
         "--allow_missing_features", action="store_true",
@@ -67,9 +73,11 @@ def print_report(report):
 
     table = Table("", *report["splits"], title=report["source"]["name"])
     table.add_row("clips", *(f"{facts['clips']:,}" for facts in report["splits"].values()))
-    table.add_row(
-        "label", *("{mean:+.3f} in [{min:g}, {max:g}]".format(**f["label"]) for f in report["splits"].values())
-    )
+    labels = [facts["label"] for facts in report["splits"].values()]
+    for name in labels[0].get("classes", ()):
+        table.add_row(f"class {name}", *(f"{label['classes'][name]:,}" for label in labels))
+    if "classes" not in labels[0]:
+        table.add_row("label", *("{mean:+.3f} in [{min:g}, {max:g}]".format(**label) for label in labels))
     for name in MODALITIES:
         table.add_row(f"without {name}", *(f"{facts['missing'][name]:,}" for facts in report["splits"].values()))
     for name in MODALITIES[1:]:

@@ -14,7 +14,7 @@ from hf_fusion.data.in_memory import Splits
 from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders, coarse_starts
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource, rules_for
-from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.errors import RecipeError, listed
 from hf_fusion.utils.fields import check_choices, has_changed, list_option, option
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,12 @@ class ClipFields:
 
     modalities: list[str] = list_option("Which modalities to use; the rest is taken away.", ("text", "audio", "vision"))
     label_range: list[float] = list_option(
-        "Lowest and highest label; -1 1 (CH-SIMS) also chooses the metrics of CH-SIMS.", (-3.0, 3.0)
+        "Lowest and highest score; -1 1 (CH-SIMS) also chooses the metrics of CH-SIMS.", (-3.0, 3.0)
+    )
+    classes: list[str] | None = option(
+        "Labels are classes: their names in the order of their numbers, or auto, the classes of the training rows in "
+        "alphabetical (numbers in rising) order. By default labels are scores, except in a folder that was prepared "
+        "with classes."
     )
     normalize: bool = option("Whether audio and vision are normalised by the training split.", True)
     allow_missing_features: bool = option(
@@ -135,18 +140,53 @@ class DataArguments(ClipFields, ReviewFields):
         }
         if self.kind == "clips":
             low_high = tuple(self.label_range)
+            if self.classes:
+                self._check_no_range()
             if len(low_high) != 2 or not low_high[0] < low_high[1]:
                 raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
             return ClipSource(
                 **shared,
                 modalities=tuple(self.modalities),
-                label_range=low_high,
+                label_range=None if self.classes else low_high,
+                classes=tuple(self.classes) if self.classes else None,
                 allow_missing_features=self.allow_missing_features,
                 text_format=TextFormat(self.encoding, self.delimiter, self.header),
             )
         sources = None if self.sources is None else tuple(self.sources)
         text_format = {"encoding": self.encoding, "delimiter": self.delimiter, "header": self.header}
         return ReviewSource(**shared, **text_format, columns=self.columns or {}, rules=self.rules(), sources=sources)
+
+    def adopt_clip_classes(self, config) -> None:
+        """
+        Takes the classes of a model, or none for a model of scores (clips).
+
+        Raises:
+            RecipeError: if the fields declare other classes, or the model predicts several labels at once.
+        """
+        if config.problem_type == "multi_label_classification":
+            raise RecipeError("The model predicts several labels for each clip, but a data set of clips has one label.")
+        names = None if config.num_labels == 1 else list(config.id2label.values())
+        if names is None and self.classes:
+            raise RecipeError("`classes` is set, but the model predicts scores: remove it, or train a new model.")
+        if names and are_placeholders(names):
+            self.classes = self.classes or ["auto"]
+        elif names:
+            if self.classes and self.classes not in (["auto"], names):
+                raise RecipeError(
+                    f"The model's classes are {listed(names)}, `classes` is {listed(self.classes)}: remove `classes`."
+                )
+            self.classes = names
+
+    def settle_classes(self, names: list[str] | None) -> None:
+        """Records the classes that the data has, so that the recipe repeats the run (clips)."""
+        if names:
+            self._check_no_range()
+        self.classes = names
+
+    def _check_no_range(self):
+        range_field = next(item for item in fields(ClipFields) if item.name == "label_range")
+        if has_changed(range_field, self.label_range):
+            raise RecipeError("`label_range` is for scores, but the labels are classes: remove it.")
 
     def adopt_classes(self, config) -> None:
         """Takes number and names of the classes from a model's configuration where they are not declared (reviews)."""

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from glob import has_magic
 from itertools import chain
@@ -14,6 +14,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value
 
+from hf_fusion.data.clip_classes import (
+    check_names,
+    class_names,
+    label_word,
+    label_words,
+    named_label,
+    number_classes,
+    unusable_class,
+)
 from hf_fusion.data.decoding import AS_FOUND, TextFormat, check_taken, is_row_file, unicode_or_error
 from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
 from hf_fusion.data.files import with_options
@@ -49,8 +58,11 @@ class ClipSource:
             with the columns `text`, `audio`, `vision` (frames x features) and `label`.
         modalities: which of text, audio and vision to keep; a model trained on the rest is a unimodal baseline.
         label_range: lowest and highest label; `None` accepts any number.
-        rejected: "error" stops at unusable rows (no label, a label outside the range, no modality at all), "drop"
-            leaves them out and logs how many and why.
+        classes: names of the classes that `label` holds, in the order of their numbers, or `("auto",)`, which takes the
+            classes of the training rows, sorted. By default those of a prepared folder with classes; other labels are
+            scores.
+        rejected: "error" stops at unusable rows (no label, a label outside the range or of no class, no modality at
+            all), "drop" leaves them out and logs how many and why.
         split_shares, split_seed: shares of train, validation and test where no clip has a split, or all of them are of
             train; drawn by a hash of the video's name, so that a video lies in one split. Validation alone, if it is
             missing, is drawn from train.
@@ -80,6 +92,7 @@ class ClipSource:
     allow_missing_features: bool = False
     text_format: TextFormat = AS_FOUND
     data: Splits | None = field(default=None, repr=False)
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self):
         listed = isinstance(self.modalities, (list, tuple)) and all(name in MODALITIES for name in self.modalities)
@@ -87,6 +100,10 @@ class ClipSource:
             raise DataError(f"`modalities` must be some of {', '.join(MODALITIES)}, got {self.modalities!r:.100}.")
         if self.label_range is not None and not is_range(self.label_range):
             raise DataError(f"`label_range` must be the lowest and the highest label, got {self.label_range!r:.100}.")
+        if self.classes is not None:
+            check_names(self.classes)
+            if self.label_range is not None:
+                raise DataError("`label_range` is for scores, `classes` for classes: set one of them.")
         if self.rejected not in ("error", "drop"):
             raise DataError(f"`rejected` must be 'error' or 'drop', got {self.rejected!r:.100}.")
         check_shares(self.split_shares)
@@ -107,6 +124,7 @@ def load_clips(
     options: dict[str, Any] | None = None,
     allow_missing_features: bool | None = None,
     text_format: TextFormat | None = None,
+    classes: Sequence[str] | None = None,
 ) -> DatasetDict:
     """
     Reads and checks clips. They go to a temporary file as they are read, from which the data sets are mapped: a corpus
@@ -127,12 +145,15 @@ def load_clips(
         allow_missing_features (`bool`, *optional*, defaults to `False`): whether more than a tenth of the clips of a
             folder of features may have none.
         text_format ([`TextFormat`], *optional*): of the labels file of such a folder.
+        classes (`list[str]`, *optional*): names of the classes in `label`, in the order of their numbers, or
+            `["auto"]`, which takes the classes of the training rows: words in alphabetical order, numbers in rising
+            order. By default the labels are scores, except in a prepared folder with classes.
 
     Returns:
         `DatasetDict` of the splits found, with the columns `id`, `text` (`None` where missing), `audio` and `vision`
-        (float32 arrays `(frames, features)`, without frames where missing), `label` (float), and further columns of the
-        source (labels of single modalities, the truth of the synthetic corpus). Values that are not finite are replaced
-        by 0, and their number is logged.
+        (float32 arrays `(frames, features)`, without frames where missing), `label` (float, or a `ClassLabel` of
+        classes), and further columns of the source (labels of single modalities, the truth of the synthetic corpus).
+        Values that are not finite are replaced by 0, and their number is logged.
 
     Raises:
         DataError: if a file or a row is not as declared; names it.
@@ -150,7 +171,7 @@ def load_clips(
     fields: dict[str, Any] = {
         "modalities": modalities, "label_range": label_range, "rejected": rejected_rows, "split_shares": split_shares,
         "split_seed": split_seed, "options": options, "allow_missing_features": allow_missing_features,
-        "text_format": text_format,
+        "text_format": text_format, "classes": None if classes is None else tuple(classes),
     }  # fmt: skip
     given = {name: value for name, value in fields.items() if value is not None}
     if isinstance(data, ClipSource):
@@ -160,11 +181,16 @@ def load_clips(
     else:
         name, splits = name_and_splits(data)
         source = ClipSource(name, data=splits, **given)
-    clips = _dataset(source) if _is_dataset(source) else collect_clips(clean_clips(source))
+    if _is_dataset(source):
+        clips = _dataset(source)
+        source = _with_own_classes(source, clips)
+    else:
+        clips = collect_clips(clean_clips(source))
     clips = {split: _with_only(table, source, split) for split, table in clips.items()}
     clips = DatasetDict({split: table for split, table in clips.items() if len(table)})
     if not clips:
         raise DataError(f"{source.name} has no clips.")
+    clips = with_classes(clips, source)
     clips = divide_training(
         clips,
         set(clips) == {"train"},
@@ -177,6 +203,26 @@ def load_clips(
         if not any(has_modality(table, name) for table in clips.values()):
             logger.warning("%s: no clip has %s.", source.name, name)
     return clips
+
+
+def with_classes(clips: DatasetDict, source: ClipSource) -> DatasetDict:
+    """
+    Clips whose `label` is a `ClassLabel`, where `source.classes` declares classes; else the clips as they are.
+
+    Raises:
+        DataError: see [`number_classes`].
+    """
+    if source.classes is None:
+        return clips
+    tables = [*clips.values(), *(source.data or {}).values()]
+    order = next(filter(None, map(class_names, tables)), None)
+    return number_classes(clips, source.classes, source.name, order)
+
+
+def _with_own_classes(source, clips):
+    """The source with the classes of a prepared folder, if it has any and the source declares none."""
+    names = next(iter(map(class_names, clips.values())), None)
+    return source if names is None or source.classes else replace(source, classes=tuple(names), label_range=None)
 
 
 def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
@@ -219,7 +265,7 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
         if reason:
             rejected.setdefault(reason, []).append(place)
             continue
-        row["label"] = float(row["label"])
+        row["label"] = float(row["label"]) if source.classes is None else label_word(row["label"])
         yield row
     for name in STREAMS:
         _tell(source.name, counts[name], f"{name} values were not finite and became 0")
@@ -382,9 +428,11 @@ def _check_columns(name, columns, labelled=True):
 
 def _dataset_rows(splits):
     for split, table in splits.items():
-        streams = [name for name in STREAMS if name in table.column_names]
+        streams, names = [name for name in STREAMS if name in table.column_names], class_names(table)
         for row in table.with_format("numpy", columns=streams, output_all_columns=True):
             frames = {name: row[name] if name in row and len(row[name]) else None for name in STREAMS}
+            if names:
+                row["label"] = named_label(names, row["label"])
             yield {**row, "split": split, "text": row.get("text"), **frames}
 
 
@@ -399,8 +447,10 @@ def _loaded_rows(source, found, labelled):
         names = rows.column_names or list(first)  # a stream may not know its columns
         _check_columns(source.name, names, labelled)
         own_id = "id" in names
+        class_words = class_names(rows) if source.classes else None
         for number, row in enumerate(chain([first], waiting)):
             fields = {name: row.get(name) for name in (*MODALITIES, "label")}
+            fields["label"] = named_label(class_words, fields["label"])
             place = str(number) if split is None else f"{split}-{number}"
             yield {"id": str(row["id"]) if own_id else place, "split": row.get("split") or split, **fields}
 
@@ -445,14 +495,17 @@ def _unusable(row, source):
         return f"no {' and no '.join(source.modalities)}"
     if row["text"] is not None and is_file_name(row["text"]):
         return "a text that is the name of a file"
-    return _unusable_label(row["label"], source.label_range)
+    return _unusable_label(row["label"], source)
 
 
-def _unusable_label(label, label_range):
+def _unusable_label(label, source):
+    if source.classes is not None:
+        return unusable_class(label, source.classes)
+    label_range = source.label_range
     try:
         label = float("nan" if label is None else label)
     except (TypeError, ValueError, OverflowError):
-        return "a label that is no number"
+        return "a label that is no number (if it is a class, set `classes` to auto, or to the names of the classes)"
     if not np.isfinite(label):
         return "no label"
     # as float32, which labels are stored as: 0.1 lies within 0 to 0.1
@@ -481,7 +534,8 @@ def collect_clips(rows: Iterable[dict[str, Any]], folder: str | Path | None = No
 
 
 def _features_of(row):
-    columns = {"id": Value("string"), "text": Value("string"), "label": Value("float32")}
+    label = Value("string" if isinstance(row.get("label"), str) else "float32")
+    columns = {"id": Value("string"), "text": Value("string"), "label": label}
     columns |= dict.fromkeys(STREAMS, FRAMES)
     columns |= {name: Value("float32") for name in UNIMODAL_LABELS if name in row}
     return Features({**columns, **({"text_features": List(Value("float32"))} if "text_features" in row else {})})
@@ -500,7 +554,7 @@ def _with_only(table, source, split):
     table = table.remove_columns([name for name in MODALITIES if name in table.column_names and name not in kept])
     if not kept:
         raise DataError(f"{source.name} ({split}) has none of {', '.join(source.modalities)}.")
-    reasons = [_unusable_label(label, source.label_range) for label in table["label"]]
+    reasons = [_unusable_label(label, source) for label in label_words(table)]
     if len(kept) < len(MODALITIES):
         for i, row in enumerate(table.select_columns(kept).with_format("numpy")):
             if not any(value is not None and np.size(value) for value in row.values()):

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Array2D, Dataset
+from datasets import Array2D, Dataset, DatasetDict
 
 from hf_fusion.data.arrow_rows import values_of
-from hf_fusion.data.clips import REPORT_FILE, STREAMS, ClipSource, clean_clips, collect_clips
+from hf_fusion.data.clip_classes import class_names
+from hf_fusion.data.clips import REPORT_FILE, STREAMS, ClipSource, clean_clips, collect_clips, with_classes
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.tally import tallied
 from hf_fusion.data.temporary import temporary_folder
@@ -35,8 +37,8 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
     Returns:
         `dict`, also written to `prepared.json`: `source` (name, SHA-256 of a file, options), `fingerprint` of each
         split, `left_out_or_filled` (counts by reason), and for each split `clips`, `ids` (SHA-256), `label` (mean, std,
-        min, max), `missing` (clips without text, audio, vision) and for audio and vision `features`, `frames` (median,
-        95th percentile, max), and `mean` and `std` of each column.
+        min, max; for classes `classes`, the number of clips by name), `missing` (clips without text, audio, vision) and
+        for audio and vision `features`, `frames` (median, 95th percentile, max), and `mean` and `std` of each column.
 
     Raises:
         DataError: if the folder exists, or a clip is not as declared.
@@ -47,10 +49,15 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
         facts["sha256"] = sha256_of(source.name)
     if source.options:
         facts["options"] = source.options
-    return write_clips(track(clean_clips(source)), folder, facts)
+    return write_clips(track(clean_clips(source)), folder, facts, partial(with_classes, source=source))
 
 
-def write_clips(rows: Iterable[dict[str, Any]], folder: str, source: dict[str, Any]) -> dict[str, Any]:
+def write_clips(
+    rows: Iterable[dict[str, Any]],
+    folder: str,
+    source: dict[str, Any],
+    finish: Callable[[DatasetDict], DatasetDict] = lambda splits: splits,
+) -> dict[str, Any]:
     """
     Writes clips as [`prepare_clips`] does.
 
@@ -58,6 +65,7 @@ def write_clips(rows: Iterable[dict[str, Any]], folder: str, source: dict[str, A
         rows: clips as [`clean_clips`] gives them.
         folder: where the data set goes; must not exist.
         source: facts about their origin for the report; `name` at least.
+        finish: changes the splits before they are saved, such as [`with_classes`].
     """
     folder = Path(folder)
     if folder.exists():
@@ -70,12 +78,13 @@ def write_clips(rows: Iterable[dict[str, Any]], folder: str, source: dict[str, A
             splits = collect_clips(_noted(rows, facts), aside / "arrow")
         if not splits:
             raise DataError(f"{source['name']} has no clips.")
+        splits = finish(splits)
         splits.save_to_disk(aside / "data")
         report = {
             "source": source,
             "fingerprint": fingerprint(splits),
             "left_out_or_filled": dict(counts),
-            "splits": {split: facts[split].report(clips.features) for split, clips in splits.items()},
+            "splits": {split: facts[split].report(clips) for split, clips in splits.items()},
         }
         write_json(aside / "data" / REPORT_FILE, report)
         os.replace(aside / "data", folder)
@@ -133,18 +142,13 @@ class _Facts:
         for name in STREAMS:
             self.lengths[name].append(0 if row[name] is None else len(row[name]))
 
-    def report(self, features):
-        """The facts, for a split that has these columns."""
-        labels = np.array(self.labels)
+    def report(self, clips):
+        """The facts, for a split with these clips."""
+        features = clips.features
         report = {
-            "clips": len(labels),
+            "clips": len(self.labels),
             "ids": self.ids.hexdigest(),
-            "label": {
-                "mean": float(labels.mean()),
-                "std": float(labels.std(ddof=1)) if len(labels) > 1 else None,
-                "min": float(labels.min()),
-                "max": float(labels.max()),
-            },
+            "label": self._label_facts(clips),
             "missing": {name: lengths.count(0) for name, lengths in self.lengths.items()},
         }
         for name in (name for name, feature in features.items() if isinstance(feature, Array2D)):
@@ -161,3 +165,15 @@ class _Facts:
                 },
             }
         return report
+
+    def _label_facts(self, clips):
+        if names := class_names(clips):
+            counts = Counter(clips["label"])
+            return {"classes": {name: counts[i] for i, name in enumerate(names)}}
+        labels = np.array(self.labels)
+        return {
+            "mean": float(labels.mean()),
+            "std": float(labels.std(ddof=1)) if len(labels) > 1 else None,
+            "min": float(labels.min()),
+            "max": float(labels.max()),
+        }

@@ -21,12 +21,14 @@ from hf_fusion.models.configuration_common import (
 )
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from hf_fusion.models.pipeline_media import OPTIONS as MEDIA_OPTIONS
 from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = "onnx_fusion.json"
 FORMAT = 1  # version of the description file
 
+_OPTIONS = ("top_k", "return_truncated", "on_error", *MEDIA_OPTIONS)
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
@@ -102,7 +104,8 @@ class OnnxFusion(FusionSentimentAnswers):
         classify("The room was not clean, but the staff was wonderful.")
         classify([{"text": "Fine.", "audio": frames}], batch_size=8)
 
-    See [`FusionSentimentPipeline`] for inputs and answers. `explain` is not supported, since it needs gradients.
+    See [`FusionSentimentPipeline`] for inputs and answers. `explain` is not supported, since it needs gradients. Media
+    files are read where torch is installed, or by another processor's `read_media`, whose clips are inputs too.
 
     Args:
         model ([`OnnxModel`]): the graph.
@@ -131,10 +134,10 @@ class OnnxFusion(FusionSentimentAnswers):
 
     def __call__(self, inputs, batch_size=None, **options):
         batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        unknown = sorted(set(options) - {"top_k", "return_truncated", "on_error"})
+        unknown = sorted(set(options) - set(_OPTIONS))
         if unknown:
-            accepted = "`batch_size`, `top_k`, `return_truncated` and `on_error`"
-            raise ValueError(f"Unknown argument {', '.join(unknown)}: {accepted} are accepted.")
+            accepted = ", ".join(f"`{name}`" for name in ("batch_size", *_OPTIONS))
+            raise ValueError(f"Unknown argument {', '.join(unknown)}: accepted are {accepted}.")
         return self.answers_to(inputs, batch_size, options)
 
     def forward(self, batch):

@@ -1,5 +1,7 @@
 """Baselines: constant predictions, and linear models on counts of words."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from datasets import DatasetDict
 from scipy import sparse
@@ -8,9 +10,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hf_fusion.evaluation.metrics import ReviewMetrics, select_sentiment_metrics
+from hf_fusion.evaluation.metrics import ReviewMetrics, class_metrics, select_sentiment_metrics
 
 _ALPHAS = np.logspace(-1, 6, 29)
+# of the penalty of logistic regression
+_INVERSES = np.logspace(-4, 1, 11)
 _MAX_TERMS = 200_000
 _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
 
@@ -87,8 +91,7 @@ def ridge_baseline(clips: DatasetDict, modalities, label_range) -> dict[str, flo
         modalities (`Sequence[str]`): any of "text", "audio" and "vision".
         label_range (`tuple[float, float]`): the range of the labels, which selects the metrics.
     """
-    features = [_clip_features(clips, name) for name in modalities]
-    inputs = {split: sparse.hstack([part[split] for part in features]).tocsr() for split in clips}
+    inputs = _clip_inputs(clips, modalities)
     labels = {split: np.array(clips[split]["label"]) for split in clips}
 
     def fit(alpha):
@@ -98,6 +101,47 @@ def ridge_baseline(clips: DatasetDict, modalities, label_range) -> dict[str, flo
         return np.abs(fit(alpha).predict(inputs["validation"]) - labels["validation"]).mean()
 
     return _measure_scores(fit(min(_ALPHAS, key=validation_error)).predict(inputs["test"]), clips, label_range)
+
+
+def class_baselines(clips: DatasetDict, modalities: list[str]) -> dict[str, dict[str, float]]:
+    """
+    Predicts the largest class of the training split, and fits [`logistic_baseline`] on each modality and on all.
+
+    Args:
+        clips (`DatasetDict`): the splits `train`, `validation` and `test`, whose `label` is a `ClassLabel`.
+        modalities (`list[str]`): the modalities that the clips have.
+
+    Returns:
+        `dict[str, dict[str, float]]`: [`class_metrics`] on the test split by name.
+    """
+    largest = np.bincount(clips["train"]["label"]).argmax()
+    results = {"largest class": _measure_classes(np.full(len(clips["test"]), largest), clips)}
+    for chosen in [[name] for name in modalities] + ([modalities] if len(modalities) > 1 else []):
+        results["logistic: " + " + ".join(chosen)] = logistic_baseline(clips, chosen)
+    return results
+
+
+def logistic_baseline(clips: DatasetDict, modalities: Sequence[str]) -> dict[str, float]:
+    """
+    Fits logistic regression on the mean frames and the words of each clip, with the penalty of the highest accuracy on
+    validation; returns [`class_metrics`]. See [`ridge_baseline`] for the features.
+    """
+    inputs = _clip_inputs(clips, modalities)
+    labels = {split: np.array(clips[split]["label"]) for split in clips}
+
+    def fit(inverse):
+        return LogisticRegression(C=inverse, max_iter=2000).fit(inputs["train"], labels["train"])
+
+    def validation_accuracy(inverse):
+        return fit(inverse).score(inputs["validation"], labels["validation"])
+
+    return _measure_classes(fit(max(_INVERSES, key=validation_accuracy)).predict(inputs["test"]), clips)
+
+
+def _clip_inputs(clips, modalities):
+    """Returns the features of all modalities of each split, one row per clip."""
+    features = [_clip_features(clips, name) for name in modalities]
+    return {split: sparse.hstack([part[split] for part in features]).tocsr() for split in clips}
 
 
 def _clip_features(clips, name):
@@ -124,6 +168,11 @@ def _measure_scores(predictions, clips, label_range):
     return select_sentiment_metrics(label_range).compute(
         predictions=predictions, references=list(clips["test"]["label"])
     )
+
+
+def _measure_classes(predictions, clips):
+    test = clips["test"]
+    return class_metrics(predictions, test["label"][:], test.features["label"].names)
 
 
 def _measure(predictions, test):

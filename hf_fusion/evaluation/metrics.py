@@ -40,11 +40,12 @@ class Metric:
     format: str = ".3f"
 
 
+_SHARES = ("accuracy", "uar", "recall", "acc2_has0", "acc2_non0", "acc3", "acc5", "acc7")
 # The only definition of the direction in which a metric improves.
 METRICS = {
     metric.name: metric
     for metric in (
-        *(Metric(name, False, format=".1%") for name in ("accuracy", "acc2_has0", "acc2_non0", "acc3", "acc5", "acc7")),
+        *(Metric(name, False, format=".1%") for name in _SHARES),
         *(Metric(name, False) for name in ("f1", "f1_has0", "f1_non0")),
         Metric("corr", False, (-1.0, 1.0)),
         Metric("r2", False, (-math.inf, 1.0)),
@@ -313,7 +314,10 @@ def compute_metrics(config, predictions, label_ids, label_names) -> dict[str, fl
         return select_sentiment_metrics(config.label_range).compute(
             predictions=logits.reshape(-1), references=labels.reshape(-1)
         )
-    return _class_metrics(logits, labels)
+    if labels.ndim == 2:
+        return _multi_label_metrics(logits, labels)
+    kept = labels != -100
+    return class_metrics(logits.argmax(-1)[kept], labels[kept], list(config.id2label.values()))
 
 
 def metric_names(config, label_names) -> list[str]:
@@ -322,33 +326,67 @@ def metric_names(config, label_names) -> list[str]:
     return list(compute_metrics(config, predictions, [np.arange(2.0)] * len(label_names), label_names))
 
 
-def _class_metrics(logits, labels):
-    """Computes accuracy and macro F1 of classes `(rows,)` (-100 = missing) or multi-hot `(rows, labels)` (NaN)."""
-    several = labels.ndim == 2
-    predicted = (logits > 0).astype(int) if several else logits.argmax(-1)
-    kept = ~np.isnan(labels).any(-1) if several else labels != -100
-    expected = labels[kept].astype(int)
+def class_metrics(predicted: Sequence[int], expected: Sequence[int], names: list[str]) -> dict[str, float]:
+    """
+    Computes the metrics of classes.
+
+    Args:
+        predicted, expected (`Sequence[int]`): the class of each row.
+        names (`list[str]`): the names of the classes.
+
+    Returns:
+        `dict[str, float]`: `accuracy`, `uar` (unweighted average recall, also called balanced accuracy: the mean of the
+        recalls of the classes that occur), `macro_f1`, and the recall of each class as `NAME_recall` (NaN for a class
+        that does not occur). The first three are NaN if all rows are of one class.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.metrics import class_metrics
+    >>> metrics = class_metrics([0, 0, 1], [0, 0, 0], ["calm", "angry"])
+    >>> metrics["calm_recall"]
+    0.6666666666666666
+    ```
+    """
+    predicted, expected = np.asarray(predicted, dtype=int), np.asarray(expected, dtype=int)
+    rights = [predicted[expected == i] == i for i in range(len(names))]
+    recalls = [float(right.mean()) if len(right) else math.nan for right in rights]
     metrics = {
+        "accuracy": float(accuracy_score(expected, predicted)),
+        "uar": float(np.nanmean(recalls)),
+        "macro_f1": float(f1_score(expected, predicted, average="macro", zero_division=0)),
+    }
+    metrics = mask_single_class(metrics, {"": expected.tolist()})
+    return {**metrics, **{f"{name}_recall": recall for name, recall in zip(names, recalls, strict=True)}}
+
+
+def _multi_label_metrics(logits, labels):
+    """Computes accuracy (of all labels of a row) and macro F1 of multi-hot labels `(rows, labels)` (NaN = missing)."""
+    predicted = (logits > 0).astype(int)
+    kept = ~np.isnan(labels).any(-1)
+    expected = labels[kept].astype(int)
+    return {
         "accuracy": float(accuracy_score(expected, predicted[kept])),
         "macro_f1": float(f1_score(expected, predicted[kept], average="macro", zero_division=0)),
     }
-    return metrics if several else mask_single_class(metrics, {"": expected})
 
 
 def mask_single_class(metrics: dict[str, float], references: dict[str, Sequence]) -> dict[str, float]:
     """
-    Replaces accuracy and F1 by NaN, with a warning, if all references are of one class: a constant prediction would be
-    perfect.
+    Replaces accuracy, UAR and F1 by NaN, with a warning, if all references are of one class: a constant prediction
+    would be perfect.
 
     Args:
-        metrics (`dict[str, float]`): the result of [`ReviewMetrics`], or accuracy and macro F1 of a single task.
+        metrics (`dict[str, float]`): the result of [`ReviewMetrics`], or accuracy, UAR and macro F1 of a single task.
         references (`dict[str, Sequence]`): the classes by task ("fine", "coarse", or "" for a single one), with missing
         ones.
     """
     single = [task for task, values in references.items() if len({v for v in values if not _is_missing(v)}) < 2]
     for task in single:
         start = f"{task}_" if task else ""
-        undefined = {name: math.nan for name in (f"{start}accuracy", f"{start}macro_f1") if name in metrics}
+        undefined = {
+            name: math.nan for name in (f"{start}accuracy", f"{start}uar", f"{start}macro_f1") if name in metrics
+        }
         if undefined:
             logger.warning("%s: undefined, all references are of one class.", ", ".join(undefined))
         metrics = {**metrics, **undefined}

@@ -15,18 +15,22 @@ from transformers.utils import (
 )
 
 from hf_fusion.hub.checkpoint_names import no_such_folder
+from hf_fusion.models.media_frames import WEIGHT_FILES
 from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
 # Weights, configurations and tokenizers: the files that decide the predictions of a checkpoint.
 CHECKPOINT_FILES = (
     SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*.safetensors", ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_CONFIG_NAME,
+    *WEIGHT_FILES.values(),
     "config.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab*.json", "vocab*.txt", "merges.txt", "*.model", "*.bpe",
 )  # fmt: skip
 SECOND_TOKENIZER = "tokenizer_b"
 RECORDS = ("config.yaml", METRICS_FILE, ENVIRONMENT_FILE)
-_CODE = ("configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "pipeline_*.py")
+_CODE = (
+    "configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "media_*.py", "pipeline_*.py",
+)  # fmt: skip
 _DIAGNOSTICS = "diagnostics"
 _PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders with pictures of results
 

@@ -1,11 +1,23 @@
 """Audio and vision frames of DashFusion: checked, normalised, padded."""
 
 import logging
+import os
 
 import numpy as np
 from transformers import FeatureExtractionMixin
+from transformers.utils import cached_file, is_torch_available
 
+from .media_decoding import MediaReader  # noqa: F401 - as the others: travels too
+from .media_frames import MediaExtractor, MediaSettings, read_networks
+from .media_text import Word  # noqa: F401
+from .media_voice import VoiceDescriptors  # noqa: F401
 from .processing_text import InputError
+
+if is_torch_available():
+    from .media_face import FaceFrames  # noqa: F401
+    from .media_image import ImageFrames  # noqa: F401
+    from .media_transcription import Transcriber  # noqa: F401
+    from .media_whisper import WhisperFrames  # noqa: F401
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +30,8 @@ AUTO_MAP = {
 _BLOCK = 2**14
 # Larger features, after normalisation, would overflow in the model and give NaN.
 MAX_FEATURE = 1e10
+# Widths of the frames of MOSI.
+DEFAULT_SIZES = {"audio": 5, "vision": 20}
 
 
 def real_numbers(values):
@@ -82,10 +96,15 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
     split; before that they pass unchanged.
 
     Args:
-        audio_feature_size, vision_feature_size (`int`): width of a frame.
+        audio_feature_size, vision_feature_size (`int`, *optional*): width of a frame; by default those that `media`
+            gives, else 5 and 20 as in MOSI.
         max_audio_length, max_vision_length (`int`): most frames of a clip; longer ones are cut at the end.
         audio_mean, audio_std, vision_mean, vision_std (`list[float]`, *optional*): of each column, in the units of the
             features.
+        media (`dict`, *optional*): how frames are made of media files: the fields of [`MediaSettings`]. Without it,
+            frames come as arrays only.
+        networks (`dict[str, Network]`, *optional*): the networks that `media` needs; they are saved in files of their
+            own.
 
     Example:
 
@@ -102,20 +121,23 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
 
     def __init__(
         self,
-        audio_feature_size=5,
-        vision_feature_size=20,
+        audio_feature_size=None,
+        vision_feature_size=None,
         max_audio_length=375,
         max_vision_length=500,
         audio_mean=None,
         audio_std=None,
         vision_mean=None,
         vision_std=None,
+        media=None,
+        networks=None,
         **kwargs,
     ):
         kwargs.setdefault("auto_map", {**AUTO_MAP})
         super().__init__(**kwargs)
-        self.audio_feature_size = audio_feature_size
-        self.vision_feature_size = vision_feature_size
+        self.set_media(media, networks)
+        self.audio_feature_size = self._size("audio", audio_feature_size)
+        self.vision_feature_size = self._size("vision", vision_feature_size)
         self.max_audio_length = max_audio_length
         self.max_vision_length = max_vision_length
         for field in (f"{name}_{what}" for name in STREAMS for what in ("feature_size", "length")):
@@ -128,6 +150,62 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         for name in STREAMS:
             if (given[f"{name}_mean"] is None) != (given[f"{name}_std"] is None):
                 raise ValueError(f"`{name}_mean` and `{name}_std` belong together: give both or none.")
+
+    @property
+    def media_extractor(self):
+        """[`MediaExtractor`]: reads media files; `None` without `media`."""
+        return self._media_extractor
+
+    def set_media(self, media, networks=None):
+        """Sets how frames are made of media files; see the arguments of the class."""
+        settings = None if media is None else MediaSettings.from_dict(media)
+        self.media = None if settings is None else settings.to_dict()
+        self._media_extractor = None if settings is None else MediaExtractor(settings, networks)
+
+    def _size(self, name, size):
+        """The width of a stream's frames."""
+        extractor = self._media_extractor
+        kind = None if extractor is None else getattr(extractor.settings, name)
+        if kind is None or not extractor.has_network(kind):
+            return DEFAULT_SIZES[name] if size is None else size
+        made = len(extractor.columns(name))
+        if size not in (None, made):
+            raise ValueError(f"`{name}_feature_size` is {size}, but {kind!r} frames of `media` have {made} features.")
+        return made
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """Loads the settings, and the networks of `media`; see `FeatureExtractionMixin.from_pretrained`."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        extractor = loaded[0] if isinstance(loaded, tuple) else loaded
+        if extractor.media is not None:
+            names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+            options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+
+            def find(file):
+                return cached_file(
+                    pretrained_model_name_or_path, file, **options, _raise_exceptions_for_missing_entries=False
+                )
+
+            extractor.set_media(extractor.media, read_networks(extractor.media_extractor.settings, find))
+        return loaded
+
+    def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
+        """Saves settings, code and the networks of `media`; see `FeatureExtractionMixin.save_pretrained`."""
+        os.makedirs(save_directory, exist_ok=True)
+        self.save_networks(save_directory)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def save_networks(self, folder):
+        """Saves the networks of `media`, if there are any."""
+        if self._media_extractor is not None:
+            self._media_extractor.save(folder)
+
+    def to_dict(self):
+        """All settings, without the weights of networks."""
+        content = {**super().to_dict()}
+        content.pop("_media_extractor")
+        return content
 
     def _statistics(self, field, values):
         try:

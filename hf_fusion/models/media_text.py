@@ -115,6 +115,33 @@ def _timed(words):
     return words or []
 
 
+def spread_words(text, regions):
+    """
+    Gives the words of a text without times a place, by their numbers of characters over the time that is spoken.
+
+    Args:
+        text (`str`): all that is said.
+        regions (`list[tuple[float, float]]`): where something is said, in seconds.
+
+    Returns:
+        `list[Word]`: a guess; the words in their order, none of them across a pause.
+    """
+    tokens, total = text.split(), sum(end - start for start, end in regions)
+    length = sum(map(len, tokens))
+    words, done, passed, waiting = [], 0.0, 0.0, iter(regions)
+    start, end = next(waiting)
+    for token in tokens:
+        middle = total * (done + len(token) / 2) / length  # in seconds of speech
+        while middle > passed + end - start and (following := next(waiting, None)) is not None:
+            passed += end - start
+            start, end = following
+        half = total * len(token) / length / 2
+        place = start + middle - passed
+        words.append(Word(max(start, place - half), max(start, min(end, place + half)), token))
+        done += len(token)
+    return words
+
+
 # ------------------------------------------------------------------------------------------------------- given words
 
 

@@ -1,6 +1,7 @@
 """Inputs of any kind to answers: the parts of the `fusion-sentiment` pipeline around the model. They need no torch, so
 that every runtime shares them."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy as np
 from transformers.utils import logging
 
 from .configuration_common import check_choice
+from .pipeline_media import check_window, is_media, read, stretches_of, with_place
 from .processing_dyfulm import rows_without_tokens
 from .processing_text import InputError, is_blank, text_problem
 
@@ -45,7 +47,8 @@ class FusionSentimentAnswers:
         Args:
             inputs: a string, a mapping, or a list, data set or other iterable of these.
             batch_size (`int`): inputs per forward pass, at most.
-            options (`dict`): of the call: `top_k`, `return_truncated` and `on_error`.
+            options (`dict`): of the call: `top_k`, `return_truncated` and `on_error`; for media files `window`, `hop`,
+                `asr` and `language`.
 
         Raises:
             InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place
@@ -57,7 +60,10 @@ class FusionSentimentAnswers:
         if not (options.get("top_k") is None or options["top_k"] >= 1):
             raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
         check_choice("on_error", options.get("on_error", "raise"), ON_ERROR)
-        if isinstance(inputs, (str, Mapping)):
+        check_window(options.get("window"), options.get("hop"))
+        if options.get("window") is not None and "top_k" in options:
+            raise ValueError("`top_k` is for whole inputs: leave it out with `window`.")
+        if isinstance(inputs, (str, bytes, os.PathLike, Mapping)) or is_media(inputs):
             return self.answers_to([inputs], batch_size, options)[0]
         if isinstance(inputs, (list, tuple)):
             answers = self._answer(inputs, batch_size, options)
@@ -72,9 +78,9 @@ class FusionSentimentAnswers:
     def _stream(self, inputs, batch_size, options):
         first = cut = 0
         try:
-            while window := list(islice(inputs, LOOKAHEAD_BATCHES * batch_size)):
-                answers = self._answer(window, batch_size, options, first)
-                first += len(window)
+            while ahead := list(_read_ahead(inputs, LOOKAHEAD_BATCHES * batch_size)):
+                answers = self._answer(ahead, batch_size, options, first)
+                first += len(ahead)
                 cut += _take_truncated(answers, options)
                 yield from answers
         finally:
@@ -86,7 +92,10 @@ class FusionSentimentAnswers:
         errors = _ErrorLog(answers, first, options)
         for i, value in enumerate(inputs):
             with errors.of(i):
-                clips[i] = self.clip_of(value)
+                if is_media(value):
+                    answers[i] = self._answer_media(value, batch_size, options)
+                else:
+                    clips[i] = self.clip_of(value)
         least = max(batch_size // 4, 2) if self.runs_on_cpu else batch_size
         batches = _batches({i: _length(clip) for i, clip in clips.items()}, batch_size, least)
         for rows, batch, truncated in _one_ahead(lambda rows: self._prepare(clips, rows, errors), batches):
@@ -98,6 +107,54 @@ class FusionSentimentAnswers:
                     entry[TRUNCATED] = was_cut
                 answers[i] = answer
         return answers
+
+    def _answer_media(self, value, batch_size, options):
+        """The answer to a media file; with `window`, those to its stretches."""
+        clip = read(value, self.processor, self._modalities, options, self.media_device)
+        stretches = stretches_of(clip, self.processor, options.get("window"), options.get("hop"))
+        found = {stretch: clip.between(*stretch) for stretch in stretches}
+        whole = options.get("window") is None
+        inputs = [{name: found[stretch].get(name) for name in self._modalities} for stretch in stretches]
+        parts = {"on_error": "return"} | ({"top_k": None} if whole and self._has_classes else {})
+        answered = {
+            stretch: answer
+            for stretch, answer in zip(stretches, self._answer(inputs, batch_size, parts), strict=True)
+            if not isinstance(answer, InputError)  # nothing is known
+        }
+        if not whole:
+            unknown = {"label": None, "score": None, TRUNCATED: False}
+            return [with_place(clip, stretch, answered.get(stretch, unknown)) for stretch in stretches]
+        if not answered:
+            raise InputError("Nothing is known of the file: no voice is heard in it, no face seen, and no word given.")
+        weights = np.array([end - start for start, end in answered])
+        overall = self._overall(list(answered.values()), weights / weights.sum(), options.get("top_k", 1))
+        overall = [with_place(clip, (0.0, clip.seconds), answer) for answer in overall]
+        return overall if "top_k" in options else overall[0]
+
+    @property
+    def _has_classes(self):
+        """Whether answers are classes with probabilities, not scores."""
+        return self.model.config.num_labels > 1
+
+    def _overall(self, answers, weights, top_k):
+        """One answer, as a list of its classes, of those to the stretches of a file: their mean, weighted by time."""
+        truncated = any(entry[TRUNCATED] for answer in answers for entry in _entries(answer))
+        if not self._has_classes:
+            scores = np.array([answer["score"] for answer in answers])
+            entries = self._scores(np.array([weights @ scores]))
+        else:
+            means = {}
+            for answer, weight in zip(answers, weights, strict=True):
+                for entry in answer:
+                    means[entry["label"]] = means.get(entry["label"], 0.0) + float(weight) * entry["score"]
+            ranked = sorted(means.items(), key=lambda item: -item[1])[:top_k]
+            entries = [{"label": label, "score": score} for label, score in ranked]
+        return [{**entry, TRUNCATED: truncated} for entry in entries]
+
+    @property
+    def media_device(self):
+        """`str`: where the networks that read media run."""
+        return "cpu"
 
     def _prepare(self, clips, rows, errors):
         """As [`_encode`], of the clips of some rows: the rows that can be read, their batch and `truncated`."""
@@ -113,6 +170,8 @@ class FusionSentimentAnswers:
     def clip_of(self, value):
         """An input -> a dict with the modalities that it has; raises [`InputError`] if it cannot be read."""
         accepted = self._modalities
+        if isinstance(value, (bytes, os.PathLike)):
+            raise InputError('A file goes in as {"media": file}.')
         clip = value if isinstance(value, Mapping) else {"text": value}
         clip = {name: item for name, item in clip.items() if item is not None}  # `None` marks it as missing
         text = clip.get("text", "")
@@ -225,6 +284,14 @@ def _without_text(clip):
     if not any(map(len, frames.values())):
         raise InputError("The text has no token that the model's tokenizers know: there is nothing to read.")
     return frames
+
+
+def _read_ahead(inputs, most):
+    """Up to `most` inputs; a media file, which takes long to read, comes alone or last."""
+    for value in islice(inputs, most):
+        yield value
+        if is_media(value):
+            return
 
 
 def _entries(answer):

@@ -9,10 +9,11 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from .configuration_common import TEXT_TASKS
 from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from .pipeline_media import OPTIONS as MEDIA_OPTIONS
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import InputError
 
-_OPTIONS = ("top_k", "explain", "return_truncated", "on_error")
+_OPTIONS = ("top_k", "explain", "return_truncated", "on_error", *MEDIA_OPTIONS)
 _EXPLANATION_STEPS = 32
 _ACTIVATIONS = {None: lambda values: values, "softmax": lambda values: values.softmax(-1), "sigmoid": torch.sigmoid}
 
@@ -25,6 +26,9 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     arrays of shape `(frames, features)`, and any of the three may be absent or `None`), or lists, data sets and
     generators of them. Inputs of like length are batched together; the results come in the order of the inputs and do
     not depend on `batch_size`.
+
+    A DashFusion whose processor has settings for media also takes `{"media": file}`, where the file is a path or the
+    content of a video or recording, and `{"media": file, "text": transcript}`; see [`DashFusionProcessor.read_media`].
 
     Args:
         batch_size (`int`, *optional*, defaults to 32): inputs per forward pass, at most.
@@ -40,6 +44,13 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         on_error (`str`, defaults to `"raise"`): `"raise"` raises an [`InputError`] for the first input that cannot be
             read. `"return"` returns the error, with `number` and `reason`, in the place of that input's answer, and
             answers the others.
+        window (`float` or `str`, *optional*): for media files: a list of answers, one for each stretch of so many
+            seconds, or for each `"sentence"`. Without it there is one answer for the whole file; of a file that is
+            longer than the model reads at once, the mean over equal parts, weighted by their time (scores, or
+            probabilities of classes), without the parts of which nothing is known.
+        hop (`float`, *optional*): seconds from the start of a window to that of the next one; `window` by default.
+        asr (`str` or a speech recognition pipeline, *optional*): writes the transcripts of media files that have none.
+        language (`str`, *optional*): what is spoken in them.
         truncation (`bool`): may be `True`, as pipelines of transformers take it: long texts are always cut.
 
     `pipeline("text-classification", ...)` and `"sentiment-analysis"` give this pipeline too. For a single string they
@@ -50,7 +61,9 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         DyFuLM: the fine class and its probability, and also `coarse` (`label` and `score` of the coarse class) and
         `intensity` (inside `model.config.intensity_range`). DashFusion: the signed score on the scale of the labels,
         and "negative", "neutral" or "positive" as it lies below, at or above the middle of `model.config.label_range`;
-        or, if it was trained on classes, the class and its probability.
+        or, if it was trained on classes, the class and its probability. Answers to media files have in addition
+        `start` and `end` (seconds), `text` (what is said) and `modalities` (for each one that is known, the share of
+        the time with words, a voice, a face); where nothing is known, `label` and `score` are `None`.
 
     Raises:
         InputError: a `ValueError`, for an input that the model cannot read, such as an empty text or the name of a
@@ -87,7 +100,7 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             kwargs.pop("truncation")
         unknown = sorted(set(kwargs) - {*_OPTIONS, "trust_remote_code"})
         if unknown:
-            accepted = "`batch_size`, `top_k`, `explain`, `return_truncated` and `on_error`"
+            accepted = ", ".join(f"`{name}`" for name in ("batch_size", *_OPTIONS))
             raise ValueError(f"Unknown argument {', '.join(unknown)}: this pipeline takes {accepted}.")
         return {}, {}, {name: kwargs[name] for name in _OPTIONS if name in kwargs}
 
@@ -152,6 +165,11 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             tokens = (way * gradient.mean(0)).sum(-1).float().cpu()  # (tokens,)
             total.index_add_(0, span_ids.cpu().clamp(min=0), tokens)  # special tokens do not move: theirs is 0
         return total.tolist()
+
+    @property
+    def media_device(self):
+        """`str`: where the networks that read media run: beside the model."""
+        return str(self.device)
 
     @property
     def runs_on_cpu(self):

@@ -4,8 +4,13 @@ import copy
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
+from transformers.utils import is_torch_available
 
 from .feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from .media_decoding import MediaReader  # noqa: F401 - as the others: travels too
+from .media_frames import MediaExtractor  # noqa: F401
+from .media_text import Word  # noqa: F401
+from .media_voice import VoiceDescriptors  # noqa: F401
 from .processing_dyfulm import (
     DyFuLMProcessor,
     FusionProcessorMixin,
@@ -19,6 +24,12 @@ from .processing_dyfulm import (
     truncated_rows,
 )
 from .processing_text import InputError
+
+if is_torch_available():
+    from .media_face import FaceFrames  # noqa: F401
+    from .media_image import ImageFrames  # noqa: F401
+    from .media_transcription import Transcriber  # noqa: F401
+    from .media_whisper import WhisperFrames  # noqa: F401
 
 DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
 
@@ -268,9 +279,63 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
                 )
         return BatchFeature({**batch, **dict(others)}, tensor_type=text_options["return_tensors"])
 
+    def read_media(
+        self,
+        source,
+        transcript=None,
+        asr=None,
+        language=None,
+        limits=None,
+        device="cpu",
+        progress=None,
+        modalities=("text", *STREAMS),
+    ):
+        """
+        Reads a video or audio file as the clips were read that the model was trained on.
+
+        Args:
+            source (`str`, `os.PathLike` or `bytes`): a file that FFmpeg reads, or its content.
+            transcript (*optional*): what is said: a text; the path of an `.srt` or `.vtt` file; or a list of words
+                with times, `(start, end, text)`. Without it `asr` writes one.
+            asr (`str` or a speech recognition pipeline, *optional*): a checkpoint for speech recognition, such as
+                "openai/whisper-tiny.en"; by default that of `feature_extractor.media`. Without any, the text is
+                missing.
+            language (`str`, *optional*): what is spoken, for `asr`; it is recognised by default.
+            limits ([`MediaLimits`], *optional*): what is refused: longer, larger files.
+            device (`str`, defaults to `"cpu"`): where networks run.
+            progress (`Callable[[float], None]`, *optional*): is called with the seconds of sound, and of pictures, that
+                were read since the last call.
+            modalities (`tuple[str]`): what is read; all by default.
+
+        Returns:
+            [`MediaClip`] with `text`, `words`, `audio`, `vision`, `seconds` and `report`; `between(start, end)` gives
+            the modalities of a stretch as `__call__` takes them.
+
+        Raises:
+            InputError: if the file or the transcript cannot be read; names it.
+            ValueError: if the processor has no settings for media.
+            ImportError: if `av` is not installed.
+
+        Example:
+
+        ```python
+        clip = processor.read_media("talk.mp4", transcript="talk.srt")
+        clip.seconds, clip.report["voiced_share"], clip.report["warnings"]
+        batch = processor(**clip.between(0.0, 10.0), return_tensors="pt")
+        ```
+        """
+        extractor = self.feature_extractor.media_extractor
+        if extractor is None:
+            raise ValueError(
+                "This processor has no settings for media: its model was trained on arrays of frames that were made "
+                "elsewhere. Give such arrays, or train on data that `hf-fusion prepare` made of media files."
+            )
+        return extractor.read(source, transcript, asr, language, limits, device, progress, modalities)
+
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
-        """Saves tokenizers, feature extractor, settings and code; see `ProcessorMixin.save_pretrained`."""
+        """Saves tokenizers, feature extractor, settings, networks and code; see `ProcessorMixin.save_pretrained`."""
         save_second_tokenizer_config(save_directory)
+        self.feature_extractor.save_networks(save_directory)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
 

@@ -179,6 +179,7 @@ class FusionTrainingArguments(TrainingArguments):
                 setattr(self, name, "none" if name == "report_to" else "no")
         check_choices(self)
         self._check_inherited()
+        self._names_metric = self.metric_for_best_model is not None
         self._set_direction()
         if not torch.accelerator.is_available():
             # otherwise bf16 requires `use_cpu`, and every loader warns about pinned memory
@@ -216,6 +217,12 @@ class FusionTrainingArguments(TrainingArguments):
                 "`train_sampling_strategy` sequential does nothing with bucket_by_length (set it to false), nor with "
                 "mined or encoded partners."
             )
+
+    def set_default_metric(self, metric: str | None) -> None:
+        """Sets `metric_for_best_model`, unless the user set it or no checkpoint is chosen."""
+        if metric and not self._names_metric and self.metric_for_best_model is not None:
+            self.metric_for_best_model, self.greater_is_better = metric, None
+            self._set_direction()
 
     def _set_direction(self):
         """Sets the direction of `metric_for_best_model` from [`METRICS`], since `Trainer` maximises all but losses.

@@ -17,7 +17,7 @@ from hf_fusion.hub.checkpoint_names import check_folder_name
 from hf_fusion.training.arguments import FusionTrainingArguments
 from hf_fusion.training.recipe_parser import RecipeParser
 from hf_fusion.utils.errors import DataError, RecipeError, listed
-from hf_fusion.utils.fields import wrong_field
+from hf_fusion.utils.fields import is_text_list, wrong_field
 from hf_fusion.utils.shipped import find_file
 
 # Fields that `TrainingArguments`, the trainer or the machine set; they do not belong to a recipe.
@@ -28,7 +28,9 @@ _DERIVED = (
 # Data fields of a recipe that also apply to evaluation.
 _DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {"augmentations"}
 # Data fields of the model, which also apply to another data set.
-_MODEL_DATA_FIELDS = {"num_labels", "class_words", "coarse_starts", "intensity_range", "label_range", "modalities"}
+_MODEL_DATA_FIELDS = {
+    "num_labels", "class_words", "coarse_starts", "intensity_range", "label_range", "classes", "modalities",
+}  # fmt: skip
 
 
 def argument_groups() -> tuple[type, ...]:
@@ -166,7 +168,7 @@ def _parsed(parser, argv):
             near = get_close_matches(unknown[0].partition("=")[0], flags, n=1)
             advice = f" Did you mean {near[0]}?" if near else " `--help` lists the flags."
             raise RecipeError(f"No flag takes {' '.join(unknown)}.{advice}")
-        return _with_mappings(groups)
+        return _with_lists(_with_mappings(groups))
     except ValueError as error:  # unknown arguments, and values that `TrainingArguments` refuses
         raise RecipeError(str(error)) from error
 
@@ -186,6 +188,15 @@ def _with_mappings(groups):
             if isinstance(value, str) and dict in get_args(hint) and not isinstance(group, FusionTrainingArguments):
                 setattr(group, name, _parse_mapping(name, value))
     return tuple(groups)
+
+
+def _with_lists(groups):
+    """Turns the single string of a YAML file into the list that the field is, as on the command line."""
+    for group in filter(dataclasses.is_dataclass, groups):
+        for name, hint in get_type_hints(type(group)).items():
+            if is_text_list(hint) and isinstance(value := getattr(group, name, None), str):
+                setattr(group, name, [value])
+    return groups
 
 
 def read_recipe(path: str) -> dict[str, Any]:

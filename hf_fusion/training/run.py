@@ -90,6 +90,7 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     set_seed(training_args.seed)
     with tallied() as unused:
         data = _load(architecture, model_args, data_args, training_args)
+        training_args.set_default_metric(architecture.select_metric(data_args))
         with _as_recipe_error():
             trainer, encoded, facts = _trainer(architecture, model_args, data_args, training_args, data, callbacks)
     _check_metric(trainer)
@@ -293,7 +294,8 @@ def _check_metric(trainer):
     names = ["loss", *metric_names(trainer.model.config, trainer.label_names)]
     if metric not in names:
         raise RecipeError(f"`metric_for_best_model` must be one of {', '.join(names)}, got {metric!r}.")
-    column = {"fine": "labels", "coarse": "coarse_labels"}.get(metric.partition("_")[0])
+    columns = {"fine": "labels", "coarse": "coarse_labels", "accuracy": "labels", "uar": "labels", "macro": "labels"}
+    column = columns.get(metric.partition("_")[0])
     rows = trainer.eval_dataset
     if column and rows is not None and column in rows.column_names and len(set(rows[column]) - {None}) < 2:
         raise RecipeError(

@@ -38,8 +38,9 @@ def wrong_field(cls: type, values: dict[str, Any], as_flags: bool = False) -> st
     Args:
         cls (`type`): a dataclass.
         values (`dict[str, Any]`): values by field name; names that are not fields are ignored.
-        as_flags (`bool`, *optional*, defaults to `False`): whether to accept strings for numbers and booleans, as on a
-            command line, and `False` for strings, since YAML reads `no` as false.
+        as_flags (`bool`, *optional*, defaults to `False`): whether to accept strings for numbers and booleans and a
+            single string for a list of strings, as on a command line, and `False` for strings, since YAML reads `no`
+            as false.
 
     Returns:
         `str` or `None`: the error message, `None` if all values fit.
@@ -85,7 +86,13 @@ def _is_flag(value, hint):
     kinds = _members(hint)
     if value is False:
         return str in kinds or "no" in _choices(hint)
-    return isinstance(value, str) and any(get_origin(kind) is None and kind not in (NoneType, dict) for kind in kinds)
+    plain = any(get_origin(kind) is None and kind not in (NoneType, dict) for kind in kinds)
+    return isinstance(value, str) and (plain or is_text_list(hint))
+
+
+def is_text_list(hint: Any) -> bool:
+    """Whether a field holds a list of strings, and never a single one."""
+    return list[str] in _members(hint) and str not in _members(hint)
 
 
 def _describe_hint(hint):

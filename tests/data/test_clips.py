@@ -435,7 +435,10 @@ BAD = {
     "missing label": ({"label": None}, "no label"),
     "label NaN": ({"label": float("nan")}, "no label"),
     "label infinite": ({"label": float("inf")}, "no label"),
-    "label no number": ({"label": "good"}, "a label that is no number"),
+    "label no number": (
+        {"label": "good"},
+        "a label that is no number (if it is a class, set `classes` to auto, or to the names of the classes)",
+    ),
     "label too high": ({"label": 3.01}, "a label outside the range -3 to 3"),
     "label too low": ({"label": -4}, "a label outside the range -3 to 3"),
     "no modality": ({"text": " ", "audio": None, "vision": None}, "no text and no audio and no vision"),

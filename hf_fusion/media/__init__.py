@@ -1,0 +1,1 @@
+"""Audio and video files to streams of features over time: extractors, folders of videos, caches."""
