@@ -555,13 +555,16 @@ class _Scaler:
     def __init__(self, longest, pixel_aspect):
         self._longest, self._pixel_aspect = longest, pixel_aspect
         self._reformatter = _import_av().video.reformatter.VideoReformatter()
+        self._matrices = {}  # by rotation
 
     def __call__(self, frame):
         width, height = frame.width * self._pixel_aspect, frame.height
         scale = min(1.0, self._longest / max(width, height))
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
         picture = self._reformatter.reformat(frame, width, height, "rgb24").to_ndarray()  # (height, width, 3)
-        return _turn(picture, _display_matrix(frame))
+        if frame.rotation not in self._matrices:  # reading side data makes a frame part of a cycle: it stays a while
+            self._matrices[frame.rotation] = _display_matrix(frame)
+        return _turn(picture, self._matrices[frame.rotation])
 
 
 def _pixel_aspect(track):

@@ -1,5 +1,6 @@
 """Decoding of media files: any container, on the container's clock, in bounded memory, within limits."""
 
+import gc
 import re
 import wave
 from fractions import Fraction
@@ -239,6 +240,24 @@ def test_variable_frame_rate_by_time(tmp_path):
 def test_number_of_pictures_is_time_by_rate(tmp_path, rate):
     path = write_media(tmp_path / "a.mp4", Film(gray_film([k / 25 for k in range(100)]), "libx264", exact=False))
     assert len(list(MediaReader(path).pictures(rate))) == pytest.approx(4 * rate, abs=1)
+
+
+def test_frames_are_freed_at_once(tmp_path):
+    """Not only when Python collects cycles: memory would grow by hundreds of pictures until then."""
+    import av
+
+    film = Film(moving_film(4.0), "libx264", exact=False)
+    path = turn_upright(write_media(tmp_path / "a.mp4", film, Sound(tone(4.0, 44100), 44100, "aac")), 90)
+    reader, most = MediaReader(path), 0
+    gc.collect()
+    gc.disable()
+    try:
+        for things in (reader.pictures(25), reader.audio_blocks(0.1)):
+            for _ in things:
+                most = max(most, sum(isinstance(thing, (av.VideoFrame, av.AudioFrame)) for thing in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert 1 <= most < 10
 
 
 TURNED = {
