@@ -67,8 +67,6 @@ class MediaClips:
         self._recognised = needs_words
         for done in self.extraction.extract(files, track):
             self.files[done.path] = done
-            for name in done.damaged:
-                logger.warning("%s: the entry %s of the cache was damaged; it is extracted again.", done.path, name)
             if done.error:
                 logger.warning("%s", done.error)
         failed = [path.name for path in files if self.files[path].error]
@@ -91,6 +89,11 @@ class MediaClips:
             self.longest = max(self.longest, found["seconds"])
             yield found
         self._tell()
+
+    def facts(self) -> dict[str, Any]:
+        """`files`, `seconds` of all files, and `longest_clip`, in seconds."""
+        seconds = sum(file.seconds for file in self.files.values())
+        return {"files": len(self.files), "seconds": round(seconds, 3), "longest_clip": round(self.longest, 3)}
 
     def _read_subtitles(self):
         for path in dict.fromkeys(row.subtitles for row in self.table.rows if row.subtitles and self.with_text):

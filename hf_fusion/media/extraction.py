@@ -1,13 +1,13 @@
 """Media files -> cached frames and words, several at a time, each process with one thread."""
 
+import logging
 import os
 import queue
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -15,12 +15,15 @@ import numpy as np
 import torch
 
 from hf_fusion.data.pickles import sha256_of
+from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.media.cache import DEFAULT_FOLDER, MediaCache, with_words
 from hf_fusion.media.extractor import load_extractor, save_extractor
 from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.models.media_frames import MediaClip, MediaExtractor
 from hf_fusion.models.processing_text import InputError
 from hf_fusion.utils.extras import import_extra
+
+logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.3
 _FRAMES = ("audio", "vision")
@@ -37,7 +40,6 @@ class Extraction:
         seconds: its length.
         error: why it could not be read; `None` if it was.
         cached: whether all of it was in the cache.
-        damaged: entries of the cache that were damaged, and are replaced.
     """
 
     path: Path
@@ -45,7 +47,6 @@ class Extraction:
     seconds: float = 0.0
     error: str | None = None
     cached: bool = False
-    damaged: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -81,41 +82,68 @@ class FileExtraction:
             OSError: if a network or the cache cannot be read or written, which would fail for all files.
         """
         import_extra("av", "media")
-        if self.workers:
-            yield from self._extract_apart(files, track)
-            return
-        for path, needs_words in files.items():
-            yield _outcome(path, partial(extract_file, self.extractor, path, self.cache_folder, needs_words))
+        sizes, done, absent = {path: _size(path) for path in files}, 0, {}
+        for path, found in self._look_up(files):
+            if isinstance(found, Extraction):
+                done += sizes[path]
+                yield found
+            else:
+                absent[path] = (found, files[path])
+        if files:
+            track(done / sum(sizes.values()), 0.0)
+        extract = self._extract_apart if self.workers and absent else self._extract_here
+        for extraction, seconds in extract(absent):
+            if extraction is not None:
+                done += sizes[extraction.path]
+                yield extraction
+            track(done / sum(sizes.values()), seconds)
 
     def clip(self, extraction: Extraction, needs_words: bool) -> MediaClip:
         """The clip of a file that was extracted, from the cache; with the recognised words if they are needed."""
-        settings, cache_ = self.extractor.settings, MediaCache(self.cache_folder)
-        clip = cache_.read_frames(extraction.sha256, settings)
-        words = cache_.read_words(extraction.sha256, settings.asr, settings.language) if needs_words else None
-        if clip is None or (needs_words and words is None):
-            raise OSError(f"{cache_.folder}: an entry of {extraction.path.name} was removed meanwhile: start again.")
-        return clip if words is None else with_words(clip, words, settings.asr)
+        clip = _cached(self.extractor.settings, MediaCache(self.cache_folder), extraction.sha256, needs_words)
+        if clip is None:
+            raise OSError(f"{self.cache_folder}: an entry of {extraction.path.name} was removed: start again.")
+        return clip
 
-    def _extract_apart(self, files, track):
-        sizes = {path: _size(path) for path in files}
-        with tempfile.TemporaryDirectory(prefix="hf_fusion-") as folder, _sandboxes(self.workers, self.timeout) as run:
+    def _look_up(self, files):
+        """Each file with its extraction, if it is in the cache or cannot be opened, else with its SHA-256."""
+        media_cache = MediaCache(self.cache_folder)
+        with ThreadPoolExecutor(max(1, self.workers)) as threads:
+            for (path, needs_words), sha256 in zip(files.items(), threads.map(_sha256_or_error, files), strict=True):
+                if isinstance(sha256, InputError):
+                    yield path, Extraction(path, error=sha256.reason)
+                    continue
+                clip = _cached(self.extractor.settings, media_cache, sha256, needs_words)
+                yield path, sha256 if clip is None else Extraction(path, sha256, clip.seconds, cached=True)
+        for entry in media_cache.damaged:
+            logger.warning("%s: a damaged entry of the cache; the file is extracted again.", entry)
+
+    def _extract_here(self, files):
+        seconds = 0.0
+        for path, (sha256, needs_words) in files.items():
+            read = partial(extract_file, self.extractor, path, sha256, str(self.cache_folder), needs_words)
+            extraction = _outcome(path, sha256, read)
+            seconds += extraction.seconds
+            yield extraction, seconds
+
+    def _extract_apart(self, files):
+        with (
+            temporary_folder("hf_fusion-media-") as folder,
+            _sandboxes(min(self.workers, len(files)), self.timeout) as run,
+        ):
             save_extractor(self.extractor, folder)
             # (files,) seconds that were read so far; processes write into it
-            seconds = np.memmap(Path(folder) / "seconds", dtype=np.float64, mode="w+", shape=max(1, len(files)))
-            waiting = {
-                run(
-                    extract_in_worker, str(path), folder, str(self.cache_folder), needs_words, number, os.getpid()
-                ): path
-                for number, (path, needs_words) in enumerate(files.items())
-            }
-            done = 0
+            seconds = np.memmap(Path(folder) / "seconds", dtype=np.float64, mode="w+", shape=len(files))
+            waiting = {}
+            for number, (path, job) in enumerate(files.items()):
+                place = (folder, number, os.getpid())
+                waiting[run(extract_in_worker, str(path), *job, str(self.cache_folder), *place)] = path
             while waiting:
                 ended, _ = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
                 for future in ended:
                     path = waiting.pop(future)
-                    done += sizes[path]
-                    yield _outcome(path, future.result)
-                track(done / sum(sizes.values()), float(seconds.sum()))
+                    yield _outcome(path, files[path][0], future.result), float(seconds.sum())
+                yield None, float(seconds.sum())
 
 
 @contextmanager
@@ -152,59 +180,53 @@ def _sandboxes(count, timeout):
             sandbox.close()
 
 
-def _outcome(path, read):
-    """The [`Extraction`] that `read` gives as a `dict`, or its error, if that is one of the file alone."""
+def _outcome(path, sha256, read):
+    """The [`Extraction`] of a file whose seconds `read` gives, or whose error, if that is one of the file alone."""
     try:
-        return Extraction(path, **read())
+        return Extraction(path, sha256, read())
     except InputError as error:
-        return Extraction(path, error=error.reason)
+        return Extraction(path, sha256, error=error.reason)
     except (OSError, ImportError):  # of networks, libraries and the cache
         raise
     except Exception as error:  # of a library, by what is in the file
-        return Extraction(path, error=f"{path} cannot be read: {type(error).__name__}: {str(error)[:300]}")
+        return Extraction(path, sha256, error=f"{path} cannot be read: {type(error).__name__}: {str(error)[:300]}")
 
 
-def extract_file(extractor, path, cache_folder, needs_words, progress=None):
+def extract_file(extractor, path, sha256, cache_folder, needs_words, progress=None):
     """
     Extracts one file into the cache.
 
     Args:
         extractor (`MediaExtractor`): how frames are made.
         path (`str` or `Path`): the file.
-        cache_folder (`str` or `Path`): see [`MediaCache`].
+        sha256 (`str`): of its content.
+        cache_folder (`str`): see [`MediaCache`].
         needs_words (`bool`): whether speech recognition is to write the words.
         progress (`Callable[[float], None]`, *optional*): as in `read_media`.
 
     Returns:
-        `dict`: the fields of [`Extraction`] beside `path`.
+        `float`: the length in seconds.
     """
     settings, media_cache = extractor.settings, MediaCache(Path(cache_folder))
-    try:
-        sha256 = sha256_of(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def read(modalities):
         return extractor.read(path, None, None, None, None, "cpu", progress, modalities)
 
     clip = media_cache.read_frames(sha256, settings)
-    cached = clip is not None
     if clip is None:
         clip = read(_FRAMES)
         media_cache.write_frames(sha256, clip)
     if needs_words and media_cache.read_words(sha256, settings.asr, settings.language) is None:
-        cached = False
         media_cache.write_words(sha256, settings.asr, settings.language, read(("text",)).words)
-    damaged = [path.name for path in media_cache.damaged]
-    return {"sha256": sha256, "seconds": float(clip.seconds), "cached": cached, "damaged": damaged}
+    return float(clip.seconds)
 
 
-def extract_in_worker(path, folder, cache_folder, needs_words, number, parent):
+def extract_in_worker(path, sha256, needs_words, cache_folder, folder, number, parent):
     """
     Runs [`extract_file`] in another process.
 
     Args:
-        path, cache_folder, needs_words: as in [`extract_file`].
+        path, sha256, needs_words, cache_folder: as in [`extract_file`].
         folder (`str`): what [`save_extractor`] wrote, and the file `seconds`.
         number (`int`): place of the file there.
         parent (`int`): the process that waits; without it, this one ends.
@@ -217,12 +239,28 @@ def extract_in_worker(path, folder, cache_folder, needs_words, number, parent):
             os._exit(1)
         seconds[number] += more
 
-    return extract_file(_loaded_extractor(folder), path, cache_folder, needs_words, progress)
+    return extract_file(_loaded_extractor(folder), path, sha256, cache_folder, needs_words, progress)
 
 
 @cache
 def _loaded_extractor(folder):
     return load_extractor(folder)
+
+
+def _cached(settings, media_cache, sha256, needs_words):
+    """The clip of a file from the cache, `None` if it is not there whole."""
+    clip = media_cache.read_frames(sha256, settings)
+    words = media_cache.read_words(sha256, settings.asr, settings.language) if needs_words else None
+    if clip is None or (needs_words and words is None):
+        return None
+    return clip if words is None else with_words(clip, words, settings.asr)
+
+
+def _sha256_or_error(path):
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        return InputError(f"{path} cannot be read: {error.strerror or error}.")
 
 
 def _size(path):

@@ -49,14 +49,11 @@ def prepare_media(
     extraction = replace(extraction, extractor=extraction.extractor.only(source.modalities))
     clips = MediaClips(table, extraction, "text" in source.modalities, source.allow_missing_features)
     clips.extract(track_files)
-    facts = {
-        "files": len(clips.files),
-        "seconds": round(sum(extraction.seconds for extraction in clips.files.values()), 3),
-    }
+    facts: dict[str, Any] = {}
 
     def rows():
         yield from clips
-        facts["longest_clip"] = round(clips.longest, 3)
+        facts.update(clips.facts())
 
     return write_clips(
         track(clean_clips(source, rows())), folder, {"name": Path(source.name).name, "media": facts},
