@@ -18,6 +18,7 @@ from hf_fusion.data.prepare import prepared_statistics
 from hf_fusion.evaluation.diagnostics.analyze import analyze_clips
 from hf_fusion.evaluation.diagnostics.collect import untracked
 from hf_fusion.evaluation.diagnostics.findings import Section
+from hf_fusion.media.extractor import check_extraction, load_extractor
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
@@ -104,7 +105,9 @@ def build_dashfusion(model_args, data_args, clips):
         name_clip_classes(model.config, data_args.classes)
         check_widths(model.config, clips)
         _check_modalities(data_args, clips)
-        return model, load_saved_processor(DashFusionProcessor, checkpoint, model_args)
+        processor = load_saved_processor(DashFusionProcessor, checkpoint, model_args)
+        check_extraction(processor, data_args.dataset)
+        return model, processor
     text_encoder = model_args.text_encoder
     if text_encoder is None:
         if "text" in data_args.modalities:
@@ -153,7 +156,7 @@ def feature_extractor_for(fields, data_args, clips):
         sizes[f"{name}_feature_size"] = clips.features[name].shape[1] if there else 1
         longest = max(lengths_of(clips, name), default=1) if there else 1
         sizes[f"max_{name}_length"] = fields.get(f"max_{name}_length") or max(longest, 1)
-    extractor = DashFusionFeatureExtractor(**sizes)
+    extractor = DashFusionFeatureExtractor(**sizes, **_media_of(data_args))
     known = prepared_statistics(data_args.dataset, clips) or {}
     for name in STREAMS if data_args.normalize else ():
         if name in clips.column_names and name in known:
@@ -161,6 +164,15 @@ def feature_extractor_for(fields, data_args, clips):
         elif name in clips.column_names:
             extractor.fit(name, (row[name] for row in in_batches(ArrowRows(clips.select_columns([name])))))
     return extractor
+
+
+def _media_of(data_args):
+    """The settings and networks that made the frames of the data, which travel with the checkpoint."""
+    extractor = load_extractor(data_args.dataset)
+    if extractor is None:
+        return {}
+    extractor = extractor.only(data_args.modalities)
+    return {"media": extractor.settings.to_dict(), "networks": extractor.networks}
 
 
 def _check_modalities(data_args, clips):

@@ -9,6 +9,7 @@ from hf_fusion.architectures.base import architecture_of
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.corruption import CORRUPTIONS, LOSSES, MAX_SEVERITY, corrupt, modality_of
 from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.media.extractor import check_extraction
 from hf_fusion.utils.errors import DataError, RecipeError
 
 
@@ -16,7 +17,7 @@ class NothingLeftError(DataError):
     """A corruption removed all inputs of the model from the rows."""
 
 
-def load_split(config, data_args: DataArguments, split: str) -> Dataset:
+def load_split(config, data_args: DataArguments, split: str, processor=None) -> Dataset:
     """
     Loads the labelled rows of a split for a model, and applies the corruptions of `data_args.damage`.
 
@@ -24,10 +25,11 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
         config ([`DyFuLMConfig`] or [`DashFusionConfig`]): the configuration of the model.
         data_args ([`DataArguments`]): the data.
         split (`str`): the name of the split.
+        processor (*optional*): the processor of the model, to check that it reads frames as those of the data.
 
     Raises:
         RecipeError: if classes or feature widths do not fit the model.
-        DataError: if the data cannot be read, or lacks the split.
+        DataError: if the data cannot be read, lacks the split, or was extracted from media by other settings.
         NothingLeftError: if `damage` removes all inputs of the model from every row.
     """
     architecture = architecture_of(config)
@@ -47,6 +49,8 @@ def load_split(config, data_args: DataArguments, split: str) -> Dataset:
         damage = {name: level for name, level in data_args.damage.items() if _is_read(name, config)}
         rows = corrupt(rows, damage) if damage else rows
     architecture.check_data(config, data_args, rows)
+    if processor is not None:
+        check_extraction(processor, data_args.dataset)
     return rows
 
 
@@ -77,5 +81,5 @@ def evaluate_checkpoint(checkpoint: str | Path, data_fields: dict[str, Any], bat
     except TypeError as error:
         raise RecipeError(f"Unknown data field: {error}") from error
     classify = load_pipeline(str(checkpoint))
-    rows = load_split(classify.model.config, data_args, split)
+    rows = load_split(classify.model.config, data_args, split, classify.processor)
     return architecture_of(classify.model.config).measure(classify, rows, batch_size=batch_size)

@@ -49,7 +49,7 @@ def write_analysis(
     classify = load_pipeline(checkpoint, device=device)
     config = classify.model.config
     data_args = replace(data_args, max_eval_samples=data_args.max_eval_samples or MAX_SAMPLES)
-    rows = load_split(config, data_args, split)
+    rows = load_split(config, data_args, split, classify.processor)
     folder = Path(output_dir or result_folder(checkpoint, f"analysis-{split}"))
     folder.mkdir(parents=True, exist_ok=True)
     sections = architecture_of(config).diagnose(classify, rows, batch_size, checkpoint, data_args, track)

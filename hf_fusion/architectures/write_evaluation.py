@@ -48,7 +48,7 @@ def write_evaluation(
     """
     classify = load_pipeline(checkpoint, dtype, device)
     config = classify.model.config
-    rows = load_split(config, data_args, split)
+    rows = load_split(config, data_args, split, classify.processor)
     folder = Path(output_dir or result_folder(checkpoint, f"evaluation-{split}"))
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture_of(config)

@@ -74,7 +74,7 @@ def write_robustness(
         classify = load_pipeline(name, device=device)
         config = classify.model.config
         own_args = replace(data_args)  # a copy, which the model completes
-        rows = load_split(config, own_args, split)
+        rows = load_split(config, own_args, split, classify.processor)
         if scenarios is None:
             scenarios = corruptions or default_scenarios(rows.column_names)
             check_scenarios(scenarios, rows.column_names)

@@ -1,9 +1,10 @@
-"""Predict the sentiment of texts or clips; rows in their order.
+"""Predict the sentiment of texts, clips, or videos and recordings; rows in their order.
 
     echo "Not a bad stay at all." | hf-fusion predict --checkpoint runs/dyfulm_synthetic
     hf-fusion predict reviews.csv --text_column review --output predictions.parquet --checkpoint runs/...
     hf-fusion predict unaligned_50.pkl --output predictions.jsonl --checkpoint runs/dashfusion_mosi
     accelerate launch -m hf_fusion predict reviews/ --output predictions/ --checkpoint runs/dyfulm_synthetic
+    hf-fusion predict talk.mp4 lectures/ --window 10 --hop 2 --output curve.csv --plot curve.png --checkpoint runs/...
 
 Standard input has one text per line. For a DashFusion the input can also be an MMSA pickle, a folder of features or a
 folder that `hf-fusion prepare` wrote, and rows of .jsonl and .parquet files can have `audio` and `vision` (frames x
@@ -11,6 +12,14 @@ features). Every input row gives one output row: its columns except the frames, 
 was cut to the model's limit) and `error`. A row that cannot be read, such as one without text, has the reason in
 `error` and no prediction; then the exit status is 1. A .csv has flat columns instead of `prediction`: label, score,
 and for a DyFuLM coarse, coarse_score and intensity.
+
+Videos and recordings (.mp4, .mov, .mkv, .webm, .wav, .mp3, .m4a ...) are for a DashFusion whose data was prepared from
+media files. Each file gives one row, or with --window one for each stretch of time: file, start and end (seconds), text
+(what is said), the prediction, and the share of the time with words, a voice and a face (`modalities`; text_share,
+audio_share and vision_share in a .csv). The words come from talk.srt or talk.vtt beside talk.mp4, else from --asr. A
+file that cannot be read, or of which nothing is known, has one row with its `error`. Of a folder with media files only
+these are predicted. --plot draws the score over time. After an interruption, even kill -9, the same command continues
+with the next file; until the output is complete, the answers so far are in OUTPUT.parts.
 
 An --output without suffix is a folder of parquet files with --shard_rows rows each, `part-00000-of-00042.parquet` ...,
 for more rows than memory holds. Several processes share the work (accelerate launch, torchrun). After an interruption,
@@ -43,8 +52,9 @@ def main(argv: list[str]) -> int:
     fields = {name: value for name, value in vars(args).items() if name in PredictionRequest.__dataclass_fields__}
     request = PredictionRequest(**fields, text_format=make_text_format(args))
     counts = predict_files(
-        request, process_state(args.device), lambda row, error: tqdm.write(f"row {row}: {error}", file=sys.stderr)
-    )
+        request, process_state(args.device), lambda name, note: tqdm.write(f"{name}: {note}", file=sys.stderr),
+        *([curve_drawer(request)] if args.plot else []),
+    )  # fmt: skip
     if counts.cut:
         print(f"{counts.cut} of {counts.rows} rows are longer than the model reads and were cut.", file=sys.stderr)
     if counts.failed:
@@ -57,7 +67,7 @@ def parse_args(argv):
     parser = make_parser("predict", __doc__)
     parser.add_argument(
         "input", nargs="*", default=["-"],
-        help=f"files ({FILES}), folders or patterns of them, or a source of clips; - is standard input",
+        help=f"files ({FILES}; or media files), folders or patterns of them, or a source of clips; - is standard input",
     )  # fmt: skip
     parser.add_argument("-c", "--checkpoint", required=True, help="a run folder, or a name on the Hub")
     parser.add_argument(
@@ -70,6 +80,17 @@ def parse_args(argv):
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
     )
     parser.add_argument("--dataset_options", type=json.loads, default={}, help="options for the reader of clips (JSON)")
+    media = parser.add_argument_group("videos and recordings")
+    media.add_argument("--window", type=window, help="seconds of each answer, or sentence (default: the whole file)")
+    media.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")
+    media.add_argument(
+        "--asr", help="speech recognition checkpoint for files without subtitles (default: that of the training data)"
+    )
+    media.add_argument("--language", help="what is spoken, for --asr (default: recognised)")
+    media.add_argument(
+        "--plot", metavar="PICTURE",
+        help="draw the curve into this .png, .pdf or .svg; of several files NAME-STEM.png each, or a folder for them",
+    )  # fmt: skip
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
         "--compile",
@@ -78,6 +99,23 @@ def parse_args(argv):
     )
     parser.add_argument("--device", help="cpu, cuda:0 ... (default: the accelerator, if there is one)")
     return parser.parse_args(argv)
+
+
+def window(value: str) -> float | str:
+    """Parses the value of --window."""
+    return value if value == "sentence" else float(value)
+
+
+def curve_drawer(request):
+    """Returns the function that draws the answers to each new media file into its picture."""
+    from hf_fusion.evaluation.curve_plot import check_curves, draw_curve
+
+    check_curves(request.plot, request.window)
+
+    def draw(prediction, files, config):
+        draw_curve(prediction, request.plot, files, config)
+
+    return draw
 
 
 def process_state(device: str | None):

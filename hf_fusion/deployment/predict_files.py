@@ -1,9 +1,9 @@
-"""Predicts files to files: to one file, or to a folder that several processes fill."""
+"""Predicts files to files: rows to one file or to a folder that several processes fill, media files to one file."""
 
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,21 @@ from hf_fusion.data.clips import is_clip_source
 from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.files import RowWriter, is_flat
 from hf_fusion.data.parts import find_parts
+from hf_fusion.deployment.predict_media import (
+    MediaParts,
+    MediaPrediction,
+    MediaPredictor,
+    find_media,
+    flat_media_row,
+    is_media_file,
+    media_types,
+    predict_media,
+    run_settings,
+)
 from hf_fusion.deployment.prediction_input import check_output, check_text_column, read_input
 from hf_fusion.deployment.prediction_shards import PredictionShards
 from hf_fusion.deployment.predictions import flat_row, load_pipeline, predict_rows, prediction_types
-from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.errors import DataError, listed
 
 
 @dataclass
@@ -26,7 +37,7 @@ class PredictionRequest:
 
     Args:
         checkpoint: a run folder, or a name on the Hub.
-        input: files of rows, folders or patterns of them, a source of clips, or "-" for standard input.
+        input: files of rows or media files, folders or patterns of them, a source of clips, or "-" for standard input.
         output: a file, a folder (a name without suffix), or "-" for standard output.
         text_column: the column with the text.
         text_format: the format of text files.
@@ -34,6 +45,8 @@ class PredictionRequest:
         shard_rows: the number of rows per file in a folder.
         dataset_options: options for the reader of a source of clips.
         dtype, device, compile: see [`load_pipeline`].
+        window, hop, asr, language: for media files; see [`FusionSentimentPipeline`].
+        plot: where pictures of media files are drawn, for [`predict_files`] only a setting of the run.
     """
 
     checkpoint: str
@@ -47,6 +60,11 @@ class PredictionRequest:
     dtype: str = "float32"
     device: str | None = None
     compile: bool = False
+    window: float | str | None = None
+    hop: float | None = None
+    asr: str | None = None
+    language: str | None = None
+    plot: str | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -65,14 +83,22 @@ class PredictionCounts:
     cut: int = 0
 
 
-def predict_files(request: PredictionRequest, state, report: Callable[[int, str], None]) -> PredictionCounts:
+def predict_files(
+    request: PredictionRequest,
+    state,
+    report: Callable[[str, str], None],
+    on_media: Callable[[MediaPrediction, list[str], Any], None] = lambda prediction, files, config: None,
+) -> PredictionCounts:
     """
-    Predicts all rows of the input.
+    Predicts all rows, or all media files, of the input.
 
     Args:
         request ([`PredictionRequest`]): input, output and settings.
         state (`accelerate.PartialState`): the processes that share the work.
-        report (`Callable[[int, str], None]`): called with the number and the error of each row that cannot be read.
+        report (`Callable[[str, str], None]`): called with the name of each row or file that cannot be read, and its
+            error; and with notes on media files.
+        on_media (`Callable`, *optional*): called with each new [`MediaPrediction`], all media files, and the
+            configuration of the model.
 
     Raises:
         DataError: if the input cannot be read, or several processes would write to one file.
@@ -86,7 +112,56 @@ def predict_files(request: PredictionRequest, state, report: Callable[[int, str]
     check_output(request.output, request.input)
     device = request.device or (str(state.device) if several else None)
     classify = load_pipeline(request.checkpoint, request.dtype, device, request.compile)
+    extractor = getattr(classify.processor, "feature_extractor", None)
+    if getattr(extractor, "media_extractor", None) or any(map(is_media_file, request.input)):
+        files, beside = find_media(request.input)
+        if beside:
+            report("Left out", f"{listed(beside)}: beside media files, files of rows are not read.")
+        if files:
+            return _media_to_file(request, classify, files, report, on_media)
+    _check_not_set(request, _MEDIA_OPTIONS, "media files")
     return _to_folder(request, classify, state, report) if request.is_folder else _to_file(request, classify, report)
+
+
+_MEDIA_OPTIONS = ("window", "hop", "asr", "language", "plot")
+_ROW_OPTIONS = ("text_column", "text_format", "dataset_options", "shard_rows")
+
+
+def _check_not_set(request, names, what):
+    """Raises [`DataError`] if one of the options, which are for `what`, is not at its default."""
+    for item in fields(request):
+        default = item.default_factory() if item.name == "dataset_options" else item.default
+        if item.name in names and getattr(request, item.name) != default:
+            raise DataError(f"`{item.name}` is for {what}; there are none in the input.")
+
+
+def _media_to_file(request, classify, files, report, on_media):
+    _check_not_set(request, _ROW_OPTIONS, "files of rows")
+    if request.is_folder:
+        raise DataError(f"{request.output} is a folder; of media files `output` must be .csv, .jsonl or .parquet.")
+    predictor = MediaPredictor(classify, request.window, request.hop, request.asr, request.language, request.batch_size)
+    config, flat, counts, parts = classify.model.config, is_flat(request.output), PredictionCounts(), None
+
+    def keep(prediction):
+        for note in prediction.notes:
+            report(prediction.file, note)
+        on_media(prediction, files, config)
+
+    with RowWriter(request.output, media_types(config, flat)) as writer:
+        if request.output != "-":
+            settings = run_settings(predictor, request.checkpoint, dtype=request.dtype, plot=request.plot)
+            parts = MediaParts(f"{request.output}.parts", settings)
+        for prediction in predict_media(predictor, files, parts, keep):
+            rows = prediction.rows()
+            writer.write([flat_media_row(row) for row in rows] if flat else rows)
+            counts.rows += len(rows)
+            counts.cut += sum(bool(row["truncated"]) for row in rows)
+            if prediction.error:
+                counts.failed += 1
+                report(prediction.file, prediction.error)
+    if parts:
+        parts.remove()
+    return counts
 
 
 def _to_file(request, classify, report):
@@ -104,7 +179,7 @@ def _to_file(request, classify, report):
                     counts.cut += bool(row["truncated"])
                     if row["error"]:
                         counts.failed += 1
-                        report(counts.rows, row["error"])
+                        report(f"row {counts.rows}", row["error"])
                 bar.update(len(window))
     return counts
 
@@ -123,7 +198,13 @@ def _to_folder(request, classify, state, report):
         request.text_format,
     )  # fmt: skip
     with shards.progress_bar() if state.is_main_process else nullcontext():
-        shards.fill(classify, request.batch_size, state.process_index, state.num_processes, report=report)
+        shards.fill(
+            classify,
+            request.batch_size,
+            state.process_index,
+            state.num_processes,
+            report=lambda row, error: report(f"row {row}", error),
+        )
     # Only the main process, which finishes last, raises errors here: a launcher stops all processes if one fails.
     failed, cut = shards.count() if state.is_main_process else (0, 0)
     return PredictionCounts(len(shards.parts), failed, cut)

@@ -11,12 +11,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -78,7 +79,7 @@ class PredictionShards:
         settings = {
             "inputs": {path: stamp(path) for path in paths},
             "checkpoint": checkpoint,
-            "files of the checkpoint": _checkpoint_stamps(checkpoint),
+            "files of the checkpoint": checkpoint_stamps(checkpoint),
             "revision": getattr(config, "_commit_hash", None),
             "dtype": dtype,
             "text_column": text_column,
@@ -93,7 +94,7 @@ class PredictionShards:
             if not (self.folder / SETTINGS_FILE).is_file():
                 self._begin(paths, config, settings, text_format)
         saved = json.loads((self.folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-        if differences := [*_differences(saved["settings"], settings)]:
+        if differences := [*describe_differences(saved["settings"], settings)]:
             raise DataError(
                 f"{folder} was filled with other settings: {'; '.join(differences)}. Use the same settings to "
                 "continue, or choose another folder."
@@ -248,14 +249,14 @@ class PredictionShards:
         return failed, cut
 
 
-def _checkpoint_stamps(checkpoint: str) -> dict[str, list[int]]:
+def checkpoint_stamps(checkpoint: str) -> dict[str, list[int]]:
     """Returns the stamps of the files that decide a checkpoint's predictions; empty for a name on the Hub."""
     folder = Path(checkpoint)
     paths = (path for place in _PLACES for pattern in CHECKPOINT_FILES for path in (folder / place).glob(pattern))
     return {path.relative_to(folder).as_posix(): stamp(path) for path in sorted(paths) if path.is_file()}
 
 
-def _differences(before, now):
+def describe_differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """Describes the differences of two settings in words."""
     for name, value in now.items():
         old = before.get(name)

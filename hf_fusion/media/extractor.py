@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from hf_fusion.media.face_weights import load_face_weights
 from hf_fusion.models.media_frames import DEFAULT_RATES, MediaExtractor, MediaSettings, Network, read_networks
 from hf_fusion.models.media_image import image_encoder_from_pretrained
 from hf_fusion.models.media_whisper import encoder_from_pretrained as whisper_encoder_from_pretrained
+from hf_fusion.models.processing_text import InputError
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
 
@@ -72,15 +75,46 @@ def load_extractor(folder: str | Path) -> MediaExtractor | None:
     Raises:
         DataError: if a file is damaged, or was written by another version; names it.
     """
+    settings = load_settings(folder)
+    if settings is None:
+        return None
+    try:
+        networks = read_networks(settings, lambda name: _existing(Path(folder) / name))
+    except (ValueError, OSError, SafetensorError) as error:
+        raise DataError(f"{folder}: {error}") from error
+    return MediaExtractor(settings, networks)
+
+
+def load_settings(folder: str | Path) -> MediaSettings | None:
+    """Reads `media.json` of a folder; `None` if it has none. Raises [`DataError`] if it is damaged."""
     path = Path(folder) / SETTINGS_FILE
     if not path.is_file():
         return None
     try:
-        settings = MediaSettings.from_dict(json.loads(path.read_text("utf-8")))
-        networks = read_networks(settings, lambda name: _existing(Path(folder) / name))
+        return MediaSettings.from_dict(json.loads(path.read_text("utf-8")))
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: {error}") from error
-    return MediaExtractor(settings, networks)
+
+
+def check_extraction(processor, data: str | Path) -> None:
+    """
+    Checks that features were extracted as the model of a processor reads them.
+
+    Args:
+        processor: the processor of the model.
+        data: a folder of features; one without `media.json` passes, as does any other name of data.
+
+    Raises:
+        DataError: if the settings differ; names the first difference.
+    """
+    made = load_settings(data)
+    expected = getattr(getattr(processor, "feature_extractor", None), "media_extractor", None)
+    if made is None or expected is None:
+        return
+    try:
+        expected.settings.check_same(made, f"{data}")
+    except InputError as error:
+        raise DataError(str(error)) from error
 
 
 def _existing(path):

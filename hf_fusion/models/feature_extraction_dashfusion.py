@@ -5,10 +5,19 @@ import os
 
 import numpy as np
 from transformers import FeatureExtractionMixin
-from transformers.utils import cached_file
+from transformers.utils import cached_file, is_torch_available
 
+from .media_decoding import MediaReader  # noqa: F401 - as the others: travels too
 from .media_frames import MediaExtractor, MediaSettings, read_networks
+from .media_text import Word  # noqa: F401
+from .media_voice import VoiceDescriptors  # noqa: F401
 from .processing_text import InputError
+
+if is_torch_available():
+    from .media_face import FaceFrames  # noqa: F401
+    from .media_image import ImageFrames  # noqa: F401
+    from .media_transcription import Transcriber  # noqa: F401
+    from .media_whisper import WhisperFrames  # noqa: F401
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,18 @@ whatever the file does with its timestamps.
 
 import io
 import os
+import re
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from transformers.utils import is_torch_available
 
 from .processing_text import InputError
+
+if is_torch_available():
+    import torch
 
 SAMPLE_RATE = 16000  # samples a second of all audio, as Whisper takes it
 
@@ -38,7 +42,7 @@ _REFUSED_FORMATS = frozenset((
 ))  # fmt: skip
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"[playlist]")
 # Raw streams, of which FFmpeg only guesses the length.
-_GUESSED_LENGTH = frozenset(("aac", "ac3", "eac3", "dts", "h264", "hevc", "m4v", "mp3", "mpeg", "mpegts", "mpegvideo"))
+_GUESSED_LENGTH = frozenset(("aac", "ac3", "eac3", "dts", "h264", "hevc", "m4v", "mpegvideo"))
 
 
 class MediaError(InputError):
@@ -153,7 +157,7 @@ class MediaReader:
         self._source = source
         self.limits = MediaLimits() if limits is None else limits
         self.name = name or (f"{len(source)} bytes of media" if isinstance(source, bytes) else os.fspath(source))
-        self._facts = None
+        self._facts, self._share = None, 1.0  # share of the claimed size that is there
         self._warnings = {}  # the last message of each kind
 
     @property
@@ -289,7 +293,7 @@ class MediaReader:
         for stream in container.streams:
             if stream is not track and hasattr(stream, "discard"):  # since PyAV 18
                 stream.discard = _import_av().stream.Discard.all
-        track.thread_type, track.thread_count = "AUTO", torch.get_num_threads() if kind == "video" else 1
+        track.thread_type, track.thread_count = "AUTO", _threads() if kind == "video" else 1
         clock, count, decoded = _Clock(container, track, self._warn), 0, 0.0
         for packet in self._packets(container, track):
             for frame in self._decode(track, packet):
@@ -330,12 +334,14 @@ class MediaReader:
 
     def _compare(self, clock, container, track):
         """Warns if a track ends before the time that the file claims."""
-        claimed = _claimed_seconds(container, track)
-        if claimed is not None and clock.seconds < claimed - max(0.5, 0.02 * claimed):
+        claimed = None if clock.jumped else _claimed_end(container, track, clock)
+        if self._share < 1:
+            claimed = clock.end / self._share
+        if claimed is not None and clock.end < claimed - max(0.5, 0.02 * claimed):
             self._warn(
                 f"{track.type} short",
-                f"Only {clock.seconds:.1f} of {claimed:.1f} s of the {track.type} could be read: the file is "
-                "truncated or damaged.",
+                f"Only {clock.end:.1f} of {claimed:.1f} s of the {track.type} could be read: the file is truncated or "
+                "damaged.",
             )
 
     @contextmanager
@@ -377,6 +383,7 @@ class MediaReader:
             if not size:
                 raise self._error("the file is empty")
             self._check("max_bytes", size, "bytes")
+            self._share = _riff_share(content, size)
         except MediaError:
             content.close()
             raise
@@ -466,31 +473,24 @@ class _Clock:
         self._track, self._warn = track, warn
         origin = (container.start_time or 0) / 1e6
         # Audio may begin before 0 with samples that warm up its decoder: those are no part of the file.
-        self._shift = 0.0 if -_PRIMING < origin < 0 else -origin
-        self._first, self._end = None, 0.0
+        self.shift = 0.0 if -_PRIMING < origin < 0 else -origin
+        self.end, self.jumped = 0.0, False  # end of the last frame, in seconds
         rate = float(track.average_rate or 0) if track.type == "video" else 0.0
         self._usual = 1 / rate if 1e-3 < rate < 1e4 else 0.04  # seconds of a picture without a duration
 
-    @property
-    def seconds(self):
-        """Time from the first frame to the end of the last."""
-        return 0.0 if self._first is None else self._end - self._first
-
     def __call__(self, frame):
         """`(start, end)` of a frame in seconds."""
-        start = self._end if frame.time is None else frame.time + self._shift
-        ahead = start - self._end
+        start = self.end if frame.time is None else frame.time + self.shift
+        ahead = start - self.end
         if not -_LARGEST_OVERLAP < ahead < _LARGEST_GAP:
             self._warn(
                 f"{self._track.type} clock",
-                f"The clock of the {self._track.type} jumps by {ahead:.0f} s at {self._end:.1f} s: it goes on without "
+                f"The clock of the {self._track.type} jumps by {ahead:.0f} s at {self.end:.1f} s: it goes on without "
                 "the jump.",
             )
-            self._shift, start = self._shift - ahead, self._end
-        if self._first is None:
-            self._first = start
+            self.shift, start, self.jumped = self.shift - ahead, self.end, True
         end = start + self._length(frame)
-        self._end = max(self._end, end)
+        self.end = max(self.end, end)
         return start, end
 
     def _length(self, frame):
@@ -599,6 +599,11 @@ def _rotation(matrix):
     return round(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])) / 90) % 4 * 90
 
 
+def _threads():
+    """Threads of the decoder; 0 lets FFmpeg choose."""
+    return torch.get_num_threads() if is_torch_available() else 0
+
+
 def _sound_format(frame):
     return frame.format.name, frame.layout.name, frame.sample_rate
 
@@ -624,14 +629,25 @@ def _container_seconds(container):
     return container.duration / 1e6 if container.duration and container.duration > 0 else None
 
 
-def _claimed_seconds(container, track):
-    """Length of a track as the file claims it; `None` where it does not, or where FFmpeg only guesses."""
+def _claimed_end(container, track, clock):
+    """Seconds at which a track ends as the file claims; `None` where it does not, or where FFmpeg only guesses."""
     if container.format.name in _GUESSED_LENGTH:
         return None
     if track.duration and track.time_base:
-        return float(track.duration * track.time_base)
+        return float(((track.start_time or 0) + track.duration) * track.time_base) + clock.shift
+    parts = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", track.metadata.get("DURATION", ""))  # of Matroska
+    if parts:
+        hours, minutes, seconds = map(float, parts.groups())
+        return 3600 * hours + 60 * minutes + seconds + clock.shift
     others = [stream for stream in container.streams if stream is not track and stream.type in ("audio", "video")]
     return _container_seconds(container) if not others else None
+
+
+def _riff_share(content, size):
+    """Share of a wav or avi file that is there. FFmpeg takes the end of the file for the end of the sound."""
+    start, claimed = content.read(4), int.from_bytes(content.read(4), "little") + 8
+    content.seek(0)
+    return size / claimed if start == b"RIFF" and size < claimed < 2**31 - 2**16 else 1.0
 
 
 def _accepted_formats(formats):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 from safetensors import safe_open
@@ -18,7 +18,7 @@ from .processing_text import InputError
 if is_torch_available():
     import torch
 
-    from .media_face import FACE_COLUMNS, FaceFrames, FaceNetworks
+    from .media_face import FaceFrames, FaceNetworks
     from .media_image import ImageFrames, build_image_encoder
     from .media_transcription import Transcriber
     from .media_whisper import WhisperFrames
@@ -85,6 +85,11 @@ class MediaSettings:
             raise ValueError(f"`media` must be a mapping with some of {', '.join(sorted(known))}, got {values!r:.200}.")
         return cls(**values)
 
+    def only(self, streams):
+        """The settings without the streams that are not named."""
+        none = {name: None for name in asdict(self) if name.startswith(tuple(set(KINDS) - set(streams)) or "-")}
+        return replace(self, **none)
+
     def to_dict(self):
         """The settings that are set; `audio`, `vision` and their rates always."""
         optional = ("audio_weights", "vision_weights", "asr", "language")
@@ -99,7 +104,9 @@ class MediaSettings:
             what (`str`): the frames, for the message, such as "The clip".
         """
         names = [item.name for item in fields(self) if item.compare]
-        differing = [name for name in names if getattr(self, name) != getattr(other, name)]
+        unread = tuple(name for name in KINDS if getattr(self, name) is None)  # and the same for its rate and weights
+        read = [name for name in names if not name.startswith(unread)] if unread else names
+        differing = [name for name in read if getattr(self, name) != getattr(other, name)]
         if differing:
             name = differing[0]
             raise InputError(
@@ -253,6 +260,12 @@ class MediaExtractor:
     def __deepcopy__(self, memo):
         return MediaExtractor(self.settings, self.networks)
 
+    def only(self, streams):
+        """The same extractor for some of "audio" and "vision"."""
+        settings = self.settings.only(streams)
+        kinds = (settings.audio, settings.vision)
+        return MediaExtractor(settings, {kind: self.networks[kind] for kind in kinds if kind in self.networks})
+
     def __getstate__(self):
         return {**self.__dict__, "_built": {}}
 
@@ -286,7 +299,9 @@ class MediaExtractor:
         vision, vision_seconds = None, 0.0
         if facts.has_video and "vision" in wanted:
             vision, vision_seconds = self._read_vision(reader, device, step)
-        seconds = max(audio_seconds, vision_seconds, 0.0 if facts.has_audio or vision is not None else facts.seconds or 0.0)
+        seconds = max(
+            audio_seconds, vision_seconds, 0.0 if facts.has_audio or vision is not None else facts.seconds or 0.0
+        )
         warnings, origin = [], None if words is None else "given"
         if words is None and asr is not None and facts.has_audio:
             origin = str(asr)

@@ -34,6 +34,7 @@ from .modeling_text_encoder import (
 )
 from .pipeline_common import FusionSentimentAnswers  # noqa: F401 - travels too
 from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - so that its code travels with the model
+from .pipeline_media import is_media  # noqa: F401 - travels too
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import is_blank  # noqa: F401 - travels too
 

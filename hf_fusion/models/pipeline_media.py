@@ -5,11 +5,11 @@ from itertools import pairwise
 from math import ceil
 
 from .configuration_common import check_choice
-from .media_frames import KINDS, MediaClip
 from .processing_text import InputError
 
-SENTENCE = "sentence"
 OPTIONS = ("window", "hop", "asr", "language")
+SENTENCE = "sentence"
+_STREAMS = ("audio", "vision")
 # The shortest stretch that is worth an answer, in seconds: the end of a file may leave a crumb.
 _SHORTEST = 0.2
 
@@ -48,7 +48,9 @@ def read(value, processor, modalities, options, device):
     if isinstance(value, Mapping):
         unknown = sorted(set(map(str, value)) - {"media", "text"})
         if unknown:
-            raise InputError(f"A media input has 'media' and, if there is a transcript, 'text'; got {unknown[0]!r} too.")
+            raise InputError(
+                f"A media input has 'media' and, if there is a transcript, 'text'; got {unknown[0]!r} too."
+            )
         clip, transcript = value["media"], value.get("text")
     else:
         clip, transcript = value, None
@@ -103,7 +105,7 @@ def _longest(clip, processor):
     return min(
         (
             getattr(extractor, f"max_{name}_length") / getattr(settings, f"{name}_rate")
-            for name in KINDS
+            for name in _STREAMS
             if getattr(clip, name) is not None
         ),
         default=float("inf"),
@@ -117,7 +119,7 @@ def _parts(start, end, longest):
     return list(pairwise(edges))
 
 
-def with_place(clip: MediaClip, stretch, answer):
+def with_place(clip, stretch, answer):
     """The answer of a stretch, with its place: `start`, `end`, `text` and `modalities`."""
     start, end = stretch
     return {

@@ -4,8 +4,13 @@ import copy
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
+from transformers.utils import is_torch_available
 
 from .feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
+from .media_decoding import MediaReader  # noqa: F401 - as the others: travels too
+from .media_frames import MediaExtractor  # noqa: F401
+from .media_text import Word  # noqa: F401
+from .media_voice import VoiceDescriptors  # noqa: F401
 from .processing_dyfulm import (
     DyFuLMProcessor,
     FusionProcessorMixin,
@@ -19,6 +24,12 @@ from .processing_dyfulm import (
     truncated_rows,
 )
 from .processing_text import InputError
+
+if is_torch_available():
+    from .media_face import FaceFrames  # noqa: F401
+    from .media_image import ImageFrames  # noqa: F401
+    from .media_transcription import Transcriber  # noqa: F401
+    from .media_whisper import WhisperFrames  # noqa: F401
 
 DEFAULT_MAX_LENGTH = 128  # tokens, as in the paper
 

@@ -5,12 +5,16 @@ import os
 import re
 import unicodedata
 
+# Endings of videos and recordings.
+MEDIA_ENDINGS = (
+    "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "3gp", "ogv", "mts", "wav", "mp3", "m4a",
+    "flac", "ogg", "oga", "opus", "aac", "wma", "aif", "aiff", "amr",
+)  # fmt: skip
 # Endings of media and data files. A text that is the name of one was meant to be its content.
 FILE_ENDINGS = (
-    "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "3gp", "ogv", "mts", "wav", "mp3", "m4a",
-    "flac", "ogg", "oga", "opus", "aac", "wma", "aif", "aiff", "amr", "png", "jpg", "jpeg", "gif", "bmp", "tif",
-    "tiff", "webp", "heic", "csv", "tsv", "json", "jsonl", "ndjson", "parquet", "arrow", "feather", "xlsx", "xls",
-    "txt", "pkl", "pickle", "npz", "npy", "pt", "pdf", "docx", "zip", "tar", "gz", "bz2", "xz", "zst",
+    *MEDIA_ENDINGS, "png", "jpg", "jpeg", "gif", "bmp", "tif", "tiff", "webp", "heic", "csv", "tsv", "json", "jsonl",
+    "ndjson", "parquet", "arrow", "feather", "xlsx", "xls", "txt", "pkl", "pickle", "npz", "npy", "pt", "pdf", "docx",
+    "zip", "tar", "gz", "bz2", "xz", "zst",
 )  # fmt: skip
 _FILE_NAME = re.compile(rf"[^\r\n]{{1,4096}}\.(?:{'|'.join(FILE_ENDINGS)})", re.IGNORECASE)
 _PATH_START = re.compile(r"/\S|\\|~[/\\]|\.{1,2}[/\\]|[a-z]:[/\\]|[a-z][a-z0-9+.-]*://", re.IGNORECASE)

@@ -113,7 +113,7 @@ def evaluate(
             _warn_of_training_data(model, data)
             # all rows of data without splits go to the test split
             data_args = data_arguments_for(config, data, **{"split_shares": [0.0, 0.0, 1.0], **fields})
-        rows = load_split(config, data_args, split)
+        rows = load_split(config, data_args, split, classify.processor)
         return architecture_of(config).measure(classify, rows, batch_size=batch_size)
 
 
