@@ -436,6 +436,27 @@ def test_limits(tmp_path):
             MediaLimits(max_seconds=value)
 
 
+@pytest.mark.parametrize("rate", [1, 50, 2_000_000_000])
+def test_rates_that_are_no_sound(tmp_path, rate):
+    """They would make gigabytes of one small file."""
+    path = write_media(tmp_path / "a.wav", Sound(tone(0.5)))
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    at = content.index(b"fmt ") + 12
+    content[at : at + 4] = rate.to_bytes(4, "little")
+    with pytest.raises(MediaError, match="audio has .* samples a second" if rate < 2_000_000 else "cannot be read"):
+        list(MediaReader(bytes(content), name=path).audio_blocks())
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("mkv", "libx264"), ("mp4", "mpeg4")])
+def test_pictures_far_beyond_the_limit_are_not_even_decoded(tmp_path, monkeypatch, ending, codec):
+    path = write_media(tmp_path / f"a.{ending}", Film(moving_film(0.4, size=(320, 240)), codec))
+    reader = MediaReader(path, MediaLimits(max_pixels=64 * 48))
+    monkeypatch.setattr(reader, "_check", lambda *_: None)  # as if the container claimed less
+    assert list(reader.pictures(10)) == []
+    assert any("The video is damaged" in message for message in reader.warnings)
+    assert any("far beyond the limit max_pixels" in message for message in reader.warnings) == (ending == "mp4")
+
+
 def test_limits_hold_for_what_is_decoded(tmp_path):
     """A header that claims less than there is."""
     path = tmp_path / "a.wav"
