@@ -196,6 +196,19 @@ def test_a_file_that_starts_late_starts_at_zero(tmp_path):
     np.testing.assert_allclose(onsets(read_audio(path)), [1.0], atol=0.03)
 
 
+def test_sound_before_zero_is_left_out(tmp_path):
+    """Samples that warm up a decoder."""
+    film = Film(gray_film([k / 10 for k in range(20)]), "ffv1", "bgr0", rate=10)
+    sound = Sound([(-0.25, beeps([0.0, 0.75], 2.0))])
+    path = write_media(tmp_path / "a.nut", film, sound, options={"avoid_negative_ts": "disabled"})
+    samples = read_audio(path)
+    np.testing.assert_allclose(onsets(samples), [0.5], atol=0.002)
+    assert len(samples) == 1.75 * SAMPLE_RATE
+    np.testing.assert_allclose(
+        levels(MediaReader(path).pictures(10))[:19], [level_at(k / 10) for k in range(19)], atol=2
+    )
+
+
 def test_a_jump_of_the_clock_is_no_silence(tmp_path):
     pieces = [(0.0, tone(1.0)), (9 * 3600.0, tone(1.0))]
     reader = MediaReader(write_media(tmp_path / "a.mkv", Sound(pieces)), MediaLimits(max_seconds=1e6))
