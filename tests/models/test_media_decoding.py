@@ -200,7 +200,7 @@ def test_sound_before_zero_is_left_out(tmp_path):
     """Samples that warm up a decoder."""
     film = Film(gray_film([k / 10 for k in range(20)]), "ffv1", "bgr0", rate=10)
     sound = Sound([(-0.25, beeps([0.0, 0.75], 2.0))])
-    path = write_media(tmp_path / "a.nut", film, sound, options={"avoid_negative_ts": "disabled"})
+    path = write_media(tmp_path / "a.mkv", film, sound, options={"avoid_negative_ts": "disabled"})
     samples = read_audio(path)
     np.testing.assert_allclose(onsets(samples), [0.5], atol=0.002)
     assert len(samples) == 1.75 * SAMPLE_RATE
