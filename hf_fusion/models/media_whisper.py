@@ -80,7 +80,7 @@ class WhisperFrames:
     positions of that length. A recording of up to 5 seconds is encoded at once. A longer one is cut after 2 to 4
     seconds, where the 160 ms around a frame's end are quietest, until 5 seconds or less are left; no chunk knows of
     another. With chunks of 30 seconds, a model that was fitted on short clips would lose half of its accuracy on a
-    concatenation of clips (measured with tiny.en on acted emotions); cut in this way, it loses next to nothing. The
+    concatenation of clips (measured with tiny.en on acted emotions); cut in this way, it keeps nine tenths. The
     quietest sounds that the spectrogram shows (8 decades below the loudest) go by chunk.
 
     A frame is the mean of the encoder's vectors in its time, the last one of those left; less than 10 ms at the end
