@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 FRAME_FLAGS = ("audio", "vision", "audio_rate", "vision_rate", "audio_encoder", "vision_encoder")
@@ -93,13 +93,13 @@ def make_extraction(args: Namespace):
             asr=args.asr, language=args.language,
         )  # fmt: skip
     workers = _count_cores() if args.workers is None else args.workers
-    return FileExtraction(extractor, Path(args.cache or DEFAULT_FOLDER), workers, args.timeout)
+    cache = Path(args.cache or DEFAULT_FOLDER)
+    return FileExtraction(extractor, cache, workers, args.timeout, args.asr, args.language)
 
 
 def _extractor_of(args):
-    """The extractor of a checkpoint, with the speech recognition of the flags."""
+    """The extractor of a checkpoint."""
     from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
-    from hf_fusion.models.media_frames import MediaExtractor
     from hf_fusion.utils.errors import DataError
 
     set_twice = [name for name in FRAME_FLAGS if getattr(args, name) is not None]
@@ -108,8 +108,7 @@ def _extractor_of(args):
     extractor = DashFusionFeatureExtractor.from_pretrained(args.checkpoint).media_extractor
     if extractor is None:
         raise DataError(f"{args.checkpoint} was trained on arrays of frames, and has no settings for media files.")
-    given = {name: getattr(args, name) for name in ("asr", "language") if getattr(args, name) is not None}
-    return MediaExtractor(replace(extractor.settings, **given), extractor.networks)
+    return extractor
 
 
 def _count_cores():
