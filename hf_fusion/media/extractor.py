@@ -37,7 +37,8 @@ def make_extractor(
         audio_rate, vision_rate: frames per second; by default 20 (descriptors), 10 (whisper), 10 (face) and 2 (clip).
         audio_encoder: the Whisper checkpoint whose encoder gives the frames: a name on the Hub, or a folder.
         vision_encoder: the image encoder for "clip": a name on the Hub, or a folder.
-        asr: the speech recognition checkpoint for files without a transcript.
+        asr: the speech recognition checkpoint for files without a transcript. Its name on the Hub is kept for
+            predictions; a folder of this machine is not.
         language: what is spoken, for `asr`.
 
     Raises:
@@ -56,7 +57,7 @@ def make_extractor(
     settings = MediaSettings(
         audio, audio_rate or DEFAULT_RATES.get(audio), vision, vision_rate or DEFAULT_RATES.get(vision),
         audio_weights=_fingerprint(networks, audio), vision_weights=_fingerprint(networks, vision),
-        asr=asr, language=language,
+        asr=_public_name(asr), language=language,
     )  # fmt: skip
     return MediaExtractor(settings, networks)
 
@@ -124,8 +125,13 @@ def _existing(path):
 def _network(state_dict, source, **descriptions):
     """The network of an encoder. Of a folder only the last name is kept, which says nothing about this machine."""
     metadata = {name: json.dumps(value, sort_keys=True) for name, value in descriptions.items()}
-    metadata["source"] = Path(source).name if Path(source).exists() else str(source)
+    metadata["source"] = _public_name(source) or Path(source).name
     return Network({name: values.numpy() for name, values in state_dict.items()}, metadata)
+
+
+def _public_name(checkpoint):
+    """The name of a checkpoint on the Hub; `None` for a folder, which is nothing to others."""
+    return None if checkpoint is None or Path(checkpoint).exists() else str(checkpoint)
 
 
 def _fingerprint(networks, kind):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections import deque
 from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
@@ -276,7 +277,7 @@ class MediaExtractor:
     def columns(self, name):
         """`tuple[str]`: names of the features of "audio" or "vision"; empty if it is not extracted."""
         kind = getattr(self.settings, name)
-        return () if kind is None else tuple(self._frames(kind, getattr(self.settings, f"{name}_rate"), "cpu").columns)
+        return () if kind is None else tuple(self._reader(name, "cpu").columns)
 
     def save(self, folder):
         """Writes the networks into a folder, as the files of [`WEIGHT_FILES`]."""
@@ -285,39 +286,40 @@ class MediaExtractor:
 
     def read(self, source, transcript, asr, language, limits, device, progress, modalities):
         """See [`DashFusionProcessor.read_media`]."""
-        words = words_of(transcript)
+        warnings = []
+        words = words_of(transcript, warn=warnings.append)
         reader = MediaReader(source, limits or MediaLimits())
-        facts = reader.facts
+        facts, step = reader.facts, progress or (lambda seconds: None)
         wanted = [name for name in KINDS if getattr(self.settings, name) and name in modalities]
-        asr = (asr or self.settings.asr) if "text" in modalities else None
-        step = progress or (lambda seconds: None)
-        audio, described, audio_seconds = None, np.zeros((0, len(DESCRIPTORS)), dtype=np.float32), 0.0
-        if facts.has_audio:
-            audio, described, audio_seconds = self._read_audio(reader, "audio" in wanted, device, step)
-        voiced = described[:, DESCRIPTORS.index("f0_semitones")] > 0
-        speech = speech_regions(described, _VOICING_RATE)
+        transcriber, origin = None, None if words is None else "given"
+        asr = asr or self.settings.asr
+        if words is None and asr is not None and facts.has_audio and "text" in modalities:
+            transcriber = self._transcriber(asr, language or self.settings.language, device, warnings.append)
+            origin = str(getattr(getattr(asr, "model", None), "name_or_path", asr))
+        sound = _Sound(self._reader("audio", device) if "audio" in wanted else None)
         vision, vision_seconds = None, 0.0
+        if facts.has_audio:
+            blocks = sound.listen(reader.audio_blocks(), step)
+            if transcriber is not None:
+                words = transcriber(blocks)
+            else:
+                deque(blocks, maxlen=0)
         if facts.has_video and "vision" in wanted:
             vision, vision_seconds = self._read_vision(reader, device, step)
-        seconds = max(
-            audio_seconds, vision_seconds, 0.0 if facts.has_audio or vision is not None else facts.seconds or 0.0
-        )
-        warnings, origin = [], None if words is None else "given"
-        if words is None and asr is not None and facts.has_audio:
-            origin = str(asr)
-            words = self._transcriber(asr, language or self.settings.language, device)(
-                reader.audio_blocks(), voiced, _VOICING_RATE
-            )
-        text = words if isinstance(words, str) else text_of(words or [])
+        if words is None and "text" in modalities:
+            warnings.append("No transcript is given, and no `asr` to write one: the text counts as missing.")
+        audio, voiced, speech = sound.finish()
+        seconds = max(sound.seconds, vision_seconds) or facts.seconds or 0.0
+        text = words if isinstance(words, str) else text_of(words)
         if isinstance(words, str):
             words = spread_words(words, speech or [(0.0, seconds)])
-            warnings.append("the transcript has no times: its words were spread evenly over the voiced time")
+            warnings.append("The transcript has no times: its words were spread evenly over the voiced time.")
         if not voiced.any():
             audio = None
         if vision is not None and not _is_known(self.settings, vision).any():
             vision = None
         report = {
-            "seconds": round(seconds, 3), "audio_seconds": round(audio_seconds, 3),
+            "seconds": round(seconds, 3), "audio_seconds": round(sound.seconds, 3),
             "vision_seconds": round(vision_seconds, 3),
             "voiced_share": float(voiced.mean()) if len(voiced) else 0.0,
             "face_share": float(_is_known(self.settings, vision).mean()) if vision is not None else 0.0,
@@ -326,25 +328,12 @@ class MediaExtractor:
         }  # fmt: skip
         return MediaClip(text, list(words or []), audio, vision, seconds, self.settings, voiced, speech, report)
 
-    def _read_audio(self, reader, wanted, device, step):
-        """The frames (or `None`), the descriptors at 20 Hz and the seconds of the sound."""
-        descriptors = VoiceDescriptors(_VOICING_RATE)
-        kind, rate = self.settings.audio, self.settings.audio_rate
-        frames = self._frames(kind, rate, device) if wanted and (kind, rate) != ("descriptors", _VOICING_RATE) else None
-        samples = 0
-        for block in reader.audio_blocks():
-            descriptors.feed(block)
-            if frames is not None:
-                frames.feed(block)
-            samples += len(block)
-            step(len(block) / SAMPLE_RATE)
-        described = descriptors.finish()
-        found = described if frames is None else frames.finish()
-        return found if wanted else None, described, samples / SAMPLE_RATE
+    def _reader(self, name, device):
+        """A new reader of frames of a stream."""
+        return self._frames(getattr(self.settings, name), getattr(self.settings, f"{name}_rate"), device)
 
     def _read_vision(self, reader, device, step):
-        rate = self.settings.vision_rate
-        frames, count = self._frames(self.settings.vision, rate, device), 0
+        frames, rate, count = self._reader("vision", device), self.settings.vision_rate, 0
         for picture in reader.pictures(rate):
             frames.feed(picture)
             count += 1
@@ -369,12 +358,43 @@ class MediaExtractor:
             self._built[kind, device] = _build(kind, self.networks[kind]).to(device)
         return self._built[kind, device]
 
-    def _transcriber(self, asr, language, device):
+    def _transcriber(self, asr, language, device, warn):
         _check_torch("a transcript")
         key = ("asr", asr if isinstance(asr, str) else id(asr), language, device)
         if key not in self._built:
-            self._built[key] = Transcriber(asr, language=language, device=device)
+            self._built[key] = Transcriber(asr, language=language, device=device if isinstance(asr, str) else None)
+        self._built[key].warn = warn
         return self._built[key]
+
+
+class _Sound:
+    """The sound of a file, in one pass: its frames and where a voice is heard."""
+
+    def __init__(self, frames):
+        self.frames = frames
+        self.descriptors = VoiceDescriptors(_VOICING_RATE)
+        self.samples = 0
+
+    @property
+    def seconds(self):
+        return self.samples / SAMPLE_RATE
+
+    def listen(self, blocks, step):
+        """Yields the blocks as it takes them."""
+        for block in blocks:
+            self.descriptors.feed(block)
+            if self.frames is not None:
+                self.frames.feed(block)
+            self.samples += len(block)
+            step(len(block) / SAMPLE_RATE)
+            yield block
+
+    def finish(self):
+        """The frames (or `None`), for each twentieth of a second whether it is voiced, and the stretches of speech."""
+        described = self.descriptors.finish()
+        voiced = described[:, DESCRIPTORS.index("f0_semitones")] > 0
+        frames = None if self.frames is None else self.frames.finish()
+        return frames, voiced, speech_regions(described, _VOICING_RATE)
 
 
 def read_networks(settings, find):

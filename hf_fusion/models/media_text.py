@@ -15,7 +15,7 @@ from .processing_text import InputError, is_blank, text_problem
 logger = logging.get_logger(__name__)
 
 SUBTITLE_ENDINGS = (".srt", ".vtt")
-MAX_SUBTITLE_BYTES = 16 * 2**20  # some 200 hours of speech
+MAX_SUBTITLE_BYTES = 8 * 2**20  # some 100 hours of speech
 _ACCEPTED = (
     "A transcript is a text, the path of an .srt or .vtt file, or a list of words with times in seconds: "
     '`Word(start, end, text)`, `(start, end, text)` or `{"start": ..., "end": ..., "text": ...}`.'
@@ -378,21 +378,9 @@ class _Cue:
 
     def __init__(self, start, end, lines):
         self.start, self.end = start, end
-        self.tokens = []  # (start or None, text)
-        self.last_line = 0  # number of tokens of the last line
-        for line in lines:
-            tokens = list(self._tokens(line))
-            self.tokens += tokens
-            self.last_line = len(tokens) or self.last_line
-
-    def _tokens(self, line):
-        matches = list(_WORD_STAMP.finditer(line))
-        stamps = [None, *(_seconds(match.groups()) for match in matches)]
-        firsts = [0, *(match.end() for match in matches)]
-        ends = [*(match.start() for match in matches), len(line)]
-        for stamp, first, end in zip(stamps, firsts, ends, strict=True):
-            part = html.unescape(_TAG.sub("", line[first:end]))
-            yield from ((stamp, token) for token in part.split())
+        self.tokens = _tokens("\n".join(lines))
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        self.last_line = max(1, len(_tokens(last)))  # its number of tokens
 
     @property
     def texts(self):
@@ -411,10 +399,21 @@ class _Cue:
         return [Word(*span) for span in spans if not is_blank(span[2])]
 
 
+def _tokens(text):
+    """The parts of a text between white space, each with the time that stands before it, or `None`."""
+    matches = list(_WORD_STAMP.finditer(text))
+    stamps = [None, *(_seconds(match.groups()) for match in matches)]
+    starts = [0, *(match.end() for match in matches)]
+    ends = [*(match.start() for match in matches), len(text)]
+    parts = [html.unescape(_TAG.sub("", text[start:end])) for start, end in zip(starts, ends, strict=True)]
+    return [(stamp, token) for stamp, part in zip(stamps, parts, strict=True) for token in part.split()]
+
+
 def _cues(lines, is_vtt):
     """The cues between lines with times; those without text too, since a cue of nothing is still a subtitle."""
     marks = [(number, match) for number, line in enumerate(lines) if (match := _TIMES.match(line[:200]))]
-    for (number, match), (following, _) in zip(marks, [*marks[1:], (len(lines), None)], strict=True):
+    followings = [*(number for number, _ in marks), len(lines)][1:]
+    for (number, match), following in zip(marks, followings, strict=True):
         body = lines[number + 1 : following]
         if is_vtt and "" in body:  # notes, styles and names of cues stand after the empty line
             body = body[: body.index("")]

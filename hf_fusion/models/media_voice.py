@@ -10,7 +10,8 @@ _LOWEST, _HIGHEST = 60, 400  # Hz, pitch
 _LONGEST_LAG, _SHORTEST_LAG = SAMPLE_RATE // _LOWEST, SAMPLE_RATE // _HIGHEST
 _PITCH_FFT = 1152  # at least the window and the longest lag, and fast
 _MARGIN = _PITCH_WINDOW // 2 - _STEP // 2  # samples before and after the step in the middle of a pitch window
-_SEGMENT = 300  # steps computed at once; always the same ones, so that the sums do not depend on the blocks fed
+# Steps computed at once: few enough for the cache, and always the same ones, so that sums do not depend on the blocks.
+_SEGMENT = 50
 
 DESCRIPTORS = (
     "log_energy",  # ln of the mean square

@@ -88,7 +88,7 @@ class WhisperFrames:
         rate (`int`, *optional*, defaults to 10): frames a second: 10, 25 or 50.
 
     Raises:
-        ValueError: for another rate, or an encoder with positions for 8 seconds or less.
+        ValueError: for another rate, or an encoder with positions for less than 5 seconds.
 
     Example:
 
@@ -110,10 +110,10 @@ class WhisperFrames:
         self.rate = rate
         self.columns = tuple(f"whisper_{i}" for i in range(encoder.config.d_model))
         self._seconds = encoder.config.max_source_positions // _ENCODER_RATE  # of a chunk
-        if self._seconds <= 4 * _CONTEXT:
+        if self._seconds <= 2 * _CONTEXT:
             raise ValueError(
                 f"The encoder has {encoder.config.max_source_positions} positions. Give one with more than "
-                f"{4 * _CONTEXT * _ENCODER_RATE}."
+                f"{(2 * _CONTEXT + 1) * _ENCODER_RATE - 1}."
             )
         self._spectrogram = WhisperFeatureExtractor(
             feature_size=encoder.config.num_mel_bins, chunk_length=self._seconds

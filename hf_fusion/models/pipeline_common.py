@@ -63,7 +63,7 @@ class FusionSentimentAnswers:
         check_window(options.get("window"), options.get("hop"))
         if options.get("window") is not None and "top_k" in options:
             raise ValueError("`top_k` is for whole inputs: leave it out with `window`.")
-        if isinstance(inputs, (str, Mapping)) or is_media(inputs):
+        if isinstance(inputs, (str, bytes, os.PathLike, Mapping)) or is_media(inputs):
             return self.answers_to([inputs], batch_size, options)[0]
         if isinstance(inputs, (list, tuple)):
             answers = self._answer(inputs, batch_size, options)
