@@ -19,7 +19,9 @@ from hf_fusion.deployment.predict_media import (
 from hf_fusion.models.pipeline_common import MODALITIES
 from hf_fusion.utils.errors import DataError
 
-SUBTITLES = "1\n00:00:00,200 --> 00:00:01,400\nThe room was good.\n\n2\n00:00:04,000 --> 00:00:05,500\nThe bed was bad.\n"
+SUBTITLES = (
+    "1\n00:00:00,200 --> 00:00:01,400\nThe room was good.\n\n2\n00:00:04,000 --> 00:00:05,500\nThe bed was bad.\n"
+)
 
 
 @pytest.fixture(scope="module")
