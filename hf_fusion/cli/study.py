@@ -72,10 +72,9 @@ def print_summary(summary, metrics, paper, title, console):
     """Prints the summary of a split as a table."""
     from rich.table import Table
 
-    from hf_fusion.studies.results import cell_lines
+    from hf_fusion.studies.results import cell_lines, count_runs
 
-    seeds = len(next(iter(summary.values()))["seeds"])
-    table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {seeds} seed(s)")
+    table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {count_runs(summary)}")
     for name, entry in summary.items():
         table.add_row(name, *("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics))
     console.print(table)

@@ -43,7 +43,7 @@ def evaluate_clips(
         DataError: if the model predicts several labels for each clip.
     """
     config = classify.model.config
-    if config.problem_type == "multi_label_classification":
+    if config.num_labels > 1 and config.problem_type == "multi_label_classification":
         raise DataError("Clips are evaluated by one label each, but the model predicts several.")
     names = [name for name in ("text", "audio", "vision") if name in clips.column_names]
     rows = clips.select_columns(names).with_format("numpy")

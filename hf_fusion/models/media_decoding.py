@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from transformers.utils import is_torch_available
+from transformers.utils import is_av_available, is_torch_available
 
 from .processing_text import InputError
 
@@ -555,13 +555,16 @@ class _Scaler:
     def __init__(self, longest, pixel_aspect):
         self._longest, self._pixel_aspect = longest, pixel_aspect
         self._reformatter = _import_av().video.reformatter.VideoReformatter()
+        self._matrices = {}  # by rotation
 
     def __call__(self, frame):
         width, height = frame.width * self._pixel_aspect, frame.height
         scale = min(1.0, self._longest / max(width, height))
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
         picture = self._reformatter.reformat(frame, width, height, "rgb24").to_ndarray()  # (height, width, 3)
-        return _turn(picture, _display_matrix(frame))
+        if frame.rotation not in self._matrices:  # reading side data makes a frame part of a cycle: it stays a while
+            self._matrices[frame.rotation] = _display_matrix(frame)
+        return _turn(picture, self._matrices[frame.rotation])
 
 
 def _pixel_aspect(track):
@@ -673,10 +676,8 @@ def _errors():
 
 
 def _import_av():
-    try:
+    if is_av_available():
         import av
-    except ImportError as error:
-        raise ImportError(
-            'Reading audio and video files needs PyAV: `pip install "hf-fusion[media]"` or `pip install av`.'
-        ) from error
-    return av
+
+        return av
+    raise ImportError('Reading audio and video files needs PyAV: `pip install "hf-fusion[media]"` or `pip install av`.')

@@ -22,9 +22,7 @@ _LONGEST = 28.0  # seconds of a chunk; Whisper hears 30
 _SHORTEST = 14.0  # before that, a chunk is cut only if nothing else is possible
 _MARGIN = 0.2  # seconds of sound kept before and after the speech of a chunk
 _NEAR = 0.5  # seconds; a word further away from any speech is invented
-_NO_SPEECH = (
-    0.4  # Whisper's probability; speech is below .32 (whole sentences below .18), music and noise mostly above .6
-)
+_NO_SPEECH = 0.4  # Whisper's probability; sentences are below .2, music and noise mostly above .6
 _LOOP = 2.4  # times that a text compresses: Whisper's own limit for loops
 _TOKENS = 8, 20  # a second of speech: English, other languages (in some, a letter has several)
 _MOST_TOKENS = 440  # of the 448 that Whisper's decoder has places for
@@ -37,8 +35,9 @@ class Transcriber:
     for noise, music and silence.
 
     A recording may come in blocks of any size. It is transcribed in chunks of at most 28 seconds, cut at pauses, while
-    it comes in; no more than two chunks of sound and a block are held. For Whisper, a chunk that the model itself takes
-    for no speech has no text, and a text that runs in a loop is made again without repeats.
+    it comes in; no more than a chunk and the last block are held. A chunk that Whisper itself takes for no speech has
+    no text, and a text that runs in a loop is made again without repeats. Texts in capitals alone, as of some CTC
+    models, become lower case.
 
     Args:
         model (`str`, `os.PathLike` or `AutomaticSpeechRecognitionPipeline`): name or folder of a checkpoint of
@@ -154,8 +153,8 @@ class Transcriber:
         origin, seconds = first / SAMPLE_RATE, len(part) / SAMPLE_RATE
         for chunk in self._recognize(part, sum(end - start for start, end in regions)):
             start, end = chunk.get("timestamp") or (None, None)
-            end = seconds if end is None else min(end, seconds)
-            word = _fit(Word(origin + (start or 0.0), origin + end, chunk["text"].strip()), regions)
+            end = seconds if end is None else min(float(end), seconds)
+            word = _fit(Word(origin + float(start or 0), origin + end, chunk["text"].strip()), regions)
             if word:
                 start = max(self._start + word.start, self._words[-1].start if self._words else 0.0)
                 self._words.append(Word(start, max(self._start + word.end, start), word.text))
@@ -166,16 +165,13 @@ class Transcriber:
         """The recogniser's chunks `{"text", "timestamp"}` of a sound with so many seconds of speech."""
         options = {}
         if self._kind.startswith("seq2seq"):
-            is_english = self._is_english
-            options = {
-                **self._options,
-                "max_new_tokens": min(16 + round(_TOKENS[not is_english] * speech), _MOST_TOKENS),
-            }
+            limit = 16 + round(_TOKENS[not self._is_english] * speech)
+            options = {**self._options, "max_new_tokens": min(limit, _MOST_TOKENS)}
         answer, has_speech = self._ask(sound, options)
-        if options and _compression(answer["text"]) > _LOOP:
-            answer, _ = self._ask(sound, {**options, "no_repeat_ngram_size": 5})
         if not has_speech or is_blank(answer["text"]):
             return []
+        if options and _compression(answer["text"]) > _LOOP:
+            answer, _ = self._ask(sound, {**options, "no_repeat_ngram_size": 5})
         chunks = answer.get("chunks") or [{"text": answer["text"]}]
         if self._kind.startswith("ctc") and answer["text"].isupper():  # its alphabet has capitals alone
             chunks = [{**chunk, "text": chunk["text"].lower()} for chunk in chunks]

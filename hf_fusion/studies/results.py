@@ -32,9 +32,10 @@ def summarize(results: Results, split: str = "test", interval: str = "t") -> dic
         interval (`str`, *optional*, defaults to `"t"`): see [`paired_difference`].
 
     Returns:
-        `dict[str, dict]`: for each variant `seeds` (metrics by seed), `mean`, `std` (ddof=1; `None` for a single seed)
-        and, except for the first one, `difference`: the [`paired_difference`] of variant minus reference by metric,
-        with `p_holm`, the p-value corrected for the number of variants.
+        `dict[str, dict]`: for each variant `seeds` (metrics by seed, with folds their means), with folds `folds`
+        (metrics by seed and fold), `mean`, `std` (ddof=1; `None` for a single seed) and, except for the first one,
+        `difference`: the [`paired_difference`] of variant minus reference by metric, with `p_holm`, the p-value
+        corrected for the number of variants.
     """
     reference, *others = results
     summary = {name: _summarize_variant(runs, split) for name, runs in results.items()}
@@ -66,8 +67,14 @@ def _summarize_variant(runs, split):
         raise StudyError(f"A study compares runs on their {split} split, which the data lacks: choose other data.")
     by_seed = {str(seed): run[split] for seed, run in runs.items()}
     columns = {metric: _column(by_seed, metric) for metric in next(iter(by_seed.values()))}
+    folds = {
+        str(seed): {fold: metrics[split] for fold, metrics in run["folds"].items()}
+        for seed, run in runs.items()
+        if "folds" in run
+    }
     return {
         "seeds": by_seed,
+        **({"folds": folds} if folds else {}),
         "mean": {metric: float(np.mean(column)) for metric, column in columns.items()},
         "std": {metric: standard_deviation(column) for metric, column in columns.items()},
         "last_log": {str(seed): run["last_log"] for seed, run in runs.items()},
@@ -98,7 +105,7 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
     words, audio, vision = study.pareto
     costs = {}
     for name in study.pareto_variants or study.variants:
-        config = AutoConfig.from_pretrained(get_run_folder(folder, name, study.seeds[0]), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(study.first_run_folder(folder, name), trust_remote_code=False)
         shape = ClipShape(words, audio, config.audio_feature_size, vision, config.vision_feature_size)
         fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads",
                   "intermediate_size")  # fmt: skip
@@ -117,7 +124,7 @@ def compare_costs(study: Study, folder: Path) -> dict[str, list[dict]]:
     Returns:
         `dict[str, list[dict]]`: the result of [`compare_checkpoints`] for each variant except the first one.
     """
-    reference, *others = (get_run_folder(folder, name, study.seeds[0]) for name in study.variants)
+    reference, *others = (study.first_run_folder(folder, name) for name in study.variants)
     names = list(study.variants)[1:]
     return {name: compare_checkpoints(reference, run, study.latency) for name, run in zip(names, others, strict=True)}
 
@@ -182,13 +189,17 @@ def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str
                 lines[1] = f"**{lines[1]}**"
             cells.append("<br>".join(lines))
         rows.append(f"| {name.replace('|', '/')} | {' | '.join(cells)} |")
-    seeds = len(next(iter(summary.values()))["seeds"])
-    rows += [
-        "",
-        f"Mean ± standard deviation over {seeds} seed(s); below it the paired difference to the first row, its 95 %",
-    ]
+    over = count_runs(summary)
+    rows += ["", f"Mean ± standard deviation over {over}; below it the paired difference to the first row, its 95 %"]
     rows += [f"interval and its p-value after Holm's correction (bold: below {_SIGNIFICANT})."]
     return "\n".join(rows) + "\n"
+
+
+def count_runs(summary: dict[str, dict]) -> str:
+    """Describes the runs of a summary: "3 seed(s)", or "3 seed(s), each the mean of 5 folds"."""
+    entry = next(iter(summary.values()))
+    folds = next(iter(entry.get("folds", {}).values()), ())
+    return f"{len(entry['seeds'])} seed(s)" + (f", each the mean of {len(folds)} folds" if folds else "")
 
 
 def latex_rows(summary: dict[str, dict], metrics: list[str]) -> list[dict[str, str]]:
@@ -249,13 +260,14 @@ def write_study(
     Returns:
         `dict`: the content of the JSON file: the study with its changes, environment, data and summaries.
     """
-    data = {name: _read_data(get_run_folder(folder, name, study.seeds[0])) for name in study.variants}
+    data = {name: _read_data(study, folder, name) for name in study.variants}
     first = next(iter(data.values()))
     test = summaries["test"]
     record = {
         "study": study_file,
         "recipe": study.recipe,
         "overrides": _all_public(study.overrides),
+        **({"folds": study.folds} if study.folds else {}),
         "interval": study.interval,
         "variants": {name: {"changes": _all_public(study.variants[name]), **entry} for name, entry in test.items()},
         "data": first if all(split == first for split in data.values()) else data,
@@ -282,7 +294,7 @@ def write_study(
     if study.latency:
         tables.append(f"### size and speed\n\n{cost_table(record['costs'], summaries['test'], study.shown(test)[0])}")
     path.with_suffix(".md").write_text("\n".join(tables), encoding="utf-8")
-    note = f"Mean ± standard deviation over {len(study.seeds)} seed(s); *: differs from the first row, "
+    note = f"Mean ± standard deviation over {count_runs(summaries['test'])}; *: differs from the first row, "
     note += f"$p < {_SIGNIFICANT}$ after Holm's correction."
     tables = [
         f"% {split}\n{latex_table(latex_rows(summary, study.shown(summary)), note)}"
@@ -324,9 +336,14 @@ def draw_study(
     return list(figures)
 
 
-def _read_data(run_folder):
-    environment = json.loads((run_folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
-    return {key: environment[key] for key in ("data_fingerprint", "rows")}
+def _read_data(study, folder, name):
+    """Returns fingerprint and number of rows of the data of a variant; with folds by fold."""
+    data = {}
+    for fold in study.folds or [None]:
+        path = get_run_folder(folder, name, study.seeds[0], fold) / ENVIRONMENT_FILE
+        environment = json.loads(path.read_text(encoding="utf-8"))
+        data[str(fold)] = {key: environment[key] for key in ("data_fingerprint", "rows")}
+    return data if study.folds else data["None"]
 
 
 def _all_public(fields):

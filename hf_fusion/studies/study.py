@@ -1,8 +1,10 @@
 """Studies: one recipe with several variants and seeds. Each run has its own process; finished runs are kept."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
@@ -19,7 +21,7 @@ SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
 # names in the results of a run
 _RESERVED_NAMES = ("train", "validation", "test", "seed", "parameters", "last_log", "train_seconds", "train_samples",
-          "best_checkpoint")  # fmt: skip
+          "best_checkpoint", "folds")  # fmt: skip
 
 
 class StudyError(FusionError, ValueError):
@@ -45,6 +47,9 @@ class Study:
         pareto_variants (`list[str]`): the variants to count; all by default.
         latency (`int`, *optional*): the number of test texts on which size and speed of every variant (first seed) are
             compared with the first one.
+        folds (`list`): names of the folds of a cross-validation. Every variant is trained on each of them; the metrics
+            of a seed are the means over the folds. `{fold}` in the fields of a variant, of `overrides` or of
+            `evaluate_on` stands for the name: `dataset: data/mine_{fold}`.
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
     run with the same seed.
@@ -61,6 +66,7 @@ class Study:
     pareto: list[int] | None = None
     pareto_variants: list[str] = field(default_factory=list)
     latency: int | None = None
+    folds: list[Any] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str) -> "Study":
@@ -89,6 +95,8 @@ class Study:
             raise StudyError(f"{path}: seeds must be a list of whole numbers, got {self.seeds!r}.")
         if len(set(self.seeds)) < len(self.seeds):
             raise StudyError(f"{path}: a seed occurs twice: {self.seeds}.")
+        if len(set(map(str, self.folds))) < len(self.folds):
+            raise StudyError(f"{path}: a fold occurs twice: {self.folds}.")
         if self.interval not in INTERVALS:
             raise StudyError(f"{path}: interval must be one of {', '.join(INTERVALS)}, got {self.interval!r}.")
         if strangers := set(self.paper) - set(map(str, self.variants)):
@@ -118,11 +126,33 @@ class Study:
         teacher = (self.variants.get(name) or {}).get("teacher")
         return teacher if teacher in self.variants else None
 
-    def changes(self, name: str, seed: int, folder: Path) -> dict[str, Any]:
-        """Returns the changed recipe fields of a run; `folder` holds the runs."""
-        changes = {**self.overrides, **self.variants[name], "seed": seed}
+    @property
+    def runs(self) -> list[tuple[str, int, Any]]:
+        """`list[tuple]`: variant, seed and fold of all runs in their order; the fold is `None` without folds."""
+        folds = self.folds or [None]
+        return [(name, seed, fold) for seed in self.seeds for fold in folds for name in self.variants]
+
+    def changes(self, name: str, seed: int, folder: Path, fold: Any = None) -> dict[str, Any]:
+        """
+        Returns the changed recipe fields of a run; `folder` holds the runs.
+
+        Raises:
+            StudyError: if all folds would have the same fields.
+        """
+        fields = {**self.overrides, **self.variants[name]}
+        changes = {**in_fold(fields, fold), "seed": seed}
+        if fold is not None and in_fold(fields, fold) == fields:
+            raise StudyError(
+                f"The folds of {name!r} do not differ: name their data, such as dataset: data/mine_{{fold}}."
+            )
         teacher = self.find_teacher(name)
-        return changes if teacher is None else {**changes, "teacher": str(get_run_folder(folder, teacher, seed))}
+        if teacher is None:
+            return changes
+        return {**changes, "teacher": str(get_run_folder(folder, teacher, seed, fold))}
+
+    def first_run_folder(self, folder: Path, name: str) -> Path:
+        """Returns the folder of the first run of a variant."""
+        return get_run_folder(folder, name, self.seeds[0], self.folds[0] if self.folds else None)
 
     def shown(self, summary: dict[str, dict]) -> list[str]:
         """
@@ -180,7 +210,7 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     Returns:
         `dict[str, dict[int, dict]]`: the content of `metrics.json` by variant and seed, with `last_log` (the last
         training log: loss components and weights, mean and standard deviation of the gate), and the metrics on other
-        data by name.
+        data by name. With folds see [`mean_over_folds`].
 
     Raises:
         StudyError: if a run fails (its output is in `train.log` of its folder), if a folder holds a run with other
@@ -189,23 +219,22 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     if (folder / METRICS_FILE).exists():
         raise StudyError(f"{folder} is the folder of a single run: choose another one for the runs of the study.")
     waiting, students = [], []
-    cells = [(name, seed) for seed in study.seeds for name in study.variants]
-    for name, seed in cells:
-        run_folder = get_run_folder(folder, name, seed)
-        changes = study.changes(name, seed, folder)
+    for name, seed, fold in study.runs:
+        run_folder = get_run_folder(folder, name, seed, fold)
+        changes = study.changes(name, seed, folder, fold)
         _check_same_settings(run_folder, study.recipe, {**changes, "output_dir": str(run_folder)})
         known = _known_on_other_data(run_folder)
-        for other, data_fields in study.evaluate_on.items():
+        for other, data_fields in in_fold(study.evaluate_on, fold).items():
             if known.get(other, {}).get("data") != data_fields:
                 _check_file(f"evaluate_on.{other}.dataset", data_fields)
         if (run_folder / METRICS_FILE).exists():
-            say(f"{name}, seed {seed}: finished before")
+            say(f"{_name_run(name, seed, fold)}: finished before")
         else:
             own = f"variants.{name}." if "dataset" in study.variants[name] else ""
             _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
             queue = waiting if study.find_teacher(name) is None else students
-            queue.append(Run(f"{name}, seed {seed}", study.recipe, run_folder, flags))
+            queue.append(Run(_name_run(name, seed, fold), study.recipe, run_folder, flags))
     runs = [*waiting, *students]
 
     def report(run, epochs):
@@ -217,23 +246,77 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         run_all(students, slots, report)  # after their teachers
     except RecipeError as error:
         raise StudyError(str(error)) from error
-    results: dict[str, dict[int, dict]] = {name: {} for name in study.variants}
-    for name, seed in cells:
-        run_folder = get_run_folder(folder, name, seed)
-        results[name][seed] = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
-        results[name][seed]["last_log"] = _last_log(run_folder / "trainer_state.json")
-        results[name][seed].update(
-            _on_other_data(
-                study, run_folder, results[name][seed].get("test", ()),
-                lambda data, run=f"{name}, seed {seed}": say(f"{run}: on {data}"),
-            )
-        )  # fmt: skip
-    return results
+    results: dict[str, dict[int, dict]] = {name: {seed: {} for seed in study.seeds} for name in study.variants}
+    for name, seed, fold in study.runs:
+        run_folder = get_run_folder(folder, name, seed, fold)
+        result = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
+        result["last_log"] = _last_log(run_folder / "trainer_state.json")
+        evaluate_on = in_fold(study.evaluate_on, fold)
+        run = _name_run(name, seed, fold)
+        result |= _on_other_data(
+            evaluate_on, run_folder, result.get("test", ()), lambda data, run=run: say(f"{run}: on {data}")
+        )
+        results[name][seed][fold] = result
+    splits = ("validation", "test", *study.evaluate_on)
+    return {
+        name: {seed: mean_over_folds(runs, splits) if study.folds else runs[None] for seed, runs in by_seed.items()}
+        for name, by_seed in results.items()
+    }
 
 
-def get_run_folder(folder: Path, name: str, seed: int) -> Path:
+def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
+    """
+    Combines the results of a variant and seed on several folds.
+
+    Args:
+        results (`dict[Any, dict]`): the content of `metrics.json` by fold.
+        splits (`Iterable[str]`): the splits and other data with metrics; those that a fold lacks are left out.
+
+    Returns:
+        `dict`: as for a single run, without its details. The metrics of each split are means over the folds (of those
+        where a metric is defined), `train_seconds` is the sum, `last_log` the logs by fold; `folds` holds the metrics
+        by fold and split.
+    """
+    runs = list(results.values())
+    splits = [split for split in splits if all(split in run for run in runs)]
+    return {
+        **{split: _mean_metrics([run[split] for run in runs]) for split in splits},
+        "parameters": runs[0]["parameters"],
+        "train_seconds": round(sum(run["train_seconds"] for run in runs), 1),
+        "last_log": {str(fold): run["last_log"] for fold, run in results.items()},
+        "folds": {str(fold): {split: run[split] for split in splits} for fold, run in results.items()},
+    }
+
+
+def _mean_metrics(runs):
+    """Returns the mean of each metric of `runs`; `None` if it is defined in none of them."""
+    values = {name: [run[name] for run in runs if run.get(name) is not None] for name in runs[0]}
+    return {name: mean(numbers) if numbers else None for name, numbers in values.items()}
+
+
+def in_fold(value: Any, fold: Any) -> Any:
+    """Returns a value of a study file with the name of the fold in the place of `{fold}`."""
+    if fold is None:
+        return value
+    if isinstance(value, dict):
+        return {name: in_fold(part, fold) for name, part in value.items()}
+    if isinstance(value, list):
+        return [in_fold(part, fold) for part in value]
+    return value.replace("{fold}", str(fold)) if isinstance(value, str) else value
+
+
+def get_run_folder(folder: Path, name: str, seed: int, fold: Any = None) -> Path:
     """Returns the folder of a run."""
-    return folder / name.replace(" ", "_").replace("/", "_") / f"seed-{seed}"
+    place = folder / _file_name(name)
+    return (place if fold is None else place / f"fold-{_file_name(str(fold))}") / f"seed-{seed}"
+
+
+def _file_name(name):
+    return name.replace(" ", "_").replace("/", "_")
+
+
+def _name_run(name, seed, fold):
+    return f"{name}, seed {seed}" + ("" if fold is None else f", fold {fold}")
 
 
 def _check_file(place, data_fields):
@@ -249,13 +332,13 @@ def _known_on_other_data(run_folder):
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _on_other_data(study, run_folder, metric_names, say):
+def _on_other_data(evaluate_on, run_folder, metric_names, say):
     """
-    Returns the metrics on each of `study.evaluate_on`; earlier results on the same data are reused. All are `None` if
-    the data has no input for the model.
+    Returns the metrics on each of `evaluate_on`; earlier results on the same data are reused. All are `None` if the
+    data has no input for the model.
     """
     known = _known_on_other_data(run_folder)
-    for name, data_fields in study.evaluate_on.items():
+    for name, data_fields in evaluate_on.items():
         if known.get(name, {}).get("data") == data_fields:
             continue
         say(name)
@@ -265,7 +348,7 @@ def _on_other_data(study, run_folder, metric_names, say):
             metrics = dict.fromkeys(name for name in metric_names if name != "loss")
         known[name] = {"data": data_fields, "metrics": metrics}
         write_json(run_folder / TRANSFER_FILE, known)
-    return {name: known[name]["metrics"] for name in study.evaluate_on}
+    return {name: known[name]["metrics"] for name in evaluate_on}
 
 
 def _check_same_settings(run_folder, recipe, fields):

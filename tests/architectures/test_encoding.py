@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from asserts import assert_close
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from hf_fusion import FusionCollator, FusionTrainer, FusionTrainingArguments, load_clips, load_reviews
 from hf_fusion.architectures.clips import encode_clips
@@ -168,8 +168,37 @@ def test_clips(clip_model, clip_processor, arguments, caplog):
     with pytest.raises(RecipeError, match="reads audio frames of 3 features, those of the data have 4"):
         wide = clips.map(lambda row: {"audio": [[1.0] * 4]})
         FusionTrainer(clip_model(), arguments, **{**options, "train_dataset": wide})
-    with pytest.raises(DataError, match="clips are encoded with scores only, but the model has classes"):
+    with pytest.raises(
+        RecipeError, match=r"model has the classes LABEL_0, .*, the data has classes -3, -2, -1, 0, 1, 2"
+    ):
         FusionTrainer(clip_model(num_labels=3), arguments, **{**options, "train_dataset": clips})
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_classes_of_clips(clip_model, clip_processor, arguments, named):
+    rows = Dataset.from_dict({"text": ["good", "bad", "good", "bad"], "label": ["Sad", "angry", "sad", "calm"]})
+    names = {"id2label": {0: "sad", 1: "calm", 2: "angry"}} if named else {"num_labels": 3}
+    model = clip_model(**names, modalities=("text",), anchor="text")
+    trainer = FusionTrainer(
+        model, arguments, train_dataset=rows, eval_dataset=rows.select([3, 0]), processing_class=clip_processor
+    )
+    assert list(model.config.id2label.values()) == (["sad", "calm", "angry"] if named else ["angry", "calm", "Sad"])
+    assert trainer.train_dataset["labels"][:] == ([0, 2, 0, 1] if named else [2, 0, 2, 1])
+    assert trainer.eval_dataset["labels"][:] == ([1, 0] if named else [1, 2])
+    trainer.train()
+    assert {"eval_accuracy", "eval_uar", "eval_calm_recall"} <= set(trainer.evaluate())
+    strangers = rows.add_column("other", [0] * 4).map(lambda row: {"label": "glad"})
+    with pytest.raises(DataError, match=r"4 x a label that is none of the classes .*: 'glad'"):
+        FusionTrainer(model, arguments, train_dataset=strangers, processing_class=clip_processor)
+
+
+def test_a_class_label_keeps_its_order(clip_model, clip_processor, arguments):
+    rows = Dataset.from_dict({"text": ["good", "bad", "good"], "label": [2, 0, 1]})
+    rows = rows.cast_column("label", ClassLabel(names=["sad", "angry", "calm"]))
+    model = clip_model(num_labels=3, modalities=("text",), anchor="text")
+    trainer = FusionTrainer(model, arguments, train_dataset=rows, processing_class=clip_processor)
+    assert trainer.train_dataset["labels"][:] == [2, 0, 1]
+    assert list(model.config.id2label.values()) == ["sad", "angry", "calm"]
 
 
 def test_clips_of_a_model_of_one_modality(clip_model, clip_processor, arguments):

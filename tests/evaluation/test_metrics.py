@@ -219,11 +219,15 @@ class TestOfADashFusion:
     def test_classes(self, clip_config):
         logits = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
         found = compute_metrics(clip_config(num_labels=3), logits, (np.array([0, 1, -100]),), ["labels"])
-        assert found == {"accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
+        assert found.pop("LABEL_2_recall") != found  # NaN: no row has this class
+        assert found == {
+            "accuracy": 0.5, "uar": 0.5, "macro_f1": pytest.approx(1 / 3), "LABEL_0_recall": 1.0, "LABEL_1_recall": 0.0,
+        }  # fmt: skip
 
     def test_a_single_class(self, clip_config):
         found = compute_metrics(clip_config(num_labels=3), np.eye(3)[[1, 1]], (np.array([1, 1]),), ["labels"])
-        assert np.isnan(found["accuracy"]) and np.isnan(found["macro_f1"])
+        assert np.isnan(found["accuracy"]) and np.isnan(found["macro_f1"]) and np.isnan(found["uar"])
+        assert found["LABEL_1_recall"] == 1.0
 
     def test_several_labels(self, clip_config):
         logits, labels = np.array([[2.0, -1.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
@@ -255,7 +259,7 @@ class TestTable:
 
     def test_better_answers_are_better_by_every_metric(self, computed):
         best, good, poor = (computed(wrong) for wrong in (0.0, 0.2, 0.7))
-        assert len(best) == 20
+        assert len(best) == 26
         for name in best:
             values = [-found[name] if lower_is_better(name) else found[name] for found in (best, good, poor)]
             assert values[0] > values[1] > values[2], name
