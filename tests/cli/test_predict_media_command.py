@@ -35,7 +35,7 @@ def test_rows_and_pictures_of_a_folder(media_checkpoint, lectures, predict, tmp_
     out, plot = tmp_path / "curve.csv", tmp_path / "curve.png"
     assert predict(lectures, "-c", media_checkpoint, "-o", out, "--window", 1, "--hop", 0.5, "--plot", plot) == 1
     messages = capsys.readouterr().err
-    assert "labels.csv: beside media files, files of rows are not read" in messages
+    assert "Left out: labels.csv: files of rows beside media files are not read." in messages
     assert f"the words are those of {lectures / 'b.vtt'}" in messages
     assert "1 of 9 rows have an error" in messages and "5/5 s of media" in messages
     with open(out, newline="", encoding="utf-8") as file:
