@@ -1,7 +1,12 @@
 """Arguments that several commands share."""
 
+import os
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from dataclasses import dataclass, field
+from pathlib import Path
+
+FRAME_FLAGS = ("audio", "vision", "audio_rate", "vision_rate", "audio_encoder", "vision_encoder")
+MEDIA_FLAGS = (*FRAME_FLAGS, "checkpoint", "asr", "language", "workers", "timeout", "cache")
 
 
 @dataclass
@@ -39,3 +44,72 @@ def make_text_format(args: Namespace):
 
     header = None if args.header is None else args.header == "true"
     return TextFormat(args.encoding, args.delimiter, header)
+
+
+def add_media(parser: ArgumentParser) -> None:
+    """Adds the flags for [`make_extraction`]."""
+    group = parser.add_argument_group("extraction from media files")
+    add = group.add_argument
+    add("--audio", choices=["descriptors", "whisper", "none"], help="audio frames: 23 named columns (default), or "
+        "those of a Whisper encoder")  # fmt: skip
+    add("--vision", choices=["face", "clip", "none"], help="vision frames: 58 named columns of a face (default), or "
+        "those of an image encoder")  # fmt: skip
+    add("--audio_rate", type=int, help="frames per second (default: 20 for descriptors, 10 for whisper)")
+    add("--vision_rate", type=int, help="frames per second (default: 10 for face, 2 for clip)")
+    add("--audio_encoder", help="Whisper checkpoint for --audio whisper (default: openai/whisper-tiny.en)")
+    add("--vision_encoder", help="image encoder for --vision clip (default: openai/clip-vit-base-patch32)")
+    add("--checkpoint", "-c", help="extract as this checkpoint reads media, in place of the flags above")
+    add("--asr", help="speech recognition checkpoint for files without text and subtitles: openai/whisper-tiny.en ...")
+    add("--language", help="what is spoken, for --asr (default: recognised)")
+    add("--workers", type=int, help="processes, with one thread each (default: the cores); 0 extracts in this one")
+    add("--timeout", type=float, help="seconds for a file, after which it counts as unreadable (default: no limit)")
+    add("--cache", help="folder that keeps what was extracted (default: hf_fusion/media in the cache of Hugging Face)")
+
+
+def given_media(args: Namespace) -> list[str]:
+    """Returns the flags of [`add_media`] that are set."""
+    return [f"--{name}" for name in MEDIA_FLAGS if getattr(args, name) is not None]
+
+
+def make_extraction(args: Namespace):
+    """Creates the [`FileExtraction`] from the flags of [`add_media`]."""
+    from hf_fusion.media.cache import DEFAULT_FOLDER
+    from hf_fusion.media.extraction import FileExtraction
+    from hf_fusion.media.extractor import DEFAULT_IMAGE_ENCODER, DEFAULT_WHISPER, make_extractor
+    from hf_fusion.utils.errors import DataError
+
+    for name, least in (("workers", 0), ("timeout", 0), ("audio_rate", 1), ("vision_rate", 1)):
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            raise DataError(f"--{name} must be at least {least}, got {getattr(args, name)}.")
+    if args.checkpoint is not None:
+        extractor = _extractor_of(args)
+    else:
+        kinds = {"audio": args.audio or "descriptors", "vision": args.vision or "face"}
+        extractor = make_extractor(
+            **{name: None if kind == "none" else kind for name, kind in kinds.items()},
+            audio_rate=args.audio_rate, vision_rate=args.vision_rate,
+            audio_encoder=args.audio_encoder or DEFAULT_WHISPER,
+            vision_encoder=args.vision_encoder or DEFAULT_IMAGE_ENCODER,
+            asr=args.asr, language=args.language,
+        )  # fmt: skip
+    workers = _count_cores() if args.workers is None else args.workers
+    cache = Path(args.cache or DEFAULT_FOLDER)
+    return FileExtraction(extractor, cache, workers, args.timeout, args.asr, args.language)
+
+
+def _extractor_of(args):
+    """The extractor of a checkpoint."""
+    from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
+    from hf_fusion.utils.errors import DataError
+
+    set_twice = [name for name in FRAME_FLAGS if getattr(args, name) is not None]
+    if set_twice:
+        raise DataError(f"--checkpoint says how frames are made: remove --{set_twice[0]}.")
+    extractor = DashFusionFeatureExtractor.from_pretrained(args.checkpoint).media_extractor
+    if extractor is None:
+        raise DataError(f"{args.checkpoint} was trained on arrays of frames, and has no settings for media files.")
+    return extractor
+
+
+def _count_cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

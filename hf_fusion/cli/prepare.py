@@ -3,15 +3,36 @@
     hf-fusion prepare MOSEI/Processed/unaligned_50.pkl data/mosei
     hf-fusion train --config dashfusion_mosei --dataset data/mosei
 
+    hf-fusion prepare videos/ data/mine --asr openai/whisper-tiny.en
+    hf-fusion train --config dashfusion_media --dataset data/mine
+
 Sources: an MMSA pickle (.pkl; read without executing anything in it, and compared with the published hash), the MOSI
-utterances (.npz), or a folder with a labels file and the features of each clip.
+utterances (.npz), a folder with a labels file and the features of each clip, or such a folder of media files.
+
+A folder of media files holds labels.csv (or .tsv, .jsonl, .parquet) with the columns id and label, and for each row
+the video or recording ID.mp4, .mkv, .webm, .mov, .avi, .wav, .mp3, .m4a, .flac, .ogg, .opus ... Further columns:
+  text         what is said; else it is read from ID.srt or ID.vtt, else --asr writes it
+  split        train, validation or test; else drawn, all rows of one video alike
+  video        the name of the file, where it is not the id; several rows may share it
+  start, end   the part of the file, in seconds
+What is extracted is kept by the content of each file: after an interruption, even kill -9, the same command continues.
+Files that cannot be read, and clips without voice, face or text, are counted and named.
 """
 
 import json
 import logging
 
-from hf_fusion.cli.arguments import add_text_format, make_parser, make_text_format
+from hf_fusion.cli.arguments import (
+    add_media,
+    add_text_format,
+    given_media,
+    make_extraction,
+    make_parser,
+    make_text_format,
+)
+from hf_fusion.cli.media_bar import media_bar
 
+IF_INTERRUPTED = "the same command continues with the media files that it has not read"
 # A copy of a constant of the library, which takes seconds to import.
 MODALITIES = ("text", "audio", "vision")
 
@@ -22,7 +43,9 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from hf_fusion.data.clips import ClipSource
-    from hf_fusion.data.prepare import prepare_clips
+    from hf_fusion.data.prepare import check_is_new
+    from hf_fusion.media.folder import is_media_folder
+    from hf_fusion.media.prepare import prepare_features, prepare_media
     from hf_fusion.utils.errors import DataError
     from hf_fusion.utils.quiet import silence_libraries
 
@@ -36,7 +59,18 @@ def main(argv: list[str]) -> None:
         allow_missing_features=args.allow_missing_features, text_format=make_text_format(args),
         classes=tuple(args.classes) if args.classes else None,
     )  # fmt: skip
-    report = prepare_clips(source, args.folder, track=lambda clips: tqdm(clips, unit="clip"))
+    check_is_new(args.folder)
+
+    def track(clips):
+        return tqdm(clips, unit="clip")
+
+    if is_media_folder(args.source):
+        with media_bar() as track_files:
+            report = prepare_media(source, args.folder, make_extraction(args), track_files, track)
+    elif given := given_media(args):
+        raise DataError(f"{given[0]} is for folders of media files with a labels file; {args.source} is none.")
+    else:
+        report = prepare_features(source, args.folder, track)
     print_report(report)
     print(f"Written: {args.folder}")
 
@@ -63,6 +97,7 @@ def parse_args(argv):
         '{"own_file": true} for your own MMSA pickle with a published name',
     )  # fmt: skip
     add_text_format(parser)
+    add_media(parser)
     return parser.parse_args(argv)
 
 
@@ -86,5 +121,9 @@ def print_report(report):
             table.add_row(f"{name} features", *(str(cell["features"]) for cell in cells))
             shown = "{median:g} / {p95:g} / {max}"
             table.add_row(f"{name} frames: median / 95 % / max", *(shown.format(**cell["frames"]) for cell in cells))
+    if media := report["source"].get("media"):
+        table.caption = (
+            f"{media['files']:,} files, {media['seconds']:,.1f} s; longest clip {media['longest_clip']:,.1f} s"
+        )
     table.add_row("fingerprint", *report["fingerprint"].values())
     Console().print(table)

@@ -197,7 +197,7 @@ def load_clips(
         source.name,
         source.split_shares,
         source.split_seed,
-        lambda rows: [_video(clip_id, source) for clip_id in rows["id"]],
+        lambda rows: [_video(row, source) for row in rows.select_columns(_names_of_video(rows))],
     )
     for name in source.modalities:
         if not any(has_modality(table, name) for table in clips.values()):
@@ -225,11 +225,19 @@ def _with_own_classes(source, clips):
     return source if names is None or source.classes else replace(source, classes=tuple(names), label_range=None)
 
 
-def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
+def _names_of_video(rows):
+    return [name for name in ("id", "video") if name in rows.column_names]
+
+
+def clean_clips(source: ClipSource, rows: Iterable[dict[str, Any]] | None = None) -> Iterator[dict[str, Any]]:
     """
     Reads clips one by one, each with `split`, checked and with finite features; see [`load_clips`].
 
     Replaced values and rejected rows are logged when the last clip has been read.
+
+    Args:
+        source: where the clips are, and what they should be.
+        rows: the clips as [`read_clips`] gives them; read from the source by default.
 
     Raises:
         DataError: if a file or a row is not as declared, or, at the end, if rows were unusable and
@@ -240,7 +248,7 @@ def clean_clips(source: ClipSource) -> Iterator[dict[str, Any]]:
     counts, lost = {"audio": 0, "vision": 0, "text": 0}, {"audio": 0, "vision": 0}
     seen: set[str] = set()
     chooser = SplitChooser(source.split_seed, "Give every clip a split, or none.")
-    for number, row in enumerate(read_clips(source, labelled=True), 1):
+    for number, row in enumerate(read_clips(source, labelled=True) if rows is None else rows, 1):
         place = f"row {number} ({row['id']!s:.200})"
         row.update((name, None) for name in MODALITIES if name not in source.modalities)
         for name in STREAMS:
@@ -479,11 +487,14 @@ def _frames(frames, name, widths, place):
 
 
 def _split(row, source, chooser, place):
-    return chooser.choose(row.get("split"), False, None, source.split_shares, _video(row["id"], source), place)
+    return chooser.choose(row.get("split"), False, None, source.split_shares, _video(row, source), place)
 
 
-def _video(clip_id, source):
+def _video(row, source):
     """The video of a clip; all its clips go to one split."""
+    if row.get("video"):
+        return row["video"]
+    clip_id = row["id"]
     if source.name.endswith(".npz"):  # VIDEO_NUMBER in the MOSI utterances
         return clip_id.rpartition("_")[0]
     return clip_id.split("$_$")[0]
@@ -538,6 +549,7 @@ def _features_of(row):
     columns = {"id": Value("string"), "text": Value("string"), "label": label}
     columns |= dict.fromkeys(STREAMS, FRAMES)
     columns |= {name: Value("float32") for name in UNIMODAL_LABELS if name in row}
+    columns |= {"video": Value("string")} if "video" in row else {}
     return Features({**columns, **({"text_features": List(Value("float32"))} if "text_features" in row else {})})
 
 

@@ -39,9 +39,10 @@ def read_feature_folder(
     Clips of a folder, one by one.
 
     The folder holds one of `labels.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` with the column `id`, and if
-    there are any `label`, `text` and `split`. The frames of the clip ID are the arrays `audio` and `vision` (frames,
-    features) of `ID.npz`, or the rows of `ID.audio.parquet` and `ID.vision.parquet`. Clips without a file of features,
-    and files of features without a clip, are counted and named in the log.
+    there are any `label`, `text`, `split` and `video` (the clips of one video go to one split). The frames of the clip
+    ID are the arrays `audio` and `vision` (frames, features) of `ID.npz`, or the rows of `ID.audio.parquet` and
+    `ID.vision.parquet`. Clips without a file of features, and files of features without a clip, are counted and named
+    in the log.
 
     Args:
         folder: the folder.
@@ -54,11 +55,7 @@ def read_feature_folder(
         DataError: if the labels file is absent or lacks a column, if too many clips have no features, or if a file of
             features is damaged; names it.
     """
-    labels = next((Path(folder) / name for name in LABEL_FILES if (Path(folder) / name).is_file()), None)
-    if labels is None:
-        raise DataError(f"{folder}: no labels file; expected one of {', '.join(LABEL_FILES)}.")
-    check_taken(text_format, str(labels), [kind_of(labels)])
-    clips = [(_id_of(row, number, labels), row) for number, row in enumerate(read_rows(labels, text_format), 1)]
+    labels, clips = read_labels(folder, text_format)
     streams = [name for name in STREAMS if name in modalities]
     if streams and clips:
         _check_files(labels, [clip_id for clip_id, _ in clips], streams, allow_missing_features)
@@ -68,8 +65,34 @@ def read_feature_folder(
             "split": row.get("split") or None,
             "text": row.get("text"),
             "label": None if row.get("label") == "" else row.get("label"),
+            **({"video": str(row["video"])} if row.get("video") else {}),
             **_features(Path(folder), clip_id, streams),
         }
+
+
+def read_labels(
+    folder: str | Path, text_format: TextFormat = AS_FOUND
+) -> tuple[Path, list[tuple[str, dict[str, Any]]]]:
+    """
+    Rows of the labels file of a folder.
+
+    Returns:
+        `tuple`: the file, and the id and the row of each clip.
+
+    Raises:
+        DataError: if there is no labels file, or an id is missing or cannot be a file name.
+    """
+    labels = next((Path(folder) / name for name in LABEL_FILES if (Path(folder) / name).is_file()), None)
+    if labels is None:
+        raise DataError(f"{folder}: no labels file; expected one of {', '.join(LABEL_FILES)}.")
+    check_taken(text_format, str(labels), [kind_of(labels)])
+    rows = enumerate(read_rows(labels, text_format), 1)
+    return labels, [(_id_of(row, number, labels), row) for number, row in rows]
+
+
+def has_features(folder: str | Path) -> bool:
+    """Whether a folder holds a file of features."""
+    return any(_FEATURE_FILE.fullmatch(name) for name in os.listdir(folder))
 
 
 def _id_of(row, number, labels):

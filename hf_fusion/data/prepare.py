@@ -23,7 +23,9 @@ from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import fingerprint, write_json
 
 
-def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]:
+def prepare_clips(
+    source: ClipSource, folder: str, track=iter, add_files: Callable[[Path], None] = lambda folder: None
+) -> dict[str, Any]:
     """
     Converts a source of clips once, clip by clip; [`load_clips`] reads the folder.
 
@@ -33,6 +35,7 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
         source: where the clips are.
         folder: where the data set goes; must not exist.
         track: wraps the clips, for a progress bar.
+        add_files: writes further files into the folder before it is complete.
 
     Returns:
         `dict`, also written to `prepared.json`: `source` (name, SHA-256 of a file, options), `fingerprint` of each
@@ -49,7 +52,7 @@ def prepare_clips(source: ClipSource, folder: str, track=iter) -> dict[str, Any]
         facts["sha256"] = sha256_of(source.name)
     if source.options:
         facts["options"] = source.options
-    return write_clips(track(clean_clips(source)), folder, facts, partial(with_classes, source=source))
+    return write_clips(track(clean_clips(source)), folder, facts, partial(with_classes, source=source), add_files)
 
 
 def write_clips(
@@ -57,6 +60,7 @@ def write_clips(
     folder: str,
     source: dict[str, Any],
     finish: Callable[[DatasetDict], DatasetDict] = lambda splits: splits,
+    add_files: Callable[[Path], None] = lambda folder: None,
 ) -> dict[str, Any]:
     """
     Writes clips as [`prepare_clips`] does.
@@ -66,10 +70,10 @@ def write_clips(
         folder: where the data set goes; must not exist.
         source: facts about their origin for the report; `name` at least.
         finish: changes the splits before they are saved, such as [`with_classes`].
+        add_files: writes further files into the folder before it is complete.
     """
+    check_is_new(folder)
     folder = Path(folder)
-    if folder.exists():
-        raise DataError(f"{folder} exists already; remove it or choose another name.")
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(f"{folder.name}.", ".tmp", folder.absolute().parent) as aside:
         aside = Path(aside)
@@ -87,8 +91,15 @@ def write_clips(
             "splits": {split: facts[split].report(clips) for split, clips in splits.items()},
         }
         write_json(aside / "data" / REPORT_FILE, report)
+        add_files(aside / "data")
         os.replace(aside / "data", folder)
     return report
+
+
+def check_is_new(folder: str | os.PathLike) -> None:
+    """Raises `DataError` if a folder exists."""
+    if Path(folder).exists():
+        raise DataError(f"{folder} exists already; remove it or choose another name.")
 
 
 def prepared_statistics(folder: str, clips: Dataset) -> dict[str, tuple[list[float], list[float]]] | None:

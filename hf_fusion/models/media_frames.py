@@ -126,7 +126,8 @@ class Network:
     """
 
     def __init__(self, tensors, metadata):
-        self.tensors = tensors
+        # files hold the values in the order of memory
+        self.tensors = {name: np.asarray(values, order="C") for name, values in tensors.items()}
         self.metadata = metadata
 
     def __deepcopy__(self, memo):
@@ -147,7 +148,7 @@ class Network:
         """`str`: SHA-256 of weights and description."""
         digest = hashlib.sha256(json.dumps(self.metadata, sort_keys=True).encode())
         for name in sorted(self.tensors):
-            values = np.ascontiguousarray(self.tensors[name])
+            values = self.tensors[name]
             digest.update(f"{name} {values.dtype} {values.shape}".encode())
             digest.update(values.tobytes())
         return digest.hexdigest()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import Array2D, Dataset, DatasetDict, Features, IterableDatasetDict, Value
+from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict, Value
 from test_feature_folder import write_folder
 
 from hf_fusion.data.clips import ClipSource, load_clips, read_clips
@@ -646,3 +646,67 @@ def test_folders_with_too_few_features(tmp_path):
         load_clips(ClipSource(name))
     for allowed in ({"allow_missing_features": True}, {"options": {"allow_missing_features": True}}):
         assert len(load_clips(ClipSource(name, **allowed))["train"]) == 2
+
+
+class TestClasses:
+    """Labels that are classes, declared by `classes`."""
+
+    WORDS = ("happy", "sad", "sad", "happy", "sad", "happy")
+
+    @pytest.fixture
+    def rows(self):
+        return [row | {"label": word} for row, word in zip(all_kinds_of_rows(), self.WORDS, strict=True)]
+
+    def test_of_a_folder(self, rows, tmp_path):
+        name = write_folder(tmp_path / "clips", rows, every_file=True)
+        clips = load_clips(name, classes=["auto"])
+        assert clips["train"].features["label"] == ClassLabel(names=["happy", "sad"])
+        assert [clips[split]["label"][:] for split in clips] == [[0, 1], [1, 0], [1, 0]]
+        assert load_clips(name, classes=["sad", "happy"])["train"]["label"][:] == [1, 0]
+        scores = load_clips(write_folder(tmp_path / "scores", all_kinds_of_rows(), every_file=True))
+        for split in clips:
+            for one, other in zip(clips[split].with_format("numpy"), scores[split].with_format("numpy"), strict=True):
+                assert all(np.array_equal(one[name], other[name]) for name in ("id", "text", "audio", "vision"))
+
+    def test_words_need_the_field(self, rows, tmp_path):
+        words = (
+            "6 x a label that is no number (if it is a class, set `classes` to auto, or to the names of the classes)"
+        )
+        with pytest.raises(DataError, match=re.escape(words)):
+            load_clips(write_folder(tmp_path / "clips", rows, every_file=True))
+
+    def test_unknown_and_missing_ones(self, rows, tmp_path, caplog):
+        rows[3]["label"], rows[5]["label"] = "glad", None
+        name = write_folder(tmp_path / "clips", rows, every_file=True)
+        with pytest.raises(DataError, match=r"none of the classes sad, happy: 'glad': row 4(.|\n)*no label: row 6"):
+            load_clips(name, classes=["sad", "happy"])
+        clips = load_clips(name, classes=["sad", "happy"], rejected_rows="drop")
+        assert [clips[split]["label"][:] for split in clips] == [[1, 0], [0], [0]] and "(left out)" in caplog.text
+        with pytest.raises(DataError, match=r"validation rows have classes that no training row has: glad \(1 rows\)"):
+            load_clips(name, classes=["auto"], rejected_rows="drop")
+
+    def test_a_range_is_for_scores(self):
+        with pytest.raises(DataError, match="`label_range` is for scores, `classes` for classes: set one of them"):
+            ClipSource("clips", classes=("a", "b"), label_range=(-1, 1))
+
+    def test_of_a_prepared_folder(self, rows, tmp_path):
+        source = ClipSource(write_folder(tmp_path / "clips", rows, every_file=True), classes=("sad", "happy"))
+        report = prepare_clips(source, tmp_path / "prepared")
+        assert report["splits"]["train"]["label"] == {"classes": {"sad": 1, "happy": 1}}
+        name = str(tmp_path / "prepared")
+        for classes in (None, ["auto"], ["sad", "happy"]):
+            clips = load_clips(name, classes=classes)
+            assert clips["test"].features["label"].names == ["sad", "happy"] and clips["test"]["label"][:] == [0, 1]
+        assert load_clips(name, classes=["happy", "sad"])["test"]["label"][:] == [1, 0]
+        with pytest.raises(DataError, match="none of the classes sad, glad: 'happy'"):
+            load_clips(name, classes=["sad", "glad"])
+        assert [row["label"] for row in read_clips(ClipSource(name))][:2] == ["happy", "sad"]
+
+    def test_of_rows_in_memory(self):
+        rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": [2, 0, 1]})
+        words = rows.cast_column("label", ClassLabel(names=["sad", "angry", "calm"]))
+        clips = load_clips(words, classes=["auto"], split_shares=(1, 0, 0))["train"]
+        assert clips["label"][:] == [2, 0, 1] and clips.features["label"].names == ["sad", "angry", "calm"]
+        clips = load_clips(words, classes=["angry", "calm", "sad"], split_shares=(1, 0, 0))["train"]
+        assert clips["label"][:] == [1, 2, 0]
+        assert load_clips(rows, split_shares=(1, 0, 0))["train"]["label"][:] == [2.0, 0.0, 1.0]

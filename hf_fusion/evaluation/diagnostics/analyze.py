@@ -7,7 +7,7 @@ from datasets import Dataset
 from hf_fusion.evaluation.diagnostics.attribution import attribution_section
 from hf_fusion.evaluation.diagnostics.collect import Track, observe_rows, row_inputs, untracked
 from hf_fusion.evaluation.diagnostics.contrastive import ContrastiveDiagnosis, contrastive_training_section
-from hf_fusion.evaluation.diagnostics.errors import ClipErrors, ReviewErrors
+from hf_fusion.evaluation.diagnostics.errors import ClipClassErrors, ClipErrors, ReviewErrors
 from hf_fusion.evaluation.diagnostics.findings import Section
 from hf_fusion.evaluation.diagnostics.gate import GateDiagnosis, LayerDiagnosis
 from hf_fusion.evaluation.diagnostics.gradients import gradient_section
@@ -73,15 +73,15 @@ def analyze_clips(
     modalities = ModalityDiagnosis(classify, clips, inputs, batch_size, track)
     alignment = AlignmentDiagnosis(classify, clips, inputs, corpus)
     contrastive = ContrastiveDiagnosis(classify, clips)
-    errors = ClipErrors(classify, clips, inputs)
-    observe_rows(classify, inputs, [modalities, alignment, contrastive, errors], batch_size, track)
+    errors = [ClipErrors(classify, clips, inputs), ClipClassErrors(classify, clips, inputs)]
+    observe_rows(classify, inputs, [modalities, alignment, contrastive, *errors], batch_size, track)
     return _present([
         modalities.report(),
         attribution_section(classify, inputs, track=track),
         alignment.report(),
         contrastive.report(),
         contrastive_training_section(checkpoint),
-        errors.report(),
+        *(diagnosis.report() for diagnosis in errors),
         gradient_section(checkpoint),
     ])  # fmt: skip
 

@@ -9,8 +9,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from hf_fusion.evaluation.diagnostics.collect import Diagnosis
-from hf_fusion.evaluation.diagnostics.findings import Section, at_most
-from hf_fusion.evaluation.metrics import ReviewMetrics, select_sentiment_metrics
+from hf_fusion.evaluation.diagnostics.findings import Section, at_least, at_most
+from hf_fusion.evaluation.metrics import ReviewMetrics, class_metrics, select_sentiment_metrics
 from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion, plot_scores
 
 _LARGEST_CALIBRATION_ERROR = 0.05
@@ -18,6 +18,8 @@ _LARGEST_CALIBRATION_ERROR = 0.05
 _LARGEST_GAP_AT_ZERO, _LARGEST_GAP_OF_FINENESS = 0.05, 0.4
 # The error of a model that learned nothing equals that of a constant.
 _LARGEST_SHARE_OF_REFERENCE = 0.95
+# Likewise, the accuracy of a model that learned nothing.
+_LEAST_TIMES_REFERENCE = 1.1
 _WORST = 8
 _FEWEST_ROWS = 20
 _SAMPLES = 200
@@ -128,10 +130,64 @@ def scale_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
     return scaled, float(np.mean(temperatures)) if temperatures else 1.0
 
 
+class ClipClassErrors(Diagnosis):
+    """
+    Errors of the classes of clips: confusion, metrics by length, and the clips with the most confident wrong answers.
+    Applies if a DashFusion predicts classes.
+
+    Args:
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion.
+        clips (`Dataset`): clips with `id` and `label`.
+        inputs (`list[dict]`): the result of [`row_inputs`].
+    """
+
+    def __init__(self, classify, clips: Dataset, inputs: list[dict]):
+        config = classify.model.config
+        self.applies = config.num_labels > 1 and config.problem_type != "multi_label_classification"
+        self.names = list(config.id2label.values())
+        self.clips, self.inputs = clips, inputs
+        self._logits = np.zeros((len(clips), len(self.names)))
+
+    def observe(self, numbers, outputs):
+        """Keeps the logits."""
+        self._logits[numbers] = outputs["logits"].numpy()
+
+    def section(self):
+        """Compares with the most frequent class, and lists the worst clips."""
+        labels, predicted = np.array(self.clips["label"]), self._logits.argmax(-1)
+        probabilities = softmax(self._logits, axis=-1).max(-1)
+
+        def metrics(rows):
+            result = class_metrics(predicted[rows], labels[rows], self.names)
+            return {name: result[name] for name in ("accuracy", "uar", "macro_f1")}
+
+        overall = class_metrics(predicted, labels, self.names)
+        reference = float(np.bincount(labels).max() / len(labels))
+        findings = [
+            at_least(f"accuracy, against that of the most frequent class ({reference:.3f})",
+                     float((predicted == labels).mean()) / reference, _LEAST_TIMES_REFERENCE,
+                     "the answers follow the labels", "hardly better than always answering the most frequent class")
+        ]  # fmt: skip
+        wrong = [i for i in np.argsort(-probabilities) if predicted[i] != labels[i]]
+        worst = [
+            {"id": self.clips[int(i)]["id"], "text": self.inputs[i].get("text", "")[:200],
+             "true": self.names[labels[i]], "predicted": self.names[predicted[i]],
+             "probability": float(probabilities[i])}
+            for i in wrong[:_WORST]
+        ]  # fmt: skip
+        tables = {
+            "Recall of each class": [{"class": name, "recall": overall[f"{name}_recall"]} for name in self.names],
+            "By length of the longest modality": by_length(_longest(self.inputs), metrics),
+            "Worst clips": worst,
+        }
+        figures = {"confusion": plot_confusion(labels, predicted, self.names, "Classes")}
+        return Section("Errors", f"Classes of {len(labels):,} clips.", findings, figures, tables, {"metrics": overall})
+
+
 class ClipErrors(Diagnosis):
     """
-    Errors of a score: metrics by length, worst clips, and the signs of failure of DashFusion's paper. Does not apply if
-    the model predicts classes.
+    Errors of a score: metrics by length, worst clips, and the signs of failure of DashFusion's paper. Applies if the
+    model predicts scores; see [`ClipClassErrors`].
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion.
@@ -181,12 +237,14 @@ class ClipErrors(Diagnosis):
              "predicted": float(scores[i])}
             for i in np.argsort(-np.abs(scores - labels))[:_WORST]
         ]  # fmt: skip
-        lengths = np.array(
-            [max(len(v.split()) if isinstance(v, str) else len(v) for v in clip.values()) for clip in self.inputs]
-        )
-        tables = {"By length of the longest modality": by_length(lengths, metrics), "Worst clips": worst}
+        tables = {"By length of the longest modality": by_length(_longest(self.inputs), metrics), "Worst clips": worst}
         figures = {"scores": plot_scores(labels, scores, "Sentiment score", self.config.label_range)}
         return Section("Errors", f"Scores of {len(labels):,} clips.", findings, figures, tables, {"metrics": overall})
+
+
+def _longest(inputs):
+    """Returns the number of words or frames of the longest modality of each clip."""
+    return np.array([max(len(v.split()) if isinstance(v, str) else len(v) for v in clip.values()) for clip in inputs])
 
 
 def by_length(lengths: np.ndarray, metrics: Callable[[np.ndarray], dict[str, float]]) -> list[dict[str, Any]]:

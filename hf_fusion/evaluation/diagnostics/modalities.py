@@ -11,7 +11,7 @@ from datasets import Dataset
 from hf_fusion.data.synthetic_clips import AUDIO_RATE, VISION_RATE, synthetic_clips
 from hf_fusion.evaluation.diagnostics.collect import Diagnosis, Track, untracked
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least, at_most
-from hf_fusion.evaluation.metrics import select_sentiment_metrics
+from hf_fusion.evaluation.metrics import class_metrics, select_sentiment_metrics
 from hf_fusion.evaluation.plots import BETTER, UNCLEAR, legend_below, new_figure, plain_text, wrap
 from hf_fusion.evaluation.statistics import share_interval
 from hf_fusion.utils.extras import import_extra
@@ -25,16 +25,18 @@ _LEAST_TIMES_CHANCE = 2.0
 # Attention more even than this over all frames aligns nothing.
 _MOST_EVEN = 0.98
 _RESAMPLES = 1000
+# The metrics in the table of modalities, of scores or of classes.
+_SHOWN = ("mae", "corr", "acc2_has0", "accuracy", "uar", "macro_f1")
 _MAPS, _WORDS_OF_A_MAP, _MOST_WORDS_OF_A_MAP = 2, 8, 24
 
 
 class ModalityDiagnosis(Diagnosis):
     """
-    The metrics without each modality, and with each one alone. Does not apply if the model predicts classes, or the
-    clips have a single modality.
+    The metrics without each modality, and with each one alone. Does not apply if the model predicts several labels, or
+    the clips have a single modality.
 
     Args:
-        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion that predicts scores.
+        classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion that predicts scores or classes.
         clips (`Dataset`): clips with `label`; only those with all modalities of the model are examined.
         inputs (`list[dict]`): the result of [`row_inputs`].
         batch_size (`int`, *optional*, defaults to 32): the number of clips per forward pass.
@@ -46,31 +48,37 @@ class ModalityDiagnosis(Diagnosis):
         self.config = classify.model.config
         self.names = [name for name in self.config.modalities if any(name in clip for clip in inputs)]
         self._complete = [i for i, clip in enumerate(inputs) if set(self.names) <= set(clip)]
-        self.applies = self.config.num_labels == 1 and len(self.names) > 1 and bool(self._complete)
+        self._classes = list(self.config.id2label.values()) if self.config.num_labels > 1 else None
+        several = self.config.problem_type == "multi_label_classification"
+        self.applies = not several and len(self.names) > 1 and bool(self._complete)
         self._labels = np.array([clips["label"][i] for i in self._complete], dtype=float)
-        self._scores = np.zeros(len(inputs))
+        self._predicted = np.zeros(len(inputs))
 
     def observe(self, numbers, outputs):
-        """Keeps the scores with all modalities."""
-        self._scores[numbers] = outputs["logits"].squeeze(-1).numpy()
+        """Keeps the scores, or the numbers of the classes, with all modalities."""
+        logits = outputs["logits"]
+        self._predicted[numbers] = (logits.argmax(-1) if self._classes else logits.squeeze(-1)).numpy()
 
     def section(self):
         """Predicts without each modality and with each one alone, and compares the errors."""
-        scores = {"all": self._scores[self._complete]}
+        predicted = {"all": self._predicted[self._complete]}
         sets = {f"without {name}": [other for other in self.names if other != name] for name in self.names}
         sets |= {f"{name} alone": [name] for name in self.names}
         for given, kept in self.track(sets.items(), "modalities", len(sets)):
             clips = [{name: self.inputs[i][name] for name in kept} for i in self._complete]
-            scores[given] = np.array([answer["score"] for answer in self.classify(clips, self.batch_size)])
-        compute = select_sentiment_metrics(self.config.label_range).compute
-        metrics = {name: compute(predictions=s, references=self._labels) for name, s in scores.items()}
-        errors = {name: np.abs(s - self._labels) for name, s in scores.items()}  # (clips,)
-        reference = float(np.abs(np.median(self._labels) - self._labels).mean())
+            predicted[given] = self._read(self.classify(clips, self.batch_size))
+        metrics = {name: self._measure(values) for name, values in predicted.items()}
+        errors = {name: self._errors(values) for name, values in predicted.items()}  # (clips,)
+        error, constant = ("mean absolute error", "the median label")
+        reference = self._errors(np.full(len(self._labels), np.median(self._labels))).mean()
+        if self._classes:
+            error, constant = "share of wrong classes", "the most frequent class"
+            reference = self._errors(np.full(len(self._labels), np.bincount(self._labels.astype(int)).argmax())).mean()
         findings = [
             Finding(f"cost of losing {name}", float((errors[f"without {name}"] - errors["all"]).mean()),
                     "near 0: not used", None,
-                    "mean absolute error added without it; the error of always answering the median label is "
-                    f"{reference:.3f}", mean_interval(errors[f"without {name}"] - errors["all"]))
+                    f"{error} added without it; the error of always answering {constant} is {reference:.3f}",
+                    mean_interval(errors[f"without {name}"] - errors["all"]))
             for name in self.names
         ]  # fmt: skip
         if self.config.modality_dropout == self.config.modality_distillation == 0:
@@ -82,27 +90,50 @@ class ModalityDiagnosis(Diagnosis):
         else:
             text = "Trained to do without single modalities: the numbers say what each modality contributes."
         table = [
-            {"given": name, **{metric: values[metric] for metric in ("mae", "corr", "acc2_has0")}}
+            {"given": name, **{metric: values[metric] for metric in _SHOWN if metric in values}}
             for name, values in metrics.items()
         ]
         return Section(
             "What each modality contributes",
             text,
             findings,
-            {"modalities": plot_modalities(errors, reference)},
+            {"modalities": plot_modalities(errors, float(reference), error, constant)},
             {"Metrics": table},
             {"modalities": metrics},
         )
 
+    def _read(self, answers):
+        """Returns the scores, or the numbers of the classes, `(clips,)`."""
+        if self._classes:
+            return np.array([self._classes.index(answer["label"]) for answer in answers])
+        return np.array([answer["score"] for answer in answers])
 
-def plot_modalities(errors: dict[str, np.ndarray], reference: float) -> Figure:
+    def _measure(self, predicted):
+        if self._classes:
+            return class_metrics(predicted, self._labels, self._classes)
+        compute = select_sentiment_metrics(self.config.label_range).compute
+        return compute(predictions=predicted, references=self._labels)
+
+    def _errors(self, predicted):
+        """Returns the absolute error of each clip; for classes 0 or 1."""
+        return (predicted != self._labels).astype(float) if self._classes else np.abs(predicted - self._labels)
+
+
+def plot_modalities(
+    errors: dict[str, np.ndarray],
+    reference: float,
+    error: str = "mean absolute error",
+    constant: str = "the median label",
+) -> Figure:
     """
-    Plots the mean absolute error by the modalities given, with 95 % intervals.
+    Plots the mean error by the modalities given, with 95 % intervals.
 
     Args:
-        errors (`dict[str, np.ndarray]`): the absolute error of each clip `(clips,)`, by the modalities given; `all` is
-            the first key.
-        reference (`float`): the mean absolute error of the median label as constant prediction.
+        errors (`dict[str, np.ndarray]`): the error of each clip `(clips,)`, by the modalities given; `all` is the first
+            key.
+        reference (`float`): the mean error of a constant prediction.
+        error (`str`): the name of the mean error.
+        constant (`str`): the constant prediction.
     """
     figure = new_figure(7, 1.9 + 0.36 * len(errors), "Modalities taken away at inference")
     axes = figure.subplots()
@@ -112,10 +143,10 @@ def plot_modalities(errors: dict[str, np.ndarray], reference: float) -> Figure:
     axes.errorbar(means, range(len(errors)), xerr=np.abs(intervals.T - means), fmt="none", color="black", capsize=3,
                   label="95 % interval over clips")  # fmt: skip
     axes.axvline(means[0], color=BETTER, linestyle="--", label="all modalities")
-    axes.axvline(reference, color="black", linestyle=":", label="always the median label")
+    axes.axvline(reference, color="black", linestyle=":", label=f"always {constant}")
     axes.set_yticks(range(len(errors)), list(errors))
     axes.invert_yaxis()
-    axes.set(xlabel="mean absolute error (less is better)")
+    axes.set(xlabel=f"{error} (less is better)")
     axes.set_xlim(left=0)
     legend_below(figure, axes)
     return plain_text(figure)
