@@ -557,13 +557,13 @@ def test_rows_without_a_token_leave_the_data(recipe, tmp_path, monkeypatch):
 
 @pytest.fixture
 def voices(tmp_path):
-    """A folder of clips without text, with three classes that the level of the voice tells."""
+    """A folder of clips without text, with three classes, each of which shifts one feature."""
     rng, rows, folder = np.random.default_rng(0), ["id,split,label"], tmp_path / "voices"
     folder.mkdir()
     names = ["sad", "calm", "angry"]
     for split, count in (("train", 36), ("validation", 12), ("test", 12)):
         for i in range(count):
-            frames = rng.normal(3 * (i % 3), 1, (2 + i % 4, 2)).astype(np.float32)
+            frames = rng.normal(4 * np.eye(3)[i % 3], 1, (2 + i % 4, 3)).astype(np.float32)
             np.savez(folder / f"{split}-{i}.npz", audio=frames)
             rows.append(f"{split}-{i},{split},{names[i % 3]}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
@@ -579,10 +579,10 @@ def voice_fields(voices, **changes):
 
 def test_classes_of_clips_without_a_text_encoder(voices, tmp_path):
     folder = tmp_path / "run"
-    metrics = train(voice_fields(voices, learning_rate=0.005, num_train_epochs=12, class_weights="balanced"), folder)
+    metrics = train(voice_fields(voices, learning_rate=0.005, num_train_epochs=4, class_weights="balanced"), folder)
     assert list(metrics["test"])[:4] == ["loss", "accuracy", "uar", "macro_f1"]
     assert {"angry_recall", "calm_recall", "sad_recall"} <= set(metrics["test"])
-    assert metrics["test"]["accuracy"] > 0.8
+    assert metrics["test"]["accuracy"] > 0.6  # chance is a third
     recipe = yaml.safe_load((folder / "config.yaml").read_text())
     assert recipe["classes"] == ["angry", "calm", "sad"] and recipe["modalities"] == ["audio"]
     assert recipe["metric_for_best_model"] == "uar" and recipe["greater_is_better"] is True
