@@ -18,7 +18,7 @@ from hf_fusion.data.prepare import prepared_statistics
 from hf_fusion.evaluation.diagnostics.analyze import analyze_clips
 from hf_fusion.evaluation.diagnostics.collect import untracked
 from hf_fusion.evaluation.diagnostics.findings import Section
-from hf_fusion.media.extractor import check_extraction, load_extractor
+from hf_fusion.media.extractor import check_extraction, for_checkpoint, load_extractor
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS, DashFusionFeatureExtractor
 from hf_fusion.models.modeling_dashfusion import DashFusionForSequenceClassification
@@ -169,10 +169,7 @@ def feature_extractor_for(fields, data_args, clips):
 def _media_of(data_args):
     """The settings and networks that made the frames of the data, which travel with the checkpoint."""
     extractor = load_extractor(data_args.dataset)
-    if extractor is None:
-        return {}
-    extractor = extractor.only(data_args.modalities)
-    return {"media": extractor.settings.to_dict(), "networks": extractor.networks}
+    return {} if extractor is None else for_checkpoint(extractor, data_args.modalities)
 
 
 def _check_modalities(data_args, clips):

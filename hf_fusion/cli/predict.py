@@ -88,6 +88,11 @@ def parse_args(argv):
     )
     media.add_argument("--language", help="what is spoken, for --asr (default: recognised)")
     media.add_argument(
+        "--timeout", type=float,
+        help="seconds for a file, after which it has an error; another process reads the files then, so that none that "
+        "a stranger made can end the run",
+    )  # fmt: skip
+    media.add_argument(
         "--plot", metavar="PICTURE",
         help="draw the curve into this .png, .pdf or .svg; of several files NAME-STEM.png each, or a folder for them",
     )  # fmt: skip

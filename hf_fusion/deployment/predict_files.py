@@ -19,7 +19,6 @@ from hf_fusion.deployment.predict_media import (
     MediaPredictor,
     find_media,
     flat_media_row,
-    is_media_file,
     media_types,
     predict_media,
     run_settings,
@@ -27,6 +26,8 @@ from hf_fusion.deployment.predict_media import (
 from hf_fusion.deployment.prediction_input import check_output, check_text_column, read_input
 from hf_fusion.deployment.prediction_shards import PredictionShards
 from hf_fusion.deployment.predictions import flat_row, load_pipeline, predict_rows, prediction_types
+from hf_fusion.media.folder import is_media_name
+from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.utils.errors import DataError, listed
 
 
@@ -46,6 +47,7 @@ class PredictionRequest:
         dataset_options: options for the reader of a source of clips.
         dtype, device, compile: see [`load_pipeline`].
         window, hop, asr, language: for media files; see [`FusionSentimentPipeline`].
+        timeout: seconds for each media file, which another process reads then; by default this one does.
         plot: where pictures of media files are drawn, for [`predict_files`] only a setting of the run.
     """
 
@@ -64,6 +66,7 @@ class PredictionRequest:
     hop: float | None = None
     asr: str | None = None
     language: str | None = None
+    timeout: float | None = None
     plot: str | None = None
 
     @property
@@ -113,17 +116,18 @@ def predict_files(
     device = request.device or (str(state.device) if several else None)
     classify = load_pipeline(request.checkpoint, request.dtype, device, request.compile)
     extractor = getattr(classify.processor, "feature_extractor", None)
-    if getattr(extractor, "media_extractor", None) or any(map(is_media_file, request.input)):
+    if getattr(extractor, "media_extractor", None) or any(map(is_media_name, request.input)):
         files, beside = find_media(request.input)
         if beside:
-            report("Left out", f"{listed(beside)}: beside media files, files of rows are not read.")
+            names = listed(Path(name).name for name in beside)
+            report("Left out", f"{names}: files of rows beside media files are not read.")
         if files:
             return _media_to_file(request, classify, files, report, on_media)
     _check_not_set(request, _MEDIA_OPTIONS, "media files")
     return _to_folder(request, classify, state, report) if request.is_folder else _to_file(request, classify, report)
 
 
-_MEDIA_OPTIONS = ("window", "hop", "asr", "language", "plot")
+_MEDIA_OPTIONS = ("window", "hop", "asr", "language", "timeout", "plot")
 _ROW_OPTIONS = ("text_column", "text_format", "dataset_options", "shard_rows")
 
 
@@ -139,7 +143,8 @@ def _media_to_file(request, classify, files, report, on_media):
     _check_not_set(request, _ROW_OPTIONS, "files of rows")
     if request.is_folder:
         raise DataError(f"{request.output} is a folder; of media files `output` must be .csv, .jsonl or .parquet.")
-    predictor = MediaPredictor(classify, request.window, request.hop, request.asr, request.language, request.batch_size)
+    if request.timeout is not None and not request.timeout > 0:
+        raise DataError(f"`timeout` must be above 0 seconds, got {request.timeout}.")
     config, flat, counts, parts = classify.model.config, is_flat(request.output), PredictionCounts(), None
 
     def keep(prediction):
@@ -147,7 +152,14 @@ def _media_to_file(request, classify, files, report, on_media):
             report(prediction.file, note)
         on_media(prediction, files, config)
 
-    with RowWriter(request.output, media_types(config, flat)) as writer:
+    with (
+        Sandbox(request.timeout) if request.timeout else nullcontext() as sandbox,
+        RowWriter(request.output, media_types(config, flat)) as writer,
+    ):
+        predictor = MediaPredictor(
+            classify, request.window, request.hop, request.asr, request.language, request.batch_size, sandbox,
+            request.checkpoint,
+        )  # fmt: skip
         if request.output != "-":
             settings = run_settings(predictor, request.checkpoint, dtype=request.dtype, plot=request.plot)
             parts = MediaParts(f"{request.output}.parts", settings)

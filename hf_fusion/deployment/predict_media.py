@@ -12,22 +12,27 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
+from transformers import AutoProcessor
 
 from hf_fusion.data.decoding import is_row_file
 from hf_fusion.data.parts import stamp
 from hf_fusion.deployment.prediction_shards import checkpoint_stamps, describe_differences
 from hf_fusion.deployment.predictions import prediction_types
+from hf_fusion.media.folder import find_subtitles, is_media_name
+from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.models.media_decoding import MediaReader
-from hf_fusion.models.media_text import SUBTITLE_ENDINGS
+from hf_fusion.models.media_frames import MediaClip, MediaSettings
+from hf_fusion.models.media_text import Word
 from hf_fusion.models.pipeline_common import MODALITIES
 from hf_fusion.models.pipeline_media import check_window
-from hf_fusion.models.processing_text import MEDIA_ENDINGS, InputError
+from hf_fusion.models.processing_text import InputError
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
 
@@ -35,18 +40,13 @@ _SETTINGS_FILE = "_settings.json"
 _BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of media [{elapsed}<{remaining}]"
 
 
-def is_media_file(name: str | os.PathLike) -> bool:
-    """Whether a name has the ending of a video or recording."""
-    return Path(name).suffix[1:].lower() in MEDIA_ENDINGS
-
-
 def find_media(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """
     Finds the media files behind names, in the order of the names.
 
     Args:
-        names: files; folders, of which all media files are taken, sorted by name, but those that begin with `.` or `_`;
-            and patterns such as `lectures/**/*.mp4`, sorted by path.
+        names: files; folders, of which all media files are taken, also those in folders inside, sorted by path, but
+            none that begins with `.` or `_`; and patterns such as `lectures/**/*.mp4`, sorted by path.
 
     Returns:
         `tuple`: the media files, and the files of rows that are left out in the same folders. Both are empty if no name
@@ -59,7 +59,7 @@ def find_media(names: Iterable[str]) -> tuple[list[str], list[str]]:
     files, beside, others = [], [], []
     for name in names:
         paths = _paths_behind(name)
-        found = [str(path) for path in paths if is_media_file(path)]
+        found = [str(path) for path in paths if is_media_name(path)]
         files += found
         if found:
             beside += [str(path) for path in paths if is_row_file(path)]
@@ -81,20 +81,14 @@ def _paths_behind(name):
     """The file of this name, or the files that a folder or a pattern holds."""
     path = Path(name)
     if path.is_dir():
-        found = sorted(path.iterdir())
+        found = sorted(path.rglob("*"))
     elif has_magic(name) and not path.exists():
         found = [Path(path) for path in sorted(glob(name, recursive=True))]
-    elif is_media_file(name) and not path.exists():
+    elif is_media_name(name) and not path.exists():
         raise FileNotFoundError(f"{name}: no such file.")
     else:
         return [path]
     return [path for path in found if path.is_file() and not path.name.startswith((".", "_"))]
-
-
-def find_transcript(file: str | os.PathLike) -> str | None:
-    """Returns the subtitles beside a media file, `talk.srt` or `talk.vtt` for `talk.mp4`; `None` without any."""
-    paths = (Path(file).with_suffix(ending) for ending in SUBTITLE_ENDINGS)
-    return next((str(path) for path in paths if path.is_file()), None)
 
 
 def media_types(config, flat: bool = False) -> dict[str, pa.DataType]:
@@ -167,6 +161,8 @@ class MediaPredictor:
         classify ([`FusionSentimentPipeline`]): the pipeline.
         window, hop, asr, language: the options of the pipeline for media files.
         batch_size: the number of stretches per forward pass.
+        sandbox: the process that reads the files, for those of strangers; by default this one.
+        checkpoint: the folder or name of the model, for the sandbox.
 
     Raises:
         DataError: if the model reads no media files, or cannot read so long a window at once.
@@ -180,6 +176,8 @@ class MediaPredictor:
         asr: str | None = None,
         language: str | None = None,
         batch_size: int = 32,
+        sandbox: Sandbox | None = None,
+        checkpoint: str | None = None,
     ):
         try:
             check_window(window, hop)
@@ -187,6 +185,7 @@ class MediaPredictor:
             raise DataError(str(error)) from error
         self.classify, self.window, self.hop, self.batch_size = classify, window, hop, batch_size
         self.asr, self.language = asr, language
+        self.sandbox, self.checkpoint = sandbox, checkpoint
         self._modalities = classify.model.config.modalities
         extractor = getattr(classify.processor, "feature_extractor", None)
         media = getattr(extractor, "media_extractor", None)
@@ -212,9 +211,12 @@ class MediaPredictor:
     def seconds_of(self, file: str) -> float:
         """Returns the length of a file as its container gives it; 0 where it does not, or cannot be read."""
         try:
-            return MediaReader(file).facts.seconds or 0.0
+            return self._run(describe_file, file)["seconds"]
         except InputError:
             return 0.0
+
+    def _run(self, function, *args):
+        return self.sandbox.run(function, *args) if self.sandbox else function(*args)
 
     def predict(self, file: str, progress: Callable[[float], None] | None = None) -> MediaPrediction:
         """
@@ -224,7 +226,7 @@ class MediaPredictor:
             file: the file.
             progress: called with the seconds of media that were read since the last call.
         """
-        transcript = find_transcript(file) if "text" in self._modalities else None
+        transcript = find_subtitles(Path(file)) if "text" in self._modalities else None
         notes = [f"the words are those of {transcript}"] if transcript else []
         try:
             clip = self._read(file, transcript, progress)
@@ -236,17 +238,19 @@ class MediaPredictor:
         return MediaPrediction(file, answers, overall, notes=notes)
 
     def _read(self, file, transcript, progress):
-        facts = MediaReader(file).facts
-        has_vision = facts.has_video and self._settings.vision and "vision" in self._modalities
-        streams = facts.has_audio + bool(has_vision)  # each reports its own seconds
-
-        def step(seconds):
-            progress(seconds / streams)
-
-        return self.classify.processor.read_media(
-            file, transcript, self.asr, self.language, device=self.classify.media_device,
-            progress=step if progress else None, modalities=self._modalities,
-        )  # fmt: skip
+        options = {
+            "transcript": transcript and str(transcript), "asr": self.asr, "language": self.language,
+            "device": self.classify.media_device, "modalities": list(self._modalities),
+        }  # fmt: skip
+        if self.sandbox:
+            values = self.sandbox.run(read_values, file, self.checkpoint, options)
+            words = [Word(*word) for word in values["words"]]
+            return MediaClip(**{**values, "words": words, "settings": MediaSettings.from_dict(values["settings"])})
+        facts = describe_file(file)
+        has_vision = facts["has_video"] and self._settings.vision and "vision" in self._modalities
+        streams = facts["has_audio"] + bool(has_vision)  # each reports its own seconds
+        step = (lambda seconds: progress(seconds / streams)) if progress else None
+        return self.classify.processor.read_media(file, progress=step, **options)
 
     def _answer_stretches(self, clip):
         answers = self.classify(
@@ -255,6 +259,33 @@ class MediaPredictor:
         if not answers:
             raise InputError("No sentence is known, and no speech is heard in it: set a window in seconds.")
         return answers
+
+
+def describe_file(file: str) -> dict[str, Any]:
+    """Returns `seconds` (0 if unknown), `has_audio` and `has_video` of a media file; raises [`InputError`]."""
+    facts = MediaReader(file).facts
+    return {"seconds": facts.seconds or 0.0, "has_audio": facts.has_audio, "has_video": facts.has_video}
+
+
+def read_values(file: str, checkpoint: str, options: dict[str, Any]) -> dict[str, Any]:
+    """
+    Reads a media file in the process of a [`Sandbox`].
+
+    Args:
+        file: the file.
+        checkpoint: the model that it is for.
+        options: of [`DashFusionProcessor.read_media`].
+
+    Returns:
+        `dict`: the fields of the [`MediaClip`] as plain values.
+    """
+    clip = _load_processor(checkpoint).read_media(file, **options)
+    return {**vars(clip), "words": [list(word) for word in clip.words], "settings": clip.settings.to_dict()}
+
+
+@cache
+def _load_processor(checkpoint):
+    return AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
 
 
 class MediaParts:
@@ -305,7 +336,7 @@ class MediaParts:
 
 def _stamps(file):
     """Stamps of a file and its transcript, by their names."""
-    return {path: stamp(path) for path in (file, find_transcript(file)) if path}
+    return {str(path): stamp(path) for path in (file, find_subtitles(Path(file))) if path}
 
 
 def run_settings(predictor: MediaPredictor, checkpoint: str, **others) -> dict[str, Any]:
@@ -336,15 +367,20 @@ def predict_media(
     """
     seconds = {file: predictor.seconds_of(file) for file in files}
     with tqdm(total=sum(seconds.values()) or 1, file=sys.stderr, bar_format=_BAR) as bar:
-        done = 0.0
+        end = 0.0
         for file in files:
+            end += seconds[file]
             prediction = parts.load(file) if parts else None
             if prediction is None:
                 stamps = _stamps(file)
-                prediction = predictor.predict(file, bar.update)
+                prediction = predictor.predict(file, _steps_to(end, bar))
                 on_new(prediction)
                 if parts:
                     parts.save(prediction, stamps)
-            done += seconds[file]
-            bar.update(done - bar.n)
+            bar.update(end - bar.n)
             yield prediction
+
+
+def _steps_to(end, bar):
+    """The function that moves a bar, but not beyond a place: a container may name less time than there is."""
+    return lambda seconds: bar.update(min(seconds, end - bar.n))

@@ -121,7 +121,7 @@ def _draw_scores(axes, answers, cells, label_range):
     if label_range is None:
         most = max(map(abs, known), default=1.0)
         label_range = (-most, most)
-    low, high = min(label_range[0], *known), max(label_range[1], *known)
+    low, high = min([label_range[0], *known]), max([label_range[1], *known])
     axes.axhline(middle, color=UNCLEAR, linewidth=0.8)
     span = len(answers) // _SMOOTH if len(answers) > _MOST_POINTS else 1
     for times, scores in _runs(answers, cells):

@@ -1,7 +1,10 @@
 """Extractors for new checkpoints: their networks from where they are published, and their files in a folder."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -37,8 +40,7 @@ def make_extractor(
         audio_rate, vision_rate: frames per second; by default 20 (descriptors), 10 (whisper), 10 (face) and 2 (clip).
         audio_encoder: the Whisper checkpoint whose encoder gives the frames: a name on the Hub, or a folder.
         vision_encoder: the image encoder for "clip": a name on the Hub, or a folder.
-        asr: the speech recognition checkpoint for files without a transcript. Its name on the Hub is kept for
-            predictions; a folder of this machine is not.
+        asr: the speech recognition checkpoint for files without a transcript.
         language: what is spoken, for `asr`.
 
     Raises:
@@ -57,9 +59,23 @@ def make_extractor(
     settings = MediaSettings(
         audio, audio_rate or DEFAULT_RATES.get(audio), vision, vision_rate or DEFAULT_RATES.get(vision),
         audio_weights=_fingerprint(networks, audio), vision_weights=_fingerprint(networks, vision),
-        asr=_public_name(asr), language=language,
+        asr=asr, language=language,
     )  # fmt: skip
     return MediaExtractor(settings, networks)
+
+
+def for_checkpoint(extractor: MediaExtractor, streams: Iterable[str]) -> dict[str, Any]:
+    """
+    The arguments `media` and `networks` of a [`DashFusionFeatureExtractor`].
+
+    Args:
+        extractor: how the frames of the training data were made.
+        streams: those of "audio" and "vision" that the model reads. A speech recogniser in a folder of this machine,
+            which is nothing to others, is left out.
+    """
+    extractor = extractor.only(streams)
+    settings = replace(extractor.settings, asr=_public_name(extractor.settings.asr))
+    return {"media": settings.to_dict(), "networks": extractor.networks}
 
 
 def save_extractor(extractor: MediaExtractor, folder: str | Path) -> None:

@@ -1,6 +1,7 @@
 """Predictions of media files: what is found, one row for each stretch, and runs that continue."""
 
 import json
+from pathlib import Path
 
 import pytest
 from media_files import Sound, harmonic_sound, write_media
@@ -10,12 +11,12 @@ from hf_fusion.deployment.predict_media import (
     MediaParts,
     MediaPredictor,
     find_media,
-    find_transcript,
     flat_media_row,
     media_types,
     predict_media,
     run_settings,
 )
+from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.models.pipeline_common import MODALITIES
 from hf_fusion.utils.errors import DataError
 
@@ -51,7 +52,7 @@ class TestFindMedia:
     @pytest.mark.usefixtures("folder")
     def test_files_folders_and_patterns_in_their_order(self):
         assert find_media(["in/b.MP4", "in/deep"]) == (["in/b.MP4", "in/deep/d.ogg"], [])
-        assert find_media(["in"]) == (["in/a.wav", "in/b.MP4"], ["in/labels.csv"])
+        assert find_media(["in"]) == (["in/a.wav", "in/b.MP4", "in/deep/d.ogg"], ["in/labels.csv"])
         assert find_media(["in/**/*.[ow]*"])[0] == ["in/a.wav", "in/deep/d.ogg"]
         assert find_media(["rows.csv", "-", "nowhere.csv", "*.csv"]) == ([], [])
 
@@ -64,15 +65,11 @@ class TestFindMedia:
         with pytest.raises(FileNotFoundError, match=r"in/c.wav: no such file"):
             find_media(["in/a.wav", "in/c.wav"])
 
-    def test_subtitles_beside_the_file(self, talk, tmp_path):
-        assert find_transcript(talk).endswith("talk.srt")
-        assert find_transcript(tmp_path / "other.wav") is None
-
 
 class TestMediaPredictor:
     def test_rows_are_the_answers_of_the_pipeline(self, media_pipeline, talk):
         prediction = MediaPredictor(media_pipeline, window=2.0, hop=1.0).predict(talk)
-        expected = media_pipeline({"media": talk, "text": find_transcript(talk)}, window=2.0, hop=1.0)
+        expected = media_pipeline({"media": talk, "text": Path(talk).with_suffix(".srt")}, window=2.0, hop=1.0)
         rows = prediction.rows()
         assert [(row["start"], row["end"]) for row in rows] == [(i, i + 2) for i in range(5)]
         assert [row["prediction"]["score"] for row in rows] == pytest.approx([a["score"] for a in expected], abs=1e-5)
@@ -108,6 +105,16 @@ class TestMediaPredictor:
         steps = []
         MediaPredictor(media_pipeline).predict(talk, steps.append)
         assert sum(steps) == pytest.approx(6, abs=0.01)
+
+    def test_another_process_reads_the_same(self, media_pipeline, media_checkpoint, talk, bad):
+        here = MediaPredictor(media_pipeline, window=2.0)
+        with Sandbox(timeout=600) as sandbox:
+            apart = MediaPredictor(media_pipeline, window=2.0, sandbox=sandbox, checkpoint=str(media_checkpoint))
+            assert apart.seconds_of(talk) == here.seconds_of(talk) == 6
+            found, expected = apart.predict(talk), here.predict(talk)
+            assert found.notes == expected.notes and apart.predict(bad) == here.predict(bad)
+        for answer, other in zip(found.answers, expected.answers, strict=True):
+            assert answer["score"] == pytest.approx(other["score"], abs=1e-5) and answer["text"] == other["text"]
 
     def test_refused_at_once(self, media_pipeline, clip_model, clip_processor):
         with pytest.raises(DataError, match=r"`window` is 11 seconds, but this model reads at most 10 seconds"):

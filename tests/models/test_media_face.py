@@ -488,6 +488,27 @@ class TestRealWeights:
                 draw_face(pictures[-1], **face)
         return follow(pictures, real)
 
+    @torch.no_grad()
+    def test_outputs_of_the_original_graphs(self, real):
+        """A few values, as another implementation computes them from the graphs in the file."""
+
+        def waves(size):
+            channel, y, x = torch.meshgrid(*(torch.arange(float(n)) for n in (3, size, size)), indexing="ij")
+            return (0.5 + 0.5 * torch.sin(0.05 * y * (channel + 1) + 0.03 * x))[None]
+
+        boxes, scores = real.detector(waves(128) * 2 - 1)
+        landmarks, score = real.mesh(waves(256))
+        points = torch.stack([torch.arange(146) * 1.7 % 50, torch.arange(146) * 2.3 % 70], dim=1)[None]
+        blendshapes = real.blendshapes(points)
+        for actual, expected in (
+            (boxes[0, [100, 600], :4], [[-0.13526, 0.31990, 24.740, 24.739], [0.025201, -2.4229, 100.86, 100.85]]),
+            (scores[0, [100, 600]], [-5.4229, -4.4708]),
+            (landmarks[0, [0, 300]], [[115.8372, 144.5117, -20.1104], [204.6297, 74.8379, 3.5777]]),
+            (score, [-18.7078]),
+            (blendshapes[0, :6], [0.0010, 0.3985, 0.3429, 0.0503, 0.4153, 0.0501]),
+        ):
+            torch.testing.assert_close(actual, torch.tensor(expected), atol=1e-3, rtol=1e-4)
+
     @pytest.mark.parametrize("angle", [-0.78, 0.0, 0.78])
     @pytest.mark.parametrize(("x", "y", "size"), [(320, 180, 200), (100, 100, 60), (600, 300, 60), (320, 180, 500)])
     def test_place_size_and_roll(self, real, x, y, size, angle):
