@@ -1,5 +1,7 @@
 """An extractor that makes frames of the bytes of a file, for tests of all that is around it."""
 
+from pathlib import Path
+
 import numpy as np
 
 from hf_fusion.models.media_frames import MediaClip, MediaSettings
@@ -31,7 +33,7 @@ class MadeExtractor:
         """There are no networks."""
 
     def read(self, source, transcript, asr, language, limits, device, progress, modalities):
-        content = open(source).read()
+        content = Path(source).read_text()
         self.calls.append((source.rpartition("/")[2], modalities))
         if content == "broken":
             raise InputError(f"{source}: FFmpeg reads nothing in it.")

@@ -114,7 +114,7 @@ def media(tmp_path_factory):
 
 def test_other_processes_find_the_same(media, tmp_path):
     """Bit for bit."""
-    files = {path: False for path in sorted(media.iterdir())}
+    files = dict.fromkeys(sorted(media.iterdir()), False)
     found = {}
     for workers in (0, 2):
         extraction = FileExtraction(make_extractor("descriptors", None), tmp_path / str(workers), workers)
@@ -125,7 +125,7 @@ def test_other_processes_find_the_same(media, tmp_path):
     for name, clip in found[0].items():
         assert len(clip.audio) > 20 and np.array_equal(clip.audio, found[2][name].audio)
         assert np.array_equal(clip.voiced, found[2][name].voiced) and clip.report == found[2][name].report
-    assert not [path for path in tmp_path.glob("*/writing-*")]
+    assert not list(tmp_path.glob("*/writing-*"))
 
 
 def test_files_that_take_too_long(media, tmp_path):
