@@ -274,7 +274,7 @@ def _sha256_or_error(path):
     try:
         return sha256_of(path)
     except OSError as error:
-        return InputError(f"{path} cannot be read: {error.strerror or error}.")
+        return InputError(f"{path} cannot be read: {error.strerror or 'no such file'}.")
 
 
 def _size(path):
