@@ -189,8 +189,9 @@ def _draw_overall(axes, overall, is_class):
 
 
 def _draw_gaps(axes, answers, cells):
-    unknown = [answer["label"] is None for answer in answers]
-    _draw_bars(axes, cells, unknown, _GAP, transform=axes.get_xaxis_transform(), zorder=0)
+    gaps = [cell for answer, cell in zip(answers, cells, strict=True) if answer["label"] is None]
+    if gaps:
+        _draw_bars(axes, gaps, np.ones(len(gaps)), _GAP, transform=axes.get_xaxis_transform(), zorder=0)
 
 
 def _draw_band(axes, answers, cells, name):
