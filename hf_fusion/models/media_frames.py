@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from transformers.utils import is_torch_available, logging
 
 from .media_decoding import SAMPLE_RATE, MediaLimits, MediaReader
@@ -141,7 +141,8 @@ class Network:
 
     def save(self, path):
         """Writes a `.safetensors` file."""
-        save_file(self.tensors, path, metadata=self.metadata)
+        with open(path, "wb") as file:  # `save_file` would make one that others cannot read
+            file.write(save(self.tensors, metadata=self.metadata))
 
     @property
     def fingerprint(self):
