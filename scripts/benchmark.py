@@ -4,6 +4,7 @@
     python scripts/benchmark.py fusion-cost
     python scripts/benchmark.py loading --repeats 3 --output runs/loading.json
     python scripts/benchmark.py export --checkpoint runs/dyfulm_hotel_reviews --max_eval_samples 1000
+    python scripts/benchmark.py media --video talk.mp4 --repeats 3
 
 Prints a table and writes a JSON file with every pair, and a figure beside it: runs/benchmark_NAME/benchmark_NAME.json
 by default. The results of this project were written by --output model_cards/results/benchmark_NAME.json.
@@ -46,6 +47,7 @@ BENCHMARKS = {
     "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
     "prediction-memory": (["prediction_memory"], "resident memory over a million predicted rows"),
     "start": (["start"], "start of commands: help, against the import of torch and transformers"),
+    "media": (["media"], "reading of video and sound: CPU time, memory, and the time to a curve"),
     "scaling": (["scaling"], "growth of the fusion's cost with the length of the clips"),
 }
 
@@ -75,6 +77,17 @@ def parse_args():
                 help="run folder of a trained DyFuLM, to measure accuracy as well; all flags of `hf-fusion evaluate` "
                 "for the data are accepted (--dataset, --max_eval_samples ...); by default the data of its recipe",
             )
+        if name == "media":
+            command.add_argument("--video", help="file with a talking face and its voice (default: drawn pictures)")
+            command.add_argument(
+                "--whisper", default=BenchmarkOptions.whisper,
+                help="folder or name of the Whisper checkpoint for frames and transcripts (default: %(default)s)",
+            )  # fmt: skip
+            command.add_argument(
+                "--against", action="append", default=[], metavar="NAME=COMMAND",
+                help="compare with another program, which gets the video as last argument and prints its CPU seconds, "
+                'such as {"face": 6.1}; can be repeated',
+            )  # fmt: skip
     args, rest = parser.parse_known_args()
     args.checkpoint, args.data = getattr(args, "checkpoint", None), tuple(rest)
     if rest and not args.checkpoint:
@@ -99,7 +112,13 @@ def check_options(args) -> BenchmarkOptions:
         AutoConfig.from_pretrained(encoder)
     except (OSError, ValueError) as error:
         raise RecipeError(f"--text_encoder {args.text_encoder}: {str(error).splitlines()[0]}") from error
-    return BenchmarkOptions(args.repeats, _device(args.device), encoder, args.quick, args.checkpoint, args.data)
+    for text in getattr(args, "against", ()):
+        if not text.partition("=")[2].strip():
+            raise RecipeError(f"--against must be NAME=COMMAND, got {text!r}.")
+    media = {name: getattr(args, name) for name in ("video", "whisper", "against") if hasattr(args, name)}
+    return BenchmarkOptions(
+        args.repeats, _device(args.device), encoder, args.quick, args.checkpoint, args.data, **media
+    )
 
 
 def _device(name):

@@ -11,8 +11,8 @@ A page marks the place of a table and describes its content in YAML:
 `source` names a record without its ending. A study has `metrics`, and optionally `variants` (its rows), `data` (the
 test data, "test" by default), `against` (another variant as reference, or one for each data), `extra` (more columns:
 parameters, train_seconds, multiply_adds, speed, paper), `baselines` with `baseline_rows`, and `transpose`. Evaluations
-(`source` then maps rows to records) and baselines have `metrics`; a benchmark has `rows` (numbers of comparisons) and
-`metrics` (shown for both sides).
+(`source` then maps rows to records), baselines and cross-validations have `metrics`; a benchmark has `rows` (numbers of
+comparisons) and `metrics` (shown for both sides).
 """
 
 import argparse
@@ -89,6 +89,8 @@ def render_table(spec: dict, folder: str) -> str:
     records = [_load(name) for name in sources]
     if "comparisons" in records[0]:
         table, legend = _benchmark(records[0], **spec)
+    elif "cross_validation" in records[0]:
+        table, legend = _folds(records[0], **spec)
     elif "variants" in records[0]:
         if unknown := set(spec) - _STUDY:
             raise ValueError(f"unknown fields {', '.join(sorted(unknown))}; accepted: {', '.join(sorted(_STUDY))}")
@@ -183,6 +185,28 @@ def _extra(record, variant, column, metrics):
         ratios = [c["ratio"] for c in record["costs"].get(variant, ()) if c["unit"] == "seconds"]
         return ", ".join(f"{ratio:.2f}" for ratio in ratios)
     raise ValueError(f"no column {column!r}; accepted: parameters, train_seconds, multiply_adds, speed, paper")
+
+
+def _folds(record, metrics):
+    """The table of a cross-validation: its spread is that over the folds."""
+    table = [["", *metrics]]
+    for name, entry in record["variants"].items():
+        cells = []
+        for metric in metrics:
+            text = f"{_number(entry['mean'][metric])} ± {_number(entry['std_folds'][metric])}"
+            if difference := entry.get("difference", {}).get(metric):
+                low, high = difference["interval"]
+                words = f"{difference['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+                text += f"<br>**{words}**" if difference["p_holm"] < _SIGNIFICANT else f"<br>{words}"
+            cells.append(text.replace(" ", "\N{NO-BREAK SPACE}"))
+        table.append([name, *cells])
+    first = next(iter(record["variants"].values()))
+    legend = (
+        f"Mean over {len(first['folds'])} folds and seeds {', '.join(map(str, record['seeds']))} ± standard deviation "
+        "over the folds; after it the difference to the first row, paired by fold, with its 95 % interval (bold: "
+        "p < .05 after Holm’s correction)."
+    )
+    return table, legend
 
 
 def _evaluations(records, metrics):

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_fusion.media.extractor import DEFAULT_WHISPER, make_extractor, save_extractor
+from hf_fusion.models.processing_text import InputError
 from hf_fusion.utils.errors import FusionError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # numbered from 1 in names
@@ -64,16 +65,16 @@ def split_of(actor: int, fold: int) -> str:
 
 
 def write_fold(folder: Path, frames: Path, labels: dict[str, str | int], fold: int) -> None:
-    """Writes the labels of a fold, and links to the frames."""
+    """Writes the labels of a fold, and links to the frames and to the files that say how they were made."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "label", "split"))
         writer.writerows((name, label, split_of(_actor(name), fold)) for name, label in labels.items())
-    for name in labels:
-        link = folder / f"{name}.npz"
-        if not link.is_symlink():
-            link.symlink_to((frames / link.name).resolve())
+    settings = [path.name for path in frames.iterdir() if path.suffix in (".json", ".safetensors")]
+    for name in [*settings, *(f"{name}.npz" for name in labels)]:
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to((frames / name).resolve())
 
 
 def _actor(name):
@@ -100,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         extractor = make_extractor(audio=args.audio, vision=None, audio_encoder=args.audio_encoder)
         extract_frames(recordings, extractor, frames)
-    except (FusionError, OSError) as error:
+    except (FusionError, InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     emotions = {name: _emotion(name) for name in recordings}

@@ -66,8 +66,9 @@ def print_report(report):
     clips = list(report["clips"].values())
     print(f"{len(clips)} clips of {report['files']} files, {report['seconds']:,.1f} s; longest clip "
           f"{report['longest_clip']:,.1f} s")  # fmt: skip
-    for name, what in (("voiced_share", "a voice"), ("face_share", "a face")):
-        shares = [clip.get(name, 0.0) for clip in clips]
-        print(f"{what} in {sum(shares) / len(shares):.0%} of the time")
+    for stream, name, what in (("audio", "voiced_share", "a voice"), ("vision", "face_share", "a face")):
+        if report["settings"][stream] not in (None, "clip"):
+            shares = [clip.get(name, 0.0) for clip in clips]
+            print(f"{what} in {sum(shares) / len(shares):.0%} of the time")
     for what, count in report["left_out_or_filled"].items():
         print(f"{count} {what}")

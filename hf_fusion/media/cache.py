@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,13 +51,13 @@ class MediaCache:
         """Keeps the frames of a clip, not its words."""
         self._write(self._frames_path(sha256, clip.settings), lambda path: _save_frames(path, clip))
 
-    def read_words(self, sha256: str, asr: str, language: str | None) -> list[Word] | None:
-        """The words that a speech recognition checkpoint found in a file; `None` if it was not asked."""
+    def read_words(self, sha256: str, asr: str, language: str | None) -> tuple[list[Word], list[str]] | None:
+        """The words that a speech recognition checkpoint found, and its warnings; `None` if it was not asked."""
         return self._read(self._words_path(sha256, asr, language), _load_words)
 
-    def write_words(self, sha256: str, asr: str, language: str | None, words: list[Word]) -> None:
+    def write_words(self, sha256: str, asr: str, language: str | None, words: list[Word], warnings: list[str]) -> None:
         """Keeps recognised words."""
-        text = json.dumps([list(word) for word in words], ensure_ascii=False)
+        text = json.dumps({"words": [list(word) for word in words], "warnings": warnings}, ensure_ascii=False)
         self._write(self._words_path(sha256, asr, language), lambda path: path.write_text(text, encoding="utf-8"))
 
     def _frames_path(self, sha256, settings):
@@ -87,9 +87,11 @@ class MediaCache:
             os.replace(Path(aside) / path.name, path)
 
 
-def with_words(clip: MediaClip, words: list[Word], origin: str) -> MediaClip:
+def with_words(clip: MediaClip, words: list[Word], origin: str, warnings: Iterable[str] = ()) -> MediaClip:
     """A clip with words; `origin` says in the report where they are from."""
-    report = {**clip.report, "words": sum(len(word.text.split()) for word in words), "transcript": origin}
+    count = sum(len(word.text.split()) for word in words)
+    warnings = [*clip.report["warnings"], *warnings]
+    report = {**clip.report, "words": count, "transcript": origin, "warnings": warnings}
     return MediaClip(
         text_of(words), words, clip.audio, clip.vision, clip.seconds, clip.settings, clip.voiced, clip.speech, report
     )
@@ -113,4 +115,5 @@ def _load_frames(path, settings):
 
 
 def _load_words(path):
-    return words_of(json.loads(path.read_text(encoding="utf-8")))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return words_of(content["words"]), content["warnings"]

@@ -28,8 +28,8 @@ class MediaClips:
     """
     The clips of a table of media files. First [`extract`], then iterate over the clips.
 
-    The text of a clip is that of the column `text`, else of the subtitles, else of speech recognition, if the settings
-    of the extraction name a checkpoint.
+    The text of a clip is that of the column `text`, else of the subtitles, else of speech recognition, if the
+    extraction has a checkpoint for it.
 
     Args:
         table: the rows.
@@ -62,7 +62,7 @@ class MediaClips:
         """
         self._read_subtitles()
         self._check_missing([row.id for row in self.table.rows if row.media is None], "rows have no media file")
-        needs_words = self._files_without_text() if self.with_text and self.extraction.extractor.settings.asr else set()
+        needs_words = self._files_without_text() if self.with_text and self.extraction.asr else set()
         files = {row.media: row.media in needs_words for row in self.table.rows if row.media is not None}
         self._recognised = needs_words
         for done in self.extraction.extract(files, track):

@@ -55,16 +55,25 @@ class FileExtraction:
     Extracts files into a cache. Files whose content was extracted before by the same settings are read from there.
 
     Args:
-        extractor: how frames are made; its settings name the speech recognition checkpoint, if any.
+        extractor: how frames are made.
         cache_folder: see [`MediaCache`].
         workers: processes, each with one thread; 0 extracts in this process.
         timeout: seconds for a file; no limit by default. Not without workers.
+        asr: speech recognition checkpoint for files without text; by default that of the settings of the extractor,
+            if they name one.
+        language: what is spoken, for `asr`.
     """
 
     extractor: MediaExtractor
     cache_folder: Path = DEFAULT_FOLDER
     workers: int = 1
     timeout: float | None = None
+    asr: str | None = None
+    language: str | None = None
+
+    def __post_init__(self):
+        self.asr = self.asr or self.extractor.settings.asr
+        self.language = self.language or self.extractor.settings.language
 
     def extract(
         self, files: Mapping[Path, bool], track: Callable[[float, float], None] = lambda share, seconds: None
@@ -73,7 +82,7 @@ class FileExtraction:
         Extracts files; gives each as it is done. An error of one file ends no other.
 
         Args:
-            files: for each file whether speech recognition is to write its words.
+            files: for each file whether `asr` is to write its words.
             track: is called again and again with the share of the files that are done, by their sizes, and with the
                 seconds of sound and of pictures that were read.
 
@@ -100,7 +109,7 @@ class FileExtraction:
 
     def clip(self, extraction: Extraction, needs_words: bool) -> MediaClip:
         """The clip of a file that was extracted, from the cache; with the recognised words if they are needed."""
-        clip = _cached(self.extractor.settings, MediaCache(self.cache_folder), extraction.sha256, needs_words)
+        clip = self._cached(MediaCache(self.cache_folder), extraction.sha256, needs_words)
         if clip is None:
             raise OSError(f"{self.cache_folder}: an entry of {extraction.path.name} was removed: start again.")
         return clip
@@ -113,15 +122,27 @@ class FileExtraction:
                 if isinstance(sha256, InputError):
                     yield path, Extraction(path, error=sha256.reason)
                     continue
-                clip = _cached(self.extractor.settings, media_cache, sha256, needs_words)
+                clip = self._cached(media_cache, sha256, needs_words)
                 yield path, sha256 if clip is None else Extraction(path, sha256, clip.seconds, cached=True)
         for entry in media_cache.damaged:
             logger.warning("%s: a damaged entry of the cache; the file is extracted again.", entry)
 
+    def _cached(self, media_cache, sha256, needs_words):
+        """The clip of a file from the cache, `None` if it is not there whole."""
+        clip = media_cache.read_frames(sha256, self.extractor.settings)
+        if clip is None or not needs_words:
+            return clip
+        found = media_cache.read_words(sha256, self.asr, self.language)
+        return None if found is None else with_words(clip, found[0], Path(self.asr).name, found[1])
+
+    def _job(self, path, sha256, needs_words):
+        """The arguments of [`extract_file`] beside the extractor."""
+        return str(path), sha256, str(self.cache_folder), self.asr if needs_words else None, self.language
+
     def _extract_here(self, files):
         seconds = 0.0
         for path, (sha256, needs_words) in files.items():
-            read = partial(extract_file, self.extractor, path, sha256, str(self.cache_folder), needs_words)
+            read = partial(extract_file, self.extractor, *self._job(path, sha256, needs_words))
             extraction = _outcome(path, sha256, read)
             seconds += extraction.seconds
             yield extraction, seconds
@@ -135,9 +156,8 @@ class FileExtraction:
             # (files,) seconds that were read so far; processes write into it
             seconds = np.memmap(Path(folder) / "seconds", dtype=np.float64, mode="w+", shape=len(files))
             waiting = {}
-            for number, (path, job) in enumerate(files.items()):
-                place = (folder, number, os.getpid())
-                waiting[run(extract_in_worker, str(path), *job, str(self.cache_folder), *place)] = path
+            for number, (path, found) in enumerate(files.items()):
+                waiting[run(extract_in_worker, *self._job(path, *found), folder, number, os.getpid())] = path
             while waiting:
                 ended, _ = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
                 for future in ended:
@@ -192,41 +212,44 @@ def _outcome(path, sha256, read):
         return Extraction(path, sha256, error=f"{path} cannot be read: {type(error).__name__}: {str(error)[:300]}")
 
 
-def extract_file(extractor, path, sha256, cache_folder, needs_words, progress=None):
+def extract_file(extractor, path, sha256, cache_folder, asr, language, progress=None):
     """
-    Extracts one file into the cache.
+    Extracts one file into the cache: its frames, and with `asr` its words.
 
     Args:
         extractor (`MediaExtractor`): how frames are made.
-        path (`str` or `Path`): the file.
+        path (`str`): the file.
         sha256 (`str`): of its content.
         cache_folder (`str`): see [`MediaCache`].
-        needs_words (`bool`): whether speech recognition is to write the words.
+        asr, language (`str`, *optional*): as in `read_media`.
         progress (`Callable[[float], None]`, *optional*): as in `read_media`.
 
     Returns:
         `float`: the length in seconds.
     """
-    settings, media_cache = extractor.settings, MediaCache(Path(cache_folder))
+    media_cache = MediaCache(Path(cache_folder))
 
     def read(modalities):
-        return extractor.read(path, None, None, None, None, "cpu", progress, modalities)
+        return extractor.read(path, None, asr, language, None, "cpu", progress, modalities)
 
-    clip = media_cache.read_frames(sha256, settings)
+    # two passes, so that each entry depends on nothing but its own settings; the first is much the cheaper one
+    clip = media_cache.read_frames(sha256, extractor.settings)
     if clip is None:
         clip = read(_FRAMES)
         media_cache.write_frames(sha256, clip)
-    if needs_words and media_cache.read_words(sha256, settings.asr, settings.language) is None:
-        media_cache.write_words(sha256, settings.asr, settings.language, read(("text",)).words)
+    if asr is not None and media_cache.read_words(sha256, asr, language) is None:
+        spoken = read(("text",))
+        warnings = [warning for warning in spoken.report["warnings"] if warning not in clip.report["warnings"]]
+        media_cache.write_words(sha256, asr, language, spoken.words, warnings)
     return float(clip.seconds)
 
 
-def extract_in_worker(path, sha256, needs_words, cache_folder, folder, number, parent):
+def extract_in_worker(path, sha256, cache_folder, asr, language, folder, number, parent):
     """
     Runs [`extract_file`] in another process.
 
     Args:
-        path, sha256, needs_words, cache_folder: as in [`extract_file`].
+        path, sha256, cache_folder, asr, language: as in [`extract_file`].
         folder (`str`): what [`save_extractor`] wrote, and the file `seconds`.
         number (`int`): place of the file there.
         parent (`int`): the process that waits; without it, this one ends.
@@ -239,7 +262,7 @@ def extract_in_worker(path, sha256, needs_words, cache_folder, folder, number, p
             os._exit(1)
         seconds[number] += more
 
-    return extract_file(_loaded_extractor(folder), path, sha256, cache_folder, needs_words, progress)
+    return extract_file(_loaded_extractor(folder), path, sha256, cache_folder, asr, language, progress)
 
 
 @cache
@@ -247,20 +270,11 @@ def _loaded_extractor(folder):
     return load_extractor(folder)
 
 
-def _cached(settings, media_cache, sha256, needs_words):
-    """The clip of a file from the cache, `None` if it is not there whole."""
-    clip = media_cache.read_frames(sha256, settings)
-    words = media_cache.read_words(sha256, settings.asr, settings.language) if needs_words else None
-    if clip is None or (needs_words and words is None):
-        return None
-    return clip if words is None else with_words(clip, words, settings.asr)
-
-
 def _sha256_or_error(path):
     try:
         return sha256_of(path)
     except OSError as error:
-        return InputError(f"{path} cannot be read: {error.strerror or error}.")
+        return InputError(f"{path} cannot be read: {error.strerror or 'no such file'}.")
 
 
 def _size(path):

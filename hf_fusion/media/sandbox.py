@@ -101,6 +101,8 @@ class Sandbox:
             raise
         try:
             outcome, result, message = _unpack(answer)
+            if outcome not in ("done", "failed"):
+                raise ValueError(f"unknown outcome {outcome!r}")
         except Exception as error:  # whatever a process sends that was taken over
             self.close()
             raise MediaError(f"{name} cannot be read: the process that read it sent a broken result.") from error

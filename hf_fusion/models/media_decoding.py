@@ -31,6 +31,7 @@ _LARGEST_GAP, _LARGEST_OVERLAP = 3600.0, 10.0
 _LATE = 0.5
 _PRIMING = 1.0  # seconds before 0 at most of the samples that warm up a decoder
 _FASTEST = 240  # pictures a second on average, at most
+_RATES = (2000, 1_000_000)  # samples a second of sound: beyond, resampling takes any amount of memory
 _LOUDEST = 100.0  # full scale is 1; what lies beyond is no sound
 
 # Formats that open other files or addresses, devices, texts and single pictures. None is given to FFmpeg.
@@ -189,7 +190,7 @@ class MediaReader:
             raise ValueError(f"A block must have at least one sample, got seconds={seconds}.")
         held, count = [], 0
         for piece in self._audio_pieces():
-            held.append(piece)
+            held.append(self._audible(piece))
             count += len(piece)
             while count >= size:
                 samples = np.concatenate(held)
@@ -243,7 +244,7 @@ class MediaReader:
             done, resampler, moves = 0, None, {True: 0.0, False: 0.0}  # done: samples yielded so far
             for frame, start, _ in self._frames(container, "audio"):
                 if resampler is None or not resampler.continues(frame, start):
-                    for piece in self._guarded(resampler.flush) if resampler else ():
+                    for piece in self._guarded(resampler.flush) if resampler is not None else ():
                         done += len(piece)
                         yield piece
                     missing = round(start * SAMPLE_RATE) - done
@@ -261,10 +262,10 @@ class MediaReader:
                     resampler = self._guarded(_Resampler, frame, done, max(-missing, 0))
                 for piece in self._guarded(resampler, frame):
                     done += len(piece)
-                    yield self._audible(piece)
+                    yield piece
                 self._check_seconds(done / SAMPLE_RATE)
-            for piece in self._guarded(resampler.flush) if resampler else ():
-                yield self._audible(piece)
+            if resampler is not None:
+                yield from self._guarded(resampler.flush)
 
     def _audible(self, samples):
         """Samples with 0 for what is no sound: not finite, or far beyond full scale."""
@@ -294,6 +295,7 @@ class MediaReader:
             if stream is not track and hasattr(stream, "discard"):  # since PyAV 18
                 stream.discard = _import_av().stream.Discard.all
         track.thread_type, track.thread_count = "AUTO", _threads() if kind == "video" else 1
+        track.codec_context.options = {"max_pixels": self._most_pixels()}
         clock, count, decoded = _Clock(container, track, self._warn), 0, 0.0
         for packet in self._packets(container, track):
             for frame in self._decode(track, packet):
@@ -326,10 +328,11 @@ class MediaReader:
         except _errors() as error:
             self._warn(f"{track.type} damage", f"The {track.type} is damaged, parts are missing: {_reason(error)}.")
             return []
-        if track.type == "audio":
-            return [frame for frame in frames if frame.samples and frame.sample_rate]
         for frame in frames:
-            self._check("max_pixels", frame.width * frame.height, "pixels in a picture")
+            if track.type == "audio" and not _RATES[0] <= frame.sample_rate <= _RATES[1]:
+                raise self._error(f"its audio has {frame.sample_rate} samples a second, not {_RATES[0]} to {_RATES[1]}")
+            if track.type == "video":
+                self._check("max_pixels", frame.width * frame.height, "pixels in a picture")
         return frames
 
     def _compare(self, clock, container, track):
@@ -352,7 +355,7 @@ class MediaReader:
             options = {
                 "protocol_whitelist": "none",  # the container can open nothing else
                 "format_whitelist": ",".join(sorted(_accepted_formats(av.formats_available))),
-                "max_pixels": str(self.limits.max_pixels),
+                "max_pixels": self._most_pixels(),
             }
             try:
                 container = av.open(_Stream(content), options=options, metadata_errors="replace", buffer_size=2**16)
@@ -411,6 +414,8 @@ class MediaReader:
             )
         if video is not None:
             self._check("max_pixels", video.width * video.height, "pixels in a picture")
+            if not video.width:
+                self._warn("no size", "The size of the pictures is unknown or far beyond the limit max_pixels.")
         self._check_seconds(_container_seconds(container) or 0.0)
 
     def _describe(self, container):
@@ -439,6 +444,10 @@ class MediaReader:
             return function(*args)
         except _errors() as error:
             raise self._error(f"FFmpeg cannot convert it: {_reason(error)}") from error
+
+    def _most_pixels(self):
+        """FFmpeg's own limit, before it takes memory. Between ours and this one the error tells the size."""
+        return str(min(4 * int(self.limits.max_pixels), 2**31 - 1))
 
     def _check_seconds(self, seconds):
         self._check("max_seconds", seconds, "seconds")

@@ -17,7 +17,10 @@ _FIELDS = (
     "activation_function", "d_model", "encoder_attention_heads", "encoder_ffn_dim", "encoder_layers",
     "max_source_positions", "num_mel_bins",
 )  # fmt: skip
-_CONTEXT = 2  # seconds at the inner ends of a chunk of which the frames are not used
+# Seconds. A longer recording is cut at its quietest moment between 2 and 4 seconds, and again. Much of a frame is its
+# position in the chunk: frames of a long recording are like those of a short clip only if chunks are short, too.
+_LONGEST, _CUT_FROM, _CUT_TO = 5, 2, 4
+_QUIET = 4  # vectors on both sides of a cut of which the loudness counts
 
 
 def encoder_from_pretrained(name_or_folder):
@@ -74,10 +77,11 @@ class WhisperFrames:
     Frames of a recording from a Whisper encoder, `rate` times a second.
 
     Only the real length is encoded: the log-mel spectrogram of `WhisperFeatureExtractor` without padding, with the
-    positions of that length. A recording of more than 30 seconds (more exactly: than the encoder's positions) is read
-    in chunks of 30 seconds that overlap by 4; of the overlap, the first half is taken from the chunk before, the other
-    half from the one after. The level of the quietest sounds that the spectrogram shows (8 decades below the loudest)
-    goes by chunk, as in Whisper.
+    positions of that length. A recording of up to 5 seconds is encoded at once. A longer one is cut after 2 to 4
+    seconds, where the 160 ms around a frame's end are quietest, until 5 seconds or less are left; no chunk knows of
+    another. With chunks of 30 seconds, a model that was fitted on short clips would lose half of its accuracy on a
+    concatenation of clips (measured with tiny.en on acted emotions); cut in this way, it keeps nine tenths. The
+    quietest sounds that the spectrogram shows (8 decades below the loudest) go by chunk.
 
     A frame is the mean of the encoder's vectors in its time, the last one of those left; less than 10 ms at the end
     are left out. So `samples` samples give `ceil((samples // 160) / (100 / rate))` frames, as many as
@@ -109,15 +113,12 @@ class WhisperFrames:
         self.encoder = encoder
         self.rate = rate
         self.columns = tuple(f"whisper_{i}" for i in range(encoder.config.d_model))
-        self._seconds = encoder.config.max_source_positions // _ENCODER_RATE  # of a chunk
-        if self._seconds <= 2 * _CONTEXT:
+        if encoder.config.max_source_positions < _LONGEST * _ENCODER_RATE:
             raise ValueError(
-                f"The encoder has {encoder.config.max_source_positions} positions. Give one with more than "
-                f"{(2 * _CONTEXT + 1) * _ENCODER_RATE - 1}."
+                f"The encoder has {encoder.config.max_source_positions} positions. Give one with at least "
+                f"{_LONGEST * _ENCODER_RATE}."
             )
-        self._spectrogram = WhisperFeatureExtractor(
-            feature_size=encoder.config.num_mel_bins, chunk_length=self._seconds
-        )
+        self._spectrogram = WhisperFeatureExtractor(feature_size=encoder.config.num_mel_bins)
         self._waiting, self._length = [], 0
         self._frames = []
 
@@ -131,13 +132,14 @@ class WhisperFrames:
         samples = check_samples(samples)
         self._waiting.append(samples)
         self._length += len(samples)
-        chunk = self._seconds * SAMPLE_RATE
-        if self._length <= chunk:  # may be the last one
+        longest = _LONGEST * SAMPLE_RATE
+        if self._length <= longest:  # may be the last chunk
             return
         sound, start = np.concatenate(self._waiting), 0
-        while len(sound) - start > chunk:
-            self._encode(sound[start : start + chunk], last=False)
-            start += chunk - 2 * _CONTEXT * SAMPLE_RATE
+        while len(sound) - start > longest:
+            end = start + _find_cut(sound[start : start + longest], self.rate)
+            self._encode(sound[start:end])
+            start = end
         self._waiting, self._length = [sound[start:].copy()], len(sound) - start
 
     def finish(self):
@@ -148,15 +150,21 @@ class WhisperFrames:
             `np.ndarray` of shape `(frames, width of the encoder)`, float32.
         """
         if self._length >= _MEL_STEP:
-            self._encode(np.concatenate(self._waiting), last=True)
+            self._encode(np.concatenate(self._waiting))
         return np.concatenate([np.zeros((0, len(self.columns)), np.float32), *self._frames])
 
-    def _encode(self, sound, last):
-        """Adds the frames of a chunk, without its context."""
+    def _encode(self, sound):
+        """Adds the frames of a chunk."""
         hidden = encode_sound(self.encoder, self._spectrogram, sound)  # (50 a second, width)
-        first = _CONTEXT * _ENCODER_RATE if self._frames else 0
-        end = len(hidden) if last else len(hidden) - _CONTEXT * _ENCODER_RATE
-        self._frames.append(_average(hidden[first:end], _ENCODER_RATE // self.rate))
+        self._frames.append(_average(hidden, _ENCODER_RATE // self.rate))
+
+
+def _find_cut(sound, rate):
+    """The quietest end of a frame between the limits, in samples."""
+    power = np.square(sound, dtype=np.float64).reshape(-1, SAMPLE_RATE // _ENCODER_RATE).mean(axis=1)  # of each vector
+    ends = np.arange(_CUT_FROM * _ENCODER_RATE, _CUT_TO * _ENCODER_RATE + 1, _ENCODER_RATE // rate)
+    around = np.lib.stride_tricks.sliding_window_view(power, 2 * _QUIET)[ends - _QUIET]  # (ends, vectors around)
+    return int(ends[around.mean(axis=1).argmin()]) * SAMPLE_RATE // _ENCODER_RATE
 
 
 @torch.inference_mode()

@@ -42,6 +42,9 @@ class BenchmarkOptions:
         checkpoint (`str`, *optional*): a trained DyFuLM for the benchmark of exports, which measures the loss of
             accuracy on labelled reviews.
         data (`list[str]`): the command-line flags of these reviews, as in `hf-fusion evaluate`.
+        video (`str`, *optional*): for the benchmark of media, a file with a talking face; made without one.
+        whisper (`str`): for the benchmark of media, the folder or name of the Whisper checkpoint.
+        against (`list[str]`): for the benchmark of media, other programs, as `NAME=COMMAND`.
     """
 
     repeats: int = 7
@@ -50,6 +53,9 @@ class BenchmarkOptions:
     quick: bool = False
     checkpoint: str | None = None
     data: tuple[str, ...] = ()
+    video: str | None = None
+    whisper: str = "openai/whisper-tiny.en"
+    against: tuple[str, ...] = ()
 
 
 def alternate(reference: Callable[[], float], candidate: Callable[[], float], repeats: int) -> Pairs:

@@ -196,6 +196,19 @@ def test_a_file_that_starts_late_starts_at_zero(tmp_path):
     np.testing.assert_allclose(onsets(read_audio(path)), [1.0], atol=0.03)
 
 
+def test_sound_before_zero_is_left_out(tmp_path):
+    """Samples that warm up a decoder."""
+    film = Film(gray_film([k / 10 for k in range(20)]), "ffv1", "bgr0", rate=10)
+    sound = Sound([(-0.25, beeps([0.0, 0.75], 2.0))])
+    path = write_media(tmp_path / "a.mkv", film, sound, options={"avoid_negative_ts": "disabled"})
+    samples = read_audio(path)
+    np.testing.assert_allclose(onsets(samples), [0.5], atol=0.002)
+    assert len(samples) == 1.75 * SAMPLE_RATE
+    np.testing.assert_allclose(
+        levels(MediaReader(path).pictures(10))[:19], [level_at(k / 10) for k in range(19)], atol=2
+    )
+
+
 def test_a_jump_of_the_clock_is_no_silence(tmp_path):
     pieces = [(0.0, tone(1.0)), (9 * 3600.0, tone(1.0))]
     reader = MediaReader(write_media(tmp_path / "a.mkv", Sound(pieces)), MediaLimits(max_seconds=1e6))
@@ -434,6 +447,27 @@ def test_limits(tmp_path):
     for value in (0, -1, float("nan"), "1", None, True):
         with pytest.raises(ValueError, match="max_seconds"):
             MediaLimits(max_seconds=value)
+
+
+@pytest.mark.parametrize("rate", [1, 50, 2_000_000_000])
+def test_rates_that_are_no_sound(tmp_path, rate):
+    """They would make gigabytes of one small file."""
+    path = write_media(tmp_path / "a.wav", Sound(tone(0.5)))
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    at = content.index(b"fmt ") + 12
+    content[at : at + 4] = rate.to_bytes(4, "little")
+    with pytest.raises(MediaError, match="audio has .* samples a second" if rate < 2_000_000 else "cannot be read"):
+        list(MediaReader(bytes(content), name=path).audio_blocks())
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("mkv", "libx264"), ("mp4", "mpeg4")])
+def test_pictures_far_beyond_the_limit_are_not_even_decoded(tmp_path, monkeypatch, ending, codec):
+    path = write_media(tmp_path / f"a.{ending}", Film(moving_film(0.4, size=(320, 240)), codec))
+    reader = MediaReader(path, MediaLimits(max_pixels=64 * 48))
+    monkeypatch.setattr(reader, "_check", lambda *_: None)  # as if the container claimed less
+    assert list(reader.pictures(10)) == []
+    assert any("The video is damaged" in message for message in reader.warnings)
+    assert any("far beyond the limit max_pixels" in message for message in reader.warnings) == (ending == "mp4")
 
 
 def test_limits_hold_for_what_is_decoded(tmp_path):

@@ -149,6 +149,30 @@ class TestNetworks:
         torch.testing.assert_close(networks.blendshapes(landmarks * 3 - 50), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(networks.blendshapes(landmarks[1:2]), expected[1:2], atol=1e-5, rtol=1e-5)
 
+    @torch.no_grad()
+    def test_blendshapes_step_by_step(self, networks):
+        network = networks.blendshapes
+        network.summary.weight.normal_()
+        points = torch.rand(146, 2) * 100
+
+        def apply(layer, x):
+            return x @ layer.weight.T + layer.bias
+
+        def normalise(layer, x):
+            spread = x.var(1, unbiased=False, keepdim=True) + 1e-6
+            return (x - x.mean(1, keepdim=True)) / spread.sqrt() * layer.weight
+
+        points = points - points.mean(0)
+        distance = points.square().sum(1).sqrt().mean()  # of a landmark from the middle: becomes .5
+        x = apply(network.embedding, apply(network.tokens, (points / (2 * distance)).T).T)
+        x = torch.cat([network.summary.weight[None], x])
+        for layer in network.layers:
+            tokens = normalise(layer.token_norm, x).T
+            x = x + apply(layer.token_reduce, apply(layer.token_expand, tokens).relu()).T
+            x = x + apply(layer.channel_reduce, apply(layer.channel_expand, normalise(layer.channel_norm, x)).relu())
+        expected = 1 / (1 + torch.exp(-apply(network.blendshapes, x[0])))
+        torch.testing.assert_close(network(points[None])[0], expected, atol=1e-5, rtol=1e-5)
+
     def test_saved_weights_come_back(self, networks):
         half = {name: values.half() for name, values in networks.state_dict().items()}
         loaded = FaceNetworks.from_state_dict(half)
@@ -487,6 +511,27 @@ class TestRealWeights:
             if face is not None:
                 draw_face(pictures[-1], **face)
         return follow(pictures, real)
+
+    @torch.no_grad()
+    def test_outputs_of_the_original_graphs(self, real):
+        """A few values, as another implementation computes them from the graphs in the file."""
+
+        def waves(size):
+            channel, y, x = torch.meshgrid(*(torch.arange(float(n)) for n in (3, size, size)), indexing="ij")
+            return (0.5 + 0.5 * torch.sin(0.05 * y * (channel + 1) + 0.03 * x))[None]
+
+        boxes, scores = real.detector(waves(128) * 2 - 1)
+        landmarks, score = real.mesh(waves(256))
+        points = torch.stack([torch.arange(146) * 1.7 % 50, torch.arange(146) * 2.3 % 70], dim=1)[None]
+        blendshapes = real.blendshapes(points)
+        for actual, expected in (
+            (boxes[0, [100, 600], :4], [[-0.13526, 0.31990, 24.740, 24.739], [0.025201, -2.4229, 100.86, 100.85]]),
+            (scores[0, [100, 600]], [-5.4229, -4.4708]),
+            (landmarks[0, [0, 300]], [[115.8372, 144.5117, -20.1104], [204.6297, 74.8379, 3.5777]]),
+            (score, [-18.7078]),
+            (blendshapes[0, :6], [0.0010, 0.3985, 0.3429, 0.0503, 0.4153, 0.0501]),
+        ):
+            torch.testing.assert_close(actual, torch.tensor(expected), atol=1e-3, rtol=1e-4)
 
     @pytest.mark.parametrize("angle", [-0.78, 0.0, 0.78])
     @pytest.mark.parametrize(("x", "y", "size"), [(320, 180, 200), (100, 100, 60), (600, 300, 60), (320, 180, 500)])

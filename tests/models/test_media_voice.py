@@ -258,10 +258,14 @@ def test_a_hum_does_not_hide_pauses():
 
 
 def test_level_of_the_background_is_local():
-    faint = np.concatenate([np.zeros(RATE), tone(150, 1.0, level=0.003)])
-    loud = np.concatenate([noise(1.0, level=0.05), tone(150, 1.0, level=0.3)])
-    samples = np.concatenate([np.tile(faint, 20), np.tile(loud, 20)])
-    assert len(speech_regions(describe(samples), 20)) == 40
+    """Half a minute of faint speech before four minutes of loud sound."""
+    descriptors = np.zeros((9 * 600, 23), np.float32)
+    voice = np.arange(len(descriptors)) // 20 % 2 == 1  # every other second
+    descriptors[:, 0] = np.where(voice, -2, -5)
+    descriptors[:600, 0] = np.where(voice[:600], -9, -12)
+    descriptors[:, 1] = 30 * voice
+    regions = speech_regions(descriptors, 20)
+    assert len(regions) == 9 * 15 and regions[0] == (0.9, 2.1)
 
 
 def test_voiced_share():

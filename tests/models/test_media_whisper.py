@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -67,9 +68,9 @@ def encode_as_transformers(encoder, samples):
 def test_full_length_equals_the_encoder_of_transformers(bands):
     encoder = make_encoder(num_mel_bins=bands)
     samples = noise(10)
-    frames = encode(encoder, samples)
-    assert frames.shape == (500, 32) and frames.dtype == np.float32
-    np.testing.assert_allclose(frames, encode_as_transformers(encoder, samples), atol=1e-5)
+    hidden = encode_sound(encoder, WhisperFeatureExtractor(feature_size=bands), samples)
+    assert hidden.shape == (500, 32) and hidden.dtype == np.float32
+    np.testing.assert_allclose(hidden, encode_as_transformers(encoder, samples), atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [2, 100, 334])
@@ -112,18 +113,27 @@ def test_frames_average_the_encoder(encoder):
         np.testing.assert_allclose(encode(encoder, samples, rate), expected, atol=1e-5)
 
 
-def test_long_recordings_are_read_in_chunks_that_overlap(encoder):
-    samples = noise(23.5)
-    extractor = WhisperFeatureExtractor(chunk_length=10)
+def test_long_recordings_are_cut_at_pauses(encoder):
+    samples = noise(12)
+    # the pause of 1.5 s comes too early
+    for pause in (1.5, 3.4, 6.8, 9):
+        samples[round((pause - 0.1) * RATE) : round((pause + 0.1) * RATE)] *= 0.01
+    ends = [0, 34, 68, 90, 120]
+    chunks = [samples[a * 1600 : b * 1600] for a, b in pairwise(ends)]
+    expected = np.concatenate([encode(encoder, chunk, 10) for chunk in chunks])
+    np.testing.assert_allclose(encode(encoder, samples, 10), expected, atol=1e-5)
 
-    def chunk(start, end):
-        return encode_sound(encoder, extractor, samples[start * RATE : round(end * RATE)])
 
-    expected = np.concatenate(
-        [chunk(0, 10)[:400], chunk(6, 16)[100:400], chunk(12, 22)[100:400], chunk(18, 23.5)[100:]]
-    )
-    np.testing.assert_allclose(encode(encoder, samples), expected, atol=1e-5)
-    np.testing.assert_allclose(encode(encoder, samples, 10), expected.reshape(-1, 5, 32).mean(axis=1), atol=1e-5)
+def test_a_clip_of_five_seconds_is_encoded_at_once(encoder):
+    samples = noise(5.1)
+    expected = encode_sound(encoder, WhisperFeatureExtractor(), samples[: 5 * RATE])
+    np.testing.assert_allclose(encode(encoder, samples[: 5 * RATE]), expected, atol=1e-5)
+    assert np.abs(encode(encoder, samples)[:250] - expected).max() > 1e-2
+
+
+def test_silence_is_cut_too(encoder):
+    frames = encode(encoder, np.zeros(20 * RATE, np.float32), 10)
+    np.testing.assert_allclose(frames[:20], frames[20:40], atol=1e-5)  # cut after 2 seconds
 
 
 def test_blocks_do_not_change_the_frames(encoder):
@@ -143,7 +153,7 @@ def test_memory_does_not_grow_with_length(encoder):
     frames = WhisperFrames(encoder, 10)
     for _ in range(40):
         frames.feed(noise(1))
-        assert sum(map(len, frames._waiting)) <= 10 * RATE
+        assert sum(map(len, frames._waiting)) <= 5 * RATE
 
 
 def test_odd_samples_stay_finite(encoder):
@@ -168,8 +178,8 @@ def test_encoder_travels(tmp_path):
     assert not encoder.training and not any(weight.requires_grad for weight in encoder.parameters())
     for name, weight in model.model.encoder.state_dict().items():
         assert torch.equal(encoder.state_dict()[name], weight.half().float())
-    frames = encode(encoder, noise(10))
-    np.testing.assert_allclose(frames, encode_as_transformers(model.model.encoder, noise(10)), atol=1e-2)
+    hidden = encode_sound(encoder, WhisperFeatureExtractor(), noise(10))
+    np.testing.assert_allclose(hidden, encode_as_transformers(model.model.encoder, noise(10)), atol=1e-2)
 
 
 def test_refuses_another_architecture(tmp_path):
@@ -192,5 +202,5 @@ def test_refuses_rates_samples_and_short_encoders(encoder):
         WhisperFrames(encoder, 20)
     with pytest.raises(ValueError, match="mono sound at 16000 Hz"):
         WhisperFrames(encoder).feed(np.zeros((2, 100)))
-    with pytest.raises(ValueError, match=r"200 positions.*more than 249"):
+    with pytest.raises(ValueError, match=r"200 positions.*at least 250"):
         WhisperFrames(make_encoder(max_source_positions=200))

@@ -1,0 +1,146 @@
+"""scripts/prepare_ravdess.py and scripts/cross_validate.py: recordings to folds, and a recipe in each of them."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from asserts import assert_close
+from media_files import Sound, harmonic_sound, write_media
+from tiny_runs import script_here
+
+RECIPE = {
+    "model_type": "dashfusion", "modalities": ["audio"], "classes": ["calm", "angry"], "hidden_size": 8,
+    "num_attention_heads": 2, "num_encoder_layers": 1, "fusion": "concat", "temporal_alignment": False,
+    "num_train_epochs": 1, "per_device_train_batch_size": 8, "learning_rate": 0.001, "report_to": "none",
+}  # fmt: skip
+
+
+@pytest.fixture
+def prepare(monkeypatch):
+    return script_here("prepare_ravdess.py", monkeypatch)
+
+
+@pytest.fixture
+def validate(monkeypatch):
+    return script_here("cross_validate.py", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Recordings of every actor, neutral, calm, angry and surprised: anger is high, all others are low."""
+    folder = tmp_path_factory.mktemp("ravdess")
+    for actor in range(1, 25):
+        inner = folder / f"Actor_{actor:02}"
+        inner.mkdir()
+        for emotion, pitch in ((1, 100), (2, 110), (5, 220), (8, 120)):
+            sound = harmonic_sound(0.4, pitch=pitch + actor, seed=actor)
+            write_media(inner / f"03-01-0{emotion}-01-01-01-{actor:02}.wav", Sound(sound))
+    (folder / "03-01-05-01-01-01.wav").write_bytes(b"no name of RAVDESS")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folds(recordings, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = tmp_path_factory.mktemp("folds")
+        assert script_here("prepare_ravdess.py", monkeypatch)(recordings, folder, "--audio", "descriptors") == 0
+    return folder / "descriptors"
+
+
+def labels_of(fold):
+    rows = [line.split(",") for line in (fold / "labels.csv").read_text().splitlines()[1:]]
+    return {name: (label, split) for name, label, split in rows}
+
+
+def test_every_actor_is_tested_once_and_in_one_split_of_a_fold(folds):
+    tested = []
+    for fold in range(5):
+        splits = {}
+        for name, (_, split) in labels_of(folds / "emotion" / f"fold-{fold}").items():
+            splits.setdefault(int(name[-2:]), set()).add(split)
+        assert all(len(found) == 1 for found in splits.values()) and len(splits) == 24
+        tested += [actor for actor, found in splits.items() if found == {"test"}]
+        checked = [actor for actor, found in splits.items() if found == {"validation"}]
+        assert sorted(actor % 2 for actor in checked) == [0, 0, 1, 1]
+    assert sorted(tested) == list(range(1, 25))
+
+
+def test_labels_are_those_of_the_names(folds):
+    emotions, valence = (labels_of(folds / target / "fold-0") for target in ("emotion", "valence"))
+    assert len(emotions) == 96 and len(valence) == 72
+    name = "03-01-0{}-01-01-01-07"
+    assert [emotions[name.format(i)][0] for i in (1, 2, 5, 8)] == ["neutral", "calm", "angry", "surprised"]
+    assert [valence[name.format(i)][0] for i in (1, 2, 5)] == ["0", "0", "-1"] and name.format(8) not in valence
+
+
+def test_frames_and_settings_are_in_every_fold(folds):
+    fold = folds / "valence" / "fold-3"
+    assert np.load(fold / "03-01-05-01-01-01-07.npz")["audio"].shape == (8, 23)
+    assert json.loads((fold / "media.json").read_text())["audio"] == "descriptors"
+
+
+def test_frames_are_extracted_once(prepare, recordings, folds, monkeypatch):
+    path = folds / "frames" / "03-01-05-01-01-01-07.npz"
+    before = path.stat().st_mtime_ns
+    assert prepare(recordings, folds.parent, "--audio", "descriptors") == 0
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_folder_without_recordings(prepare, tmp_path, capsys):
+    assert prepare(tmp_path, tmp_path / "out") == 2
+    assert "no recordings with names of RAVDESS" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def two_folds(folds, tmp_path_factory):
+    """Two folds of two emotions."""
+    folder = tmp_path_factory.mktemp("two")
+    for number in (0, 1):
+        source = folds / "emotion" / f"fold-{number}"
+        (target := folder / source.name).mkdir()
+        labels = {name: row for name, row in labels_of(source).items() if row[0] in ("calm", "angry")}
+        lines = ["id,label,split", *(f"{name},{label},{split}" for name, (label, split) in labels.items())]
+        (target / "labels.csv").write_text("\n".join(lines))
+        for name in labels:
+            (target / f"{name}.npz").symlink_to(source / f"{name}.npz")
+    return folder
+
+
+def test_all_folds_and_seeds_with_a_linear_model(validate, two_folds, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE))
+    command = (recipe, f"voice={two_folds}", "--seeds", 1, 2, "--runs", tmp_path / "runs", "--set", "hidden_size=4")
+    assert validate(*command, "--output", tmp_path / "out.json") == 0
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["overrides"] == {"hidden_size": 4} and record["seeds"] == [1, 2] and record["hardware"]["cores"]
+    voice, linear = record["variants"]["voice"], record["variants"]["linear: voice"]
+    accuracy = np.array([[voice["folds"][f"fold-{i}"][seed]["accuracy"] for seed in "12"] for i in (0, 1)])
+    assert_close(voice["mean"]["accuracy"], accuracy.mean())
+    assert_close(voice["std_folds"]["accuracy"], accuracy.mean(axis=1).std(ddof=1))
+    assert_close(voice["std_seeds"]["accuracy"], accuracy.mean(axis=0).std(ddof=1))
+    assert linear["mean"]["accuracy"] > 0.9, "anger is high"
+    assert_close(linear["difference"]["uar"]["mean"], linear["mean"]["uar"] - voice["mean"]["uar"])
+    assert voice["data"]["fold-0"]["rows"] == {"train": 30, "validation": 8, "test": 10}
+    run = tmp_path / "runs/voice/fold-1/seed-2"
+    assert (run / "model.safetensors").exists() and not list(run.glob("checkpoint-*"))
+    before = (run / "metrics.json").stat().st_mtime_ns
+    assert validate(*command, "--output", tmp_path / "out.json") == 0
+    assert (run / "metrics.json").stat().st_mtime_ns == before, "finished runs are kept"
+    assert "voice, fold-1, seed 2: accuracy" in capsys.readouterr().out
+
+
+def test_scores_have_a_ridge_regression(validate, folds):
+    data_args = validate.module.recipe_arguments(
+        {**RECIPE, "classes": None, "label_range": [-1.0, 1.0], "dataset": str(folds / "valence/fold-0")}
+    )[1]
+    assert validate.module.linear_metrics(data_args)["corr"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["voice"], "expected NAME=VALUE, got 'voice'"), (["voice=no/such/folder"], "must have the same folds")],
+)
+def test_wrong_variants_are_refused(validate, tmp_path, capsys, words, message):
+    assert validate("dashfusion_synthetic", *words, "--runs", tmp_path) == 2
+    assert message in capsys.readouterr().err
