@@ -5,6 +5,7 @@ import json
 import os
 from collections import deque
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 from safetensors import safe_open
@@ -12,7 +13,7 @@ from safetensors.numpy import load_file, save
 from transformers.utils import is_torch_available, logging
 
 from .media_decoding import SAMPLE_RATE, MediaLimits, MediaReader
-from .media_text import sentences_of, spread_words, text_between, text_of, words_of
+from .media_text import sentences_of, spread_words, text_of, words_of
 from .media_voice import DESCRIPTORS, VoiceDescriptors, speech_regions
 from .processing_text import InputError
 
@@ -200,7 +201,7 @@ class MediaClip:
         """
         whole = start <= 0 and end >= self.seconds
         return {
-            "text": self.text if whole else text_between(self.words, start, end),
+            "text": self.text if whole else text_of(self._words_between(start, end)),
             "audio": self._frames("audio", start, end),
             "vision": self._frames("vision", start, end),
         }
@@ -216,8 +217,8 @@ class MediaClip:
         length, found = end - start, self.between(start, end)
         shares = {}
         if found["text"] is not None:
-            spoken = sum(max(0.0, min(word.end, end) - max(word.start, start)) for word in self.words)
-            shares["text"] = min(1.0, spoken / length) if self.words else 1.0
+            starts, ends = self._word_times.T.clip(start, end)
+            shares["text"] = min(1.0, float((ends - starts).sum()) / length) if self.words else 1.0
         if found["audio"] is not None:
             shares["audio"] = float(_cut(self.voiced, _VOICING_RATE, start, end).mean())
         if found["vision"] is not None:
@@ -227,6 +228,15 @@ class MediaClip:
     def sentences(self):
         """`list[tuple(float, float)]`: times of the sentences; without words, of the speech between pauses."""
         return [(start, end) for start, end, _ in sentences_of(self.words)] if self.words else self.speech
+
+    @cached_property
+    def _word_times(self):
+        """`(words, 2)`: starts and ends; a recording of an hour has thousands of words and of windows."""
+        return np.array([word[:2] for word in self.words], dtype=np.float64).reshape(-1, 2)
+
+    def _words_between(self, start, end):
+        middles = self._word_times.mean(axis=1)
+        return [self.words[i] for i in np.flatnonzero((start <= middles) & (middles < end))]
 
     def _frames(self, name, start, end):
         frames = getattr(self, name)
@@ -308,7 +318,7 @@ class MediaExtractor:
                 deque(blocks, maxlen=0)
         if facts.has_video and "vision" in wanted:
             vision, vision_seconds = self._read_vision(reader, device, step)
-        if words is None and "text" in modalities:
+        if words is None and facts.has_audio and "text" in modalities:
             warnings.append("No transcript is given, and no `asr` to write one: the text counts as missing.")
         audio, voiced, speech = sound.finish()
         seconds = max(sound.seconds, vision_seconds) or facts.seconds or 0.0
