@@ -300,45 +300,47 @@ class MediaExtractor:
         """See [`DashFusionProcessor.read_media`]."""
         warnings = []
         words = words_of(transcript, warn=warnings.append)
+        origin = None if words is None else "given"
         reader = MediaReader(source, limits or MediaLimits())
         facts, step = reader.facts, progress or (lambda seconds: None)
         wanted = [name for name in KINDS if getattr(self.settings, name) and name in modalities]
-        transcriber, origin = None, None if words is None else "given"
-        asr = asr or self.settings.asr
-        if words is None and asr is not None and facts.has_audio and "text" in modalities:
-            transcriber = self._transcriber(asr, language or self.settings.language, device, warnings.append)
-            origin = str(getattr(getattr(asr, "model", None), "name_or_path", asr))
         sound = _Sound(self._reader("audio", device) if "audio" in wanted else None)
-        vision, vision_seconds = None, 0.0
         if facts.has_audio:
             blocks = sound.listen(reader.audio_blocks(), step)
-            if transcriber is not None:
-                words = transcriber(blocks)
-            else:
-                deque(blocks, maxlen=0)
+            asr = asr or self.settings.asr
+            if words is None and asr is not None and "text" in modalities:
+                words = self._transcriber(asr, language or self.settings.language, device, warnings.append)(blocks)
+                origin = str(getattr(getattr(asr, "model", None), "name_or_path", asr))
+            deque(blocks, maxlen=0)  # what nobody has asked for
+        vision, vision_seconds = None, 0.0
         if facts.has_video and "vision" in wanted:
             vision, vision_seconds = self._read_vision(reader, device, step)
         if words is None and facts.has_audio and "text" in modalities:
             warnings.append("No transcript is given, and no `asr` to write one: the text counts as missing.")
-        audio, voiced, speech = sound.finish()
         seconds = max(sound.seconds, vision_seconds) or facts.seconds or 0.0
-        text = words if isinstance(words, str) else text_of(words)
+        clip = self._assemble(words, sound.finish(), vision, seconds, warnings)
+        clip.report = {
+            "seconds": round(seconds, 3), "audio_seconds": round(sound.seconds, 3),
+            "vision_seconds": round(vision_seconds, 3), **clip.report, "transcript": origin,
+            "warnings": [*reader.warnings, *warnings],
+        }  # fmt: skip
+        return clip
+
+    def _assemble(self, words, heard, vision, seconds, warnings):
+        """The clip of what was found. Sound without a voice and pictures without a face count as missing."""
+        audio, voiced, speech = heard
+        text = text_of(words)
         if isinstance(words, str):
             words = spread_words(words, speech or [(0.0, seconds)])
             warnings.append("The transcript has no times: its words were spread evenly over the voiced time.")
-        if not voiced.any():
-            audio = None
-        if vision is not None and not _is_known(self.settings, vision).any():
-            vision = None
+        words, known = list(words or []), np.zeros(0) if vision is None else _is_known(self.settings, vision)
         report = {
-            "seconds": round(seconds, 3), "audio_seconds": round(sound.seconds, 3),
-            "vision_seconds": round(vision_seconds, 3),
             "voiced_share": float(voiced.mean()) if len(voiced) else 0.0,
-            "face_share": float(_is_known(self.settings, vision).mean()) if vision is not None else 0.0,
-            "words": sum(len(word.text.split()) for word in words or []), "transcript": origin,
-            "warnings": [*reader.warnings, *warnings],
-        }  # fmt: skip
-        return MediaClip(text, list(words or []), audio, vision, seconds, self.settings, voiced, speech, report)
+            "face_share": float(known.mean()) if len(known) else 0.0,
+            "words": sum(len(word.text.split()) for word in words),
+        }
+        audio, vision = audio if voiced.any() else None, vision if known.any() else None
+        return MediaClip(text, words, audio, vision, seconds, self.settings, voiced, speech, report)
 
     def _reader(self, name, device):
         """A new reader of frames of a stream."""
