@@ -27,7 +27,9 @@ class MadeExtractor:
 
     def only(self, streams):
         settings = self.settings.only(streams)
-        return MadeExtractor(**settings.to_dict())
+        made = MadeExtractor(**settings.to_dict())
+        made.calls = self.calls
+        return made
 
     def save(self, folder):
         """There are no networks."""

@@ -15,6 +15,7 @@ from tiny_runs import Script
 from hf_fusion.media.cache import MediaCache
 from hf_fusion.media.extraction import FileExtraction
 from hf_fusion.media.extractor import make_extractor
+from hf_fusion.utils.errors import DataError
 
 
 class TestHere:
@@ -64,7 +65,8 @@ class TestHere:
         list(other.extract(files))
         assert len(other.extractor.calls) == 3
 
-    def test_words_are_of_their_own(self, files, extraction, tmp_path):
+    def test_words_are_of_their_own(self, files, extraction, tmp_path, monkeypatch):
+        monkeypatch.setattr("hf_fusion.media.extraction.Transcriber", lambda *args, **options: None)
         list(extraction.extract(files))
         self.calls(extraction)
         first = next(iter(files))
@@ -87,6 +89,12 @@ class TestHere:
     def test_absent_files(self, extraction, tmp_path):
         (done,) = extraction.extract({tmp_path / "x.mp4": False})
         assert "x.mp4 cannot be read: no such file" in done.error
+
+    def test_a_wrong_recogniser_is_told_before_all_files(self, files, extraction, tmp_path):
+        extraction = FileExtraction(extraction.extractor, tmp_path / "cache", 0, asr=str(tmp_path / "none"))
+        with pytest.raises(DataError, match=r"none' cannot be loaded"):
+            list(extraction.extract(dict.fromkeys(files, True)))
+        assert not extraction.extractor.calls
 
     def test_a_full_disk_is_no_fault_of_the_file(self, files, extraction, monkeypatch):
         def fail(*args):

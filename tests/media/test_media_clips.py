@@ -35,7 +35,8 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def extraction(tmp_path):
+def extraction(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_fusion.media.extraction.Transcriber", lambda *args, **options: None)
     return lambda asr=None, **settings: FileExtraction(MadeExtractor(**settings), tmp_path / "cache", 0, asr=asr)
 
 
