@@ -107,7 +107,7 @@ def quickstart_media(folder, face):
     options = "--window 4 --hop 1 -o curve.csv --plot curve.png"
     print_next([
         ("Draw the curve of a talk", f"hf-fusion predict {folder / steps.EXAMPLE} -c {checkpoint} {options}"),
-        ("The same for a video of your own; its words by a recogniser of the Hub (75 MB)",
+        ("The same for a video of your own; its words by a recogniser of the Hub (150 MB)",
          f"hf-fusion predict phone.mp4 -c {checkpoint} {options} --asr openai/whisper-tiny.en"),
         ("Train on videos of your own: labels.csv and ID.mp4 in a folder",
          "hf-fusion prepare videos/ data/mine && hf-fusion train --config dashfusion_media --dataset data/mine"),
