@@ -24,7 +24,7 @@ _FOLDERS = ("videos", "data", "features", "dashfusion")
 _FILES = (EXAMPLE, "talk.srt")
 # Strength and tone of each sentence of the example: it begins badly and ends well, with a voice of its own course.
 _COURSE = ((-2, -1), (-2, 0), (-1, -1), (-1, 0), (1, -1), (-1, 1), (1, 0), (1, 1), (2, 0), (2, 1))
-_SILENCE = {4: 7.0}  # seconds after sentences
+_SILENCE = {4: 9.0}  # seconds after sentences
 
 
 def write_examples(folder: Path, talks: int = 24) -> None:
