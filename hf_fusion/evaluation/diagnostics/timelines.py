@@ -22,7 +22,7 @@ MOST_TIMELINES = 4
 COLUMNS = {"descriptors": DESCRIPTORS, "face": FACE_COLUMNS}
 _MOST_COLUMNS = 10
 _WIDTH, _PANEL = 9.5, 1.0  # inches
-_MOST_WORDS = 40  # that are written
+_LINE, _LONGEST = 0.15, 24  # inches and characters of a word that is written
 _NAMES = {"text": "words", "audio": "voice", "vision": "picture"}
 
 
@@ -83,7 +83,7 @@ def make_timeline(
     rates = {name: getattr(settings, f"{name}_rate") for name in STREAMS if name in contributions}
     values = {name: contributions[name] for name in rates}
     words = []
-    if "input_ids" in contributions:
+    if "input_ids" in contributions and all(tokenizer.is_fast for tokenizer in classify.processor.tokenizers):
         seconds = max((len(values[name]) / rate for name, rate in rates.items()), default=1.0)
         words = spread_words(clip["text"], _speech(clip, settings) or [(0.0, seconds)])
         values = {"text": _over_words(classify.processor, clip["text"], contributions), **values}
@@ -155,6 +155,7 @@ def plot_timeline(timeline: Timeline) -> Figure:
     panels = figure.subplots(len(names), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     steps = {name: timeline.steps(name) for name in names}
     most = max(max(map(abs, values), default=0.0) for _, _, values in steps.values()) or 1.0
+    seconds = max((ends[-1] for _, ends, _ in steps.values() if len(ends)), default=1.0)
     for axes, (name, (starts, ends, values)) in zip(panels, steps.items(), strict=True):
         colors = [BETTER if value > 0 else WORSE for value in values]
         axes.bar(starts, values, ends - starts, align="edge", color=colors, linewidth=0)
@@ -162,19 +163,20 @@ def plot_timeline(timeline: Timeline) -> Figure:
         axes.set(ylim=(-1.1 * most, 1.1 * most))
         axes.set_ylabel(f"{_NAMES[name]}\n{timeline.values[name].sum():+.2f}", rotation=0, ha="right", va="center")
         if name == "text":
-            _write_words(axes, timeline, most)
-    panels[-1].set(xlabel=f"seconds; height: {timeline.unit} per second", xlim=(0, max(
-        (ends[-1] for _, ends, _ in steps.values() if len(ends)), default=1.0
-    )))  # fmt: skip
+            _write_words(axes, timeline, most, seconds)
+    panels[-1].set(xlabel=f"seconds; height: {timeline.unit} per second", xlim=(0, seconds))
     return plain_text(figure)
 
 
-def _write_words(axes, timeline, most):
-    """Writes the words upright into their places; of many the ones that contribute most."""
-    values = np.abs(timeline.values["text"])
-    for i in np.argsort(-values)[:_MOST_WORDS]:
+def _write_words(axes, timeline, most, seconds):
+    """Writes the words upright into their places; where there is no room for all, those that contribute most."""
+    values, taken = np.abs(timeline.values["text"]), []
+    for i in np.argsort(-values, kind="stable"):
         start, end, word = timeline.words[i]
-        axes.text((start + end) / 2, -1.05 * most, word, rotation=90, ha="center", va="bottom", fontsize=7)
+        middle = (start + end) / 2
+        if all(abs(middle - other) > _LINE / _WIDTH * seconds for other in taken):
+            taken.append(middle)
+            axes.text(middle, -1.05 * most, word[:_LONGEST], rotation=90, ha="center", va="bottom", fontsize=7)
 
 
 def timelines_text(timelines: Sequence[Timeline]) -> str:
