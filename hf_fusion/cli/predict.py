@@ -1,4 +1,4 @@
-"""Predict the sentiment of texts, clips, or videos and recordings; rows in their order.
+"""Predict the sentiment of texts, clips, videos and recordings.
 
     echo "Not a bad stay at all." | hf-fusion predict --checkpoint runs/dyfulm_synthetic
     hf-fusion predict reviews.csv --text_column review --output predictions.parquet --checkpoint runs/...

@@ -168,11 +168,11 @@ def _runs(answers, cells):
 def _draw_classes(axes, answers, cells, classes):
     colormap = import_extra("matplotlib", "plots").colormaps["tab10" if len(classes) <= 10 else "tab20"]
     colors = {name: colormap(i % colormap.N) for i, name in enumerate(classes)}
-    for answer, (left, right) in zip(answers, cells, strict=True):
-        if answer["label"] is not None:
-            axes.bar(left, answer["score"], right - left, align="edge", color=colors[answer["label"]], linewidth=0)
-    axes.set(ylabel="probability", ylim=(0, 1))
     shown = [name for name in classes if any(answer["label"] == name for answer in answers)]
+    for name in shown:
+        heights = [answer["score"] if answer["label"] == name else 0.0 for answer in answers]
+        _draw_bars(axes, cells, heights, colors[name])
+    axes.set(ylabel="probability", ylim=(0, 1))
     return [_patch(colors[name], name) for name in shown]
 
 
@@ -189,17 +189,22 @@ def _draw_overall(axes, overall, is_class):
 
 
 def _draw_gaps(axes, answers, cells):
-    for answer, (left, right) in zip(answers, cells, strict=True):
-        if answer["label"] is None:
-            axes.axvspan(left, right, color=_GAP, linewidth=0, zorder=0)
+    gaps = [cell for answer, cell in zip(answers, cells, strict=True) if answer["label"] is None]
+    if gaps:
+        _draw_bars(axes, gaps, np.ones(len(gaps)), _GAP, transform=axes.get_xaxis_transform(), zorder=0)
 
 
 def _draw_band(axes, answers, cells, name):
-    shares = [answer["modalities"].get(name, 0.0) for answer in answers]
-    lefts, widths = [left for left, _ in cells], [right - left for left, right in cells]
-    axes.bar(lefts, shares, widths, align="edge", color=MODALITY_COLORS[name], linewidth=0)
+    _draw_bars(axes, cells, [answer["modalities"].get(name, 0.0) for answer in answers], MODALITY_COLORS[name])
     axes.set(ylim=(0, 1), yticks=[])
     axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+
+
+def _draw_bars(axes, cells, heights, color, **style):
+    """Bars as one area, which is drawn fast."""
+    times = np.repeat(cells, 2, axis=1).ravel()  # left, left, right, right
+    levels = np.outer(np.array(heights, dtype=float), (0, 1, 1, 0)).ravel()
+    axes.fill_between(times, levels, color=color, linewidth=0, **style)
 
 
 def _draw_words(axes, curve, answers, middle, ends):

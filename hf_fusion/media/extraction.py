@@ -20,7 +20,9 @@ from hf_fusion.media.cache import DEFAULT_FOLDER, MediaCache, with_words
 from hf_fusion.media.extractor import load_extractor, save_extractor
 from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.models.media_frames import MediaClip, MediaExtractor
+from hf_fusion.models.media_transcription import Transcriber
 from hf_fusion.models.processing_text import InputError
+from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.extras import import_extra
 
 logger = logging.getLogger(__name__)
@@ -87,6 +89,7 @@ class FileExtraction:
                 seconds of sound and of pictures that were read.
 
         Raises:
+            DataError: if `asr` or `language` is wrong.
             ImportError: if PyAV is not installed.
             OSError: if a network or the cache cannot be read or written, which would fail for all files.
         """
@@ -98,6 +101,8 @@ class FileExtraction:
                 yield found
             else:
                 absent[path] = (found, files[path])
+        if any(needs_words for _, needs_words in absent.values()):
+            self._check_recogniser()
         if files:
             track(done / sum(sizes.values()), 0.0)
         extract = self._extract_apart if self.workers and absent else self._extract_here
@@ -138,6 +143,13 @@ class FileExtraction:
     def _job(self, path, sha256, needs_words):
         """The arguments of [`extract_file`] beside the extractor."""
         return str(path), sha256, str(self.cache_folder), self.asr if needs_words else None, self.language
+
+    def _check_recogniser(self):
+        """Loads the speech recogniser once, so that a wrong name is an error before all files and not one of each."""
+        try:
+            Transcriber(self.asr, language=self.language)
+        except ValueError as error:
+            raise DataError(str(error)) from error
 
     def _extract_here(self, files):
         seconds = 0.0
@@ -274,7 +286,7 @@ def _sha256_or_error(path):
     try:
         return sha256_of(path)
     except OSError as error:
-        return InputError(f"{path} cannot be read: {error.strerror or error}.")
+        return InputError(f"{path} cannot be read: {error.strerror or 'no such file'}.")
 
 
 def _size(path):

@@ -139,8 +139,8 @@ def _name_weights(network: nn.Module, layers: list[list[np.ndarray]]) -> Iterato
     for (name, module), values in zip(modules, layers, strict=True):
         for (key, parameter), value in zip(module.named_parameters(recurse=False), values, strict=False):
             if isinstance(module, nn.Conv2d) and value.ndim == 4:
-                # one filter for each channel is (1, height, width, channels), others (out, height, width, in)
-                value = value.transpose((3, 0, 1, 2) if module.groups > 1 else (0, 3, 1, 2))
+                # (out, height, width, in); one filter for each channel: (1, height, width, channels)
+                value = value.transpose(0, 3, 1, 2)
             yield f"{name}.{key}", np.ascontiguousarray(value).reshape(tuple(parameter.shape))
 
 

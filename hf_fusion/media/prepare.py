@@ -63,7 +63,8 @@ def prepare_media(
 
 def prepare_features(source: ClipSource, folder: str, track: Callable = iter) -> dict[str, Any]:
     """
-    As [`prepare_clips`]; the settings and networks beside features that were extracted from media go with them.
+    As [`prepare_clips`]; the settings and networks beside features that were extracted from media go with them. Of
+    these features any number may be missing: media files without a voice or a face have none.
 
     Raises:
         DataError: as [`prepare_clips`], or if these files are damaged.
@@ -71,4 +72,5 @@ def prepare_features(source: ClipSource, folder: str, track: Callable = iter) ->
     extractor = load_extractor(source.name)
     if extractor is None:
         return prepare_clips(source, folder, track)
+    source = replace(source, allow_missing_features=True)
     return prepare_clips(source, folder, track, partial(save_extractor, extractor.only(source.modalities)))

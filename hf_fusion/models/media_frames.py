@@ -5,14 +5,15 @@ import json
 import os
 from collections import deque
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from transformers.utils import is_torch_available, logging
 
 from .media_decoding import SAMPLE_RATE, MediaLimits, MediaReader
-from .media_text import sentences_of, spread_words, text_between, text_of, words_of
+from .media_text import sentences_of, spread_words, text_of, words_of
 from .media_voice import DESCRIPTORS, VoiceDescriptors, speech_regions
 from .processing_text import InputError
 
@@ -150,7 +151,8 @@ class Network:
 
     def save(self, path):
         """Writes a `.safetensors` file."""
-        save_file(self.tensors, path, metadata=self.metadata)
+        with open(path, "wb") as file:  # `save_file` would make one that others cannot read
+            file.write(save(self.tensors, metadata=self.metadata))
 
     @property
     def fingerprint(self):
@@ -220,7 +222,7 @@ class MediaClip:
         """
         whole = start <= 0 and end >= self.seconds
         return {
-            "text": self.text if whole else text_between(self.words, start, end),
+            "text": self.text if whole else text_of(self._words_between(start, end)),
             "audio": self._frames("audio", start, end),
             "vision": self._frames("vision", start, end),
         }
@@ -236,8 +238,8 @@ class MediaClip:
         length, found = end - start, self.between(start, end)
         shares = {}
         if found["text"] is not None:
-            spoken = sum(max(0.0, min(word.end, end) - max(word.start, start)) for word in self.words)
-            shares["text"] = min(1.0, spoken / length) if self.words else 1.0
+            starts, ends = self._word_times.T.clip(start, end)
+            shares["text"] = min(1.0, float((ends - starts).sum()) / length) if self.words else 1.0
         if found["audio"] is not None:
             shares["audio"] = float(_cut(self.voiced, _VOICING_RATE, start, end).mean())
         if found["vision"] is not None:
@@ -247,6 +249,15 @@ class MediaClip:
     def sentences(self):
         """`list[tuple(float, float)]`: times of the sentences; without words, of the speech between pauses."""
         return [(start, end) for start, end, _ in sentences_of(self.words)] if self.words else self.speech
+
+    @cached_property
+    def _word_times(self):
+        """`(words, 2)`: starts and ends; a recording of an hour has thousands of words and of windows."""
+        return np.array([word[:2] for word in self.words], dtype=np.float64).reshape(-1, 2)
+
+    def _words_between(self, start, end):
+        middles = self._word_times.mean(axis=1)
+        return [self.words[i] for i in np.flatnonzero((start <= middles) & (middles < end))]
 
     def _frames(self, name, start, end):
         frames = getattr(self, name)
@@ -310,45 +321,47 @@ class MediaExtractor:
         """See [`DashFusionProcessor.read_media`]."""
         warnings = []
         words = words_of(transcript, warn=warnings.append)
+        origin = None if words is None else "given"
         reader = MediaReader(source, limits or MediaLimits())
         facts, step = reader.facts, progress or (lambda seconds: None)
         wanted = [name for name in KINDS if getattr(self.settings, name) and name in modalities]
-        transcriber, origin = None, None if words is None else "given"
-        asr = asr or self.settings.asr
-        if words is None and asr is not None and facts.has_audio and "text" in modalities:
-            transcriber = self._transcriber(asr, language or self.settings.language, device, warnings.append)
-            origin = str(getattr(getattr(asr, "model", None), "name_or_path", asr))
         sound = _Sound(self._reader("audio", device) if "audio" in wanted else None)
-        vision, vision_seconds = None, 0.0
         if facts.has_audio:
             blocks = sound.listen(reader.audio_blocks(), step)
-            if transcriber is not None:
-                words = transcriber(blocks)
-            else:
-                deque(blocks, maxlen=0)
+            asr = asr or self.settings.asr
+            if words is None and asr is not None and "text" in modalities:
+                words = self._transcriber(asr, language or self.settings.language, device, warnings.append)(blocks)
+                origin = str(getattr(getattr(asr, "model", None), "name_or_path", asr))
+            deque(blocks, maxlen=0)  # what nobody has asked for
+        vision, vision_seconds = None, 0.0
         if facts.has_video and "vision" in wanted:
             vision, vision_seconds = self._read_vision(reader, device, step)
-        if words is None and "text" in modalities:
+        if words is None and facts.has_audio and "text" in modalities:
             warnings.append("No transcript is given, and no `asr` to write one: the text counts as missing.")
-        audio, voiced, speech = sound.finish()
         seconds = max(sound.seconds, vision_seconds) or facts.seconds or 0.0
-        text = words if isinstance(words, str) else text_of(words)
+        clip = self._assemble(words, sound.finish(), vision, seconds, warnings)
+        clip.report = {
+            "seconds": round(seconds, 3), "audio_seconds": round(sound.seconds, 3),
+            "vision_seconds": round(vision_seconds, 3), **clip.report, "transcript": origin,
+            "warnings": [*reader.warnings, *warnings],
+        }  # fmt: skip
+        return clip
+
+    def _assemble(self, words, heard, vision, seconds, warnings):
+        """The clip of what was found. Sound without a voice and pictures without a face count as missing."""
+        audio, voiced, speech = heard
+        text = text_of(words)
         if isinstance(words, str):
             words = spread_words(words, speech or [(0.0, seconds)])
             warnings.append("The transcript has no times: its words were spread evenly over the voiced time.")
-        if not voiced.any():
-            audio = None
-        if vision is not None and not _is_known(self.settings, vision).any():
-            vision = None
+        words, known = list(words or []), np.zeros(0) if vision is None else _is_known(self.settings, vision)
         report = {
-            "seconds": round(seconds, 3), "audio_seconds": round(sound.seconds, 3),
-            "vision_seconds": round(vision_seconds, 3),
             "voiced_share": float(voiced.mean()) if len(voiced) else 0.0,
-            "face_share": float(_is_known(self.settings, vision).mean()) if vision is not None else 0.0,
-            "words": sum(len(word.text.split()) for word in words or []), "transcript": origin,
-            "warnings": [*reader.warnings, *warnings],
-        }  # fmt: skip
-        return MediaClip(text, list(words or []), audio, vision, seconds, self.settings, voiced, speech, report)
+            "face_share": float(known.mean()) if len(known) else 0.0,
+            "words": sum(len(word.text.split()) for word in words),
+        }
+        audio, vision = audio if voiced.any() else None, vision if known.any() else None
+        return MediaClip(text, words, audio, vision, seconds, self.settings, voiced, speech, report)
 
     def _reader(self, name, device):
         """A new reader of frames of a stream."""

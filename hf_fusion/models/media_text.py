@@ -330,7 +330,6 @@ def read_subtitles(source, warn=logger.warning):
     kept = [cue for cue in cues if cue.end > cue.start >= 0]
     if len(kept) < len(cues):
         warn(f"{name}: {len(cues) - len(kept)} of {len(cues)} cues end before they start, or as they do. Left out.")
-    kept.sort(key=lambda cue: cue.start)
     words = [word for cue in _unroll(kept) for word in cue.words()]
     return sorted(words, key=lambda word: word.start)
 

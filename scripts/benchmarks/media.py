@@ -163,24 +163,24 @@ def run_command(command: str, video: str) -> dict[str, float]:
 def _memory(options, folder):
     """Compares the peak of a process that reads a long video with the budget, and with that of a shorter one."""
     lengths = (QUICK_SHORT, QUICK_LONG) if options.quick else (SHORT, LONG)
-    peaks = []
-    for seconds in lengths:
-        video = write_video(folder / f"{seconds}.mp4", seconds, options.video)
-        peaks.append(in_child(read_all, {"OMP_NUM_THREADS": "1"}, video=video, whisper=options.whisper))
-    short, long = (peak["peak"] for peak in peaks)
-    names = [{"name": f"{seconds} s of 720p", **peak} for seconds, peak in zip(lengths, peaks, strict=True)]
-    what = "memory at most, Whisper and face frames"
-    return [
-        compare(what, "bytes", [(MEMORY_BUDGET, long)], {"name": "aim"}, names[1], target=1.0),
-        compare(f"{what}: growth", "bytes", [(short, long)], *names, target=0.95),
-    ]
+    videos = [write_video(folder / f"{seconds}.mp4", seconds, options.video) for seconds in lengths]
+    rows = []
+    for audio, vision in (("descriptors", "face"), ("whisper", None)):
+        settings = {"audio": audio, "vision": vision, "audio_encoder": options.whisper}
+        peaks = [in_child(read_all, {"OMP_NUM_THREADS": "1"}, video=video, **settings) for video in videos]
+        short, long = (peak["peak"] for peak in peaks)
+        names = [{"name": f"{seconds} s of 720p", **peak} for seconds, peak in zip(lengths, peaks, strict=True)]
+        what = f"memory at most, {' and '.join(filter(None, (audio, vision)))} frames"
+        rows.append(compare(what, "bytes", [(MEMORY_BUDGET, long)], {"name": "aim"}, names[1], target=1.0))
+        rows.append(compare(f"{what}: growth", "bytes", [(short, long)], *names, target=0.95))
+    return rows
 
 
-def read_all(video: str, whisper: str) -> dict:
+def read_all(video: str, audio: str, vision: str | None, audio_encoder: str) -> dict:
     """Reads a video in this process; returns the memory before it and at most, and the CPU seconds."""
-    extractor = make_extractor("whisper", "face", vision_rate=_VISION_RATE, audio_encoder=whisper)
+    extractor = make_extractor(audio, vision, audio_encoder=audio_encoder)
     before, start = resident_bytes(), time.process_time()
-    DashFusionProcessor(None, DashFusionFeatureExtractor(**_media(extractor))).read_media(video)
+    extractor.read(video, None, None, None, None, "cpu", None, ("audio", "vision"))
     return {
         "resident_before": before,
         "peak": resident_bytes("VmHWM"),

@@ -29,7 +29,7 @@ sys.exit(main())
 """
 SCRIPTS = {
     "ablate": "study", "convert_dashfusion_checkpoint": "convert", "evaluate_robustness": "robustness",
-    "prepare_data": "prepare", "push_to_hub": "push",
+    "extract": "extract", "prepare_data": "prepare", "push_to_hub": "push",
     **{name: name for name in ("analyze", "baselines", "distill", "evaluate", "export", "predict", "quickstart",
                                "train", "tune")},
 }  # fmt: skip

@@ -111,6 +111,21 @@ def test_errors_are_a_message_and_leave_nothing(args, words, source, tmp_path):
     assert not list(tmp_path.iterdir()) and "Written" not in process.stdout
 
 
+def test_classes(tmp_path):
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    for name in "abcd":
+        np.savez(folder / f"{name}.npz", audio=np.ones((2, 3), np.float32))
+    (folder / "labels.csv").write_text("id,label,split\na,sad,train\nb,calm,train\nc,sad,valid\nd,sad,test\n")
+    flags = ["--modalities", "audio", "--classes"]
+    process = script("prepare", folder, tmp_path / "prepared", *flags, "auto")
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"class calm +│ 1 +│ 0 +│ 0", process.stdout)
+    assert re.search(r"class sad +│ 1 +│ 1 +│ 1", process.stdout)
+    process = script("prepare", folder, tmp_path / "other", *flags, "calm", "glad")
+    assert process.returncode and "none of the classes calm, glad: 'sad'" in process.stderr
+
+
 class TestOwnFiles:
     """As extractors write them; in this process."""
 

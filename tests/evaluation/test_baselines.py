@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from datasets import Array2D, Dataset, DatasetDict, Features, Value
+from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, Value
 
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.evaluation.baselines import (
     bag_of_words_baseline,
+    class_baselines,
     majority_baseline,
     mean_baseline,
     ridge_baseline,
@@ -55,6 +56,20 @@ def test_ridge_finds_what_is_linear():
     clips = linear_clips("text")
     assert ridge_baseline(clips, ["text"], (-3, 3))["acc2_non0"] == 1
     assert ridge_baseline(clips, ["text", "audio"], (-3, 3))["mae"] < 0.9
+
+
+def test_classes_of_clips():
+    clips = linear_clips("audio")
+    for split, rows in clips.items():
+        classes = [int(label > 1) for label in rows["label"]]
+        feature = ClassLabel(names=["low", "high"])
+        clips[split] = rows.remove_columns("label").add_column("label", classes, feature=feature)
+    results = class_baselines(clips, ["text", "audio"])
+    largest = clips["test"]["label"][:].count(0) / 50
+    assert list(results) == ["largest class", "logistic: text", "logistic: audio", "logistic: text + audio"]
+    assert results["largest class"]["accuracy"] == pytest.approx(largest) and results["largest class"]["uar"] == 0.5
+    assert results["logistic: text"]["accuracy"] == pytest.approx(largest)
+    assert results["logistic: audio"]["accuracy"] > 0.95 and results["logistic: audio"]["high_recall"] > 0.85
 
 
 def test_ridge_reads_given_text_features():

@@ -90,13 +90,24 @@ def test_sentences_are_steps_with_pauses_between():
     assert first.tolist() == [[1, 1], [3, 1], [3, -2], [4, -2]] and second.tolist() == [[5, 0.5], [6, 0.5]]
 
 
-def test_colors_have_a_fixed_meaning():
-    (answer,) = sentences((0, 1, -2.0))
-    fills = plot_curve([answer], label_range=(-3.0, -1.0)).axes[0].collections
-    assert {to_hex(fill.get_facecolor()[0]) for fill in fills if len(fill.get_paths())} <= {POSITIVE, NEGATIVE}
-    above = plot_curve(sentences((0, 1, 1.0))).axes[0].collections
-    (area,) = [fill for fill in above if len(fill.get_paths())]
-    assert to_hex(area.get_facecolor()[0]) == POSITIVE
+@pytest.mark.parametrize(("score", "color"), [(-1.5, POSITIVE), (-2.5, NEGATIVE)])
+def test_colors_have_a_fixed_meaning(score, color):
+    figure = plot_curve(sentences((0, 1, score)), label_range=(-3.0, -1.0))
+    (area,) = [fill for fill in figure.axes[0].collections if fill.get_paths()]
+    assert to_hex(area.get_facecolor()[0]) == color
+    shown = {text.get_text(): to_hex(patch.get_facecolor()) for text, patch in zip(
+        figure.legends[0].get_texts(), figure.legends[0].get_patches(), strict=True)}  # fmt: skip
+    assert shown == {"positive": POSITIVE, "negative": NEGATIVE}
+
+
+def test_gaps_and_modalities_are_where_the_answers_say():
+    answers = answers_of(8, 2, 2, gap=(4, 5))
+    *_, text, audio = plot_curve(answers, modalities=["text", "audio"]).axes
+    gap, share = text.collections
+    assert gap.get_paths()[0].get_extents().intervalx.tolist() == [4, 6]
+    points = share.get_paths()[0].vertices
+    assert points[:, 1].max() == 0.8 and audio.collections[1].get_paths()[0].vertices[:, 1].max() == 0.5
+    assert not ((points[:, 0] > 4) & (points[:, 0] < 6)).any() and points[points[:, 0] == 4][:, 1].min() == 0
 
 
 def test_long_recordings_show_a_running_mean():

@@ -10,6 +10,7 @@ from hf_fusion.evaluation import evaluate_clips as clips_module
 from hf_fusion.evaluation import evaluate_reviews as reviews_module
 from hf_fusion.evaluation.evaluate_clips import evaluate_clips
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
+from hf_fusion.utils.errors import DataError
 
 NAMES, COARSE = ["bad", "fair", "good"], ["negative", "positive"]
 
@@ -49,6 +50,26 @@ def test_reviews(tmp_path, figures, make_config):
     cells = {text.get_position(): text.get_text() for text in figures["confusion_fine.svg"].axes[0].texts}
     assert cells[2, 1] == "1" and cells[1, 2] == "0", "fair was taken for good, not good for fair"
     assert [text.get_text() for text in figures["confusion_coarse.svg"].axes[0].get_xticklabels()] == COARSE
+
+
+def test_classes_of_clips(tmp_path, figures):
+    answers = [("sad", 0.9), ("calm", 0.6), ("sad", 0.7), ("sad", 0.8)]
+
+    def classify(rows, batch_size):
+        return [{"label": label, "score": score} for _, (label, score) in zip(rows, answers, strict=True)]
+
+    names = {0: "calm", 1: "sad", 2: "glad"}
+    config = SimpleNamespace(num_labels=3, id2label=names, problem_type="single_label_classification")
+    classify.model = SimpleNamespace(config=config)
+    rows = Dataset.from_dict({"text": ["a", "b", "c", "d"], "label": [1, 0, 0, 1]})
+    metrics = evaluate_clips(classify, rows, tmp_path)
+    assert (metrics["accuracy"], metrics["uar"], metrics["calm_recall"], metrics["sad_recall"]) == (0.75, 0.75, 0.5, 1)
+    assert np.isnan(metrics["glad_recall"]) and 0 < metrics["calibration_error"] < 1
+    cells = {text.get_position(): text.get_text() for text in figures["confusion.png"].axes[0].texts}
+    assert cells[1, 0] == "1" and cells[1, 1] == "2" and cells[2, 2] == "0" and "calibration.png" in figures
+    config.problem_type = "multi_label_classification"
+    with pytest.raises(DataError, match="evaluated by one label each, but the model predicts several"):
+        evaluate_clips(classify, rows)
 
 
 def test_clips(tmp_path, figures):

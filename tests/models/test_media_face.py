@@ -149,6 +149,30 @@ class TestNetworks:
         torch.testing.assert_close(networks.blendshapes(landmarks * 3 - 50), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(networks.blendshapes(landmarks[1:2]), expected[1:2], atol=1e-5, rtol=1e-5)
 
+    @torch.no_grad()
+    def test_blendshapes_step_by_step(self, networks):
+        network = networks.blendshapes
+        network.summary.weight.normal_()
+        points = torch.rand(146, 2) * 100
+
+        def apply(layer, x):
+            return x @ layer.weight.T + layer.bias
+
+        def normalise(layer, x):
+            spread = x.var(1, unbiased=False, keepdim=True) + 1e-6
+            return (x - x.mean(1, keepdim=True)) / spread.sqrt() * layer.weight
+
+        points = points - points.mean(0)
+        distance = points.square().sum(1).sqrt().mean()  # of a landmark from the middle: becomes .5
+        x = apply(network.embedding, apply(network.tokens, (points / (2 * distance)).T).T)
+        x = torch.cat([network.summary.weight[None], x])
+        for layer in network.layers:
+            tokens = normalise(layer.token_norm, x).T
+            x = x + apply(layer.token_reduce, apply(layer.token_expand, tokens).relu()).T
+            x = x + apply(layer.channel_reduce, apply(layer.channel_expand, normalise(layer.channel_norm, x)).relu())
+        expected = 1 / (1 + torch.exp(-apply(network.blendshapes, x[0])))
+        torch.testing.assert_close(network(points[None])[0], expected, atol=1e-5, rtol=1e-5)
+
     def test_saved_weights_come_back(self, networks):
         half = {name: values.half() for name, values in networks.state_dict().items()}
         loaded = FaceNetworks.from_state_dict(half)

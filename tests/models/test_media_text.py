@@ -161,10 +161,17 @@ def test_rolling_captions_of_lines(cues):
     assert text_of(read_subtitles(text.encode())) == "a b c d e f"
 
 
-def test_what_is_said_twice_stays():
-    cues = ["No.", "No.", "Never\nagain", "again", "and again", "Go!\nGo!"]
+@pytest.mark.parametrize(
+    "cues",
+    [
+        ["No.", "No.", "No."],
+        ["No.", "No.", "Never\nagain", "again", "and again", "Go!\nGo!"],
+        ["Once", "upon", "a time", "a time\nlong ago", "there", "was", "one."],
+    ],
+)
+def test_what_is_said_twice_stays(cues):
     text = "\n\n".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{cue}" for n, cue in enumerate(cues))
-    assert text_of(read_subtitles(text.encode())) == "No. No. Never again again and again Go! Go!"
+    assert text_of(read_subtitles(text.encode())) == " ".join(cues).replace("\n", " ")
 
 
 def test_times_of_words_out_of_order_are_no_times():

@@ -14,6 +14,7 @@ NAMES = (
     "export",
     "loading",
     "prediction-memory",
+    "media",
     "scaling",
     "start",
 )
@@ -62,6 +63,11 @@ def test_bad_options_are_one_line(benchmark, capsys, flags, words):
     assert benchmark("scaling", *flags) == 2
     error = capsys.readouterr().err
     assert words in error and error.startswith("benchmark.py: ") and len(error.splitlines()) == 1
+
+
+def test_other_programs_have_a_name_and_a_command(benchmark, capsys):
+    assert benchmark("media", "--against", "MediaPipe=") == 2
+    assert "--against must be NAME=COMMAND, got 'MediaPipe='" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["scaling", "export"])

@@ -6,8 +6,8 @@ import pytest
 import hf_fusion.studies.study as study_module
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError
 from hf_fusion.data.arguments import DataArguments
-from hf_fusion.studies.results import cell_lines, markdown_table, summarize
-from hf_fusion.studies.study import Study, StudyError, run_study
+from hf_fusion.studies.results import cell_lines, markdown_table, summarize, write_study
+from hf_fusion.studies.study import Study, StudyError, mean_over_folds, run_study
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.shipped import find_file
@@ -53,6 +53,61 @@ def test_runs_every_variant_with_every_seed(study, trainings, tmp_path):
     assert all(run.flags[run.flags.index("--max_train_samples") + 1] == "5" for run in trainings)
     assert all(run.flags[run.flags.index("--dataset") + 1] == "acme/reviews" for run in trainings)
     assert results["new one"][3]["test"]["fine_accuracy"] == pytest.approx(0.69)
+
+
+def test_folds(study, trainings, tmp_path):
+    study.folds, study.overrides = [0, "a/b"], {"dataset": "acme/reviews_{fold}"}
+    study.seeds, study.evaluate_on = [1, 2], {}
+    results = run_study(study, tmp_path, say=lambda line: None)
+    assert len(trainings) == 8 and trainings[0].name == "base, seed 1, fold 0"
+    assert trainings[3].folder == tmp_path / "new_one" / "fold-a_b" / "seed-1"
+    data = [run.flags[run.flags.index("--dataset") + 1] for run in trainings[:4]]
+    assert data == ["acme/reviews_0"] * 2 + ["acme/reviews_a/b"] * 2
+    path = tmp_path / "base" / "fold-0" / "seed-1" / "metrics.json"
+    changed = json.loads(path.read_text())
+    changed["test"]["fine_accuracy"] = 0.91
+    path.write_text(json.dumps(changed))
+    results = run_study(study, tmp_path, say=lambda line: None)
+    assert len(trainings) == 8, "finished before"
+    mean = results["base"][1]
+    assert mean["test"]["fine_accuracy"] == pytest.approx((0.91 + 0.51) / 2) and mean["train_seconds"] == 2
+    assert mean["folds"]["0"]["test"]["fine_accuracy"] == 0.91
+    summary = summarize(results)
+    assert summary["base"]["seeds"]["1"]["fine_accuracy"] == pytest.approx(0.71)
+    assert summary["base"]["folds"]["1"]["0"]["fine_accuracy"] == 0.91 and "folds" in summary["new one"]
+    assert "over 2 seed(s), each the mean of 2 folds; below" in markdown_table(summary, ["fine_accuracy"], {})
+    record = write_study(tmp_path / "out.json", study, "study.yaml", tmp_path, results, {"test": summary})
+    assert record["folds"] == [0, "a/b"] and record["data"]["0"]["rows"] == {"test": 1}
+    assert record["overrides"] == {"dataset": "reviews_{fold}"}
+
+
+def test_metrics_that_a_fold_lacks():
+    values = ((0, 0.5, None), (1, None, None))
+    runs = {fold: {"test": {"a_recall": a, "b_recall": b}, "train_seconds": 1.0, "parameters": 1, "last_log": None}
+            for fold, a, b in values}  # fmt: skip
+    assert mean_over_folds(runs, ("validation", "test"))["test"] == {"a_recall": 0.5, "b_recall": None}
+
+
+def test_folds_that_do_not_differ(study, trainings, tmp_path):
+    study.folds = [0, 1]
+    with pytest.raises(StudyError, match=r"The folds of 'base' do not differ: .* dataset: data/mine_\{fold\}"):
+        run_study(study, tmp_path, say=lambda line: None)
+    study.folds = [1, "1"]
+    with pytest.raises(StudyError, match="a fold occurs twice"):
+        study.check("study.yaml")
+
+
+def test_folds_of_other_data_and_of_teachers(study, trainings, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(study_module, "evaluate_checkpoint", lambda run, fields: seen.append(fields) or {"f1": 0.5})
+    study.folds, study.overrides, study.seeds = [0, 1], {"dataset": "acme/reviews_{fold}"}, [1]
+    study.variants["new one"] = {"teacher": "base"}
+    study.evaluate_on = {"other": {"dataset": "acme/others_{fold}"}}
+    results = run_study(study, tmp_path, say=lambda line: None)
+    assert [fields["dataset"] for fields in seen] == ["acme/others_0"] * 2 + ["acme/others_1"] * 2
+    assert results["base"][1]["other"] == {"f1": 0.5}
+    teachers = [run.flags[run.flags.index("--teacher") + 1] for run in trainings if "--teacher" in run.flags]
+    assert teachers == [str(tmp_path / "base" / f"fold-{fold}" / "seed-1") for fold in (0, 1)]
 
 
 def test_goes_on_where_it_was(study, trainings, tmp_path):

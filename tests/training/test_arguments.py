@@ -121,6 +121,19 @@ class TestDirection:
         with pytest.raises(ValueError, match="True contradicts the metric loss, of which less is better"):
             arguments(greater_is_better=True)
 
+    def test_of_the_metric_that_the_data_selects(self, arguments):
+        args = arguments()
+        args.set_default_metric(None)
+        assert args.metric_for_best_model == "loss"
+        args.set_default_metric("uar")
+        assert args.metric_for_best_model == "uar" and args.greater_is_better is True
+        for args, kept in (
+            (arguments(metric_for_best_model="loss"), "loss"), (arguments(metric_for_best_model="uar"), "uar"),
+            (arguments(load_best_model_at_end=False), None),
+        ):  # fmt: skip
+            args.set_default_metric("uar")
+            assert args.metric_for_best_model == kept
+
     def test_of_ones_own_metric(self, arguments):
         with pytest.raises(RecipeError, match=r"Unknown metric 'usefulness'.*set `greater_is_better`"):
             arguments(metric_for_best_model="usefulness")

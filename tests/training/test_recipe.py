@@ -146,6 +146,16 @@ def test_data_set_that_belongs_to_the_architecture():
     assert parse_recipe(["--output_dir", "x", "--model_type", "dashfusion"])[1].dataset == "synthetic-clips"
 
 
+@pytest.mark.parametrize("value", ["audio", "[audio]"])
+def test_a_single_word_is_a_list_of_one(tmp_path, value):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"output_dir: x\nmodel_type: dashfusion\nmodalities: {value}\nclasses: auto\nreport_to: none\n")
+    _, data, training = parse_recipe(["--config", str(path)])
+    assert data.modalities == ["audio"] and data.classes == ["auto"] and training.report_to == []
+    assert data.source().classes == ("auto",) and data.source().label_range is None
+    assert parse_recipe(["--config", str(path), "--classes", "sad", "calm"])[1].classes == ["sad", "calm"]
+
+
 def test_data_of_a_checkpoint(tmp_path):
     @dataclass
     class Own:

@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from tiny_runs import TINY, TINY_CLIPS, launch, run, together, train
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
+from hf_fusion.architectures.base import architecture_of
 from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.data import temporary
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.prepare import prepare_clips
 from hf_fusion.data.split_writer import SplitWriter
+from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.training.checkpoints import CheckpointError
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.training.run import run_training
@@ -551,3 +553,103 @@ def test_rows_without_a_token_leave_the_data(recipe, tmp_path, monkeypatch):
     assert metrics["train_samples"] == 63
     assert metrics["left_out_or_filled"] == {"rows left out: no token that the tokenizers know": 3}
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["rows"]["validation"] == 16
+
+
+@pytest.fixture
+def voices(tmp_path):
+    """A folder of clips without text, with three classes, each of which shifts one feature."""
+    rng, rows, folder = np.random.default_rng(0), ["id,split,label"], tmp_path / "voices"
+    folder.mkdir()
+    names = ["sad", "calm", "angry"]
+    for split, count in (("train", 36), ("validation", 12), ("test", 12)):
+        for i in range(count):
+            frames = rng.normal(4 * np.eye(3)[i % 3], 1, (2 + i % 4, 3)).astype(np.float32)
+            np.savez(folder / f"{split}-{i}.npz", audio=frames)
+            rows.append(f"{split}-{i},{split},{names[i % 3]}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return str(folder)
+
+
+def voice_fields(voices, **changes):
+    fields = {name: value for name, value in TINY_CLIPS.items() if "metric" not in name}
+    unused = ("text_encoder", "dataset_options", "max_length")
+    fields = {name: value for name, value in fields.items() if name not in unused}
+    return {**fields, "dataset": voices, "modalities": "audio", "classes": "auto", "num_train_epochs": 6, **changes}
+
+
+def test_classes_of_clips_without_a_text_encoder(voices, tmp_path):
+    folder = tmp_path / "run"
+    metrics = train(voice_fields(voices, learning_rate=0.005, num_train_epochs=4, class_weights="balanced"), folder)
+    assert list(metrics["test"])[:4] == ["loss", "accuracy", "uar", "macro_f1"]
+    assert {"angry_recall", "calm_recall", "sad_recall"} <= set(metrics["test"])
+    assert metrics["test"]["accuracy"] > 0.6  # chance is a third
+    recipe = yaml.safe_load((folder / "config.yaml").read_text())
+    assert recipe["classes"] == ["angry", "calm", "sad"] and recipe["modalities"] == ["audio"]
+    assert recipe["metric_for_best_model"] == "uar" and recipe["greater_is_better"] is True
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert state["best_metric"] == pytest.approx(metrics["validation"]["uar"])
+    config = AutoConfig.from_pretrained(folder)
+    assert config.id2label == {0: "angry", 1: "calm", 2: "sad"}
+    assert config.problem_type == "single_label_classification" and config.anchor == "audio"
+    assert "to the classes angry, calm, sad" in (folder / "README.md").read_text()
+    # the classes of the checkpoint also count in evaluation and for another training
+    data_args = DataArguments(dataset=voices, modalities=["audio"])
+    measured = architecture_of(config).measure(load_pipeline(str(folder)), load_split(config, data_args, "test"))
+    assert {name: measured[name] for name in ("accuracy", "uar", "sad_recall")} == {
+        name: pytest.approx(metrics["test"][name]) for name in ("accuracy", "uar", "sad_recall")
+    }
+    more = train({**voice_fields(voices), "checkpoint": str(folder), "num_train_epochs": 1}, tmp_path / "more")
+    assert more["parameters"] == metrics["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"label_range": [-1, 1]}, RecipeError, "`label_range` is for scores, but the labels are classes: remove it"),
+        ({"classes": None}, DataError, "no number .if it is a class, set `classes` to auto"),
+        ({"classes": ["sad", "glad"]}, DataError, "none of the classes sad, glad: 'calm'"),
+        ({"metric_for_best_model": "mae"}, RecipeError, "must be one of loss, accuracy, uar, macro_f1, angry_recall"),
+        ({"modalities": ["audio", "text"]}, RecipeError, "`text_encoder` is missing"),
+        ({"class_weights": [1, 2]}, RecipeError, "has 2 numbers, but there are 3 classes: angry, calm, sad"),
+    ],
+    ids=["range", "undeclared", "others", "metric", "text", "weights"],
+)
+def test_recipes_that_describe_no_classes(voices, tmp_path, changes, error, words):
+    with pytest.raises(error, match=words):
+        train(voice_fields(voices, **changes), tmp_path / "run")
+
+
+def test_scores_and_classes_do_not_mix(voices, finished_clips, tmp_path):
+    folder, _ = finished_clips
+    with pytest.raises(RecipeError, match="`classes` is set, but the model predicts scores"):
+        train(voice_fields(voices, checkpoint=str(folder)), tmp_path / "run")
+    with pytest.raises(RecipeError, match="must be one of loss, acc2_has0"):
+        train({**TINY_CLIPS, "metric_for_best_model": "accuracy"}, tmp_path / "scores")
+
+
+def test_a_class_that_training_never_shows(voices, tmp_path, caplog):
+    classes = ["sad", "calm", "angry", "glad"]
+    train(voice_fields(voices, classes=classes, num_train_epochs=1), tmp_path / "run")
+    assert "no training row has the class glad: a model cannot learn it" in caplog.text
+
+
+def test_a_set_metric_stays(voices, tmp_path):
+    train(voice_fields(voices, num_train_epochs=1, metric_for_best_model="loss"), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "trainer_state.json").read_text())["best_metric"] > 0
+    recipe = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert recipe.get("metric_for_best_model", "loss") == "loss"
+
+
+def test_a_prepared_folder_has_its_classes(voices, tmp_path):
+    prepare_clips(ClipSource(voices, ("audio",), classes=("sad", "calm", "angry")), tmp_path / "prepared")
+    changes = {"dataset": str(tmp_path / "prepared"), "classes": None, "num_train_epochs": 1}
+    train(voice_fields(voices, **changes), tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["classes"] == ["sad", "calm", "angry"]
+    with pytest.raises(RecipeError, match="`label_range` is for scores, but the labels are classes"):
+        train(voice_fields(voices, **changes, label_range=[-1, 1]), tmp_path / "range")
+
+
+def test_mined_partners_of_classes(voices, tmp_path):
+    changes = {"contrastive_partners": "mined", "num_train_epochs": 2, "modality_dropout": 0.2}
+    metrics = train(voice_fields(voices, **changes, early_stopping_patience=1), tmp_path / "run")
+    assert 0 <= metrics["test"]["uar"] <= 1

@@ -19,12 +19,14 @@ class Fields:
     numbers: list[float] = field(default_factory=list)
     table: dict[str, dict[str, float]] = field(default_factory=dict)
     encoder: str | dict[str, Any] = ""
+    words: list[str] | None = None
 
 
 RIGHT = {
     "rate": [0.5, 1], "count": [3, None], "flag": [True, False], "text": ["a"], "when": ["epoch", "no"],
     "source": ["bank", None], "columns": [{"a": 1}, "{}", None], "numbers": [[], [1, 0.5]],
     "table": [{}, {"a": {"b": 1}}], "encoder": ["x", {"a": None}],
+    "words": [["a", "b"], None],
 }  # fmt: skip
 WRONG = {
     "rate": ([True, "x", None, [1]], "a number"),
@@ -37,9 +39,18 @@ WRONG = {
     "numbers": ([1, ["a"], [True], (1,)], "a list of numbers"),
     "table": ([{"a": 1}, {1: {}}], "a mapping"),
     "encoder": ([None], "a text or a mapping"),
+    "words": ([1, [1]], "a list of texts or null"),
 }
 # As on a command line, or as YAML reads them.
-FLAGS = {"rate": ["1e-4"], "count": ["3"], "flag": ["no"], "text": [False], "when": [False], "columns": [False]}
+FLAGS = {
+    "rate": ["1e-4"],
+    "count": ["3"],
+    "flag": ["no"],
+    "text": [False],
+    "when": [False],
+    "columns": [False],
+    "words": ["a"],
+}
 
 
 @pytest.mark.parametrize("name", RIGHT)

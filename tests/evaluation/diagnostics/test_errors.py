@@ -7,6 +7,7 @@ from scipy.special import softmax
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.evaluation.diagnostics.collect import row_inputs
 from hf_fusion.evaluation.diagnostics.errors import (
+    ClipClassErrors,
     ClipErrors,
     ReviewErrors,
     by_length,
@@ -123,6 +124,28 @@ def test_failure_signs_of_scores(clip_model, clip_processor, strength):
     axes = section.figures["scores"].axes[0]
     np.testing.assert_allclose(axes.collections[0].get_offsets(), np.stack([labels, scores], 1), atol=1e-6)
     assert axes.get_xlim()[0] < -3 and axes.get_ylim()[1] > 3, "the range of the labels"
+
+
+def test_classes_of_clips(clip_model, clip_processor):
+    logits, labels = honest_logits(90, classes=3)
+    rows = Dataset.from_dict({"id": [str(i) for i in range(90)], "text": ["good"] * 90, "label": labels.tolist()})
+    config = {"id2label": {0: "sad", 1: "calm", 2: "angry"}, "problem_type": "single_label_classification"}
+    pipe = FusionSentimentPipeline(clip_model(**config), processor=clip_processor, device="cpu")
+    inputs = row_inputs(rows)
+    assert not ClipErrors(pipe, rows, inputs).applies
+    section = examine(ClipClassErrors(pipe, rows, inputs), 4 * logits)
+    right = logits.argmax(1) == labels
+    assert section.findings[0].ok and section.data["metrics"]["accuracy"] == pytest.approx(right.mean())
+    recalls = {row["class"]: row["recall"] for row in section.tables["Recall of each class"]}
+    assert recalls["calm"] == pytest.approx(right[labels == 1].mean())
+    worst = section.tables["Worst clips"]
+    assert len(worst) == 8 and all(row["true"] != row["predicted"] for row in worst)
+    assert worst[0]["probability"] >= worst[1]["probability"] and "confusion" in section.figures
+    constant = examine(ClipClassErrors(pipe, rows, inputs), np.tile([[9.0, 0.0, 0.0]], (90, 1))).findings[0]
+    assert not constant.ok and "always answering the most frequent class" in constant.text
+    several = {**config, "problem_type": "multi_label_classification"}
+    pipe = FusionSentimentPipeline(clip_model(**several), processor=clip_processor, device="cpu")
+    assert not ClipClassErrors(pipe, rows, inputs).applies
 
 
 def test_too_few_rows_for_thirds():

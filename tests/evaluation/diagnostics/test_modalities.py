@@ -130,6 +130,22 @@ def test_modalities_taken_away(make_pipe, clips):
     assert "Trained to do without" in examine(make_pipe(modality_distillation=0.2), clips).text
 
 
+def test_modalities_taken_away_from_a_model_of_classes(make_pipe, clips):
+    pipe = make_pipe(id2label={0: "low", 1: "middle", 2: "high"}, problem_type="single_label_classification")
+    rows = clips.remove_columns("label").add_column("label", [i % 3 for i in range(len(clips))])
+    section = examine(pipe, rows)
+    found = section.data["modalities"]
+    answers = pipe([{"text": row["text"], "audio": np.array(row["audio"])} for row in rows])
+    numbers = pipe.model.config.label2id
+    expected = np.mean([numbers[a["label"]] == row["label"] for a, row in zip(answers, rows, strict=True)])
+    assert found["without vision"]["accuracy"] == pytest.approx(expected)
+    assert {"accuracy", "uar", "macro_f1", "given"} == set(section.tables["Metrics"][0])
+    assert section.findings[2].value == pytest.approx(found["all"]["accuracy"] - expected)
+    assert "share of wrong classes added" in section.findings[0].text
+    assert section.figures["modalities"].axes[0].get_xlabel() == "share of wrong classes (less is better)"
+    assert examine(make_pipe(num_labels=3, problem_type="multi_label_classification"), rows) is None
+
+
 def test_a_modality_that_is_not_used_is_worth_nothing(make_pipe, clips):
     pipe = make_pipe(fusion="concat", temporal_alignment=False)
     with torch.no_grad():

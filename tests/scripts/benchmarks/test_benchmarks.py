@@ -216,17 +216,6 @@ def test_both_loops_take_the_same_steps(tiny_encoder, tmp_path):
     assert torch.allclose(*ends, atol=1e-6) and not torch.equal(ends[0], torch.zeros_like(ends[0]))
 
 
-@pytest.fixture(scope="module")
-def tiny_encoder(tmp_path_factory, wordpiece):
-    from conftest import encoder_config
-    from transformers import AutoModel
-
-    folder = tmp_path_factory.mktemp("encoder")
-    AutoModel.from_config(encoder_config("bert")).save_pretrained(folder)
-    wordpiece.save_pretrained(folder)
-    return str(folder)
-
-
 class TestMining:
     def test_the_double_loop_finds_the_same_partners(self):
         embeddings, classes = mining._clips(40, 8)
