@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from huggingface_hub.constants import HF_HOME
 
 from hf_fusion.data.temporary import temporary_folder
 from hf_fusion.models.media_frames import MediaClip, MediaSettings
-from hf_fusion.models.media_text import Word, text_of, words_of
+from hf_fusion.models.media_text import Word, single_words, text_of, words_beyond, words_of
 
 DEFAULT_FOLDER = Path(HF_HOME) / "hf_fusion" / "media"
 _ARRAYS = ("audio", "vision", "voiced")
@@ -89,12 +89,10 @@ class MediaCache:
 
 def with_words(clip: MediaClip, words: list[Word], origin: str, warnings: Iterable[str] = ()) -> MediaClip:
     """A clip with words; `origin` says in the report where they are from."""
-    count = sum(len(word.text.split()) for word in words)
-    warnings = [*clip.report["warnings"], *warnings]
-    report = {**clip.report, "words": count, "transcript": origin, "warnings": warnings}
-    return MediaClip(
-        text_of(words), words, clip.audio, clip.vision, clip.seconds, clip.settings, clip.voiced, clip.speech, report
-    )
+    text, words = text_of(words), single_words(words)
+    warnings = [*clip.report["warnings"], *warnings, *words_beyond(words, clip.seconds)]
+    report = {**clip.report, "words": len(words), "transcript": origin, "warnings": warnings}
+    return replace(clip, text=text, words=words, report=report)
 
 
 def _save_frames(path, clip):

@@ -12,7 +12,7 @@ from hf_fusion.media.cache import with_words
 from hf_fusion.media.extraction import Extraction, FileExtraction
 from hf_fusion.media.folder import MediaRow, MediaTable
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
-from hf_fusion.models.media_text import Word, read_subtitles, text_between
+from hf_fusion.models.media_text import Word, read_subtitles
 from hf_fusion.models.processing_text import InputError, is_blank
 from hf_fusion.utils.errors import DataError
 
@@ -143,8 +143,7 @@ class MediaClips:
         found = clip.between(start, end)
         found["text"] = text or (found["text"] if self.with_text else None)
         self._note_missing(row, clip, found)
-        words = [word for word in clip.words if text_between([word], start, end) is not None]
-        words = [Word(word.start - start, word.end - start, word.text) for word in words]
+        words = [Word(word.start - start, word.end - start, word.text) for word in clip.words_between(start, end)]
         return {**fields, **found, "words": words, "seconds": end - start, "report": clip.report}
 
     def _note_missing(self, row, clip, found):

@@ -95,6 +95,8 @@ def _write_clip(clip, folder, write_row):
     if frames:
         np.savez(folder / f"{clip['id']}.npz", **frames)
     if clip["words"]:
-        words = json.dumps([list(word) for word in clip["words"]], ensure_ascii=False)
+        words = json.dumps(
+            [[round(start, 3), round(end, 3), text] for start, end, text in clip["words"]], ensure_ascii=False
+        )
         (folder / f"{clip['id']}.words.json").write_text(words, encoding="utf-8")
     return {**clip["report"], "clip_seconds": round(clip["seconds"], 3)}

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 from safetensors import safe_open
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file, save
 from transformers.utils import is_torch_available, logging
 
 from .media_decoding import SAMPLE_RATE, MediaLimits, MediaReader
-from .media_text import sentences_of, spread_words, text_of, words_of
+from .media_text import sentences_of, single_words, spread_words, text_of, words_beyond, words_of
 from .media_voice import DESCRIPTORS, VoiceDescriptors, speech_regions
 from .processing_text import InputError
 
@@ -34,6 +35,7 @@ DEFAULT_RATES = {"descriptors": 20, "whisper": 10, "face": 10, "clip": 2}  # fra
 # Files of the networks, beside those of the processor.
 WEIGHT_FILES = {"whisper": "whisper.safetensors", "face": "face.safetensors", "clip": "clip.safetensors"}
 _VOICING_RATE = 20
+_FEW_FACES = 0.5  # share of the pictures; fewer are told
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class MediaClip:
         """
         whole = start <= 0 and end >= self.seconds
         return {
-            "text": self.text if whole else text_of(self._words_between(start, end)),
+            "text": self.text if whole else text_of(self.words_between(start, end)),
             "audio": self._frames("audio", start, end),
             "vision": self._frames("vision", start, end),
         }
@@ -235,27 +237,35 @@ class MediaClip:
             `dict[str, float]`: for each modality that the stretch has, the share of its time with words, a voice, a
             face, in (0, 1].
         """
-        length, found = end - start, self.between(start, end)
-        shares = {}
+        length, found = max(end - start, 1e-3), self.between(start, end)
+        known = {}  # seconds
         if found["text"] is not None:
             starts, ends = self._word_times.T.clip(start, end)
-            shares["text"] = min(1.0, float((ends - starts).sum()) / length) if self.words else 1.0
+            known["text"] = (ends - starts).sum() if self.words else length
         if found["audio"] is not None:
-            shares["audio"] = float(_cut(self.voiced, _VOICING_RATE, start, end).mean())
+            known["audio"] = _cut(self.voiced, _VOICING_RATE, start, end).sum() / _VOICING_RATE
         if found["vision"] is not None:
-            shares["vision"] = float(_is_known(self.settings, found["vision"]).mean())
-        return shares
+            known["vision"] = _is_known(self.settings, found["vision"]).sum() / self.settings.vision_rate
+        return {name: min(1.0, float(seconds / length)) for name, seconds in known.items()}
 
     def sentences(self):
         """`list[tuple(float, float)]`: times of the sentences; without words, of the speech between pauses."""
-        return [(start, end) for start, end, _ in sentences_of(self.words)] if self.words else self.speech
+        if not self.words:
+            return self.speech
+        stretches = []
+        for start, end, _ in sentences_of(self.words):
+            start = max(start, stretches[-1][1]) if stretches else start  # a word belongs to one of them
+            if start < end:
+                stretches.append((start, end))
+        return stretches
 
     @cached_property
     def _word_times(self):
         """`(words, 2)`: starts and ends; a recording of an hour has thousands of words and of windows."""
         return np.array([word[:2] for word in self.words], dtype=np.float64).reshape(-1, 2)
 
-    def _words_between(self, start, end):
+    def words_between(self, start, end):
+        """`list[Word]`: those whose middle lies in a stretch."""
         middles = self._word_times.mean(axis=1)
         return [self.words[i] for i in np.flatnonzero((start <= middles) & (middles < end))]
 
@@ -269,7 +279,9 @@ class MediaClip:
 
 
 def _cut(frames, rate, start, end):
-    return frames[max(0, round(start * rate)) : max(0, round(end * rate))]
+    """The frames whose middle lies in a stretch: of stretches of the same length no two differ by more than one."""
+    first, last = (max(0, ceil(round(time * rate - 0.5, 6))) for time in (start, end))
+    return frames[first:last]
 
 
 def _is_known(settings, vision):
@@ -354,12 +366,15 @@ class MediaExtractor:
         if isinstance(words, str):
             words = spread_words(words, speech or [(0.0, seconds)])
             warnings.append("The transcript has no times: its words were spread evenly over the voiced time.")
-        words, known = list(words or []), np.zeros(0) if vision is None else _is_known(self.settings, vision)
+        words, known = single_words(words or []), np.zeros(0) if vision is None else _is_known(self.settings, vision)
+        warnings += words_beyond(words, seconds)
         report = {
             "voiced_share": float(voiced.mean()) if len(voiced) else 0.0,
             "face_share": float(known.mean()) if len(known) else 0.0,
-            "words": sum(len(word.text.split()) for word in words),
+            "words": len(words),
         }
+        if 0 < report["face_share"] < _FEW_FACES:
+            warnings.append(f"A face is seen in only {report['face_share']:.0%} of the pictures.")
         audio, vision = audio if voiced.any() else None, vision if known.any() else None
         return MediaClip(text, words, audio, vision, seconds, self.settings, voiced, speech, report)
 

@@ -15,6 +15,7 @@ from .processing_text import InputError, is_blank, text_problem
 logger = logging.get_logger(__name__)
 
 SUBTITLE_ENDINGS = (".srt", ".vtt")
+_LEAST = 0.01  # seconds of a word
 MAX_SUBTITLE_BYTES = 8 * 2**20  # some 100 hours of speech
 _ACCEPTED = (
     "A transcript is a text, the path of an .srt or .vtt file, or a list of words with times in seconds: "
@@ -142,6 +143,36 @@ def spread_words(text, regions):
     return words
 
 
+def single_words(words):
+    """
+    Splits lines of several words, whose times are estimated by the number of characters, so that each is in the window
+    and the sentence in which it is said. A word has at least 10 ms.
+
+    Args:
+        words (`list[Word]`): words or lines.
+
+    Returns:
+        `list[Word]`: those of a line after each other, also where lines overlap.
+    """
+    pieces = [
+        piece
+        for word in words
+        for piece in _share_time(word, [part for text in _split_at_ends(word.text) for part in text.split()])
+    ]
+    return [Word(start, max(end, start + _LEAST), text) for start, end, text in pieces]
+
+
+def words_beyond(words, seconds):
+    """`list[str]`: a warning if words of a recording of so many seconds start after its end."""
+    count = sum(word.start > seconds + _LEAST for word in words)
+    if not count:
+        return []
+    return [
+        f"{count} of {len(words)} words of the transcript start after the end of the file ({seconds:.1f} s): is it the "
+        "transcript of another file?"
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------- given words
 
 
@@ -225,6 +256,11 @@ def _split_line(word, longest):
     parts = [part for part in _split_at_ends(word.text) if part]
     if word.end - word.start > longest:
         parts = word.text.split()
+    return _share_time(word, parts)
+
+
+def _share_time(word, parts):
+    """The parts of a text as words, which share its time by their numbers of characters."""
     if len(parts) < 2:
         return [word]
     total, done, pieces = sum(map(len, parts)), 0, []

@@ -12,6 +12,7 @@ SENTENCE = "sentence"
 _STREAMS = ("audio", "vision")
 # The shortest stretch that is worth an answer, in seconds: the end of a file may leave a crumb.
 _SHORTEST = 0.2
+_LEAST = 0.05  # seconds of a window and a hop
 
 
 def is_media(value):
@@ -20,13 +21,13 @@ def is_media(value):
 
 
 def check_window(window, hop):
-    """Raises `ValueError` unless these are seconds above 0, or "sentence" without `hop`."""
+    """Raises `ValueError` unless these are seconds, 0.05 or more, or "sentence" without `hop`."""
     if isinstance(window, str):
         check_choice("window", window, (SENTENCE,))
     for name, value in (("window", window), ("hop", hop)):
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value is not None and not isinstance(value, str) and not (number and 0 < value < float("inf")):
-            raise ValueError(f"`{name}` must be seconds above 0, got {value!r:.100}.")
+        if value is not None and not isinstance(value, str) and not (number and _LEAST <= value < float("inf")):
+            raise ValueError(f"`{name}` must be seconds, {_LEAST} or more, got {value!r:.100}.")
     if hop is not None and (window is None or window == SENTENCE or isinstance(hop, str)):
         raise ValueError("`hop` is the time from one window to the next: it needs a `window` in seconds.")
 
@@ -96,7 +97,11 @@ def stretches_of(clip, processor, window=None, hop=None):
     starts, hop = [0.0], hop or window
     while starts[-1] + window < clip.seconds - _SHORTEST:
         starts.append(len(starts) * hop)
-    return [(start, min(start + window, clip.seconds)) for start in starts if start < clip.seconds]
+    stretches = [(start, min(start + window, clip.seconds)) for start in starts if start < clip.seconds]
+    start, end = stretches[-1] if stretches else (0.0, clip.seconds)
+    if clip.seconds - _SHORTEST <= end and clip.seconds - start <= longest:
+        stretches[-1:] = [(start, clip.seconds)]
+    return stretches
 
 
 def _longest(clip, processor):

@@ -62,7 +62,7 @@ def test_segments_are_cut_from_one_reading(folder, extraction):
     rows, counts, clips = read(folder(labels, talk_mp4="4", talk_srt=SUBTITLES), extraction)
     assert [len(rows[name]["audio"]) for name in ("a1", "a2", "a3")] == [20, 40, 40]
     assert [rows[name]["text"] for name in ("a1", "a2")] == ["said first", "said last"]
-    assert rows["a2"]["words"] == [(1.0, 2.0, "said last")], "from the start of the clip"
+    assert rows["a2"]["words"] == [(1.0, 1.5, "said"), (1.5, 2.0, "last")], "from the start of the clip"
     assert "a4" not in rows and clips.longest == 2.0 and rows["a1"]["video"] == "talk"
     assert len(extraction.extractor.calls) == 1
     assert counts == {
@@ -179,7 +179,7 @@ class TestFeatures:
         report = write_features(MediaClips(find_media([path]), extraction()), str(tmp_path / "out"))
         assert (tmp_path / "out" / "labels.csv").read_text() == "id,text\na,\nb,said first said last\n"
         words = json.loads((tmp_path / "out" / "b.words.json").read_text())
-        assert words == [[0.0, 1.0, "said first"], [2.0, 3.0, "said last"]]
+        assert words == [[0.0, 0.444, "said"], [0.444, 1.0, "first"], [2.0, 2.5, "said"], [2.5, 3.0, "last"]]
         with np.load(tmp_path / "out" / "a.npz") as arrays:
             assert set(arrays) == {"audio", "vision"} and arrays["audio"].shape == (60, 23)
         assert report["files"] == 2 and report["clips"]["a"]["voiced_share"] == 1.0

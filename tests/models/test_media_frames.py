@@ -19,7 +19,7 @@ from hf_fusion.media.extractor import (
     save_extractor,
 )
 from hf_fusion.models.media_frames import MediaClip, MediaExtractor, MediaSettings, Network, read_networks
-from hf_fusion.models.media_text import Word
+from hf_fusion.models.media_text import Word, single_words
 from hf_fusion.models.processing_text import InputError
 from hf_fusion.utils.errors import DataError
 
@@ -99,6 +99,29 @@ def test_a_text_without_times_belongs_to_the_whole():
     assert clip.between(0, 4)["text"] == "good morning" and clip.shares(0, 4)["text"] == 1.0
     assert clip.between(0, 3)["text"] is None
     assert clip.sentences() == [(0.9, 3.1)]
+
+
+def test_stretches_of_a_length_have_the_same_frames():
+    clip = clip_of(audio=np.zeros((2000, 1)), voiced=np.ones(2000, dtype=bool), seconds=100.0)
+    lengths = [len(clip.between(i / 8, i / 8 + 1.25)["audio"]) for i in range(100)]
+    assert set(lengths) == {25}, "rounding to the even number would give 24 to 26"
+    assert {len(clip.between(i / 8, i / 8 + 18.75)["audio"]) for i in range(100)} == {375}
+
+
+def test_shares_are_of_the_time_of_the_stretch():
+    clip = clip_of(seconds=8.0)  # the pictures and the sound end at 4 seconds
+    assert clip.shares(2, 8) == pytest.approx({"text": 0.5 / 6, "audio": 1 / 6, "vision": 2 / 6})
+
+
+def test_each_word_is_in_one_sentence():
+    lines = [Word(0, 4, "I liked it very much. But the end was really bad."), Word(4, 4, "Bye."), Word(6, 7, "So.")]
+    words = single_words([*lines, Word(6.5, 9, "No, no, no.")])
+    assert " ".join(word.text for word in words) == " ".join(line.text for line in lines) + " No, no, no."
+    clip = clip_of(text=None, words=words, seconds=9.0)
+    texts = [clip.between(*stretch)["text"] for stretch in clip.sentences()]
+    assert texts[:2] == ["I liked it very much.", "But the end was really bad. Bye."]
+    assert " ".join(texts) == " ".join(word.text for word in words), "also where lines overlap"
+    assert clip.between(0, 1)["text"] == "I liked it", "not the whole line where its middle lies"
 
 
 def test_other_settings_are_refused_by_name():

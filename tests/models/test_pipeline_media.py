@@ -40,6 +40,7 @@ def test_stretches(make_classify):
     assert stretches_of(clip, processor, 5.0) == [(0.0, 5.0), (5.0, 10.0), (10.0, 12.0)]
     assert stretches_of(clip, processor, 5.0, 3.0) == [(0.0, 5.0), (3.0, 8.0), (6.0, 11.0), (9.0, 12.0)]
     assert stretches_of(clip_of(5.1), processor, 5) == [(0.0, 5)], "a crumb gets no window"
+    assert stretches_of(clip_of(8.1), processor, 4) == [(0.0, 4), (4.0, 8.1)], "but belongs to one, if it has room"
     with pytest.raises(InputError, match="`window` is 6 seconds, but the model reads at most 5 seconds"):
         stretches_of(clip, processor, 6)
     words = [Word(0.0, 1.0, "Good morning."), Word(2.0, 9.0, "A long, long sentence without an end")]
@@ -146,11 +147,12 @@ def test_inputs_that_cannot_be_read(make_classify, value, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 0}, "`window` must be seconds above 0, got 0"),
+        ({"window": 0}, "`window` must be seconds, 0.05 or more, got 0"),
+        ({"window": 1, "hop": 1e-9}, "`hop` must be seconds, 0.05 or more, got 1e-09"),
         ({"window": "word"}, "`window` must be one of 'sentence'"),
         ({"hop": 2}, "needs a `window`"),
         ({"window": "sentence", "hop": 2}, "needs a `window`"),
-        ({"window": 3, "hop": -1}, "`hop` must be seconds above 0"),
+        ({"window": 3, "hop": -1}, "`hop` must be seconds, 0.05 or more"),
         ({"window": True}, "`window` must be seconds"),
     ],
 )
