@@ -43,10 +43,12 @@ if with_av == "no":
     sys.exit()
 clip = processor.read_media(video, transcript=[(0.0, 0.5, "good"), (0.5, 1.0, "bed")])
 answers = classify({"media": video, "text": [(0.0, 0.5, "good"), (0.5, 1.0, "bed")]}, window=1)
+broken = classify([{"media": video + ".mp3"}, {"audio": [[1.0]]}], on_error="return")
 classify.save_pretrained(again)
 lists = {stream: None if getattr(clip, stream) is None else getattr(clip, stream).tolist()
          for stream in ("audio", "vision")}
-print("RESULT", json.dumps({**lists, "answers": answers, "report": clip.report, "module": type(processor).__module__}))
+print("RESULT", json.dumps({**lists, "answers": answers, "report": clip.report,
+                            "reasons": [error.reason for error in broken], "module": type(processor).__module__}))
 """
 
 
@@ -105,6 +107,7 @@ def test_the_extraction_travels(kinds, clip_model, wordpiece, video, tmp_path, m
 
     result = load_as_stranger("acme/talks", video, tmp_path / "again", tmp_path)
     assert result["module"].startswith("transformers_modules")
+    assert "talk.mp4.mp3 cannot be read" in result["reasons"][0] and "audio" in result["reasons"][1]
     words = [(0.0, 0.5, "good"), (0.5, 1.0, "bed")]
     clip = processor.read_media(video, transcript=words)
     assert clip.report == result["report"] and clip.report["voiced_share"] > 0.5
