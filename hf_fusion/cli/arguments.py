@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 FRAME_FLAGS = ("audio", "vision", "audio_rate", "vision_rate", "audio_encoder", "vision_encoder")
@@ -77,9 +77,13 @@ def make_extraction(args: Namespace):
     from hf_fusion.media.extraction import FileExtraction
     from hf_fusion.utils.errors import DataError
 
-    for name, least in (("workers", 0), ("timeout", 0), ("audio_rate", 1), ("vision_rate", 1)):
+    for name, least in (("workers", 0), ("audio_rate", 1), ("vision_rate", 1)):
         if getattr(args, name) is not None and getattr(args, name) < least:
             raise DataError(f"--{name} must be at least {least}, got {getattr(args, name)}.")
+    if args.timeout is not None and not args.timeout > 0:
+        raise DataError(f"--timeout must be above 0 seconds, got {args.timeout:g}.")
+    if args.timeout is not None and args.workers == 0:
+        raise DataError("--timeout ends another process: set --workers to 1 or more.")
     try:
         extractor = _make_extractor(args) if args.checkpoint is None else _extractor_of(args)
         extractor.columns("audio")  # refuses a rate that the kind does not have
@@ -107,6 +111,7 @@ def _make_extractor(args):
 def _extractor_of(args):
     """The extractor of a checkpoint."""
     from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
+    from hf_fusion.models.media_frames import MediaExtractor
     from hf_fusion.utils.errors import DataError
 
     set_twice = [name for name in FRAME_FLAGS if getattr(args, name) is not None]
@@ -115,7 +120,10 @@ def _extractor_of(args):
     extractor = DashFusionFeatureExtractor.from_pretrained(args.checkpoint).media_extractor
     if extractor is None:
         raise DataError(f"{args.checkpoint} was trained on arrays of frames, and has no settings for media files.")
-    return extractor
+    settings = extractor.settings
+    # of the new data; a model that is trained on them carries them on
+    settings = replace(settings, asr=args.asr or settings.asr, language=args.language or settings.language)
+    return MediaExtractor(settings, extractor.networks)
 
 
 def _count_cores():

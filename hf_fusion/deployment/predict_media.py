@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 from tqdm import tqdm
 from transformers import AutoProcessor
 
@@ -25,7 +26,8 @@ from hf_fusion.data.decoding import is_row_file
 from hf_fusion.data.parts import stamp
 from hf_fusion.deployment.prediction_shards import checkpoint_stamps, describe_differences
 from hf_fusion.deployment.predictions import prediction_types
-from hf_fusion.media.folder import find_subtitles, is_media_name
+from hf_fusion.media.extraction import unexpected
+from hf_fusion.media.folder import find_subtitles, is_media_name, names_in
 from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.models.media_decoding import MediaReader
 from hf_fusion.models.media_frames import MediaClip, MediaSettings
@@ -46,7 +48,7 @@ def find_media(names: Iterable[str]) -> tuple[list[str], list[str]]:
 
     Args:
         names: files; folders, of which all media files are taken, also those in folders inside, sorted by path, but
-            none that begins with `.` or `_`; and patterns such as `lectures/**/*.mp4`, sorted by path.
+            none that is hidden (`.`); and patterns such as `lectures/**/*.mp4`, sorted by path.
 
     Returns:
         `tuple`: the media files, and the files of rows that are left out in the same folders. Both are empty if no name
@@ -81,14 +83,12 @@ def _paths_behind(name):
     """The file of this name, or the files that a folder or a pattern holds."""
     path = Path(name)
     if path.is_dir():
-        found = sorted(path.rglob("*"))
-    elif has_magic(name) and not path.exists():
-        found = [Path(path) for path in sorted(glob(name, recursive=True))]
-    elif is_media_name(name) and not path.exists():
+        return sorted(path / name for name in names_in(path))
+    if has_magic(name) and not path.exists():
+        return [path for path in map(Path, sorted(glob(name, recursive=True))) if path.is_file()]
+    if is_media_name(name) and not path.exists():
         raise FileNotFoundError(f"{name}: no such file.")
-    else:
-        return [path]
-    return [path for path in found if path.is_file() and not path.name.startswith((".", "_"))]
+    return [path]
 
 
 def media_types(config, flat: bool = False) -> dict[str, pa.DataType]:
@@ -235,6 +235,10 @@ class MediaPredictor:
             answers = [overall] if self.window is None else self._answer_stretches(clip)
         except InputError as error:
             return MediaPrediction(file, error=error.reason, notes=notes)
+        except (OSError, ImportError, torch.OutOfMemoryError):  # of networks and libraries
+            raise
+        except Exception as error:  # of a library, by what is in the file
+            return MediaPrediction(file, error=unexpected(file, error), notes=notes)
         return MediaPrediction(file, answers, overall, notes=notes)
 
     def _read(self, file, transcript, progress):

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from huggingface_hub.constants import HF_HOME
 
+from hf_fusion.data.parts import stamp
 from hf_fusion.data.temporary import temporary_folder
-from hf_fusion.models.media_frames import MediaClip, MediaSettings
+from hf_fusion.models.media_frames import MEDIA_VERSION, MediaClip, MediaSettings
 from hf_fusion.models.media_text import Word, single_words, text_of, words_beyond, words_of
 
 DEFAULT_FOLDER = Path(HF_HOME) / "hf_fusion" / "media"
@@ -52,7 +53,10 @@ class MediaCache:
         self._write(self._frames_path(sha256, clip.settings), lambda path: _save_frames(path, clip))
 
     def read_words(self, sha256: str, asr: str, language: str | None) -> tuple[list[Word], list[str]] | None:
-        """The words that a speech recognition checkpoint found, and its warnings; `None` if it was not asked."""
+        """
+        The words that a speech recognition checkpoint (a name, or the files of a folder) found, and its warnings;
+        `None` if it was not asked.
+        """
         return self._read(self._words_path(sha256, asr, language), _load_words)
 
     def write_words(self, sha256: str, asr: str, language: str | None, words: list[Word], warnings: list[str]) -> None:
@@ -65,7 +69,8 @@ class MediaCache:
         return self._path(sha256, frame_settings, "npz")
 
     def _words_path(self, sha256, asr, language):
-        return self._path(sha256, {"asr": asr, "language": language}, "json")
+        settings = {"asr": asr, "files": _stamps(asr), "language": language, "version": MEDIA_VERSION}
+        return self._path(sha256, settings, "json")
 
     def _path(self, sha256, settings, ending):
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -85,6 +90,12 @@ class MediaCache:
         with temporary_folder("writing-", parent=self.folder) as aside:
             save(Path(aside) / path.name)
             os.replace(Path(aside) / path.name, path)
+
+
+def _stamps(checkpoint):
+    """The files of a checkpoint in a folder, which may hold another one the next time; `None` for a name on the Hub."""
+    folder = Path(checkpoint)
+    return {path.name: stamp(path) for path in sorted(folder.iterdir())} if folder.is_dir() else None
 
 
 def with_words(clip: MediaClip, words: list[Word], origin: str, warnings: Iterable[str] = ()) -> MediaClip:

@@ -1,6 +1,7 @@
 """Rows of media files to clips with text, audio and vision."""
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_FAILED = 0.1
 _MAX_SHOWN = 5
+_NUMBER = re.compile(r"\d[\d.,]*")
 _TOLERANCE = 0.05  # seconds by which a clip may end after its file
 
 
@@ -52,6 +54,8 @@ class MediaClips:
     _recognised: set[Path] = field(default_factory=set)
     # names of files and clips, by what is missing or was left out
     _lacking: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    # warnings of files by their names, those that differ in numbers alone together
+    _warnings: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
     def extract(self, track: Callable[[float, float], None] = lambda share, seconds: None) -> None:
         """
@@ -81,7 +85,7 @@ class MediaClips:
         path, clip = None, None
         for row in self.table.rows:
             if row.media is not None and row.media != path:
-                path, clip = row.media, self._clip(row.media)
+                path, clip = row.media, self._clip(row.media, row.subtitles)
             found = self._row(row, clip if row.media is not None else None)
             if all(found[name] is None for name in ("text", *STREAMS)):
                 self._lacking["clips left out: no text, no audio and no vision"].append(row.id)
@@ -117,10 +121,18 @@ class MediaClips:
                 "files after the ids, or allow it by `allow_missing_features`."
             )
 
-    def _clip(self, path):
+    def _clip(self, path, subtitles):
         """The clip of a whole file with its words, `None` if it could not be read."""
         extraction = self.files[path]
-        return None if extraction.error else self.extraction.clip(extraction, path in self._recognised)
+        if extraction.error:
+            return None
+        clip = self.extraction.clip(extraction, path in self._recognised)
+        lines = self._subtitles.get(subtitles)
+        if lines or (lines is not None and path not in self._recognised):
+            clip = with_words(clip, lines, subtitles.name)
+        for warning in clip.report["warnings"]:
+            self._warnings[_NUMBER.sub("#", warning)][path.name] = warning
+        return clip
 
     def _row(self, row, clip):
         fields = {"id": row.id, "split": row.fields.get("split") or None, "label": row.fields.get("label")}
@@ -131,8 +143,6 @@ class MediaClips:
         nothing = {"text": text, **dict.fromkeys(STREAMS), "words": [], "seconds": 0.0, "report": {}}
         if clip is None:
             return {**fields, **nothing}
-        if row.subtitles in self._subtitles and (self._subtitles[row.subtitles] or row.media not in self._recognised):
-            clip = with_words(clip, self._subtitles[row.subtitles], row.subtitles.name)
         start, end = row.start or 0.0, clip.seconds if row.end is None else row.end
         if start >= clip.seconds:
             self._lacking["clips start after the end of their file"].append(row.id)
@@ -166,6 +176,11 @@ class MediaClips:
             tally(what, len(names))
             if names:
                 logger.warning("%s: %d %s (%s).", self.table.name, len(names), what, _first(names))
+        for by_name in self._warnings.values():
+            tally("files with a warning", len(by_name))
+            name, warning = next(iter(by_name.items()))
+            others = f" The same in {len(by_name) - 1} more files." if len(by_name) > 1 else ""
+            logger.warning("%s: %s: %s%s", self.table.name, name, warning, others)
 
 
 def _text(row: MediaRow) -> str | None:

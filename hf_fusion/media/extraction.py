@@ -103,14 +103,15 @@ class FileExtraction:
                 absent[path] = (found, files[path])
         if any(needs_words for _, needs_words in absent.values()):
             self._check_recogniser()
+        total = sum(sizes.values())
         if files:
-            track(done / sum(sizes.values()), 0.0)
+            track(done / total, 0.0)
         extract = self._extract_apart if self.workers and absent else self._extract_here
         for extraction, seconds in extract(absent):
             if extraction is not None:
                 done += sizes[extraction.path]
                 yield extraction
-            track(done / sum(sizes.values()), seconds)
+            track(done / total, seconds)
 
     def clip(self, extraction: Extraction, needs_words: bool) -> MediaClip:
         """The clip of a file that was extracted, from the cache; with the recognised words if they are needed."""
@@ -218,10 +219,15 @@ def _outcome(path, sha256, read):
         return Extraction(path, sha256, read())
     except InputError as error:
         return Extraction(path, sha256, error=error.reason)
-    except (OSError, ImportError):  # of networks, libraries and the cache
+    except (OSError, ImportError, torch.OutOfMemoryError):  # of networks, libraries and the cache
         raise
     except Exception as error:  # of a library, by what is in the file
-        return Extraction(path, sha256, error=f"{path} cannot be read: {type(error).__name__}: {str(error)[:300]}")
+        return Extraction(path, sha256, error=unexpected(path, error))
+
+
+def unexpected(path: str | os.PathLike, error: Exception) -> str:
+    """The reason of a file on which a library fails."""
+    return f"{path} cannot be read: {type(error).__name__}: {str(error)[:300]}"
 
 
 def extract_file(extractor, path, sha256, cache_folder, asr, language, progress=None):

@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def is_media_folder(folder: str | os.PathLike) -> bool:
     """Whether a folder holds a labels file and media files, and no files of features."""
     folder = Path(folder)
     labels = folder.is_dir() and any((folder / name).is_file() for name in LABEL_FILES)
-    return labels and not has_features(folder) and any(map(is_media_name, _names_in(folder)))
+    return labels and not has_features(folder) and any(map(is_media_name, names_in(folder)))
 
 
 def is_media_name(name: str | os.PathLike) -> bool:
@@ -81,7 +81,7 @@ def read_media_folder(folder: str | os.PathLike, text_format: TextFormat = AS_FO
         DataError: if the labels file cannot be read, a time is wrong, or two files fit one row; names the row.
     """
     labels, rows = read_labels(folder, text_format)
-    names = sorted(_names_in(Path(folder)))
+    names = sorted(names_in(Path(folder)))
     files, stems = {name: Path(folder) / name for name in names}, defaultdict(list)
     for name in filter(is_media_name, names):
         stems[_stem(name)].append(name)
@@ -116,7 +116,7 @@ def find_media(inputs: Iterable[str | os.PathLike]) -> MediaTable:
     paths = {}
     for given in map(Path, inputs):
         if given.is_dir():
-            paths |= {given / name: name for name in sorted(_names_in(given)) if is_media_name(name)}
+            paths |= {given / name: name for name in sorted(names_in(given)) if is_media_name(name)}
         elif given.is_file():
             paths[given] = given.name
         else:
@@ -137,12 +137,13 @@ def find_media(inputs: Iterable[str | os.PathLike]) -> MediaTable:
 
 def find_subtitles(media: Path | None) -> Path | None:
     """The subtitles beside a media file, if there are any."""
-    paths = [] if media is None else [media.with_suffix(ending) for ending in SUBTITLE_ENDINGS]
+    endings = [*SUBTITLE_ENDINGS, *map(str.upper, SUBTITLE_ENDINGS)]
+    paths = [] if media is None else [media.with_suffix(ending) for ending in endings]
     return next((path for path in paths if path.is_file()), None)
 
 
-def _names_in(folder):
-    """Names of all files in a folder and in those inside, but hidden ones."""
+def names_in(folder: str | os.PathLike) -> Iterator[str]:
+    """Gives the names of all files in a folder and in those inside, but hidden ones."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:

@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from math import ceil
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 from transformers.utils import is_torch_available, logging
 
@@ -81,6 +82,9 @@ class MediaSettings:
                 f"The media settings have the version {self.version!r}, this code extracts version {MEDIA_VERSION}: "
                 "use the code that was saved with the checkpoint (`trust_remote_code=True`) or another release."
             )
+        for name in ("audio_weights", "vision_weights", "asr", "language"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"`media`: {name!r} must be a string or None, got {getattr(self, name)!r:.100}.")
         for name, kinds in KINDS.items():
             kind, rate = getattr(self, name), getattr(self, f"{name}_rate")
             if kind is not None and kind not in kinds:
@@ -147,9 +151,12 @@ class Network:
 
     @classmethod
     def load(cls, path):
-        """Reads a `.safetensors` file."""
-        with safe_open(path, framework="np") as content:
-            return cls(load_file(path), content.metadata() or {})
+        """Reads a `.safetensors` file; raises `ValueError` if it is damaged."""
+        try:
+            with safe_open(path, framework="np") as content:
+                return cls(load_file(path), content.metadata() or {})
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}.") from error
 
     def save(self, path):
         """Writes a `.safetensors` file."""
@@ -395,16 +402,17 @@ class MediaExtractor:
         """A new reader of frames; its network is built once."""
         if kind == "descriptors":
             return VoiceDescriptors(rate)
-        network = self._network(kind, device)
-        if kind == "clip":
-            return ImageFrames(network, json.loads(self.networks[kind].metadata["preprocessing"]))
+        _check_torch(f"{kind!r} frames")
+        if kind not in self.networks:
+            raise OSError(f"The {kind!r} frames need {WEIGHT_FILES[kind]}, which is not beside the processor.")
+        with _named_errors(kind):
+            network = self._network(kind, device)
+            if kind == "clip":
+                return ImageFrames(network, json.loads(self.networks[kind].metadata["preprocessing"]))
         return (WhisperFrames if kind == "whisper" else FaceFrames)(network, rate)
 
     def _network(self, kind, device):
-        _check_torch(f"{kind!r} frames")
         if (kind, device) not in self._built:
-            if kind not in self.networks:
-                raise OSError(f"The {kind!r} frames need {WEIGHT_FILES[kind]}, which is not beside the processor.")
             self._built[kind, device] = _build(kind, self.networks[kind]).to(device)
         return self._built[kind, device]
 
@@ -480,6 +488,18 @@ def read_networks(settings, find):
 def _check_torch(what):
     if not is_torch_available():
         raise ImportError(f"Reading {what} from media needs torch: pip install torch. Or give arrays of frames.")
+
+
+@contextmanager
+def _named_errors(kind):
+    """Raises an `OSError` for whatever goes wrong with the weights and the description in a file."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        problem = f"{type(error).__name__}: {str(error)[:300]}"
+        raise OSError(f"{WEIGHT_FILES[kind]} describes no network that gives {kind!r} frames: {problem}") from error
 
 
 def _build(kind, network):

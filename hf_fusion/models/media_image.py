@@ -1,5 +1,6 @@
 """Frames of an image encoder of transformers: how DashFusion sees pictures where no face is looked for."""
 
+import re
 from enum import IntEnum
 
 import numpy as np
@@ -15,6 +16,10 @@ _FIELDS = (
     "image_mean", "image_std",
 )  # fmt: skip
 _BATCH = 16  # pictures encoded at once
+_LARGEST = 2048  # pixels of a side that pictures are resized or cropped to
+# Fields of a configuration by which transformers would load code or other files, and those that count layers.
+_REFUSED = ("auto_map", "quantization_config", "_name_or_path", "name_or_path")
+_COUNTED = re.compile("layer|depth|block|stage")
 _CLOSE = 2.5 / 255  # Pillow and torch round differently
 
 
@@ -98,14 +103,14 @@ def build_image_encoder(config, state_dict):
     Raises:
         ValueError, RuntimeError: if the names or shapes of the weights do not fit the configuration.
     """
+    _check_config(config, len(state_dict))
     config = AutoConfig.for_model(**config)
     with torch.device("meta"):  # takes no memory and no random numbers
         empty = AutoModel.from_config(config)
-    pooler = {
-        name: torch.zeros(weight.shape)
-        for name, weight in empty.state_dict().items()
-        if name.startswith("pooler.") and name not in state_dict
-    }
+    expected = empty.state_dict()
+    absent = [name for name in expected if name.startswith("pooler.") and name not in state_dict]
+    _check_size([weight for name, weight in expected.items() if name not in absent], state_dict.values())
+    pooler = {name: torch.zeros(expected[name].shape) for name in absent}
     # meta tensors alone would lack the buffers that are not saved
     model, report = type(empty).from_pretrained(
         None, config=config, state_dict={**state_dict, **pooler}, dtype=torch.float32, output_loading_info=True
@@ -116,6 +121,32 @@ def build_image_encoder(config, state_dict):
     if pooler:
         model.pooler = None
     return model.requires_grad_(False).eval()
+
+
+def _check_config(config, number):
+    """
+    Raises a ValueError if a configuration names code to load, or more layers than there are weights, of which any
+    number could be built.
+    """
+    for name, value in config.items():
+        name = str(name)
+        if isinstance(value, dict):
+            _check_config(value, number)
+        if "implementation" in name or name in _REFUSED:
+            raise ValueError(f"The configuration of the image encoder must not have {name!r}.")
+        counts = value if isinstance(value, list) else [value]
+        if _COUNTED.search(name) and any(isinstance(count, int) and count > number for count in counts):
+            raise ValueError(f"The image encoder has {number} weights, but {name} = {value!r:.100}.")
+
+
+def _check_size(expected, weights):
+    """
+    Raises a ValueError if a model needs far more values than its weights have, before memory is taken for them. Other
+    releases of transformers may name and divide them in another way.
+    """
+    needed, given = (sum(weight.numel() for weight in values) for values in (expected, weights))
+    if needed > 2 * given:
+        raise ValueError(f"The weights do not fit: there are {given:,} values, the configuration needs {needed:,}.")
 
 
 def prepare_picture(picture, preprocessing):
@@ -200,6 +231,10 @@ class ImageFrames:
     """
 
     def __init__(self, encoder, preprocessing):
+        for name in ("size", "crop_size"):
+            sides = preprocessing.get(name) or {}
+            if any(side and not 0 < side <= _LARGEST for side in sides.values()):
+                raise ValueError(f"`{name}` must have sides of 1 to {_LARGEST} pixels, got {sides!r:.100}.")
         self.encoder = encoder
         self.preprocessing = preprocessing
         blank = prepare_picture(np.zeros((64, 64, 3), np.uint8), preprocessing)

@@ -65,6 +65,9 @@ def build_encoder(config, state_dict):
     """
     if set(config) != set(_FIELDS):
         raise ValueError(f"The Whisper encoder's configuration has the fields {sorted(config)}, not {list(_FIELDS)}.")
+    layers = {name.split(".")[1] for name in state_dict if name.startswith("layers.")}
+    if config["encoder_layers"] != len(layers):  # any number of them can be built
+        raise ValueError(f"The Whisper encoder has weights of {len(layers)}, not {config['encoder_layers']!r} layers.")
     with torch.device("meta"):  # takes no memory and no random numbers
         encoder = WhisperEncoder._from_config(WhisperConfig(**config), attn_implementation="sdpa")
     weights = {name: weight.float() for name, weight in state_dict.items()}

@@ -116,11 +116,12 @@ class FusionSentimentAnswers:
         whole = options.get("window") is None
         inputs = [{name: found[stretch].get(name) for name in self._modalities} for stretch in stretches]
         parts = {"on_error": "return"} | ({"top_k": None} if whole and self._has_classes else {})
-        answered = {
-            stretch: answer
-            for stretch, answer in zip(stretches, self._answer(inputs, batch_size, parts), strict=True)
-            if not isinstance(answer, InputError)  # nothing is known
-        }
+        answered = {}
+        for stretch, given, answer in zip(stretches, inputs, self._answer(inputs, batch_size, parts), strict=True):
+            if not isinstance(answer, InputError):
+                answered[stretch] = answer
+            elif any(given.get(name) is not None for name in MODALITIES[1:]):
+                raise answer  # else nothing is known, or a text has no token
         if not whole:
             unknown = {"label": None, "score": None, TRUNCATED: False}
             return [with_place(clip, stretch, answered.get(stretch, unknown)) for stretch in stretches]

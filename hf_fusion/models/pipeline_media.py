@@ -4,14 +4,22 @@ from collections.abc import Mapping
 from itertools import pairwise
 from math import ceil
 
+from transformers.utils import logging
+
 from .configuration_common import check_choice
 from .processing_text import InputError
+
+logger = logging.get_logger(__name__)
 
 OPTIONS = ("window", "hop", "asr", "language")
 SENTENCE = "sentence"
 _STREAMS = ("audio", "vision")
 # The shortest stretch that is worth an answer, in seconds: the end of a file may leave a crumb.
 _SHORTEST = 0.2
+_ARRAYS_ALONE = (
+    "This model was trained on arrays of frames that were made elsewhere, and reads no media files: give such arrays "
+    "as 'audio' and 'vision'."
+)
 _LEAST = 0.05  # seconds of a window and a hop
 
 
@@ -60,16 +68,19 @@ def read(value, processor, modalities, options, device):
     extractor = processor.feature_extractor.media_extractor
     if not hasattr(clip, "between"):
         if extractor is None:
-            raise InputError(
-                "This model was trained on arrays of frames that were made elsewhere, and reads no media files: give "
-                "such arrays as 'audio' and 'vision'."
-            )
+            raise InputError(_ARRAYS_ALONE)
+        name = f"{len(clip)} bytes of media" if isinstance(clip, bytes) else clip
         asr, language = options.get("asr"), options.get("language")
-        return processor.read_media(clip, transcript, asr, language, device=device, modalities=modalities)
+        clip = processor.read_media(clip, transcript, asr, language, device=device, modalities=modalities)
+        for warning in clip.report["warnings"]:
+            logger.warning(f"{name}: {warning}")
+        return clip
     if transcript is not None:
         raise InputError("The clip was read before, with its words: leave 'text' out.")
     if extractor is not None:
         extractor.settings.check_same(clip.settings, "The clip")
+    elif any(getattr(clip, name) is not None for name in _STREAMS if name in modalities):
+        raise InputError(_ARRAYS_ALONE)
     return clip
 
 

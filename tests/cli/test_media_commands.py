@@ -9,6 +9,8 @@ import yaml
 from media_files import Film, Sound, harmonic_sound, moving_film, write_media
 from tiny_runs import TINY_CLIPS, script_here
 
+from hf_fusion.cli.arguments import make_extraction
+from hf_fusion.cli.prepare import parse_args
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.models.feature_extraction_dashfusion import DashFusionFeatureExtractor
 from hf_fusion.models.media_frames import Network
@@ -107,6 +109,12 @@ def test_extract_for_a_checkpoint(checkpoint, videos, place, flags, monkeypatch,
     assert [(row["id"], row["error"]) for row in rows] == [("r1", None), ("film", None)]
 
 
+def test_the_recogniser_of_the_new_data_travels(checkpoint):
+    given = ["VIDEOS", "new", "-c", str(checkpoint), "--asr", "openai/whisper-tiny", "--language", "de"]
+    settings = make_extraction(parse_args(given)).extractor.settings
+    assert (settings.asr, settings.language) == ("openai/whisper-tiny", "de")
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
     [
@@ -117,6 +125,8 @@ def test_extract_for_a_checkpoint(checkpoint, videos, place, flags, monkeypatch,
             "'vision_rate' must be an integer from 1 to 100, got 101",
         ),
         ("prepare", ["VIDEOS", "new", "--workers", "-1"], "--workers must be at least 0, got -1"),
+        ("prepare", ["VIDEOS", "new", "--timeout", "0"], "--timeout must be above 0 seconds, got 0"),
+        ("prepare", ["VIDEOS", "new", "--timeout", "9", "--workers", "0"], "--timeout ends another process"),
         ("prepare", ["FEATURES", "new", "--asr", "x"], "--asr is for folders of media files with a labels file"),
         ("prepare", ["VIDEOS", "OLD"], "exists already"),
         ("extract", ["VIDEOS", "new", "-c", "RUN", "--audio", "descriptors"], "remove --audio"),

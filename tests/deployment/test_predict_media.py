@@ -52,7 +52,7 @@ class TestFindMedia:
     @pytest.mark.usefixtures("folder")
     def test_files_folders_and_patterns_in_their_order(self):
         assert find_media(["in/b.MP4", "in/deep"]) == (["in/b.MP4", "in/deep/d.ogg"], [])
-        assert find_media(["in"]) == (["in/a.wav", "in/b.MP4", "in/deep/d.ogg"], ["in/labels.csv"])
+        assert find_media(["in"]) == (["in/_c.mp3", "in/a.wav", "in/b.MP4", "in/deep/d.ogg"], ["in/labels.csv"])
         assert find_media(["in/**/*.[ow]*"])[0] == ["in/a.wav", "in/deep/d.ogg"]
         assert find_media(["rows.csv", "-", "nowhere.csv", "*.csv"]) == ([], [])
 
@@ -95,6 +95,14 @@ class TestMediaPredictor:
         for file, words in ((bad, "bad.mp4"), (silence, "Nothing is known of the file")):
             (row,) = predictor.predict(file).rows()
             assert words in row["error"] and row["prediction"] == {"label": None, "score": None}
+
+    def test_an_unexpected_error_is_that_of_its_file(self, media_pipeline, talk, monkeypatch):
+        def fail(*args, **options):
+            raise RuntimeError("a library fails")
+
+        monkeypatch.setattr(media_pipeline.processor, "read_media", fail)
+        prediction = MediaPredictor(media_pipeline).predict(talk)
+        assert prediction.error == f"{talk} cannot be read: RuntimeError: a library fails"
 
     def test_a_broken_transcript_is_the_error_of_its_file(self, media_pipeline, tmp_path):
         file = write_media(tmp_path / "talk.wav", Sound(harmonic_sound(1)))

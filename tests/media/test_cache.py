@@ -74,3 +74,13 @@ def test_nothing_half_written_remains(cache, clip, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         cache.write_frames(SHA, clip)
     assert not [path for path in cache.folder.rglob("*") if path.is_file()]
+
+
+def test_words_of_another_recogniser_in_the_same_folder(cache, tmp_path):
+    folder = tmp_path / "asr"
+    folder.mkdir()
+    (folder / "model.safetensors").write_text("one")
+    cache.write_words(SHA, str(folder), None, WORDS, [])
+    assert cache.read_words(SHA, str(folder), None) == (WORDS, [])
+    (folder / "model.safetensors").write_text("another")
+    assert cache.read_words(SHA, str(folder), None) is None

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hf_fusion.media.folder import find_media, is_media_folder, read_media_folder
+from hf_fusion.media.folder import find_media, find_subtitles, is_media_folder, read_media_folder
 from hf_fusion.utils.errors import DataError
 
 
@@ -103,3 +103,8 @@ def test_other_labels_files(folder, tmp_path):
     (path / "labels.csv").unlink()
     (path / "labels.jsonl").write_text(json.dumps({"id": "a", "label": 1, "start": 0.5}) + "\n")
     assert read_media_folder(path).rows[0].start == 0.5
+
+
+def test_subtitles_in_capitals(tmp_path):
+    (tmp_path / "TALK.SRT").touch()
+    assert find_subtitles(tmp_path / "TALK.MP4") == tmp_path / "TALK.SRT"

@@ -1,6 +1,7 @@
 """Rows of media files to clips: texts, segments, and counts of all that is missing."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -69,6 +70,23 @@ def test_segments_are_cut_from_one_reading(folder, extraction):
         "clips start after the end of their file": 1, "clips end after their file, and are cut there": 1,
         "clips left out: no text, no audio and no vision": 1,
     }  # fmt: skip
+
+
+def test_warnings_of_files_are_told_once(folder, extraction, monkeypatch, caplog):
+    read_made = MadeExtractor.read
+
+    def warned(self, source, *args):
+        clip = read_made(self, source, *args)
+        clip.report["warnings"].append(f"Only {1 + len(source) / 100} of 3.0 s of the audio could be read.")
+        return clip
+
+    monkeypatch.setattr(MadeExtractor, "read", warned)
+    late = SUBTITLES.replace("00:00:02", "00:00:12").replace("00:00:03", "00:00:13")
+    rows = "id,label\na,1\nbbb,2\n"
+    _, counts, _ = read(folder(rows, a_mp4="1", bbb_mp4="2", bbb_srt=late), extraction())
+    assert counts["files with a warning"] == 3
+    assert re.search(r"a.mp4: Only .* of 3.0 s of the audio could be read. The same in 1 more files.", caplog.text)
+    assert "bbb.mp4: 2 of 4 words of the transcript start after the end of the file (3.0 s)" in caplog.text
 
 
 def test_text_before_subtitles_before_recognition(folder, extraction):

@@ -64,6 +64,8 @@ def clip_of(**changes):
         ({"vision_rate": 10}, "'vision_rate' is 10, but there is no 'vision'"),
         ({"version": 2}, "version 2.*extracts version 1"),
         ({"colour": 1}, "some of asr, audio"),
+        ({"asr": {"name": "x"}}, "'asr' must be a string or None"),
+        ({"audio_weights": 7}, "'audio_weights' must be a string or None"),
         ("face", "must be a mapping"),
     ],
 )
@@ -173,6 +175,23 @@ def test_exchanged_networks_are_refused(whisper_folder, tmp_path):
     (tmp_path / "whisper.safetensors").unlink()
     with pytest.raises(OSError, match=r"need whisper.safetensors"):
         load_extractor(tmp_path).columns("audio")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0\0\0\1\0\0{}", b"\2\0\0\0\0\0\0\0{x"])
+def test_damaged_networks_are_named(content, whisper_folder, tmp_path):
+    made = make_extractor("whisper", None, audio_encoder=whisper_folder)
+    DashFusionFeatureExtractor(media=made.settings.to_dict(), networks=made.networks).save_pretrained(tmp_path)
+    (tmp_path / "whisper.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"whisper.safetensors is damaged"):
+        DashFusionFeatureExtractor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"config": "{"}, {"config": "[1]"}, {"config": '{"d_model": 1e9}'}])
+def test_networks_that_cannot_be_built_are_named(metadata, whisper_folder):
+    made = make_extractor("whisper", None, audio_encoder=whisper_folder)
+    network = Network(made.networks["whisper"].tensors, metadata)
+    with pytest.raises(OSError, match=r"whisper.safetensors describes no network that gives 'whisper' frames"):
+        MediaExtractor(made.settings, {"whisper": network}).columns("audio")
 
 
 def test_networks_of_unused_streams_do_not_travel(whisper_folder):

@@ -211,6 +211,29 @@ def test_refuses_weights_that_do_not_fit(vit):
         build_image_encoder({**config, "intermediate_size": 38}, weights)
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"_attn_implementation": "someone/kernel"}, "must not have '_attn_implementation'"),  # code of the Hub
+        ({"auto_map": {"AutoModel": "model.Model"}}, "must not have 'auto_map'"),
+        ({"num_hidden_layers": 10**9}, "weights, but num_hidden_layers = 1000000000"),
+        ({"hidden_size": 10**6}, "the configuration needs"),
+        ({"image_size": 10**9}, "the configuration needs"),
+    ],
+)
+def test_refuses_hostile_configurations(field, message, vit):
+    config, _, weights = vit
+    with pytest.raises(ValueError, match=message):
+        build_image_encoder({**config, **field}, weights)
+
+
+@pytest.mark.parametrize("size", [{"height": 10**5, "width": 10**5}, {"shortest_edge": -1}])
+def test_refuses_huge_pictures(size, vit):
+    config, preprocessing, weights = vit
+    with pytest.raises(ValueError, match="sides of 1 to 2048 pixels"):
+        ImageFrames(build_image_encoder(config, weights), {**preprocessing, "size": size})
+
+
 def test_refuses_image_processors_that_do_more(tmp_path):
     ENCODERS["vit"][0]().save_pretrained(tmp_path)
     ConvNextImageProcessorPil(size={"shortest_edge": 224}).save_pretrained(tmp_path)

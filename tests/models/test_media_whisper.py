@@ -193,8 +193,8 @@ def test_refuses_fields_and_weights_that_do_not_fit(encoder):
         build_encoder({"d_model": 32}, encoder.state_dict())
     with pytest.raises(RuntimeError, match="size mismatch"):
         build_encoder({**TINY, "encoder_ffn_dim": 38}, encoder.state_dict())
-    with pytest.raises(RuntimeError, match="Missing key"):
-        build_encoder({**TINY, "encoder_layers": 3}, encoder.state_dict())
+    with pytest.raises(ValueError, match="weights of 2, not 1000000000 layers"):
+        build_encoder({**TINY, "encoder_layers": 10**9}, encoder.state_dict())
 
 
 def test_refuses_rates_samples_and_short_encoders(encoder):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from media_files import Sound, harmonic_sound, write_media
 
 from hf_fusion import DashFusionFeatureExtractor, DashFusionProcessor, FusionSentimentPipeline
 from hf_fusion.models.media_frames import MediaClip, MediaSettings
@@ -121,6 +122,24 @@ def test_cut_texts_are_told(make_classify):
     answers = classify(clip, window=1, return_truncated=True)
     assert [answer["truncated"] for answer in answers] == [False] * 4
     assert "truncated" not in classify(clip)
+
+
+def test_warnings_of_files_are_told(make_classify, tmp_path, monkeypatch):
+    classify = make_classify()
+    told = []
+    monkeypatch.setattr("hf_fusion.models.pipeline_media.logger.warning", told.append)
+    path = write_media(tmp_path / "talk.wav", Sound(harmonic_sound(2)))
+    assert classify({"media": path})["modalities"].keys() == {"audio"}
+    assert told == [f"{path}: No transcript is given, and no `asr` to write one: the text counts as missing."]
+
+
+def test_frames_that_do_not_fit_are_no_gap(make_classify):
+    classify = make_classify()
+    clip = clip_of(8.0)
+    clip.audio = clip.audio[:, :5]
+    for options in ({}, {"window": 4}):
+        with pytest.raises(InputError, match="width 5 where 23 is expected"):
+            classify(clip, **options)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,23 @@ def test_all_folds_and_seeds_with_a_linear_model(validate, two_folds, tmp_path, 
     assert "voice, fold-1, seed 2: accuracy" in capsys.readouterr().out
 
 
+def test_spread_over_folds_and_seeds(validate):
+    def entry(base=None, **values):
+        folds = {fold: {str(seed): {"uar": value} for seed, value in enumerate(row)} for fold, row in values.items()}
+        return validate.module.summarize(folds, base)
+
+    first = entry(a=(1, 2), b=(3, 8))
+    assert first["mean"] == {"uar": 3.5} and "difference" not in first
+    assert_close([first["std_folds"]["uar"], first["std_seeds"]["uar"]], [8**0.5, 4.5**0.5])
+    assert first["interval"]["uar"][0] < 1.5 and first["interval"]["uar"][1] > 5.5
+    others = [entry(first["folds"], a=(2, 2), b=(7, 6)), entry(first["folds"], a=(9,), b=(14,))]
+    assert [other["difference"]["uar"]["mean"] for other in others] == [0.75, 8.0], "one seed against the mean of two"
+    entries = dict(zip("xyz", [first, *others], strict=True))
+    validate.module.correct_p_values(entries)
+    differences = [other["difference"]["uar"] for other in others]
+    assert differences[1]["p_holm"] == pytest.approx(2 * differences[1]["p"]), "two comparisons"
+
+
 def test_scores_have_a_ridge_regression(validate, folds):
     data_args = validate.module.recipe_arguments(
         {**RECIPE, "classes": None, "label_range": [-1.0, 1.0], "dataset": str(folds / "valence/fold-0")}
