@@ -81,7 +81,6 @@ def quickstart_media(folder, face):
     from hf_fusion.cli.media_bar import media_bar
     from hf_fusion.cli.output import print_next
     from hf_fusion.studies import quickstart_media as steps
-    from hf_fusion.studies.quickstart import clip_baselines
     from hf_fusion.utils.quiet import silence_libraries
 
     silence_libraries()
@@ -95,12 +94,13 @@ def quickstart_media(folder, face):
     console.rule("3. Train, as `hf-fusion train --config dashfusion_talks`")
     run = steps.media_run(folder)
     results = _train([run], console)
-    baselines, clips = clip_baselines(run)
+    baselines, clips = steps.media_baselines(run)
     rows = {**baselines, "DashFusion": results[run.name]}
     _print_metrics(console, f"{len(clips['test'])} sentences of talks that it has not seen", rows, ("mae", "corr"))
     console.print(
-        "Words and voice share the score of each sentence by a rule that is easy to learn. The model knows nothing of "
-        "people: on a real recording its curve shows how that voice and those words compare with the made ones.\n"
+        "Words and voice share the score of each sentence by a rule that ridge regression learns as well. The model "
+        "knows nothing of people: on a real recording its curve shows how that voice and those words compare with "
+        "the made ones.\n"
     )
     console.rule(f"Done in {time.perf_counter() - started:.0f} s. What to do next")
     checkpoint = folder / "dashfusion"

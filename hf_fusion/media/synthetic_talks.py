@@ -23,6 +23,7 @@ OPINIONS = {
     -2: ("terrible", "awful", "disgusting"), -1: ("bad", "poor", "dated"),
     1: ("good", "nice", "fine"), 2: ("excellent", "wonderful", "perfect"),
 }  # fmt: skip
+LABEL_RANGE = (-3.0, 3.0)
 PICTURE_RATE = 5  # pictures a second
 _WIDTH, _HEIGHT = 160, 120
 _PAUSE = 0.8  # seconds between sentences

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from datasets import DatasetDict
 
 from hf_fusion.data.clips import ClipSource
+from hf_fusion.evaluation.baselines import ridge_baseline
 from hf_fusion.media.extraction import FileExtraction
 from hf_fusion.media.extractor import SETTINGS_FILE, make_extractor
 from hf_fusion.media.prepare import prepare_media
-from hf_fusion.media.synthetic_talks import draw_sentence, write_talk, write_talks
+from hf_fusion.media.synthetic_talks import LABEL_RANGE, draw_sentence, write_talk, write_talks
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.studies.launch import Run
+from hf_fusion.studies.quickstart import clip_baselines
 from hf_fusion.utils.errors import RecipeError
 
 TALKS = "dashfusion_talks"
@@ -72,6 +75,13 @@ def media_run(folder: Path, flags: list[str] | None = None) -> Run:
     modalities = [name for name in MODALITIES if name == "text" or settings.get(name)]
     own = ["--dataset", str(folder / "data"), "--modalities", *modalities]
     return Run("DashFusion", TALKS, folder / "dashfusion", [*own, *(flags or [])])
+
+
+def media_baselines(run: Run) -> tuple[dict[str, dict[str, float]], DatasetDict]:
+    """Measures the mean and ridge regression on the data of the run; returns their metrics and the clips."""
+    baselines, clips = clip_baselines(run)
+    modalities = [name for name in MODALITIES if name in clips["test"].column_names]
+    return {**baselines, "ridge regression": ridge_baseline(clips, modalities, LABEL_RANGE)}, clips
 
 
 def remove_previous(folder: Path) -> None:

@@ -10,7 +10,7 @@ from tiny_runs import script_here
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.studies import quickstart_media as steps
-from hf_fusion.studies.quickstart import clip_baselines, train_quickstart
+from hf_fusion.studies.quickstart import train_quickstart
 from hf_fusion.utils.errors import RecipeError
 
 
@@ -22,8 +22,9 @@ def test_from_nothing_to_a_curve(tmp_path, monkeypatch):
     assert shares[-1] == 1
     run = steps.media_run(folder, ["--num_train_epochs", "8", "--report_to", "none"])
     metrics = train_quickstart([run], lambda run, epochs: None)[run.name]
-    baselines, _ = clip_baselines(run)
+    baselines, clips = steps.media_baselines(run)
     assert metrics["mae"] < 0.8 * baselines["mean"]["mae"]
+    assert baselines["ridge regression"]["mae"] < baselines["mean"]["mae"] and len(clips["test"]) == 20
     model = FusionSentimentPipeline.from_pretrained(run.folder, device="cpu").model
     assert model.config.modalities == ("text", "audio")
 
