@@ -98,7 +98,7 @@ def quickstart_media(folder, face):
     rows = {**baselines, "DashFusion": results[run.name]}
     _print_metrics(console, f"{len(clips['test'])} sentences of talks that it has not seen", rows, ("mae", "corr"))
     console.print(
-        "Words and voice share the score of each sentence by a rule that ridge regression learns as well. The model "
+        "Words and voice share the score of each sentence by a rule that ridge regression learns, too. The model "
         "knows nothing of people: on a real recording its curve shows how that voice and those words compare with "
         "the made ones.\n"
     )
