@@ -90,7 +90,7 @@ def test_classes_have_mean_probabilities(make_classify):
         for stretch in ((0, 4), (4, 8))
     ]
     answers = classify(clip, top_k=None)
-    assert sum(answer["score"] for answer in answers) == pytest.approx(1.0, abs=1e-5)
+    assert sum(answer["score"] for answer in answers) == pytest.approx(1.0, rel=1e-5)
     for answer in answers:
         assert answer["score"] == pytest.approx(np.mean([part[answer["label"]] for part in parts]), rel=1e-5)
     assert [answer["score"] for answer in answers] == sorted((answer["score"] for answer in answers), reverse=True)
@@ -184,7 +184,27 @@ def test_models_without_media_say_so(clip_model, clip_processor, make_model, pro
     clips = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
     with pytest.raises(InputError, match="arrays of frames that were made elsewhere"):
         clips({"media": "talk.mp4"})
+    with pytest.raises(InputError, match="arrays of frames that were made elsewhere"):
+        clips(clip_of(2.0))
     texts = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
     with pytest.raises(InputError, match="This model reads text only"):
         texts({"media": "talk.mp4"})
     assert texts("talk me through it")["label"], "a string is a text"
+
+
+def test_the_exported_model_answers_the_same(make_classify, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from hf_fusion.deployment import OnnxFusion
+    from hf_fusion.deployment.onnx_export import export_onnx
+
+    classify = make_classify()
+    export_onnx(classify.model, classify.processor, tmp_path / "onnx", num_checks=2)
+    exported = OnnxFusion.from_pretrained(tmp_path / "onnx")
+    path = write_media(tmp_path / "talk.wav", Sound(harmonic_sound(7)))
+    value = {"media": path, "text": "good bed"}
+    for options in ({}, {"window": 2, "hop": 1}, {"window": "sentence"}):
+        expected, answers = classify(value, **options), exported(value, **options)
+        pairs = zip(expected, answers, strict=True) if options else [(expected, answers)]
+        for one, other in pairs:
+            assert other["score"] == pytest.approx(one["score"], rel=1e-5)
+            assert {**one, "score": 0} == {**other, "score": 0}
