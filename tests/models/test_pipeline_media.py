@@ -1,5 +1,7 @@
 """Media files as inputs of the pipeline: whole, by windows, by sentences."""
 
+import wave
+
 import numpy as np
 import pytest
 from media_files import Sound, harmonic_sound, write_media
@@ -133,6 +135,16 @@ def test_warnings_of_files_are_told(make_classify, tmp_path, monkeypatch):
     assert told == [f"{path}: No transcript is given, and no `asr` to write one: the text counts as missing."]
 
 
+@pytest.mark.parametrize("options", [{}, {"window": 4}])
+def test_a_text_beside_a_file_without_a_sample(options, make_classify, tmp_path):
+    path = tmp_path / "empty.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+    answer = make_classify()({"media": path, "text": "good bed"}, **options)
+    answer = answer[0] if options else answer
+    assert np.isfinite(answer["score"]) and answer["text"] == "good bed" and answer["end"] == 0.0
+
+
 def test_frames_that_do_not_fit_are_no_gap(make_classify):
     classify = make_classify()
     clip = clip_of(8.0)
@@ -192,6 +204,7 @@ def test_models_without_media_say_so(clip_model, clip_processor, make_model, pro
     assert texts("talk me through it")["label"], "a string is a text"
 
 
+@pytest.mark.nightly
 def test_the_exported_model_answers_the_same(make_classify, tmp_path):
     pytest.importorskip("onnxruntime")
     from hf_fusion.deployment import OnnxFusion
