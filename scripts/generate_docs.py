@@ -148,13 +148,17 @@ def _spread_and_difference(record, variant, split, metric, against):
         return "–"
     mean, std = entry["mean"][metric], entry["std"][metric]
     text = _number(mean) + ("" if std is None else f" ± {std:.3f}")
-    difference = _difference(record, variant, split, metric, against)
+    return text + _difference_words(_difference(record, variant, split, metric, against))
+
+
+def _difference_words(difference):
+    """A difference with its interval in a line of its own, bold if it is significant; nothing without an interval."""
     if not difference or not difference["interval"] or not _finite(difference["mean"]):
-        return text
+        return ""
     low, high = difference["interval"]
     words = f"{difference['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
     p = difference.get("p_holm")
-    return f"{text}<br>**{words}**" if p is not None and p < _SIGNIFICANT else f"{text}<br>{words}"
+    return f"<br>**{words}**" if p is not None and p < _SIGNIFICANT else f"<br>{words}"
 
 
 def _difference(record, variant, split, metric, against):
@@ -194,10 +198,7 @@ def _folds(record, metrics):
         cells = []
         for metric in metrics:
             text = f"{_number(entry['mean'][metric])} ± {_number(entry['std_folds'][metric])}"
-            if difference := entry.get("difference", {}).get(metric):
-                low, high = difference["interval"]
-                words = f"{difference['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
-                text += f"<br>**{words}**" if difference["p_holm"] < _SIGNIFICANT else f"<br>{words}"
+            text += _difference_words(entry.get("difference", {}).get(metric))
             cells.append(text.replace(" ", "\N{NO-BREAK SPACE}"))
         table.append([name, *cells])
     first = next(iter(record["variants"].values()))

@@ -6,14 +6,24 @@ from html import escape
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
 from hf_fusion.models.configuration_dashfusion import MODALITIES
+from hf_fusion.models.media_frames import WEIGHT_FILES, MediaSettings
 from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
+_FRAMES = {
+    "descriptors": "23 descriptors of the voice (loudness, pitch, timbre), computed without a network",
+    "whisper": "the states of a Whisper encoder",
+    "face": "58 numbers about the largest face (blendshapes, pose, place)",
+    "clip": "the output of an image encoder",
+}
+# Where a network file itself names no licence.
+_LICENSES = {"whisper": "MIT for OpenAI's checkpoints", "clip": "that of its checkpoint"}
 # Packages whose versions the card names.
 _VERSIONS = ("hf-fusion", "torch", "transformers")
 
@@ -80,6 +90,7 @@ def _model_card(folder, name, base_model, base_revision):
         base_model=base_model,
         base_revision=base_revision,
         adapter=(folder / "adapter_config.json").exists(),
+        media=_media_facts(folder),
         **facts,
     )
 
@@ -131,6 +142,34 @@ def _model_facts(folder):
         "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
         "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
     }
+
+
+def _media_facts(folder):
+    """For each stream that is extracted from media: `frames`, `rate`, `source` and `license` of the network."""
+    path = folder / "processor_config.json"
+    if not path.is_file():
+        return []
+    values = (json.loads(path.read_text("utf-8")).get("feature_extractor") or {}).get("media")
+    if values is None:
+        return []
+    settings = MediaSettings.from_dict(values)
+    streams = [(getattr(settings, name), getattr(settings, f"{name}_rate")) for name in MODALITIES[1:]]
+    facts = [{"kind": kind, "frames": _FRAMES[kind], "rate": rate, **_network_facts(folder, kind)}
+             for kind, rate in streams if kind]  # fmt: skip
+    return [*facts, {"kind": "asr", "source": _escape(settings.asr)}] if settings.asr else facts
+
+
+def _network_facts(folder, kind):
+    path = folder / WEIGHT_FILES.get(kind, "")
+    if kind not in WEIGHT_FILES or not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="np") as content:
+            metadata = content.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    known = metadata.get("license", _LICENSES.get(kind, "unknown"))
+    return {"file": path.name, "source": _escape(metadata.get("source", "unknown")), "license": _escape(known)}
 
 
 def _describe_head(head, config):

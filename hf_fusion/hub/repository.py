@@ -32,6 +32,7 @@ _CODE = (
     "configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "media_*.py", "pipeline_*.py",
 )  # fmt: skip
 _DIAGNOSTICS = "diagnostics"
+_PRIVATE = "timeline_*"  # pictures of single clips with their words
 _PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders with pictures of results
 
 
@@ -41,7 +42,8 @@ class PublishError(FusionError, ValueError):
 
 def repository_files(folder: str | Path) -> dict[str, Path]:
     """
-    Selects the files of a run folder to publish. Training states, pickles, logs and notes are left out.
+    Selects the files of a run folder to publish. Training states, pickles, logs, notes and pictures of single clips
+    are left out.
 
     Args:
         folder (`str` or `Path`): a run folder, or any folder with a checkpoint.
@@ -64,7 +66,7 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
             files = (file for file in sorted(path.iterdir()) if matches(file.name, CHECKPOINT_FILES))
             selected.update({f"{path.name}/{file.name}": file for file in files})
         elif path.is_dir() and matches(path.name, _PICTURES):
-            selected.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in sorted(path.glob("*.png"))})
+            selected.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in _pictures(path)})
     code = {path.name: path for path in folder.glob("*.py")}
     selected.update({name: code[name] for name in sorted(_needed_code({**code, **selected})) if name in code})
     for path in selected.values():  # a link could publish any file of the machine
@@ -73,6 +75,10 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
                 f"{path} is a link out of the folder, or lies behind one; copy the file itself into the folder."
             )
     return selected
+
+
+def _pictures(folder):
+    return [path for path in sorted(folder.glob("*.png")) if not fnmatch(path.name, _PRIVATE)]
 
 
 def check_repository(folder: str | Path, repo_id: str, base_model: str | None = None) -> dict[str, Path]:

@@ -67,6 +67,14 @@ class MediaLimits:
             Width times height of its pictures. The default takes 8K.
         max_streams (`int`, defaults to 100):
             Number of tracks of any kind, with subtitles and attachments.
+
+    Example:
+
+    ```python
+    from hf_fusion.models.media_decoding import MediaLimits, MediaReader
+
+    reader = MediaReader("talk.mp4", MediaLimits(max_seconds=600, max_bytes=2**30))
+    ```
     """
 
     max_seconds: float = 14400.0

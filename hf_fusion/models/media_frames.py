@@ -55,6 +55,15 @@ class MediaSettings:
         asr (`str`, *optional*): the speech recognition checkpoint that wrote the transcripts of the training data; the
             default where a prediction needs one. It makes no difference to frames.
         language (`str`, *optional*): the language for `asr`.
+
+    Example:
+
+    ```python
+    from hf_fusion.models.media_frames import MediaSettings
+
+    settings = MediaSettings(audio="descriptors", audio_rate=20)
+    settings.to_dict()  # as a checkpoint keeps them
+    ```
     """
 
     audio: str | None = None
@@ -186,6 +195,18 @@ class MediaClip:
         speech (`list[tuple(float, float)]`): stretches of speech between pauses, in seconds.
         report (`dict`): `seconds`, `audio_seconds`, `vision_seconds`, `voiced_share`, `face_share`, `words`,
             `transcript` (where the words are from) and `warnings`.
+
+    Example:
+
+    ```python
+    from hf_fusion import DashFusionFeatureExtractor, DashFusionProcessor
+    from transformers import BertTokenizer
+
+    extractor = DashFusionFeatureExtractor(media={"audio": "descriptors", "audio_rate": 20})
+    tokenizer = BertTokenizer({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "the": 5})
+    clip = DashFusionProcessor(tokenizer, extractor).read_media("talk.mp4", "talk.srt")
+    clip.between(0.0, 2.0)["text"], clip.shares(0.0, 2.0), clip.sentences()
+    ```
     """
 
     text: str | None

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from .configuration_common import check_choice
 from .pipeline_media import check_window, is_media, read, stretches_of, with_place
 from .processing_dyfulm import rows_without_tokens
-from .processing_text import InputError, is_blank, text_problem
+from .processing_text import InputError, is_blank, is_input_error, text_problem
 
 logger = logging.get_logger(__name__)
 
@@ -161,7 +161,9 @@ class FusionSentimentAnswers:
         """As [`_encode`], of the clips of some rows: the rows that can be read, their batch and `truncated`."""
         try:
             return rows, *self._encode([clips[i] for i in rows])
-        except InputError:  # one by one, to find out which; in the order of the inputs
+        except ValueError as error:  # one by one, to find out which; in the order of the inputs
+            if not is_input_error(error):
+                raise
             for i in sorted(rows):
                 with errors.of(i):
                     self._encode([clips[i]])
@@ -331,7 +333,9 @@ class _ErrorLog:
         """For the work on input `i` of the list."""
         try:
             yield
-        except InputError as error:
+        except ValueError as error:
+            if not is_input_error(error):
+                raise
             numbered = InputError(error.reason, self.first + i)
             if self.raises:
                 raise numbered from error

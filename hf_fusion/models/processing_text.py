@@ -54,6 +54,14 @@ class InputError(ValueError):
         return self.reason if self.number is None else f"Input {self.number} cannot be read. {self.reason}"
 
 
+def is_input_error(error):
+    """
+    Whether an error is an [`InputError`]. It may be of another class of that name: transformers loads the code of a
+    checkpoint's pipeline and that of its processor apart.
+    """
+    return isinstance(error, ValueError) and hasattr(error, "reason") and hasattr(error, "number")
+
+
 def text_problem(text):
     """
     Why a value cannot be read as a text, in training and in prediction.

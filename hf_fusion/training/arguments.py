@@ -220,7 +220,7 @@ class FusionTrainingArguments(TrainingArguments):
 
     def set_default_metric(self, metric: str | None) -> None:
         """Sets `metric_for_best_model`, unless the user set it or no checkpoint is chosen."""
-        if metric and not self._names_metric and self.metric_for_best_model is not None:
+        if metric and not self._names_metric and self.metric_for_best_model is not None:  # type: ignore[has-type]
             self.metric_for_best_model, self.greater_is_better = metric, None
             self._set_direction()
 

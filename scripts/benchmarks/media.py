@@ -199,9 +199,13 @@ def _curve(options, video, seconds):
     def predict():
         return classify({"media": video}, window=_WINDOW, hop=_HOP, asr=options.whisper)
 
-    count = len(predict())
+    count, start = len(predict()), time.process_time()
     pairs = [(seconds, measure_seconds(predict)) for _ in range(options.repeats)]
-    facts = {"name": f"{count} scores, with a transcript", "threads": torch.get_num_threads()}
+    facts = {
+        "name": f"{count} scores, with a transcript",
+        "threads": torch.get_num_threads(),
+        "cpu_seconds": (time.process_time() - start) / options.repeats,
+    }
     return compare(f"from video to curve, {_WINDOW:g} s every {_HOP:g} s", "seconds", pairs,
                    {"name": "length of the video"}, facts, target=1.0)  # fmt: skip
 

@@ -9,7 +9,7 @@ from tiny_runs import run
 from hf_fusion.cli import output
 from hf_fusion.cli import quickstart as command
 from hf_fusion.cli.main import main
-from hf_fusion.studies import quickstart
+from hf_fusion.studies import quickstart, quickstart_media
 from hf_fusion.studies.quickstart import CLIP_RUNS, classify_elsewhere, num_epochs, quickstart_runs, remove_previous
 from hf_fusion.utils.errors import DataError, RecipeError
 
@@ -89,3 +89,24 @@ def test_classifies_without_the_package(recipe, tmp_path):
     (tmp_path / "run/modeling_dyfulm.py").unlink()
     with pytest.raises(DataError, match="without the package failed"):
         classify_elsewhere(tmp_path / "run", texts)
+
+
+def test_media_ends_with_the_second_command(tmp_path, monkeypatch, capsys):
+    done = []
+    for name in ("write_examples", "prepare_examples"):
+        monkeypatch.setattr(quickstart_media, name, lambda *args, name=name: done.append((name, args[1:2])))
+    monkeypatch.setattr(quickstart_media, "media_run", lambda folder: quickstart_runs(folder)[1])
+    monkeypatch.setattr(command, "_train", lambda runs, console: {runs[0].name: CLIP})
+    monkeypatch.setattr(quickstart_media, "media_baselines", lambda run: ({"mean": CLIP}, {"test": range(7)}))
+    monkeypatch.chdir(tmp_path)
+    assert main(["quickstart", "--media", "--face"]) == 0
+    assert done == [("write_examples", ()), ("prepare_examples", (True,))]
+    text = capsys.readouterr().out
+    assert "knows nothing of people" in " ".join(text.split())
+    assert "hf-fusion predict runs/quickstart_media/talk.mp4 -c runs/quickstart_media/dashfusion --window 4" in text
+
+
+def test_a_face_needs_media(capsys):
+    with pytest.raises(SystemExit):
+        main(["quickstart", "--face"])
+    assert "--face is for --media" in capsys.readouterr().err

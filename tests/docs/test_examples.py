@@ -5,13 +5,16 @@ import doctest
 import importlib
 import inspect
 import re
+import shutil
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 from document_paths import DOCUMENTS, ROOT
 
 import hf_fusion
+from hf_fusion.media.synthetic_talks import draw_sentence, write_talk
 
 API_PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 _CODE = re.compile(r"^( *)```python\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
@@ -30,14 +33,21 @@ def code_blocks(text):
 
 DOCUMENTED = [path for page in API_PAGES for path in _REFERENCE.findall(page.read_text(encoding="utf-8"))]
 WITH_EXAMPLE = [path for path in DOCUMENTED if code_blocks(inspect.getdoc(resolve(path)) or "")]
-# Their examples would need what a test does not have: a run, the Hub, a cluster.
+# Their examples would need what a test does not have: a run, a folder of videos, the Hub, a cluster.
 WITHOUT_EXAMPLE = {
     "hf_fusion.architectures.base.Architecture",
     "hf_fusion.deployment.onnx_fusion.OnnxFusion",
+    "hf_fusion.media.extraction.FileExtraction",
     "hf_fusion.studies.study.Study",
     "hf_fusion.studies.tuning.Search",
     "hf_fusion.training.distillation.DistillationTrainer",
     "hf_fusion.training.result.TrainingResult",
+}
+# Their examples load a checkpoint of the Hub.
+OF_THE_HUB = {
+    "hf_fusion.models.media_image.ImageFrames",
+    "hf_fusion.models.media_transcription.Transcriber",
+    "hf_fusion.models.media_whisper.WhisperFrames",
 }
 SNIPPETS = [
     pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
@@ -46,8 +56,17 @@ SNIPPETS = [
 ]
 
 
-@pytest.mark.parametrize("path", WITH_EXAMPLE)
-def test_examples_run(path, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    """A folder with `talk.mp4` and `talk.srt`."""
+    folder, rng = tmp_path_factory.mktemp("talk"), np.random.default_rng(0)
+    write_talk(folder / "talk.mp4", [draw_sentence(rng) for _ in range(2)], rng)
+    return folder
+
+
+@pytest.mark.parametrize("path", [path for path in WITH_EXAMPLE if path not in OF_THE_HUB])
+def test_examples_run(path, tmp_path, monkeypatch, talk):
+    shutil.copytree(talk, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     for block in code_blocks(inspect.getdoc(resolve(path))):

@@ -12,7 +12,7 @@ from fresh_python import run_fresh
 from matplotlib.colors import to_hex
 
 from hf_fusion.evaluation import plots
-from hf_fusion.evaluation.diagnostics import attribution, contrastive, errors, gate, gradients, modalities
+from hf_fusion.evaluation.diagnostics import attribution, contrastive, errors, gate, gradients, modalities, timelines
 from hf_fusion.evaluation.plots import (
     BETTER,
     UNCLEAR,
@@ -44,6 +44,12 @@ def summary_of(*names, metrics=("mae", "acc2_non0", "corr", "brier"), p=0.01):
                 m: {"mean": (-1) ** i * 0.0123, "interval": [-0.05, 0.02], "p": p, "p_holm": p} for m in metrics
             }
     return entries
+
+
+def timeline(words, clip_id="clip", seconds=4):
+    places = [(i * seconds / len(words), (i + 1) * seconds / len(words), word) for i, word in enumerate(words)]
+    values = {"text": normal(len(words)), "audio": normal(20 * seconds), "vision": normal(10 * seconds)}
+    return timelines.Timeline(clip_id, -1.25, places, values, {"audio": 20, "vision": 10})
 
 
 def comparison(name="x", ratios=(2.0, 2.5, 3.0), **more):
@@ -128,6 +134,10 @@ FIGURES = {
                                                     "gradient_norm_coarse": np.array([1.0, 2.5]),
                                                     "gradient_cosine_fine_coarse": np.array([0.1, -0.2])}),
     ],
+    "plot_timeline": [
+        lambda: timelines.plot_timeline(timeline(["The", "room", "was", "cold."])),
+        lambda: timelines.plot_timeline(timeline(["and$so$on"] * 200, LONG, 90)),
+    ],
     "plot_shares": [
         lambda: attribution.plot_shares(
             {"modality": {"text": 0.09, "audio": 0.91}, "part": {}},
@@ -151,7 +161,7 @@ def test_texts_and_legends_have_room(name, number, tmp_path):
 
 
 def test_every_plot_is_checked():
-    modules = [plots, attribution, contrastive, errors, gate, gradients, modalities]
+    modules = [plots, attribution, contrastive, errors, gate, gradients, modalities, timelines]
     named = {name for module in modules for name, _ in inspect.getmembers(module, inspect.isfunction)}
     assert {name for name in named if name.startswith("plot_")} == set(FIGURES)
 

@@ -1,10 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from hf_fusion.hub.model_card import write_model_card
+from hf_fusion.hub.model_card import CardError, write_model_card
+from hf_fusion.models.media_frames import Network
 
 
 @pytest.fixture
@@ -86,3 +88,33 @@ def test_says_what_was_cut(run_folder):
     path.write_text(json.dumps({**json.loads(path.read_text()), "truncated": truncated}))
     words = "Longer than the model reads, and cut at the end: text of 1,300 rows in train, text of 2 rows in test."
     assert words in write_model_card(run_folder).read_text()
+
+
+def test_says_how_media_files_are_read_and_what_that_is_not_for(run_folder, media_pipeline):
+    assert "media" not in write_model_card(run_folder).read_text(), "a model of texts"
+    media_pipeline.save_pretrained(run_folder)
+    (run_folder / "config.yaml").write_text(yaml.safe_dump({"model_type": "dashfusion"}))
+    card = ModelCard.load(write_model_card(run_folder)).text
+    for words in ('classify({"media": "talk.mp4"})', "20 times a second: 23 descriptors of the voice",
+                  "nothing is uploaded",
+                  "prohibits inferring emotions of people at work and in education", "skin tones"):  # fmt: skip
+        assert words in card, words
+    assert "58 numbers" not in card and "speech recognition by" not in card
+
+
+def test_networks_and_their_licences_are_named(run_folder, clip_config):
+    clip_config().save_pretrained(run_folder)
+    (run_folder / "config.yaml").write_text(yaml.safe_dump({"model_type": "dashfusion"}))
+    media = {"audio": "whisper", "audio_rate": 10, "vision": "face", "vision_rate": 5, "asr": "acme/`asr`"}
+    (run_folder / "processor_config.json").write_text(json.dumps({"feature_extractor": {"media": media}}))
+    Network({"a": np.zeros(2)}, {"source": "acme/hears"}).save(run_folder / "whisper.safetensors")
+    Network({"a": np.zeros(2)}, {"source": "acme/\nsees", "license": "Apache-2.0"}).save(
+        run_folder / "face.safetensors"
+    )
+    card = write_model_card(run_folder).read_text()
+    assert "- 10 times a second: the states of a Whisper encoder. Network: acme/hears; licence MIT" in card
+    assert "place). Network: acme/ sees; licence Apache-2.0; in `face.safetensors`." in card
+    assert "speech recognition by `acme/'asr'`" in card
+    (run_folder / "face.safetensors").write_bytes(b"\0" * 99)
+    with pytest.raises(CardError, match=r"face\.safetensors"):
+        write_model_card(run_folder)

@@ -70,7 +70,8 @@ def write_run(folder, model, processor):
 def run_folder(tmp_path, make_model, processor):
     folder = write_run(tmp_path / "run", make_model(), processor)
     for name in ("checkpoint-3/model.safetensors", "runs/events", "evaluation-test/calibration.png",
-                 "evaluation-test/metrics.json", "my_keys.py", "tokenizer_state.pkl", "vocab.pickle",
+                 "evaluation-test/metrics.json", "evaluation-test/timeline_1.png", "my_keys.py", "tokenizer_state.pkl",
+                 "vocab.pickle",
                  "mining.safetensors", "projection.safetensors"):  # fmt: skip
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
@@ -103,6 +104,7 @@ def test_what_belongs_into_a_repository(run_folder):
             "processor_config.json", "metrics.json", "environment.json", "config.yaml"} <= set(files)  # fmt: skip
     assert any(name.startswith("tokenizer_b/") for name in files)
     assert "diagnostics/evaluation-test/calibration.png" in files
+    assert "diagnostics/evaluation-test/timeline_1.png" not in files, "words of a clip"
     others = "checkpoint runs train secret notes my_keys mining projection tokenizer_state vocab."
     assert not [name for name in files if name.startswith(tuple(others.split())) or ".bin" in name]
 

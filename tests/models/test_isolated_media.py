@@ -36,17 +36,20 @@ torch.set_num_threads(1)
 classify = pipeline("fusion-sentiment", model=name, trust_remote_code=True, device="cpu")
 processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
 if with_av == "no":
+    broken = classify([{"audio": [[1.0]]}], on_error="return")[0].reason  # of the processor
     try:
         classify({"media": video})
     except ImportError as error:
-        print("RESULT", json.dumps({"error": str(error), "text": classify("good bed")["label"]}))
+        print("RESULT", json.dumps({"error": str(error), "text": classify("good bed")["label"], "broken": broken}))
     sys.exit()
 clip = processor.read_media(video, transcript=[(0.0, 0.5, "good"), (0.5, 1.0, "bed")])
 answers = classify({"media": video, "text": [(0.0, 0.5, "good"), (0.5, 1.0, "bed")]}, window=1)
+broken = classify([{"media": video + ".mp3"}, {"audio": [[1.0]]}], on_error="return")
 classify.save_pretrained(again)
 lists = {stream: None if getattr(clip, stream) is None else getattr(clip, stream).tolist()
          for stream in ("audio", "vision")}
-print("RESULT", json.dumps({**lists, "answers": answers, "report": clip.report, "module": type(processor).__module__}))
+print("RESULT", json.dumps({**lists, "answers": answers, "report": clip.report,
+                            "reasons": [error.reason for error in broken], "module": type(processor).__module__}))
 """
 
 
@@ -105,6 +108,7 @@ def test_the_extraction_travels(kinds, clip_model, wordpiece, video, tmp_path, m
 
     result = load_as_stranger("acme/talks", video, tmp_path / "again", tmp_path)
     assert result["module"].startswith("transformers_modules")
+    assert "talk.mp4.mp3 cannot be read" in result["reasons"][0] and "audio" in result["reasons"][1]
     words = [(0.0, 0.5, "good"), (0.5, 1.0, "bed")]
     clip = processor.read_media(video, transcript=words)
     assert clip.report == result["report"] and clip.report["voiced_share"] > 0.5
@@ -128,4 +132,4 @@ def test_the_extraction_travels(kinds, clip_model, wordpiece, video, tmp_path, m
 def test_without_pyav_all_but_files_works(media_checkpoint, video, tmp_path):
     result = load_as_stranger(str(media_checkpoint), video, "", tmp_path, with_av="no")
     assert "pip install" in result["error"] and "av" in result["error"]
-    assert result["text"]
+    assert result["text"] and "audio" in result["broken"]

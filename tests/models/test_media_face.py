@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from drawn_face import draw_face
 
 import hf_fusion.models.media_face as media_face
+from hf_fusion.media.drawn_face import draw_face
 from hf_fusion.media.face_weights import load_face_weights
 from hf_fusion.models.media_face import (
     BLENDSHAPE_LANDMARKS,

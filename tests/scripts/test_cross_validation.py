@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import yaml
 from asserts import assert_close
-from media_files import Sound, harmonic_sound, write_media
+from media_files import harmonic_sound
 from tiny_runs import script_here
+
+from hf_fusion.media.extractor import make_extractor, save_extractor
+from hf_fusion.models.media_voice import VoiceDescriptors
 
 RECIPE = {
     "model_type": "dashfusion", "modalities": ["audio"], "classes": ["calm", "angry"], "hidden_size": 8,
@@ -27,25 +30,31 @@ def validate(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
-    """Recordings of every actor, neutral, calm, angry and surprised: anger is high, all others are low."""
-    folder = tmp_path_factory.mktemp("ravdess")
+def frames(tmp_path_factory):
+    """Frames of every actor, neutral, calm, angry and surprised: anger is high, all others are low."""
+    folder = tmp_path_factory.mktemp("frames")
+    save_extractor(make_extractor("descriptors", None), folder)
     for actor in range(1, 25):
-        inner = folder / f"Actor_{actor:02}"
-        inner.mkdir()
         for emotion, pitch in ((1, 100), (2, 110), (5, 220), (8, 120)):
             sound = harmonic_sound(0.4, pitch=pitch + actor, seed=actor)
-            write_media(inner / f"03-01-0{emotion}-01-01-01-{actor:02}.wav", Sound(sound))
-    (folder / "03-01-05-01-01-01.wav").write_bytes(b"no name of RAVDESS")
+            name = f"03-01-0{emotion}-01-01-01-{actor:02}"
+            np.savez(folder / f"{name}.npz", audio=_described(sound))
+    np.savez(folder / "03-01-05-01-01-01.npz", audio=np.zeros((8, 23)))  # no name of RAVDESS
     return folder
 
 
 @pytest.fixture(scope="module")
-def folds(recordings, tmp_path_factory):
+def folds(frames, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         folder = tmp_path_factory.mktemp("folds")
-        assert script_here("prepare_ravdess.py", monkeypatch)(recordings, folder, "--audio", "descriptors") == 0
-    return folder / "descriptors"
+        assert script_here("prepare_ravdess.py", monkeypatch)(frames, folder) == 0
+    return folder
+
+
+def _described(sound):
+    descriptors = VoiceDescriptors()
+    descriptors.feed(sound)
+    return descriptors.finish()
 
 
 def labels_of(fold):
@@ -80,16 +89,9 @@ def test_frames_and_settings_are_in_every_fold(folds):
     assert json.loads((fold / "media.json").read_text())["audio"] == "descriptors"
 
 
-def test_frames_are_extracted_once(prepare, recordings, folds, monkeypatch):
-    path = folds / "frames" / "03-01-05-01-01-01-07.npz"
-    before = path.stat().st_mtime_ns
-    assert prepare(recordings, folds.parent, "--audio", "descriptors") == 0
-    assert path.stat().st_mtime_ns == before
-
-
-def test_a_folder_without_recordings(prepare, tmp_path, capsys):
+def test_a_folder_without_frames(prepare, tmp_path, capsys):
     assert prepare(tmp_path, tmp_path / "out") == 2
-    assert "no recordings with names of RAVDESS" in capsys.readouterr().err
+    assert "no frames with names of RAVDESS" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,23 @@ def test_all_folds_and_seeds_with_a_linear_model(validate, two_folds, tmp_path, 
     assert validate(*command, "--output", tmp_path / "out.json") == 0
     assert (run / "metrics.json").stat().st_mtime_ns == before, "finished runs are kept"
     assert "voice, fold-1, seed 2: accuracy" in capsys.readouterr().out
+
+
+def test_spread_over_folds_and_seeds(validate):
+    def entry(base=None, **values):
+        folds = {fold: {str(seed): {"uar": value} for seed, value in enumerate(row)} for fold, row in values.items()}
+        return validate.module.summarize(folds, base)
+
+    first = entry(a=(1, 2), b=(3, 8))
+    assert first["mean"] == {"uar": 3.5} and "difference" not in first
+    assert_close([first["std_folds"]["uar"], first["std_seeds"]["uar"]], [8**0.5, 4.5**0.5])
+    assert first["interval"]["uar"][0] < 1.5 and first["interval"]["uar"][1] > 5.5
+    others = [entry(first["folds"], a=(2, 2), b=(7, 6)), entry(first["folds"], a=(9,), b=(14,))]
+    assert [other["difference"]["uar"]["mean"] for other in others] == [0.75, 8.0], "one seed against the mean of two"
+    entries = dict(zip("xyz", [first, *others], strict=True))
+    validate.module.correct_p_values(entries)
+    differences = [other["difference"]["uar"] for other in others]
+    assert differences[1]["p_holm"] == pytest.approx(2 * differences[1]["p"]), "two comparisons"
 
 
 def test_scores_have_a_ridge_regression(validate, folds):

@@ -77,7 +77,7 @@ def analyze_clips(
     observe_rows(classify, inputs, [modalities, alignment, contrastive, *errors], batch_size, track)
     return _present([
         modalities.report(),
-        attribution_section(classify, inputs, track=track),
+        attribution_section(classify, inputs, track=track, ids=clips["id"] if "id" in clips.column_names else None),
         alignment.report(),
         contrastive.report(),
         contrastive_training_section(checkpoint),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,14 @@ import torch
 
 from hf_fusion.evaluation.diagnostics.collect import Track, untracked
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_most
+from hf_fusion.evaluation.diagnostics.timelines import (
+    MOST_TIMELINES,
+    largest_columns,
+    make_timeline,
+    media_settings,
+    plot_timeline,
+    timelines_text,
+)
 from hf_fusion.evaluation.plots import BETTER, UNCLEAR, legend_below, new_figure, plain_text
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
@@ -32,16 +41,24 @@ _EMBEDDED = {"input_ids": "inputs_embeds", "input_ids_b": "inputs_embeds_b"}
 _MODALITY_OF = {
     "inputs_embeds": "text", "inputs_embeds_b": "text", "audio_features": "audio", "vision_features": "vision",
 }  # fmt: skip
+_STREAM_OF = {f"{name}_features": name for name in STREAMS}
 
 
 def attribution_section(
-    classify, inputs: list[dict], most_clips: int = MOST_CLIPS, batch_size: int = 2, track: Track = untracked
+    classify,
+    inputs: list[dict],
+    most_clips: int = MOST_CLIPS,
+    batch_size: int = 2,
+    track: Track = untracked,
+    ids: Sequence[str] | None = None,
 ) -> Section | None:
     """
     Computes integrated gradients (Sundararajan et al. 2017, by captum) of the score, or of the predicted class's logit:
 
     - over the inputs, from a text of mask tokens between the special ones and frames of zeros;
     - over the inputs of the head (bottleneck, text, audio, vision), from their mean over the clips.
+
+    For a model that reads media, some clips are shown over time, and the columns that count most by their names.
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline of a DashFusion.
@@ -50,6 +67,7 @@ def attribution_section(
             if they have more than 5,000 frames in total, since each clip costs 128 passes with gradients.
         batch_size (`int`, *optional*, defaults to 2): the number of clips per batch.
         track (`Callable`, *optional*): wraps the batches for a progress bar; see [`observe_rows`].
+        ids (`Sequence[str]`, *optional*): the names of the clips; by default their numbers.
 
     Returns:
         [`Section`] or `None`: the section, or a note if captum is not installed. `None` if the model reads one
@@ -57,22 +75,35 @@ def attribution_section(
     """
     config = classify.model.config
     read = [name for name in MODALITIES if name in config.modalities]
-    inputs = [clip for clip in inputs if set(read) <= set(clip)]
-    complete = len(inputs)
-    inputs = _sample_clips(inputs, most_clips)
+    numbers = [i for i, clip in enumerate(inputs) if set(read) <= set(clip)]
+    complete = len(numbers)
+    numbers = _sample_clips(inputs, numbers, most_clips)
+    names = [str(ids[i] if ids is not None else i) for i in numbers]
+    inputs = [inputs[i] for i in numbers]
     if len(read) < 2 or not inputs or "inputs_embeds" not in classify.model.dashfusion.text_inputs:
         return None
     if find_spec("captum") is None:
         return Section(_TITLE, f"Not computed. {missing_extra('captum', 'analyze')}")
-    by_modality, pooled, targets = [], [], []
+    by_modality, pooled, targets, settings = [], [], [], media_settings(classify)
+    timelines, by_column = [], {name: [] for name in STREAMS if name in read}
     starts = range(0, len(inputs), batch_size)
     for start in track(starts, "attribution", len(starts)):
         batch = classify.preprocess(inputs[start : start + batch_size])
         batch = classify._ensure_tensor_on_device(batch, device=classify.device)
         with torch.no_grad():
-            targets.append(classify.model(**batch).logits.argmax(-1))
+            logits = classify.model(**batch).logits
+            targets.append(logits.argmax(-1))
             pooled.append(classify.model.dashfusion(**batch).pooler_output)
-        by_modality.append(_over_inputs(classify, batch, targets[-1]))
+        values, gap = _over_values(classify, batch, targets[-1])
+        by_modality.append({**_over_modalities(values), "gap": gap})
+        for i, clip in enumerate(inputs[start : start + batch_size]) if settings else ():
+            found = _of_clip(values, batch, i)
+            for name, clips in by_column.items():
+                clips.append(found[name])
+            if len(timelines) < MOST_TIMELINES:
+                positions = {name: value.sum(-1) for name, value in found.items()}
+                score = logits[i, targets[-1][i]].item()
+                timelines.append(make_timeline(classify, clip, names[start + i], score, positions, settings))
     by_modality = {name: torch.cat([part[name] for part in by_modality]) for name in (*read, "gap")}
     by_part = _over_head(classify.model, torch.cat(pooled), torch.cat(targets)) if len(inputs) > 1 else {}
     gap = (by_modality.pop("gap").mean() / _total(by_modality).abs().mean().clamp_min(1e-9)).item()
@@ -101,8 +132,13 @@ def attribution_section(
         "missing where the others are aligned and fused with it, and such clips may never have been seen in training. "
         "A modality can have a small share and still be costly to lose."
     )
-    data = {"attribution": {**shares, "gap": gap}}
-    return Section(_TITLE, text, findings, {"attribution": plot_shares(shares, intervals)}, data=data)
+    data, tables = {"attribution": {**shares, "gap": gap}}, {}
+    figures = {"attribution": plot_shares(shares, intervals)}
+    if timelines:
+        text += f" {timelines_text(timelines)}"
+        figures |= {f"timeline_{number}": plot_timeline(timeline) for number, timeline in enumerate(timelines, 1)}
+        tables["Columns that contribute most"] = largest_columns(by_column, settings)
+    return Section(_TITLE, text, findings, figures, tables, data)
 
 
 def plot_shares(shares: dict[str, dict[str, float]], intervals: dict[str, dict[str, tuple[float, float]]]) -> Figure:
@@ -130,15 +166,36 @@ def plot_shares(shares: dict[str, dict[str, float]], intervals: dict[str, dict[s
     return plain_text(figure)
 
 
-def _sample_clips(inputs, most_clips):
-    """Samples clips with at most `_MOST_FRAMES` frames in total, but at least one; keeps their order."""
-    drawn = np.random.default_rng(0).permutation(len(inputs))[:most_clips]  # a file may be sorted
+def _sample_clips(inputs, numbers, most_clips):
+    """Samples numbers of clips with at most `_MOST_FRAMES` frames in total, but at least one; keeps their order."""
+    drawn = np.random.default_rng(0).permutation(numbers)[:most_clips]  # a file may be sorted
     frames = np.cumsum([sum(len(inputs[i].get(name, ())) for name in STREAMS) for i in drawn])
-    return [inputs[i] for i in sorted(drawn[: max(1, int((frames <= _MOST_FRAMES).sum()))])]
+    return sorted(drawn[: max(1, int((frames <= _MOST_FRAMES).sum()))].tolist())
 
 
-def _over_inputs(classify, batch, targets):
-    """Returns the contribution `(clips,)` of each modality, and as "gap" the error of their sum."""
+def _over_modalities(values):
+    """Sums contributions to one `(clips,)` for each modality."""
+    totals = {}
+    for name, contributions in values.items():
+        totals[_MODALITY_OF[name]] = totals.get(_MODALITY_OF[name], 0) + contributions.flatten(1).sum(1)
+    return totals
+
+
+def _of_clip(values, batch, i):
+    """The contributions `(positions, features)` of a clip, without padding: of tokens by the names of their ids."""
+    found = {}
+    for name, contributions in values.items():
+        if name in _STREAM_OF:
+            mask, key = batch[f"{_STREAM_OF[name]}_attention_mask"], _STREAM_OF[name]
+        else:
+            key = next(ids for ids, embeds in _EMBEDDED.items() if embeds == name)
+            mask = batch[key.replace("input_ids", "attention_mask")]
+        found[key] = contributions[i][mask[i].bool().cpu()].numpy()
+    return found
+
+
+def _over_values(classify, batch, targets):
+    """Returns the contributions `(clips, positions, features)` of each input, and the error of their sum `(clips,)`."""
     integrated_gradients = import_extra("captum.attr", "analyze").IntegratedGradients
     embedded, baselines = {}, {}
     for name, values in batch.items():
@@ -165,11 +222,8 @@ def _over_inputs(classify, batch, targets):
     with torch.no_grad():  # an encoder that derives positions from ids gives other outputs for embeddings
         differences = classify.model(**batch).logits - logits(*embedded.values(), *rest.values())
         changed = differences.gather(1, targets.unsqueeze(1)).squeeze(1)
-    totals = {"gap": (gap.detach().abs() + changed.abs()).cpu()}
-    for name, values in zip(embedded, contributions, strict=True):
-        values = values.detach().flatten(1).sum(1).cpu()
-        totals[_MODALITY_OF[name]] = totals.get(_MODALITY_OF[name], 0) + values
-    return totals
+    values = {name: part.detach().float().cpu() for name, part in zip(embedded, contributions, strict=True)}
+    return values, (gap.detach().abs() + changed.abs()).cpu()
 
 
 def _get_embeddings(classify, name, ids):

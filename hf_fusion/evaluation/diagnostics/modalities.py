@@ -11,6 +11,7 @@ from datasets import Dataset
 from hf_fusion.data.synthetic_clips import AUDIO_RATE, VISION_RATE, synthetic_clips
 from hf_fusion.evaluation.diagnostics.collect import Diagnosis, Track, untracked
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least, at_most
+from hf_fusion.evaluation.diagnostics.timelines import media_settings
 from hf_fusion.evaluation.metrics import class_metrics, select_sentiment_metrics
 from hf_fusion.evaluation.plots import BETTER, UNCLEAR, legend_below, new_figure, plain_text, wrap
 from hf_fusion.evaluation.statistics import share_interval
@@ -182,6 +183,7 @@ class AlignmentDiagnosis(Diagnosis):
         self.applies = bool(anchored and self.names) and not classify.processor.has_two_tokenizers
         self._ids = clips["id"]
         self._truth = _truth(corpus)
+        self._rates = _frame_rates(classify, corpus)
         self._hits: dict[str, list[bool]] = {name: [] for name in self.names}
         self._chances: dict[str, list[float]] = {name: [] for name in self.names}
         self._evenness: dict[str, list[float]] = {name: [] for name in self.names}
@@ -250,17 +252,20 @@ class AlignmentDiagnosis(Diagnosis):
             else " When a word is spoken is not known here."
         )
         maps = [attention for attention in self._maps.values() if attention is not None]
-        figures = {"alignment": plot_attention_maps(maps)} if maps else {}
+        figures = {"alignment": plot_attention_maps(maps, self._rates)} if maps else {}
         return Section("Temporal alignment", text, findings, figures, data={"alignment": data})
 
 
-def plot_attention_maps(maps: Sequence[tuple[list[str], dict[str, np.ndarray]]]) -> Figure:
+def plot_attention_maps(
+    maps: Sequence[tuple[list[str], dict[str, np.ndarray]]], rates: dict[str, float] | None = None
+) -> Figure:
     """
     Plots the attention of tokens to the frames of the other modalities, as a multiple of equal attention: blue is
     below, red above it.
 
     Args:
         maps (`Sequence`): the tokens of each clip, and its weights `(tokens, frames)` by modality.
+        rates (`dict[str, float]`, *optional*): frames per second by modality; the axis is in seconds then.
     """
     colors, ticker = (import_extra(f"matplotlib.{name}", "plots") for name in ("colors", "ticker"))
     names = list(maps[0][1])
@@ -272,10 +277,15 @@ def plot_attention_maps(maps: Sequence[tuple[list[str], dict[str, np.ndarray]]])
     scale = colors.TwoSlopeNorm(1, vmin=0, vmax=top)
     for row, (tokens, _), values in zip(panels, maps, times, strict=True):
         for axes, name in zip(row, names, strict=True):
-            image = axes.imshow(values[name], aspect="auto", cmap="RdBu_r", norm=scale, interpolation="nearest")
+            rate = (rates or {}).get(name)
+            shift, end = (0, values[name].shape[1] / rate) if rate else (-0.5, values[name].shape[1] - 0.5)
+            image = axes.imshow(
+                values[name], aspect="auto", cmap="RdBu_r", norm=scale, interpolation="nearest",
+                extent=(shift, end, len(tokens) - 0.5, -0.5),
+            )  # fmt: skip
             axes.set_yticks(range(len(tokens)), [wrap(token, 24).split("\n")[0] for token in tokens], fontsize=7)
-            axes.set(title=f"words to {name}", xlabel="frame")
-            axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+            axes.set(title=f"words to {name}", xlabel="seconds" if rate else "frame")
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=not rate))
     bar = figure.colorbar(image, ax=panels.ravel().tolist(), label="attention, times that of equal attention")
     above = ticker.MaxNLocator(3, integer=True).tick_values(2, max(top, 3))
     bar.set_ticks([0, 0.5, 1, *(value for value in above if 1 < value <= top)])
@@ -289,6 +299,13 @@ def _evenness(weights):
         return np.nan
     shares = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
     return float((-shares * np.log(np.maximum(shares, 1e-12))).sum(1).mean() / np.log(frames))
+
+
+def _frame_rates(classify, corpus):
+    """Frames per second by stream, where they are known: of media files and of synthetic clips."""
+    if settings := media_settings(classify):
+        return {name: getattr(settings, f"{name}_rate") for name in _RATES}
+    return None if corpus is None else _RATES
 
 
 def _truth(corpus):

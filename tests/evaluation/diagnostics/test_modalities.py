@@ -102,7 +102,10 @@ def test_maps_of_a_real_model(make_pipe, clips):
     words = min(clips["text"], key=lambda text: abs(len(text.split()) - 8)).split()
     assert left.get_yticklabels()[1].get_text() == pipe.processor.tokenizer.tokenize(words[0])[0]
     np.testing.assert_allclose(left.images[0].get_array().mean(), 1, atol=0.2), "about 1, without the class token"
+    assert left.get_xlabel() == "frame" and left.get_xlim() == (-0.5, left.images[0].get_array().shape[1] - 0.5)
     with_truth = align(pipe, clips, CORPUS)
+    left, right = [axes for axes in with_truth.figures["alignment"].axes if axes.images][:2]
+    assert left.get_xlabel() == "seconds" and left.get_xlim()[1] == pytest.approx(right.get_xlim()[1], abs=0.25)
     assert all(0 <= f["hit_rate"] <= 1 for f in with_truth.data["alignment"].values())
 
 

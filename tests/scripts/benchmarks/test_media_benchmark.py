@@ -86,7 +86,7 @@ def test_costs_memory_and_curve(small, whisper, face, tiny_encoder, tmp_path, mo
         def __init__(self, model, **options):
             assert model == whisper
 
-        def __call__(self, blocks, voiced, rate):
+        def __call__(self, blocks):
             return [Word(0.1, 0.4, "good"), Word(0.5, 0.9, "morning")]
 
     monkeypatch.setattr(media_frames, "Transcriber", Transcriber)

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def draw_face(picture, x, y, size, angle=0.0, smile=0.0):
+def draw_face(picture, x, y, size, angle=0.0, smile=0.0, mouth=0.0):
     """
     Draws a face into a picture.
 
@@ -12,7 +12,8 @@ def draw_face(picture, x, y, size, angle=0.0, smile=0.0):
         x, y (`float`): the middle of the face in pixels.
         size (`float`): its height in pixels.
         angle (`float`): how far it is turned, clockwise, in radians.
-        smile (`float`): how far the corners of the mouth go up, in 0 .. 1.
+        smile (`float`): how far the corners of the mouth go up, from -1 (down) to 1.
+        mouth (`float`): how far the mouth is open, from 0 to 1.
     """
     rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]]
     across, down = columns + 0.5 - x, rows + 0.5 - y
@@ -35,6 +36,6 @@ def draw_face(picture, x, y, size, angle=0.0, smile=0.0):
     ellipse(0, 0.06, 0.044, 0.1, (205, 155, 125), 0.6)
     for side in (-0.022, 0.022):
         ellipse(side, 0.14, 0.018, 0.012, (140, 90, 75), 0.3)
-    ellipse(0, 0.265, 0.125, 0.032, (180, 80, 80), 0.2, 4 * smile)
-    ellipse(0, 0.265, 0.118, 0.006, (110, 40, 45), 0.3, 4 * smile)
+    ellipse(0, 0.265, 0.125, 0.032 + 0.05 * mouth, (180, 80, 80), 0.2, 4 * smile)
+    ellipse(0, 0.265, 0.118, 0.006 + 0.05 * mouth, (110, 40, 45), 0.3, 4 * smile)
     picture[:] = canvas.clip(0, 255).astype(np.uint8)
