@@ -110,7 +110,7 @@ class MediaClips:
     def _files_without_text(self):
         return {
             row.media for row in self.table.rows
-            if row.media is not None and _text(row) is None and not self._subtitles.get(row.subtitles)
+            if row.media is not None and _text(row) is None and row.subtitles not in self._subtitles
         }  # fmt: skip
 
     def _check_missing(self, names, what):
@@ -127,9 +127,8 @@ class MediaClips:
         if extraction.error:
             return None
         clip = self.extraction.clip(extraction, path in self._recognised)
-        lines = self._subtitles.get(subtitles)
-        if lines or (lines is not None and path not in self._recognised):
-            clip = with_words(clip, lines, subtitles.name)
+        if subtitles in self._subtitles:  # empty ones too, as in predictions: nothing is said
+            clip = with_words(clip, self._subtitles[subtitles], subtitles.name)
         for warning in clip.report["warnings"]:
             self._warnings[_NUMBER.sub("#", warning)][path.name] = warning
         return clip

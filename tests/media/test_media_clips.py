@@ -89,6 +89,11 @@ def test_warnings_of_files_are_told_once(folder, extraction, monkeypatch, caplog
     assert "bbb.mp4: 2 of 4 words of the transcript start after the end of the file (3.0 s)" in caplog.text
 
 
+def test_empty_subtitles_say_that_nothing_is_said(folder, extraction):
+    rows, counts, _ = read(folder("id,label\na,1\n", a_mp4="1", a_vtt="WEBVTT\n"), extraction(asr="whisper"))
+    assert rows["a"]["text"] is None and counts == {"clips have no transcript": 1}
+
+
 def test_text_before_subtitles_before_recognition(folder, extraction):
     labels = "id,label,text\na,1,own text\nb,1,\nc,1,nan\nd,1,\n"
     path = folder(
