@@ -90,7 +90,8 @@ def stretches_of(clip, processor, window=None, hop=None):
 
     Without `window`, the whole file, in equal parts of at most the longest time that the model reads at once. With
     seconds, windows from 0 on, each `hop` later than the one before (by default `window`; with a longer `hop`, the time
-    between them gets no answer); the last one ends with the file. With "sentence", the sentences of the transcript; without words, the stretches between pauses of the voice.
+    between them gets no answer); the last one ends with the file. With "sentence", the sentences of the transcript;
+    without words, the stretches between pauses of the voice.
 
     Returns:
         `list[tuple(float, float)]`: starts and ends in seconds.
