@@ -56,6 +56,7 @@ def read_feature_folder(
             features is damaged; names it.
     """
     labels, clips = read_labels(folder, text_format)
+    has_video = any(row.get("video") for _, row in clips)
     streams = [name for name in STREAMS if name in modalities]
     if streams and clips:
         _check_files(labels, [clip_id for clip_id, _ in clips], streams, allow_missing_features)
@@ -65,7 +66,7 @@ def read_feature_folder(
             "split": row.get("split") or None,
             "text": row.get("text"),
             "label": None if row.get("label") == "" else row.get("label"),
-            **({"video": str(row["video"])} if row.get("video") else {}),
+            **({"video": str(row["video"]) if row.get("video") else None} if has_video else {}),
             **_features(Path(folder), clip_id, streams),
         }
 

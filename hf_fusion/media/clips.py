@@ -65,7 +65,8 @@ class MediaClips:
             DataError: if too many rows have no file, or one that cannot be read; names the first.
         """
         self._read_subtitles()
-        self._check_missing([row.id for row in self.table.rows if row.media is None], "rows have no media file")
+        without = [row.id for row in self.table.rows if row.media is None]
+        self._check_missing(without, "rows have no media file", len(without))
         needs_words = self._files_without_text() if self.with_text and self.extraction.asr else set()
         files = {row.media: row.media in needs_words for row in self.table.rows if row.media is not None}
         self._recognised = needs_words
@@ -73,8 +74,9 @@ class MediaClips:
             self.files[done.path] = done
             if done.error:
                 logger.warning("%s", done.error)
-        failed = [path.name for path in files if self.files[path].error]
-        self._check_missing(failed, "media files cannot be read")
+        failed = {path: path.name for path in files if self.files[path].error}
+        rows = sum(row.media in failed for row in self.table.rows)
+        self._check_missing(list(failed.values()), "media files cannot be read", rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """
@@ -110,15 +112,15 @@ class MediaClips:
     def _files_without_text(self):
         return {
             row.media for row in self.table.rows
-            if row.media is not None and _text(row) is None and not self._subtitles.get(row.subtitles)
+            if row.media is not None and _text(row) is None and row.subtitles not in self._subtitles
         }  # fmt: skip
 
-    def _check_missing(self, names, what):
+    def _check_missing(self, names, what, rows):
         self._lacking[what] += names
-        if len(names) > _MAX_FAILED * len(self.table.rows) and not self.allow_missing:
+        if rows > _MAX_FAILED * len(self.table.rows) and not self.allow_missing:
             raise DataError(
-                f"{self.table.name}: {len(names)} {what} ({_first(names)}). More than a tenth is missing: name the "
-                "files after the ids, or allow it by `allow_missing_features`."
+                f"{self.table.name}: {len(names)} {what} ({_first(names)}). More than a tenth of the rows is missing: "
+                "name the files after the ids, or allow it by `allow_missing_features`."
             )
 
     def _clip(self, path, subtitles):
@@ -127,9 +129,8 @@ class MediaClips:
         if extraction.error:
             return None
         clip = self.extraction.clip(extraction, path in self._recognised)
-        lines = self._subtitles.get(subtitles)
-        if lines or (lines is not None and path not in self._recognised):
-            clip = with_words(clip, lines, subtitles.name)
+        if subtitles in self._subtitles:  # empty ones too, as in predictions: nothing is said
+            clip = with_words(clip, self._subtitles[subtitles], subtitles.name)
         for warning in clip.report["warnings"]:
             self._warnings[_NUMBER.sub("#", warning)][path.name] = warning
         return clip

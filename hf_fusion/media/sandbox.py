@@ -135,17 +135,6 @@ class Sandbox:
         return answer
 
 
-def run_apart(function, *args, timeout=None, memory=None, name=None):
-    """
-    Runs one function in a process of its own. Arguments and errors are those of [`Sandbox`] and its `run`.
-
-    Returns:
-        The result of the function.
-    """
-    with Sandbox(timeout, memory) as sandbox:
-        return sandbox.run(function, *args, name=name)
-
-
 def _start():
     environment = dict(os.environ)
     torch = sys.modules.get("torch")

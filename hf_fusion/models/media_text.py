@@ -35,10 +35,10 @@ class Word(NamedTuple):
     Example:
 
     ```python
-    from hf_fusion.models.media_text import Word, text_between
+    from hf_fusion.models.media_text import Word, sentences_of
 
     words = [Word(0.0, 0.4, "Good"), Word(0.4, 1.0, "morning.")]
-    text_between(words, 0, 0.5)  # "Good"
+    sentences_of(words)  # [Word(0.0, 1.0, "Good morning.")]
     ```
     """
 
@@ -87,33 +87,6 @@ def words_of(transcript, warn=logger.warning):
 def text_of(words):
     """`str` or `None`: the whole text of words, or of a transcript without times; `None` if there is none."""
     return words if isinstance(words, str) else _join(word.text for word in words or ()) or None
-
-
-def text_between(words, start, end):
-    """
-    Gives the text of a window.
-
-    Args:
-        words (`list[Word]`, `str` or `None`): words with times. A text without times belongs to the whole recording
-            alone: it has no window, which is logged once.
-        start (`float`): the window's start, in seconds.
-        end (`float`): its end.
-
-    Returns:
-        `str`: the words whose middle lies in `[start, end)`; or `None` if there are none.
-    """
-    return text_of([word for word in _timed(words) if start <= (word.start + word.end) / 2 < end])
-
-
-def _timed(words):
-    """The words with times; none for a text without."""
-    if isinstance(words, str):
-        logger.warning_once(
-            "The transcript has no times: windows and sentences have no text. Give subtitles or words with times, or "
-            "let a speech recogniser transcribe the recording."
-        )
-        return []
-    return words or []
 
 
 def spread_words(text, regions):
@@ -230,9 +203,8 @@ def sentences_of(words, shortest=1.0, longest=20.0, pause=0.6):
     Cuts a transcript into sentences: at the marks that end them and at pauses.
 
     Args:
-        words (`list[Word]`, `str` or `None`): words with times, in the order of their starts. Inside a line of several
-            words, the times are estimated by the number of characters. A text without times has no sentences, which is
-            logged once.
+        words (`list[Word]`): words in the order of their starts. Inside a line of several words, the times are
+            estimated by the number of characters.
         shortest (`float`, *optional*, defaults to 1.0): a shorter sentence is joined to its nearer neighbour, unless
             that is further away than this or both together are longer than `longest`. In seconds.
         longest (`float`, *optional*, defaults to 20.0): a longer sentence is cut at its longest pauses. In seconds.
@@ -241,7 +213,7 @@ def sentences_of(words, shortest=1.0, longest=20.0, pause=0.6):
     Returns:
         `list[Word]`: start, end and text of each sentence. A word is in one of them, whole.
     """
-    pieces = [piece for word in _timed(words) for piece in _split_line(word, longest)]
+    pieces = [piece for word in words for piece in _split_line(word, longest)]
     groups = []
     for piece in pieces:
         if not groups or _ends_sentence(groups[-1][-1].text) or piece.start - groups[-1][-1].end >= pause:

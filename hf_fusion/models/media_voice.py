@@ -243,20 +243,6 @@ _COSINES = np.cos(np.pi / 26 * (np.arange(26)[:, None] + 0.5) * np.arange(1, 14)
 _COSINES = _COSINES.astype(np.float32)  # (bands, coefficients)
 
 
-def voiced_share(descriptors):
-    """
-    Share of the frames with a pitch: `f0_semitones` above 0.
-
-    Args:
-        descriptors (`np.ndarray` of shape `(frames, 23)`): from [`VoiceDescriptors`].
-
-    Returns:
-        `float` from 0 to 1; 0 without frames.
-    """
-    voiced = descriptors[:, 1] > 0
-    return float(voiced.mean()) if len(voiced) else 0.0
-
-
 def speech_regions(descriptors, rate, shortest_pause=0.3, shortest_speech=0.1, hangover=0.1):
     """
     Times of speech, from voicing and loudness.

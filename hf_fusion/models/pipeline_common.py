@@ -127,7 +127,7 @@ class FusionSentimentAnswers:
             return [with_place(clip, stretch, answered.get(stretch, unknown)) for stretch in stretches]
         if not answered:
             raise InputError("Nothing is known of the file: no voice is heard in it, no face seen, and no word given.")
-        weights = np.array([end - start for start, end in answered])
+        weights = np.array([max(end - start, 1e-3) for start, end in answered])  # a file without a sample has a text
         overall = self._overall(list(answered.values()), weights / weights.sum(), options.get("top_k", 1))
         overall = [with_place(clip, (0.0, clip.seconds), answer) for answer in overall]
         return overall if "top_k" in options else overall[0]

@@ -48,7 +48,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             seconds, or for each `"sentence"`. Without it there is one answer for the whole file; of a file that is
             longer than the model reads at once, the mean over equal parts, weighted by their time (scores, or
             probabilities of classes), without the parts of which nothing is known.
-        hop (`float`, *optional*): seconds from the start of a window to that of the next one; `window` by default.
+        hop (`float`, *optional*): seconds from the start of a window to that of the next one; `window` by default. With
+            more, the time between them gets no answer.
         asr (`str` or a speech recognition pipeline, *optional*): writes the transcripts of media files that have none.
         language (`str`, *optional*): what is spoken in them.
         truncation (`bool`): may be `True`, as pipelines of transformers take it: long texts are always cut.

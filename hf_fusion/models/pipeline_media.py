@@ -89,8 +89,9 @@ def stretches_of(clip, processor, window=None, hop=None):
     The stretches of time that get an answer each.
 
     Without `window`, the whole file, in equal parts of at most the longest time that the model reads at once. With
-    seconds, windows from 0 on, each `hop` later than the one before (by default `window`); the last one ends with the
-    file. With "sentence", the sentences of the transcript; without words, the stretches between pauses of the voice.
+    seconds, windows from 0 on, each `hop` later than the one before (by default `window`; with a longer `hop`, the time
+    between them gets no answer); the last one ends with the file. With "sentence", the sentences of the transcript;
+    without words, the stretches between pauses of the voice.
 
     Returns:
         `list[tuple(float, float)]`: starts and ends in seconds.

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hf_fusion.data.clips import ClipSource, read_clips
+from hf_fusion.data.clips import ClipSource, load_clips, read_clips
 from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.feature_folder import read_feature_folder
 from hf_fusion.utils.errors import DataError
@@ -288,3 +288,13 @@ class TestClipsThatLackAStream:
 
     def test_a_stream_that_no_clip_has_is_none_of_the_folder(self, tmp_path, caplog):
         assert len(list(read_feature_folder(self.write(tmp_path, 10, 10)))) == 10 and not caplog.text
+
+
+def test_a_first_row_without_video_hides_no_others(tmp_path):
+    rows = [{"id": f"c{i}", "label": i % 3, "video": f"v{i // 20}" if i else ""} for i in range(60)]
+    write_labels(tmp_path, rows, ".csv")
+    for row in rows:
+        np.savez(tmp_path / f"{row['id']}.npz", audio=AUDIO)
+    clips = load_clips(str(tmp_path), modalities=["audio"])
+    places = {(int(clip[1:]) // 20, split) for split, table in clips.items() for clip in table["id"] if clip != "c0"}
+    assert len(places) == 3, "all clips of a video are in one split"

@@ -89,6 +89,18 @@ def test_warnings_of_files_are_told_once(folder, extraction, monkeypatch, caplog
     assert "bbb.mp4: 2 of 4 words of the transcript start after the end of the file (3.0 s)" in caplog.text
 
 
+def test_an_unreadable_recording_counts_with_all_its_rows(folder, extraction):
+    rows = "".join(f"s{i},1,talk\n" for i in range(20)) + "".join(f"t{i},1,other\n" for i in range(20))
+    path = folder("id,label,video\n" + rows, talk_mp4="broken", other_mp4="1")
+    with pytest.raises(DataError, match=r"1 media files cannot be read \(talk.mp4\). More than a tenth of the rows"):
+        read(path, extraction())
+
+
+def test_empty_subtitles_say_that_nothing_is_said(folder, extraction):
+    rows, counts, _ = read(folder("id,label\na,1\n", a_mp4="1", a_vtt="WEBVTT\n"), extraction(asr="whisper"))
+    assert rows["a"]["text"] is None and counts == {"clips have no transcript": 1}
+
+
 def test_text_before_subtitles_before_recognition(folder, extraction):
     labels = "id,label,text\na,1,own text\nb,1,\nc,1,nan\nd,1,\n"
     path = folder(

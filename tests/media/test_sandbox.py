@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from hf_fusion.media.sandbox import Sandbox, _pack, run_apart
+from hf_fusion.media.sandbox import Sandbox, _pack
 from hf_fusion.models.media_decoding import MediaError
 from hf_fusion.models.processing_text import InputError
 
@@ -121,8 +121,9 @@ def test_failures_name_the_file_and_the_process_starts_anew(sandbox, function, m
 
 def test_a_time_limit():
     start = time.monotonic()
-    with pytest.raises(MediaError, match=r"other\.mp4 cannot be read: it took longer than the limit of 0\.5 s"):
-        run_apart(hang, "talk.mp4", timeout=0.5, name="other.mp4")
+    message = r"other\.mp4 cannot be read: it took longer than the limit of 0\.5 s"
+    with Sandbox(timeout=0.5) as sandbox, pytest.raises(MediaError, match=message):
+        sandbox.run(hang, "talk.mp4", name="other.mp4")
     assert time.monotonic() - start < 300
 
 

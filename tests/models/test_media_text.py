@@ -16,7 +16,6 @@ from hf_fusion.models.media_text import (
     Word,
     read_subtitles,
     sentences_of,
-    text_between,
     text_of,
     words_of,
 )
@@ -343,17 +342,6 @@ def test_refused_transcripts(value, words):
 
 
 # ------------------------------------------------------------------------------------------------ windows, sentences
-
-
-def test_text_between():
-    words = [Word(0, 1, "a"), Word(1, 2, "b"), Word(1.5, 9, "c")]
-    assert text_between(words, 0, 1.5) == "a" and text_between(words, 0.5, 1.6) == "a b"
-    assert text_between(words, 5, 6) == "c" and text_between(words, 6, 9) is None
-    assert text_between([], 0, 9) is None and text_between(None, 0, 9) is None
-
-
-def test_a_text_without_times_has_no_windows():
-    assert text_between("Hello.", 0, 9) is None and sentences_of("Hello.") == [] and text_of("Hello.") == "Hello."
 
 
 def spoken(text, start=0.0, pause=0.0, length=0.5):

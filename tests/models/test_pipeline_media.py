@@ -1,5 +1,7 @@
 """Media files as inputs of the pipeline: whole, by windows, by sentences."""
 
+import wave
+
 import numpy as np
 import pytest
 from media_files import Sound, harmonic_sound, write_media
@@ -90,7 +92,7 @@ def test_classes_have_mean_probabilities(make_classify):
         for stretch in ((0, 4), (4, 8))
     ]
     answers = classify(clip, top_k=None)
-    assert sum(answer["score"] for answer in answers) == pytest.approx(1.0, abs=1e-5)
+    assert sum(answer["score"] for answer in answers) == pytest.approx(1.0, rel=1e-5)
     for answer in answers:
         assert answer["score"] == pytest.approx(np.mean([part[answer["label"]] for part in parts]), rel=1e-5)
     assert [answer["score"] for answer in answers] == sorted((answer["score"] for answer in answers), reverse=True)
@@ -131,6 +133,16 @@ def test_warnings_of_files_are_told(make_classify, tmp_path, monkeypatch):
     path = write_media(tmp_path / "talk.wav", Sound(harmonic_sound(2)))
     assert classify({"media": path})["modalities"].keys() == {"audio"}
     assert told == [f"{path}: No transcript is given, and no `asr` to write one: the text counts as missing."]
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 4}])
+def test_a_text_beside_a_file_without_a_sample(options, make_classify, tmp_path):
+    path = tmp_path / "empty.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+    answer = make_classify()({"media": path, "text": "good bed"}, **options)
+    answer = answer[0] if options else answer
+    assert np.isfinite(answer["score"]) and answer["text"] == "good bed" and answer["end"] == 0.0
 
 
 def test_frames_that_do_not_fit_are_no_gap(make_classify):
@@ -184,7 +196,28 @@ def test_models_without_media_say_so(clip_model, clip_processor, make_model, pro
     clips = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
     with pytest.raises(InputError, match="arrays of frames that were made elsewhere"):
         clips({"media": "talk.mp4"})
+    with pytest.raises(InputError, match="arrays of frames that were made elsewhere"):
+        clips(clip_of(2.0))
     texts = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
     with pytest.raises(InputError, match="This model reads text only"):
         texts({"media": "talk.mp4"})
     assert texts("talk me through it")["label"], "a string is a text"
+
+
+@pytest.mark.nightly
+def test_the_exported_model_answers_the_same(make_classify, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from hf_fusion.deployment import OnnxFusion
+    from hf_fusion.deployment.onnx_export import export_onnx
+
+    classify = make_classify()
+    export_onnx(classify.model, classify.processor, tmp_path / "onnx", num_checks=2)
+    exported = OnnxFusion.from_pretrained(tmp_path / "onnx")
+    path = write_media(tmp_path / "talk.wav", Sound(harmonic_sound(7)))
+    value = {"media": path, "text": "good bed"}
+    for options in ({}, {"window": 2, "hop": 1}, {"window": "sentence"}):
+        expected, answers = classify(value, **options), exported(value, **options)
+        pairs = zip(expected, answers, strict=True) if options else [(expected, answers)]
+        for one, other in pairs:
+            assert other["score"] == pytest.approx(one["score"], rel=1e-5)
+            assert {**one, "score": 0} == {**other, "score": 0}
