@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from torch import nn
 
 from hf_fusion.models.media_face import FaceNetworks
@@ -149,7 +148,7 @@ def _read_weights(path: Path) -> Network:
     try:
         network = Network.load(path)
         FaceNetworks.from_state_dict(network.state_dict())
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise FaceWeightsError(f"{path} does not hold the weights of the face networks: {error}") from error
     return network
 

@@ -17,6 +17,8 @@ from hf_fusion.media.extraction import FileExtraction
 from hf_fusion.media.extractor import make_extractor
 from hf_fusion.utils.errors import DataError
 
+_MANY = 150  # files, of which some are left when the first is done
+
 
 class TestHere:
     """With made frames, in this process."""
@@ -162,11 +164,11 @@ def test_an_interrupted_run_continues(number, tmp_path):
     for folder in (videos, temporary):
         folder.mkdir()
     write_media(videos / "0.wav", Sound(harmonic_sound(20.0)))
-    names = [f"{i}.wav" for i in range(24)]
+    names = [f"{i}.wav" for i in range(_MANY)]
     for i, name in enumerate(names):
         content = (videos / "0.wav").read_bytes()
         (videos / name).write_bytes(content[:-2] + i.to_bytes(2, "little"))
-    (videos / "labels.csv").write_text("id,label\n" + "".join(f"{i},{i % 3}\n" for i in range(24)))
+    (videos / "labels.csv").write_text("id,label\n" + "".join(f"{i},{i % 3}\n" for i in range(_MANY)))
     words = (videos, tmp_path / "out", "--vision", "none", "--cache", cache)
     run = Script("prepare", *words, "--workers", "2", environment={"TMPDIR": str(temporary)})
     while not list(cache.rglob("*.npz")):
@@ -179,12 +181,12 @@ def test_an_interrupted_run_continues(number, tmp_path):
         time.sleep(0.1)
     assert not workers_of(temporary)
     known = [path for path in cache.rglob("*.npz") if not path.parent.name.startswith("writing-")]
-    assert 0 < len(known) < 24 and not (tmp_path / "out").exists()
+    assert 0 < len(known) < _MANY and not (tmp_path / "out").exists()
     if number == signal.SIGINT:
         assert end.returncode == 130 and "the same command continues" in end.stderr
     stamps = {path: path.stat().st_mtime_ns for path in known}
     end = Script("prepare", *words, "--workers", "0").join()
     assert end.returncode == 0, end.stderr
     assert {path: path.stat().st_mtime_ns for path in known} == stamps, "what was whole is not read again"
-    assert len(list(cache.rglob("*.npz"))) == 24 and not list(cache.glob("writing-*"))
+    assert len(list(cache.rglob("*.npz"))) == _MANY and not list(cache.glob("writing-*"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out", "tmp", "videos"]
