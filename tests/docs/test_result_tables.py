@@ -66,6 +66,25 @@ def test_significant_differences_are_bold_and_those_to_another_variant_are_paire
     assert f"<br>{mean:+.3f} [" in render(spec)
 
 
+def test_cross_validations_have_the_spread_over_folds(records):
+    spec = {"source": "dashfusion_ravdess_emotion", "metrics": ["accuracy"]}
+    table = render(spec)
+    record = json.loads((generate_docs.RESULTS / f"{spec['source']}.json").read_text(encoding="utf-8"))
+    first, last = (record["variants"][name] for name in ("Whisper", "linear: Whisper"))
+    folds = [sum(run["accuracy"] for run in runs.values()) / 3 for runs in first["folds"].values()]
+    mean = sum(folds) / 5
+    spread = (sum((fold - mean) ** 2 for fold in folds) / 4) ** 0.5
+    assert f"| Whisper | {mean:.3f} ± {spread:.3f} |" in table and "Mean over 5 folds and seeds 1, 2, 3" in table
+    difference = sum(run["linear"]["accuracy"] for run in last["folds"].values()) / 5 - mean
+    assert f"<br>{difference:+.3f} [" in table
+
+    def mend(changed):
+        changed["variants"]["linear: Whisper"]["difference"]["accuracy"]["p_holm"] = 0.04
+
+    records(spec["source"], mend)
+    assert f"<br>**{difference:+.3f} [" in render(spec)
+
+
 def test_one_seed_has_neither_spread_nor_interval():
     table = render({"source": "dyfulm_hotel_reviews", "metrics": ["fine_accuracy"]})
     assert "±" not in table.split("\n\n")[0] and "One seed (1)" in table
