@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from glob import has_magic
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,10 +199,22 @@ def load_clips(
         source.split_seed,
         lambda rows: [_video(row, source) for row in rows.select_columns(_names_of_video(rows))],
     )
+    _warn_of_divided_videos(clips, source.name)
     for name in source.modalities:
         if not any(has_modality(table, name) for table in clips.values()):
             logger.warning("%s: no clip has %s.", source.name, name)
     return clips
+
+
+def _warn_of_divided_videos(clips, name):
+    """Warns if the source puts clips of one video into several splits: a model knows their speakers then."""
+    videos = [set(table["video"]) - {None} for table in clips.values() if "video" in table.column_names]
+    divided = sorted({video for one, other in combinations(videos, 2) for video in one & other})
+    if divided:
+        logger.warning(
+            "%s: clips of %d videos lie in several splits (%s): results on validation and test are too good.",
+            name, len(divided), listed(divided[:5]),
+        )  # fmt: skip
 
 
 def with_classes(clips: DatasetDict, source: ClipSource) -> DatasetDict:

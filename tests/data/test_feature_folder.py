@@ -298,3 +298,12 @@ def test_a_first_row_without_video_hides_no_others(tmp_path):
     clips = load_clips(str(tmp_path), modalities=["audio"])
     places = {(int(clip[1:]) // 20, split) for split, table in clips.items() for clip in table["id"] if clip != "c0"}
     assert len(places) == 3, "all clips of a video are in one split"
+
+
+def test_videos_in_several_splits_are_told(tmp_path, caplog):
+    rows = [{"id": f"c{i}", "label": 0, "video": f"v{i // 2}", "split": ("train", "test")[i // 3]} for i in range(6)]
+    write_labels(tmp_path, rows, ".csv")
+    for row in rows:
+        np.savez(tmp_path / f"{row['id']}.npz", audio=AUDIO)
+    load_clips(str(tmp_path), modalities=["audio"])
+    assert "clips of 1 videos lie in several splits (v1)" in caplog.text
