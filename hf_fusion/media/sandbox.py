@@ -65,13 +65,14 @@ class Sandbox:
         self.close()
 
     def close(self):
-        """Ends the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process.wait()
-            self._process = None
+        """Ends the process, also while another thread waits for its answer."""
+        process, self._process = self._process, None  # both threads may close it
+        if process is not None:
+            process.kill()
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):  # what it has not taken cannot be flushed
+                    stream.close()
+            process.wait()
 
     def run(self, function, *args, name=None):
         """
