@@ -106,12 +106,12 @@ def summarize(folds: dict[str, dict[str, dict]], base: dict[str, dict[str, dict]
 
 
 def correct_p_values(entries: dict[str, dict]) -> None:
-    """Adds `p_holm` to all differences: their p-values, corrected for the number of variants."""
+    """Adds `p_holm` to all differences: p-values corrected for the number of variants. Linear models have no loss."""
     differences = [entry["difference"] for entry in entries.values() if "difference" in entry]
-    for metric in differences[0] if differences else ():
-        p_values = holm([difference[metric]["p"] for difference in differences])
-        for difference, p_value in zip(differences, p_values, strict=True):
-            difference[metric]["p_holm"] = p_value
+    for metric in dict.fromkeys(metric for difference in differences for metric in difference):
+        tested = [difference[metric] for difference in differences if metric in difference]
+        for difference, p_value in zip(tested, holm([one["p"] for one in tested]), strict=True):
+            difference["p_holm"] = p_value
 
 
 def _table(folds, metric):

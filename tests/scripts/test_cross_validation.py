@@ -143,8 +143,10 @@ def test_spread_over_folds_and_seeds(validate):
     assert first["interval"]["uar"][0] < 1.5 and first["interval"]["uar"][1] > 5.5
     others = [entry(first["folds"], a=(2, 2), b=(7, 6)), entry(first["folds"], a=(9,), b=(14,))]
     assert [other["difference"]["uar"]["mean"] for other in others] == [0.75, 8.0], "one seed against the mean of two"
+    others[0]["difference"]["loss"] = {"p": 0.5}  # the second one, a linear model, has none
     entries = dict(zip("xyz", [first, *others], strict=True))
     validate.module.correct_p_values(entries)
+    assert others[0]["difference"]["loss"]["p_holm"] == 0.5
     differences = [other["difference"]["uar"] for other in others]
     assert differences[1]["p_holm"] == pytest.approx(2 * differences[1]["p"]), "two comparisons"
 
