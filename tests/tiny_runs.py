@@ -5,6 +5,7 @@ import importlib.util
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -112,6 +113,7 @@ def _run_script(name, args, streams, environment):
     os.chdir(ROOT)
     os.environ.update(environment)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
     for number, (stream, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
         with open(Path(streams, stream), mode) as file:
             os.dup2(file.fileno(), number)
