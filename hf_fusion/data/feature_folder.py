@@ -56,7 +56,7 @@ def read_feature_folder(
             features is damaged; names it.
     """
     labels, clips = read_labels(folder, text_format)
-    has_video = any(row.get("video") for _, row in clips)
+    has_video = any(_video(row) for _, row in clips)
     streams = [name for name in STREAMS if name in modalities]
     if streams and clips:
         _check_files(labels, [clip_id for clip_id, _ in clips], streams, allow_missing_features)
@@ -66,7 +66,7 @@ def read_feature_folder(
             "split": row.get("split") or None,
             "text": row.get("text"),
             "label": None if row.get("label") == "" else row.get("label"),
-            **({"video": str(row["video"]) if row.get("video") else None} if has_video else {}),
+            **({"video": _video(row)} if has_video else {}),
             **_features(Path(folder), clip_id, streams),
         }
 
@@ -94,6 +94,12 @@ def read_labels(
 def has_features(folder: str | Path) -> bool:
     """Whether a folder holds a file of features."""
     return any(_FEATURE_FILE.fullmatch(name) for name in os.listdir(folder))
+
+
+def _video(row):
+    """The name of the recording; `None` where the cell is empty, which some tools write as NaN."""
+    video = row.get("video")
+    return None if video is None or video != video or not str(video).strip() else str(video)
 
 
 def _id_of(row, number, labels):

@@ -322,9 +322,10 @@ class MediaParts:
         """Returns the answers to a file; `None` if they are not known, or it or its transcript has changed since."""
         try:
             content = json.loads(self._path(file).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            prediction, stamps = MediaPrediction(**content["prediction"]), content["stamps"]
+        except (FileNotFoundError, ValueError, TypeError, KeyError):  # absent, or damaged: predicted again
             return None
-        return MediaPrediction(**content["prediction"]) if content["stamps"] == _stamps(file) else None
+        return prediction if stamps == _stamps(file) else None
 
     def save(self, prediction: MediaPrediction, stamps: dict[str, list[int]]) -> None:
         """Keeps the answers to a file. `stamps` are those of [`MediaParts.stamps`] before it was read."""

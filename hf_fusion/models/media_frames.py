@@ -33,6 +33,8 @@ logger = logging.get_logger(__name__)
 MEDIA_VERSION = 1  # of the algorithms: features of another version are not the same
 KINDS = {"audio": ("descriptors", "whisper"), "vision": ("face", "clip")}
 DEFAULT_RATES = {"descriptors": 20, "whisper": 10, "face": 10, "clip": 2}  # frames per second
+# Rates of the kinds that do not take every one.
+_RATES = {"descriptors": (1, 2, 4, 5, 10, 20, 25, 50, 100), "whisper": (10, 25, 50)}
 # Files of the networks, beside those of the processor.
 WEIGHT_FILES = {"whisper": "whisper.safetensors", "face": "face.safetensors", "clip": "clip.safetensors"}
 _VOICING_RATE = 20
@@ -93,6 +95,9 @@ class MediaSettings:
                 raise ValueError(f"`media`: '{name}_rate' is {rate}, but there is no {name!r}.")
             if kind is not None and (type(rate) is not int or not 1 <= rate <= 100):
                 raise ValueError(f"`media`: '{name}_rate' must be an integer from 1 to 100, got {rate!r:.100}.")
+            if rate not in _RATES.get(kind, (rate,)):
+                rates = ", ".join(map(str, _RATES[kind]))
+                raise ValueError(f"`media`: '{name}_rate' of {kind!r} frames must be one of {rates}, got {rate}.")
 
     @classmethod
     def from_dict(cls, values):

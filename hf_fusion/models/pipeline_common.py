@@ -96,6 +96,8 @@ class FusionSentimentAnswers:
                     answers[i] = self._answer_media(value, batch_size, options)
                 else:
                     clips[i] = self.clip_of(value)
+        if clips and options.get("window") is not None:
+            logger.warning_once("`window` is for media files: texts and arrays of frames have one answer each.")
         least = max(batch_size // 4, 2) if self.runs_on_cpu else batch_size
         batches = _batches({i: _length(clip) for i, clip in clips.items()}, batch_size, least)
         for rows, batch, truncated in _one_ahead(lambda rows: self._prepare(clips, rows, errors), batches):

@@ -118,7 +118,11 @@ def test_the_recogniser_of_the_new_data_travels(checkpoint):
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
     [
-        ("prepare", ["VIDEOS", "new", "--audio_rate", "7"], "The rate of the voice descriptors is 7"),
+        (
+            "prepare",
+            ["VIDEOS", "new", "--audio_rate", "7"],
+            "frames must be one of 1, 2, 4, 5, 10, 20, 25, 50, 100, got 7",
+        ),
         (
             "prepare",
             ["VIDEOS", "new", "--vision_rate", "101"],

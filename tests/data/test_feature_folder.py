@@ -300,6 +300,15 @@ def test_a_first_row_without_video_hides_no_others(tmp_path):
     assert len(places) == 3, "all clips of a video are in one split"
 
 
+def test_videos_that_are_nan_are_no_common_one(tmp_path):
+    rows = [{"id": f"c{i}", "label": i % 3, "video": float("nan")} for i in range(60)]
+    write_labels(tmp_path, rows, ".parquet")
+    for row in rows:
+        np.savez(tmp_path / f"{row['id']}.npz", audio=AUDIO)
+    assert all("video" not in clip for clip in read_feature_folder(tmp_path))
+    assert set(load_clips(str(tmp_path), modalities=["audio"])) == {"train", "validation", "test"}
+
+
 def test_videos_in_several_splits_are_told(tmp_path, caplog):
     rows = [{"id": f"c{i}", "label": 0, "video": f"v{i // 2}", "split": ("train", "test")[i // 3]} for i in range(6)]
     write_labels(tmp_path, rows, ".csv")

@@ -163,6 +163,16 @@ class TestMediaParts:
         write_media(tmp_path / "talk.wav", Sound(harmonic_sound(2)))
         assert parts.load(file) is None
 
+    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"stamps": {}, "prediction": {"colour": 1}}', "not json"])
+    def test_a_damaged_part_is_predicted_again(self, media_pipeline, tmp_path, content):
+        file = write_media(tmp_path / "talk.wav", Sound(harmonic_sound(1)))
+        parts, predictor = MediaParts(tmp_path / "parts", {}), MediaPredictor(media_pipeline)
+        (before,) = predict_media(predictor, [file], parts)
+        (part,) = (path for path in (tmp_path / "parts").iterdir() if not path.name.startswith("_"))
+        part.write_text(content)
+        assert parts.load(file) is None
+        assert list(predict_media(predictor, [file], parts)) == [before] == [parts.load(file)]
+
     def test_other_settings_are_not_mixed(self, media_pipeline, media_checkpoint, tmp_path):
         settings = run_settings(MediaPredictor(media_pipeline, window=2.0), str(media_checkpoint), plot=None)
         MediaParts(tmp_path / "parts", settings)

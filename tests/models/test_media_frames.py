@@ -61,6 +61,8 @@ def clip_of(**changes):
     [
         ({"audio": "mfcc", "audio_rate": 20}, "'audio' must be 'descriptors', 'whisper' or None|got 'mfcc'"),
         ({"vision": "face", "vision_rate": 0}, "'vision_rate' must be an integer from 1 to 100, got 0"),
+        ({"audio": "whisper", "audio_rate": 20}, "'audio_rate' of 'whisper' frames must be one of 10, 25, 50, got 20"),
+        ({"audio": "descriptors", "audio_rate": 30}, "of 'descriptors' frames must be one of 1, 2, 4, .*, got 30"),
         ({"vision_rate": 10}, "'vision_rate' is 10, but there is no 'vision'"),
         ({"version": 2}, "version 2.*extracts version 1"),
         ({"colour": 1}, "some of asr, audio"),

@@ -221,3 +221,14 @@ def test_the_exported_model_answers_the_same(make_classify, tmp_path):
         for one, other in pairs:
             assert other["score"] == pytest.approx(one["score"], rel=1e-5)
             assert {**one, "score": 0} == {**other, "score": 0}
+
+
+def test_a_window_for_other_inputs_is_told(make_classify, monkeypatch):
+    classify, lines = make_classify(), []
+    monkeypatch.setattr("hf_fusion.models.pipeline_common.logger.warning_once", lines.append)
+    answer = classify([{"text": "good bed"}, clip_of(4.0)], window=2)
+    assert isinstance(answer[0], dict) and len(answer[1]) == 2
+    assert sum("`window` is for media files" in line for line in lines) == 1
+    lines.clear()
+    classify(clip_of(4.0), window=2)
+    assert not any("`window`" in line for line in lines)
