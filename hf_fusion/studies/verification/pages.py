@@ -6,8 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hf_fusion.studies.record_tables import find_tables, records_link, render_table, without_tables
 from hf_fusion.studies.verification.checks import NOTHING, RECORD, FileChecks
 from hf_fusion.studies.verification.history import History
@@ -48,8 +46,8 @@ def check_page(path: Path, text: str, records: Records, history: History) -> Fil
     results = find_results(path)
     try:
         tables = find_tables(text)
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: a description of a table is not YAML ({' '.join(str(error).split())}).") from error
+    except ValueError as error:
+        raise DataError(f"{path}: the description of a table is not valid ({error}).") from error
     for table in tables:
         _check_table(checks, table, results, records)
     if results is not None:
