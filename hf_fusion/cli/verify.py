@@ -77,8 +77,10 @@ def print_prose(checked):
     """Prints the decimals in prose, those without a record last."""
     for checks in checked:
         for number in sorted(checks.prose, key=lambda number: number["basis"] is None):
-            basis = number["basis"] or "nothing: no number of the records that the page names"
-            print(f"{checks.path}, line {number['line']}: {number['number']} could rest on {basis}")
+            basis = f"could rest on {number['basis']}" if number["basis"] else (
+                "rests on nothing in the records that the page names"
+            )  # fmt: skip
+            print(f"{checks.path}, line {number['line']}: {number['number']} {basis}")
 
 
 def print_total(checked):

@@ -73,13 +73,15 @@ def _check_facts(checks, predictions, environment, folder):
     known = predictions.facts
     for split, fingerprint in environment.get("data_fingerprint", {}).items():
         if split in known.get("data_fingerprint", ()) and known["data_fingerprint"][split] != fingerprint:
-            checks.fail(f"data fingerprint of {split}", fingerprint, known["data_fingerprint"][split])
+            checks.fail(f"{PREDICTIONS_FILE}, data of {split}", known["data_fingerprint"][split], fingerprint)
     rows = environment.get("rows", {})
     for split in dict.fromkeys(predictions.splits.tolist()):
         given = rows.get(split) if isinstance(rows, dict) else rows
         if given is not None:
-            checks.compare(f"rows of {split}", given, int((predictions.splits == split).sum()))
-    weights = digest_weights(folder)
+            checks.compare(f"{PREDICTIONS_FILE}, rows of {split}", int((predictions.splits == split).sum()), given)
+    # the checkpoint is the run folder itself, or the one around the folder of an evaluation
+    place = folder.resolve() if known.get("checkpoint") == folder.resolve().name else folder.resolve().parent
+    weights = digest_weights(place) if known.get("checkpoint") == place.name else None
     for name, digest in (known.get("weights_sha256") or {}).items():
         if weights and digest != weights.get(name):
             checks.fail(f"{PREDICTIONS_FILE}, SHA-256 of {name}", digest, weights.get(name, "no such file"))

@@ -88,7 +88,7 @@ def test_a_page_outside_a_repository(tmp_path_factory, tmp_path, results):
 def test_a_description_that_is_not_valid(tmp_path, results, spec, line):
     page = tmp_path / "README.md"
     page.write_text(f"<!-- table: {spec} -->\n<!-- /table -->\n")
-    with pytest.raises(DataError, match="README.md") as error:
+    with pytest.raises(DataError, match=r"README\.md") as error:
         check(page)
     assert line in str(error.value)
 
