@@ -106,5 +106,5 @@ def test_rows_without_input_and_broken_weights_are_refused(make_model, processor
         compute_outputs(model, processor, encoded.remove_columns("length").add_column("length", lengths))
     with torch.no_grad():
         model.get_parameter(next(name for name, _ in model.named_parameters() if "coarse" in name)).fill_(torch.nan)
-    with pytest.raises(DataError, match="`.*logits` of row 1 is not finite"):
+    with pytest.raises(DataError, match=r"`.*logits` of row 1 is not finite"):
         compute_outputs(model, processor, encoded)
