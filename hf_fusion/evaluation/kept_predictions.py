@@ -27,6 +27,7 @@ from hf_fusion.utils.errors import DataError, listed
 from hf_fusion.utils.records import source_commit
 
 PREDICTIONS_FILE = "predictions.parquet"
+PREDICTIONS_FILES = "predictions*.parquet"  # those of other data too
 
 _METADATA = b"hf_fusion"
 _FORMAT = 1  # version of the file
