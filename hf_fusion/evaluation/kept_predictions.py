@@ -250,7 +250,8 @@ def measure_predictions(predictions: Predictions, split: str | None = None) -> d
         raise DataError("The predictions have no labels, so that they have no metrics.")
     metrics = compute_metrics(config, tuple(predictions.outputs.values()), list(labels.values()), list(labels))
     for name, head in config.heads.items():
-        if head.task in ("fine", "prediction") and _are_classes(labels.get("labels")) and head.names:
+        is_class = LABELS_OF_TASKS.get(head.task) == "labels" and config.num_labels > 1
+        if is_class and "labels" in labels and labels["labels"].ndim == 1:
             kept = labels["labels"] != -100
             classes, confidence = choose_classes(predictions.outputs[name][kept])
             if len(classes):
@@ -258,10 +259,6 @@ def measure_predictions(predictions: Predictions, split: str | None = None) -> d
                 correct = classes == labels["labels"][kept]
                 metrics[f"{start}calibration_error"] = calibration_error(correct, confidence)
     return metrics
-
-
-def _are_classes(labels):
-    return labels is not None and labels.ndim == 1 and labels.dtype.kind == "i"
 
 
 def choose_classes(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
