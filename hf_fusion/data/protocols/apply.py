@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
+from datasets.fingerprint import generate_random_fingerprint
 from transformers import ProcessorMixin
 
 from hf_fusion.data.arrow_rows import ArrowRows, in_batches, lengths_of
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # The id of the unknown token in the published codes: that of the vocabularies of BERT.
 PUBLISHED_UNKNOWN = 100
+_CHUNK = 256  # rows that are changed at a time
 
 
 def maskable_lengths(encoded: Dataset, processor: ProcessorMixin) -> dict[str, list[int]]:
@@ -88,25 +90,28 @@ def apply_masks(
         DataError: if the tokenizer has no unknown token, or exact mode does not fit the text.
     """
     eraser = Eraser(encoded.column_names, processor, mode)
-    damaged: dict[str, list] = {name: [] for name in eraser.columns(masks)}
-    for i, row in enumerate(in_batches(ArrowRows(encoded.select_columns([*damaged])))):
-        row = eraser.erase(row, {name: kept[i] for name, kept in masks.items()})
-        for name, values in damaged.items():
-            values.append(row[name])
     table = encoded.with_format("arrow")[:]
-    for name, values in damaged.items():
-        column = _frames_column(values, table.schema.field(name).type) if name in STREAMS else values
-        place = table.schema.get_field_index(name)
-        if not isinstance(column, pa.Array):
-            column = pa.array(column, type=table.schema.field(name).type)
-        table = table.set_column(place, table.schema.field(name), column)
-    return Dataset(table)
+    columns = eraser.columns(masks)
+    chunks: dict[str, list[pa.Array]] = {name: [] for name in columns}
+    rows = ArrowRows(encoded.select_columns(columns))
+    for start in range(0, len(rows), _CHUNK):
+        numbers = range(start, min(start + _CHUNK, len(rows)))
+        erased = [
+            eraser.erase(row, {name: kept[i] for name, kept in masks.items()})
+            for i, row in zip(numbers, rows.__getitems__(list(numbers)), strict=True)
+        ]
+        for name in columns:
+            values, kind = [row[name] for row in erased], table.schema.field(name).type
+            chunks[name].append(_frames_array(values, kind) if name in STREAMS else pa.array(values, type=kind))
+    for name in columns:
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.chunked_array(chunks[name], field.type))
+    return Dataset(table, fingerprint=generate_random_fingerprint())
 
 
-def _frames_column(values, kind):
-    """An Arrow column of arrays `(frames, features)`, without a Python object for each number."""
-    width = kind.shape[1]
-    counts = [len(frames) for frames in values]
+def _frames_array(values, kind):
+    """An Arrow array of frames `(frames, features)`, without a Python object for each number."""
+    counts, width = [len(frames) for frames in values], kind.shape[1]
     flat = np.concatenate([np.asarray(frames, dtype=np.float32).reshape(-1) for frames in values])
     frames = pa.ListArray.from_arrays(pa.array(np.arange(sum(counts) + 1, dtype=np.int32) * width), pa.array(flat))
     rows = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *counts], dtype=np.int32)), frames)
@@ -177,6 +182,5 @@ class Eraser:
             ids = np.array(row["input_ids" + suffix])
             lost = ~(kept[np.array(row["span_ids" + suffix]) + 1] if self._has_spans else kept)
             if lost.any() and (self.mode == "sound" or lost.all()):
-                special = self._tokenizers[suffix].get_special_tokens_mask(ids.tolist(), already_has_special_tokens=True)
-                lost &= ~np.array(special, dtype=bool)
+                lost &= ~np.isin(ids, self._tokenizers[suffix].all_special_ids)
             row["input_ids" + suffix] = np.where(lost, unknown, ids).tolist()

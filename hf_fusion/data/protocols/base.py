@@ -88,6 +88,17 @@ class Protocol:
         known = listed(condition.name for condition in self.conditions)
         raise DataError(f"The protocol {self.name} has no condition {name!r}; it has {known}.")
 
+    def conditions_for(self, modalities: Iterable[str]) -> list[Condition]:
+        """Returns the conditions that differ, and leave something, for data with these modalities."""
+        names = [name for name in MODALITIES if name in modalities]
+        distinct: dict[tuple, Condition] = {}
+        for condition in self.conditions:
+            kept = names if condition.kept is None else [name for name in names if name in condition.kept]
+            rates = tuple(rate for name, rate in zip(MODALITIES, condition.rates, strict=True) if name in names)
+            if kept:
+                distinct.setdefault((tuple(kept), rates, condition.block), condition)
+        return list(distinct.values())
+
     def mask_seeds(self, mode: Mode) -> tuple:
         """Returns the mask seeds of a mode; raises [`DataError`] for an exact mode that does not exist."""
         check_mode(self, mode)

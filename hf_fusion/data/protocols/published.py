@@ -152,9 +152,8 @@ def cyin_by_probability(count: int, probability: float, generator: torch.Generat
 
 def mplmm_codes(count: int, drop_rate: float, generator: random.Random) -> np.ndarray:
     """MPLMM: the codes of the next `count` clips that are read, int array; see [`MPLMM_KEPT`]."""
-    return np.array(
-        [generator.randint(0, 5) if generator.random() < drop_rate else _MPLMM_COMPLETE for _ in range(count)], dtype=int
-    )
+    codes = [generator.randint(0, 5) if generator.random() < drop_rate else _MPLMM_COMPLETE for _ in range(count)]
+    return np.array(codes, dtype=int)
 
 
 def cms_missing(
