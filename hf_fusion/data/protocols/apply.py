@@ -129,30 +129,30 @@ class Eraser:
 
     def __init__(self, columns: Sequence[str], processor: ProcessorMixin, mode: Mode = "sound"):
         self.mode = mode
-        self._tokenizers = dict(zip(("", "_b"), processor.tokenizers, strict=False))
-        has_text = "input_ids" in columns
-        names = getattr(processor, "text_input_names", processor.model_input_names)
-        self._text_columns = [name for name in names if name in columns] if has_text else []
         self._has_spans = "input_ids_b" in columns
-        self._unknown = {}
-        if has_text:
-            self._unknown = {suffix: self._unknown_token(suffix) for suffix in self._tokenizers}
+        self._text_columns, self._tokens = [], {}
+        if "input_ids" in columns:
+            names = getattr(processor, "text_input_names", processor.model_input_names)
+            self._text_columns = [name for name in names if name in columns]
+            tokenizers = zip(("input_ids", "input_ids_b"), processor.tokenizers, strict=False)
+            self._tokens = {
+                name: (self._unknown_token(tokenizer), tokenizer.all_special_ids) for name, tokenizer in tokenizers
+            }
         extractor = getattr(processor, "feature_extractor", None)
         # frames that the model reads as zeros
         means = {name: getattr(extractor, f"{name}_mean") for name in STREAMS if name in columns}
         self._empty_frames = {name: np.float32(0 if mean is None else mean) for name, mean in means.items()}
 
-    def _unknown_token(self, suffix):
+    def _unknown_token(self, tokenizer):
         if self.mode == "exact":
             if self._has_spans:
                 raise DataError("The published masks are for one tokenisation, the text has two: use the mode sound.")
-            if len(self._tokenizers[suffix]) <= PUBLISHED_UNKNOWN:
+            if len(tokenizer) <= PUBLISHED_UNKNOWN:
                 raise DataError(f"The vocabulary has no token {PUBLISHED_UNKNOWN}, which exact mode writes.")
             return PUBLISHED_UNKNOWN
-        unknown = self._tokenizers[suffix].unk_token_id
-        if unknown is None:
+        if tokenizer.unk_token_id is None:
             raise DataError("The tokenizer has no unknown token, which stands for lost ones.")
-        return unknown
+        return tokenizer.unk_token_id
 
     def columns(self, masks: Mapping[str, Any]) -> list[str]:
         """Returns the columns that masks change."""
@@ -178,9 +178,9 @@ class Eraser:
         if is_absent:
             row.update({name: [] for name in self._text_columns})
             return
-        for suffix, unknown in self._unknown.items():
-            ids = np.array(row["input_ids" + suffix])
-            lost = ~(kept[np.array(row["span_ids" + suffix]) + 1] if self._has_spans else kept)
-            if lost.any() and (self.mode == "sound" or lost.all()):
-                lost &= ~np.isin(ids, self._tokenizers[suffix].all_special_ids)
-            row["input_ids" + suffix] = np.where(lost, unknown, ids).tolist()
+        for name, (unknown, special) in self._tokens.items():
+            ids = np.array(row[name])
+            lost = ~(kept[np.array(row[name.replace("input", "span")]) + 1] if self._has_spans else kept)
+            if self.mode == "sound" or lost.all():
+                lost &= ~np.isin(ids, special)
+            row[name] = np.where(lost, unknown, ids).tolist()

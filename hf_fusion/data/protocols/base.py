@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.utils.errors import DataError, RecipeError, listed
 
@@ -63,6 +65,8 @@ class Protocol:
         published_mask_seeds (`tuple`): those of an exact one; a triple holds one for text, audio and vision. Empty if
             there is no published code.
         shares (`Callable`, *optional*): for a rate, the shares of clips that lose one and two modalities.
+        training_rates (`str` or `Callable`): how a training clip gets its condition: `"conditions"` draws one of them;
+            a function makes the rates of text, audio and vision of six numbers from 0 to 1.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Protocol:
     published_mask_seeds: tuple[int | tuple[int, int, int], ...]
     conditions_at: Callable[[list[float]], tuple[Condition, ...]] | None = None
     shares: Callable[[float], tuple[float, float]] | None = None
+    training_rates: Literal["conditions"] | Callable[[np.ndarray], tuple[float, float, float]] = "conditions"
     selection: str = SELECTION
     default_mask_seeds: tuple[int, ...] = (1111, 2222, 3333, 4444, 5555)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_fusion.data.protocols import published
 from hf_fusion.data.protocols.base import Condition, Mode, Protocol, check_mode
-from hf_fusion.data.protocols.registry import PROTOCOLS
+from hf_fusion.data.protocols.registry import find_protocol
 from hf_fusion.data.protocols.sound import sound_masks, whole_masks
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.utils.errors import DataError, listed
@@ -44,7 +44,8 @@ def keep_masks(
         `dict[str, list[np.ndarray]]`: by modality, a bool array `(length,)` for each clip: `True` = observed.
 
     Raises:
-        DataError: if there is no such protocol, condition or mode, or the data has too few modalities.
+        RecipeError: if there is no such protocol.
+        DataError: if it has no such condition or mode, or the data has too few modalities.
 
     Example:
 
@@ -55,10 +56,7 @@ def keep_masks(
     masks["audio"][0].mean()  # about half of the frames
     ```
     """
-    if isinstance(protocol, str):
-        if protocol not in PROTOCOLS:
-            raise DataError(f"There is no protocol {protocol!r}; known are {listed(PROTOCOLS)}.")
-        protocol = PROTOCOLS[protocol]
+    protocol = find_protocol(protocol) if isinstance(protocol, str) else protocol
     condition = protocol.condition(condition) if isinstance(condition, str) else condition
     check_mode(protocol, mode)
     _check_lengths(protocol, lengths, ids)

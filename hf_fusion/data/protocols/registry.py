@@ -6,7 +6,7 @@ import numpy as np
 
 from hf_fusion.data.protocols.base import Condition, Protocol
 from hf_fusion.models.configuration_dashfusion import MODALITIES
-from hf_fusion.utils.errors import RecipeError
+from hf_fusion.utils.errors import RecipeError, listed
 
 COMPLETE = Condition("complete")
 
@@ -54,6 +54,11 @@ def mplmm_shares(rate: float) -> tuple[float, float]:
     return rate / 2, rate / 2
 
 
+def _own_rate_or_none(draws):
+    """Own rates for the modalities, each of which is complete in half of the clips."""
+    return tuple(rate if half < 0.5 else 0.0 for rate, half in zip(draws[:3], draws[3:], strict=True))
+
+
 _SUBSETS = [("text",), ("audio",), ("vision",), ("text", "audio"), ("text", "vision"), ("audio", "vision")]
 
 TFR = Protocol(
@@ -98,6 +103,7 @@ LNLN = Protocol(
     ),
     published_mask_seeds=(1111,),
     conditions_at=_at,
+    training_rates=_own_rate_or_none,
 )
 GCNET = Protocol(
     name="gcnet",
@@ -203,6 +209,7 @@ CMS = Protocol(
     ),
     published_mask_seeds=(1111, 2222, 3333, 4444, 5555),
     conditions_at=_patterns_at,
+    training_rates=lambda draws: (draws[0],) * 3,
 )
 IMBALANCED = Protocol(
     name="imbalanced",
@@ -227,3 +234,10 @@ IMBALANCED = Protocol(
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol for protocol in (TFR, LNLN, GCNET, IMDER, FIXED, MPLMM, CMS, IMBALANCED)
 }
+
+
+def find_protocol(name: str) -> Protocol:
+    """Returns the protocol of this name; raises [`RecipeError`] if there is none."""
+    if name not in PROTOCOLS:
+        raise RecipeError(f"There is no protocol {name!r}; known are {listed(PROTOCOLS)}.")
+    return PROTOCOLS[name]

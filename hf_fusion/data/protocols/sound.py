@@ -80,7 +80,7 @@ def keep_positions(name: str, length: int, condition: Condition, key: list[int])
     place = MODALITIES.index(name)
     ends = 1 if name == "text" else 0
     count = max(length - 2 * ends, 0)
-    draws = _uniforms(count + 1, key, place)  # the first one is for the block: a longer clip keeps the others
+    draws = uniforms(count + 1, key, place)  # the first one is for the block: a longer clip keeps the others
     inside = draws[1:] >= condition.rates[place]
     size = round(condition.block * count)
     start = int(draws[0] * (count - size + 1))
@@ -141,16 +141,17 @@ def _ranked_places(keys):
 
 
 def _ranks(keys, purpose):
-    numbers = np.array([_uniforms(1, key, purpose)[0] for key in keys])
+    numbers = np.array([uniforms(1, key, purpose)[0] for key in keys])
     return np.argsort(np.lexsort((np.array([key[1] for key in keys], dtype=np.uint64), numbers)))
 
 
 def own_places(keys: Sequence[list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the arguments of [`keep_modalities`] by the numbers of each clip alone: shares become probabilities."""
-    turns = [int(_uniforms(1, key, _FOR_ORDER)[0] * len(_ORDERS)) for key in keys]
-    by_modality = [[_uniforms(1, key, _FOR_MODALITY + i)[0] for i in range(len(MODALITIES))] for key in keys]
-    return np.array([_uniforms(1, key, _FOR_PATTERN)[0] for key in keys]), np.array(turns), np.array(by_modality)
+    turns = [int(uniforms(1, key, _FOR_ORDER)[0] * len(_ORDERS)) for key in keys]
+    by_modality = [[uniforms(1, key, _FOR_MODALITY + i)[0] for i in range(len(MODALITIES))] for key in keys]
+    return np.array([uniforms(1, key, _FOR_PATTERN)[0] for key in keys]), np.array(turns), np.array(by_modality)
 
 
-def _uniforms(count, key, purpose):
+def uniforms(count: int, key: list[int], purpose: int) -> np.ndarray:
+    """Returns numbers of a clip in [0, 1); `purpose` keeps those of several purposes apart."""
     return np.random.default_rng([*key, purpose]).random(count)
