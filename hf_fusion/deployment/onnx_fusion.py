@@ -8,6 +8,7 @@ import numpy as np
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from hf_fusion.deployment.export_folder import ONNX_DESCRIPTION
 from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.configuration_common import (
     FusionConfigMixin,
@@ -25,7 +26,7 @@ from hf_fusion.models.pipeline_media import OPTIONS as MEDIA_OPTIONS
 from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
-DESCRIPTION_FILE = "onnx_fusion.json"
+DESCRIPTION_FILE = ONNX_DESCRIPTION
 FORMAT = 1  # version of the description file
 
 _OPTIONS = ("top_k", "return_truncated", "on_error", *MEDIA_OPTIONS)
