@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import DatasetDict, concatenate_datasets
 from transformers import AutoConfig, set_seed
 
 from hf_fusion.architectures import architecture_of
@@ -34,6 +34,7 @@ from hf_fusion.training.checkpoints import (
     writing,
 )
 from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
+from hf_fusion.training.kept import SPLITS, evaluate_split, keep_run_predictions
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
 from hf_fusion.training.result import TrainingResult
@@ -65,7 +66,8 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     it. Then loads the saved model and compares it with the trained one.
 
     The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
-    recipe), `metrics.json`, `trainer_state.json`, `environment.json` and `answers.json` (the outputs for two fixed
+    recipe), `metrics.json`, `predictions.parquet` (ids, labels and outputs of validation and test, see
+    [`write_predictions`]), `trainer_state.json`, `environment.json` and `answers.json` (the outputs for two fixed
     inputs, by which [`check_answers`] detects exchanged files).
 
     Args:
@@ -104,7 +106,7 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
     if training_args.should_save:
-        _write_before(model_args, data_args, training_args, data)
+        prints = _write_before(model_args, data_args, training_args, data)
     metrics = {
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
@@ -112,11 +114,15 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         "left_out_or_filled": dict(unused),
         **_train(trainer, checkpoint),
     }
-    for split in ("validation", "test"):
+    predictions = []
+    for split in SPLITS:
         if split in encoded:
-            metrics[split] = evaluate_split(trainer, encoded[split])
+            metrics[split], part = evaluate_split(trainer, encoded[split], split)
+            predictions.append(part)
     _save(trainer, model_args)
     if training_args.should_save:
+        folder = Path(training_args.output_dir)
+        keep_run_predictions(folder, predictions, data_args.dataset, prints, training_args.seed)
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
     with _finished_if_saved(training_args):
@@ -231,6 +237,7 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
         train_dataset=encoded["train"],
         eval_dataset=encoded.get("validation"),
         processing_class=processor,
+        train_masks=data_args.train_masks(_data_seed(training_args)),
         callbacks=callbacks,
     )
     return trainer, encoded, facts
@@ -262,14 +269,6 @@ def _save(trainer, model_args):
         if model_args.lora_encoders and not model_args.merge_lora and trainer.args.should_save:
             # saved before the training, which detected the type of the labels
             trainer.model.config.save_pretrained(Path(trainer.args.output_dir) / "base")
-
-
-def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
-    """Evaluates one split, the longest rows first, so that a lack of memory shows at once."""
-    metrics = trainer.predict(dataset.sort("length", reverse=True), metric_key_prefix="eval").metrics
-    machinery = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-    names = {name: name.removeprefix("eval_") for name in metrics}
-    return {short: metrics[name] for name, short in names.items() if short not in machinery}
 
 
 @contextmanager
@@ -417,6 +416,10 @@ def _check_recipe(folder, recipe):
         logger.warning("The resumed run has changed fields: %s.", "; ".join(changes.values()))
 
 
+def _data_seed(training_args):
+    return training_args.seed if training_args.data_seed is None else training_args.data_seed
+
+
 def _limit(data, data_args, training_args):
     limited = DatasetDict(data)
     if data_args.max_train_samples and "train" in limited:
@@ -429,7 +432,10 @@ def _limit(data, data_args, training_args):
 
 
 def _write_before(model_args, data_args, training_args, data):
-    """Writes recipe and environment before the training, so that an interrupted run can be repeated."""
+    """
+    Writes recipe and environment before the training, so that an interrupted run can be repeated; returns the
+    [`fingerprint`] of the data.
+    """
     folder = Path(training_args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = yaml.safe_dump(resolved_recipe(model_args, data_args, training_args), sort_keys=False, allow_unicode=True)
@@ -441,3 +447,4 @@ def _write_before(model_args, data_args, training_args, data):
         "rows": {split: len(rows) for split, rows in data.items()},
     }
     write_json(folder / ENVIRONMENT_FILE, describe_environment(**facts))
+    return facts["data_fingerprint"]
