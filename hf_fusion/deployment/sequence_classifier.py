@@ -153,6 +153,9 @@ def _own_tokenizer(model, processor):
     tokenizer = copy.deepcopy(processor.tokenizers["b" in model.config.encoder_configs])
     if not tokenizer.is_fast:
         raise ExportError(f"{type(tokenizer).__name__} is a slow tokenizer without tokenizer.json, which servers need.")
+    for name in ("auto_map", "processor_class"):  # of our processor
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer._processor_class = None
     tokenizer.model_max_length = processor.max_length
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer

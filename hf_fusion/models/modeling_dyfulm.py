@@ -325,6 +325,8 @@ class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
         if isinstance(module, DyFuLMLayerLSTM):
             for name, parameter in module.named_parameters():
                 nn.init.zeros_(parameter) if "bias" in name else nn.init.xavier_uniform_(parameter)
+        elif isinstance(module, DyFuLMPooling) and module.kind == "first":
+            nn.init.eye_(module.dense.weight)  # the state itself; random weights would hide it at first
         elif isinstance(module, DyFuLMCoarseHead):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
             nn.init.zeros_(module.bias)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 import yaml
 from datasets import DatasetDict, concatenate_datasets
 from transformers import AutoConfig, set_seed
@@ -188,10 +189,6 @@ def _transfer_name(model_args, data_args):
     return data_args.dataset if model_args.transfer_dataset == DATASET else model_args.transfer_dataset
 
 
-def _data_seed(training_args):
-    return training_args.seed if training_args.data_seed is None else training_args.data_seed
-
-
 def _earlier_config(model_args):
     """Returns the configuration of the initial model or the teacher of a run; `None` if it has none."""
     name = model_args.checkpoint or model_args.teacher
@@ -328,9 +325,10 @@ def _with_answers(encoded, rows, teacher, model_args, training_args):
     """Returns the rows to train on, those of the transfer set too, with the teacher's answers."""
     folder = model_args.teacher_answers or training_args.output_dir
     size, device = training_args.per_device_eval_batch_size, training_args.device
+    dtype = torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else torch.float32
     with training_args.main_process_first(desc="running the teacher"):
         answered = [
-            add_answers(encoded[split], rows[split], teacher, folder, size, device)
+            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype)
             for split in ("train", "transfer")
             if split in encoded
         ]

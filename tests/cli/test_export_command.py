@@ -81,6 +81,7 @@ def test_a_plain_classifier(export, capsys, make_model, wordpiece, tmp_path):
     fields = {"cross_fusion": "a", "a": "bert", "layer_fusion": "last", "pooling": "first", "use_guidance": False}
     make_model(**fields).save_pretrained(tmp_path / "student")
     DyFuLMProcessor(wordpiece, max_length=30).save_pretrained(tmp_path / "student")
+    assert "DyFuLMProcessor" in (tmp_path / "student/tokenizer_config.json").read_text()
     assert export(tmp_path / "student", tmp_path / "out", "--format", "sequence-classification") == 0
     printed = capsys.readouterr().out
     assert "Largest difference of a probability to the checkpoint: " in printed
@@ -88,6 +89,7 @@ def test_a_plain_classifier(export, capsys, make_model, wordpiece, tmp_path):
     assert f"Written: {tmp_path / 'out'} (BertForSequenceClassification)" in printed
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert type(model).__name__ == "BertForSequenceClassification"
+    assert not [path.name for path in (tmp_path / "out").glob("*.json") if "DyFuLM" in path.read_text()]
 
 
 def test_a_checkpoint_that_is_no_plain_classifier(export, capsys, checkpoint, tmp_path):

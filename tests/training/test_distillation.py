@@ -114,6 +114,9 @@ class TestAnswers:
         teacher.processor.max_length = 8
         add_answers(texts, texts, teacher, tmp_path, 2, "cpu")
         assert len(calls) == 5, "also of one that reads less"
+        half = add_answers(texts, texts, teacher, tmp_path, 2, "cpu", torch.bfloat16)
+        assert len(calls) == 7, "and in another precision"
+        assert 0 < abs(half["teacher_logits"][0][0] - changed["teacher_logits"][0][0]) < 0.1
 
 
 def random_batch(width=3):
