@@ -101,19 +101,22 @@ def apply_masks(
             for i, row in zip(numbers, rows.__getitems__(list(numbers)), strict=True)
         ]
         for name in columns:
-            values, kind = [row[name] for row in erased], table.schema.field(name).type
-            chunks[name].append(_frames_array(values, kind) if name in STREAMS else pa.array(values, type=kind))
+            chunks[name].append(_array([row[name] for row in erased], table.schema.field(name).type))
     for name in columns:
         field = table.schema.field(name)
         table = table.set_column(table.schema.get_field_index(name), field, pa.chunked_array(chunks[name], field.type))
     return Dataset(table, fingerprint=generate_random_fingerprint())
 
 
-def _frames_array(values, kind):
-    """An Arrow array of frames `(frames, features)`, without a Python object for each number."""
-    counts, width = [len(frames) for frames in values], kind.shape[1]
-    flat = np.concatenate([np.asarray(frames, dtype=np.float32).reshape(-1) for frames in values])
-    frames = pa.ListArray.from_arrays(pa.array(np.arange(sum(counts) + 1, dtype=np.int32) * width), pa.array(flat))
+def _array(values, kind):
+    """An Arrow array of rows; of frames `(frames, features)` without a Python object for each number."""
+    if not isinstance(kind, pa.ExtensionType):
+        return pa.array([row.tolist() if isinstance(row, np.ndarray) else row for row in values], type=kind)
+    width = kind.shape[1]
+    rows = [np.zeros((0, width), np.float32) if row is None else np.asarray(row, dtype=np.float32) for row in values]
+    counts = list(map(len, rows))
+    flat = pa.array(np.concatenate([row.reshape(-1) for row in rows]))
+    frames = pa.ListArray.from_arrays(pa.array(np.arange(sum(counts) + 1, dtype=np.int32) * width), flat)
     rows = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *counts], dtype=np.int32)), frames)
     return pa.ExtensionArray.from_storage(kind, rows.cast(kind.storage_type))
 
