@@ -58,9 +58,6 @@ CASES = {
     "mosi": lambda rng: (clip_config(1), *draw_scores(rng, 3)),
     "sims": lambda rng: (clip_config(1, label_range=(-1, 1)), *draw_scores(rng, 1)),
     "classes": lambda rng: (clip_config(4, ["calm", "sad", "happy", "angry"]), *draw_classes(rng)),
-    "label sets": lambda rng: (
-        clip_config(3, ["sad", "happy", "angry"], problem_type="multi_label_classification"), *draw_label_sets(rng)
-    ),
     "reviews": lambda rng: (DyFuLMConfig(), *draw_reviews(rng)),
 }  # fmt: skip
 
