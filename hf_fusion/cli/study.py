@@ -9,8 +9,9 @@ can be continued by the same command. Finished runs are never repeated; seeds an
 later.
 
 Results are runs/study_NAME/NAME.json (everything), NAME.csv (a row for each number), NAME.md and NAME.tex (tables) and
-NAME.png (differences with intervals); with `pareto` in the study also NAME_pareto.png. --output puts them elsewhere:
-those of this project are in model_cards/results/NAME.json.
+NAME.png (differences with intervals); with `pareto` in the study also NAME_pareto.png. predictions/NAME.parquet holds
+ids, labels and outputs of the test rows of all runs, without texts. --output puts them elsewhere: those of this project
+are in model_cards/results/NAME.json.
 """
 
 from pathlib import Path
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> None:
         print(f"Pareto front: {', '.join(record['pareto']['front'])}; knee: {record['pareto']['knee'] or 'none'}.")
     pictures = draw_study(output, study, record, summaries["test"], args.format)
     written = [output.name, *(f"{output.stem}{suffix}" for suffix in (".csv", ".md", ".tex")), *pictures]
+    written += [record["predictions"]["file"]] if "predictions" in record else []
     print(f"Written to {output.parent}: {', '.join(written)}")
 
 

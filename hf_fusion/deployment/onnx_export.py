@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hf_fusion.deployment.answer_config import answer_fields
 from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, OnnxModel
 from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.extras import import_extra
@@ -88,7 +89,7 @@ def _write(model, processor, folder, int8, num_checks, seed, track):
     config, outputs = model.config, list(model.config.heads)
     description = {
         "format": FORMAT,
-        "config": {name: getattr(config, name) for name in ("model_type", *config.answer_fields)},
+        "config": answer_fields(config),
         "inputs": axes,
         "outputs": outputs,
         "limits": limits,

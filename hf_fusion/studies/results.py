@@ -15,6 +15,8 @@ from hf_fusion.evaluation.statistics import holm, knee, paired_difference, paret
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.costs import compare_checkpoints
 from hf_fusion.studies.fusion_cost import ClipShape, build_fusion, fusion_inputs, multiply_adds
+from hf_fusion.studies.predictions import FOLDER as PREDICTIONS_FOLDER
+from hf_fusion.studies.predictions import collect_study_predictions, write_study_predictions
 from hf_fusion.studies.study import Study, StudyError, get_run_folder
 from hf_fusion.utils.records import ENVIRONMENT_FILE, describe_environment, write_json
 
@@ -247,7 +249,9 @@ def write_study(
     path: Path, study: Study, study_file: str, folder: Path, results: Results, summaries: dict[str, dict]
 ) -> dict[str, Any]:
     """
-    Writes the result files: JSON, a CSV with one row per number, and the tables in Markdown and LaTeX.
+    Writes the result files: JSON, a CSV with one row per number, the tables in Markdown and LaTeX, and
+    `predictions/NAME.parquet` with the predictions of all runs on test rows and other data (see
+    [`read_study_predictions`]).
 
     Args:
         path (`Path`): the JSON file.
@@ -258,7 +262,8 @@ def write_study(
         summaries (`dict`): the results of [`summarize`] by split, at least "test".
 
     Returns:
-        `dict`: the content of the JSON file: the study with its changes, environment, data and summaries.
+        `dict`: the content of the JSON file: the study with its changes, environment, data and summaries, and as
+            `predictions` the `file`, its `sha256` and number of `rows`, and `missing`, the runs without predictions.
     """
     data = {name: _read_data(study, folder, name) for name in study.variants}
     first = next(iter(data.values()))
@@ -284,6 +289,8 @@ def write_study(
         record["pareto"] = pareto(fusion_costs(study, folder), test, study.metrics[0])
     if study.latency:
         record["costs"] = compare_costs(study, folder)
+    if predictions := _keep_predictions(path, study, folder):
+        record["predictions"] = predictions
     write_json(path, record)
     tidy(results, list(summaries)).to_csv(path.with_suffix(".csv"), index=False)
     tables = [
@@ -334,6 +341,18 @@ def draw_study(
     for name, figure in figures.items():
         save_figure(figure, path.with_name(name))
     return list(figures)
+
+
+def _keep_predictions(path, study, folder):
+    """Writes the predictions of a study beside its result file; returns their entry in the record, `None` if none."""
+    runs, missing = collect_study_predictions(study, folder)
+    if not runs:
+        return None
+    file = path.parent / PREDICTIONS_FOLDER / f"{path.stem}.parquet"
+    return {
+        **write_study_predictions(file, runs, study.hash_ids),
+        **({"missing": [key._asdict() for key in missing]} if missing else {}),
+    }
 
 
 def _read_data(study, folder, name):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
 from hf_fusion.data.arguments import TRAINING_FIELDS, DataArguments
 from hf_fusion.data.files import DATA_FILE_KINDS, parse_yaml, read_yaml
+from hf_fusion.evaluation.kept_predictions import digest_weights
 from hf_fusion.evaluation.statistics import INTERVALS
 from hf_fusion.studies.launch import Run, run_all
+from hf_fusion.training.kept import complete_run
 from hf_fusion.utils.errors import DataError, FusionError, RecipeError
 from hf_fusion.utils.fields import wrong_field
 from hf_fusion.utils.records import METRICS_FILE, write_json
@@ -50,6 +53,8 @@ class Study:
         folds (`list`): names of the folds of a cross-validation. Every variant is trained on each of them; the metrics
             of a seed are the means over the folds. `{fold}` in the fields of a variant, of `overrides` or of
             `evaluate_on` stands for the name: `dataset: data/mine_{fold}`.
+        hash_ids (`bool`): whether the file of the study's predictions has hashes in the place of the rows' ids, where
+            the terms of the data ask for it; see [`write_study_predictions`].
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
     run with the same seed.
@@ -67,6 +72,7 @@ class Study:
     pareto_variants: list[str] = field(default_factory=list)
     latency: int | None = None
     folds: list[Any] = field(default_factory=list)
+    hash_ids: bool = False
 
     @classmethod
     def read(cls, path: str) -> "Study":
@@ -199,7 +205,8 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     Runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`).
 
     A finished run (its folder has `metrics.json`) is never repeated; an interrupted one resumes from its newest
-    checkpoint.
+    checkpoint. The predictions of each run are in its folder: `predictions.parquet`, and `predictions_NAME.parquet`
+    for other data. Those of older runs are made from their checkpoints.
 
     Args:
         study ([`Study`]): the study.
@@ -247,16 +254,19 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     except RecipeError as error:
         raise StudyError(str(error)) from error
     results: dict[str, dict[int, dict]] = {name: {seed: {} for seed in study.seeds} for name in study.variants}
+    without: dict[str, list[str]] = {}
     for name, seed, fold in study.runs:
         run_folder = get_run_folder(folder, name, seed, fold)
         result = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
         result["last_log"] = _last_log(run_folder / "trainer_state.json")
         evaluate_on = in_fold(study.evaluate_on, fold)
-        run = _name_run(name, seed, fold)
-        result |= _on_other_data(
-            evaluate_on, run_folder, result.get("test", ()), lambda data, run=run: say(f"{run}: on {data}")
-        )
+        report_run = partial(_say_of_run, say, _name_run(name, seed, fold))
+        if reason := complete_run(run_folder, report_run):
+            without.setdefault(reason, []).append(_name_run(name, seed, fold))
+        result |= _on_other_data(evaluate_on, run_folder, result.get("test", ()), report_run)
         results[name][seed][fold] = result
+    for reason, names in without.items():
+        say(f"No predictions of {len(names)} run(s), {reason} ({'; '.join(names)})")
     splits = ("validation", "test", *study.evaluate_on)
     return {
         name: {seed: mean_over_folds(runs, splits) if study.folds else runs[None] for seed, runs in by_seed.items()}
@@ -332,23 +342,51 @@ def _known_on_other_data(run_folder):
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def _say_of_run(say, run, line):
+    say(f"{run}: {line}")
+
+
 def _on_other_data(evaluate_on, run_folder, metric_names, say):
     """
-    Returns the metrics on each of `evaluate_on`; earlier results on the same data are reused. All are `None` if the
-    data has no input for the model.
+    Returns the metrics on each of `evaluate_on`, and keeps the predictions; earlier results on the same data are
+    reused. All are `None` if the data has no input for the model.
     """
     known = _known_on_other_data(run_folder)
     for name, data_fields in evaluate_on.items():
+        file = run_folder / other_predictions_file(name)
         if known.get(name, {}).get("data") == data_fields:
+            if not file.exists() and not _has_no_input(known[name]["metrics"]):
+                _predict_again(run_folder, data_fields, file, lambda line, name=name: say(f"{line} on {name}"))
             continue
-        say(name)
+        say(f"on {name}")
+        file.unlink(missing_ok=True)
         try:
-            metrics = evaluate_checkpoint(run_folder, data_fields)
+            metrics = evaluate_checkpoint(run_folder, data_fields, keep=file)
         except NothingLeftError:
             metrics = dict.fromkeys(name for name in metric_names if name != "loss")
         known[name] = {"data": data_fields, "metrics": metrics}
         write_json(run_folder / TRANSFER_FILE, known)
     return {name: known[name]["metrics"] for name in evaluate_on}
+
+
+def _has_no_input(metrics):
+    return all(value is None for value in metrics.values())
+
+
+def _predict_again(run_folder, data_fields, file, say):
+    """Keeps the predictions of an evaluation from before predictions were kept, if checkpoint and data are there."""
+    if digest_weights(run_folder) is None:
+        return  # said of the run before
+    say("no predictions yet, evaluating its checkpoint")
+    try:
+        evaluate_checkpoint(run_folder, data_fields, keep=file)
+    except (FusionError, OSError) as error:
+        say(f"no predictions, since its checkpoint cannot be evaluated ({error})")
+
+
+def other_predictions_file(name: str) -> str:
+    """Returns the name of the file, in a run folder, with the predictions on other data."""
+    return f"predictions_{_file_name(name)}.parquet"
 
 
 def _check_same_settings(run_folder, recipe, fields):

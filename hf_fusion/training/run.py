@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from transformers import AutoConfig, set_seed
 
 from hf_fusion.architectures import architecture_of
@@ -32,6 +32,7 @@ from hf_fusion.training.checkpoints import (
     writing,
 )
 from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
+from hf_fusion.training.kept import SPLITS, evaluate_split, keep_run_predictions
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
 from hf_fusion.training.result import TrainingResult
@@ -60,7 +61,8 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     it. Then loads the saved model and compares it with the trained one.
 
     The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
-    recipe), `metrics.json`, `trainer_state.json`, `environment.json` and `answers.json` (the outputs for two fixed
+    recipe), `metrics.json`, `predictions.parquet` (ids, labels and outputs of validation and test, see
+    [`write_predictions`]), `trainer_state.json`, `environment.json` and `answers.json` (the outputs for two fixed
     inputs, by which [`check_answers`] detects exchanged files).
 
     Args:
@@ -97,7 +99,7 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
     if training_args.should_save:
-        _write_before(model_args, data_args, training_args, data)
+        prints = _write_before(model_args, data_args, training_args, data)
     metrics = {
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
@@ -105,11 +107,15 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         "left_out_or_filled": dict(unused),
         **_train(trainer, checkpoint),
     }
-    for split in ("validation", "test"):
+    predictions = []
+    for split in SPLITS:
         if split in encoded:
-            metrics[split] = evaluate_split(trainer, encoded[split])
+            metrics[split], part = evaluate_split(trainer, encoded[split], split)
+            predictions.append(part)
     _save(trainer, model_args)
     if training_args.should_save:
+        folder = Path(training_args.output_dir)
+        keep_run_predictions(folder, predictions, data_args.dataset, prints, training_args.seed)
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
     with _finished_if_saved(training_args):
@@ -220,14 +226,6 @@ def _save(trainer, model_args):
         if model_args.lora_encoders and not model_args.merge_lora and trainer.args.should_save:
             # saved before the training, which detected the type of the labels
             trainer.model.config.save_pretrained(Path(trainer.args.output_dir) / "base")
-
-
-def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
-    """Evaluates one split, the longest rows first, so that a lack of memory shows at once."""
-    metrics = trainer.predict(dataset.sort("length", reverse=True), metric_key_prefix="eval").metrics
-    machinery = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-    names = {name: name.removeprefix("eval_") for name in metrics}
-    return {short: metrics[name] for name, short in names.items() if short not in machinery}
 
 
 @contextmanager
@@ -384,7 +382,10 @@ def _limit(data, data_args, training_args):
 
 
 def _write_before(model_args, data_args, training_args, data):
-    """Writes recipe and environment before the training, so that an interrupted run can be repeated."""
+    """
+    Writes recipe and environment before the training, so that an interrupted run can be repeated; returns the
+    [`fingerprint`] of the data.
+    """
     folder = Path(training_args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = yaml.safe_dump(resolved_recipe(model_args, data_args, training_args), sort_keys=False, allow_unicode=True)
@@ -396,3 +397,4 @@ def _write_before(model_args, data_args, training_args, data):
         "rows": {split: len(rows) for split, rows in data.items()},
     }
     write_json(folder / ENVIRONMENT_FILE, describe_environment(**facts))
+    return facts["data_fingerprint"]
