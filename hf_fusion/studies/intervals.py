@@ -91,7 +91,9 @@ def resample_predictions(
 def _find_cluster(pattern, row_id):
     match = re.search(pattern, row_id)
     if match is None:
-        raise StudyError(f"clusters: {pattern!r} does not match the id {row_id!r}. Correct the study and start it again.")
+        raise StudyError(
+            f"clusters: {pattern!r} does not match the id {row_id!r}. Correct the study and start it again."
+        )
     return match[1] if match.re.groups else match[0]
 
 

@@ -13,9 +13,12 @@ from typing import Any
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
 from hf_fusion.data.arguments import TRAINING_FIELDS, DataArguments
 from hf_fusion.data.files import DATA_FILE_KINDS, parse_yaml, read_yaml
+from hf_fusion.data.protocols import PROTOCOLS
 from hf_fusion.evaluation.kept_predictions import digest_weights
+from hf_fusion.evaluation.published_results import PublishedResult, read_published
 from hf_fusion.evaluation.statistics import INTERVALS
 from hf_fusion.studies.launch import Run, run_all
+from hf_fusion.studies.protocols import Protocols, check_published, measure_run, part_names, read_protocols
 from hf_fusion.training.kept import complete_run
 from hf_fusion.utils.errors import DataError, FusionError, RecipeError
 from hf_fusion.utils.fields import wrong_field
@@ -66,6 +69,9 @@ class Study:
         selection (`str`): the rule by which the checkpoint of each run was selected; by default the one of the recipe.
         hash_ids (`bool`): whether the file of the study's predictions has hashes in the place of the rows' ids, where
             the terms of the data ask for it; see [`write_study_predictions`].
+        protocols (`dict`): protocols for missing modalities by which every run is measured on its test split: the
+            fields of [`ProtocolSettings`] by name, which is that of the protocol unless they have `protocol`.
+        reference (`list[dict]`): published results that are shown beside, with the fields of [`PublishedResult`].
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
     run with the same seed.
@@ -87,6 +93,8 @@ class Study:
     clusters: str | None = None
     selection: str = ""
     hash_ids: bool = False
+    protocols: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    reference: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str) -> "Study":
@@ -137,6 +145,10 @@ class Study:
         self._check_families(path)
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
+        try:
+            check_published(self.protocol_settings, self.published)
+        except (DataError, RecipeError) as error:
+            raise StudyError(f"{path}: {error}") from error
         for name in self.variants:
             teacher = self.find_teacher(name)
             if teacher is not None and self.find_teacher(teacher) is not None:
@@ -161,6 +173,16 @@ class Study:
                 raise StudyError(
                     f"{path}: clusters must be a regular expression, got {self.clusters!r}: {error}."
                 ) from error
+
+    @property
+    def protocol_settings(self) -> Protocols:
+        """`dict[str, ProtocolSettings]`: the protocols by name."""
+        return read_protocols(self.protocols)
+
+    @property
+    def published(self) -> list[PublishedResult]:
+        """`list[PublishedResult]`: the published results."""
+        return read_published(self.reference, set(PROTOCOLS))
 
     def find_teacher(self, name: str) -> str | None:
         """Returns the variant that is the teacher of a variant, if any."""
@@ -304,10 +326,11 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         if reason := complete_run(run_folder, report_run):
             without.setdefault(reason, []).append(_name_run(name, seed, fold))
         result |= _on_other_data(evaluate_on, run_folder, result.get("test", ()), report_run)
+        result |= measure_run(run_folder, study.protocol_settings, result.get("test", ()), report_run)
         results[name][seed][fold] = result
     for reason, names in without.items():
         say(f"No predictions of {len(names)} run(s), {reason} ({'; '.join(names)})")
-    splits = ("validation", "test", *study.evaluate_on)
+    splits = ("validation", "test", *study.evaluate_on, *part_names(study.protocol_settings))
     return {
         name: {seed: mean_over_folds(runs, splits) if study.folds else runs[None] for seed, runs in by_seed.items()}
         for name, by_seed in results.items()
@@ -330,7 +353,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     runs = list(results.values())
     splits = [split for split in splits if all(split in run for run in runs)]
     return {
-        **{split: _mean_metrics([run[split] for run in runs]) for split in splits},
+        **{split: mean_metrics([run[split] for run in runs]) for split in splits},
         "parameters": runs[0]["parameters"],
         **{name: round(sum(run[name] for run in runs), 1) for name in SECONDS if all(name in run for run in runs)},
         "last_log": {str(fold): run["last_log"] for fold, run in results.items()},
@@ -338,7 +361,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     }
 
 
-def _mean_metrics(runs):
+def mean_metrics(runs):
     """Returns the mean of each metric of `runs`; `None` if it is defined in none of them."""
     values = {name: [run[name] for run in runs if run.get(name) is not None] for name in runs[0]}
     return {name: mean(numbers) if numbers else None for name, numbers in values.items()}
@@ -357,11 +380,12 @@ def in_fold(value: Any, fold: Any) -> Any:
 
 def get_run_folder(folder: Path, name: str, seed: int, fold: Any = None) -> Path:
     """Returns the folder of a run."""
-    place = folder / _file_name(name)
-    return (place if fold is None else place / f"fold-{_file_name(str(fold))}") / f"seed-{seed}"
+    place = folder / file_name(name)
+    return (place if fold is None else place / f"fold-{file_name(str(fold))}") / f"seed-{seed}"
 
 
-def _file_name(name):
+def file_name(name: str) -> str:
+    """Returns the name of a variant, fold or protocol as part of a path."""
     return name.replace(" ", "_").replace("/", "_")
 
 
@@ -426,7 +450,7 @@ def _predict_again(run_folder, data_fields, file, say):
 
 def other_predictions_file(name: str) -> str:
     """Returns the name of the file, in a run folder, with the predictions on other data."""
-    return f"predictions_{_file_name(name)}.parquet"
+    return f"predictions_{file_name(name)}.parquet"
 
 
 def _check_same_settings(run_folder, recipe, fields):
