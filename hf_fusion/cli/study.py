@@ -79,7 +79,8 @@ def print_summary(summary, metrics, paper, title, console):
     """Prints the summary of a split as a table."""
     from rich.table import Table
 
-    from hf_fusion.studies.results import cell_lines, count_runs, note_power
+    from hf_fusion.studies.power import note_power
+    from hf_fusion.studies.results import cell_lines, count_runs
 
     table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {count_runs(summary)}")
     for name, entry in summary.items():

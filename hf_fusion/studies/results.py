@@ -14,7 +14,6 @@ from hf_fusion.evaluation.kept_predictions import Predictions
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.evaluation.plots import MOST_PANELS, plot_differences, plot_pareto, plots_available, save_figure
 from hf_fusion.evaluation.statistics import (
-    describe_power,
     holm_by_family,
     knee,
     paired_difference,
@@ -27,6 +26,7 @@ from hf_fusion.studies.costs import compare_checkpoints
 from hf_fusion.studies.facts import describe_selection, sum_compute
 from hf_fusion.studies.fusion_cost import ClipShape, build_fusion, fusion_inputs, multiply_adds
 from hf_fusion.studies.intervals import Resampled, resample_folds, resample_predictions
+from hf_fusion.studies.power import note_power
 from hf_fusion.studies.predictions import FOLDER as PREDICTIONS_FOLDER
 from hf_fusion.studies.predictions import RunKey, collect_study_predictions, write_study_predictions
 from hf_fusion.studies.protocols import describe_protocols, draw_protocols, protocol_tables, summary_names
@@ -297,26 +297,6 @@ def _format_interval(difference, digits):
     low_high, p = difference["interval"], difference["p_holm"]
     text = f" [{low_high[0]:+.{digits}f}, {low_high[1]:+.{digits}f}]" if low_high else ""
     return text + (f" p = {p:.3f}" if p is not None else "")
-
-
-def note_power(summary: dict[str, dict], metrics: list[str]) -> str:
-    """
-    Describes the smallest differences that a study could have seen, see [`describe_power`]: for each metric the median
-    over the variants. Empty if nothing is known, as in records from before it was computed.
-
-    Args:
-        summary (`dict`): the result of [`summarize`].
-        metrics (`list[str]`): the metrics.
-    """
-    differences = [entry["difference"] for entry in summary.values() if "difference" in entry]
-    return describe_power({metric: _median_power([one[metric] for one in differences]) for metric in metrics})
-
-
-def _median_power(differences):
-    sides = (differences, [difference.get("hierarchical", {}) for difference in differences])
-    known = [[one["smallest_detectable"] for one in side if one.get("smallest_detectable") is not None]
-             for side in sides]  # fmt: skip
-    return tuple(float(np.median(values)) if values else None for values in known)
 
 
 def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str, dict[str, float]]) -> str:

@@ -7,8 +7,9 @@ from datasets import Dataset
 from hf_fusion.evaluation.kept_predictions import make_predictions, measure_predictions
 from hf_fusion.evaluation.statistics import hierarchical_difference, holm
 from hf_fusion.studies.intervals import align_rows, resample_folds, resample_predictions
+from hf_fusion.studies.power import note_power
 from hf_fusion.studies.predictions import RunKey
-from hf_fusion.studies.results import cell_lines, markdown_table, note_power, summarize
+from hf_fusion.studies.results import cell_lines, markdown_table, summarize
 from hf_fusion.studies.study import StudyError
 from hf_fusion.utils.errors import DataError
 

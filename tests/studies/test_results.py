@@ -9,6 +9,7 @@ from scipy import stats
 from hf_fusion.evaluation.plots import plot_differences, plot_pareto
 from hf_fusion.evaluation.statistics import smallest_detectable_difference
 from hf_fusion.evaluation.tables import latex_table
+from hf_fusion.studies.power import note_power
 from hf_fusion.studies.results import (
     cell_lines,
     check_metrics,
@@ -16,7 +17,6 @@ from hf_fusion.studies.results import (
     fusion_costs,
     latex_rows,
     markdown_table,
-    note_power,
     pareto,
     resolve_families,
     summarize,
