@@ -116,10 +116,12 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         **_train(trainer, checkpoint),
     }
     predictions = []
+    started = time.perf_counter()
     for split in SPLITS:
         if split in encoded:
             metrics[split], part = evaluate_split(trainer, encoded[split], split)
             predictions.append(part)
+    metrics["evaluation_seconds"] = round(time.perf_counter() - started, 1)
     _save(trainer, model_args)
     if training_args.should_save:
         folder = Path(training_args.output_dir)

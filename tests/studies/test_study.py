@@ -242,6 +242,23 @@ def test_values_become_flags():
         ("recipe: x\nseeds: 1\nvariants: {a: {}}", "seeds must be a list of whole numbers, got 1"),
         ("recipe: x\nseeds: [1, 1]\nvariants: {a: {}}", "a seed occurs twice"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\ninterval: z", "interval must be one of t, bootstrap, got 'z'"),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}, b: {}}\nfamilies: {m: {metric: [mae]}}",
+            "families.m has the unknown field 'metric'",
+        ),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}, b: {}}\nfamilies: {m: {variants: [a]}}",
+            "families.m has 'a'; compared are b",
+        ),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}, b: {}}\nfamilies: {m: {metrics: [mae]}, n: {variants: [b]}}",
+            "the families 'm' and 'n' share a comparison",
+        ),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nclusters: '('", "clusters must be a regular expression, got '\\('"),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}}\nclusters: x\nfolds: [1]",
+            "with folds these are resampled: remove clusters",
+        ),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npaper: {b: {}}", "paper has 'b', which is not a variant"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto: [1, 2, 3]", "pareto needs"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto_variants: [b]", "'b', which is not a variant"),
