@@ -120,6 +120,9 @@ def _read_summaries(record):
 def _summarize(checks, record, given, split, kept):
     """Summarises the runs of a study again, with intervals over rows where predictions were kept."""
     results = {name: _read_runs(entry, split) for name, entry in given.items()}
+    known = {(key.variant, str(key.seed)) for key in kept if key.data == split}
+    if known != {(name, seed) for name, runs in results.items() for seed in runs}:
+        kept = {}  # intervals over rows need all runs
     options = {"interval": record.get("interval", "t"), "families": record.get("families")}
     try:
         return summarize(results, split, **options, predictions=kept, clusters=record.get("clusters"))
@@ -147,10 +150,13 @@ def _runs_of_entry(place, variant, entry, split):
 def _check_statistics(checks, place, given, found, resting, resting_of_reference=()):
     """Compares means, spreads and differences; they rest on predictions where the metrics of all their runs do."""
     for part, values in given.items():
+        if part not in found:
+            checks.count(RECORD, count_numbers(values))
+            continue
         for metric, value in values.items():
             is_resting = metric in resting and (part != "difference" or metric in resting_of_reference)
             basis = PREDICTIONS if is_resting else RECORD
-            checks.compare_all(f"{place}.{part}.{metric}", value, found.get(part, {}).get(metric), basis)
+            checks.compare_all(f"{place}.{part}.{metric}", value, found[part].get(metric), basis)
 
 
 def _read_runs(entry, split):

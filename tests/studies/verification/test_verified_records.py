@@ -197,7 +197,7 @@ class TestProtocols:
     @pytest.mark.parametrize("keys", [
         ("conditions", "0.5", "seeds", "7", "mae"), ("conditions", "0.5", "mean", "mae"),
         ("conditions", "0.5", "interval", "mae", 1), ("conditions", "0.5", "difference", "mae", "p"),
-        ("summary", "area", "mean", "mae"),
+        ("summary", "mean", "mean", "mae"),
     ], ids=lambda keys: ".".join(map(str, keys)))  # fmt: skip
     def test_a_changed_number_is_told(self, tmp_path, keys):
         path = make_protocol(tmp_path, self.SETTINGS)
@@ -215,9 +215,8 @@ class TestProtocols:
         change(path, set_at("conditions", "0.5", "seeds", "7", "mae", value=0.987))
         places = [line.partition(":")[0] for line in lines(path)]
         assert places == [
-            "conditions.0.5.mean.mae", "conditions.0.5.std.mae", "summary.area.mean.mae", "summary.area.std.mae",
-            "summary.area.seeds.7.mae", "summary.area_by_width.mean.mae", "summary.area_by_width.std.mae",
-            "summary.area_by_width.seeds.7.mae",
+            "conditions.0.5.mean.mae", "conditions.0.5.std.mae", "summary.mean.mean.mae", "summary.mean.std.mae",
+            "summary.mean.seeds.7.mae",
         ]  # fmt: skip
 
     def test_settings_that_are_not_valid(self, tmp_path):
