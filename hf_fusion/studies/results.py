@@ -56,8 +56,8 @@ def summarize(
         interval (`str`, *optional*, defaults to `"t"`): see [`paired_difference`].
         families (`dict`, *optional*): the families of comparisons for Holm's correction, see [`Study`].
         predictions (`dict[RunKey, Predictions]`, *optional*): the predictions of all runs, see
-            [`collect_study_predictions`], for intervals over seeds and test rows. With folds they are not needed: the
-            intervals are over seeds and folds.
+            [`collect_study_predictions`], for intervals over seeds and test rows. With folds these are over seeds and
+            folds, and the predictions may be empty. By default there are none of either.
         clusters (`str`, *optional*): see [`Study`].
 
     Returns:
@@ -73,7 +73,7 @@ def summarize(
     summary = {name: _summarize_variant(runs, split, interval) for name, runs in results.items()}
     for name in others:
         summary[name]["difference"] = _compare_seeds(summary[name], summary[reference], interval)
-    if any("folds" in entry for entry in summary.values()):
+    if predictions is not None and any("folds" in entry for entry in summary.values()):
         _add_hierarchical(summary, {name: resample_folds(entry["folds"]) for name, entry in summary.items()})
     elif of_split := {key: run for key, run in (predictions or {}).items() if key.data == split}:
         _add_hierarchical(summary, _resample_variants(summary, of_split, clusters))
