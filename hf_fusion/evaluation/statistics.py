@@ -243,9 +243,9 @@ def hierarchical_estimate(table: np.ndarray, units: int) -> dict[str, Any]:
     Returns:
         `dict`: `mean`, `interval` (95 %), `p` (two-sided, against 0), `standard_error`, `degrees_of_freedom` and
         `over`, `"seeds and rows"` or, for a single seed, `"rows"`: the interval then holds for these trained models
-        alone. `interval`, `p` and the last but one are `None` if the metric is undefined for a seed or in half of the
-        resamples, or if there are fewer than two units. Without any variance the interval is the mean and `p` is
-        `None`.
+        alone. All but `mean` and `over` are `None` if the metric is undefined for a seed or in half of the resamples,
+        or if there are fewer than two units. Without any variance the interval is the mean, and `p` and
+        `degrees_of_freedom` are `None`.
     """
     observed, resampled = table[0], table[1:]
     seeds = len(observed)
