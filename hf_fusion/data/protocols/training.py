@@ -69,7 +69,8 @@ class TrainingMasks:
         conditions = self.protocol.conditions
         if rates is not None:
             conditions = self.protocol.at_rates(rates).conditions
-            conditions = tuple(one for one in conditions if not one.is_complete or 0 in rates)
+            # without the complete case that a test has beside its patterns
+            conditions = tuple(one for one in conditions if one.rate is not None or not one.is_complete)
         self.conditions = conditions
         if not conditions:
             raise RecipeError(f"`missing_rates` {list(rates or ())} lose nothing.")
