@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate import skip_first_batches
+from transformers import TrainerCallback
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
 from hf_fusion.data.protocols import TrainingMasks
-from hf_fusion.training.recipe import recipe_arguments
+from hf_fusion.training.recipe import parse_recipe, recipe_arguments
+from hf_fusion.training.run import run_training
 from hf_fusion.utils.errors import RecipeError
 
 
@@ -108,7 +110,22 @@ def test_fields_of_a_recipe():
         ({"missing_protocol": "momke"}, "no protocol 'momke'; known are tfr"),
         ({"missing_rates": [0.5]}, "`missing_rates` does nothing without `missing_protocol`"),
         ({"missing_redraw": False}, "`missing_redraw` does nothing without"),
+        ({"missing_validation": True}, "`missing_validation` does nothing without"),
         ({"missing_protocol": "fixed", "missing_rates": [0.5]}, "fixed has no rates"),
     ):
         with pytest.raises(RecipeError, match=words):
             recipe_arguments({"model_type": "dashfusion", **fields})
+
+
+def test_selection_on_erased_rows(clip_recipe, tmp_path):
+    """The metrics by which the best checkpoint is found are others, those of the finished run are of complete rows."""
+    sizes = []
+
+    class Note(TrainerCallback):
+        def on_evaluate(self, args, state, control, metrics, eval_dataloader=None, **kwargs):
+            sizes.append((len(eval_dataloader.dataset), metrics["eval_mae"]))
+
+    fields = {"missing_protocol": "fixed", "missing_validation": True, "output_dir": str(tmp_path / "run")}
+    metrics = run_training(*parse_recipe(["--config", clip_recipe(**fields)]), callbacks=[Note()])
+    (rows, mae), *_ = sizes
+    assert rows == 3 * 17 and mae != metrics["validation"]["mae"]

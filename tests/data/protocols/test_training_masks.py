@@ -73,6 +73,17 @@ def test_whole_modalities(name, patterns):
     assert len(np.unique(shares, axis=0)) == patterns
 
 
+def test_validation_rows(clip_dataset, clip_processor):
+    """The same ones for every training, three times, each time with other masks."""
+    rows = clip_dataset.add_column("id", [f"clip {i}" for i in range(len(clip_dataset))])
+    first, second = (TrainingMasks("lnln", seed=seed).erase_validation(rows, clip_processor) for seed in (0, 1))
+    assert first["audio"][:] == second["audio"][:] and first["id"][:] == rows["id"][:] * 3
+    copies = [first.select(range(i, i + len(rows)))["audio"][:] for i in range(0, len(first), len(rows))]
+    assert len(copies) == 3 and all(copies[i] != copies[j] for i, j in ((0, 1), (0, 2), (1, 2)))
+    turned = TrainingMasks("lnln").erase_validation(rows.select(range(len(rows) - 1, -1, -1)), clip_processor)
+    assert turned.select(range(len(rows)))["audio"][:] == copies[0][::-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
