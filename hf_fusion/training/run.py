@@ -230,13 +230,16 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
         encoded["train"] = _with_answers(encoded, rows_of, teacher, model_args, training_args)
+    train_masks, validation = data_args.train_masks(_data_seed(training_args)), encoded.get("validation")
+    if data_args.missing_validation and validation is not None:
+        validation = train_masks.erase_validation(validation, processor)
     trainer = make_trainer(
         model,
         training_args,
         train_dataset=encoded["train"],
-        eval_dataset=encoded.get("validation"),
+        eval_dataset=validation,
         processing_class=processor,
-        train_masks=data_args.train_masks(_data_seed(training_args)),
+        train_masks=train_masks,
         callbacks=callbacks,
     )
     return trainer, encoded, facts

@@ -264,6 +264,10 @@ def test_values_become_flags():
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto_variants: [b]", "'b', which is not a variant"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {test: {}}", "cannot have the name 'test'"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {augmentations: {typos: 1}}}", "for training"),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {missing_protocol: lnln}}",
+            "missing_protocol, which is for",
+        ),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {c: 1}}", "'b' has the unknown field c"),
     ],
 )
