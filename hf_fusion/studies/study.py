@@ -22,6 +22,7 @@ from hf_fusion.utils.shipped import find_file
 
 SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
+ANSWERS_FOLDER = "teacher_answers"
 # names in the results of a run
 _RESERVED_NAMES = ("train", "validation", "test", "seed", "parameters", "last_log", "train_seconds", "train_samples",
           "best_checkpoint", "folds")  # fmt: skip
@@ -57,7 +58,7 @@ class Study:
             the terms of the data ask for it; see [`write_study_predictions`].
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
-    run with the same seed.
+    run with the same seed. Students of one teacher share its answers, in the folder `teacher_answers` of the runs.
     """
 
     recipe: str
@@ -240,7 +241,11 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
             own = f"variants.{name}." if "dataset" in study.variants[name] else ""
             _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
-            queue = waiting if study.find_teacher(name) is None else students
+            queue = waiting
+            if study.find_teacher(name) is not None:
+                queue = students
+                # students of one teacher share its answers; no setting, since it changes no result
+                flags += [] if "teacher_answers" in changes else ["--teacher_answers", str(folder / ANSWERS_FOLDER)]
             queue.append(Run(_name_run(name, seed, fold), study.recipe, run_folder, flags))
     runs = [*waiting, *students]
 
