@@ -36,8 +36,8 @@ def read_transfer_reviews(
         seed (`int`, *optional*, defaults to 0): the seed of the draw.
 
     Returns:
-        `tuple[Dataset, dict[str, int]]`: the texts, with the columns `id`, `text` and `source`; and the number of usable
-        rows that were left out, by reason.
+        `tuple[Dataset, dict[str, int]]`: the texts, with the columns `id`, `text` and `source`; and the number of
+        usable rows that were left out, by reason.
 
     Raises:
         DataError: if a column is missing, a row is not usable (unless `source.rejected` is "drop"), or no row remains.
