@@ -11,9 +11,12 @@ from typing import Any
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
 from hf_fusion.data.arguments import TRAINING_FIELDS, DataArguments
 from hf_fusion.data.files import DATA_FILE_KINDS, parse_yaml, read_yaml
+from hf_fusion.data.protocols import PROTOCOLS
 from hf_fusion.evaluation.kept_predictions import digest_weights
+from hf_fusion.evaluation.published_results import PublishedResult, read_published
 from hf_fusion.evaluation.statistics import INTERVALS
 from hf_fusion.studies.launch import Run, run_all
+from hf_fusion.studies.protocols import Protocols, check_published, measure_run, part_names, read_protocols
 from hf_fusion.training.kept import complete_run
 from hf_fusion.utils.errors import DataError, FusionError, RecipeError
 from hf_fusion.utils.fields import wrong_field
@@ -56,6 +59,9 @@ class Study:
             `evaluate_on` stands for the name: `dataset: data/mine_{fold}`.
         hash_ids (`bool`): whether the file of the study's predictions has hashes in the place of the rows' ids, where
             the terms of the data ask for it; see [`write_study_predictions`].
+        protocols (`dict`): protocols for missing modalities by which every run is measured on its test split: the
+            fields of [`ProtocolSettings`] by name, which is that of the protocol unless they have `protocol`.
+        reference (`list[dict]`): published results that are shown beside, with the fields of [`PublishedResult`].
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
     run with the same seed. Students of one teacher share its answers, in the folder `teacher_answers` of the runs.
@@ -74,6 +80,8 @@ class Study:
     latency: int | None = None
     folds: list[Any] = field(default_factory=list)
     hash_ids: bool = False
+    protocols: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    reference: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str) -> "Study":
@@ -123,10 +131,24 @@ class Study:
             raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is not a variant.")
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
+        try:
+            check_published(self.protocol_settings, self.published)
+        except (DataError, RecipeError) as error:
+            raise StudyError(f"{path}: {error}") from error
         for name in self.variants:
             teacher = self.find_teacher(name)
             if teacher is not None and self.find_teacher(teacher) is not None:
                 raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")
+
+    @property
+    def protocol_settings(self) -> Protocols:
+        """`dict[str, ProtocolSettings]`: the protocols by name."""
+        return read_protocols(self.protocols)
+
+    @property
+    def published(self) -> list[PublishedResult]:
+        """`list[PublishedResult]`: the published results."""
+        return read_published(self.reference, set(PROTOCOLS))
 
     def find_teacher(self, name: str) -> str | None:
         """Returns the variant that is the teacher of a variant, if any."""
@@ -269,10 +291,11 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         if reason := complete_run(run_folder, report_run):
             without.setdefault(reason, []).append(_name_run(name, seed, fold))
         result |= _on_other_data(evaluate_on, run_folder, result.get("test", ()), report_run)
+        result |= measure_run(run_folder, study.protocol_settings, result.get("test", ()), report_run)
         results[name][seed][fold] = result
     for reason, names in without.items():
         say(f"No predictions of {len(names)} run(s), {reason} ({'; '.join(names)})")
-    splits = ("validation", "test", *study.evaluate_on)
+    splits = ("validation", "test", *study.evaluate_on, *part_names(study.protocol_settings))
     return {
         name: {seed: mean_over_folds(runs, splits) if study.folds else runs[None] for seed, runs in by_seed.items()}
         for name, by_seed in results.items()
@@ -295,7 +318,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     runs = list(results.values())
     splits = [split for split in splits if all(split in run for run in runs)]
     return {
-        **{split: _mean_metrics([run[split] for run in runs]) for split in splits},
+        **{split: mean_metrics([run[split] for run in runs]) for split in splits},
         "parameters": runs[0]["parameters"],
         "train_seconds": round(sum(run["train_seconds"] for run in runs), 1),
         "last_log": {str(fold): run["last_log"] for fold, run in results.items()},
@@ -303,7 +326,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     }
 
 
-def _mean_metrics(runs):
+def mean_metrics(runs):
     """Returns the mean of each metric of `runs`; `None` if it is defined in none of them."""
     values = {name: [run[name] for run in runs if run.get(name) is not None] for name in runs[0]}
     return {name: mean(numbers) if numbers else None for name, numbers in values.items()}
@@ -322,11 +345,12 @@ def in_fold(value: Any, fold: Any) -> Any:
 
 def get_run_folder(folder: Path, name: str, seed: int, fold: Any = None) -> Path:
     """Returns the folder of a run."""
-    place = folder / _file_name(name)
-    return (place if fold is None else place / f"fold-{_file_name(str(fold))}") / f"seed-{seed}"
+    place = folder / file_name(name)
+    return (place if fold is None else place / f"fold-{file_name(str(fold))}") / f"seed-{seed}"
 
 
-def _file_name(name):
+def file_name(name: str) -> str:
+    """Returns the name of a variant, fold or protocol as part of a path."""
     return name.replace(" ", "_").replace("/", "_")
 
 
@@ -391,7 +415,7 @@ def _predict_again(run_folder, data_fields, file, say):
 
 def other_predictions_file(name: str) -> str:
     """Returns the name of the file, in a run folder, with the predictions on other data."""
-    return f"predictions_{_file_name(name)}.parquet"
+    return f"predictions_{file_name(name)}.parquet"
 
 
 def _check_same_settings(run_folder, recipe, fields):
