@@ -29,6 +29,7 @@ SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
 # Times in `metrics.json`; those of older runs lack the evaluation.
 SECONDS = ("train_seconds", "evaluation_seconds")
+ANSWERS_FOLDER = "teacher_answers"
 # names in the results of a run
 _RESERVED_NAMES = ("train", "validation", "test", "seed", "parameters", "last_log", "train_samples",
                    "best_checkpoint", "folds", *SECONDS)  # fmt: skip
@@ -74,7 +75,7 @@ class Study:
         reference (`list[dict]`): published results that are shown beside, with the fields of [`PublishedResult`].
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
-    run with the same seed.
+    run with the same seed. Students of one teacher share its answers, in the folder `teacher_answers` of the runs.
     """
 
     recipe: str
@@ -302,7 +303,11 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
             own = f"variants.{name}." if "dataset" in study.variants[name] else ""
             _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
-            queue = waiting if study.find_teacher(name) is None else students
+            queue = waiting
+            if study.find_teacher(name) is not None:
+                queue = students
+                # students of one teacher share its answers; no setting, since it changes no result
+                flags += [] if "teacher_answers" in changes else ["--teacher_answers", str(folder / ANSWERS_FOLDER)]
             queue.append(Run(_name_run(name, seed, fold), study.recipe, run_folder, flags))
     runs = [*waiting, *students]
 

@@ -97,12 +97,12 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
     with tallied() as unused:
-        data, transfer = _load(architecture, model_args, data_args, training_args)
+        data, left_out = _load(architecture, model_args, data_args, training_args)
         training_args.set_default_metric(architecture.select_metric(data_args))
         with _as_recipe_error():
             trainer, encoded, facts = _trainer(architecture, model_args, data_args, training_args, data, callbacks)
-    if transfer is not None:
-        facts["transfer"] = {"rows": len(data["transfer"]), "left_out": transfer.left_out}
+    if "transfer" in data:
+        facts["transfer"] = {"rows": len(data["transfer"]), "left_out": left_out}
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
@@ -147,8 +147,8 @@ def _drop_optimizer(folder):
 
 def _load(architecture, model_args, data_args, training_args):
     """
-    Loads the splits of a run, with the classes of its initial model or its teacher if there is one; and the transfer
-    set, whose rows are the split "transfer", or `None`.
+    Loads the splits of a run, with the classes of its initial model or its teacher if there is one. A transfer set is
+    the split "transfer"; also returns the counts of the texts that were left out of it.
     """
     with training_args.main_process_first(desc=f"reading the {architecture.unit}s"):
         data = architecture.load(data_args, _earlier_config(model_args))
@@ -162,10 +162,10 @@ def _load(architecture, model_args, data_args, training_args):
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
     if model_args.transfer_dataset is None:
-        return data, None
+        return data, {}
     with training_args.main_process_first(desc="reading the transfer set"):
-        transfer = _load_transfer(model_args, data_args, data["train"], whole, _data_seed(training_args))
-    return DatasetDict({**data, "transfer": transfer.rows}), transfer
+        texts, left_out = _load_transfer(model_args, data_args, data["train"], whole, _data_seed(training_args))
+    return DatasetDict({**data, "transfer": texts}), left_out
 
 
 def _load_transfer(model_args, data_args, train, data, seed):
