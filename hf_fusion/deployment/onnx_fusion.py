@@ -7,6 +7,7 @@ import numpy as np
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from hf_fusion.deployment.answer_config import config_class_of, read_answer_config
+from hf_fusion.deployment.export_folder import ONNX_DESCRIPTION
 from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.configuration_common import as_value_error, head_widths
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
@@ -14,7 +15,7 @@ from hf_fusion.models.pipeline_media import OPTIONS as MEDIA_OPTIONS
 from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
-DESCRIPTION_FILE = "onnx_fusion.json"
+DESCRIPTION_FILE = ONNX_DESCRIPTION
 FORMAT = 1  # version of the description file
 
 _OPTIONS = ("top_k", "return_truncated", "on_error", *MEDIA_OPTIONS)

@@ -97,7 +97,7 @@ def write_study_predictions(path: Path, runs: dict[RunKey, Predictions], hash_id
     table = pa.concat_tables(tables, promote_options="default")
     shared = _shared([predictions.facts for predictions in runs.values()])
     own = [
-        {**key._asdict(), **{name: value for name, value in predictions.facts.items() if name not in shared}}
+        {"run": key, "facts": {name: value for name, value in predictions.facts.items() if name not in shared}}
         for key, predictions in runs.items()
     ]
     write_table(path, table, {"shared": shared, "runs": own})
@@ -135,14 +135,13 @@ def read_study_predictions(path: str | Path) -> dict[RunKey, Predictions]:
         start = 0
         keys = list(zip(*(table.column(name).to_pylist() for name in RunKey._fields), strict=True))
         for entry in facts["runs"]:
-            key = RunKey(*(entry[name] for name in RunKey._fields))
+            key = RunKey(*entry["run"])
             end = start
             while end < len(keys) and keys[end] == key:
                 end += 1
-            own = {name: value for name, value in entry.items() if name not in RunKey._fields}
             part = table.slice(start, end - start)
             empty = [name for name in part.column_names if len(part) and part.column(name).null_count == len(part)]
-            runs[key] = from_table(part.drop_columns(empty), {**facts["shared"], **own})
+            runs[key] = from_table(part.drop_columns(empty), {**facts["shared"], **entry["facts"]})
             start = end
         if start != len(table):
             raise ValueError(f"row {start + 1} belongs to no run")

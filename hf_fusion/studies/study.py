@@ -313,7 +313,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     runs = list(results.values())
     splits = [split for split in splits if all(split in run for run in runs)]
     return {
-        **{split: _mean_metrics([run[split] for run in runs]) for split in splits},
+        **{split: mean_metrics([run[split] for run in runs]) for split in splits},
         "parameters": runs[0]["parameters"],
         "train_seconds": round(sum(run["train_seconds"] for run in runs), 1),
         "last_log": {str(fold): run["last_log"] for fold, run in results.items()},
@@ -321,7 +321,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     }
 
 
-def _mean_metrics(runs):
+def mean_metrics(runs):
     """Returns the mean of each metric of `runs`; `None` if it is defined in none of them."""
     values = {name: [run[name] for run in runs if run.get(name) is not None] for name in runs[0]}
     return {name: mean(numbers) if numbers else None for name, numbers in values.items()}

@@ -4,11 +4,13 @@ import logging
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 import yaml
-from datasets import DatasetDict
+from datasets import DatasetDict, concatenate_datasets
 from transformers import AutoConfig, set_seed
 
 from hf_fusion.architectures import architecture_of
@@ -18,6 +20,7 @@ from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
 from hf_fusion.data.temporary import temporary_data
+from hf_fusion.data.transfer_reviews import read_transfer_reviews
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.hub.model_card import write_model_card
@@ -41,6 +44,9 @@ from hf_fusion.utils.errors import DataError, RecipeError, TrainingInterrupted
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 
 logger = logging.getLogger(__name__)
+
+# The value of `transfer_dataset` that means further rows of `dataset`.
+DATASET = "dataset"
 
 # Fields that resuming takes from the saved state of the optimizer.
 _FIELDS_OF_OPTIMIZER = (
@@ -91,10 +97,12 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
     with tallied() as unused:
-        data = _load(architecture, model_args, data_args, training_args)
+        data, transfer = _load(architecture, model_args, data_args, training_args)
         training_args.set_default_metric(architecture.select_metric(data_args))
         with _as_recipe_error():
             trainer, encoded, facts = _trainer(architecture, model_args, data_args, training_args, data, callbacks)
+    if transfer is not None:
+        facts["transfer"] = {"rows": len(data["transfer"]), "left_out": transfer.left_out}
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
@@ -136,18 +144,49 @@ def _drop_optimizer(folder):
 
 
 def _load(architecture, model_args, data_args, training_args):
-    """Loads the splits of a run, with the classes of its initial model or its teacher if there is one."""
+    """
+    Loads the splits of a run, with the classes of its initial model or its teacher if there is one; and the transfer
+    set, whose rows are the split "transfer", or `None`.
+    """
     with training_args.main_process_first(desc=f"reading the {architecture.unit}s"):
         data = architecture.load(data_args, _earlier_config(model_args))
     if "train" in data:
         architecture.check_training(data["train"], data_args)
+    whole = data
     data = _limit(data, data_args, training_args)
     if data_args.max_train_samples and "train" in data:
         architecture.check_training(data["train"], data_args, is_sample=True)
     needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
-    return data
+    if model_args.transfer_dataset is None:
+        return data, None
+    with training_args.main_process_first(desc="reading the transfer set"):
+        transfer = _load_transfer(model_args, data_args, data["train"], whole, _data_seed(training_args))
+    return DatasetDict({**data, "transfer": transfer.rows}), transfer
+
+
+def _load_transfer(model_args, data_args, train, data, seed):
+    """
+    Loads the texts without labels; they have the columns and, if it is the same data, the options of `dataset`.
+
+    Args:
+        train (`Dataset`): the rows to train on with their labels.
+        data (`DatasetDict`): the splits before they were limited: no text of validation or test is learnt.
+    """
+    held_out = [text for split in ("validation", "test") if split in data for text in data[split]["text"]]
+    name, sources = _transfer_name(model_args, data_args), model_args.transfer_sources
+    source = replace(
+        data_args.source(),
+        name=name,
+        options=data_args.dataset_options or {} if name == data_args.dataset else {},
+        sources=None if sources is None else tuple(sources),
+    )
+    return read_transfer_reviews(source, train["text"], held_out, model_args.max_transfer_samples, seed)
+
+
+def _transfer_name(model_args, data_args):
+    return data_args.dataset if model_args.transfer_dataset == DATASET else model_args.transfer_dataset
 
 
 def _earlier_config(model_args):
@@ -174,7 +213,8 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
         rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
     encoded, truncated = DatasetDict(), {}
     for split, rows in rows_of.items():
-        place = f"{data_args.dataset} ({split})"
+        name = _transfer_name(model_args, data_args) if split == "transfer" else data_args.dataset
+        place = f"{name} ({split})"
         encoded[split], rows_of[split], truncated[split] = encode_readable(
             architecture, rows, processor, place, data_args.rejected_rows
         )
@@ -187,7 +227,7 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     make_trainer = FusionTrainer
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
-        encoded["train"] = _with_answers(encoded["train"], rows_of["train"], teacher, training_args)
+        encoded["train"] = _with_answers(encoded, rows_of, teacher, model_args, training_args)
     trainer = make_trainer(
         model,
         training_args,
@@ -281,10 +321,18 @@ def _distillation(student, model_args, teacher):
     )
 
 
-def _with_answers(encoded, rows, teacher, training_args):
+def _with_answers(encoded, rows, teacher, model_args, training_args):
+    """Returns the rows to train on, those of the transfer set too, with the teacher's answers."""
+    folder = model_args.teacher_answers or training_args.output_dir
     size, device = training_args.per_device_eval_batch_size, training_args.device
+    dtype = torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else torch.float32
     with training_args.main_process_first(desc="running the teacher"):
-        return add_answers(encoded, rows, teacher, training_args.output_dir, size, device)
+        answered = [
+            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype)
+            for split in ("train", "transfer")
+            if split in encoded
+        ]
+    return concatenate_datasets(answered)  # rows of the transfer set have `None` for each label
 
 
 def _check_metric(trainer):
