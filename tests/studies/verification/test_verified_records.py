@@ -1,6 +1,7 @@
 """Result files: every number that can be recomputed is, and a changed one is told."""
 
 import json
+from pathlib import Path
 
 import pytest
 from made_results import FACTS, change, make_benchmark, make_study
@@ -10,6 +11,8 @@ from hf_fusion.studies.verification.checks import RECORD
 from hf_fusion.studies.verification.records import check_record, collect_runs, read_record, record_kind
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
+
+REPOSITORY_RESULTS = Path(__file__).resolve().parents[3] / "model_cards" / "results"
 
 
 @pytest.fixture
@@ -124,9 +127,9 @@ def test_summaries_of_robustness_are_recomputed(tmp_path):
 
 @pytest.mark.parametrize("name", ["emotion", "valence"])
 @pytest.mark.parametrize("part", ["mean", "std_seeds", "std_folds"])
-def test_cross_validations_are_recomputed(tmp_path, repository_results, name, part):
+def test_cross_validations_are_recomputed(tmp_path, name, part):
     path = tmp_path / "folds.json"
-    path.write_text((repository_results / f"dashfusion_ravdess_{name}.json").read_text())
+    path.write_text((REPOSITORY_RESULTS / f"dashfusion_ravdess_{name}.json").read_text())
     assert lines(path) == []
     metric = "accuracy" if name == "emotion" else "mae"
     change(path, set_at("variants", "descriptors", part, metric, value=0.1))
