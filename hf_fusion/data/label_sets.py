@@ -56,7 +56,8 @@ def _values(label):
         text = label.strip()
         if text.startswith("["):
             return _json_list(text)
-        return [part for part in _SEPARATORS.split(text) if part.strip()] or None
+        parts = [part for part in _SEPARATORS.split(text) if part.strip()]
+        return None if not parts or text.casefold() == "nan" else parts
     if isinstance(label, np.ndarray):
         label = label.tolist()
     if isinstance(label, (list, tuple)):

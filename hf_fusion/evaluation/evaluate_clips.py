@@ -48,8 +48,9 @@ def evaluate_clips(
     inputs = (
         {**row, "text": None if row.get("text") is None else str(row["text"])} if "text" in row else row for row in rows
     )
-    labels, class_names = list(clips["label"]), list(config.id2label.values())
-    if config.problem_type == "multi_label_classification":
+    labels = list(clips["label"])
+    class_names = list(config.id2label.values()) if config.num_labels > 1 else None
+    if config.num_labels > 1 and config.problem_type == "multi_label_classification":
         answers = track(classify(inputs, batch_size=batch_size, top_k=None))
         expected = label_vectors(labels, len(class_names))
         return _evaluate_label_sets(answers, expected, class_names, folder, picture_format)

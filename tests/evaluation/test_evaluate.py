@@ -10,7 +10,6 @@ from hf_fusion.evaluation import evaluate_clips as clips_module
 from hf_fusion.evaluation import evaluate_reviews as reviews_module
 from hf_fusion.evaluation.evaluate_clips import evaluate_clips
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
-from hf_fusion.utils.errors import DataError
 
 NAMES, COARSE = ["bad", "fair", "good"], ["negative", "positive"]
 
@@ -67,9 +66,24 @@ def test_classes_of_clips(tmp_path, figures):
     assert np.isnan(metrics["glad_recall"]) and 0 < metrics["calibration_error"] < 1
     cells = {text.get_position(): text.get_text() for text in figures["confusion.png"].axes[0].texts}
     assert cells[1, 0] == "1" and cells[1, 1] == "2" and cells[2, 2] == "0" and "calibration.png" in figures
-    config.problem_type = "multi_label_classification"
-    with pytest.raises(DataError, match="evaluated by one label each, but the model predicts several"):
-        evaluate_clips(classify, rows)
+
+
+def test_label_sets_of_clips(tmp_path, figures):
+    answers = [{"calm": 0.9, "sad": 0.2}, {"calm": 0.7, "sad": 0.6}, {"calm": 0.1, "sad": 0.3}]
+
+    def classify(rows, batch_size, top_k):
+        assert top_k is None
+        for _, scores in zip(rows, answers, strict=True):
+            yield [{"label": name, "score": scores[name]} for name in sorted(scores, key=scores.get, reverse=True)]
+
+    config = SimpleNamespace(num_labels=2, id2label={0: "calm", 1: "sad"}, problem_type="multi_label_classification")
+    classify.model = SimpleNamespace(config=config)
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": [[0], [0], []]})
+    metrics = evaluate_clips(classify, rows, tmp_path)
+    assert metrics["subset_accuracy"] == pytest.approx(2 / 3) and metrics["hamming_loss"] == pytest.approx(1 / 6)
+    assert metrics["calm_f1"] == 1 and np.isnan(metrics["sad_f1"]) and metrics["macro_f1"] == 1
+    (bars,) = figures["calibration.png"].axes[0].containers
+    assert set(figures) == {"calibration.png"} and bars[0].get_xydata()[0] == pytest.approx([0.6, 0])
 
 
 def test_clips(tmp_path, figures):
