@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -604,7 +605,7 @@ def test_classes_of_clips_without_a_text_encoder(voices, tmp_path):
 
 @pytest.fixture
 def moods(voices):
-    """As `voices`, with any number of two labels for each clip: angry clips are loud and fast, calm ones neither."""
+    """As `voices`, with any number of two labels for each clip: sad clips have none, angry ones both."""
     path = Path(voices) / "labels.csv"
     words = {"sad": "[]", "calm": "slow", "angry": "loud;slow"}
     lines = [line.rsplit(",", 1) for line in path.read_text().splitlines()]
@@ -632,9 +633,8 @@ def test_several_labels(moods, tmp_path):
         name: pytest.approx(value) for name, value in metrics["test"].items() if name != "loss"
     }
     assert 0 < measured["calibration_error"] < 1
-    more = train(
-        {**voice_fields(moods, classes=None), "checkpoint": str(folder), "num_train_epochs": 1}, tmp_path / "b"
-    )
+    fields = voice_fields(moods, classes=None, num_train_epochs=1)
+    more = train({**fields, "checkpoint": str(folder)}, tmp_path / "more")
     assert more["parameters"] == metrics["parameters"]
     with pytest.raises(RecipeError, match=r"must be one of loss, subset_accuracy, hamming_loss, micro_f1, macro_f1"):
         train(voice_fields(moods, **changes, metric_for_best_model="uar"), tmp_path / "c")
