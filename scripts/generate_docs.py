@@ -3,34 +3,16 @@
     python scripts/generate_docs.py            # rewrites every table
     python scripts/generate_docs.py --check    # changes nothing; exit status 1 if a table differs from its record
 
-A page marks the place of a table and describes its content in YAML:
-
-    <!-- table: {source: ablation_dyfulm_sst, metrics: [fine_accuracy, coarse_accuracy]} -->
-    <!-- /table -->
-
-`source` names a record without its ending. A study has `metrics`, and optionally `variants` (its rows), `data` (the
-test data, "test" by default), `against` (another variant as reference, or one for each data), `extra` (more columns:
-parameters, train_seconds, multiply_adds, speed, paper), `baselines` with `baseline_rows`, and `transpose`. Evaluations
-(`source` then maps rows to records), baselines and cross-validations have `metrics`; a benchmark has `rows` (numbers of
-comparisons) and `metrics` (shown for both sides).
+A page marks the place of a table and describes its content, see `hf_fusion/studies/record_tables.py`.
 """
 
 import argparse
-import json
-import math
-import re
 from pathlib import Path
 
-import yaml
-
-from hf_fusion.evaluation.statistics import paired_difference
+from hf_fusion.studies.record_tables import render_page
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "model_cards" / "results"
-_TABLE = re.compile(r"(<!-- table: (?P<spec>.*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
-_SIGNIFICANT = 0.05
-_MEMORY = {"extra_mb": "extra", "resident_mb": "resident"}  # fields of a side of a benchmark
-_STUDY = {"metrics", "variants", "data", "against", "extra", "baselines", "baseline_rows", "transpose"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     stale = []
     for page in pages():
         old = page.read_text(encoding="utf-8")
-        new = render_page(old, page)
+        new = render_page(old, page, RESULTS)
         if new == old:
             continue
         stale.append(page)
@@ -55,246 +37,6 @@ def main(arguments: list[str] | None = None) -> int:
 def pages() -> list[Path]:
     """Returns the files that may hold tables."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-def render_page(text: str, page: Path) -> str:
-    """
-    Renders the text of a page with new tables.
-
-    Raises:
-        ValueError: if the description of a table is not valid; the message names page and table.
-    """
-    folder = "model_cards/results" if page.parent == ROOT else "../data"
-
-    def render(match):
-        try:
-            return match[1] + "\n" + render_table(yaml.safe_load(match["spec"]), folder) + "\n\n" + match[3]
-        except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
-            raise ValueError(f"{page}: table {match['spec']}: {type(error).__name__}: {error}") from error
-
-    return _TABLE.sub(render, text)
-
-
-def render_table(spec: dict, folder: str) -> str:
-    """
-    Renders a table in Markdown, followed by a sentence on its measurement.
-
-    Args:
-        spec (`dict`): the description of the table, see the top of this file.
-        folder (`str`): the path from the page to the records, for links.
-    """
-    spec = dict(spec)
-    source = spec.pop("source")
-    sources = list(source.values()) if isinstance(source, dict) else [source]
-    records = [_load(name) for name in sources]
-    if "comparisons" in records[0]:
-        table, legend = _benchmark(records[0], **spec)
-    elif "cross_validation" in records[0]:
-        table, legend = _folds(records[0], **spec)
-    elif "variants" in records[0]:
-        if unknown := set(spec) - _STUDY:
-            raise ValueError(f"unknown fields {', '.join(sorted(unknown))}; accepted: {', '.join(sorted(_STUDY))}")
-        table, legend = _study(records[0], **spec)
-        sources += [spec["baselines"]] if "baselines" in spec else []
-    elif isinstance(source, dict):
-        table, legend = _evaluations(dict(zip(source, records, strict=True)), **spec)
-    else:
-        table, legend = _baselines(records[0], **spec)
-    return f"{_markdown(table)}\n\n<small>{legend} {_provenance(records[0], sources, folder)}</small>"
-
-
-def _load(name):
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def _study(record, metrics, variants=None, data=("test",), against=None, extra=(), baselines=None, baseline_rows=(),
-           transpose=False):  # fmt: skip
-    variants = variants or list(record["variants"])
-    header = ["", *[metric if len(data) == 1 else f"{split}: {metric}" for split in data for metric in metrics], *extra]
-    table = [header]
-    if baselines:
-        rows = _load(baselines)["test"]
-        table += [[name, *[_number(rows[name][metric]) for metric in metrics], *[""] * len(extra)]
-                  for name in baseline_rows]  # fmt: skip
-    for name in variants:
-        cells = [_cell(record, name, split, metric, against) for split in data for metric in metrics]
-        table.append([name, *cells, *[_extra(record, name, column, metrics) for column in extra]])
-    seeds = list(next(iter(record["variants"].values()))["seeds"])
-    if len(seeds) == 1:
-        legend = f"One seed ({seeds[0]}), so differences cannot be told from noise."
-    else:
-        reference = "the first model of the study" if against is None else "the reference of its column" \
-            if isinstance(against, dict) else f"“{against}”"  # fmt: skip
-        legend = (
-            f"Mean ± standard deviation over seeds {', '.join(seeds)}; after it, where shown, the paired difference to "
-            f"{reference} with its 95 % interval"
-            + (" (bold: p < .05 after Holm’s correction)." if against is None else ".")
-        )
-    return (list(map(list, zip(*table, strict=True))) if transpose else table), legend
-
-
-def _entry(record, variant, split):
-    return (record if split == "test" else record["evaluate_on"][split])["variants"].get(variant)
-
-
-def _cell(record, variant, split, metric, against):
-    """Mean ± deviation, and the difference; its spaces do not break, so that numbers stay in one line."""
-    return _spread_and_difference(record, variant, split, metric, against).replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _spread_and_difference(record, variant, split, metric, against):
-    entry = _entry(record, variant, split)
-    if entry is None or not _finite(entry["mean"][metric]):
-        return "–"
-    mean, std = entry["mean"][metric], entry["std"][metric]
-    text = _number(mean) + ("" if std is None else f" ± {std:.3f}")
-    return text + _difference_words(_difference(record, variant, split, metric, against))
-
-
-def _difference_words(difference):
-    """A difference with its interval in a line of its own, bold if it is significant; nothing without an interval."""
-    if not difference or not difference["interval"] or not _finite(difference["mean"]):
-        return ""
-    low, high = difference["interval"]
-    words = f"{difference['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
-    p = difference.get("p_holm")
-    return f"<br>**{words}**" if p is not None and p < _SIGNIFICANT else f"<br>{words}"
-
-
-def _difference(record, variant, split, metric, against):
-    entry = _entry(record, variant, split)
-    if against is None:
-        return entry.get("difference", {}).get(metric)
-    reference = against.get(split) if isinstance(against, dict) else against
-    if reference in (None, variant):
-        return None
-    base = _entry(record, reference, split)["seeds"]
-    return paired_difference([entry["seeds"][seed][metric] for seed in base], [base[seed][metric] for seed in base])
-
-
-def _extra(record, variant, column, metrics):
-    entry = record["variants"][variant]
-    if column == "parameters":
-        return _quantity(entry["parameters"], "count")
-    if column == "train_seconds":
-        seconds = list(entry["train_seconds"].values())
-        return f"{sum(seconds) / len(seconds):,.0f}"
-    if column == "multiply_adds":
-        costs = record["pareto"]["costs"]
-        return _quantity(costs[variant], "multiply-adds") if variant in costs else ""
-    if column == "paper":
-        differences = record["paper"].get(variant, {})
-        return ", ".join(f"{differences[metric]:+.4f}" for metric in metrics if metric in differences)
-    if column == "speed":
-        ratios = [c["ratio"] for c in record["costs"].get(variant, ()) if c["unit"] == "seconds"]
-        return ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    raise ValueError(f"no column {column!r}; accepted: parameters, train_seconds, multiply_adds, speed, paper")
-
-
-def _folds(record, metrics):
-    """The table of a cross-validation: its spread is that over the folds."""
-    table = [["", *metrics]]
-    for name, entry in record["variants"].items():
-        cells = []
-        for metric in metrics:
-            text = f"{_number(entry['mean'][metric])} ± {_number(entry['std_folds'][metric])}"
-            text += _difference_words(entry.get("difference", {}).get(metric))
-            cells.append(text.replace(" ", "\N{NO-BREAK SPACE}"))
-        table.append([name, *cells])
-    first = next(iter(record["variants"].values()))
-    legend = (
-        f"Mean over {len(first['folds'])} folds and seeds {', '.join(map(str, record['seeds']))} ± standard deviation "
-        "over the folds; after it the difference to the first row, paired by fold, with its 95 % interval (bold: "
-        "p < .05 after Holm’s correction)."
-    )
-    return table, legend
-
-
-def _evaluations(records, metrics):
-    table = [["", *metrics], *[[name, *[_number(record["test"][metric], 4) for metric in metrics]]
-                               for name, record in records.items()]]  # fmt: skip
-    rows = next(iter(records.values()))["rows"]
-    return table, f"{rows:,} test rows."
-
-
-def _baselines(record, metrics):
-    table = [["", *metrics]]
-    table += [[name, *[_number(row[metric]) for metric in metrics]] for name, row in record["test"].items()]
-    return table, f"{record['rows']['test']:,} test rows."
-
-
-def _benchmark(record, rows=None, metrics=()):
-    comparisons = record["comparisons"]
-    table = [["measured", "reference", "candidate", "ratio (quartiles)"]]
-    for comparison in [comparisons[i] for i in rows] if rows else comparisons:
-        sides = [
-            "<br>".join(
-                [f"{side['name']}: {_quantity(side['median'], comparison['unit'])}"]
-                + [f"{side[name]:,.0f} MB {word}" for name, word in _MEMORY.items() if name in side]
-                + [f"{name} {side['metrics'][name]:.3f}" for name in metrics if name in side.get("metrics", ())]
-            )
-            for side in (comparison["reference"], comparison["candidate"])
-        ]
-        low, high = comparison["ratio_quartiles"]
-        ratio = _ratio(comparison["ratio"]) + ("" if low == high else f" ({_ratio(low)} – {_ratio(high)})")
-        if target := comparison.get("target"):
-            ratio += f"<br>aim {_ratio(target)}: {'met' if comparison['ratio'] >= target else 'missed'}"
-        table.append([comparison["what"], *sides, ratio])
-    return table, "Medians over pairs measured side by side; a ratio above 1 favours the candidate."
-
-
-def _provenance(record, sources, folder):
-    links = ", ".join(f"[`{name}.json`]({folder}/{name}.json)" for name in sources)
-    hardware, versions = record["hardware"], record["versions"]
-    processor = re.sub(r"\((R|TM)\)", "", hardware["processor"])
-    accelerators = ", ".join(map(str, hardware["accelerators"])) or "no accelerator"
-    rows = _rows(record)
-    return (
-        f"{rows}Measured on {hardware['cores']} cores of an {processor}, {accelerators}, torch {versions['torch']}, "
-        f"transformers {versions['transformers']}. Record: {links}, written by `{record['command']}`."
-    )
-
-
-def _rows(record):
-    """Sizes of the splits of a study, which may differ between its variants."""
-    data = record.get("data")
-    if not data:
-        return ""
-    sizes = [data["rows"]] if "rows" in data else [entry["rows"] for entry in data.values()]
-    kinds = dict.fromkeys(f"{s['train']:,} / {s['validation']:,} / {s['test']:,}" for s in sizes)
-    return f"Rows for training / validation / test: {'; '.join(kinds)}. "
-
-
-def _finite(value):
-    return value is not None and math.isfinite(value)
-
-
-def _number(value, digits=3):
-    return f"{value:.{digits}f}" if _finite(value) else "–"
-
-
-def _ratio(value):
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _quantity(value, unit):
-    """A number in the unit that people read: milliseconds, megabytes, millions."""
-    if unit.startswith("seconds"):
-        rest = unit.removeprefix("seconds")
-        if value < 1e-3:
-            return f"{value * 1e6:.0f} µs{rest}"
-        return (f"{value * 1e3:.1f} ms" if value < 1 else f"{value:,.2f} s") + rest
-    if unit == "bytes":
-        return f"{value / 1e6:,.0f} MB"
-    if unit in ("multiply-adds", "count"):
-        return f"{value / 1e6:,.2f} M" if value < 1e6 else f"{value / 1e6:,.1f} M"
-    return f"{unit} {value:.2f}"
-
-
-def _markdown(table):
-    header, *rows = [[str(cell).replace("|", "\\|") for cell in row] for row in table]
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def measure_baselines(
     """
     architecture = architecture_of(model_type or _guess_model_type(data_args))
     data_args.complete(architecture.data_kind)
-    for name in ("damage", "augmentations", "max_train_samples", "max_eval_samples"):
+    for name in ("damage", "augmentations", "missing_protocol", "max_train_samples", "max_eval_samples"):
         if getattr(data_args, name):
             raise RecipeError(f"`{name}` does nothing for baselines, which take all rows as they are: leave it out.")
     splits = architecture.load(data_args)

@@ -12,6 +12,7 @@ from hf_fusion.data.clips import ClipSource
 from hf_fusion.data.decoding import TextFormat
 from hf_fusion.data.in_memory import Splits
 from hf_fusion.data.labels import CLASS_NAMES, LabelError, LabelRules, are_placeholders, coarse_starts
+from hf_fusion.data.protocols import PROTOCOLS, TrainingMasks
 from hf_fusion.data.reviews import SYNTHETIC as SYNTHETIC_REVIEWS
 from hf_fusion.data.reviews import ReviewSource, rules_for
 from hf_fusion.utils.errors import RecipeError, listed
@@ -19,6 +20,8 @@ from hf_fusion.utils.fields import check_choices, has_changed, list_option, opti
 
 logger = logging.getLogger(__name__)
 
+# Fields that change training rows alone.
+TRAINING_FIELDS = ("augmentations", "missing_protocol", "missing_rates", "missing_redraw")
 DataKind = Literal["reviews", "clips"]
 _DEFAULTS = {"reviews": SYNTHETIC_REVIEWS, "clips": SYNTHETIC_CLIPS}
 
@@ -105,6 +108,15 @@ class DataArguments(ClipFields, ReviewFields):
         "Training only: adds a corrupted copy of each row; highest severity, 1 to 5, by corruption (JSON), such as "
         '{"typos": 3, "audio_noise": 4}; the kinds are those of `hf-fusion robustness`.'
     )
+    missing_protocol: str | None = option(
+        f"Training only: rows lose tokens, frames or whole modalities, others in every epoch, as in a protocol for "
+        f"missing modalities: {', '.join(PROTOCOLS)}. See `hf-fusion robustness --protocol`."
+    )
+    missing_rates: list[float] | None = option(
+        "The rates that `missing_protocol` draws from, such as 0.3; those of the protocol by default. For imbalanced "
+        "the rates of text, audio and vision."
+    )
+    missing_redraw: bool = option("Whether the lost parts change from epoch to epoch.", True)
     damage: dict | str | None = option(
         'Evaluation only: corrupts the rows; severity 1 to 5 by corruption (JSON), such as {"word_dropout": 3}; see '
         "`hf-fusion robustness`. Modalities that the model does not read stay unchanged."
@@ -132,6 +144,24 @@ class DataArguments(ClipFields, ReviewFields):
                 raise RecipeError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         self.dataset = self.dataset or _DEFAULTS[kind]
         check_choices(self)
+        self.train_masks()
+
+    def train_masks(self, seed: int = 0) -> TrainingMasks | None:
+        """
+        Creates the masks of a training under `missing_protocol`; `None` without one.
+
+        Args:
+            seed (`int`, *optional*, defaults to 0): seed of the masks.
+
+        Raises:
+            RecipeError: if there is no such protocol, or the other fields do not fit it.
+        """
+        if self.missing_protocol is not None:
+            return TrainingMasks(self.missing_protocol, self.missing_rates, self.missing_redraw, seed)
+        if self.missing_rates is not None or not self.missing_redraw:
+            name = "missing_rates" if self.missing_rates is not None else "missing_redraw"
+            raise RecipeError(f"`{name}` does nothing without `missing_protocol`.")
+        return None
 
     def source(self) -> ReviewSource | ClipSource:
         """The source that the readers take; raises [`RecipeError`] if the fields contradict each other."""

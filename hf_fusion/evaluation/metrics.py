@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import evaluate
@@ -261,46 +261,76 @@ class SentimentRegressionMetrics(evaluate.Metric):
         if not np.isfinite(predicted).all():
             row = int(np.flatnonzero(kept)[np.flatnonzero(~np.isfinite(predicted))[0]])
             raise ValueError(f"Row {row} has no finite prediction: {predictions[row]!r}.")
-        if self.dataset == "sims":
-            predicted, expected = np.clip(predicted, -1, 1), np.clip(expected, -1, 1)
-            classes = _sims_classes(predicted, expected)
-        else:
-            classes = _mosi_classes(predicted, expected)
         return {
-            **classes,
-            "mae": float(mean_absolute_error(expected, predicted)),
-            "corr": _correlation(predicted, expected),
+            **_measure_classes(self.dataset, predicted, expected),
+            "mae": float(mean_absolute_error(*clip_scores(self.dataset, expected, predicted))),
+            "corr": _correlation(*clip_scores(self.dataset, predicted, expected)),
         }
 
 
-def _binary(name, predicted, expected):
-    if len(np.unique(expected)) < 2:  # a constant prediction would be perfect
-        return {f"acc2_{name}": math.nan, f"f1_{name}": math.nan}
-    return {
-        f"acc2_{name}": float(accuracy_score(expected, predicted)),
-        f"f1_{name}": float(f1_score(expected, predicted, average="weighted", zero_division=0)),
-    }
+def _measure_classes(dataset, predicted, expected):
+    results = {}
+    for name, sides in sentiment_classes(dataset, predicted, expected).items():
+        guess, true = (side[sides.kept] for side in (sides.predicted, sides.expected))
+        if name.startswith("acc"):
+            results[name] = float(np.mean(guess == true))
+        elif len(np.unique(true)) < 2:  # a constant prediction would be perfect
+            results |= {f"acc2_{name}": math.nan, f"f1_{name}": math.nan}
+        else:
+            results[f"acc2_{name}"] = float(accuracy_score(true, guess))
+            results[f"f1_{name}"] = float(f1_score(true, guess, average="weighted", zero_division=0))
+    return results
 
 
-def _mosi_classes(predicted, expected):
-    polar = expected != 0
-    results = _binary("has0", predicted >= 0, expected >= 0)
-    results |= _binary("non0", predicted[polar] > 0, expected[polar] > 0)
-    for classes, limit in ((5, 2), (7, 3)):
+class SentimentClasses(NamedTuple):
+    """
+    The classes of predicted and true sentiment scores for one metric.
+
+    Args:
+        predicted (`np.ndarray`): the predicted classes, of the shape of the predicted scores.
+        expected (`np.ndarray`): the true classes `(rows,)`.
+        kept (`np.ndarray`): the rows `(rows,)` that count.
+    """
+
+    predicted: np.ndarray
+    expected: np.ndarray
+    kept: np.ndarray
+
+
+def clip_scores(dataset: str, *scores: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Clips sentiment scores to the range in which a data set measures errors: for CH-SIMS +-1, else any."""
+    return tuple(np.clip(one, -1, 1) for one in scores) if dataset == "sims" else scores
+
+
+def sentiment_classes(dataset: str, predicted: np.ndarray, expected: np.ndarray) -> dict[str, SentimentClasses]:
+    """
+    Returns the classes of sentiment scores by which [`SentimentRegressionMetrics`] measures.
+
+    Args:
+        dataset (`str`): "mosi", "mosei" or "sims".
+        predicted (`np.ndarray`): predicted scores `(..., rows)`.
+        expected (`np.ndarray`): true scores `(rows,)`.
+
+    Returns:
+        `dict[str, SentimentClasses]`: `has0` and, except for CH-SIMS, `non0` (two classes each), and the classes of the
+        accuracies `acc3`, `acc5`, `acc7`.
+    """
+    every = np.ones(expected.shape, bool)
+    classes = {}
+    if dataset == "sims":
+        # Labels are float32: a label written as 0.1 must not lie above the bound 0.1.
+        predicted, expected = (side.astype(np.float32) for side in clip_scores(dataset, predicted, expected))
+        classes["has0"] = SentimentClasses(predicted > 0, expected > 0, every)
+        for count, bounds in ((3, (-0.1, 0.1)), (5, (-0.7, -0.1, 0.1, 0.7))):
+            sides = [np.searchsorted(np.float32(bounds), side, side="left") for side in (predicted, expected)]
+            classes[f"acc{count}"] = SentimentClasses(*sides, every)
+        return classes
+    classes["has0"] = SentimentClasses(predicted >= 0, expected >= 0, every)
+    classes["non0"] = SentimentClasses(predicted > 0, expected > 0, expected != 0)
+    for count, limit in ((5, 2), (7, 3)):
         sides = [np.round(np.clip(side, -limit, limit)) for side in (predicted, expected)]
-        results[f"acc{classes}"] = float(np.mean(sides[0] == sides[1]))
-    return results
-
-
-def _sims_classes(predicted, expected):
-    # Labels are float32: a label written as 0.1 must not lie above the bound 0.1.
-    predicted, expected = predicted.astype(np.float32), expected.astype(np.float32)
-    results = _binary("has0", predicted > 0, expected > 0)
-    for classes, bounds in ((3, (-0.1, 0.1)), (5, (-0.7, -0.1, 0.1, 0.7))):
-        bounds = np.array(bounds, dtype=np.float32)
-        sides = [np.searchsorted(bounds, side, side="left") for side in (predicted, expected)]
-        results[f"acc{classes}"] = float(np.mean(sides[0] == sides[1]))
-    return results
+        classes[f"acc{count}"] = SentimentClasses(*sides, every)
+    return classes
 
 
 def select_sentiment_metrics(label_range) -> SentimentRegressionMetrics:

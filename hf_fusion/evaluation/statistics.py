@@ -1,13 +1,26 @@
-"""Statistics of differences between runs: intervals and p-values over paired seeds, Pareto fronts."""
+"""
+Statistics of differences between runs: intervals and p-values over paired seeds, and over seeds and test rows; power;
+Holm's correction; Pareto fronts.
 
-from collections.abc import Sequence
+Sources: Student's t, and the bias-corrected and accelerated bootstrap, as in Efron and Tibshirani, "An Introduction to
+the Bootstrap" (1993); the bootstrap of data with several levels as in Davison and Hinkley, "Bootstrap Methods and their
+Application" (1997, section 3.8), of crossed levels as in Owen, "The pigeonhole bootstrap" (2007); degrees of freedom of
+a sum of variances by Satterthwaite (1946); the correction for several tests by Holm (1979); intervals of shares by
+Wilson (1927).
+"""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 INTERVALS = ("t", "bootstrap")
+REPLICATES = 2000
 _RESAMPLES = 9999
+_COUNTS_AT_ONCE = 2**21  # elements of the table of counts, 16 MiB in float64
+POWER, LEVEL = 0.8, 0.05
 
 
 def standard_deviation(values: Sequence[float]) -> float | None:
@@ -23,7 +36,8 @@ def paired_difference(values: Sequence[float], base: Sequence[float], interval: 
         values, base (`Sequence[float]`): one number per seed, in the same order.
         interval (`str`, *optional*, defaults to `"t"`): `"t"` (Student's t: interval and paired test) or `"bootstrap"`
             (bias-corrected and accelerated bootstrap, and the sign-flip permutation test, whose p cannot be below
-            2 / 2^seeds).
+            2 / 2^seeds). The bootstrap needs many values: of normal differences its interval contains the truth in
+            about 85 % of studies with five seeds and in 92 % with 20, Student's t in 95 %.
 
     Returns:
         `dict`: `mean`, `interval` (95 %) and `p` (two-sided). `interval` and `p` are `None` for a single seed, and if a
@@ -77,6 +91,259 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, (len(tested) - rank) * p))
         corrected[i] = largest
     return corrected
+
+
+def holm_by_family(
+    p_values: Mapping[Hashable, float | None], families: Mapping[str, Iterable[Hashable]]
+) -> dict[Hashable, float | None]:
+    """
+    Corrects p-values for multiple comparisons within each declared family.
+
+    Args:
+        p_values (`Mapping`): the p-value of each comparison; `None` (not tested) is not counted.
+        families (`Mapping[str, Iterable]`): the comparisons of each family, keys of `p_values`.
+
+    Returns:
+        `dict`: the corrected p-value of each comparison; `None` for those in no family.
+
+    Raises:
+        ValueError: if a comparison is in two families, or is not in `p_values`.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.statistics import holm_by_family
+    >>> holm_by_family({"a": 0.01, "b": 0.02, "c": 0.03}, {"main": ["a", "b"]})
+    {'a': 0.02, 'b': 0.02, 'c': None}
+    ```
+    """
+    corrected: dict[Hashable, float | None] = dict.fromkeys(p_values)
+    family_of: dict[Hashable, str] = {}
+    for family, members in families.items():
+        members = list(members)
+        for member in members:
+            if member not in p_values:
+                raise ValueError(f"The family {family!r} has the unknown comparison {member!r}.")
+            if member in family_of:
+                raise ValueError(f"{member!r} is in two families, {family_of[member]!r} and {family!r}.")
+            family_of[member] = family
+        corrected.update(zip(members, holm([p_values[member] for member in members]), strict=True))
+    return corrected
+
+
+def hierarchical_difference(
+    values: Sequence[Sequence[float]],
+    base: Sequence[Sequence[float]],
+    clusters: Sequence[Hashable] | None = None,
+    replicates: int = REPLICATES,
+) -> dict[str, Any]:
+    """
+    Computes the mean of `values - base` with its 95 % interval and p-value over seeds and test rows: the differences
+    to expect with new seeds *and* new rows. For metrics that are means over rows, such as accuracy, MAE and MSE; for
+    others see [`resample_rows`] and [`hierarchical_estimate`].
+
+    Args:
+        values, base (`Sequence[Sequence[float]]` of shape `(seeds, rows)`): the contribution of each row to the metric
+            (1 or 0 for a right or wrong answer, the absolute error ...), with the same seeds and rows on both sides.
+        clusters (`Sequence`, *optional*): the cluster of each row, such as its speaker or video. Rows of a cluster
+            resemble each other, so that clusters are resampled as a whole.
+        replicates (`int`, *optional*, defaults to 2000): the number of resamples of the rows.
+
+    Returns:
+        `dict`: see [`hierarchical_estimate`].
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.statistics import hierarchical_difference
+    >>> right, base = [[1, 1, 1, 0, 1, 1]] * 3, [[1, 0, 1, 0, 0, 0], [1, 0, 0, 0, 1, 0], [0, 1, 1, 0, 0, 0]]
+    >>> round(hierarchical_difference(right, base)["mean"], 3)
+    0.5
+    ```
+    """
+    differences = np.asarray(values, dtype=float) - np.asarray(base, dtype=float)
+    if np.shape(values) != np.shape(base) or differences.ndim != 2:
+        raise ValueError(f"Both sides must be (seeds, rows), got {np.shape(values)} and {np.shape(base)}.")
+    unit_of_row = number_clusters(clusters, differences.shape[1])
+    sums = sum_by_unit(differences.T, unit_of_row)  # (units, seeds)
+    sizes = np.bincount(unit_of_row).astype(float)
+
+    def measure(counts):
+        return (counts @ sums) / (counts @ sizes)[:, None]
+
+    return hierarchical_estimate(resample_rows(measure, len(sizes), replicates), len(sizes))
+
+
+def number_clusters(clusters: Sequence[Hashable] | None, rows: int) -> np.ndarray:
+    """
+    Returns the number of the resampled unit of each row, from 0: of its cluster, or of the row itself.
+
+    Raises:
+        ValueError: if there are not as many `clusters` as `rows`.
+    """
+    if clusters is None:
+        return np.arange(rows)
+    if len(clusters) != rows:
+        raise ValueError(f"`clusters` must name the cluster of each of {rows} rows, got {len(clusters)}.")
+    return np.unique(np.asarray(clusters), return_inverse=True)[1].reshape(-1)
+
+
+def sum_by_unit(features: np.ndarray, unit_of_row: np.ndarray) -> np.ndarray:
+    """Returns the sums `(units, ...)` of the features `(rows, ...)` of each resampled unit."""
+    sums = np.zeros((unit_of_row.max() + 1, *features.shape[1:]))
+    np.add.at(sums, unit_of_row, features)
+    return sums
+
+
+def resample_rows(measure: Callable[[np.ndarray], np.ndarray], units: int, replicates: int = REPLICATES) -> np.ndarray:
+    """
+    Measures resamples of the test rows. The same `units` always give the same resamples, so that results of two systems
+    (or metrics, or conditions) on the same rows can be subtracted and averaged before [`hierarchical_estimate`].
+
+    Args:
+        measure (`Callable`): takes the counts `(k, units)` of each row (or cluster of rows) in `k` resamples; returns
+            the metric of each resample under each seed, `(k, seeds)`, or several metrics, `(k, seeds, metrics)`.
+        units (`int`): the number of rows or clusters.
+        replicates (`int`, *optional*, defaults to 2000): the number of resamples.
+
+    Returns:
+        `np.ndarray` of shape `(1 + replicates, seeds, ...)`: first the metric of the rows as they are, then those of
+        the resamples.
+    """
+    rng = np.random.default_rng(0)
+    tables = [measure(np.ones((1, units)))]
+    step = max(_COUNTS_AT_ONCE // max(units, 1), 1)
+    for start in range(0, replicates, step):
+        size = min(step, replicates - start)
+        drawn = rng.integers(units, size=(size, units)) + np.arange(size)[:, None] * units
+        tables.append(measure(np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units).astype(float)))
+    return np.concatenate(tables)
+
+
+def hierarchical_estimate(table: np.ndarray, units: int) -> dict[str, Any]:
+    """
+    Computes mean, 95 % interval and p-value of a metric, or of a difference of two systems, over seeds and test rows.
+
+    All seeds are tested on the same rows: seeds and rows are crossed. Hence each replicate resamples the rows once for
+    all seeds; rows resampled for each seed would count the luck of the test set as if it were drawn anew every time.
+    The variance is that of seeds plus that of rows minus that of their interaction, which both contain. The one of rows
+    and the one of the interaction come from the replicates; that of seeds is known in closed form, so that seeds need
+    not be drawn. (The plain percentile interval of rows and seeds drawn together contains the truth in 76 to 100 % of
+    studies with three seeds, in 83 to 100 % with five: few seeds have too small a spread, and the interaction counts
+    three times.) The interval is Student's t of the bootstrap's standard error, with degrees of freedom after
+    Satterthwaite: about those of the seeds if these differ most, of the rows if those do.
+
+    Args:
+        table (`np.ndarray` of shape `(1 + replicates, seeds)`): the result of [`resample_rows`].
+        units (`int`): the number of rows or clusters that were resampled.
+
+    Returns:
+        `dict`: `mean`, `interval` (95 %), `p` (two-sided, against 0), `standard_error`, `degrees_of_freedom` and
+        `over`, `"seeds and rows"` or, for a single seed, `"rows"`: the interval then holds for these trained models
+        alone. `interval`, `p` and the last but one are `None` if the metric is undefined for a seed or in half of the
+        resamples, or if there are fewer than two units. Without any variance the interval is the mean and `p` is
+        `None`.
+    """
+    observed, resampled = table[0], table[1:]
+    seeds = len(observed)
+    estimate = {"mean": float(observed.mean()), "interval": None, "p": None, "standard_error": None,
+                "degrees_of_freedom": None, "over": "seeds and rows" if seeds > 1 else "rows"}  # fmt: skip
+    defined = np.isfinite(resampled).all(axis=1)
+    if not np.isfinite(observed).all() or units < 2 or defined.mean() <= 0.5:
+        return estimate
+    parts = _variances(observed, resampled[defined], units)
+    scale = np.abs(table[np.isfinite(table)]).max(initial=1e-300)
+    return estimate | _student_interval(estimate["mean"], *parts, seeds, units, smallest=1e-12 * scale)
+
+
+def _variances(observed, resampled, units):
+    """Returns the variances of the mean over seeds that are due to seeds, rows and their interaction."""
+    seeds = len(observed)
+    deviations = (resampled - observed) * math.sqrt(units / (units - 1))  # (replicates, seeds)
+    rows = float(deviations.mean(axis=1).var(ddof=1))
+    if seeds == 1:
+        return 0.0, rows, 0.0
+    return float(observed.var(ddof=1) / seeds), rows, float(deviations.var(axis=1, ddof=1).mean() / seeds)
+
+
+def _student_interval(mean, of_seeds, of_rows, of_both, seeds, units, smallest):
+    variance = max(of_seeds + of_rows - of_both, of_seeds, of_rows)
+    error = math.sqrt(variance)
+    if error <= smallest:
+        return {"interval": [mean, mean], "standard_error": 0.0}
+    of_estimate = of_rows**2 / (units - 1)
+    if seeds > 1:
+        of_estimate += of_seeds**2 / (seeds - 1) + of_both**2 / ((seeds - 1) * (units - 1))
+    freedom = variance**2 / of_estimate
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    return {
+        "interval": [mean - half, mean + half],
+        "p": float(2 * stats.t.sf(abs(mean) / error, freedom)),
+        "standard_error": error,
+        "degrees_of_freedom": float(freedom),
+    }
+
+
+def smallest_detectable_difference(
+    standard_error: float | None, degrees_of_freedom: float | None, power: float = POWER, level: float = LEVEL
+) -> float | None:
+    """
+    Returns the smallest true difference that a two-sided t-test would have found with a given probability.
+
+    Args:
+        standard_error (`float`, *optional*): of the mean difference. Over `n` paired seeds it is the standard deviation
+            of the differences divided by the root of `n`.
+        degrees_of_freedom (`float`, *optional*): of the test; `n - 1` over `n` paired seeds.
+        power (`float`, *optional*, defaults to 0.8): the probability.
+        level (`float`, *optional*, defaults to 0.05): the level of the test.
+
+    Returns:
+        `float` or `None`: the difference, from the noncentral t distribution; `None` if the standard error or the
+        degrees of freedom are unknown.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.statistics import smallest_detectable_difference
+    >>> round(smallest_detectable_difference(standard_error=0.01, degrees_of_freedom=4), 4)
+    0.0388
+    ```
+    """
+    if standard_error is None or degrees_of_freedom is None:
+        return None
+    bound = stats.t.ppf(1 - level / 2, degrees_of_freedom)
+
+    def missing(shift):
+        return sum(stats.nct.sf(bound, degrees_of_freedom, side) for side in (shift, -shift)) - power
+
+    half = (1 + power) / 2  # above `largest`, the estimate and its error suffice with this probability each
+    largest = bound * math.sqrt(stats.chi2.ppf(half, degrees_of_freedom) / degrees_of_freedom) + stats.norm.ppf(half)
+    return float(optimize.brentq(missing, 0, largest) * standard_error)
+
+
+def describe_power(over_seeds: float | None, over_rows: float | None = None, digits: int = 3) -> str:
+    """
+    Describes the smallest detectable difference of a design in one sentence, for tables and model cards.
+
+    Args:
+        over_seeds, over_rows (`float`, *optional*): the result of [`smallest_detectable_difference`] over seeds, and
+            over seeds and rows; unknown ones are left out.
+        digits (`int`, *optional*, defaults to 3): the number of decimals.
+
+    Returns:
+        `str`: the sentence, or one that says that the design has no test.
+    """
+    known = {"seeds": over_seeds, "seeds and rows": over_rows}
+    parts = [f"{value:.{digits}f} over {name}" for name, value in known.items() if value is not None]
+    if not parts:
+        return "The design has no test, so it could not have seen any difference."
+    return (
+        f"The smallest difference that this design could have seen is {' and '.join(parts)} "
+        f"({POWER:.0%} power, two-sided test at {LEVEL:.0%})."
+    )
 
 
 def pareto_front(costs: Sequence[float], quality: Sequence[float]) -> list[int]:

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
-from hf_fusion.data.arguments import DataArguments
+from hf_fusion.data.arguments import TRAINING_FIELDS, DataArguments
 from hf_fusion.data.files import DATA_FILE_KINDS, parse_yaml, read_yaml
 from hf_fusion.evaluation.statistics import INTERVALS
 from hf_fusion.studies.launch import Run, run_all
@@ -104,9 +104,9 @@ class Study:
         for name, data_fields in self.evaluate_on.items():
             if name in _RESERVED_NAMES:
                 raise StudyError(f"{path}: evaluate_on cannot have the name {name!r}, which the run uses itself.")
-            if "augmentations" in data_fields:
+            if found := [field for field in TRAINING_FIELDS if field in data_fields]:
                 raise StudyError(
-                    f"{path}: the data {name!r} has augmentations, which are for training; use damage instead."
+                    f"{path}: the data {name!r} has {found[0]}, which is for training; use damage instead."
                 )
             if strangers := set(data_fields) - {item.name for item in fields(DataArguments)} - {"split"}:
                 raise StudyError(f"{path}: the data {name!r} has the unknown field {min(strangers)}.")

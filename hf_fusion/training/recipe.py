@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.arguments import model_arguments
-from hf_fusion.data.arguments import DataArguments
+from hf_fusion.data.arguments import TRAINING_FIELDS, DataArguments
 from hf_fusion.data.files import parse_yaml, read_yaml
 from hf_fusion.hub.checkpoint_names import check_folder_name
 from hf_fusion.training.arguments import FusionTrainingArguments
@@ -26,7 +26,7 @@ _DERIVED = (
     "gradient_checkpointing_kwargs", "label_names", "local_rank", "logging_dir", "resume_from_checkpoint", "use_cpu",
 )  # fmt: skip
 # Data fields of a recipe that also apply to evaluation.
-_DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {"augmentations"}
+_DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {*TRAINING_FIELDS}
 # Data fields of the model, which also apply to another data set.
 _MODEL_DATA_FIELDS = {
     "num_labels", "class_words", "coarse_starts", "intensity_range", "label_range", "classes", "several_labels",
@@ -112,7 +112,7 @@ def parse_data_arguments(
 
     Raises:
         FileNotFoundError: if the checkpoint is a folder that does not exist.
-        RecipeError: without `--dataset` if the checkpoint is not a run folder with a recipe; with `--augmentations`;
+        RecipeError: without `--dataset` if the checkpoint is not a run folder with a recipe; with fields for training;
             for unknown arguments.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -128,8 +128,9 @@ def parse_data_arguments(
     elif not _has_flag(argv, "--dataset"):
         raise RecipeError(f"{own.checkpoint} has no config.yaml with its data: set `dataset`.")
     own, data_args = _parsed(parser, argv)
-    if data_args.augmentations:
-        raise RecipeError("`augmentations` is for training; use `damage` to corrupt the rows of an evaluation.")
+    for name in ("augmentations", "missing_protocol"):
+        if getattr(data_args, name):
+            raise RecipeError(f"`{name}` is for training; use `damage` to corrupt the rows of an evaluation.")
     return own, data_args
 
 

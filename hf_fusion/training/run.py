@@ -188,6 +188,7 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
         train_dataset=encoded["train"],
         eval_dataset=encoded.get("validation"),
         processing_class=processor,
+        train_masks=data_args.train_masks(_data_seed(training_args)),
         callbacks=callbacks,
     )
     return trainer, encoded, facts
@@ -367,12 +368,15 @@ def _check_recipe(folder, recipe):
         logger.warning("The resumed run has changed fields: %s.", "; ".join(changes.values()))
 
 
+def _data_seed(training_args):
+    return training_args.seed if training_args.data_seed is None else training_args.data_seed
+
+
 def _limit(data, data_args, training_args):
     limited = DatasetDict(data)
     if data_args.max_train_samples and "train" in limited:
         count = min(data_args.max_train_samples, len(limited["train"]))
-        seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
-        limited["train"] = limited["train"].shuffle(seed=seed).select(range(count))
+        limited["train"] = limited["train"].shuffle(seed=_data_seed(training_args)).select(range(count))
     for split in ("validation", "test"):
         if split in limited:
             limited[split] = data_args.limit_evaluation(limited[split])

@@ -39,6 +39,40 @@ class LengthBucketSampler(LengthGroupedSampler):
         return super().__iter__()
 
 
+class EpochSampler(Sampler):
+    """
+    Tells each row's epoch to the data set: yields the numbers of another sampler plus `epoch * rows`. A worker that
+    reads the row knows the epoch from it, also one that lives on or reads ahead.
+
+    Args:
+        sampler (`Sampler`): yields row numbers, or lists of them, and has `set_epoch`.
+        rows (`int`): the number of rows of the data set.
+    """
+
+    def __init__(self, sampler, rows: int):
+        self.inner = sampler
+        self.rows = rows
+        self.epoch = 0
+
+    @property
+    def sampler(self):
+        """Returns itself, since `accelerate` looks for `set_epoch` here."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, also of the other sampler."""
+        self.epoch = epoch
+        self.inner.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __iter__(self) -> Iterator:
+        first = self.epoch * self.rows
+        for number in self.inner:
+            yield [first + one for one in number] if isinstance(number, list) else first + number
+
+
 class PartnerBatchSampler(Sampler):
     """
     Batches of clips with their mined partners; every clip occurs once per epoch.

@@ -22,6 +22,7 @@ from transformers.training_args import ParallelMode
 from hf_fusion.architectures.encoding import encode_rows, needs_encoding
 from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
+from hf_fusion.data.protocols import MaskedRows, TrainingMasks
 from hf_fusion.evaluation.metrics import compute_metrics
 from hf_fusion.hub.publish import check_private, hub_errors, publish
 from hf_fusion.models.modeling_common import make_readable
@@ -40,7 +41,7 @@ from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.non_finite import NonFiniteGuard
 from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, clip_classes, make_rules
-from hf_fusion.training.sampler import LengthBucketSampler, PartnerBatchSampler
+from hf_fusion.training.sampler import EpochSampler, LengthBucketSampler, PartnerBatchSampler
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
 from hf_fusion.utils.errors import RecipeError, listed
 
@@ -72,6 +73,8 @@ class FusionTrainer(Trainer):
         column_mapping (`dict[str, str]`, *optional*): the field of each column with another name, such as
             `{"body": "text", "rating": "stars"}`.
         rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out unusable rows, and logs them.
+        train_masks ([`TrainingMasks`], *optional*): the parts that training rows lose, by a protocol for missing
+            modalities; other ones in every epoch.
         kwargs: other arguments of `Trainer`.
 
     Example:
@@ -113,6 +116,7 @@ class FusionTrainer(Trainer):
         processing_class: ProcessorMixin | None = None,
         column_mapping: Mapping[str, str] | None = None,
         rejected_rows: Literal["error", "drop"] = "error",
+        train_masks: TrainingMasks | None = None,
         **kwargs: Any,
     ):
         args = FusionTrainingArguments() if args is None else args
@@ -122,6 +126,8 @@ class FusionTrainer(Trainer):
             raise ValueError("Pass the processor of the model as `processing_class` (or a custom `data_collator`).")
         if data_collator is not None and column_mapping:
             raise ValueError("`column_mapping` has no effect with a custom `data_collator`, which reads all columns.")
+        if data_collator is not None and train_masks is not None:
+            raise ValueError("`train_masks` are for encoded rows: leave out `data_collator`.")
         self._encodes = data_collator is None
         self._column_mapping, self._rejected_rows = column_mapping, rejected_rows
         data_collator = data_collator or FusionCollator(processing_class, args.pad_to_multiple_of)
@@ -139,6 +145,7 @@ class FusionTrainer(Trainer):
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
         )
         self._encode_data_sets()
+        self._masked_rows = None if train_masks is None else self._mask_rows(train_masks)
         if args.label_names is None:
             self.label_names = _find_labels(self.eval_dataset) or _find_labels(self.train_dataset) or self.label_names
         self.add_callback(LossTracker())
@@ -175,6 +182,13 @@ class FusionTrainer(Trainer):
             return encode_rows(
                 rows, self.model.config, self.processing_class, place, self._column_mapping, train, self._rejected_rows
             )
+
+    def _mask_rows(self, train_masks):
+        """Returns the training rows, which lose parts when they are read."""
+        if not isinstance(self.train_dataset, Dataset):
+            raise ValueError(f"`train_masks` are for a `Dataset`, got {type(self.train_dataset).__name__}.")
+        rows = IndexedRows(_read_as_views(self.train_dataset))
+        return MaskedRows(rows, self.train_dataset, train_masks, self.processing_class)
 
     def _check_skipping(self):
         """Raises `ValueError` for `skip` where DeepSpeed or fp16 skips steps itself."""
@@ -376,9 +390,17 @@ class FusionTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         lengths = self._lengths()
-        if lengths is None:
+        if lengths is None and self._masked_rows is None:
             return super()._get_train_sampler(train_dataset)
+        return self._with_epochs(self._bucket_sampler(lengths))
+
+    def _bucket_sampler(self, lengths):
+        """Returns the order of training rows; equal lengths give a random one."""
+        lengths = lengths or [1] * len(self.train_dataset)
         return LengthBucketSampler(lengths, self._global_batch_size, self._data_seed)
+
+    def _with_epochs(self, sampler):
+        return sampler if self._masked_rows is None else EpochSampler(sampler, len(self._masked_rows))
 
     def _lengths(self):
         """Returns the length of each training row for length buckets, if it is known."""
@@ -424,17 +446,16 @@ class FusionTrainer(Trainer):
         """Creates a loader of encoded rows, read as views; training rows have their number. See `Trainer`."""
         rows = _read_as_views(self._encode_if_needed(dataset, "the data set"))
         if kwargs.get("is_training") and _has_named_fields(rows):
-            rows = IndexedRows(rows)
+            rows = self._masked_rows or IndexedRows(rows)
         return super()._get_dataloader(rows, *args, **kwargs)
 
     def get_train_dataloader(self):
         """Creates the training loader, with [`PartnerBatchSampler`] for mined or encoded partners."""
         if self.miner is None:
             return super().get_train_dataloader()
-        args, lengths, size = self.args, self._lengths(), len(self.train_dataset)
+        args, lengths = self.args, self._lengths()
         sampler = PartnerBatchSampler(
-            # equal lengths give a random order
-            LengthBucketSampler(lengths or [1] * size, self._global_batch_size, self._data_seed),
+            self._bucket_sampler(lengths),
             self._train_batch_size,
             self.miner.partners,
             lengths,
@@ -444,8 +465,8 @@ class FusionTrainer(Trainer):
             gathered=self.model.config.gather_negatives,
         )
         loader = DataLoader(
-            IndexedRows(_read_as_views(self.train_dataset)),
-            batch_sampler=sampler,
+            self._masked_rows or IndexedRows(_read_as_views(self.train_dataset)),
+            batch_sampler=self._with_epochs(sampler),
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
