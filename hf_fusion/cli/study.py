@@ -72,11 +72,12 @@ def print_summary(summary, metrics, paper, title, console):
     """Prints the summary of a split as a table."""
     from rich.table import Table
 
-    from hf_fusion.studies.results import cell_lines, count_runs
+    from hf_fusion.studies.results import cell_lines, count_runs, label_variant
 
     table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {count_runs(summary)}")
     for name, entry in summary.items():
-        table.add_row(name, *("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics))
+        cells = ("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics)
+        table.add_row(label_variant(name, entry), *cells)
     console.print(table)
     console.print(
         "Below each: minus the first, 95 % interval, p after Holm's correction" + (", the paper's." if paper else ".")

@@ -11,10 +11,12 @@ from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evalua
 from hf_fusion.data.arguments import TRAINING_FIELDS, DataArguments
 from hf_fusion.data.files import DATA_FILE_KINDS, parse_yaml, read_yaml
 from hf_fusion.evaluation.statistics import INTERVALS
+from hf_fusion.evaluation.zero_shot import ZeroShotBaseline
 from hf_fusion.studies.launch import Run, run_all
+from hf_fusion.studies.zero_shot_variants import measure_zero_shot
 from hf_fusion.utils.errors import DataError, FusionError, RecipeError
 from hf_fusion.utils.fields import wrong_field
-from hf_fusion.utils.records import METRICS_FILE, write_json
+from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, write_json
 from hf_fusion.utils.shipped import find_file
 
 SETTINGS_FILE = "study_settings.json"
@@ -50,6 +52,9 @@ class Study:
         folds (`list`): names of the folds of a cross-validation. Every variant is trained on each of them; the metrics
             of a seed are the means over the folds. `{fold}` in the fields of a variant, of `overrides` or of
             `evaluate_on` stands for the name: `dataset: data/mine_{fold}`.
+
+    A variant with `baseline`, the fields of [`ZeroShotBaseline`], is not trained: it answers for the rows of the
+    others, once for all seeds.
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
     run with the same seed.
@@ -116,10 +121,34 @@ class Study:
             raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is not a variant.")
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
+        self._check_baselines(path)
         for name in self.variants:
             teacher = self.find_teacher(name)
             if teacher is not None and self.find_teacher(teacher) is not None:
                 raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")
+
+    def _check_baselines(self, path):
+        names = [name for name in self.variants if self.is_baseline(name)]
+        try:
+            for name in names:
+                ZeroShotBaseline.from_fields(self.variants[name]["baseline"])
+        except RecipeError as error:
+            raise StudyError(f"{path}: {name!r}: {error}") from error
+        if next(iter(self.variants)) in names:
+            raise StudyError(f"{path}: the first variant is the reference, which must be trained: {names[0]!r} is not.")
+        if wrong := [name for name in self.variants if self.find_teacher(name) in names]:
+            raise StudyError(f"{path}: the teacher of {wrong[0]!r} is a baseline, which is no DyFuLM.")
+        if wrong := [name for name in self.pareto_variants if name in names]:
+            raise StudyError(f"{path}: pareto_variants has {wrong[0]!r}, which is a baseline.")
+
+    def is_baseline(self, name: Any) -> bool:
+        """Whether a variant is not trained."""
+        return "baseline" in (self.variants[name] or {})
+
+    @property
+    def trained(self) -> list[Any]:
+        """`list`: the names of the variants that are trained."""
+        return [name for name in self.variants if not self.is_baseline(name)]
 
     def find_teacher(self, name: str) -> str | None:
         """Returns the variant that is the teacher of a variant, if any."""
@@ -174,6 +203,8 @@ class Study:
             for name, known in getattr(self, place).items():  # names may hold dots and equals signs
                 if assignment.startswith(prefix := f"{place}.{name}."):
                     name_of_field, equals, value = assignment.removeprefix(prefix).partition("=")
+                    if name_of_field.startswith("baseline.") and "baseline" in known:
+                        known, name_of_field = known["baseline"], name_of_field.removeprefix("baseline.")
                     if equals:
                         known[name_of_field] = _parse_value(value)
                         return
@@ -196,7 +227,7 @@ def _parse_value(value):
 
 def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:
     """
-    Runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`).
+    Runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`); then measures baselines.
 
     A finished run (its folder has `metrics.json`) is never repeated; an interrupted one resumes from its newest
     checkpoint.
@@ -218,7 +249,7 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     """
     if (folder / METRICS_FILE).exists():
         raise StudyError(f"{folder} is the folder of a single run: choose another one for the runs of the study.")
-    waiting, students = [], []
+    waiting, students, baselines = [], [], {}
     for name, seed, fold in study.runs:
         run_folder = get_run_folder(folder, name, seed, fold)
         changes = study.changes(name, seed, folder, fold)
@@ -227,11 +258,16 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         for other, data_fields in in_fold(study.evaluate_on, fold).items():
             if known.get(other, {}).get("data") != data_fields:
                 _check_file(f"evaluate_on.{other}.dataset", data_fields)
-        if (run_folder / METRICS_FILE).exists():
+        evaluate_on = in_fold(study.evaluate_on, fold)
+        is_known = all(known.get(other, {}).get("data") == fields for other, fields in evaluate_on.items())
+        if (run_folder / METRICS_FILE).exists() and (is_known or not study.is_baseline(name)):
             say(f"{_name_run(name, seed, fold)}: finished before")
+            continue
+        own = f"variants.{name}." if "dataset" in study.variants[name] else ""
+        _check_file(f"{own}dataset", changes)
+        if study.is_baseline(name):
+            baselines.setdefault((name, fold), []).append((run_folder, changes))
         else:
-            own = f"variants.{name}." if "dataset" in study.variants[name] else ""
-            _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
             queue = waiting if study.find_teacher(name) is None else students
             queue.append(Run(_name_run(name, seed, fold), study.recipe, run_folder, flags))
@@ -246,6 +282,9 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         run_all(students, slots, report)  # after their teachers
     except RecipeError as error:
         raise StudyError(str(error)) from error
+    for (name, fold), seeds in baselines.items():
+        say(f"{name}{'' if fold is None else f', fold {fold}'}: answering, without training")
+        _measure_baseline(study, name, fold, seeds)
     results: dict[str, dict[int, dict]] = {name: {seed: {} for seed in study.seeds} for name in study.variants}
     for name, seed, fold in study.runs:
         run_folder = get_run_folder(folder, name, seed, fold)
@@ -264,6 +303,20 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     }
 
 
+def _measure_baseline(study, name, fold, seeds):
+    """Measures a variant that is not trained, and writes its results into the run folder of each seed."""
+    evaluate_on = in_fold(study.evaluate_on, fold)
+    try:
+        result, others, environment = measure_zero_shot(study.recipe, seeds[0][1], evaluate_on)
+    except (FusionError, OSError, ValueError) as error:  # of transformers: no such model, no chat template ...
+        raise StudyError(f"{name}: {error}") from error
+    transfer = {other: {"data": evaluate_on[other], "metrics": metrics} for other, metrics in others.items()}
+    for run_folder, changes in seeds:
+        write_json(run_folder / ENVIRONMENT_FILE, {**environment, "seed": changes["seed"]})
+        write_json(run_folder / TRANSFER_FILE, transfer)
+        write_json(run_folder / METRICS_FILE, {**result, "seed": changes["seed"]})  # last: it marks the run as finished
+
+
 def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     """
     Combines the results of a variant and seed on several folds.
@@ -280,6 +333,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     runs = list(results.values())
     splits = [split for split in splits if all(split in run for run in runs)]
     return {
+        **({"zero_shot": True} if runs[0].get("zero_shot") else {}),
         **{split: _mean_metrics([run[split] for run in runs]) for split in splits},
         "parameters": runs[0]["parameters"],
         "train_seconds": round(sum(run["train_seconds"] for run in runs), 1),
