@@ -11,7 +11,8 @@ is that of its best epoch on validation. The linear model is logistic regression
 and standard deviation of the audio frames of each clip; its penalty is the best one on validation.
 
 Finished runs are kept: the same command continues after an interruption. The result has all metrics by fold and seed,
-means over folds and seeds, and paired differences over folds to the first variant, with 95 % intervals.
+means over folds and seeds, and paired differences over folds to the first variant, with 95 % intervals. The predictions
+of all runs are in predictions/NAME.parquet beside it.
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -31,8 +32,10 @@ from sklearn.preprocessing import StandardScaler
 import hf_fusion
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import load_clips
+from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from hf_fusion.evaluation.metrics import class_metrics, select_sentiment_metrics
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
+from hf_fusion.studies.predictions import FOLDER, RunKey, write_study_predictions
 from hf_fusion.training.recipe import recipe_arguments
 from hf_fusion.utils.errors import FusionError, RecipeError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, write_json
@@ -172,6 +175,16 @@ class Validation:
                 shutil.rmtree(checkpoint)
         return json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
 
+    def read_predictions(self, seeds: list[int]) -> dict[RunKey, Predictions]:
+        """Returns the test predictions of all runs that have some."""
+        files = {
+            RunKey(name, seed, fold, "test"): self._run_folder(name, fold, seed) / PREDICTIONS_FILE
+            for seed in seeds
+            for name in self.variants
+            for fold in self.folds
+        }
+        return {key: read_predictions(path).of_split("test") for key, path in files.items() if path.exists()}
+
     def _run_folder(self, name, fold, seed):
         return self.runs / name / fold / f"seed-{seed}"
 
@@ -242,6 +255,8 @@ def main(arguments: list[str] | None = None) -> int:
         **describe_environment(),
     }
     output = args.output or args.runs / "result.json"
+    if kept := validation.read_predictions(args.seeds):
+        record["predictions"] = write_study_predictions(output.parent / FOLDER / f"{output.stem}.parquet", kept)
     write_json(output, record)
     for name, entry in entries.items():
         print(f"{name}: {_shown(entry['mean'])}")

@@ -70,9 +70,9 @@ def test_all_is_every_extra_of_users():
 NEEDS = {
     "faiss": ("training.mining", "list(_search_with_faiss(None, None, 0, 0, None, None))", "faiss"),
     "matplotlib": ("evaluation.plots", "new_figure(1, 1, 'title')", "plots"),
-    "onnx": ("deployment.onnx_export", "_save_graph(None, {}, {}, None)", "onnx"),
+    "onnx": ("deployment.onnx_export", "save_graph(None, {}, {}, None)", "onnx"),
     "onnxruntime": ("deployment.onnx_fusion", "_session('graph.onnx', None)", "onnx"),
-    "onnxscript": ("deployment.onnx_export", "_save_graph(None, {}, {}, None)", "onnx"),
+    "onnxscript": ("deployment.onnx_export", "save_graph(None, {}, {}, None)", "onnx"),
     "openpyxl": ("data.tables", "list(_sheet_records('a.xlsx'))", "excel"),
     "optuna": ("studies", "import_module('hf_fusion.studies.tuning')", "tune"),
     "peft": ("deployment.adapters", "add_lora(None)", "peft"),

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 from hf_fusion.data.arguments import DataArguments, DataKind
 from hf_fusion.evaluation.diagnostics.collect import Track, untracked
 from hf_fusion.evaluation.diagnostics.findings import Section
+from hf_fusion.evaluation.kept_predictions import Predictions, predict_labelled
 from hf_fusion.utils.errors import RecipeError
 
 _REGISTER: dict[str, "Architecture"] = {}
@@ -107,26 +108,29 @@ class Architecture(ABC):
         """
 
     @abstractmethod
-    def measure(
-        self,
-        classify: Any,
-        rows: Dataset,
-        folder: Path | None = None,
-        batch_size: int = 32,
-        track: Callable = iter,
-        picture_format: str = "png",
+    def evaluate(
+        self, predictions: Predictions, folder: Path | None = None, picture_format: str = "png"
     ) -> dict[str, float]:
+        """
+        Computes the metrics of predictions on labelled rows.
+
+        Args:
+            predictions ([`Predictions`]): the predictions of one split.
+            folder (`Path`, *optional*): if set, figures are written there.
+            picture_format (`str`): the format of the figures, `"png"`, `"pdf"` or `"svg"`.
+        """
+
+    def measure(self, classify: Any, rows: Dataset, batch_size: int = 32, track: Callable = iter) -> dict[str, float]:
         """
         Computes the metrics of a pipeline on labelled rows.
 
         Args:
             classify ([`FusionSentimentPipeline`]): the pipeline.
             rows (`Dataset`): a split of the result of `load`.
-            folder (`Path`, *optional*): if set, figures are written there.
             batch_size (`int`): the number of rows per forward pass.
             track (`Callable`): wraps the predictions for a progress bar.
-            picture_format (`str`): the format of the figures, `"png"`, `"pdf"` or `"svg"`.
         """
+        return self.evaluate(predict_labelled(classify, rows, batch_size=batch_size, track=track))
 
     @abstractmethod
     def measure_baselines(self, splits: DatasetDict, data_args: DataArguments) -> dict[str, dict[str, float]]:

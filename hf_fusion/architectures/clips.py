@@ -67,9 +67,9 @@ class ClipArchitecture(Architecture):
         """Encodes clips by [`encode_clips`]; see [`Architecture.encode`]."""
         return encode_clips(rows, processor)
 
-    def measure(self, classify, rows, folder=None, batch_size=32, track=iter, picture_format="png") -> dict[str, float]:
-        """Evaluates clips by [`evaluate_clips`]; see [`Architecture.measure`]."""
-        return evaluate_clips(classify, rows, folder, batch_size, track, picture_format)
+    def evaluate(self, predictions, folder=None, picture_format="png") -> dict[str, float]:
+        """Evaluates clips by [`evaluate_clips`]; see [`Architecture.evaluate`]."""
+        return evaluate_clips(predictions, folder, picture_format)
 
     def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
         """

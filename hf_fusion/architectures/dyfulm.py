@@ -39,6 +39,18 @@ class DistillationFields:
         "Temperature of the class probabilities of teacher and student; higher values stress unlikely classes.", 2.0
     )
     label_weight: float = option("Weight of the loss on the labels in a distillation; 0 uses the teacher alone.", 1.0)
+    transfer_dataset: str | None = option(
+        "Further texts, on which a student learns the teacher's answers alone: a file or a name with the columns of "
+        "`dataset`, or dataset itself, whose other training rows they are. Labels are not read. Rows of its validation "
+        "and test splits are left out, and texts that are training, validation or test rows of `dataset`."
+    )
+    transfer_sources: list[str] | None = option("Take only the further texts whose `source` is one of these.")
+    max_transfer_samples: int | None = option(
+        "Number of further texts, drawn with the run's data_seed or seed; all by default."
+    )
+    teacher_answers: str | None = option(
+        "Folder for the teacher's answers, which students of one teacher can share; by default the run folder."
+    )
 
 
 @dataclass
@@ -78,6 +90,11 @@ class DyFuLMArchitecture(ReviewArchitecture):
             )
         if not model_args.distillation_temperature > 0:
             raise RecipeError(f"`distillation_temperature` must be above 0, got {model_args.distillation_temperature}.")
+        for name in ("transfer_sources", "max_transfer_samples"):
+            if getattr(model_args, name) is not None and model_args.transfer_dataset is None:
+                raise RecipeError(f"`{name}` does nothing without `transfer_dataset`.")
+        if model_args.max_transfer_samples is not None and model_args.max_transfer_samples < 1:
+            raise RecipeError(f"`max_transfer_samples` must be at least 1, got {model_args.max_transfer_samples}.")
         if model_args.label_weight < 0:
             raise RecipeError(f"`label_weight` must be at least 0, got {model_args.label_weight}.")
         if model_args.teacher and model_args.lora_encoders:

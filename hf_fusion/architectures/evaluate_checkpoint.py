@@ -9,8 +9,10 @@ from hf_fusion.architectures.base import architecture_of
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.corruption import CORRUPTIONS, LOSSES, MAX_SEVERITY, corrupt, modality_of
 from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.evaluation.kept_predictions import describe_predictions, predict_labelled, write_predictions
 from hf_fusion.media.extractor import check_extraction
 from hf_fusion.utils.errors import DataError, RecipeError
+from hf_fusion.utils.records import fingerprint
 
 
 class NothingLeftError(DataError):
@@ -59,7 +61,9 @@ def _is_read(corruption, config):
     return corruption not in CORRUPTIONS or modality_of(corruption) in config.modalities
 
 
-def evaluate_checkpoint(checkpoint: str | Path, data_fields: dict[str, Any], batch_size: int = 32) -> dict[str, float]:
+def evaluate_checkpoint(
+    checkpoint: str | Path, data_fields: dict[str, Any], batch_size: int = 32, keep: str | Path | None = None
+) -> dict[str, float]:
     """
     Evaluates a checkpoint.
 
@@ -67,6 +71,8 @@ def evaluate_checkpoint(checkpoint: str | Path, data_fields: dict[str, Any], bat
         checkpoint (`str` or `Path`): a run folder, or a name on the Hub.
         data_fields (`dict[str, Any]`): fields of [`DataArguments`], and `split` ("test" by default).
         batch_size (`int`, *optional*, defaults to 32): the number of rows per forward pass.
+        keep (`str` or `Path`, *optional*): if set, the predictions are written to this file, see
+            [`write_predictions`].
 
     Returns:
         `dict[str, float]`: the metrics of [`evaluate_reviews`] or [`evaluate_clips`].
@@ -82,4 +88,10 @@ def evaluate_checkpoint(checkpoint: str | Path, data_fields: dict[str, Any], bat
         raise RecipeError(f"Unknown data field: {error}") from error
     classify = load_pipeline(str(checkpoint))
     rows = load_split(classify.model.config, data_args, split, classify.processor)
-    return architecture_of(classify.model.config).measure(classify, rows, batch_size=batch_size)
+    predictions = predict_labelled(classify, rows, split, batch_size)
+    metrics = architecture_of(classify.model.config).evaluate(predictions)
+    if keep is not None:
+        prints = fingerprint({split: rows})
+        predictions.facts |= describe_predictions(checkpoint, data_args.dataset, prints, damage=data_args.damage)
+        write_predictions(keep, predictions)
+    return metrics

@@ -44,9 +44,9 @@ class ReviewArchitecture(Architecture):
         """Encodes reviews by [`encode_reviews`]; see [`Architecture.encode`]."""
         return encode_reviews(rows, processor)
 
-    def measure(self, classify, rows, folder=None, batch_size=32, track=iter, picture_format="png") -> dict[str, float]:
-        """Evaluates reviews by [`evaluate_reviews`]; see [`Architecture.measure`]."""
-        return evaluate_reviews(classify, rows, folder, batch_size, track, picture_format)
+    def evaluate(self, predictions, folder=None, picture_format="png") -> dict[str, float]:
+        """Evaluates reviews by [`evaluate_reviews`]; see [`Architecture.evaluate`]."""
+        return evaluate_reviews(predictions, folder, picture_format)
 
     def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
         """Measures the majority class, and linear models on TF-IDF."""

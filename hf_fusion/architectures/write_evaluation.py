@@ -7,6 +7,12 @@ from hf_fusion.architectures.base import architecture_of
 from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.evaluation.kept_predictions import (
+    PREDICTIONS_FILE,
+    describe_predictions,
+    predict_labelled,
+    write_predictions,
+)
 from hf_fusion.evaluation.plots import plots_available
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.hub.checkpoint_names import result_folder
@@ -31,9 +37,9 @@ def write_evaluation(
         checkpoint (`str`): a run folder, or a name on the Hub.
         data_args ([`DataArguments`]): the data.
         split (`str`): the name of the split.
-        output_dir (`str`, *optional*): the folder for `metrics.json` (metrics, environment and data), `metrics.tex`
-            and, with the extra `plots`, figures (confusion and calibration, or true and predicted scores);
-            `CHECKPOINT/evaluation-SPLIT` by default.
+        output_dir (`str`, *optional*): the folder for `metrics.json` (metrics, environment and data), `metrics.tex`,
+            `predictions.parquet` (see [`write_predictions`]) and, with the extra `plots`, figures (confusion and
+            calibration, or true and predicted scores); `CHECKPOINT/evaluation-SPLIT` by default.
         batch_size (`int`): the number of rows per forward pass.
         dtype, device (`str`): see [`load_pipeline`].
         format (`str`): the format of the figures, `"png"`, `"pdf"` or `"svg"`.
@@ -52,12 +58,15 @@ def write_evaluation(
     folder = Path(output_dir or result_folder(checkpoint, f"evaluation-{split}"))
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture_of(config)
-    metrics = architecture.measure(
-        classify, rows, folder if plots_available() else None, batch_size,
-        track=lambda answers: track(answers, len(rows), architecture.unit), picture_format=format,
-    )  # fmt: skip
+    predictions = predict_labelled(
+        classify, rows, split, batch_size, lambda outputs: track(outputs, len(rows), architecture.unit)
+    )
+    metrics = architecture.evaluate(predictions, folder if plots_available() else None, format)
+    prints, changes = fingerprint({split: rows}), {"dtype": dtype, "damage": data_args.damage}
+    predictions.facts |= describe_predictions(checkpoint, data_args.dataset, prints, **changes)
+    write_predictions(folder / PREDICTIONS_FILE, predictions)
     facts = {"checkpoint": Path(checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": dtype}
-    facts.update(split=split, rows=len(rows), data_fingerprint=fingerprint({split: rows}), damage=data_args.damage)
+    facts.update(split=split, rows=len(rows), data_fingerprint=prints, damage=data_args.damage)
     record = {split: metrics, **describe_environment(**facts)}
     write_json(folder / METRICS_FILE, record)
     caption = f"Results on the {split} split ({len(rows):,} {architecture.unit}s)."

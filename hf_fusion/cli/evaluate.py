@@ -4,8 +4,9 @@
     hf-fusion evaluate runs/dyfulm_synthetic --dataset my_reviews.csv --columns '{"text": "review"}'
     hf-fusion evaluate runs/dashfusion_mosi --dataset MOSI/Processed/unaligned_50.pkl
 
-Without --dataset the test split of the checkpoint's recipe is used. metrics.json, a LaTeX table and figures (confusion
-and calibration, or true and predicted scores) are written to the folder evaluation-SPLIT of the run.
+Without --dataset the test split of the checkpoint's recipe is used. metrics.json, a LaTeX table, predictions.parquet
+(ids, labels and outputs, without texts) and figures (confusion and calibration, or true and predicted scores) are
+written to the folder evaluation-SPLIT of the run.
 """
 
 from dataclasses import dataclass, field

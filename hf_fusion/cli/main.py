@@ -10,7 +10,7 @@ from hf_fusion import __version__
 from hf_fusion.cli.errors import USER_ERRORS, exit_status, get_message
 
 COMMANDS = ("quickstart", "recipes", "train", "evaluate", "predict", "prepare", "extract", "baselines", "study", "tune",
-            "analyze", "robustness", "distill", "export", "convert", "push")  # fmt: skip
+            "verify", "analyze", "robustness", "distill", "export", "convert", "push")  # fmt: skip
 
 
 def main(argv: list[str] | None = None, program: str | None = None) -> int:
@@ -70,6 +70,6 @@ def _help():
         "Models for sentiment analysis: DyFuLM (text), DashFusion (text, audio, vision).", "",
         *lines, "",
         "`hf-fusion COMMAND --help` explains a command; --version prints the version.",
-        "Exit status: 0 done; 1 done, but rows have an error instead of a prediction;",
-        "2 an error to correct; 128 + N ended by signal N.",
+        "Exit status: 0 done; 1 done, but rows have an error instead of a prediction,",
+        "or numbers disagree (verify); 2 an error to correct; 128 + N ended by signal N.",
     ])  # fmt: skip

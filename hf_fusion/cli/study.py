@@ -9,8 +9,9 @@ can be continued by the same command. Finished runs are never repeated; seeds an
 later.
 
 Results are runs/study_NAME/NAME.json (everything), NAME.csv (a row for each number), NAME.md and NAME.tex (tables) and
-NAME.png (differences with intervals); with `pareto` in the study also NAME_pareto.png. --output puts them elsewhere:
-those of this project are in model_cards/results/NAME.json.
+NAME.png (differences with intervals); with `pareto` in the study also NAME_pareto.png, with `protocols` (missing
+modalities) NAME_PROTOCOL.png. predictions/NAME.parquet holds ids, labels and outputs of the test rows of all runs,
+without texts. --output puts them elsewhere: those of this project are in model_cards/results/NAME.json.
 """
 
 from pathlib import Path
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> None:
     args = parse_args(argv)
     from rich.console import Console
 
+    from hf_fusion.studies.protocols import part_names, summary_names
     from hf_fusion.studies.results import check_metrics, draw_study, summarize, write_study
     from hf_fusion.studies.study import Study, run_study
 
@@ -36,19 +38,19 @@ def main(argv: list[str]) -> None:
     for assignment in args.set:
         study.set(assignment)
     results = run_study(study, folder, slots=args.slots)
-    summaries = {
-        split: summarize(results, split, study.interval) for split in ("validation", "test", *study.evaluate_on)
-    }
+    splits = ("validation", "test", *study.evaluate_on, *part_names(study.protocol_settings))
+    summaries = {split: summarize(results, split, study.interval) for split in splits}
     check_metrics(study, summaries["test"])
     record = write_study(output, study, args.study, folder, results, summaries)
     console = Console()
-    for split in ("test", *study.evaluate_on):
+    for split in ("test", *study.evaluate_on, *summary_names(study.protocol_settings)):
         metrics = study.shown(summaries[split])
         print_summary(summaries[split], metrics, study.paper if split == "test" else {}, split, console)
     if study.pareto:
         print(f"Pareto front: {', '.join(record['pareto']['front'])}; knee: {record['pareto']['knee'] or 'none'}.")
     pictures = draw_study(output, study, record, summaries["test"], args.format)
     written = [output.name, *(f"{output.stem}{suffix}" for suffix in (".csv", ".md", ".tex")), *pictures]
+    written += [record["predictions"]["file"]] if "predictions" in record else []
     print(f"Written to {output.parent}: {', '.join(written)}")
 
 

@@ -59,16 +59,23 @@ class FusionCollator:
         batch = {name: torch.from_numpy(values) for name, values in batch.items()}
         for name, fill in LABEL_FILLS.items():
             if any(name in row for row in features):
-                batch[name] = _label_tensor([row.get(name) for row in features], fill)
+                batch[name] = torch.from_numpy(fill_labels([row.get(name) for row in features], fill))
         if all(ROW_NUMBER in row for row in features):
             batch[ROW_NUMBER] = torch.tensor([row[ROW_NUMBER] for row in features])
         return batch
 
 
-def _label_tensor(values, fill):
+def fill_labels(values: list, fill: float) -> np.ndarray:
+    """
+    Returns labels as the model sees them: int64 with -100, or float32 with NaN, where they are missing.
+
+    Args:
+        values (`list`): a class, score or list of labels for each row, or `None`.
+        fill (`float`): the value of `LABEL_FILLS`; NaN is used for scores and lists of labels in any case.
+    """
     present = np.asarray([value for value in values if value is not None])
     if (present.size and present.dtype.kind == "f") or present.ndim == 2:
         fill = float("nan")
     gap = np.full(present.shape[1:], fill)
     filled = np.stack([gap if value is None else np.asarray(value) for value in values])
-    return torch.from_numpy(filled).to(torch.long if fill == -100 else torch.float32)
+    return filled.astype(np.int64 if fill == -100 else np.float32)

@@ -271,7 +271,7 @@ def _plan(tables, source) -> LabelPlan:
             if names is None:
                 _resolve_columns(row, table.origin, source.columns)
             if row.keys() != names:
-                names, own = row.keys(), _present_columns(row, source.columns)
+                names, own = row.keys(), present_columns(row, source.columns)
                 columns |= own
                 ignored |= {name for name in LABEL_FIELDS if name in row and name not in own.values()}
                 _add_columns(values, own, rows, table.origin)
@@ -366,7 +366,7 @@ def _label_rows(table, shares, source, plan, chooser, writer, counts):
         if columns is None:
             names, columns = row.keys(), _resolve_columns(row, origin, source.columns)
         elif row.keys() != names:  # objects of a .jsonl file need not have the same fields
-            names, columns = row.keys(), _present_columns(row, source.columns)
+            names, columns = row.keys(), present_columns(row, source.columns)
         try:
             clean, own = _label_row(row, columns, plan)
             place = f"{origin}, row {number}"
@@ -387,7 +387,7 @@ def _label_rows(table, shares, source, plan, chooser, writer, counts):
 
 def _resolve_columns(row, origin, mapping):
     """The row's own name of every field that it has."""
-    columns = _present_columns(row, mapping)
+    columns = present_columns(row, mapping)
     if missing := [name for name, own in mapping.items() if own and name not in columns]:
         raise DataError(
             f"{origin}: no column {mapping[missing[0]]!r} (declared as {missing[0]}); there are {listed(row)}."
@@ -402,7 +402,7 @@ def _resolve_columns(row, origin, mapping):
     return columns
 
 
-def _present_columns(row, mapping):
+def present_columns(row, mapping):
     """Fields by the mapping, else by their names; labels only by the mapping, where that names any."""
     declared = any(mapping.get(name) for name in LABEL_FIELDS)
     by_name = [name for name in FIELDS if name not in mapping and not (declared and name in LABEL_FIELDS)]
@@ -411,23 +411,35 @@ def _present_columns(row, mapping):
 
 
 def _label_row(row, columns, plan):
-    values = {name: row[own] for name, own in columns.items()}
-    text = values.get("text")
-    if text is not None and not isinstance(text, str):
-        raise LabelError(f"field {columns['text']!r} is {text!r:.100}", "text is no string", "text", text)
-    if text is None or is_blank(text):
-        raise LabelError(f"field {columns.get('text', 'text')!r} is {text!r:.100}", "empty text", "text", text)
-    if is_file_name(text):
-        raise LabelError(f"field {columns['text']!r} is {text!r:.100}", "text is the name of a file", "text", text)
+    values = read_values(row, columns)
     fine, coarse, intensity = plan.labels_of(row)
     if fine is None and coarse is None and intensity is None:
         raise LabelError("all label fields are empty", "no label")
-    clean = {
-        "id": None if values.get("id") is None else str(values["id"]),
-        "text": text,
-        "source": None if values.get("source") is None else str(values["source"]),
-        "labels": fine,
-        "coarse_labels": coarse,
-        "intensity_labels": intensity,
-    }
-    return clean, values.get("split")
+    labels = {"labels": fine, "coarse_labels": coarse, "intensity_labels": intensity}
+    return {name: values[name] for name in ("id", "text", "source")} | labels, values["split"]
+
+
+def read_values(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+    """
+    Reads the fields of a review that are no labels.
+
+    Args:
+        row: a row of a table.
+        columns: the row's own name of every field that it has.
+
+    Returns:
+        `dict`: `text`, and `id`, `source` (texts) and `split`, each `None` where the row has none.
+
+    Raises:
+        LabelError: if the text is empty, no string or the name of a file.
+    """
+    values = {name: row.get(columns.get(name)) for name in ("id", "text", "source", "split")}
+    text, place = values["text"], columns.get("text", "text")
+    if text is not None and not isinstance(text, str):
+        raise LabelError(f"field {place!r} is {text!r:.100}", "text is no string", "text", text)
+    if text is None or is_blank(text):
+        raise LabelError(f"field {place!r} is {text!r:.100}", "empty text", "text", text)
+    if is_file_name(text):
+        raise LabelError(f"field {place!r} is {text!r:.100}", "text is the name of a file", "text", text)
+    as_text = {name: None if values[name] is None else str(values[name]) for name in ("id", "source")}
+    return values | as_text

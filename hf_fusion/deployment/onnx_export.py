@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from hf_fusion.deployment.answer_config import answer_fields
+from hf_fusion.deployment.export_folder import ExportError, export_folder
 from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, OnnxModel
-from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.extras import import_extra
 from hf_fusion.utils.records import installed_version, write_json
 
@@ -22,10 +23,6 @@ TOLERANCE = 1e-4
 _PACKAGES = ("hf-fusion", "torch", "transformers", "onnx", "onnxruntime", "onnxscript")
 _MOST_ROWS = 5
 _LARGEST_FILE = 1_900_000_000  # bytes; protobuf limits a file to 2 GiB
-
-
-class ExportError(FusionError, ValueError):
-    """The model cannot be exported, or the outputs of the graph differ from those of the model."""
 
 
 def export_onnx(model, processor, folder, int8=False, num_checks=200, seed=0, track=iter):
@@ -53,25 +50,10 @@ def export_onnx(model, processor, folder, int8=False, num_checks=200, seed=0, tr
         ExportError: if the folder holds other files, or an output of the float32 graph differs by more than 1e-4.
         ImportError: if the extra `onnx` is not installed.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (folder / DESCRIPTION_FILE).is_file():
-        raise ExportError(f"{folder} exists and is not an earlier export: choose another folder.")
     if num_checks < 1:
         raise ExportError(f"`num_checks` must be at least 1, got {num_checks}.")
-    staged, replaced = (folder.with_name(f".{folder.name}.{state}") for state in ("exporting", "replaced"))
-    if replaced.exists():  # an export was killed between the two renames, or after them
-        shutil.rmtree(replaced) if folder.exists() else replaced.rename(folder)
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    try:
-        description = _write(model.eval(), processor, staged, int8, num_checks, seed, track)
-        if folder.exists():
-            folder.rename(replaced)
-        staged.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    return description
+    with export_folder(Path(folder)) as staged:
+        return _write(model.eval(), processor, staged, int8, num_checks, seed, track)
 
 
 def silence_exporter():
@@ -83,12 +65,12 @@ def silence_exporter():
 def _write(model, processor, folder, int8, num_checks, seed, track):
     axes, limits = input_axes(model, processor), axis_limits(model, processor)
     graph = folder / GRAPH_FILE
-    _save_graph(model, axes, limits, graph)
+    save_graph(model, axes, limits, graph)
     processor.save_pretrained(folder)
     config, outputs = model.config, list(model.config.heads)
     description = {
         "format": FORMAT,
-        "config": {name: getattr(config, name) for name in ("model_type", *config.answer_fields)},
+        "config": answer_fields(config),
         "inputs": axes,
         "outputs": outputs,
         "limits": limits,
@@ -146,6 +128,16 @@ def axis_limits(model, processor):
     return {axis: limit for axis, limit in limits.items() if axis in used}
 
 
+def output_names(model) -> list[str]:
+    """Returns the names of the outputs of a graph: the heads of our models, `logits` of a sequence classifier."""
+    return list(getattr(model.config, "heads", ("logits",)))
+
+
+def _encoders(model):
+    """Returns the text encoders of a model by name; a sequence classifier of transformers has one."""
+    return getattr(model.base_model, "encoders", None) or {"a": model.base_model}
+
+
 class _Positional(nn.Module):
     """Wraps a model so that it takes its inputs by position and returns a tuple, as `torch.export` needs."""
 
@@ -156,7 +148,7 @@ class _Positional(nn.Module):
 
     def forward(self, *tensors):
         outputs = self.model(**dict(zip(self.inputs, tensors, strict=True)), return_dict=True)
-        return tuple(outputs[name] for name in self.model.config.heads)
+        return tuple(outputs[name] for name in output_names(self.model))
 
 
 def export_program(model, axes, limits):
@@ -183,7 +175,7 @@ def export_program(model, axes, limits):
 @contextmanager
 def _eager_attention(model):
     """Switches the encoders to eager attention: the graph of sdpa takes a quarter longer."""
-    encoders = list(model.base_model.encoders.values())
+    encoders = list(_encoders(model).values())
     before = [encoder.config._attn_implementation for encoder in encoders]
     try:
         for encoder in encoders:
@@ -194,7 +186,8 @@ def _eager_attention(model):
             encoder.set_attn_implementation(implementation)
 
 
-def _save_graph(model, axes, limits, path):
+def save_graph(model, axes, limits, path):
+    """Exports a model to an ONNX file; see [`export_program`] for the arguments."""
     for module in ("onnx", "onnxscript"):  # needed by torch.onnx
         import_extra(module, "onnx")
     program = torch.onnx.export(
@@ -202,7 +195,7 @@ def _save_graph(model, axes, limits, path):
         dynamo=True,
         opset_version=OPSET,
         input_names=list(axes),
-        output_names=list(model.config.heads),
+        output_names=output_names(model),
         verbose=False,
     )
     proto = program.model_proto  # a new copy on each access
@@ -319,7 +312,7 @@ def _random_batch(model, axes, sizes, rng):
 
 def _num_values(model, name):
     """Returns the number of different values of an integer input."""
-    encoders = model.base_model.encoders
+    encoders = _encoders(model)
     encoder = encoders["b"] if name.endswith("_b") else next(iter(encoders.values()))
     config = encoder.config
     return config.vocab_size if name.startswith("input_ids") else max(getattr(config, "type_vocab_size", 1), 1)

@@ -2,30 +2,20 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from hf_fusion.deployment.answer_config import config_class_of, read_answer_config
+from hf_fusion.deployment.export_folder import ONNX_DESCRIPTION
 from hf_fusion.hub.checkpoint_names import no_such_folder
-from hf_fusion.models.configuration_common import (
-    FusionConfigMixin,
-    as_tuple,
-    as_value_error,
-    check_choice,
-    check_probability,
-    check_range,
-    head_widths,
-    label_names,
-)
-from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
+from hf_fusion.models.configuration_common import as_value_error, head_widths
 from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 from hf_fusion.models.pipeline_media import OPTIONS as MEDIA_OPTIONS
 from hf_fusion.utils.extras import import_extra
 
 GRAPH_FILE = "model.onnx"
-DESCRIPTION_FILE = "onnx_fusion.json"
+DESCRIPTION_FILE = ONNX_DESCRIPTION
 FORMAT = 1  # version of the description file
 
 _OPTIONS = ("top_k", "return_truncated", "on_error", *MEDIA_OPTIONS)
@@ -53,7 +43,7 @@ class OnnxModel:
     def __init__(self, folder, num_threads=None):
         self.description = read_description(folder)
         with as_value_error(_damaged(Path(folder) / DESCRIPTION_FILE)):
-            self.config = _read_config(self.description.get("config"))
+            self.config = read_answer_config(self.description.get("config"))
         self.widths = head_widths(self.config)
         self.session = _session(Path(folder) / GRAPH_FILE, num_threads)
         self._inputs = {node.name: node for node in self.session.get_inputs()}
@@ -124,7 +114,7 @@ class OnnxFusion(FusionSentimentAnswers):
         """Loads a folder that `hf-fusion export` wrote. No code in it is executed. See [`OnnxModel`] for errors."""
         model = OnnxModel(folder, num_threads)
         with as_value_error(_damaged(f"The processor in {folder}")):
-            processor = PROCESSOR_MAPPING[_config_class(model.config.model_type)].from_pretrained(
+            processor = PROCESSOR_MAPPING[config_class_of(model.config.model_type)].from_pretrained(
                 folder, trust_remote_code=False
             )
             unknown = sorted(set(model.input_names) - set(processor.model_input_names))
@@ -177,46 +167,6 @@ def read_description(folder):
             f"{path} has the format {version!r:.100}, this version reads {FORMAT}: export the checkpoint again."
         )
     return description
-
-
-def _config_class(model_type):
-    """Returns the configuration class of a model of this package; raises `ValueError` for other types."""
-    known = isinstance(model_type, str) and model_type in CONFIG_MAPPING
-    config_class = CONFIG_MAPPING[model_type] if known else object
-    if not issubclass(config_class, FusionConfigMixin):
-        raise ValueError(f"`model_type` must be one of this package's models, got {model_type!r:.100}.")
-    return config_class
-
-
-def _read_config(fields):
-    """Returns the fields of the configuration for predictions; raises `ValueError` if one is missing."""
-    if not isinstance(fields, dict):
-        raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
-    config_class = _config_class(fields.get("model_type"))
-    config = SimpleNamespace(model_type=config_class.model_type)
-    for name in ("heads", "modalities", "frame_columns"):
-        setattr(config, name, getattr(config_class, name))
-    for name in config_class.answer_fields:
-        setattr(config, name, _check_field(name, fields.get(name)))
-    config.num_labels = len(config.id2label)
-    return config
-
-
-def _check_field(name, value):
-    """Returns the value of a configuration field for predictions; raises `ValueError` if it is not valid."""
-    if name.endswith("id2label"):
-        return label_names(name, value)
-    if name == "problem_type":
-        check_choice(name, value, DashFusionConfig.choices(name))
-    elif name in ("modality_dropout", "modality_distillation"):
-        check_probability(name, value)
-    elif name.endswith("_range"):
-        value = as_tuple(name, value)
-        check_range(name, value)
-    elif name == "modalities":
-        value = as_tuple(name, value)
-        check_modalities(value)
-    return value
 
 
 def _damaged(what):

@@ -48,7 +48,7 @@ def resample_metrics(
         replicates (`int`, *optional*, defaults to 2000): the number of resamples.
 
     Returns:
-        `dict[str, np.ndarray]`: by metric the table `(1 + replicates, seeds)` for [`hierarchical_estimate`], whose first
+        `dict[str, np.ndarray]`: by metric the table `(1 + replicates, seeds)` for [`hierarchical_estimate`]; its first
         row holds the metrics of [`compute_metrics`]. NaN where a metric is undefined. Metrics that are no functions of
         sums (average precision, calibration error) are left out.
 

@@ -324,26 +324,36 @@ def smallest_detectable_difference(
     return float(optimize.brentq(missing, 0, largest) * standard_error)
 
 
-def describe_power(over_seeds: float | None, over_rows: float | None = None, digits: int = 3) -> str:
+def describe_power(smallest: Mapping[str, tuple[float | None, float | None]], digits: int = 3) -> str:
     """
-    Describes the smallest detectable difference of a design in one sentence, for tables and model cards.
+    Describes the smallest detectable differences of a design in one sentence, for tables and model cards.
 
     Args:
-        over_seeds, over_rows (`float`, *optional*): the result of [`smallest_detectable_difference`] over seeds, and
-            over seeds and rows; unknown ones are left out.
+        smallest (`Mapping[str, tuple]`): by metric the results of [`smallest_detectable_difference`] over seeds, and
+            over seeds and rows; `None` for unknown ones.
         digits (`int`, *optional*, defaults to 3): the number of decimals.
 
     Returns:
-        `str`: the sentence, or one that says that the design has no test.
-    """
-    known = {"seeds": over_seeds, "seeds and rows": over_rows}
-    parts = [f"{value:.{digits}f} over {name}" for name, value in known.items() if value is not None]
-    if not parts:
-        return "The design has no test, so it could not have seen any difference."
-    return (
-        f"The smallest difference that this design could have seen is {' and '.join(parts)} "
-        f"({POWER:.0%} power, two-sided test at {LEVEL:.0%})."
-    )
+        `str`: the sentence; empty if nothing is known.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.evaluation.statistics import describe_power
+    >>> describe_power({"mae": (0.0123, 0.02), "corr": (0.01, None)})
+    'Smallest difference that this design could have seen (80% power, two-sided test at 5%): mae 0.012 over seeds, 0.020 over seeds and rows; corr 0.010 over seeds.'
+    ```
+    """  # noqa: E501
+    known = []
+    for metric, (over_seeds, over_rows) in smallest.items():
+        parts = [] if over_seeds is None else [f"{over_seeds:.{digits}f} over seeds"]
+        parts += [] if over_rows is None else [f"{over_rows:.{digits}f} over seeds and rows"]
+        if parts:
+            known.append(f"{metric} {', '.join(parts)}")
+    if not known:
+        return ""
+    condition = f"({POWER:.0%} power, two-sided test at {LEVEL:.0%})"
+    return f"Smallest difference that this design could have seen {condition}: {'; '.join(known)}."
 
 
 def pareto_front(costs: Sequence[float], quality: Sequence[float]) -> list[int]:

@@ -42,8 +42,8 @@ class PublishError(FusionError, ValueError):
 
 def repository_files(folder: str | Path) -> dict[str, Path]:
     """
-    Selects the files of a run folder to publish. Training states, pickles, logs, notes and pictures of single clips
-    are left out.
+    Selects the files of a run folder to publish. Training states, pickles, logs, notes, predictions with the ids and
+    labels of rows, and pictures of single clips are left out.
 
     Args:
         folder (`str` or `Path`): a run folder, or any folder with a checkpoint.

@@ -51,11 +51,21 @@ class MarkedTable:
 
 
 def find_tables(text: str) -> list[MarkedTable]:
-    """Finds the marked tables of a page."""
+    """Finds the marked tables of a page; raises `ValueError` if a description is no mapping with `source` in YAML."""
     return [
-        MarkedTable(yaml.safe_load(match["spec"]), match["text"].strip(), text.count("\n", 0, match.start()) + 1)
+        MarkedTable(_parse_spec(match["spec"]), match["text"].strip(), text.count("\n", 0, match.start()) + 1)
         for match in _TABLE.finditer(text)
     ]
+
+
+def _parse_spec(text):
+    try:
+        spec = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(spec, dict) or "source" not in spec:
+        raise ValueError(f"a table needs a mapping with `source`, got {text}")
+    return spec
 
 
 def without_tables(text: str) -> str:
@@ -78,7 +88,7 @@ def render_page(text: str, page: Path, results: Path) -> str:
 
     def render(match):
         try:
-            table = render_table(yaml.safe_load(match["spec"]), results, records_link(page))
+            table = render_table(_parse_spec(match["spec"]), results, records_link(page))
         except (LookupError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"{page}: table {match['spec']}: {type(error).__name__}: {error}") from error
         return f"{match[1]}\n{table}\n\n{match[4]}"

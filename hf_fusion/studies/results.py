@@ -15,7 +15,10 @@ from hf_fusion.evaluation.statistics import holm, knee, paired_difference, paret
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.costs import compare_checkpoints
 from hf_fusion.studies.fusion_cost import ClipShape, build_fusion, fusion_inputs, multiply_adds
-from hf_fusion.studies.study import Study, StudyError, get_run_folder
+from hf_fusion.studies.predictions import FOLDER as PREDICTIONS_FOLDER
+from hf_fusion.studies.predictions import collect_study_predictions, write_study_predictions
+from hf_fusion.studies.protocols import describe_protocols, draw_protocols, protocol_tables, summary_names
+from hf_fusion.studies.study import Study, StudyError, file_name, get_run_folder
 from hf_fusion.utils.records import ENVIRONMENT_FILE, describe_environment, write_json
 
 Results = dict[str, dict[int, dict]]
@@ -253,7 +256,9 @@ def write_study(
     path: Path, study: Study, study_file: str, folder: Path, results: Results, summaries: dict[str, dict]
 ) -> dict[str, Any]:
     """
-    Writes the result files: JSON, a CSV with one row per number, and the tables in Markdown and LaTeX.
+    Writes the result files: JSON, a CSV with one row per number, the tables in Markdown and LaTeX, and
+    `predictions/NAME.parquet` with the predictions of all runs on test rows and other data (see
+    [`read_study_predictions`]).
 
     Args:
         path (`Path`): the JSON file.
@@ -264,7 +269,8 @@ def write_study(
         summaries (`dict`): the results of [`summarize`] by split, at least "test".
 
     Returns:
-        `dict`: the content of the JSON file: the study with its changes, environment, data and summaries.
+        `dict`: the content of the JSON file: the study with its changes, environment, data and summaries, and as
+            `predictions` the `file`, its `sha256` and number of `rows`, and `missing`, the runs without predictions.
     """
     data = {name: _read_data(study, folder, name) for name in study.trained}
     first = next(iter(data.values()))
@@ -284,28 +290,35 @@ def write_study(
             name: {"data": _all_public(fields), "variants": summaries[name]}
             for name, fields in study.evaluate_on.items()
         }
+    if study.protocols:
+        record["protocols"] = describe_protocols(study.protocol_settings, summaries, study.published)
+    if published := [result.to_dict() for result in study.published if result.protocol is None]:
+        record["published"] = published
     if study.paper:
         record["paper"] = study.paper
     if study.pareto:
         record["pareto"] = pareto(fusion_costs(study, folder), test, study.metrics[0])
     if study.latency:
         record["costs"] = compare_costs(study, folder)
+    if predictions := _keep_predictions(path, study, folder):
+        record["predictions"] = predictions
     write_json(path, record)
     tidy(results, list(summaries)).to_csv(path.with_suffix(".csv"), index=False)
+    tested = {split: summaries[split] for split in ("test", *study.evaluate_on)}
     tables = [
         f"### {split}\n\n{markdown_table(summary, study.shown(summary), study.paper if split == 'test' else {})}"
-        for split, summary in summaries.items()
-        if split != "validation"
+        for split, summary in tested.items()
     ]
+    tables += protocol_tables(record.get("protocols", {}), study.shown(test))
     if study.latency:
         tables.append(f"### size and speed\n\n{cost_table(record['costs'], summaries['test'], study.shown(test)[0])}")
     path.with_suffix(".md").write_text("\n".join(tables), encoding="utf-8")
+    of_protocols = {part: summaries[part] for part in summary_names(study.protocol_settings)}
     note = f"Mean ± standard deviation over {count_runs(summaries['test'])}; *: differs from the first row, "
     note += f"$p < {_SIGNIFICANT}$ after Holm's correction."
     tables = [
         f"% {split}\n{latex_table(latex_rows(summary, study.shown(summary)), note)}"
-        for split, summary in summaries.items()
-        if split != "validation"
+        for split, summary in {**tested, **of_protocols}.items()
     ]
     path.with_suffix(".tex").write_text("\n".join(tables), encoding="utf-8")
     return record
@@ -337,9 +350,23 @@ def draw_study(
         )
     if study.pareto:
         figures[f"{path.stem}_pareto.{picture_format}"] = plot_pareto(record["pareto"], summary, path.stem)
+    drawn = draw_protocols(record.get("protocols", {}), study.shown(summary)[:MOST_PANELS], path.stem)
+    figures.update({f"{path.stem}_{file_name(name)}.{picture_format}": figure for name, figure in drawn.items()})
     for name, figure in figures.items():
         save_figure(figure, path.with_name(name))
     return list(figures)
+
+
+def _keep_predictions(path, study, folder):
+    """Writes the predictions of a study beside its result file; returns their entry in the record, `None` if none."""
+    runs, missing = collect_study_predictions(study, folder)
+    if not runs:
+        return None
+    file = path.parent / PREDICTIONS_FOLDER / f"{path.stem}.parquet"
+    return {
+        **write_study_predictions(file, runs, study.hash_ids),
+        **({"missing": [key._asdict() for key in missing]} if missing else {}),
+    }
 
 
 def _read_data(study, folder, name):

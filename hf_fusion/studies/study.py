@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -10,10 +11,20 @@ from typing import Any
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
 from hf_fusion.data.arguments import TRAINING_FIELDS, DataArguments
 from hf_fusion.data.files import DATA_FILE_KINDS, parse_yaml, read_yaml
+from hf_fusion.data.protocols import PROTOCOLS
+from hf_fusion.evaluation.kept_predictions import (
+    PREDICTIONS_FILE,
+    digest_weights,
+    measure_predictions,
+    write_predictions,
+)
+from hf_fusion.evaluation.published_results import PublishedResult, read_published
 from hf_fusion.evaluation.statistics import INTERVALS
 from hf_fusion.evaluation.zero_shot import ZeroShotBaseline
 from hf_fusion.studies.launch import Run, run_all
+from hf_fusion.studies.protocols import Protocols, check_published, measure_run, part_names, read_protocols
 from hf_fusion.studies.zero_shot_variants import measure_zero_shot
+from hf_fusion.training.kept import complete_run
 from hf_fusion.utils.errors import DataError, FusionError, RecipeError
 from hf_fusion.utils.fields import wrong_field
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, write_json
@@ -52,6 +63,11 @@ class Study:
         folds (`list`): names of the folds of a cross-validation. Every variant is trained on each of them; the metrics
             of a seed are the means over the folds. `{fold}` in the fields of a variant, of `overrides` or of
             `evaluate_on` stands for the name: `dataset: data/mine_{fold}`.
+        hash_ids (`bool`): whether the file of the study's predictions has hashes in the place of the rows' ids, where
+            the terms of the data ask for it; see [`write_study_predictions`].
+        protocols (`dict`): protocols for missing modalities by which every run is measured on its test split: the
+            fields of [`ProtocolSettings`] by name, which is that of the protocol unless they have `protocol`.
+        reference (`list[dict]`): published results that are shown beside, with the fields of [`PublishedResult`].
 
     A variant with `baseline`, the fields of [`ZeroShotBaseline`], is not trained: it answers for the rows of the
     others, once for all seeds.
@@ -72,6 +88,9 @@ class Study:
     pareto_variants: list[str] = field(default_factory=list)
     latency: int | None = None
     folds: list[Any] = field(default_factory=list)
+    hash_ids: bool = False
+    protocols: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    reference: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str) -> "Study":
@@ -122,6 +141,10 @@ class Study:
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
         self._check_baselines(path)
+        try:
+            check_published(self.protocol_settings, self.published)
+        except (DataError, RecipeError) as error:
+            raise StudyError(f"{path}: {error}") from error
         for name in self.variants:
             teacher = self.find_teacher(name)
             if teacher is not None and self.find_teacher(teacher) is not None:
@@ -149,6 +172,16 @@ class Study:
     def trained(self) -> list[Any]:
         """`list`: the names of the variants that are trained."""
         return [name for name in self.variants if not self.is_baseline(name)]
+
+    @property
+    def protocol_settings(self) -> Protocols:
+        """`dict[str, ProtocolSettings]`: the protocols by name."""
+        return read_protocols(self.protocols)
+
+    @property
+    def published(self) -> list[PublishedResult]:
+        """`list[PublishedResult]`: the published results."""
+        return read_published(self.reference, set(PROTOCOLS))
 
     def find_teacher(self, name: str) -> str | None:
         """Returns the variant that is the teacher of a variant, if any."""
@@ -230,7 +263,8 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     Runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`); then measures baselines.
 
     A finished run (its folder has `metrics.json`) is never repeated; an interrupted one resumes from its newest
-    checkpoint.
+    checkpoint. The predictions of each run are in its folder: `predictions.parquet`, and `predictions_NAME.parquet`
+    for other data. Those of older runs are made from their checkpoints.
 
     Args:
         study ([`Study`]): the study.
@@ -286,17 +320,21 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         say(f"{name}{'' if fold is None else f', fold {fold}'}: answering, without training")
         _measure_baseline(study, name, fold, seeds)
     results: dict[str, dict[int, dict]] = {name: {seed: {} for seed in study.seeds} for name in study.variants}
+    without: dict[str, list[str]] = {}
     for name, seed, fold in study.runs:
         run_folder = get_run_folder(folder, name, seed, fold)
         result = json.loads((run_folder / METRICS_FILE).read_text(encoding="utf-8"))
         result["last_log"] = _last_log(run_folder / "trainer_state.json")
         evaluate_on = in_fold(study.evaluate_on, fold)
-        run = _name_run(name, seed, fold)
-        result |= _on_other_data(
-            evaluate_on, run_folder, result.get("test", ()), lambda data, run=run: say(f"{run}: on {data}")
-        )
+        report_run = partial(_say_of_run, say, _name_run(name, seed, fold))
+        if reason := complete_run(run_folder, report_run):
+            without.setdefault(reason, []).append(_name_run(name, seed, fold))
+        result |= _on_other_data(evaluate_on, run_folder, result.get("test", ()), report_run)
+        result |= measure_run(run_folder, study.protocol_settings, result.get("test", ()), report_run)
         results[name][seed][fold] = result
-    splits = ("validation", "test", *study.evaluate_on)
+    for reason, names in without.items():
+        say(f"No predictions of {len(names)} run(s), {reason} ({'; '.join(names)})")
+    splits = ("validation", "test", *study.evaluate_on, *part_names(study.protocol_settings))
     return {
         name: {seed: mean_over_folds(runs, splits) if study.folds else runs[None] for seed, runs in by_seed.items()}
         for name, by_seed in results.items()
@@ -307,14 +345,21 @@ def _measure_baseline(study, name, fold, seeds):
     """Measures a variant that is not trained, and writes its results into the run folder of each seed."""
     evaluate_on = in_fold(study.evaluate_on, fold)
     try:
-        result, others, environment = measure_zero_shot(study.recipe, seeds[0][1], evaluate_on)
+        result = measure_zero_shot(study.recipe, seeds[0][1], evaluate_on)
     except (FusionError, OSError, ValueError) as error:  # of transformers: no such model, no chat template ...
         raise StudyError(f"{name}: {error}") from error
-    transfer = {other: {"data": evaluate_on[other], "metrics": metrics} for other, metrics in others.items()}
+    known = {
+        other: {"data": evaluate_on[other], "metrics": measure_predictions(part)}
+        for other, part in result.others.items()
+    }
     for run_folder, changes in seeds:
-        write_json(run_folder / ENVIRONMENT_FILE, {**environment, "seed": changes["seed"]})
-        write_json(run_folder / TRANSFER_FILE, transfer)
-        write_json(run_folder / METRICS_FILE, {**result, "seed": changes["seed"]})  # last: it marks the run as finished
+        seed = {"seed": changes["seed"]}
+        write_predictions(run_folder / PREDICTIONS_FILE, result.predictions)
+        for other, part in result.others.items():
+            write_predictions(run_folder / other_predictions_file(other), part)
+        write_json(run_folder / ENVIRONMENT_FILE, {**result.environment, **seed})
+        write_json(run_folder / TRANSFER_FILE, known)
+        write_json(run_folder / METRICS_FILE, {**result.metrics, **seed})  # last: it marks the run as finished
 
 
 def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
@@ -334,7 +379,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     splits = [split for split in splits if all(split in run for run in runs)]
     return {
         **({"zero_shot": True} if runs[0].get("zero_shot") else {}),
-        **{split: _mean_metrics([run[split] for run in runs]) for split in splits},
+        **{split: mean_metrics([run[split] for run in runs]) for split in splits},
         "parameters": runs[0]["parameters"],
         "train_seconds": round(sum(run["train_seconds"] for run in runs), 1),
         "last_log": {str(fold): run["last_log"] for fold, run in results.items()},
@@ -342,7 +387,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     }
 
 
-def _mean_metrics(runs):
+def mean_metrics(runs):
     """Returns the mean of each metric of `runs`; `None` if it is defined in none of them."""
     values = {name: [run[name] for run in runs if run.get(name) is not None] for name in runs[0]}
     return {name: mean(numbers) if numbers else None for name, numbers in values.items()}
@@ -361,11 +406,12 @@ def in_fold(value: Any, fold: Any) -> Any:
 
 def get_run_folder(folder: Path, name: str, seed: int, fold: Any = None) -> Path:
     """Returns the folder of a run."""
-    place = folder / _file_name(name)
-    return (place if fold is None else place / f"fold-{_file_name(str(fold))}") / f"seed-{seed}"
+    place = folder / file_name(name)
+    return (place if fold is None else place / f"fold-{file_name(str(fold))}") / f"seed-{seed}"
 
 
-def _file_name(name):
+def file_name(name: str) -> str:
+    """Returns the name of a variant, fold or protocol as part of a path."""
     return name.replace(" ", "_").replace("/", "_")
 
 
@@ -386,23 +432,51 @@ def _known_on_other_data(run_folder):
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def _say_of_run(say, run, line):
+    say(f"{run}: {line}")
+
+
 def _on_other_data(evaluate_on, run_folder, metric_names, say):
     """
-    Returns the metrics on each of `evaluate_on`; earlier results on the same data are reused. All are `None` if the
-    data has no input for the model.
+    Returns the metrics on each of `evaluate_on`, and keeps the predictions; earlier results on the same data are
+    reused. All are `None` if the data has no input for the model.
     """
     known = _known_on_other_data(run_folder)
     for name, data_fields in evaluate_on.items():
+        file = run_folder / other_predictions_file(name)
         if known.get(name, {}).get("data") == data_fields:
+            if not file.exists() and not _has_no_input(known[name]["metrics"]):
+                _predict_again(run_folder, data_fields, file, lambda line, name=name: say(f"{line} on {name}"))
             continue
-        say(name)
+        say(f"on {name}")
+        file.unlink(missing_ok=True)
         try:
-            metrics = evaluate_checkpoint(run_folder, data_fields)
+            metrics = evaluate_checkpoint(run_folder, data_fields, keep=file)
         except NothingLeftError:
             metrics = dict.fromkeys(name for name in metric_names if name != "loss")
         known[name] = {"data": data_fields, "metrics": metrics}
         write_json(run_folder / TRANSFER_FILE, known)
     return {name: known[name]["metrics"] for name in evaluate_on}
+
+
+def _has_no_input(metrics):
+    return all(value is None for value in metrics.values())
+
+
+def _predict_again(run_folder, data_fields, file, say):
+    """Keeps the predictions of an evaluation from before predictions were kept, if checkpoint and data are there."""
+    if digest_weights(run_folder) is None:
+        return  # said of the run before
+    say("no predictions yet, evaluating its checkpoint")
+    try:
+        evaluate_checkpoint(run_folder, data_fields, keep=file)
+    except (FusionError, OSError) as error:
+        say(f"no predictions, since its checkpoint cannot be evaluated ({error})")
+
+
+def other_predictions_file(name: str) -> str:
+    """Returns the name of the file, in a run folder, with the predictions on other data."""
+    return f"predictions_{file_name(name)}.parquet"
 
 
 def _check_same_settings(run_folder, recipe, fields):

@@ -94,31 +94,41 @@ def check_student(student, teacher, is_new: bool) -> None:
             raise RecipeError(f"Student and teacher differ in `{name}`: {ours} and {theirs}.")
 
 
-def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, batch_size: int, device) -> Dataset:
+def add_answers(
+    encoded: Dataset,
+    texts: Dataset,
+    teacher,
+    folder: str | Path,
+    batch_size: int,
+    device,
+    dtype: torch.dtype = torch.float32,
+) -> Dataset:
     """
-    Adds the teacher's outputs for its text to each row: in float32 and evaluation mode, independent of the other texts
-    of the batch (except for rounding).
+    Adds the teacher's outputs for its text to each row: in evaluation mode, independent of the other texts of the batch
+    (except for rounding).
 
     Args:
         encoded (`Dataset`): rows with the inputs of the student.
         texts (`Dataset`): the same rows with their `text`.
         teacher ([`FusionSentimentPipeline`]): the result of [`load_teacher`]; it stays on its device.
         folder (`str` or `Path`): the folder for the cache file of the outputs. Its name holds a hash of the teacher's
-            weights, vocabularies and `max_length`, and of the texts.
+            weights, vocabularies and `max_length`, of `dtype`, and of the texts.
         batch_size (`int`): the number of texts per forward pass.
         device: the device to compute on.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): the precision of the forward pass; the weights
+            stay in float32.
 
     Returns:
         `Dataset`: the rows with the columns `ANSWERS`.
     """
     model = teacher.model
-    path = Path(folder) / f"teacher_answers-{_fingerprint(teacher, texts)}.arrow"
+    path = Path(folder) / f"teacher_answers-{_fingerprint(teacher, texts, dtype)}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
     home = model.device
     model.eval().to(device)
     try:
         answers = texts.select_columns(["text"]).map(
-            lambda batch: _compute_outputs(teacher, batch["text"], batch_size),
+            lambda batch: _compute_outputs(teacher, batch["text"], batch_size, dtype),
             batched=True,
             batch_size=batch_size * WINDOW_BATCHES,
             remove_columns=["text"],
@@ -132,9 +142,9 @@ def add_answers(encoded: Dataset, texts: Dataset, teacher, folder: str | Path, b
     return concatenate_datasets([encoded, answers], axis=1)
 
 
-def _fingerprint(teacher, texts):
+def _fingerprint(teacher, texts, dtype):
     processor = teacher.processor
-    reader = (processor.max_length, *map(vocabulary_fingerprint, processor.tokenizers))
+    reader = (processor.max_length, *map(vocabulary_fingerprint, processor.tokenizers), str(dtype))
     digest = hashlib.sha256(repr(reader).encode())
     for name, tensor in teacher.model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -144,7 +154,7 @@ def _fingerprint(teacher, texts):
 
 
 @torch.no_grad()
-def _compute_outputs(teacher, texts, batch_size):
+def _compute_outputs(teacher, texts, batch_size, dtype):
     """Returns the columns of the outputs in the order of the texts; batches texts of similar length."""
     rows = teacher.processor.encode_text(texts)
     order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
@@ -152,7 +162,9 @@ def _compute_outputs(teacher, texts, batch_size):
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size].tolist()
         batch = teacher.processor.pad([{name: rows[name][i] for name in rows} for i in places], return_tensors="pt")
-        outputs = teacher.model(**batch.to(teacher.model.device), output_fusion=True)
+        device = teacher.model.device
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            outputs = teacher.model(**batch.to(device), output_fusion=True)
         for name, field in ANSWERS.items():
             for place, value in zip(places, outputs[field].float().cpu().numpy(), strict=True):
                 columns[name][place] = value

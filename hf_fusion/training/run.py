@@ -4,11 +4,13 @@ import logging
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 import yaml
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict, concatenate_datasets
 from transformers import AutoConfig, set_seed
 
 from hf_fusion.architectures import architecture_of
@@ -18,6 +20,7 @@ from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
 from hf_fusion.data.temporary import temporary_data
+from hf_fusion.data.transfer_reviews import read_transfer_reviews
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.hub.model_card import write_model_card
@@ -32,6 +35,7 @@ from hf_fusion.training.checkpoints import (
     writing,
 )
 from hf_fusion.training.distillation import DistillationTrainer, add_answers, check_student, load_teacher
+from hf_fusion.training.kept import SPLITS, evaluate_split, keep_run_predictions
 from hf_fusion.training.recipe import resolved_recipe
 from hf_fusion.training.reloading import check_saved
 from hf_fusion.training.result import TrainingResult
@@ -40,6 +44,9 @@ from hf_fusion.utils.errors import DataError, RecipeError, TrainingInterrupted
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, describe_environment, fingerprint, write_json
 
 logger = logging.getLogger(__name__)
+
+# The value of `transfer_dataset` that means further rows of `dataset`.
+DATASET = "dataset"
 
 # Fields that resuming takes from the saved state of the optimizer.
 _FIELDS_OF_OPTIMIZER = (
@@ -60,7 +67,8 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     it. Then loads the saved model and compares it with the trained one.
 
     The run folder (`training_args.output_dir`) then holds the checkpoint with its code, `config.yaml` (the resolved
-    recipe), `metrics.json`, `trainer_state.json`, `environment.json` and `answers.json` (the outputs for two fixed
+    recipe), `metrics.json`, `predictions.parquet` (ids, labels and outputs of validation and test, see
+    [`write_predictions`]), `trainer_state.json`, `environment.json` and `answers.json` (the outputs for two fixed
     inputs, by which [`check_answers`] detects exchanged files).
 
     Args:
@@ -89,15 +97,17 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
     with tallied() as unused:
-        data = _load(architecture, model_args, data_args, training_args)
+        data, transfer = _load(architecture, model_args, data_args, training_args)
         training_args.set_default_metric(architecture.select_metric(data_args))
         with _as_recipe_error():
             trainer, encoded, facts = _trainer(architecture, model_args, data_args, training_args, data, callbacks)
+    if transfer is not None:
+        facts["transfer"] = {"rows": len(data["transfer"]), "left_out": transfer.left_out}
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
     if training_args.should_save:
-        _write_before(model_args, data_args, training_args, data)
+        prints = _write_before(model_args, data_args, training_args, data)
     metrics = {
         "seed": training_args.seed,
         "train_samples": len(data["train"]),
@@ -105,11 +115,15 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         "left_out_or_filled": dict(unused),
         **_train(trainer, checkpoint),
     }
-    for split in ("validation", "test"):
+    predictions = []
+    for split in SPLITS:
         if split in encoded:
-            metrics[split] = evaluate_split(trainer, encoded[split])
+            metrics[split], part = evaluate_split(trainer, encoded[split], split)
+            predictions.append(part)
     _save(trainer, model_args)
     if training_args.should_save:
+        folder = Path(training_args.output_dir)
+        keep_run_predictions(folder, predictions, data_args.dataset, prints, training_args.seed)
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
     with _finished_if_saved(training_args):
@@ -130,18 +144,49 @@ def _drop_optimizer(folder):
 
 
 def _load(architecture, model_args, data_args, training_args):
-    """Loads the splits of a run, with the classes of its initial model or its teacher if there is one."""
+    """
+    Loads the splits of a run, with the classes of its initial model or its teacher if there is one; and the transfer
+    set, whose rows are the split "transfer", or `None`.
+    """
     with training_args.main_process_first(desc=f"reading the {architecture.unit}s"):
         data = architecture.load(data_args, _earlier_config(model_args))
     if "train" in data:
         architecture.check_training(data["train"], data_args)
+    whole = data
     data = _limit(data, data_args, training_args)
     if data_args.max_train_samples and "train" in data:
         architecture.check_training(data["train"], data_args, is_sample=True)
     needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
-    return data
+    if model_args.transfer_dataset is None:
+        return data, None
+    with training_args.main_process_first(desc="reading the transfer set"):
+        transfer = _load_transfer(model_args, data_args, data["train"], whole, _data_seed(training_args))
+    return DatasetDict({**data, "transfer": transfer.rows}), transfer
+
+
+def _load_transfer(model_args, data_args, train, data, seed):
+    """
+    Loads the texts without labels; they have the columns and, if it is the same data, the options of `dataset`.
+
+    Args:
+        train (`Dataset`): the rows to train on with their labels.
+        data (`DatasetDict`): the splits before they were limited: no text of validation or test is learnt.
+    """
+    held_out = [text for split in ("validation", "test") if split in data for text in data[split]["text"]]
+    name, sources = _transfer_name(model_args, data_args), model_args.transfer_sources
+    source = replace(
+        data_args.source(),
+        name=name,
+        options=data_args.dataset_options or {} if name == data_args.dataset else {},
+        sources=None if sources is None else tuple(sources),
+    )
+    return read_transfer_reviews(source, train["text"], held_out, model_args.max_transfer_samples, seed)
+
+
+def _transfer_name(model_args, data_args):
+    return data_args.dataset if model_args.transfer_dataset == DATASET else model_args.transfer_dataset
 
 
 def _earlier_config(model_args):
@@ -168,7 +213,8 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
         rows_of["train"] = augment(data["train"], data_args.augmentations, training_args.seed)
     encoded, truncated = DatasetDict(), {}
     for split, rows in rows_of.items():
-        place = f"{data_args.dataset} ({split})"
+        name = _transfer_name(model_args, data_args) if split == "transfer" else data_args.dataset
+        place = f"{name} ({split})"
         encoded[split], rows_of[split], truncated[split] = encode_readable(
             architecture, rows, processor, place, data_args.rejected_rows
         )
@@ -181,7 +227,7 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     make_trainer = FusionTrainer
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
-        encoded["train"] = _with_answers(encoded["train"], rows_of["train"], teacher, training_args)
+        encoded["train"] = _with_answers(encoded, rows_of, teacher, model_args, training_args)
     trainer = make_trainer(
         model,
         training_args,
@@ -220,14 +266,6 @@ def _save(trainer, model_args):
         if model_args.lora_encoders and not model_args.merge_lora and trainer.args.should_save:
             # saved before the training, which detected the type of the labels
             trainer.model.config.save_pretrained(Path(trainer.args.output_dir) / "base")
-
-
-def evaluate_split(trainer, dataset: Dataset) -> dict[str, float]:
-    """Evaluates one split, the longest rows first, so that a lack of memory shows at once."""
-    metrics = trainer.predict(dataset.sort("length", reverse=True), metric_key_prefix="eval").metrics
-    machinery = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-    names = {name: name.removeprefix("eval_") for name in metrics}
-    return {short: metrics[name] for name, short in names.items() if short not in machinery}
 
 
 @contextmanager
@@ -283,10 +321,18 @@ def _distillation(student, model_args, teacher):
     )
 
 
-def _with_answers(encoded, rows, teacher, training_args):
+def _with_answers(encoded, rows, teacher, model_args, training_args):
+    """Returns the rows to train on, those of the transfer set too, with the teacher's answers."""
+    folder = model_args.teacher_answers or training_args.output_dir
     size, device = training_args.per_device_eval_batch_size, training_args.device
+    dtype = torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else torch.float32
     with training_args.main_process_first(desc="running the teacher"):
-        return add_answers(encoded, rows, teacher, training_args.output_dir, size, device)
+        answered = [
+            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype)
+            for split in ("train", "transfer")
+            if split in encoded
+        ]
+    return concatenate_datasets(answered)  # rows of the transfer set have `None` for each label
 
 
 def _check_metric(trainer):
@@ -384,7 +430,10 @@ def _limit(data, data_args, training_args):
 
 
 def _write_before(model_args, data_args, training_args, data):
-    """Writes recipe and environment before the training, so that an interrupted run can be repeated."""
+    """
+    Writes recipe and environment before the training, so that an interrupted run can be repeated; returns the
+    [`fingerprint`] of the data.
+    """
     folder = Path(training_args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = yaml.safe_dump(resolved_recipe(model_args, data_args, training_args), sort_keys=False, allow_unicode=True)
@@ -396,3 +445,4 @@ def _write_before(model_args, data_args, training_args, data):
         "rows": {split: len(rows) for split, rows in data.items()},
     }
     write_json(folder / ENVIRONMENT_FILE, describe_environment(**facts))
+    return facts["data_fingerprint"]

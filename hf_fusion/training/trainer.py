@@ -23,6 +23,7 @@ from hf_fusion.architectures.encoding import encode_rows, needs_encoding
 from hf_fusion.data.arrow_rows import ArrowRows, values_of
 from hf_fusion.data.collator import LABEL_FILLS, ROW_NUMBER, FusionCollator
 from hf_fusion.data.protocols import MaskedRows, TrainingMasks
+from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILES
 from hf_fusion.evaluation.metrics import compute_metrics
 from hf_fusion.hub.publish import check_private, hub_errors, publish
 from hf_fusion.models.modeling_common import make_readable
@@ -147,7 +148,7 @@ class FusionTrainer(Trainer):
         self._encode_data_sets()
         self._masked_rows = None if train_masks is None else self._mask_rows(train_masks)
         if args.label_names is None:
-            self.label_names = _find_labels(self.eval_dataset) or _find_labels(self.train_dataset) or self.label_names
+            self.label_names = find_labels(self.eval_dataset) or find_labels(self.train_dataset) or self.label_names
         self.add_callback(LossTracker())
         self.add_callback(NonFiniteGuard())
         self.add_callback(StopOnSigterm())
@@ -282,7 +283,7 @@ class FusionTrainer(Trainer):
         before = self.label_names
         if self.args.label_names is None:
             # `Trainer` silently skips the metrics if the data lacks one of the labels.
-            self.label_names = _find_labels(dataloader.dataset) or before
+            self.label_names = find_labels(dataloader.dataset) or before
         try:
             return super().evaluation_loop(dataloader, *args, **kwargs)
         finally:
@@ -514,8 +515,16 @@ class FusionTrainer(Trainer):
         return upload() if blocking else huggingface_hub.HfApi().run_as_future(upload)
 
     def _push_from_checkpoint(self, checkpoint_folder):
-        if not self._is_saving:  # a checkpoint in staging has no final name yet
-            super()._push_from_checkpoint(checkpoint_folder)
+        if self._is_saving:  # a checkpoint in staging has no final name yet
+            return
+        if kept := sorted(Path(self.args.output_dir).rglob(PREDICTIONS_FILES)):
+            # `Trainer` uploads all files of the folder, also the rows' ids and labels of an earlier evaluation
+            logger.warning(
+                "%s is not published before the training ends, since the folder holds predictions (%s): move them.",
+                Path(checkpoint_folder).name, kept[0],
+            )  # fmt: skip
+            return
+        super()._push_from_checkpoint(checkpoint_folder)
 
     def _get_output_dir(self, trial):
         run_folder = super()._get_output_dir(trial)
@@ -575,7 +584,7 @@ def _column(dataset, name):
     return [row.get(name) for row in dataset]
 
 
-def _find_labels(dataset):
+def find_labels(dataset):
     """Returns the label names of a data set (of the first one of several), from its columns or its first row."""
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()), None)

@@ -1,5 +1,6 @@
 """Writes results as JSON, and records the environment and the data that they come from."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -8,6 +9,7 @@ import os
 import platform
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,12 +25,16 @@ _PACKAGES = (
 
 
 def describe_environment(**facts) -> dict:
-    """Returns versions, hardware and command of this process, and the given `facts` (seed, data fingerprint ...)."""
+    """
+    Returns versions, hardware, command and [`source_commit`] of this process, and the given `facts` (seed, data
+    fingerprint ...).
+    """
     versions = {"python": platform.python_version(), "hf-fusion": installed_version("hf-fusion")}
     versions.update({name: installed_version(name) for name in _PACKAGES})
     return {
         "command": " ".join(shlex.quote(word) for word in _command()),
         **facts,
+        "commit": source_commit(),
         "versions": {name: version for name, version in versions.items() if version},
         "hardware": describe_hardware(),
     }
@@ -104,6 +110,23 @@ def installed_version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+@functools.cache
+def source_commit() -> str | None:
+    """
+    Returns the git commit of this package's source at the first call of this process, with `-dirty` after it if files
+    differed from the commit; `None` for an installed package.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    words = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None
 
 
 def _processor():

@@ -13,6 +13,7 @@ from hf_fusion.deployment.onnx_export import export_onnx, quantize, silence_expo
 from hf_fusion.deployment.onnx_fusion import GRAPH_FILE, OnnxFusion
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
+from hf_fusion.evaluation.kept_predictions import predict_labelled
 from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
 from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
@@ -85,7 +86,7 @@ def _labelled(classify, options):
 def _quality(classify, rows):
     if rows is None:
         return {}
-    metrics = evaluate_reviews(classify, rows, batch_size=_BATCH)
+    metrics = evaluate_reviews(predict_labelled(classify, rows, batch_size=_BATCH))
     return {"reviews": len(rows), "metrics": {name: metrics[name] for name in _METRICS if name in metrics}}
 
 

@@ -61,6 +61,8 @@ def test_exports_what_the_pipeline_says(checkpoint, tmp_path):
     [
         (["no/such/run", "out"], "hf-fusion export: no/such/run"),
         (["no/such/run", "out", "--checks", "0"], "--checks must be at least 1, got 0"),
+        (["run", "out", "--with_graph"], "--with_graph is for --format sequence-classification"),
+        (["run", "out", "--int8", "--format", "sequence-classification"], "--int8 is for --format onnx"),
     ],
 )
 def test_wrong_calls(export, capsys, args, words):
@@ -73,3 +75,25 @@ def test_a_folder_with_something_else_is_left_alone(export, capsys, checkpoint, 
     assert export(checkpoint, tmp_path) == 2
     assert "is not an earlier export: choose another folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_plain_classifier(export, capsys, make_model, wordpiece, tmp_path):
+    fields = {"cross_fusion": "a", "a": "bert", "layer_fusion": "last", "pooling": "first", "use_guidance": False}
+    make_model(**fields).save_pretrained(tmp_path / "student")
+    DyFuLMProcessor(wordpiece, max_length=30).save_pretrained(tmp_path / "student")
+    assert "DyFuLMProcessor" in (tmp_path / "student/tokenizer_config.json").read_text()
+    assert export(tmp_path / "student", tmp_path / "out", "--format", "sequence-classification") == 0
+    printed = capsys.readouterr().out
+    assert "Largest difference of a probability to the checkpoint: " in printed
+    assert "Left out: coarse_logits, intensity. Texts are cut to 30 tokens" in printed
+    assert f"Written: {tmp_path / 'out'} (BertForSequenceClassification)" in printed
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert type(model).__name__ == "BertForSequenceClassification"
+    assert not [path.name for path in (tmp_path / "out").glob("*.json") if "DyFuLM" in path.read_text()]
+
+
+def test_a_checkpoint_that_is_no_plain_classifier(export, capsys, checkpoint, tmp_path):
+    assert export(checkpoint, tmp_path / "out", "--format", "sequence-classification") == 2
+    message = capsys.readouterr().err
+    assert "with layer_fusion last (it is mean), pooling first (it is attention), use_guidance false" in message
+    assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ from tiny_runs import Script, script, script_here, together
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import read_rows
+from hf_fusion.evaluation.kept_predictions import measure_predictions, read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +232,9 @@ class TestEvaluate:
         assert result["rows"] == 30 and 0 <= result["test"]["fine_calibration_error"] <= 1
         assert f"{result['test']['intensity_mae']:.4f}" in process.stdout
         assert f"fine\\_accuracy & {result['test']['fine_accuracy']:.4f}" in (tmp_path / "metrics.tex").read_text()
+        predictions = read_predictions(tmp_path / "predictions.parquet")
+        assert measure_predictions(predictions) == pytest.approx(result["test"], abs=1e-9)
+        assert predictions.facts["data_fingerprint"] == result["data_fingerprint"]
         for name in ("confusion_fine.png", "confusion_coarse.png", "calibration.png"):
             assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.02
 

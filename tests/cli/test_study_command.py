@@ -9,6 +9,8 @@ import yaml
 from tiny_runs import LONGEST_SECONDS, Script, script, script_here, together
 
 import hf_fusion.studies.study
+from hf_fusion.evaluation.kept_predictions import measure_predictions
+from hf_fusion.studies.predictions import read_study_predictions
 
 RECIPE = {
     "model_type": "dashfusion",
@@ -89,6 +91,12 @@ def test_a_killed_study_goes_on(write, study_here, tmp_path, capsys):
              ("full", "1", "test", "mae")]  # fmt: skip
     assert float(value[0]) == pytest.approx(metrics["mae"])
     assert (tmp_path / "result.tex").read_text().count(r"\begin{tabular}") == 2
+    kept = read_study_predictions(tmp_path / "predictions" / "result.parquet")
+    assert len(kept) == 8 and sum(map(len, kept.values())) == record["predictions"]["rows"] == 4 * (40 + 9)
+    for (variant, seed, fold, data), predictions in kept.items():
+        entry = (record if data == "test" else record["evaluate_on"][data])["variants"][variant]["seeds"][str(seed)]
+        expected = {name: value for name, value in entry.items() if name != "loss"}
+        assert measure_predictions(predictions) == pytest.approx(expected, abs=1e-9) and fold is None
     for picture in ("result.png", "result_pareto.png"):
         before = (tmp_path / picture).read_bytes()
         (tmp_path / picture).unlink()

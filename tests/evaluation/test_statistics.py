@@ -250,12 +250,11 @@ def test_power():
     )
     assert smallest_detectable_difference(1, 4, power=0.9) > smallest_detectable_difference(1, 4)
     assert smallest_detectable_difference(None, 4) is None and smallest_detectable_difference(0.1, None) is None
-    assert describe_power(0.0123, 0.02) == (
-        "The smallest difference that this design could have seen is 0.012 over seeds and 0.020 over seeds and rows "
-        "(80% power, two-sided test at 5%)."
+    assert describe_power({"mae": (0.0123, 0.02), "corr": (None, 0.05), "loss": (None, None)}) == (
+        "Smallest difference that this design could have seen (80% power, two-sided test at 5%): mae 0.012 over seeds, "
+        "0.020 over seeds and rows; corr 0.050 over seeds and rows."
     )
-    assert "seen is 0.02 over seeds and rows (" in describe_power(None, 0.02, digits=2)
-    assert describe_power(None) == "The design has no test, so it could not have seen any difference."
+    assert describe_power({"loss": (None, None)}) == ""
 
 
 @pytest.mark.parametrize("trials", [20, 100])

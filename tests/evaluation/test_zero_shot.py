@@ -32,8 +32,8 @@ def nli(tokenizer, tmp_path_factory):
     """A random model of natural language inference with large weights, so that its answers differ."""
     torch.manual_seed(0)
     names = {0: "contradiction", 1: "neutral", 2: "entailment"}
-    config = BertConfig(vocab_size=len(tokenizer), **SMALL, id2label=names, label2id={name: i for i, name in names.items()},
-                        initializer_range=0.5)  # fmt: skip
+    ids = {name: i for i, name in names.items()}
+    config = BertConfig(vocab_size=len(tokenizer), **SMALL, id2label=names, label2id=ids, initializer_range=0.5)
     folder = tmp_path_factory.mktemp("nli")
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -105,6 +105,9 @@ def test_what_belongs_into_a_repository(run_folder):
     assert any(name.startswith("tokenizer_b/") for name in files)
     assert "diagnostics/evaluation-test/calibration.png" in files
     assert "diagnostics/evaluation-test/timeline_1.png" not in files, "words of a clip"
+    for folder in (run_folder, run_folder / "evaluation-test"):
+        (folder / "predictions.parquet").touch()
+    assert not [name for name in repository_files(run_folder) if "predictions" in name], "ids and labels of rows"
     others = "checkpoint runs train secret notes my_keys mining projection tokenizer_state vocab."
     assert not [name for name in files if name.startswith(tuple(others.split())) or ".bin" in name]
 
@@ -314,6 +317,17 @@ class TestFromTraining:
             f"checkpoint-{step}/{name}" for step in (4, 8) for name in ("model.safetensors", "optimizer.pt")
         } < files
         assert not any(name.startswith(STAGING) for name in files)
+
+    def test_predictions_are_never_published(self, online, flags, tmp_path, caplog):
+        """Neither those of the run at its end, nor those of an earlier evaluation on the way."""
+        (tmp_path / "run" / "evaluation-test").mkdir(parents=True)
+        (tmp_path / "run" / "evaluation-test" / "predictions.parquet").touch()
+        tiny_runs.run(*flags, "--hub_strategy", "every_save", "--hub_always_push", "true", "--save_steps", "4",
+                      "--save_strategy", "steps", "--eval_strategy", "steps", "--eval_steps", "4")  # fmt: skip
+        assert "checkpoint-4 is not published before the training ends, since the folder holds pred" in caplog.text
+        assert (tmp_path / "run" / "predictions.parquet").exists()
+        files = set().union(*online.repos[REPO].commits.values())
+        assert "model.safetensors" in files and not [name for name in files if "predictions" in name]
 
     def test_a_public_repository_is_not_taken_for_a_private_one(self, online, flags, tmp_path):
         online.repos[REPO] = Repo()

@@ -9,8 +9,10 @@ from asserts import assert_close
 from media_files import harmonic_sound
 from tiny_runs import script_here
 
+from hf_fusion.evaluation.kept_predictions import measure_predictions
 from hf_fusion.media.extractor import make_extractor, save_extractor
 from hf_fusion.models.media_voice import VoiceDescriptors
+from hf_fusion.studies.predictions import read_study_predictions
 
 RECIPE = {
     "model_type": "dashfusion", "modalities": ["audio"], "classes": ["calm", "angry"], "hidden_size": 8,
@@ -122,6 +124,10 @@ def test_all_folds_and_seeds_with_a_linear_model(validate, two_folds, tmp_path, 
     assert_close(voice["std_folds"]["accuracy"], accuracy.mean(axis=1).std(ddof=1))
     assert_close(voice["std_seeds"]["accuracy"], accuracy.mean(axis=0).std(ddof=1))
     assert linear["mean"]["accuracy"] > 0.9, "anger is high"
+    kept = read_study_predictions(tmp_path / record["predictions"]["file"])
+    assert len(kept) == 4 and record["predictions"]["rows"] == 40
+    for (name, seed, fold, _), predictions in kept.items():
+        assert_close(measure_predictions(predictions)["uar"], record["variants"][name]["folds"][fold][str(seed)]["uar"])
     assert_close(linear["difference"]["uar"]["mean"], linear["mean"]["uar"] - voice["mean"]["uar"])
     assert voice["data"]["fold-0"]["rows"] == {"train": 30, "validation": 8, "test": 10}
     run = tmp_path / "runs/voice/fold-1/seed-2"

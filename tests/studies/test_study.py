@@ -99,7 +99,9 @@ def test_folds_that_do_not_differ(study, trainings, tmp_path):
 
 def test_folds_of_other_data_and_of_teachers(study, trainings, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(study_module, "evaluate_checkpoint", lambda run, fields: seen.append(fields) or {"f1": 0.5})
+    monkeypatch.setattr(
+        study_module, "evaluate_checkpoint", lambda run, fields, keep: seen.append(fields) or {"f1": 0.5}
+    )
     study.folds, study.overrides, study.seeds = [0, 1], {"dataset": "acme/reviews_{fold}"}, [1]
     study.variants["new one"] = {"teacher": "base"}
     study.evaluate_on = {"other": {"dataset": "acme/others_{fold}"}}
@@ -152,7 +154,7 @@ def test_students_learn_from_the_teacher_of_their_seed(trainings, tmp_path):
 def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
     measured = []
 
-    def evaluate_checkpoint(folder, data_fields):
+    def evaluate_checkpoint(folder, data_fields, keep):
         measured.append((folder.name, data_fields))
         return {"fine_accuracy": 0.4}
 
@@ -180,7 +182,7 @@ def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
 
 
 def test_a_model_that_nothing_is_left_for(study, trainings, tmp_path, monkeypatch):
-    def evaluate_checkpoint(folder, data_fields):
+    def evaluate_checkpoint(folder, data_fields, keep):
         if folder.parent.name == "base":
             raise NothingLeftError("nothing")
         return {"fine_accuracy": 0.4}

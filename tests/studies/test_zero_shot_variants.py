@@ -9,7 +9,9 @@ from scipy.special import softmax
 import hf_fusion.studies.study as study_module
 from hf_fusion.architectures import architecture_of
 from hf_fusion.data.arguments import DataArguments
+from hf_fusion.evaluation.kept_predictions import measure_predictions
 from hf_fusion.evaluation.zero_shot import ZeroShotBaseline
+from hf_fusion.studies.predictions import collect_study_predictions
 from hf_fusion.studies.results import latex_rows, markdown_table, summarize, write_study
 from hf_fusion.studies.study import Study, StudyError, run_study
 from hf_fusion.studies.zero_shot_variants import measure_zero_shot
@@ -62,7 +64,8 @@ def test_measures_validation_test_and_other_data(model):
         "split": "train",
     }
     changes = {**SIZES, "baseline": BASELINE, "seed": 4, "max_eval_samples": 10}
-    result, others, environment = measure_zero_shot("dyfulm_synthetic", changes, {"other": other})
+    found = measure_zero_shot("dyfulm_synthetic", changes, {"other": other})
+    result, environment = found.metrics, found.environment
     assert [len(texts) for texts, _ in model.asked] == [9, 10, 20]
     assert model.asked[0][1] == ["very negative", "negative", "neutral", "positive", "very positive"]
     data_args = DataArguments(dataset="synthetic-reviews", **SIZES)
@@ -74,7 +77,13 @@ def test_measures_validation_test_and_other_data(model):
     intensity = probabilities @ np.linspace(0, 1, 5)
     error = np.abs(intensity - np.array(rows["intensity_labels"])).mean()
     assert result["validation"]["intensity_mae"] == pytest.approx(error)
-    assert result["test"]["loss"] is None and others["other"].keys() == result["test"].keys()
+    assert result["test"]["loss"] is None
+    kept = measure_predictions(found.predictions, "test")
+    assert {name: kept[name] for name in result["test"] if name != "loss"} == pytest.approx(
+        {name: value for name, value in result["test"].items() if name != "loss"}, nan_ok=True
+    )
+    assert len(found.others["other"]) == 20 and found.predictions.facts["checkpoint"] == "nli"
+    assert found.predictions.ids[:9].tolist() == list(rows["id"])
     facts = {
         "train_samples": 0,
         "train_seconds": 0.0,
@@ -125,6 +134,11 @@ class TestStudy:
         assert trainings == ["trained, seed 1", "trained, seed 2"] and "NLI: answering, without training" in lines
         assert len(model.asked) == 2 and results["NLI"][1]["test"] == results["NLI"][2]["test"]
         assert results["NLI"][2]["seed"] == 2 and results["NLI"][2]["last_log"] is None
+        assert not any("No predictions" in line and "NLI" in line for line in lines)
+        found, missing = collect_study_predictions(study, tmp_path)
+        assert [key[:2] for key in found] == [("NLI", 1), ("NLI", 2)] and {key.variant for key in missing} == {
+            "trained"
+        }
         run_study(study, tmp_path, say=lines.append)
         assert len(model.asked) == 2 and "NLI, seed 2: finished before" in lines
         study.evaluate_on = {"other": {"dataset": "synthetic-reviews", **SIZES, "split": "validation"}}

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 import yaml
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
@@ -114,6 +114,9 @@ class TestAnswers:
         teacher.processor.max_length = 8
         add_answers(texts, texts, teacher, tmp_path, 2, "cpu")
         assert len(calls) == 5, "also of one that reads less"
+        half = add_answers(texts, texts, teacher, tmp_path, 2, "cpu", torch.bfloat16)
+        assert len(calls) == 7, "and in another precision"
+        assert 0 < abs(half["teacher_logits"][0][0] - changed["teacher_logits"][0][0]) < 0.1
 
 
 def random_batch(width=3):
@@ -222,6 +225,22 @@ class TestTrainer:
         assert "distillation_projection.weight" in first
         assert all(torch.equal(first[name], second[name]) for name in first)
 
+    def test_labels_count_where_they_are(self, make_trainer, make_student, rows):
+        """Rows without labels add their distillation losses alone."""
+        unlabelled = rows.remove_columns(["labels", "coarse_labels", "intensity_labels"])
+        mixed = concatenate_datasets([rows.select(range(4)), unlabelled.select(range(4, 16))])
+        options = {"per_device_train_batch_size": 16, "learning_rate": 0.0, "loss_weighting_learning_rate": 0.0}
+        logs = {}
+        for name, data in {"mixed": mixed, "labelled": rows.select(range(4)), "all": rows}.items():
+            trainer = make_trainer(make_student(), data, **options)
+            trainer.train()
+            logs[name] = training_logs(trainer)[0]
+        for name in ("fine_loss", "coarse_loss", "intensity_loss"):
+            assert logs["mixed"][name] == pytest.approx(logs["labelled"][name], rel=1e-4)
+        for name in DISTILLATION_LOSSES:
+            assert logs["mixed"][name] == pytest.approx(logs["all"][name], rel=1e-4)
+        assert logs["mixed"]["fine_loss"] != pytest.approx(logs["all"]["fine_loss"], rel=1e-3)
+
     def test_data_without_answers(self, make_trainer, rows):
         with pytest.raises(ValueError, match=r"no teacher_pooled; .* `add_answers`"):
             make_trainer(train_dataset=rows.remove_columns("teacher_pooled"))
@@ -288,6 +307,36 @@ class TestRuns:
         assert comparisons[0]["ratio"] == pytest.approx(teacher_parameters / metrics["parameters"])
         assert comparisons[1]["candidate"]["median"] == 4 * metrics["parameters"]
 
+    def test_a_transfer_set(self, recipe, tmp_path, corpus, caplog):
+        texts = tmp_path / "texts.jsonl"
+        texts.write_text("\n".join(json.dumps({"text": text, "stars": "?"}) for text in [*corpus[:20], corpus[0]]))
+        flags = ["--transfer_dataset", str(texts), "--max_transfer_samples", "12", "--seed", "3"]
+        shared = ["--teacher_answers", str(tmp_path / "answers")]
+        path = recipe(num_train_epochs=1, keep_optimizer=True)
+        metrics = run(path, *flags, *shared)
+        assert metrics["train_samples"] == 24 and metrics["transfer"]["rows"] == 12
+        left_out = metrics["transfer"]["left_out"]
+        assert left_out["repeated"] == 1 and sum(left_out.values()) == 21 - 12
+        assert f"{texts}: 12 texts without labels; left out" in caplog.text
+        state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+        assert state["max_steps"] == 5, "24 + 12 rows in batches of 8"
+        environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+        assert environment["rows"] == {"train": 24, "validation": 9, "test": 9, "transfer": 12}
+        answers = sorted((tmp_path / "answers").glob("teacher_answers-*.arrow"))
+        written = [file.stat().st_mtime_ns for file in answers]
+        assert len(answers) == 2 and not list((tmp_path / "run").glob("teacher_answers-*"))
+
+        # another student of this teacher finds the answers
+        run(path, *flags, *shared, "--output_dir", str(tmp_path / "again"), "--learning_rate", "0.01")
+        assert [file.stat().st_mtime_ns for file in sorted((tmp_path / "answers").iterdir())] == written
+
+    def test_the_other_rows_of_the_data_are_a_transfer_set(self, recipe, tmp_path):
+        flags = ["--transfer_dataset", "dataset", "--max_train_samples", "10"]
+        metrics = run(recipe(num_train_epochs=1), *flags)
+        left_out = metrics["transfer"]["left_out"]
+        assert left_out["with labels in the training"] == 10 and left_out["of its validation or test split"] == 18
+        assert metrics["transfer"]["rows"] == 24 - 10 - left_out.get("repeated", 0)
+
     def test_the_first_layers_of_the_teacher(self, recipe, teacher_folder, tmp_path):
         flags = ["--encoder_a", "teacher", "--encoder_layers", "1", "--learning_rate", "0", "--warmup_steps", "0"]
         run(recipe(fusion_learning_rate=0.0), *flags)
@@ -322,6 +371,10 @@ class TestRuns:
             ({"teacher": "no/such/folder"}, "`teacher` no/such/folder cannot be loaded"),
             ({"teacher": None, "encoder_a": "teacher"}, "`encoder_a: teacher` takes encoder A of `teacher`, which is"),
             ({"teacher": None, "label_weight": 0.5}, "`label_weight` does nothing without `teacher`"),
+            ({"teacher": None, "transfer_dataset": "x.csv"}, "`transfer_dataset` does nothing without `teacher`"),
+            ({"transfer_sources": ["x"]}, "`transfer_sources` does nothing without `transfer_dataset`"),
+            ({"max_transfer_samples": 5}, "`max_transfer_samples` does nothing without `transfer_dataset`"),
+            ({"transfer_dataset": "dataset", "max_transfer_samples": 0}, "must be at least 1, got 0"),
             ({"distillation_weights": [1, 1, 1]}, "four numbers of at least 0"),
             ({"distillation_weights": [0, 0, 0, 0]}, "one of them above it"),
             ({"distillation_temperature": 0}, "must be above 0"),
@@ -329,6 +382,16 @@ class TestRuns:
             ({"encoder_a": "teacher", "encoder_layers": 3}, "must be 1 to 2 here, got 3"),
             ({"encoder_layers": 1}, "`encoder_layers` is for pretrained encoders"),
             ({"model_type": "dashfusion", "cross_fusion": None, "encoder_a": None}, "`teacher` belongs to dyfulm"),
+            (
+                {
+                    "model_type": "dashfusion",
+                    "cross_fusion": None,
+                    "encoder_a": None,
+                    "teacher": None,
+                    "transfer_dataset": "x.csv",
+                },
+                "`transfer_dataset` belongs to dyfulm",
+            ),
         ],
     )
     def test_recipes_that_cannot_be_run(self, recipe, changes, words):

@@ -22,8 +22,14 @@ from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.data.prepare import prepare_clips
 from hf_fusion.data.split_writer import SplitWriter
 from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.evaluation.kept_predictions import (
+    digest_weights,
+    measure_predictions,
+    predict_labelled,
+    read_predictions,
+)
 from hf_fusion.training.checkpoints import CheckpointError
-from hf_fusion.training.recipe import parse_recipe
+from hf_fusion.training.recipe import parse_recipe, read_data_arguments
 from hf_fusion.training.run import run_training
 from hf_fusion.utils.errors import DataError, RecipeError
 
@@ -50,6 +56,29 @@ def two_epochs(tmp_path_factory):
     return before.rename(before.with_name("after")), before
 
 
+def check_predictions(folder, metrics):
+    """The file alone gives all metrics of the run but the loss, and its ids are those of the rows."""
+    predictions = read_predictions(folder / "predictions.parquet")
+    for split in ("validation", "test"):
+        measured = measure_predictions(predictions, split)
+        expected = {name: value for name, value in metrics[split].items() if name != "loss"}
+        assert {name: measured[name] for name in expected} == pytest.approx(expected, abs=1e-9, nan_ok=True)
+        classify, data_args = load_pipeline(str(folder), device="cpu"), read_data_arguments(folder)
+        rows = load_split(classify.model.config, data_args, split)
+        again = predict_labelled(classify, rows, split)
+        part = predictions.of_split(split)
+        assert part.ids.tolist() == again.ids.tolist() == list(rows["id"])
+        for name, values in again.outputs.items():
+            np.testing.assert_allclose(part.outputs[name], values, atol=1e-4)
+        for name, values in again.labels.items():
+            np.testing.assert_array_equal(part.labels[name], values)
+    environment = json.loads((folder / "environment.json").read_text())
+    facts = predictions.facts
+    assert (facts["seed"], facts["checkpoint"]) == (metrics["seed"], folder.name) and "recomputed" not in facts
+    assert facts["data_fingerprint"] == environment["data_fingerprint"] and facts["commit"] == environment["commit"]
+    assert facts["weights_sha256"] == digest_weights(folder)
+
+
 def test_the_data_of_a_run_leaves_no_temporary_files(recipe, tmp_path, monkeypatch):
     folder, reads, finish = tmp_path / "temporary", [], SplitWriter.finish
     folder.mkdir()
@@ -72,7 +101,9 @@ def test_a_run_folder_holds_all_there_is_to_know(finished, recipe, tmp_path):
         "trainer_state.json",
         "environment.json",
         "answers.json",
+        "predictions.parquet",
     } <= names
+    check_predictions(folder, metrics)
     written = json.loads((folder / "metrics.json").read_text())
     assert written == metrics and written["train_samples"] == 64
     assert {"fine_accuracy", "coarse_macro_f1", "intensity_r2"} <= set(written["test"]) == set(written["validation"])
@@ -230,6 +261,7 @@ def test_a_run_of_dashfusion(finished_clips, clip_recipe, tmp_path):
     for log in (log for log in state["log_history"] if "grad_norm" in log):
         assert log["contrastive_loss"] == pytest.approx(log["semantic_loss"] + log["supervised_loss"], abs=1e-5)
         assert log["loss"] == pytest.approx(log["prediction_loss"] + 0.2 * log["contrastive_loss"], abs=1e-4)
+    check_predictions(folder, metrics)
     card = (folder / "README.md").read_text()
     assert "A DashFusion" in card and f"{metrics['test']['mae']:.4f}" in card
     # the statistics of the normalisation are those of the training split
@@ -380,6 +412,9 @@ def test_two_processes_train_like_one(recipe, tmp_path):
     for one, two in zip(logs_1, logs_2, strict=True):
         for name in ("loss", "grad_norm", "fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "gate_mean"):
             assert one[name] == pytest.approx(two[name], rel=1e-4), name
+    predictions_1, predictions_2 = (read_predictions(tmp_path / str(n) / "predictions.parquet") for n in (1, 2))
+    assert predictions_2.ids.tolist() == predictions_1.ids.tolist() and len(predictions_2) == 17 + 13
+    np.testing.assert_allclose(predictions_2.outputs["logits"], predictions_1.outputs["logits"], atol=1e-3)
     for name, value in metrics_1["test"].items():
         if name != "loss":  # a mean of batch means, and the batches differ
             assert value == pytest.approx(metrics_2["test"][name], abs=1e-4), name
@@ -554,6 +589,9 @@ def test_rows_without_a_token_leave_the_data(recipe, tmp_path, monkeypatch):
     assert metrics["train_samples"] == 63
     assert metrics["left_out_or_filled"] == {"rows left out: no token that the tokenizers know": 3}
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["rows"]["validation"] == 16
+    predictions = read_predictions(tmp_path / "run" / "predictions.parquet")
+    assert len(predictions.of_split("validation")) == 16
+    assert predictions.of_split("test").ids[:3].tolist() == [f"synthetic-test-{i}" for i in (0, 2, 3)]
 
 
 @pytest.fixture
@@ -582,6 +620,7 @@ def test_classes_of_clips_without_a_text_encoder(voices, tmp_path):
     folder = tmp_path / "run"
     metrics = train(voice_fields(voices, learning_rate=0.005, num_train_epochs=4, class_weights="balanced"), folder)
     assert list(metrics["test"])[:4] == ["loss", "accuracy", "uar", "macro_f1"]
+    check_predictions(folder, metrics)
     assert {"angry_recall", "calm_recall", "sad_recall"} <= set(metrics["test"])
     assert metrics["test"]["accuracy"] > 0.6  # chance is a third
     recipe = yaml.safe_load((folder / "config.yaml").read_text())

@@ -1,0 +1,71 @@
+"""The fields of a configuration that turn outputs into answers, for models and files without the configuration."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from transformers import PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from hf_fusion.models.configuration_common import (
+    FusionConfigMixin,
+    as_tuple,
+    check_choice,
+    check_probability,
+    check_range,
+    label_names,
+)
+from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
+
+
+def answer_fields(config: PretrainedConfig) -> dict[str, Any]:
+    """Returns `model_type` and the `answer_fields` of a configuration, as values for JSON."""
+    return {name: getattr(config, name) for name in ("model_type", *config.answer_fields)}
+
+
+def read_answer_config(fields: Any) -> SimpleNamespace:
+    """
+    Returns a configuration with the fields for answers alone: those of [`answer_fields`], `heads`, `modalities` and
+    `frame_columns`.
+
+    Args:
+        fields: the result of [`answer_fields`], read from a file.
+
+    Raises:
+        ValueError: if `fields` is no mapping, a field is missing or not valid, or the model is not one of this package.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
+    config_class = config_class_of(fields.get("model_type"))
+    config = SimpleNamespace(model_type=config_class.model_type)
+    for name in ("heads", "modalities", "frame_columns", "answer_fields"):
+        setattr(config, name, getattr(config_class, name))
+    for name in config_class.answer_fields:
+        setattr(config, name, _check_field(name, fields.get(name)))
+    config.num_labels = len(config.id2label)
+    return config
+
+
+def config_class_of(model_type):
+    """Returns the configuration class of a model of this package; raises `ValueError` for other types."""
+    known = isinstance(model_type, str) and model_type in CONFIG_MAPPING
+    config_class = CONFIG_MAPPING[model_type] if known else object
+    if not issubclass(config_class, FusionConfigMixin):
+        raise ValueError(f"`model_type` must be one of this package's models, got {model_type!r:.100}.")
+    return config_class
+
+
+def _check_field(name, value):
+    """Returns the value of a field; raises `ValueError` if it is not valid."""
+    if name.endswith("id2label"):
+        return label_names(name, value)
+    if name == "problem_type":
+        check_choice(name, value, DashFusionConfig.choices(name))
+    elif name in ("modality_dropout", "modality_distillation"):
+        check_probability(name, value)
+    elif name.endswith("_range"):
+        value = as_tuple(name, value)
+        check_range(name, value)
+    elif name == "modalities":
+        value = as_tuple(name, value)
+        check_modalities(value)
+    return value

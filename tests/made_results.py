@@ -1,0 +1,88 @@
+"""Results as commands write them, of made numbers: a study with its tables, a benchmark, a page, a card."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from hf_fusion.evaluation.tables import latex_table
+from hf_fusion.studies.measure import compare
+from hf_fusion.studies.record_tables import render_page
+from hf_fusion.studies.results import latex_rows, markdown_table, summarize, tidy
+from hf_fusion.utils.records import write_json
+
+METRICS = ("mae", "corr")
+FACTS = {
+    "command": "hf-fusion study made",
+    "versions": {"torch": "2.13.0", "transformers": "5.24.0"},
+    "hardware": {"processor": "made", "cores": 2, "accelerators": []},
+}
+PAGE = """# Made results
+
+The error falls by 0.1 from seed to seed.
+
+<!-- table: {source: made, metrics: [mae, corr]} -->
+<!-- /table -->
+"""
+
+
+def make_study(results: Path, splits: tuple[str, ...] = ("test", "noisy")) -> Path:
+    """Writes a study with three variants and seeds; returns its JSON file."""
+    numbers = np.random.default_rng(0)
+    runs = {
+        name: {
+            seed: {split: {metric: float(numbers.uniform()) for metric in METRICS} for split in ("validation", *splits)}
+            | {"last_log": {"gate_mean": 0.25}, "train_seconds": 2.5, "parameters": 100}
+            for seed in (1, 2, 3)
+        }
+        for name in ("full", "no gate", "mean & gate")
+    }
+    summaries = {split: summarize(runs, split) for split in splits}
+    record = {
+        "study": "made.yaml", "recipe": "made", "overrides": {}, "interval": "t", "variants": summaries["test"],
+        "evaluate_on": {split: {"data": {}, "variants": summaries[split]} for split in splits[1:]},
+        "paper": {"no gate": {"mae": -0.0055}}, **FACTS,
+    }  # fmt: skip
+    path = results / "made.json"
+    write_json(path, record)
+    tidy(runs, ["validation", *splits]).to_csv(path.with_suffix(".csv"), index=False)
+    tables = [f"### {split}\n\n{markdown_table(summaries[split], METRICS, record['paper'] if split == 'test' else {})}"
+              for split in splits]  # fmt: skip
+    path.with_suffix(".md").write_text("\n".join(tables))
+    tables = [f"% {split}\n{latex_table(latex_rows(summaries[split], METRICS), 'note')}" for split in splits]
+    path.with_suffix(".tex").write_text("\n".join(tables))
+    return path
+
+
+def make_benchmark(results: Path) -> Path:
+    """Writes a benchmark of one comparison; returns its JSON file."""
+    pairs = [(3.0, 1.0), (3.5, 1.5), (2.0, 1.0)]
+    comparison = compare("made", "seconds", pairs, {"name": "old"}, {"name": "new"}, target=2.0)
+    path = results / "benchmark_made.json"
+    write_json(path, {"benchmark": "made", "comparisons": [comparison], **FACTS})
+    return path
+
+
+def make_page(path: Path, results: Path, text: str = PAGE) -> Path:
+    """Writes a page with its tables; returns it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_page(text, path, results), encoding="utf-8")
+    return path
+
+
+def make_card(path: Path, test: dict[str, float], validation: dict[str, float]) -> Path:
+    """Writes a model card with the metrics of a run; returns it."""
+    metrics = [{"type": name, "value": value} for name, value in test.items()]
+    index = [{"name": "made", "results": [{"dataset": {"name": "made", "split": "test"}, "metrics": metrics}]}]
+    rows = [f"| {name} | {validation[name]:.4f} | {test[name]:.4f} |" for name in test]
+    table = ["| metric | validation (5 clips) | test (4 clips) |", "|---|---|---|", *rows]
+    path.write_text(f"---\n{yaml.safe_dump({'model-index': index})}---\n\n# made\n\n" + "\n".join(table) + "\n")
+    return path
+
+
+def change(path: Path, mend) -> None:
+    """Changes the content of a JSON file in place."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    mend(content)
+    path.write_text(json.dumps(content), encoding="utf-8")

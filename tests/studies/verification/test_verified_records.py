@@ -1,0 +1,165 @@
+"""Result files: every number that can be recomputed is, and a changed one is told."""
+
+import json
+
+import pytest
+from made_results import FACTS, change, make_benchmark, make_study
+
+from hf_fusion.evaluation.robustness import summarize_curves
+from hf_fusion.studies.verification.checks import RECORD
+from hf_fusion.studies.verification.records import check_record, collect_runs, read_record, record_kind
+from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.records import write_json
+
+
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path)
+
+
+def lines(path):
+    return [str(one) for one in check_record(path, read_record(path)).disagreements]
+
+
+def test_an_untouched_study_agrees(study):
+    checks = check_record(study, read_record(study))
+    assert checks.disagreements == [] and set(checks.counts) == {RECORD} and checks.counts[RECORD] > 200
+
+
+def set_at(*keys, value):
+    def mend(record):
+        for key in keys[:-1]:
+            record = record[key]
+        record[keys[-1]] = value
+
+    return mend
+
+
+@pytest.mark.parametrize("keys", [
+    ("variants", "no gate", "mean", "mae"),
+    ("variants", "full", "std", "corr"),
+    ("variants", "no gate", "difference", "mae", "mean"),
+    ("variants", "no gate", "difference", "mae", "interval", 0),
+    ("variants", "mean & gate", "difference", "corr", "p"),
+    ("variants", "mean & gate", "difference", "corr", "p_holm"),
+    ("evaluate_on", "noisy", "variants", "full", "mean", "mae"),
+], ids=lambda keys: ".".join(map(str, keys)))  # fmt: skip
+def test_a_changed_statistic_is_told(study, keys):
+    change(study, set_at(*keys, value=0.123))
+    (line,) = lines(study)
+    assert line.startswith(".".join(map(str, keys)).replace(".0", "[0]")) and "given 0.123, found " in line
+
+
+def test_a_changed_seed_disagrees_with_its_means_and_tables(study):
+    change(study, set_at("variants", "no gate", "seeds", "2", "mae", value=0.99))
+    found = lines(study)
+    assert any(line.startswith("variants.no gate.mean.mae: ") for line in found)
+    assert any(line.startswith("made.csv, line ") and "no gate 2 test mae" in line for line in found)
+
+
+@pytest.mark.parametrize(("suffix", "old", "new", "line"), [
+    (".csv", "", "", "made.csv, line 4, full 1 test mae: given 0.9999, found 0."),
+    (".md", " ± ", " ± 9", "made.md, test, row 'full', column 'mae': given 90."),
+    (".md", "paper -0.0055", "paper -0.0955", "row 'no gate', column 'mae': given -0.0955, found -0.0055"),
+    (".md", "| no gate", "| no rate", "made.md, test, names of rows and columns"),
+    (".tex", " ± ", " ± 9", "made.tex, test, row 'full', column 'mae': given 90."),
+    (".tex", "full &", "fuller &", "made.tex, test, names of rows"),
+])  # fmt: skip
+def test_a_changed_table_beside_a_study_is_told(study, suffix, old, new, line):
+    path = study.with_suffix(suffix)
+    text = path.read_text()
+    if suffix == ".csv":
+        rows = text.splitlines()
+        rows[3] = ",".join([*rows[3].split(",")[:-1], "0.9999"])
+        text = "\n".join(rows)
+    path.write_text(text.replace(old, new, 1) if old else text)
+    assert any(line in found for found in lines(study)), lines(study)
+    assert len(lines(study)) == 1
+
+
+def test_numbers_that_cannot_be_recomputed_count_as_those_of_the_record(study):
+    before = check_record(study, read_record(study)).counts[RECORD]
+    change(study, set_at("variants", "full", "train_seconds", "1", value=9.0))
+    change(study, set_at("variants", "full", "mean", "loss", value=2.0))
+    checks = check_record(study, read_record(study))
+    assert checks.disagreements == [] and checks.counts[RECORD] == before + 1
+
+
+def test_means_over_folds_are_recomputed(study):
+    def fold(record):
+        for split in (record, record["evaluate_on"]["noisy"]):
+            for entry in split["variants"].values():
+                entry["folds"] = {seed: {"a": metrics, "b": metrics} for seed, metrics in entry["seeds"].items()}
+
+    change(study, fold)
+    assert lines(study) == []
+    change(study, set_at("variants", "full", "folds", "1", "a", "mae", value=0.9))
+    assert any(line.startswith("variants.full.seeds.1.mae: ") for line in lines(study))
+
+
+@pytest.mark.parametrize(("keys", "place"), [
+    (("ratio",), "comparisons[0].ratio"),
+    (("ratio_quartiles", 1), "comparisons[0].ratio_quartiles[1]"),
+    (("reference", "median"), "comparisons[0].reference.median"),
+    (("pairs", 2, "ratio"), "comparisons[0].pairs[2].ratio"),
+])  # fmt: skip
+def test_benchmarks_are_recomputed_from_their_pairs(tmp_path, keys, place):
+    path = make_benchmark(tmp_path)
+    assert lines(path) == []
+    change(path, set_at("comparisons", 0, *keys, value=9.0))
+    (line,) = lines(path)
+    assert line.startswith(f"{place}: given 9, found ")
+
+
+def test_summaries_of_robustness_are_recomputed(tmp_path):
+    curves = {"typos": {"mae": [0.5, 0.55, 0.6, 0.65, 0.7, 0.8]}}
+    path = tmp_path / "robustness.json"
+    write_json(path, {"curves": curves, "baseline": None, "summary": summarize_curves(curves), "text": None, **FACTS})
+    assert lines(path) == []
+    change(path, set_at("curves", "typos", "mae", 5, value=0.7))
+    assert [line.partition(":")[0] for line in lines(path)] == [
+        "summary.typos.mae.worst", "summary.typos.mae.area", "summary.typos.mae.share", "summary.typos.mae.fall",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["emotion", "valence"])
+@pytest.mark.parametrize("part", ["mean", "std_seeds", "std_folds"])
+def test_cross_validations_are_recomputed(tmp_path, repository_results, name, part):
+    path = tmp_path / "folds.json"
+    path.write_text((repository_results / f"dashfusion_ravdess_{name}.json").read_text())
+    assert lines(path) == []
+    metric = "accuracy" if name == "emotion" else "mae"
+    change(path, set_at("variants", "descriptors", part, metric, value=0.1))
+    assert lines(path)[0].startswith(f"variants.descriptors.{part}.{metric}: given 0.1, found ")
+    change(path, set_at("variants", "linear: Whisper", "difference", metric, "p_holm", value=0.001))
+    assert lines(path)[1].startswith(f"variants.linear: Whisper.difference.{metric}.p_holm: given 0.001, found ")
+
+
+def test_kinds_of_records(study, tmp_path):
+    assert record_kind(read_record(study)) == "study"
+    assert record_kind(read_record(make_benchmark(tmp_path))) == "benchmark"
+    assert record_kind({"validation": {"mae": 0.5}, **FACTS}) == "evaluation"
+    assert record_kind({"test": {"mae": 0.5}, "seed": 1}) is None, "the metrics of a run are no record"
+
+
+def test_runs_of_a_study(study):
+    runs = collect_runs(read_record(study))
+    assert list(runs)[:2] == ["full, seed 1", "full, seed 2"] and set(runs["full, seed 1"]) == {"mae", "corr"}
+    assert collect_runs({"test": {}, **FACTS}) == {}
+
+
+@pytest.mark.parametrize(("content", "line"), [
+    ("{", "not JSON"), ("[]", "not a result file"), ('{"seed": 1}', "not a result file"), ("\xff", "not JSON"),
+])  # fmt: skip
+def test_what_is_no_record(tmp_path, content, line):
+    path = tmp_path / "x.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataError, match=rf"x\.json: {line}"):
+        read_record(path)
+
+
+def test_a_damaged_record_names_its_kind(study):
+    change(study, lambda record: record["variants"]["full"].pop("seeds"))
+    with pytest.raises(DataError, match=r"made\.json: does not have the format of a study \(KeyError: 'seeds'\)"):
+        lines(study)
+    assert json.loads(study.read_text())["study"]
