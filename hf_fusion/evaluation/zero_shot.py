@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import transformers
 from scipy.special import logit, softmax
-from transformers import AutoTokenizer, pipeline
+from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_fusion.utils.errors import RecipeError, listed
@@ -106,8 +106,9 @@ class ZeroShotBaseline:
 def _load_gliclass(baseline):
     """Returns the pipeline and the model of GLiClass."""
     gliclass = import_extra("gliclass", "gliclass")
+    _check_encoder(baseline)
     device = baseline.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-    model = gliclass.GLiClassModel.from_pretrained(baseline.model, revision=baseline.revision)
+    model = gliclass.GLiClassModel.from_pretrained(baseline.model, revision=baseline.revision, use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(
         baseline.model, revision=baseline.revision, trust_remote_code=baseline.trust_remote_code
     )
@@ -115,6 +116,17 @@ def _load_gliclass(baseline):
         model, tokenizer, classification_type="multi-label", device=device, progress_bar=False
     )
     return ask, model
+
+
+def _check_encoder(baseline):
+    """Refuses an encoder that transformers does not know: GLiClass itself would run the code of its repository."""
+    content, _ = PretrainedConfig.get_config_dict(baseline.model, revision=baseline.revision)
+    kind = (content.get("encoder_config") or {}).get("model_type", "deberta-v2")
+    if kind not in CONFIG_MAPPING and not baseline.trust_remote_code:
+        raise RecipeError(
+            f"baseline: the encoder {kind!r:.100} of {baseline.model} is not in transformers, so that its own code "
+            "would run. Read it, and set `trust_remote_code`, or choose another model."
+        )
 
 
 class ZeroShotModel:

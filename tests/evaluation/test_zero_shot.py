@@ -127,7 +127,9 @@ class TestGliclass:
             return answer
 
         package = ModuleType("gliclass")
-        package.GLiClassModel = SimpleNamespace(from_pretrained=lambda name, revision: torch.nn.Linear(2, 3))
+        load = {"revision": None, "use_safetensors": True}
+        package.GLiClassModel = SimpleNamespace(from_pretrained=lambda name, **options: calls.append(options == load) or
+                                                torch.nn.Linear(2, 3))  # fmt: skip
         package.ZeroShotClassificationPipeline = make
         monkeypatch.setitem(sys.modules, "gliclass", package)
         return calls
@@ -138,9 +140,16 @@ class TestGliclass:
         found = model.class_probabilities(TEXTS, NAMES)
         odds = np.array([0.2 / 0.8, 1, 0.9 / 0.1])
         assert found == pytest.approx(np.tile(odds / odds.sum(), (3, 1))) and model.num_parameters == 9
+        assert calls.pop(0) is True
         assert calls[0] == {"classification_type": "multi-label", "device": "cpu", "progress_bar": False}
         assert [call[0] for call in calls[1:]] == [TEXTS[:2], TEXTS[2:]]
         assert calls[1][1] == ["sentiment: awful", "sentiment: fair", "sentiment: good"] and calls[1][2] < 0
+
+    def test_an_encoder_with_code_of_its_own(self, nli, calls, tmp_path):
+        (tmp_path / "config.json").write_text('{"encoder_config": {"model_type": "mine"}}')
+        with pytest.raises(RecipeError, match=r"the encoder 'mine' of .* set `trust_remote_code`, or choose another"):
+            ZeroShotBaseline("gliclass", str(tmp_path)).load()
+        assert not calls
 
     def test_without_the_package(self, nli, monkeypatch):
         monkeypatch.setitem(sys.modules, "gliclass", None)
