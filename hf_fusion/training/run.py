@@ -349,7 +349,7 @@ def _check_metric(trainer):
     columns = {"fine": "labels", "coarse": "coarse_labels", "accuracy": "labels", "uar": "labels", "macro": "labels"}
     column = columns.get(metric.partition("_")[0])
     rows = trainer.eval_dataset
-    if column and rows is not None and column in rows.column_names and len(set(rows[column]) - {None}) < 2:
+    if column and rows is not None and column in rows.column_names and len(set(map(str, rows[column])) - {"None"}) < 2:
         raise RecipeError(
             f"`metric_for_best_model` {metric} is undefined on a validation split with a single class: choose "
             "another metric (loss), or a validation split with several classes."
