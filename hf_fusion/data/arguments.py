@@ -20,8 +20,9 @@ from hf_fusion.utils.fields import check_choices, has_changed, list_option, opti
 
 logger = logging.getLogger(__name__)
 
-# Fields that change training rows alone.
-TRAINING_FIELDS = ("augmentations", "missing_protocol", "missing_rates", "missing_redraw")
+# Fields of a training under a protocol for missing modalities, and all that are for training alone.
+MISSING_FIELDS = ("missing_protocol", "missing_rates", "missing_redraw", "missing_validation")
+TRAINING_FIELDS = ("augmentations", *MISSING_FIELDS)
 DataKind = Literal["reviews", "clips"]
 _DEFAULTS = {"reviews": SYNTHETIC_REVIEWS, "clips": SYNTHETIC_CLIPS}
 
@@ -117,6 +118,11 @@ class DataArguments(ClipFields, ReviewFields):
         "the rates of text, audio and vision."
     )
     missing_redraw: bool = option("Whether the lost parts change from epoch to epoch.", True)
+    missing_validation: bool = option(
+        "Whether the best checkpoint is selected on validation rows that lose parts as well (three copies, the same "
+        "ones in every epoch), or on complete ones. Metrics of the finished run are those of complete rows.",
+        False,
+    )
     damage: dict | str | None = option(
         'Evaluation only: corrupts the rows; severity 1 to 5 by corruption (JSON), such as {"word_dropout": 3}; see '
         "`hf-fusion robustness`. Modalities that the model does not read stay unchanged."
@@ -158,9 +164,9 @@ class DataArguments(ClipFields, ReviewFields):
         """
         if self.missing_protocol is not None:
             return TrainingMasks(self.missing_protocol, self.missing_rates, self.missing_redraw, seed)
-        if self.missing_rates is not None or not self.missing_redraw:
-            name = "missing_rates" if self.missing_rates is not None else "missing_redraw"
-            raise RecipeError(f"`{name}` does nothing without `missing_protocol`.")
+        for item in (item for item in fields(self) if item.name in MISSING_FIELDS):
+            if has_changed(item, getattr(self, item.name)):
+                raise RecipeError(f"`{item.name}` does nothing without `missing_protocol`.")
         return None
 
     def source(self) -> ReviewSource | ClipSource:

@@ -1,9 +1,11 @@
 """Studies: one recipe with several variants and seeds. Each run has its own process; finished runs are kept."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -32,9 +34,12 @@ from hf_fusion.utils.shipped import find_file
 
 SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
+# Times in `metrics.json`; those of older runs lack the evaluation.
+SECONDS = ("train_seconds", "evaluation_seconds")
+ANSWERS_FOLDER = "teacher_answers"
 # names in the results of a run
-_RESERVED_NAMES = ("train", "validation", "test", "seed", "parameters", "last_log", "train_seconds", "train_samples",
-          "best_checkpoint", "folds")  # fmt: skip
+_RESERVED_NAMES = ("train", "validation", "test", "seed", "parameters", "last_log", "train_samples",
+                   "best_checkpoint", "folds", *SECONDS)  # fmt: skip
 
 
 class StudyError(FusionError, ValueError):
@@ -63,6 +68,13 @@ class Study:
         folds (`list`): names of the folds of a cross-validation. Every variant is trained on each of them; the metrics
             of a seed are the means over the folds. `{fold}` in the fields of a variant, of `overrides` or of
             `evaluate_on` stands for the name: `dataset: data/mine_{fold}`.
+        families (`dict`): the families of comparisons for Holm's correction by name: `metrics` and `variants` of each;
+            a family without one of them has all. Comparisons outside of the families are not tested. By default each
+            metric is a family over all variants; other data of `evaluate_on` have families of their own.
+        clusters (`str`, *optional*): a regular expression that finds the cluster of a test row in its id (its first
+            group, or the whole match), such as the video or the speaker. Intervals over seeds and rows then resample
+            clusters, since rows of a cluster resemble each other.
+        selection (`str`): the rule by which the checkpoint of each run was selected; by default the one of the recipe.
         hash_ids (`bool`): whether the file of the study's predictions has hashes in the place of the rows' ids, where
             the terms of the data ask for it; see [`write_study_predictions`].
         protocols (`dict`): protocols for missing modalities by which every run is measured on its test split: the
@@ -73,7 +85,7 @@ class Study:
     others, once for all seeds.
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
-    run with the same seed.
+    run with the same seed. Students of one teacher share its answers, in the folder `teacher_answers` of the runs.
     """
 
     recipe: str
@@ -88,6 +100,9 @@ class Study:
     pareto_variants: list[str] = field(default_factory=list)
     latency: int | None = None
     folds: list[Any] = field(default_factory=list)
+    families: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    clusters: str | None = None
+    selection: str = ""
     hash_ids: bool = False
     protocols: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     reference: list[dict[str, Any]] = field(default_factory=list)
@@ -138,6 +153,7 @@ class Study:
             raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
         if strangers := set(self.pareto_variants) - set(map(str, self.variants)):
             raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is not a variant.")
+        self._check_families(path)
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
         self._check_baselines(path)
@@ -149,6 +165,26 @@ class Study:
             teacher = self.find_teacher(name)
             if teacher is not None and self.find_teacher(teacher) is not None:
                 raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")
+
+    def _check_families(self, path):
+        for name, family in self.families.items():
+            if strangers := set(family) - {"metrics", "variants"}:
+                raise StudyError(f"{path}: families.{name} has the unknown field {min(strangers)!r}.")
+            known = list(map(str, self.variants))[1:]
+            if strangers := set(map(str, family.get("variants", ()))) - set(known):
+                raise StudyError(f"{path}: families.{name} has {min(strangers)!r}; compared are {', '.join(known)}.")
+        for (name, family), (other, second) in combinations(self.families.items(), 2):
+            if all(_meet(family.get(part), second.get(part)) for part in ("metrics", "variants")):
+                raise StudyError(f"{path}: the families {name!r} and {other!r} share a comparison.")
+        if self.clusters is not None and self.folds:
+            raise StudyError(f"{path}: with folds these are resampled: remove clusters.")
+        if self.clusters is not None:
+            try:
+                re.compile(self.clusters)
+            except re.error as error:
+                raise StudyError(
+                    f"{path}: clusters must be a regular expression, got {self.clusters!r}: {error}."
+                ) from error
 
     def _check_baselines(self, path):
         names = [name for name in self.variants if self.is_baseline(name)]
@@ -251,6 +287,11 @@ class Study:
         self.overrides[path] = _parse_value(value)
 
 
+def _meet(names, others):
+    """Whether two lists of names have one in common; `None` holds all names."""
+    return names is None or others is None or bool(set(map(str, names)) & set(map(str, others)))
+
+
 def _parse_value(value):
     try:
         return parse_yaml(value, "The value of a change")
@@ -303,7 +344,11 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
             baselines.setdefault((name, fold), []).append((run_folder, changes))
         else:
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
-            queue = waiting if study.find_teacher(name) is None else students
+            queue = waiting
+            if study.find_teacher(name) is not None:
+                queue = students
+                # students of one teacher share its answers; no setting, since it changes no result
+                flags += [] if "teacher_answers" in changes else ["--teacher_answers", str(folder / ANSWERS_FOLDER)]
             queue.append(Run(_name_run(name, seed, fold), study.recipe, run_folder, flags))
     runs = [*waiting, *students]
 
@@ -372,8 +417,8 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
 
     Returns:
         `dict`: as for a single run, without its details. The metrics of each split are means over the folds (of those
-        where a metric is defined), `train_seconds` is the sum, `last_log` the logs by fold; `folds` holds the metrics
-        by fold and split.
+        where a metric is defined), `train_seconds` and `evaluation_seconds` are sums, `last_log` the logs by fold;
+        `folds` holds the metrics by fold and split.
     """
     runs = list(results.values())
     splits = [split for split in splits if all(split in run for run in runs)]
@@ -381,7 +426,7 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
         **({"zero_shot": True} if runs[0].get("zero_shot") else {}),
         **{split: mean_metrics([run[split] for run in runs]) for split in splits},
         "parameters": runs[0]["parameters"],
-        "train_seconds": round(sum(run["train_seconds"] for run in runs), 1),
+        **{name: round(sum(run[name] for run in runs), 1) for name in SECONDS if all(name in run for run in runs)},
         "last_log": {str(fold): run["last_log"] for fold, run in results.items()},
         "folds": {str(fold): {split: run[split] for split in splits} for fold, run in results.items()},
     }

@@ -9,18 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from hf_fusion.data.pickles import sha256_of
+from hf_fusion.evaluation.kept_predictions import Predictions
 from hf_fusion.evaluation.robustness import summarize_curves
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
+from hf_fusion.studies.predictions import RunKey, read_study_predictions
 from hf_fusion.studies.results import cost_table, latex_rows, markdown_table, pareto, summarize
 from hf_fusion.studies.study import mean_metrics
-from hf_fusion.studies.verification.checks import RECORD, FileChecks, count_numbers
+from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
+from hf_fusion.studies.verification.kept import compare_with_predictions, read_kept
 from hf_fusion.studies.verification.markdown import compare_tables, compare_text, count_printed, read_tables
 from hf_fusion.utils.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 _MEASURED = ("last_log", "train_seconds", "parameters")  # facts of a variant that cannot be recomputed
+_NO_STATISTICS = ("changes", "seeds", "folds", *_MEASURED)  # of a variant
+_FOLD_STATISTICS = ("mean", "std_seeds", "std_folds", "interval")
 _SIDES, _SPREAD = ("reference", "candidate"), ("median", "quartiles")
 
 
@@ -45,6 +51,7 @@ def check_record(path: Path, record: dict[str, Any]) -> FileChecks:
     """Checks a result file, and the tables beside it."""
     kind = record_kind(record)
     checks = FileChecks(path, kind)
+    checks.name_commit(record.get("commit"))
     try:
         _KINDS[kind][1](checks, record)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -63,6 +70,7 @@ def collect_runs(record: dict[str, Any]) -> dict[str, dict[str, float | None]]:
 
 
 def _check_study(checks, record):
+    kept = read_kept_runs(checks, record)
     summaries = {"test": record["variants"]}
     summaries |= {name: other["variants"] for name, other in record.get("evaluate_on", {}).items()}
     recomputed = {}
@@ -70,11 +78,16 @@ def _check_study(checks, record):
         results = {name: _read_runs(entry, split) for name, entry in given.items()}
         recomputed[split] = summarize(results, split, record.get("interval", "t"))
         place = "variants" if split == "test" else f"evaluate_on.{split}.variants"
+        resting = {name: _compare_runs(checks, _runs_of_entry(f"{place}.{name}", name, entry, split), kept)
+                   for name, entry in given.items()}  # fmt: skip
+        reference = resting[next(iter(given))]
         for name, entry in given.items():
-            facts = {key: entry.get(key) for key in _MEASURED}
-            results_only = {key: value for key, value in entry.items() if key not in (*_MEASURED, "changes")}
-            checks.count(RECORD, count_numbers(facts))
-            checks.compare_all(f"{place}.{name}", results_only, recomputed[split][name], RECORD)
+            found = recomputed[split][name]
+            checks.count(RECORD, count_numbers({key: entry.get(key) for key in _MEASURED}))
+            if "folds" in entry:  # the metrics of a seed are means
+                _check_statistics(checks, f"{place}.{name}.seeds", entry["seeds"], found["seeds"], resting[name])
+            statistics = {part: value for part, value in entry.items() if part not in _NO_STATISTICS}
+            _check_statistics(checks, f"{place}.{name}", statistics, found, resting[name], reference)
     if "pareto" in record:
         front = pareto(record["pareto"]["costs"], recomputed["test"], record["pareto"]["metric"])
         checks.compare_all("pareto", record["pareto"], front, RECORD)
@@ -82,6 +95,24 @@ def _check_study(checks, record):
         _check_comparisons(checks, f"costs.{name}", comparisons)
     _check_csv(checks, summaries)
     _check_study_tables(checks, record, recomputed)
+
+
+def _runs_of_entry(place, variant, entry, split):
+    """Returns the single runs of a variant by their place: of each seed, or of each seed and fold."""
+    if "folds" in entry:
+        return {f"{place}.folds.{seed}.{fold}": ((variant, seed, fold, split), metrics)
+                for seed, folds in entry["folds"].items() for fold, metrics in folds.items()}  # fmt: skip
+    return {f"{place}.seeds.{seed}": ((variant, seed, None, split), metrics)
+            for seed, metrics in entry["seeds"].items()}  # fmt: skip
+
+
+def _check_statistics(checks, place, given, found, resting, resting_of_reference=()):
+    """Compares means, spreads and differences; they rest on predictions where the metrics of all their runs do."""
+    for part, values in given.items():
+        for metric, value in values.items():
+            is_resting = metric in resting and (part != "difference" or metric in resting_of_reference)
+            basis = PREDICTIONS if is_resting else RECORD
+            checks.compare_all(f"{place}.{part}.{metric}", value, found.get(part, {}).get(metric), basis)
 
 
 def _read_runs(entry, split):
@@ -93,6 +124,45 @@ def _read_runs(entry, split):
             folds = {fold: {split: values} for fold, values in entry["folds"][seed].items()}
             runs[seed] |= {split: mean_metrics([values[split] for values in folds.values()]), "folds": folds}
     return runs
+
+
+def read_kept_runs(checks: FileChecks, record: dict[str, Any]) -> dict[RunKey, Predictions]:
+    """Reads the predictions of a record, and checks their hash, their rows and their data."""
+    known = record.get("predictions")
+    if known is None:
+        return {}
+    path = checks.path.parent / known["file"]
+    runs = read_kept(checks, path, read_study_predictions)
+    if path.is_file() and (digest := sha256_of(path)) != known["sha256"]:
+        checks.fail("predictions.sha256", known["sha256"], digest)
+    if not path.is_file():
+        checks.fail("predictions.file", known["file"], "no such file")
+    if runs is None:
+        return {}
+    checks.compare("predictions.rows", known["rows"], sum(map(len, runs.values())))
+    for predictions in runs.values():
+        checks.name_commit(predictions.facts.get("commit"))
+    if missing := known.get("missing"):
+        checks.notes.append(f"{len(missing)} runs without predictions")
+    return runs
+
+
+def _compare_runs(checks, runs, kept):
+    """
+    Compares the metrics of runs with their predictions.
+
+    Args:
+        runs: for each place in the file the run, `(variant, seed, fold, data)`, and its metrics.
+        kept: the predictions by run.
+
+    Returns:
+        The names of the metrics that rest on predictions in all runs.
+    """
+    kept = {(key.variant, str(key.seed), key.fold, key.data): predictions for key, predictions in kept.items()}
+    resting = [
+        compare_with_predictions(checks, place, metrics, kept.get(run)) for place, (run, metrics) in runs.items()
+    ]
+    return set.intersection(*resting) if resting else set()
 
 
 def _check_csv(checks, summaries):
@@ -148,13 +218,7 @@ def _check_cross_validation(checks, record):
     """Recomputes means over folds and seeds, spreads, intervals and differences from the metrics of each run."""
     base, recomputed = None, {}
     for name, entry in record["variants"].items():
-        found = recomputed[name] = {
-            "folds": entry["folds"],
-            "mean": {},
-            "std_seeds": {},
-            "std_folds": {},
-            "interval": {},
-        }
+        found = recomputed[name] = {part: {} for part in _FOLD_STATISTICS}
         tables = {metric: _by_fold_and_seed(entry["folds"], metric) for metric in entry["mean"]}
         base = base or tables
         for metric, table in tables.items():
@@ -172,9 +236,16 @@ def _check_cross_validation(checks, record):
         tested = [found["difference"][metric] for found in recomputed.values() if metric in found.get("difference", ())]
         for difference, p_holm in zip(tested, holm([one["p"] for one in tested]), strict=True):
             difference["p_holm"] = p_holm
+    kept = read_kept_runs(checks, record)
+    resting = {name: _compare_runs(checks, {
+        f"variants.{name}.folds.{fold}.{seed}": ((name, seed, fold, "test"), metrics)
+        for fold, runs in entry["folds"].items() for seed, metrics in runs.items()
+    }, kept) for name, entry in record["variants"].items()}  # fmt: skip
     for name, entry in record["variants"].items():
-        results_only = {key: value for key, value in entry.items() if key != "data"}
-        checks.compare_all(f"variants.{name}", results_only, recomputed[name], RECORD)
+        checks.count(RECORD, count_numbers({key: entry.get(key) for key in _MEASURED}))
+        statistics = {part: entry[part] for part in (*_FOLD_STATISTICS, "difference") if part in entry}
+        _check_statistics(checks, f"variants.{name}", statistics, recomputed[name], resting[name],
+                          resting[next(iter(record["variants"]))])  # fmt: skip
 
 
 def _by_fold_and_seed(folds, metric):

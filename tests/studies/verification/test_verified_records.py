@@ -1,15 +1,19 @@
 """Result files: every number that can be recomputed is, and a changed one is told."""
 
 import json
+from pathlib import Path
 
 import pytest
-from made_results import FACTS, change, make_benchmark, make_study
+from made_results import FACTS, change, make_benchmark, make_study, make_study_with_predictions
 
 from hf_fusion.evaluation.robustness import summarize_curves
-from hf_fusion.studies.verification.checks import RECORD
+from hf_fusion.studies.predictions import read_study_predictions, write_study_predictions
+from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD
 from hf_fusion.studies.verification.records import check_record, collect_runs, read_record, record_kind
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
+
+REPOSITORY_RESULTS = Path(__file__).resolve().parents[3] / "model_cards" / "results"
 
 
 @pytest.fixture
@@ -79,10 +83,14 @@ def test_a_changed_table_beside_a_study_is_told(study, suffix, old, new, line):
 
 def test_numbers_that_cannot_be_recomputed_count_as_those_of_the_record(study):
     before = check_record(study, read_record(study)).counts[RECORD]
-    change(study, set_at("variants", "full", "train_seconds", "1", value=9.0))
-    change(study, set_at("variants", "full", "mean", "loss", value=2.0))
+    change(study, set_at("variants", "full", "train_seconds", "4", value=9.0))
     checks = check_record(study, read_record(study))
     assert checks.disagreements == [] and checks.counts[RECORD] == before + 1
+
+
+def test_a_mean_without_runs_is_told(study):
+    change(study, set_at("variants", "full", "mean", "loss", value=2.0))
+    assert lines(study) == ["variants.full.mean.loss: given 2, found no number"]
 
 
 def test_means_over_folds_are_recomputed(study):
@@ -95,6 +103,60 @@ def test_means_over_folds_are_recomputed(study):
     assert lines(study) == []
     change(study, set_at("variants", "full", "folds", "1", "a", "mae", value=0.9))
     assert any(line.startswith("variants.full.seeds.1.mae: ") for line in lines(study))
+
+
+@pytest.mark.parametrize("folds", [(None,), ("a", "b")], ids=["runs", "folds"])
+class TestStudiesWithPredictions:
+    def test_rest_on_them(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds, commit="5b0ba2d")
+        checks = check_record(path, read_record(path))
+        assert checks.disagreements == [] and checks.commits == ["5b0ba2d"]
+        measured = 5 if folds == (None,) else 7  # gate of each run, seconds of each seed, parameters
+        assert checks.counts[RECORD] == 2 * 2 * measured, "of two variants on two data sets"
+        assert checks.counts[PREDICTIONS] > 100
+
+    def test_changed_predictions_are_told(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds)
+        file = tmp_path / "predictions" / "kept.parquet"
+        runs = read_study_predictions(file)
+        key = next(key for key in runs if (key.variant, key.seed, key.data) == ("plain", 2, "noisy"))
+        runs[key].outputs["logits"] = runs[key].outputs["logits"] + 1
+        write_study_predictions(file, runs)
+        found = lines(path)
+        assert sum(line.startswith("predictions.sha256: given ") for line in found) == 1
+        place = "seeds.2" if folds == (None,) else "folds.2.a"
+        assert any(line.startswith(f"evaluate_on.noisy.variants.plain.{place}.mae: given ") for line in found)
+        assert not any(line.startswith("variants.") for line in found), "the other data are as they were"
+
+    def test_lost_rows_and_files_are_told(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds)
+        change(path, set_at("predictions", "rows", value=3))
+        (line,) = lines(path)
+        assert line.startswith("predictions.rows: given 3, found ")
+        (tmp_path / "predictions" / "kept.parquet").unlink()
+        assert lines(path) == ["predictions.file: given predictions/kept.parquet, found no such file"]
+        assert check_record(path, read_record(path)).counts[PREDICTIONS] == 0
+
+    def test_a_damaged_file_is_told(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds)
+        file = tmp_path / "predictions" / "kept.parquet"
+        file.write_bytes(file.read_bytes()[:-50])
+        damage, digest = lines(path)
+        assert "damaged" in damage and digest.startswith("predictions.sha256: ")
+
+
+def test_runs_without_predictions_rest_on_the_record(tmp_path):
+    path = make_study_with_predictions(tmp_path)
+    whole = check_record(path, read_record(path)).counts
+    file = tmp_path / "predictions" / "kept.parquet"
+    kept = {key: part for key, part in read_study_predictions(file).items() if key.variant == "full"}
+    entry = {**write_study_predictions(file, kept), "missing": [{}, {}]}
+    change(path, set_at("predictions", value=entry))
+    checks = check_record(path, read_record(path))
+    assert checks.disagreements == [] and checks.notes == ["2 runs without predictions"]
+    metrics = len(read_record(path)["variants"]["full"]["mean"])
+    full = metrics * 2 * (2 + 2)  # two data sets; of two seeds, mean and deviation
+    assert checks.counts[PREDICTIONS] == full and checks.counts.total() == whole.total()
 
 
 @pytest.mark.parametrize(("keys", "place"), [
@@ -124,9 +186,9 @@ def test_summaries_of_robustness_are_recomputed(tmp_path):
 
 @pytest.mark.parametrize("name", ["emotion", "valence"])
 @pytest.mark.parametrize("part", ["mean", "std_seeds", "std_folds"])
-def test_cross_validations_are_recomputed(tmp_path, repository_results, name, part):
+def test_cross_validations_are_recomputed(tmp_path, name, part):
     path = tmp_path / "folds.json"
-    path.write_text((repository_results / f"dashfusion_ravdess_{name}.json").read_text())
+    path.write_text((REPOSITORY_RESULTS / f"dashfusion_ravdess_{name}.json").read_text())
     assert lines(path) == []
     metric = "accuracy" if name == "emotion" else "mae"
     change(path, set_at("variants", "descriptors", part, metric, value=0.1))
