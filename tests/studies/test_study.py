@@ -289,7 +289,8 @@ def test_shipped_studies_are_readable():
         study = Study.read(str(path))
         recipe = str(find_file(study.recipe, "recipe"))
         for changes in study.variants.values():
-            flags = study_module._flags({**study.overrides, **changes})
+            fields = {name: value for name, value in changes.items() if name != "baseline"}
+            flags = study_module._flags({**study.overrides, **fields})
             parse_recipe(["--config", recipe, *flags])  # every field exists and can have this value
         for data_fields in study.evaluate_on.values():
             DataArguments(**{name: value for name, value in data_fields.items() if name != "split"})
