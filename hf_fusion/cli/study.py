@@ -80,11 +80,12 @@ def print_summary(summary, metrics, paper, title, console):
     from rich.table import Table
 
     from hf_fusion.studies.power import note_power
-    from hf_fusion.studies.results import cell_lines, count_runs
+    from hf_fusion.studies.results import cell_lines, count_runs, label_variant
 
     table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {count_runs(summary)}")
     for name, entry in summary.items():
-        table.add_row(name, *("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics))
+        cells = ("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics)
+        table.add_row(label_variant(name, entry), *cells)
     console.print(table)
     console.print(
         "Below each: minus the first, 95 % interval over seeds, p after Holm's correction; the same over seeds and rows"

@@ -56,8 +56,8 @@ def summarize(
         interval (`str`, *optional*, defaults to `"t"`): see [`paired_difference`].
         families (`dict`, *optional*): the families of comparisons for Holm's correction, see [`Study`].
         predictions (`dict[RunKey, Predictions]`, *optional*): the predictions of all runs, see
-            [`collect_study_predictions`], for intervals over seeds and test rows. With folds they are not needed: the
-            intervals are over seeds and folds.
+            [`collect_study_predictions`], for intervals over seeds and test rows. With folds these are over seeds and
+            folds, and the predictions may be empty. By default there are none of either.
         clusters (`str`, *optional*): see [`Study`].
 
     Returns:
@@ -73,7 +73,7 @@ def summarize(
     summary = {name: _summarize_variant(runs, split, interval) for name, runs in results.items()}
     for name in others:
         summary[name]["difference"] = _compare_seeds(summary[name], summary[reference], interval)
-    if any("folds" in entry for entry in summary.values()):
+    if predictions is not None and any("folds" in entry for entry in summary.values()):
         _add_hierarchical(summary, {name: resample_folds(entry["folds"]) for name, entry in summary.items()})
     elif of_split := {key: run for key, run in (predictions or {}).items() if key.data == split}:
         _add_hierarchical(summary, _resample_variants(summary, of_split, clusters))
@@ -193,6 +193,7 @@ def _summarize_variant(runs, split, interval):
     return {
         "seeds": by_seed,
         **({"folds": folds} if folds else {}),
+        **({"zero_shot": True} if next(iter(runs.values())).get("zero_shot") else {}),
         "mean": {metric: float(np.mean(column)) for metric, column in columns.items()},
         "std": {metric: standard_deviation(column) for metric, column in columns.items()},
         "interval": {
@@ -226,7 +227,7 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
     """Counts the multiply-adds of each variant's fusion (DashFusion) for one clip with the lengths `study.pareto`."""
     words, audio, vision = study.pareto
     costs = {}
-    for name in study.pareto_variants or study.variants:
+    for name in study.pareto_variants or study.trained:
         config = AutoConfig.from_pretrained(study.first_run_folder(folder, name), trust_remote_code=False)
         shape = ClipShape(words, audio, config.audio_feature_size, vision, config.vision_feature_size)
         fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads",
@@ -241,13 +242,13 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
 
 def compare_costs(study: Study, folder: Path) -> dict[str, list[dict]]:
     """
-    Compares size and speed of each variant with the first one, in the runs of the first seed, on the CPU.
+    Compares size and speed of each trained variant with the first one, in the runs of the first seed, on the CPU.
 
     Returns:
         `dict[str, list[dict]]`: the result of [`compare_checkpoints`] for each variant except the first one.
     """
-    reference, *others = (study.first_run_folder(folder, name) for name in study.variants)
-    names = list(study.variants)[1:]
+    reference, *others = (study.first_run_folder(folder, name) for name in study.trained)
+    names = study.trained[1:]
     return {name: compare_checkpoints(reference, run, study.latency) for name, run in zip(names, others, strict=True)}
 
 
@@ -317,12 +318,17 @@ def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str
             if len(lines) > 1 and p is not None and p < _SIGNIFICANT:
                 lines[1] = f"**{lines[1]}**"
             cells.append("<br>".join(lines))
-        rows.append(f"| {name.replace('|', '/')} | {' | '.join(cells)} |")
+        rows.append(f"| {label_variant(name, entry).replace('|', '/')} | {' | '.join(cells)} |")
     over = count_runs(summary)
     rows += ["", f"Mean ± standard deviation over {over}; below it the paired difference to the first row, its 95 %"]
     rows += [f"interval and its p-value after Holm's correction (bold: below {_SIGNIFICANT})."]
     rows += [""] * bool(note := note_power(summary, metrics)) + [note] * bool(note)
     return "\n".join(rows) + "\n"
+
+
+def label_variant(name: str, entry: dict[str, Any]) -> str:
+    """Returns the name of a variant for tables; says of a baseline that it has seen no training rows."""
+    return f"{name} (no training rows)" if entry.get("zero_shot") else name
 
 
 def count_runs(summary: dict[str, dict]) -> str:
@@ -343,7 +349,7 @@ def latex_rows(summary: dict[str, dict], metrics: list[str]) -> list[dict[str, s
     """
     rows = []
     for name, entry in summary.items():
-        row = {"variant": name}
+        row = {"variant": label_variant(name, entry)}
         for metric in metrics:
             p = entry["difference"][metric]["p_holm"] if "difference" in entry else None
             star = "*" if p is not None and p < _SIGNIFICANT else ""
@@ -393,7 +399,7 @@ def write_study(
         `dict`: the content of the JSON file: the study with its changes, environment, data and summaries, and as
             `predictions` the `file`, its `sha256` and number of `rows`, and `missing`, the runs without predictions.
     """
-    data = {name: _read_data(study, folder, name) for name in study.variants}
+    data = {name: _read_data(study, folder, name) for name in study.trained}
     first = next(iter(data.values()))
     test = summaries["test"]
     record = {
@@ -510,4 +516,6 @@ def _all_public(fields):
 
 def _public(value):
     """Removes local directories from a setting."""
+    if isinstance(value, dict):
+        return {name: _public(part) for name, part in value.items()}
     return Path(value).name if isinstance(value, str) and ("/" in value or os.sep in value) else value

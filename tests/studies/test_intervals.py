@@ -140,7 +140,8 @@ def test_folds_are_resampled():
             folds = {str(fold): {"test": {"accuracy": value}} for fold, value in enumerate(row)}
             results[name][seed] = {"test": {"accuracy": row.mean()}, "folds": folds, "train_seconds": 1.0,
                                    "parameters": 10, "last_log": None}  # fmt: skip
-    difference = summarize(results)["better"]["difference"]["accuracy"]
+    assert "hierarchical" not in summarize(results)["better"]["difference"]["accuracy"]
+    difference = summarize(results, predictions={})["better"]["difference"]["accuracy"]
     expected = hierarchical_difference(sides["better"], sides["base"])
     assert difference["hierarchical"]["interval"] == pytest.approx(expected["interval"])
     assert difference["hierarchical"]["over"] == "seeds and folds"
