@@ -258,6 +258,7 @@ def test_values_become_flags():
             "the families 'm' and 'n' share a comparison",
         ),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nclusters: '('", "clusters must be a regular expression, got '\\('"),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nclusters: x\nhash_ids: true", "which hash_ids hides"),
         (
             "recipe: x\nseeds: [1]\nvariants: {a: {}}\nclusters: x\nfolds: [1]",
             "with folds these are resampled: remove clusters",
