@@ -176,8 +176,6 @@ class Study:
         for (name, family), (other, second) in combinations(self.families.items(), 2):
             if all(_meet(family.get(part), second.get(part)) for part in ("metrics", "variants")):
                 raise StudyError(f"{path}: the families {name!r} and {other!r} share a comparison.")
-        if self.clusters is not None and self.hash_ids:
-            raise StudyError(f"{path}: clusters are found in ids, which hash_ids hides: remove one of them.")
         if self.clusters is not None and self.folds:
             raise StudyError(f"{path}: with folds these are resampled: remove clusters.")
         if self.clusters is not None:
