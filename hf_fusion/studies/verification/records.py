@@ -21,7 +21,7 @@ from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, read_study_predictions
 from hf_fusion.studies.protocols import part_name, protocol_tables
 from hf_fusion.studies.results import cost_table, latex_rows, markdown_table, pareto, summarize
-from hf_fusion.studies.study import StudyError, mean_metrics
+from hf_fusion.studies.study import mean_metrics
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
 from hf_fusion.studies.verification.kept import (
     compare_with_predictions,
@@ -84,7 +84,7 @@ def _check_study(checks, record):
     summaries = _read_summaries(record)
     recomputed, shown = {}, {}
     for split, (place, given) in summaries.items():
-        recomputed[split] = _summarize(checks, record, given, split, kept)
+        recomputed[split] = _summarize(record, given, split, kept)
         resting = {name: _compare_runs(checks, _runs_of_entry(f"{place}.{name}", name, entry, split), kept)
                    for name, entry in given.items()}  # fmt: skip
         shown[split] = _fill(given, recomputed[split])
@@ -117,18 +117,13 @@ def _read_summaries(record):
     return summaries
 
 
-def _summarize(checks, record, given, split, kept):
-    """Summarises the runs of a study again, with intervals over rows where predictions were kept."""
+def _summarize(record, given, split, kept):
+    """Summarises the runs of a study again, with intervals over rows where the record has them."""
     results = {name: _read_runs(entry, split) for name, entry in given.items()}
-    known = {(key.variant, str(key.seed)) for key in kept if key.data == split}
-    if known != {(name, seed) for name, runs in results.items() for seed in runs}:
-        kept = {}  # intervals over rows need all runs
-    options = {"interval": record.get("interval", "t"), "families": record.get("families")}
-    try:
-        return summarize(results, split, **options, predictions=kept, clusters=record.get("clusters"))
-    except StudyError as error:  # clusters cannot be found in ids that are hashed
-        checks.notes.append(f"intervals over rows of {split} were not recomputed ({error})")
-        return summarize(results, split, **options)
+    differences = [difference for entry in given.values() for difference in entry.get("difference", {}).values()]
+    has_rows = any("hierarchical" in part for part in (*given.values(), *differences))
+    options = {"families": record.get("families"), "clusters": record.get("clusters")}
+    return summarize(results, split, record.get("interval", "t"), predictions=kept if has_rows else None, **options)
 
 
 def _fill(given, found):

@@ -147,16 +147,15 @@ class TestStudiesWithPredictions:
 
 
 def test_runs_without_predictions_rest_on_the_record(tmp_path):
-    path = make_study_with_predictions(tmp_path)
-    whole = check_record(path, read_record(path)).counts
-    file = tmp_path / "predictions" / "kept.parquet"
-    kept = {key: part for key, part in read_study_predictions(file).items() if key.variant == "full"}
-    entry = {**write_study_predictions(file, kept), "missing": [{}, {}]}
-    change(path, set_at("predictions", value=entry))
+    path = make_study_with_predictions(tmp_path, lost="plain")
+    change(path, lambda record: record["predictions"].update(missing=[{}, {}]))
     checks = check_record(path, read_record(path))
     assert checks.disagreements == [] and checks.notes == ["2 runs without predictions"]
-    full = count_numbers({part: read_record(path)["variants"]["full"][part] for part in ("seeds", "mean", "std")})
-    assert 2 * full <= checks.counts[PREDICTIONS] < whole[PREDICTIONS] and checks.counts.total() == whole.total()
+    full = read_record(path)["variants"]["full"]
+    numbers = count_numbers({part: full[part] for part in ("seeds", "mean", "std", "interval", "hierarchical")})
+    other = read_record(path)["evaluate_on"]["noisy"]["variants"]["full"]
+    numbers += count_numbers({part: other[part] for part in ("seeds", "mean", "std", "interval", "hierarchical")})
+    assert checks.counts[PREDICTIONS] == numbers
 
 
 @pytest.mark.parametrize("keys", [
