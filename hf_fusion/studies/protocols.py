@@ -270,5 +270,6 @@ def draw_protocols(record: dict[str, dict], metrics: list[str], title: str) -> d
             }
             for variant in variants
         }
-        figures[name] = plot_protocol(curves, metrics, f"{title}: {part['title']}, mode {part['settings']['mode']}")
+        title_of_protocol = f"{title}: {part['title']}, mode {part['settings']['mode']}"
+        figures[name] = plot_protocol(curves, metrics, title_of_protocol, "standard deviation over training seeds")
     return figures
