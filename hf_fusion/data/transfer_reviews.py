@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from datasets import Dataset, Features, Value
 
@@ -21,23 +20,9 @@ logger = logging.getLogger(__name__)
 _FEATURES = Features(id=Value("string"), text=Value("string"), source=Value("string"))
 
 
-@dataclass
-class TransferSet:
-    """
-    Texts without labels, and the number of those that were left out.
-
-    Args:
-        rows (`Dataset`): the columns `id`, `text` and `source`.
-        left_out (`dict[str, int]`): the number of usable rows that were left out, by reason.
-    """
-
-    rows: Dataset
-    left_out: dict[str, int]
-
-
 def read_transfer_reviews(
     source: ReviewSource, trained: Iterable[str], held_out: Iterable[str], count: int | None = None, seed: int = 0
-) -> TransferSet:
+) -> tuple[Dataset, dict[str, int]]:
     """
     Reads the texts of reviews, whatever labels they have. Each text is kept once. Two texts that differ only in case
     and white space are the same.
@@ -51,7 +36,8 @@ def read_transfer_reviews(
         seed (`int`, *optional*, defaults to 0): the seed of the draw.
 
     Returns:
-        [`TransferSet`].
+        `tuple[Dataset, dict[str, int]]`: the texts, with the columns `id`, `text` and `source`; and the number of
+        usable rows that were left out, by reason.
 
     Raises:
         DataError: if a column is missing, a row is not usable (unless `source.rejected` is "drop"), or no row remains.
@@ -70,7 +56,7 @@ def read_transfer_reviews(
         left_out["not drawn"] = len(rows) - count
         rows = rows.shuffle(seed=seed).select(range(count))
     logger.warning("%s: %d texts without labels; left out %s.", source.name, len(rows), _describe(left_out))
-    return TransferSet(rows, dict(left_out))
+    return rows, dict(left_out)
 
 
 def _write_texts(table, source, known, left_out, writer):

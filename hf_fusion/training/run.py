@@ -97,12 +97,12 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
     with tallied() as unused:
-        data, transfer = _load(architecture, model_args, data_args, training_args)
+        data, left_out = _load(architecture, model_args, data_args, training_args)
         training_args.set_default_metric(architecture.select_metric(data_args))
         with _as_recipe_error():
             trainer, encoded, facts = _trainer(architecture, model_args, data_args, training_args, data, callbacks)
-    if transfer is not None:
-        facts["transfer"] = {"rows": len(data["transfer"]), "left_out": transfer.left_out}
+    if "transfer" in data:
+        facts["transfer"] = {"rows": len(data["transfer"]), "left_out": left_out}
     _check_metric(trainer)
     if checkpoint is not None:
         _check_recipe(Path(training_args.output_dir), resolved_recipe(model_args, data_args, training_args))
@@ -116,10 +116,12 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         **_train(trainer, checkpoint),
     }
     predictions = []
+    started = time.perf_counter()
     for split in SPLITS:
         if split in encoded:
             metrics[split], part = evaluate_split(trainer, encoded[split], split)
             predictions.append(part)
+    metrics["evaluation_seconds"] = round(time.perf_counter() - started, 1)
     _save(trainer, model_args)
     if training_args.should_save:
         folder = Path(training_args.output_dir)
@@ -145,8 +147,8 @@ def _drop_optimizer(folder):
 
 def _load(architecture, model_args, data_args, training_args):
     """
-    Loads the splits of a run, with the classes of its initial model or its teacher if there is one; and the transfer
-    set, whose rows are the split "transfer", or `None`.
+    Loads the splits of a run, with the classes of its initial model or its teacher if there is one. A transfer set is
+    the split "transfer"; also returns the counts of the texts that were left out of it.
     """
     with training_args.main_process_first(desc=f"reading the {architecture.unit}s"):
         data = architecture.load(data_args, _earlier_config(model_args))
@@ -160,10 +162,10 @@ def _load(architecture, model_args, data_args, training_args):
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
     if model_args.transfer_dataset is None:
-        return data, None
+        return data, {}
     with training_args.main_process_first(desc="reading the transfer set"):
-        transfer = _load_transfer(model_args, data_args, data["train"], whole, _data_seed(training_args))
-    return DatasetDict({**data, "transfer": transfer.rows}), transfer
+        texts, left_out = _load_transfer(model_args, data_args, data["train"], whole, _data_seed(training_args))
+    return DatasetDict({**data, "transfer": texts}), left_out
 
 
 def _load_transfer(model_args, data_args, train, data, seed):
@@ -228,13 +230,16 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
         encoded["train"] = _with_answers(encoded, rows_of, teacher, model_args, training_args)
+    train_masks, validation = data_args.train_masks(_data_seed(training_args)), encoded.get("validation")
+    if data_args.missing_validation and validation is not None:
+        validation = train_masks.erase_validation(validation, processor)
     trainer = make_trainer(
         model,
         training_args,
         train_dataset=encoded["train"],
-        eval_dataset=encoded.get("validation"),
+        eval_dataset=validation,
         processing_class=processor,
-        train_masks=data_args.train_masks(_data_seed(training_args)),
+        train_masks=train_masks,
         callbacks=callbacks,
     )
     return trainer, encoded, facts
@@ -344,7 +349,7 @@ def _check_metric(trainer):
     columns = {"fine": "labels", "coarse": "coarse_labels", "accuracy": "labels", "uar": "labels", "macro": "labels"}
     column = columns.get(metric.partition("_")[0])
     rows = trainer.eval_dataset
-    if column and rows is not None and column in rows.column_names and len(set(rows[column]) - {None}) < 2:
+    if column and rows is not None and column in rows.column_names and len(set(map(str, rows[column])) - {"None"}) < 2:
         raise RecipeError(
             f"`metric_for_best_model` {metric} is undefined on a validation split with a single class: choose "
             "another metric (loss), or a validation split with several classes."
