@@ -81,7 +81,7 @@ def _fit_best(parts, clips, data_args):
 
 
 def _pool(rows, name):
-    """Mean and standard deviation of each column over the frames of each clip, `(clips, 2 * columns)`; 0 without any."""
+    """Mean and standard deviation of each column over the frames of each clip, `(clips, 2 * columns)`, or 0."""
     frames = (row[name] for row in rows.select_columns([name]).with_format("numpy"))
     frames = (clip if len(clip) else np.zeros((1, clip.shape[1])) for clip in frames)
     return np.stack([np.concatenate([clip.mean(axis=0), clip.std(axis=0)]) for clip in frames])

@@ -75,6 +75,10 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         id2label (`dict[int, str]`, *optional*):
             Names of the fine classes, by number. Defaults to very negative, negative, neutral, positive and very
             positive if there are five, else to LABEL_0, LABEL_1 ...
+        pooling (`Literal["attention", "first"]`, *optional*, defaults to `"attention"`):
+            How the fused states become the vector that the heads read. `"attention"` is a learned attention over all
+            positions; `"first"` passes the first token's state through a dense layer and tanh, as the classifiers of
+            BERT and RoBERTa do, and is for a single encoder.
         kwargs (*optional*):
             Fields of `PretrainedConfig`, such as `label2id`.
 
@@ -143,6 +147,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         initializer_range: float = 0.02,
         num_labels: int | None = None,
         id2label: dict[int, str] | None = None,
+        pooling: Literal["attention", "first"] = "attention",
         **kwargs,
     ):
         # it tells which encoders are needed
@@ -155,6 +160,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         self.layer_fusion = layer_fusion
         self.cross_fusion = cross_fusion
         self.gate_level = gate_level
+        self.pooling = pooling
         self.loss_weighting = loss_weighting
         if fusion_hidden_size is None:
             first = self.encoder_b_config if cross_fusion == "b" else self.encoder_a_config
@@ -188,6 +194,11 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         for name, config in self.encoder_configs.items():
             if config is None:
                 raise ValueError(f"cross_fusion={self.cross_fusion!r} needs `encoder_{name}_config`, which is absent.")
+        if self.pooling == "first" and len(self.encoder_configs) > 1:
+            raise ValueError(
+                "pooling='first' reads the first token of a single encoder: set cross_fusion to 'a' or 'b'; it is "
+                f"{self.cross_fusion!r}."
+            )
         self._check_numbers()
 
     def _check_numbers(self):

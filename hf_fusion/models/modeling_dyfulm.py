@@ -5,7 +5,7 @@ Paper: "DyFuLM" (arXiv 2512.01410). What the paper leaves open is decided as fol
 - the gate works on the *common spans* of the two tokenisations (the pieces of text between positions where both
   tokenizers have a boundary), since token i of one encoder is not token i of the other;
 - the layer BiLSTM reads the masked mean of each layer's token states;
-- the heads read a learned attention pooling of the fused states;
+- the heads read a learned attention pooling of the fused states (`pooling`);
 - the guidance is a two-layer MLP over [softmax(coarse logits); intensity], passed through 2 * sigmoid so that 1 is
   neutral.
 """
@@ -207,14 +207,25 @@ class DyFuLMCrossFusion(nn.Module):
 
 
 class DyFuLMPooling(nn.Module):
-    """Learned attention pooling over the positions where the mask is true."""
+    """All positions where the mask is true as one vector.
+
+    - `"attention"`: their mean, weighted by softmax(w . tanh(dense(states))).
+    - `"first"`: tanh(dense(first state)), as in the classifiers of BERT and RoBERTa.
+    """
 
     def __init__(self, config):
         super().__init__()
+        self.kind = config.pooling
         self.dense = nn.Linear(config.fusion_hidden_size, config.fusion_hidden_size)
-        self.scorer = nn.Linear(config.fusion_hidden_size, 1, bias=False)
+        if self.kind == "attention":
+            self.scorer = nn.Linear(config.fusion_hidden_size, 1, bias=False)
 
     def forward(self, states, mask):
+        if self.kind == "first":
+            # padding may be on the left; floats, since ONNX Runtime has no argmax of every integer type
+            first = mask.to(states.dtype).argmax(dim=-1)  # (batch,)
+            places = first.view(-1, 1, 1).expand(-1, 1, states.shape[-1])
+            return torch.tanh(self.dense(states.gather(1, places).squeeze(1)))  # (batch, hidden)
         scores = self.scorer(torch.tanh(self.dense(states))).squeeze(-1)  # (batch, positions)
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = (scores.softmax(dim=-1) * mask).to(states.dtype)
@@ -314,6 +325,8 @@ class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
         if isinstance(module, DyFuLMLayerLSTM):
             for name, parameter in module.named_parameters():
                 nn.init.zeros_(parameter) if "bias" in name else nn.init.xavier_uniform_(parameter)
+        elif isinstance(module, DyFuLMPooling) and module.kind == "first":
+            nn.init.eye_(module.dense.weight)  # the state itself; random weights would hide it at first
         elif isinstance(module, DyFuLMCoarseHead):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
             nn.init.zeros_(module.bias)

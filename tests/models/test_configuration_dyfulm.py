@@ -32,6 +32,8 @@ def test_sub_configs_may_be_of_any_kind():
         ({"layer_fusion": "max"}, ["layer_fusion", "'max'", "'bilstm'"]),
         ({"cross_fusion": "c"}, ["cross_fusion", "'c'", "'gate'"]),
         ({"gate_level": "token"}, ["gate_level", "'token'", "'span'"]),
+        ({"pooling": "max"}, ["pooling", "'max'", "'first'"]),
+        ({"pooling": "first"}, ["pooling='first'", "cross_fusion", "'gate'"]),
         ({"loss_weighting": "auto"}, ["loss_weighting", "'auto'", "'dwa'"]),
         ({"loss_weights": (1, 1)}, ["loss_weights", "three", "(1, 1)"]),
         ({"loss_weights": (1, 1, -1)}, ["loss_weights", "at least 0"]),

@@ -7,7 +7,7 @@ from conftest import encoder_config
 from torch import nn
 from transformers import AutoModel, GPT2Config
 
-from hf_fusion import DyFuLMForSequenceClassification
+from hf_fusion import DyFuLMForSequenceClassification, DyFuLMProcessor
 
 ABLATIONS = [
     {},
@@ -86,6 +86,25 @@ class TestAgainstNaiveReference:
             assert outputs.intensity[i].item() == pytest.approx(intensity, abs=1e-5)
             torch.testing.assert_close(outputs.layer_attention_a[i], torch.tensor(alpha_a), atol=1e-5, rtol=1e-4)
             torch.testing.assert_close(outputs.layer_attention_b[i], torch.tensor(alpha_b), atol=1e-5, rtol=1e-4)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("side", ["right", "left"])
+    def test_first_token(self, make_model, wordpiece, texts, side):
+        """Of the real tokens, on whichever side the padding is."""
+        model = make_model(cross_fusion="a", a="bert", layer_fusion="last", use_guidance=False, pooling="first")
+        assert "dyfulm.pooling.scorer.weight" not in model.state_dict()
+        batch = DyFuLMProcessor(wordpiece)(texts, return_tensors="pt")
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if side == "left":
+            gaps = (inputs["attention_mask"] == 0).sum(1).tolist()
+            for name, rows in inputs.items():
+                inputs[name] = torch.stack([row.roll(gap) for row, gap in zip(rows, gaps, strict=True)])
+        logits = model(**inputs).logits
+        for i, text in enumerate(texts):
+            ids = torch.tensor(wordpiece([text])["input_ids"])
+            first = model.dyfulm.encoder_a(ids).last_hidden_state[0, 0]
+            expected = model.classifier(torch.tanh(model.dyfulm.pooling.dense(first)))
+            torch.testing.assert_close(logits[i], expected, atol=1e-5, rtol=1e-4)
 
     def test_alpha_depends_on_the_text(self, make_model, inputs):
         alpha = make_model()(**inputs).layer_attention_b
