@@ -102,7 +102,7 @@ def arrays(tmp_path):
     column of the face adds 1 for anger."""
     ids = [f"03-01-0{emotion}-01-0{1 + actor % 2}-01-{actor:02}" for actor in range(1, 25) for emotion in (2, 5)]
     rng, angry, lengths = np.random.default_rng(0), np.tile([0, 1], 24), np.tile([5, 7], 24)
-    levels = np.repeat(np.arange(24.0), 2)
+    levels = np.repeat(np.arange(1.0, 25), 2)
     frames = np.concatenate([rng.normal(level, 1, (n, 3)) for level, n in zip(levels, lengths, strict=True)])
     face = np.stack([angry + 0.1 * levels, levels], axis=1)
     np.savez(tmp_path / "a.npz", ids=ids, n_frames=lengths, frames=frames.astype("f2"), face=face, other=-face)
@@ -218,7 +218,7 @@ def test_linear_models_of_voice_and_face(validate, prepare, arrays, tmp_path):
     variants = json.loads((tmp_path / "out.json").read_text())["variants"]
     assert list(variants) == ["linear: both", "linear: both, audio alone", "linear: both, vision alone"]
     accuracy = [entry["mean"]["accuracy"] for entry in variants.values()]
-    assert accuracy[2] > 0.9 and accuracy[1] < 0.7
+    assert accuracy[2] > 0.9 and accuracy[1] < 0.8
     assert_close(variants["linear: both, audio alone"]["difference"]["accuracy"]["mean"], accuracy[1] - accuracy[0])
     assert not (tmp_path / "runs").exists()
 
