@@ -97,6 +97,7 @@ FIELDS = {
         "classifier_dropout": [0.0, 0.1],
         "initializer_range": [0.02, 1],
         "gather_negatives": [True, False],
+        "frame_statistics": [True, False],
         "attention_probs_dropout_prob": [None, 0.0, 0.1],
         "problem_type": [None],
     },
