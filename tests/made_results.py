@@ -6,12 +6,22 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from hf_fusion.architectures.measure_protocol import MaskedPredictions, ProtocolSettings
+from hf_fusion.architectures.write_protocol import measure_curves, write_masked_predictions
+from hf_fusion.evaluation.kept_predictions import Predictions, measure_predictions
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
+from hf_fusion.studies.predictions import RunKey, write_study_predictions
 from hf_fusion.studies.record_tables import render_page
 from hf_fusion.studies.results import latex_rows, markdown_table, summarize, tidy
+from hf_fusion.studies.study import mean_over_folds
 from hf_fusion.utils.records import write_json
 
+CONFIG = {
+    "model_type": "dashfusion", "num_labels": 1, "id2label": {"0": "LABEL_0"}, "problem_type": None,
+    "label_range": [-3, 3], "modalities": ["text"], "modality_dropout": 0.0, "modality_distillation": 0.0,
+}  # fmt: skip
+LOG = {"last_log": {"gate_mean": 0.25}, "train_seconds": 2.5, "parameters": 100}
 METRICS = ("mae", "corr")
 FACTS = {
     "command": "hf-fusion study made",
@@ -33,7 +43,7 @@ def make_study(results: Path, splits: tuple[str, ...] = ("test", "noisy")) -> Pa
     runs = {
         name: {
             seed: {split: {metric: float(numbers.uniform()) for metric in METRICS} for split in ("validation", *splits)}
-            | {"last_log": {"gate_mean": 0.25}, "train_seconds": 2.5, "parameters": 100}
+            | LOG
             for seed in (1, 2, 3)
         }
         for name in ("full", "no gate", "mean & gate")
@@ -53,6 +63,56 @@ def make_study(results: Path, splits: tuple[str, ...] = ("test", "noisy")) -> Pa
     tables = [f"% {split}\n{latex_table(latex_rows(summaries[split], METRICS), 'note')}" for split in splits]
     path.with_suffix(".tex").write_text("\n".join(tables))
     return path
+
+
+def make_predictions(rows: int, seed: int, **facts) -> Predictions:
+    """Returns predictions of a score for some rows of the test split."""
+    truth, noise = np.random.default_rng(0).uniform(-3, 3, rows), np.random.default_rng(seed).normal(size=rows)
+    labels, scores = {"labels": truth.astype(np.float32)}, (truth + noise).astype(np.float32)[:, None]
+    ids = np.arange(rows).astype(str).astype(object)
+    return Predictions(ids, np.full(rows, "test", object), labels, {"logits": scores}, {"config": CONFIG, **facts})
+
+
+def make_study_with_predictions(results: Path, folds: tuple[str | None, ...] = (None,), **facts) -> Path:
+    """Writes a study of two variants and three seeds on two data sets, and its predictions; returns its JSON file."""
+    kept = {
+        RunKey(name, seed, fold, data): make_predictions(20, hash_of(name, seed, fold, data), **facts)
+        for name in ("full", "plain") for seed in (1, 2, 3) for fold in folds for data in ("test", "noisy")
+    }  # fmt: skip
+    runs: dict = {}
+    for key, predictions in kept.items():
+        by_fold = runs.setdefault(key.variant, {}).setdefault(key.seed, {}).setdefault(key.fold, dict(LOG))
+        by_fold[key.data] = measure_predictions(predictions)
+    runs = {name: {seed: mean_over_folds(by_fold, ("test", "noisy")) if folds != (None,) else by_fold[None]
+                   for seed, by_fold in by_seed.items()} for name, by_seed in runs.items()}  # fmt: skip
+    record = {
+        "study": "kept.yaml", "recipe": "made", "overrides": {}, "interval": "t",
+        "variants": summarize(runs, "test", predictions=kept),
+        "evaluate_on": {"noisy": {"data": {}, "variants": summarize(runs, "noisy", predictions=kept)}}, **FACTS,
+        "predictions": write_study_predictions(results / "predictions" / "kept.parquet", kept),
+    }  # fmt: skip
+    path = results / "kept.json"
+    write_json(path, record)
+    return path
+
+
+def make_protocol(folder: Path, settings: ProtocolSettings) -> Path:
+    """Writes the record of a protocol and its predictions; returns its JSON file."""
+    masked = [
+        MaskedPredictions(condition, seed, {}, make_predictions(20, hash_of(condition.name, seed)))
+        for condition in settings.resolve().conditions
+        for seed in ([None] if condition.is_complete else settings.resolve_seeds())
+    ]
+    facts = {"settings": settings.to_dict()}
+    path = folder / "protocol.json"
+    write_json(path, {"protocol": settings.protocol, **facts, **measure_curves(masked, settings), **FACTS})
+    write_masked_predictions(folder / "predictions.parquet", masked, facts)
+    return path
+
+
+def hash_of(*words) -> int:
+    """Returns a seed from words."""
+    return sum(map(ord, "".join(map(str, words))))
 
 
 def make_benchmark(results: Path) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
@@ -134,6 +135,23 @@ class Architecture(ABC):
     @abstractmethod
     def measure_baselines(self, splits: DatasetDict, data_args: DataArguments) -> dict[str, dict[str, float]]:
         """Fits simple models on the training split; returns their metrics on the test split by name."""
+
+    def zero_shot_config(self, data_args: DataArguments) -> PretrainedConfig:
+        """
+        Returns a configuration with the classes of the data (after `load`), by which answers of other models are
+        measured.
+
+        Raises:
+            RecipeError: if the rows are no texts with classes.
+        """
+        raise RecipeError(f"Zero-shot baselines read texts with classes; a {self.model_type} reads {self.data_kind}.")
+
+    def zero_shot_outputs(self, probabilities: np.ndarray, data_args: DataArguments) -> dict[str, np.ndarray]:
+        """
+        Derives the outputs of all heads of `zero_shot_config`, in their order, from the probabilities of the classes
+        `(rows, classes)`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def diagnose(

@@ -101,7 +101,7 @@ def build_dashfusion(model_args, data_args, clips):
         if not data_args.normalize:
             raise RecipeError("`normalize` is for new models; the processor of `checkpoint` keeps its normalisation.")
         model = load_trained_model(DashFusionForSequenceClassification, checkpoint, fields)
-        check_clip_classes(model.config, data_args.classes)
+        check_clip_classes(model.config, data_args.classes, data_args.several_labels)
         name_clip_classes(model.config, data_args.classes)
         check_widths(model.config, clips)
         _check_modalities(data_args, clips)
@@ -122,7 +122,8 @@ def build_dashfusion(model_args, data_args, clips):
     sizes |= {f"max_{name}_length": getattr(extractor, f"max_{name}_length") for name in STREAMS}
     if data_args.classes:
         fields["id2label"] = dict(enumerate(data_args.classes))
-        fields["problem_type"] = "single_label_classification"
+        kind = "multi" if data_args.several_labels else "single"
+        fields["problem_type"] = f"{kind}_label_classification"
     model = DashFusionForSequenceClassification.from_text_encoder(encoder, **{**fields, **sizes})
     tokenizer, tokenizer_b = (*tokenizers, None)[:2]
     return model, DashFusionProcessor(tokenizer, extractor, tokenizer_b, max_length=model_args.max_length)

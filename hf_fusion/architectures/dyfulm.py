@@ -100,6 +100,10 @@ class DyFuLMArchitecture(ReviewArchitecture):
         if model_args.teacher and model_args.lora_encoders:
             raise RecipeError("`lora_encoders` freezes the encoder, but a student trains it: remove it.")
 
+    def zero_shot_config(self, data_args) -> DyFuLMConfig:
+        """Returns the classes of the data, without an encoder of use; see [`Architecture.zero_shot_config`]."""
+        return DyFuLMConfig({"model_type": "bert"}, cross_fusion="a", **class_fields(data_args.rules(), {}))
+
     def build(self, model_args, data_args, train, teacher=None):
         """Builds the model by [`build_dyfulm`]; see [`Architecture.build`]."""
         return build_dyfulm(model_args, data_args.rules(), train["text"], teacher)

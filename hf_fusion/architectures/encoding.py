@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, List
 from transformers import PretrainedConfig, ProcessorMixin
 
 from hf_fusion.architectures.base import architecture_of
@@ -154,7 +154,7 @@ def _check_fields(rows, place, kind, mapping):
 def _check_labels(encoded, config, place):
     """Raises `DataError` if given labels are not classes of the model."""
     for column, count in (("labels", config.num_labels), ("coarse_labels", getattr(config, "num_coarse_labels", None))):
-        if column not in encoded.column_names or count in (None, 1):
+        if column not in encoded.column_names or count in (None, 1) or isinstance(encoded.features[column], List):
             continue
         if wrong := sorted({label for label in encoded[column] if label is not None and not 0 <= label < count}):
             raise DataError(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig
 
@@ -51,6 +52,21 @@ class ReviewArchitecture(Architecture):
         """Measures the majority class, and linear models on TF-IDF."""
         train, test = splits["train"], splits["test"]
         return {"majority": majority_baseline(train, test), "TF-IDF + linear": tfidf_baseline(train, test)}
+
+    def zero_shot_outputs(self, probabilities, data_args) -> dict[str, np.ndarray]:
+        """
+        Derives the outputs from the fine classes: a coarse class has the sum of their probabilities, the intensity is
+        the expected place of the class on the intensity range. See [`Architecture.zero_shot_outputs`].
+        """
+        rules = data_args.rules()
+        coarse = np.add.reduceat(probabilities, rules.coarse, axis=1)  # (rows, coarse classes)
+        places = np.linspace(*rules.intensity_range, rules.num_labels)
+        tiny = np.finfo(np.float32).tiny  # a probability of 0 has no logarithm
+        return {
+            "logits": np.log(np.maximum(probabilities, tiny)),
+            "coarse_logits": np.log(np.maximum(coarse, tiny)),
+            "intensity": probabilities @ places,
+        }
 
 
 def encode_reviews(reviews: Dataset, processor) -> Dataset:

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     source = ClipSource(
         args.source, tuple(args.modalities), label_range, args.rejected_rows, options=args.dataset_options,
         allow_missing_features=args.allow_missing_features, text_format=make_text_format(args),
-        classes=tuple(args.classes) if args.classes else None,
+        classes=tuple(args.classes) if args.classes else None, several_labels=args.several_labels,
     )  # fmt: skip
     check_is_new(args.folder)
 
@@ -87,6 +87,11 @@ def parse_args(argv):
         help="labels are classes: their names in the order of their numbers, or auto, the sorted classes of the "
         "training rows; by default labels are scores",
     )  # fmt: skip
+    parser.add_argument(
+        "--several_labels", action="store_true",
+        help="each clip has any number of the classes: a list, a vector of 0 and 1, or text with ; , or | between "
+        "names",
+    )  # fmt: skip
     parser.add_argument("--rejected_rows", default="error", choices=("error", "drop"), help="unusable clips")
     parser.add_argument(
         "--allow_missing_features", action="store_true",
@@ -111,6 +116,8 @@ def print_report(report):
     labels = [facts["label"] for facts in report["splits"].values()]
     for name in labels[0].get("classes", ()):
         table.add_row(f"class {name}", *(f"{label['classes'][name]:,}" for label in labels))
+    if "without" in labels[0]:
+        table.add_row("without a class", *(f"{label['without']:,}" for label in labels))
     if "classes" not in labels[0]:
         table.add_row("label", *("{mean:+.3f} in [{min:g}, {max:g}]".format(**label) for label in labels))
     for name in MODALITIES:

@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
     args = parse_args(argv)
     from rich.console import Console
 
+    from hf_fusion.studies.predictions import collect_study_predictions
     from hf_fusion.studies.protocols import part_names, summary_names
     from hf_fusion.studies.results import check_metrics, draw_study, summarize, write_study
     from hf_fusion.studies.study import Study, run_study
@@ -38,8 +39,12 @@ def main(argv: list[str]) -> None:
     for assignment in args.set:
         study.set(assignment)
     results = run_study(study, folder, slots=args.slots)
+    predictions, _ = collect_study_predictions(study, folder)
     splits = ("validation", "test", *study.evaluate_on, *part_names(study.protocol_settings))
-    summaries = {split: summarize(results, split, study.interval) for split in splits}
+    summaries = {
+        split: summarize(results, split, study.interval, study.families, predictions, study.clusters)
+        for split in splits
+    }
     check_metrics(study, summaries["test"])
     record = write_study(output, study, args.study, folder, results, summaries)
     console = Console()
@@ -74,12 +79,17 @@ def print_summary(summary, metrics, paper, title, console):
     """Prints the summary of a split as a table."""
     from rich.table import Table
 
-    from hf_fusion.studies.results import cell_lines, count_runs
+    from hf_fusion.studies.power import note_power
+    from hf_fusion.studies.results import cell_lines, count_runs, label_variant
 
     table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {count_runs(summary)}")
     for name, entry in summary.items():
-        table.add_row(name, *("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics))
+        cells = ("\n".join(cell_lines(entry, metric, paper.get(name, {}))) for metric in metrics)
+        table.add_row(label_variant(name, entry), *cells)
     console.print(table)
     console.print(
-        "Below each: minus the first, 95 % interval, p after Holm's correction" + (", the paper's." if paper else ".")
+        "Below each: minus the first, 95 % interval over seeds, p after Holm's correction; the same over seeds and rows"
+        + ("; the paper's." if paper else ".")
     )
+    if note := note_power(summary, metrics):
+        console.print(note)

@@ -62,15 +62,15 @@ def parse_args(argv):
 
 def print_counts(checked):
     """Prints a line for each file with numbers."""
-    shown = [checks for checks in checked if checks.counts or checks.disagreements or checks.notes]
+    shown = [checks for checks in checked if checks.counts or checks.disagreements or checks.remarks]
     width = max((len(str(checks.path)) for checks in shown), default=0)
     for checks in shown:
         words = [", ".join(f"{number:,} {basis}" for basis, number in checks.counts.items() if number)]
         if checks.disagreements:
             words.append(f"{len(checks.disagreements)} disagree")
         if checks.later_changes:
-            words.append(f"commit {checks.commit[:7]}, {checks.later_changes} later ones change the package")
-        print(f"{checks.path!s:{width}}  {'; '.join(filter(None, [*words, *checks.notes]))}")
+            words.append(f"commit {checks.commits[0][:7]}, {checks.later_changes} later ones change the package")
+        print(f"{checks.path!s:{width}}  {'; '.join(filter(None, [*words, *checks.remarks]))}")
 
 
 def print_prose(checked):

@@ -20,8 +20,9 @@ from hf_fusion.utils.fields import check_choices, has_changed, list_option, opti
 
 logger = logging.getLogger(__name__)
 
-# Fields that change training rows alone.
-TRAINING_FIELDS = ("augmentations", "missing_protocol", "missing_rates", "missing_redraw")
+# Fields of a training under a protocol for missing modalities, and all that are for training alone.
+MISSING_FIELDS = ("missing_protocol", "missing_rates", "missing_redraw", "missing_validation")
+TRAINING_FIELDS = ("augmentations", *MISSING_FIELDS)
 DataKind = Literal["reviews", "clips"]
 _DEFAULTS = {"reviews": SYNTHETIC_REVIEWS, "clips": SYNTHETIC_CLIPS}
 
@@ -68,6 +69,11 @@ class ClipFields:
         "alphabetical (numbers in rising) order. By default labels are scores, except in a folder that was prepared "
         "with classes."
     )
+    several_labels: bool = option(
+        "Each clip has any number of the classes at once, also none: a list of names or numbers, a vector of 0 and 1 "
+        "for `classes`, or text with ; , or | between names. Known of a folder that was prepared so.",
+        False,
+    )
     normalize: bool = option("Whether audio and vision are normalised by the training split.", True)
     allow_missing_features: bool = option(
         "Whether more than a tenth of the clips of a folder of features may have no file of features.", False
@@ -112,6 +118,11 @@ class DataArguments(ClipFields, ReviewFields):
         "the rates of text, audio and vision."
     )
     missing_redraw: bool = option("Whether the lost parts change from epoch to epoch.", True)
+    missing_validation: bool = option(
+        "Whether the best checkpoint is selected on validation rows that lose parts as well (three copies, the same "
+        "ones in every epoch), or on complete ones. Metrics of the finished run are those of complete rows.",
+        False,
+    )
     damage: dict | str | None = option(
         'Evaluation only: corrupts the rows; severity 1 to 5 by corruption (JSON), such as {"word_dropout": 3}; see '
         "`hf-fusion robustness`. Modalities that the model does not read stay unchanged."
@@ -153,9 +164,9 @@ class DataArguments(ClipFields, ReviewFields):
         """
         if self.missing_protocol is not None:
             return TrainingMasks(self.missing_protocol, self.missing_rates, self.missing_redraw, seed)
-        if self.missing_rates is not None or not self.missing_redraw:
-            name = "missing_rates" if self.missing_rates is not None else "missing_redraw"
-            raise RecipeError(f"`{name}` does nothing without `missing_protocol`.")
+        for item in (item for item in fields(self) if item.name in MISSING_FIELDS):
+            if has_changed(item, getattr(self, item.name)):
+                raise RecipeError(f"`{item.name}` does nothing without `missing_protocol`.")
         return None
 
     def source(self) -> ReviewSource | ClipSource:
@@ -170,15 +181,17 @@ class DataArguments(ClipFields, ReviewFields):
         }
         if self.kind == "clips":
             low_high = tuple(self.label_range)
-            if self.classes:
+            has_classes = bool(self.classes) or self.several_labels
+            if has_classes:
                 self._check_no_range()
             if len(low_high) != 2 or not low_high[0] < low_high[1]:
                 raise RecipeError(f"`label_range` must be the lowest and the highest label, got {self.label_range}.")
             return ClipSource(
                 **shared,
                 modalities=tuple(self.modalities),
-                label_range=None if self.classes else low_high,
+                label_range=None if has_classes else low_high,
                 classes=tuple(self.classes) if self.classes else None,
+                several_labels=self.several_labels,
                 allow_missing_features=self.allow_missing_features,
                 text_format=TextFormat(self.encoding, self.delimiter, self.header),
             )
@@ -188,16 +201,19 @@ class DataArguments(ClipFields, ReviewFields):
 
     def adopt_clip_classes(self, config) -> None:
         """
-        Takes the classes of a model, or none for a model of scores (clips).
+        Takes the classes of a model, or none for a model of scores, and whether a clip has several (clips).
 
         Raises:
-            RecipeError: if the fields declare other classes, or the model predicts several labels at once.
+            RecipeError: if the fields declare other classes, or several labels for a model of one class or a score.
         """
-        if config.problem_type == "multi_label_classification":
-            raise RecipeError("The model predicts several labels for each clip, but a data set of clips has one label.")
         names = None if config.num_labels == 1 else list(config.id2label.values())
-        if names is None and self.classes:
-            raise RecipeError("`classes` is set, but the model predicts scores: remove it, or train a new model.")
+        if names is None and (self.classes or self.several_labels):
+            name = "classes" if self.classes else "several_labels"
+            raise RecipeError(f"`{name}` is set, but the model predicts scores: remove it, or train a new model.")
+        several = config.problem_type == "multi_label_classification"
+        if self.several_labels and not several:
+            raise RecipeError("`several_labels` is set, but the model predicts one class: remove it, or train anew.")
+        self.several_labels = several
         if names and are_placeholders(names):
             self.classes = self.classes or ["auto"]
         elif names:
@@ -207,11 +223,11 @@ class DataArguments(ClipFields, ReviewFields):
                 )
             self.classes = names
 
-    def settle_classes(self, names: list[str] | None) -> None:
-        """Records the classes that the data has, so that the recipe repeats the run (clips)."""
+    def settle_classes(self, names: list[str] | None, several_labels: bool = False) -> None:
+        """Records the classes that the data has, and whether a clip has several, so that the recipe repeats the run."""
         if names:
             self._check_no_range()
-        self.classes = names
+        self.classes, self.several_labels = names, several_labels
 
     def _check_no_range(self):
         range_field = next(item for item in fields(ClipFields) if item.name == "label_range")

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict, LargeList, List
 
 from hf_fusion.data.class_values import class_key, is_number
 from hf_fusion.data.labels import LabelError
@@ -18,6 +19,7 @@ AUTO = ("auto",)
 # More different labels are free text or scores, unless their names are declared.
 MAX_CLASSES = 50
 _MAX_SHOWN = 20
+SEVERAL_HINT = " (if each clip has any number of classes, set `several_labels`)"
 
 
 def check_names(classes: Sequence[str]) -> None:
@@ -51,12 +53,17 @@ def unusable_class(label: Any, classes: Sequence[str]) -> str | None:
     try:
         word = label_word(label)
     except LabelError as error:
-        return error.reason or "a label that is no class"
+        return error.reason or f"a label that is no class{SEVERAL_HINT * isinstance(label, (list, tuple, np.ndarray))}"
     if word is None:
         return "no label"
-    if tuple(classes) != AUTO and class_key(word) not in class_ids(classes):
-        return f"a label that is none of the classes {listed(classes)}: {word!r:.50}"
-    return None
+    return None if tuple(classes) == AUTO else unknown_class(word, classes)
+
+
+def unknown_class(word: str, classes: Sequence[str]) -> str | None:
+    """The reason to reject a word that is none of the declared classes; `None` for one of them."""
+    if class_key(word) in class_ids(classes):
+        return None
+    return f"a label that is none of the classes {listed(classes)}: {word!r:.50}"
 
 
 def class_ids(names: Sequence[str]) -> dict[str, int]:
@@ -66,19 +73,30 @@ def class_ids(names: Sequence[str]) -> dict[str, int]:
 
 
 def class_names(rows: Dataset) -> list[str] | None:
-    """The names of the classes of a data set whose column `label` is a `ClassLabel`; else `None`."""
+    """The names of the classes of a data set whose column `label` holds `ClassLabel`s or lists of them; else `None`."""
     label = (rows.features or {}).get("label")
+    label = label.feature if isinstance(label, (List, LargeList)) else label
     return list(label.names) if isinstance(label, ClassLabel) else None
 
 
+def has_label_sets(rows: Dataset) -> bool:
+    """Whether the column `label` of a data set holds lists of `ClassLabel`s."""
+    return class_names(rows) is not None and not isinstance(rows.features["label"], ClassLabel)
+
+
 def label_words(rows: Dataset) -> list[Any]:
-    """The column `label`, with the names of a `ClassLabel` in the place of its numbers."""
+    """The column `label`, with the names of its `ClassLabel`s in the place of their numbers."""
     names, labels = class_names(rows), list(rows["label"])
     return labels if names is None else [named_label(names, label) for label in labels]
 
 
 def named_label(names: Sequence[str] | None, label: Any) -> Any:
-    """The name of a class by its number in a `ClassLabel` (`None` for none, which is -1); other labels as they are."""
+    """
+    The name of a class by its number in a `ClassLabel` (`None` for none, which is -1), those of a list of numbers;
+    other labels as they are.
+    """
+    if names is not None and isinstance(label, list):
+        return [named_label(names, number) for number in label]
     if names is None or not isinstance(label, int):
         return label
     return names[label] if 0 <= label < len(names) else None
@@ -103,9 +121,9 @@ def number_classes(splits: DatasetDict, classes: Sequence[str], origin: str, ord
             the training rows; names it.
     """
     words = {split: label_words(rows) for split, rows in splits.items()}
-    names = list(classes) if tuple(classes) != AUTO else order or _found_names(words, origin)
+    names = list(classes) if tuple(classes) != AUTO else order or find_names(words, origin)
     ids = class_ids(names)
-    _check_known(words, ids, origin)
+    check_known(words, ids, origin)
     feature = ClassLabel(names=names)
     numbered = {}
     for split, rows in splits.items():
@@ -117,8 +135,13 @@ def number_classes(splits: DatasetDict, classes: Sequence[str], origin: str, ord
     return DatasetDict(numbered)
 
 
-def _found_names(words, origin):
-    """The classes of the training rows, in order, each as it is spelled most often."""
+def find_names(words: dict[str, list[Any]], origin: str) -> list[str]:
+    """
+    The classes of the training rows (of all rows without a training split), in order, each as it is spelled most often.
+
+    Raises:
+        DataError: if there are fewer than two classes or too many.
+    """
     counts = Counter(words.get("train") or [word for column in words.values() for word in column])
     spellings: dict[str, str] = {}
     for word, _ in sorted(counts.items(), key=lambda item: (-item[1], str(item[0]))):
@@ -137,7 +160,8 @@ def _place(key):
     return (0, int(key), "") if is_number(key) else (1, 0, key)
 
 
-def _check_known(words, ids, origin):
+def check_known(words: dict[str, list[Any]], ids: dict[str, int], origin: str) -> None:
+    """Raises `DataError` if a split has a class without a number, see [`class_ids`]."""
     for split, column in words.items():
         if unknown := Counter(str(word) for word in column if class_key(word) not in ids):
             shown = ", ".join(f"{word} ({count} rows)" for word, count in unknown.most_common(_MAX_SHOWN))

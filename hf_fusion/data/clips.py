@@ -15,8 +15,11 @@ import pyarrow as pa
 from datasets import Array2D, Dataset, DatasetDict, Features, List, Value
 
 from hf_fusion.data.clip_classes import (
+    AUTO,
+    SEVERAL_HINT,
     check_names,
     class_names,
+    has_label_sets,
     label_word,
     label_words,
     named_label,
@@ -28,6 +31,7 @@ from hf_fusion.data.feature_folder import LABEL_FILES, read_feature_folder
 from hf_fusion.data.files import with_options
 from hf_fusion.data.hub import load_from_hub
 from hf_fusion.data.in_memory import Data, Splits, check_no_options, name_and_splits
+from hf_fusion.data.label_sets import number_label_sets, set_words, unusable_set
 from hf_fusion.data.labels import LabelError, is_range
 from hf_fusion.data.mmsa import read_mmsa
 from hf_fusion.data.mosi_utterance import read_mosi_utterance
@@ -61,6 +65,8 @@ class ClipSource:
         classes: names of the classes that `label` holds, in the order of their numbers, or `("auto",)`, which takes the
             classes of the training rows, sorted. By default those of a prepared folder with classes; other labels are
             scores.
+        several_labels: whether each clip has any number of the classes at once, also none: a list, a vector of 0 and 1,
+            or text, see [`set_words`]; `classes` are then `("auto",)` by default. Known of a prepared folder.
         rejected: "error" stops at unusable rows (no label, a label outside the range or of no class, no modality at
             all), "drop" leaves them out and logs how many and why.
         split_shares, split_seed: shares of train, validation and test where no clip has a split, or all of them are of
@@ -93,6 +99,7 @@ class ClipSource:
     text_format: TextFormat = AS_FOUND
     data: Splits | None = field(default=None, repr=False)
     classes: tuple[str, ...] | None = None
+    several_labels: bool = False
 
     def __post_init__(self):
         listed = isinstance(self.modalities, (list, tuple)) and all(name in MODALITIES for name in self.modalities)
@@ -100,6 +107,8 @@ class ClipSource:
             raise DataError(f"`modalities` must be some of {', '.join(MODALITIES)}, got {self.modalities!r:.100}.")
         if self.label_range is not None and not is_range(self.label_range):
             raise DataError(f"`label_range` must be the lowest and the highest label, got {self.label_range!r:.100}.")
+        if self.several_labels and self.classes is None:
+            self.classes = AUTO
         if self.classes is not None:
             check_names(self.classes)
             if self.label_range is not None:
@@ -125,6 +134,7 @@ def load_clips(
     allow_missing_features: bool | None = None,
     text_format: TextFormat | None = None,
     classes: Sequence[str] | None = None,
+    several_labels: bool | None = None,
 ) -> DatasetDict:
     """
     Reads and checks clips. They go to a temporary file as they are read, from which the data sets are mapped: a corpus
@@ -148,12 +158,14 @@ def load_clips(
         classes (`list[str]`, *optional*): names of the classes in `label`, in the order of their numbers, or
             `["auto"]`, which takes the classes of the training rows: words in alphabetical order, numbers in rising
             order. By default the labels are scores, except in a prepared folder with classes.
+        several_labels (`bool`, *optional*, defaults to `False`): whether each clip has any number of the classes at
+            once, also none: lists of names or numbers, vectors of 0 and 1, or text with `;`, `,` or `|` between names.
 
     Returns:
         `DatasetDict` of the splits found, with the columns `id`, `text` (`None` where missing), `audio` and `vision`
-        (float32 arrays `(frames, features)`, without frames where missing), `label` (float, or a `ClassLabel` of
-        classes), and further columns of the source (labels of single modalities, the truth of the synthetic corpus).
-        Values that are not finite are replaced by 0, and their number is logged.
+        (float32 arrays `(frames, features)`, without frames where missing), `label` (float, a `ClassLabel` of classes,
+        or a list of them for several labels), and further columns of the source (labels of single modalities, the truth
+        of the synthetic corpus). Values that are not finite are replaced by 0, and their number is logged.
 
     Raises:
         DataError: if a file or a row is not as declared; names it.
@@ -172,6 +184,7 @@ def load_clips(
         "modalities": modalities, "label_range": label_range, "rejected": rejected_rows, "split_shares": split_shares,
         "split_seed": split_seed, "options": options, "allow_missing_features": allow_missing_features,
         "text_format": text_format, "classes": None if classes is None else tuple(classes),
+        "several_labels": several_labels,
     }  # fmt: skip
     given = {name: value for name, value in fields.items() if value is not None}
     if isinstance(data, ClipSource):
@@ -219,22 +232,27 @@ def _warn_of_divided_videos(clips, name):
 
 def with_classes(clips: DatasetDict, source: ClipSource) -> DatasetDict:
     """
-    Clips whose `label` is a `ClassLabel`, where `source.classes` declares classes; else the clips as they are.
+    Clips whose `label` is a `ClassLabel` (with `several_labels` a list of them), where `source.classes` declares
+    classes; else the clips as they are.
 
     Raises:
-        DataError: see [`number_classes`].
+        DataError: see [`number_classes`] and [`number_label_sets`].
     """
     if source.classes is None:
         return clips
     tables = [*clips.values(), *(source.data or {}).values()]
     order = next(filter(None, map(class_names, tables)), None)
-    return number_classes(clips, source.classes, source.name, order)
+    number = number_label_sets if source.several_labels else number_classes
+    return number(clips, source.classes, source.name, order)
 
 
 def _with_own_classes(source, clips):
     """The source with the classes of a prepared folder, if it has any and the source declares none."""
-    names = next(iter(map(class_names, clips.values())), None)
-    return source if names is None or source.classes else replace(source, classes=tuple(names), label_range=None)
+    table = next(iter(clips.values()), None)
+    if table is None or class_names(table) is None:
+        return source
+    changes = {"classes": source.classes or tuple(class_names(table)), "label_range": None}
+    return replace(source, **changes, several_labels=source.several_labels or has_label_sets(table))
 
 
 def _names_of_video(rows):
@@ -285,7 +303,7 @@ def clean_clips(source: ClipSource, rows: Iterable[dict[str, Any]] | None = None
         if reason:
             rejected.setdefault(reason, []).append(place)
             continue
-        row["label"] = float(row["label"]) if source.classes is None else label_word(row["label"])
+        row["label"] = _read_label(row["label"], source)
         yield row
     for name in STREAMS:
         _tell(source.name, counts[name], f"{name} values were not finite and became 0")
@@ -521,14 +539,24 @@ def _unusable(row, source):
     return _unusable_label(row["label"], source)
 
 
+def _read_label(label, source):
+    """A usable label as a number, a word or a list of words."""
+    if source.several_labels:
+        return set_words(label)
+    return float(label) if source.classes is None else label_word(label)
+
+
 def _unusable_label(label, source):
+    if source.several_labels:
+        return unusable_set(label, source.classes)
     if source.classes is not None:
         return unusable_class(label, source.classes)
     label_range = source.label_range
     try:
         label = float("nan" if label is None else label)
     except (TypeError, ValueError, OverflowError):
-        return "a label that is no number (if it is a class, set `classes` to auto, or to the names of the classes)"
+        hint = " (if it is a class, set `classes` to auto, or to the names of the classes)"
+        return f"a label that is no number{SEVERAL_HINT if isinstance(label, (list, tuple, np.ndarray)) else hint}"
     if not np.isfinite(label):
         return "no label"
     # as float32, which labels are stored as: 0.1 lies within 0 to 0.1
@@ -557,7 +585,8 @@ def collect_clips(rows: Iterable[dict[str, Any]], folder: str | Path | None = No
 
 
 def _features_of(row):
-    label = Value("string" if isinstance(row.get("label"), str) else "float32")
+    label = Value("float32" if isinstance(row.get("label"), float | None) else "string")
+    label = List(label) if isinstance(row.get("label"), list) else label
     columns = {"id": Value("string"), "text": Value("string"), "label": label}
     columns |= dict.fromkeys(STREAMS, FRAMES)
     columns |= {name: Value("float32") for name in UNIMODAL_LABELS if name in row}

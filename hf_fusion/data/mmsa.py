@@ -58,9 +58,9 @@ def read_mmsa(
     Yields:
         dict: `id`, `split` ("train", "validation", "test" or None), `text` (str, None or NaN), `audio` and `vision`
             (float32 arrays (frames, features) without padding, or None where there is no frame but zeros) and `label`
-            (float, or None where it is NaN or absent); `label_text`, `label_audio` and `label_vision` where the file
-            has them. Values that are not finite stay in the arrays. An array may be a read-only view of the whole
-            file's.
+            (float, a list where the field has two dimensions, or None where it is NaN or absent); `label_text`,
+            `label_audio` and `label_vision` where the file has them. Values that are not finite stay in the arrays. An
+            array may be a read-only view of the whole file's.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -181,7 +181,12 @@ def _columns(place, fields):
     columns = {"place": place, "id": ids}
     columns["raw_text"] = _values(place, fields, "raw_text", _is_text_or_missing, "a text, NaN or None", ids)
     for name in LABELS.values():
-        columns[name] = _values(place, fields, name, _is_label, "a finite number, NaN or None", ids)
+        labels = fields.get(name)
+        if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] > 1:  # several for each clip
+            several = {name: labels.tolist()}
+            columns[name] = _values(place, several, name, lambda row: all(map(_is_label, row)), "finite numbers", ids)
+        else:
+            columns[name] = _values(place, fields, name, _is_label, "a finite number, NaN or None", ids)
     for name in ("audio", "vision"):
         columns[name] = _features(place, fields, name, ids)
     _report_absent(place, fields)
@@ -337,8 +342,12 @@ def _clips(split, columns):
         for name, field in LABELS.items():
             if columns[field] is not None:
                 value = columns[field][index]
-                row[name] = None if value is None or math.isnan(value) else float(value)
+                row[name] = value if isinstance(value, list) else _score(value)
         yield row
+
+
+def _score(value):
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def _frames(column, index):

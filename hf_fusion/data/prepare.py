@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from datasets import Array2D, Dataset, DatasetDict
 
 from hf_fusion.data.arrow_rows import values_of
-from hf_fusion.data.clip_classes import class_names
+from hf_fusion.data.clip_classes import class_names, has_label_sets
 from hf_fusion.data.clips import REPORT_FILE, STREAMS, ClipSource, clean_clips, collect_clips, with_classes
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.data.tally import tallied
@@ -40,8 +41,9 @@ def prepare_clips(
     Returns:
         `dict`, also written to `prepared.json`: `source` (name, SHA-256 of a file, options), `fingerprint` of each
         split, `left_out_or_filled` (counts by reason), and for each split `clips`, `ids` (SHA-256), `label` (mean, std,
-        min, max; for classes `classes`, the number of clips by name), `missing` (clips without text, audio, vision) and
-        for audio and vision `features`, `frames` (median, 95th percentile, max), and `mean` and `std` of each column.
+        min, max; for classes `classes`, the number of clips by name, for several labels also `without`), `missing`
+        (clips without text, audio, vision) and for audio and vision `features`, `frames` (median, 95th percentile,
+        max), and `mean` and `std` of each column.
 
     Raises:
         DataError: if the folder exists, or a clip is not as declared.
@@ -179,8 +181,10 @@ class _Facts:
 
     def _label_facts(self, clips):
         if names := class_names(clips):
-            counts = Counter(clips["label"])
-            return {"classes": {name: counts[i] for i, name in enumerate(names)}}
+            sets = clips["label"] if has_label_sets(clips) else [[label] for label in clips["label"]]
+            counts = Counter(chain.from_iterable(sets))
+            facts = {"classes": {name: counts[i] for i, name in enumerate(names)}}
+            return {**facts, "without": list(sets).count([])} if has_label_sets(clips) else facts
         labels = np.array(self.labels)
         return {
             "mean": float(labels.mean()),

@@ -13,10 +13,13 @@ position alone does not tell which frame belongs to which word. What does is the
 sounds, which show in the audio frames (as a voice) and in the vision frames (as a mouth). Each sound has one
 opinion word of either polarity and of the same strength, so that no sound leans to a side; within a clip no two
 opinions share one.
+
+Instead of the score, `several_labels` gives the clip any number of labels, for which the text and the face at its
+opinions are needed: praise and complaint (an opinion of the greatest strength is meant so), sarcasm (a wry face).
 """
 
 import numpy as np
-from datasets import Array2D, Dataset, DatasetDict, Features, List, Value
+from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hf_fusion.data.synthetic_reviews import ASPECTS, OPINIONS
 from hf_fusion.utils.errors import DataError
@@ -25,6 +28,8 @@ AUDIO_RATE, VISION_RATE = 8.0, 4.0  # frames a second
 NUM_SOUNDS = 6
 AUDIO_FEATURE_SIZE, VISION_FEATURE_SIZE = 2 + NUM_SOUNDS, 2 + NUM_SOUNDS
 SARCASM = 0.3
+LABELS = ("praise", "complaint", "sarcasm")
+_STRONG = 3
 _STRENGTHS = {word: strength for strength, words in OPINIONS.items() for word in words[:2]}
 # the weakest sound like the weakest, the strongest like the strongest
 _NEGATIVE = [word for word, strength in _STRENGTHS.items() if strength < 0]
@@ -67,9 +72,10 @@ def generate_clip(rng: np.random.Generator) -> dict:
     One clip.
 
     Returns:
-        `dict` with `text`, `audio` (frames, 8), `vision` (frames, 8), `label` (the score), `word_times` (when each
-        word begins, and the end, in seconds), `opinions` (places of the opinion words among the words), `emphasis`
-        (place of the one that counts) and `sarcastic` (whether the face is wry there).
+        `dict` with `text`, `audio` (frames, 8), `vision` (frames, 8), `label` (the score), `labels` (the numbers of its
+        `LABELS`), `word_times` (when each word begins, and the end, in seconds), `opinions` (places of the opinion
+        words among the words), `emphasis` (place of the one that counts) and `sarcastic` (whether the face is wry
+        there).
     """
     words, places = _words(rng)
     tempo = rng.uniform(0.25, 0.45)  # seconds a word
@@ -90,11 +96,18 @@ def generate_clip(rng: np.random.Generator) -> dict:
         "audio": _frames(rng, words, times, AUDIO_RATE, rng.normal(0, 0.3), dict.fromkeys(loud, 1.0)),
         "vision": _frames(rng, words, times, VISION_RATE, 0.0, faces),
         "label": float(strengths[emphasis] * (-1 if sarcastic[emphasis] else 1)),
+        "labels": _label_set([strengths[place] * (-1 if sarcastic[place] else 1) for place in places], faces),
         "word_times": times.tolist(),
         "opinions": places,
         "emphasis": emphasis,
         "sarcastic": sarcastic[emphasis],
     }
+
+
+def _label_set(meant, faces):
+    """The numbers of the labels of a clip whose opinions are meant so."""
+    applies = (max(meant) >= _STRONG, min(meant) <= -_STRONG, bool(faces))
+    return [i for i, there in enumerate(applies) if there]
 
 
 def _clip(rng, sarcastic):
@@ -110,6 +123,7 @@ def synthetic_clips(
     num_test: int = 1000,
     seed: int = 0,
     sarcastic: bool | None = None,
+    several_labels: bool = False,
 ):
     """
     Generates the corpus.
@@ -118,13 +132,16 @@ def synthetic_clips(
         num_train, num_validation, num_test: clips per split.
         seed: of the generator; the same seed gives the same corpus.
         sarcastic: only clips whose score has (or has not) the opposite sign of the words; all by default.
+        several_labels: whether `label` is the list of the clip's `LABELS`, in place of the score.
 
     Returns:
         `DatasetDict` of `train`, `validation` and `test` with `id` and what [`generate_clip`] describes.
 
     Raises:
-        DataError: if `sarcastic` is not true, false or null.
+        DataError: if `sarcastic` is not true, false or null, or `several_labels` not true or false.
     """
+    if type(several_labels) is not bool:
+        raise DataError(f"`several_labels` must be true or false, got {several_labels!r}.")
     if sarcastic is not None and type(sarcastic) is not bool:
         raise DataError(f"`sarcastic` must be true, false or null, got {sarcastic!r}.")
     rng = np.random.default_rng(seed)
@@ -133,7 +150,7 @@ def synthetic_clips(
         text=Value("string"),
         audio=Array2D((None, AUDIO_FEATURE_SIZE), "float32"),
         vision=Array2D((None, VISION_FEATURE_SIZE), "float32"),
-        label=Value("float32"),
+        label=List(ClassLabel(names=list(LABELS))) if several_labels else Value("float32"),
         word_times=List(Value("float32")),
         opinions=List(Value("int64")),
         emphasis=Value("int64"),
@@ -142,5 +159,6 @@ def synthetic_clips(
     splits = {}
     for split, count in (("train", num_train), ("validation", num_validation), ("test", num_test)):
         rows = [{"id": f"synthetic-{split}-{i}", **_clip(rng, sarcastic)} for i in range(count)]
+        rows = [{**row, "label": row["labels"]} for row in rows] if several_labels else rows
         splits[split] = Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=features)
     return DatasetDict(splits)

@@ -25,7 +25,7 @@ from hf_fusion.deployment.predict_media import (
 )
 from hf_fusion.deployment.prediction_input import check_output, check_text_column, read_input
 from hf_fusion.deployment.prediction_shards import PredictionShards
-from hf_fusion.deployment.predictions import flat_row, load_pipeline, predict_rows, prediction_types
+from hf_fusion.deployment.predictions import flat_row, has_label_sets, load_pipeline, predict_rows, prediction_types
 from hf_fusion.media.folder import is_media_name
 from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.utils.errors import DataError, listed
@@ -164,7 +164,7 @@ def _media_to_file(request, classify, files, report, on_media):
             settings = run_settings(predictor, request.checkpoint, dtype=request.dtype, plot=request.plot)
             parts = MediaParts(f"{request.output}.parts", settings)
         for prediction in predict_media(predictor, files, parts, keep):
-            rows = prediction.rows()
+            rows = prediction.rows(has_label_sets(config))
             writer.write([flat_media_row(row) for row in rows] if flat else rows)
             counts.rows += len(rows)
             counts.cut += sum(bool(row["truncated"]) for row in rows)

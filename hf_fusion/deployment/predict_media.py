@@ -138,14 +138,15 @@ class MediaPrediction:
     error: str | None = None
     notes: list[str] = field(default_factory=list)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Returns a row for each answer, or one with the error."""
+    def rows(self, several_labels: bool = False) -> list[dict[str, Any]]:
+        """Returns a row for each answer, or one with the error; for `several_labels` the predictions have `labels`."""
+        names = ("label", "score", *(["labels"] if several_labels else []))
         nothing = {"start": None, "end": None, "text": None, "label": None, "score": None, "truncated": None}
         answers = [{**nothing, "modalities": {}}] if self.error else self.answers
         return [
             {
                 "file": self.file, "start": answer["start"], "end": answer["end"], "text": answer["text"],
-                "prediction": {"label": answer["label"], "score": answer["score"]},
+                "prediction": {name: answer.get(name) for name in names},
                 "modalities": {name: answer["modalities"].get(name) for name in MODALITIES},
                 "truncated": answer["truncated"], "error": self.error,
             }

@@ -29,12 +29,13 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
         flat: whether to return the columns of [`flat_row`].
     """
     has_tasks = _has_tasks(config)
+    answer = [*_CLASS, *([("labels", pa.list_(pa.string()))] if has_label_sets(config) else [])]
     ends = {"truncated": pa.bool_(), "error": pa.string()}
     if flat:
         heads = {"coarse": pa.string(), "coarse_score": pa.float64(), "intensity": pa.float64()} if has_tasks else {}
-        return {**dict(_CLASS), **heads, **ends}
+        return {**dict(answer), **heads, **ends}
     heads = [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())] if has_tasks else []
-    return {"prediction": pa.struct([*_CLASS, *heads]), **ends}
+    return {"prediction": pa.struct([*answer, *heads]), **ends}
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -76,8 +77,13 @@ def _has_tasks(config):
     return "coarse_logits" in config.heads
 
 
+def has_label_sets(config) -> bool:
+    """Whether predictions have any number of labels at once."""
+    return config.problem_type == "multi_label_classification"
+
+
 def _no_prediction(config):
-    nothing = {"label": None, "score": None}
+    nothing = {"label": None, "score": None, **({"labels": None} if has_label_sets(config) else {})}
     return {**nothing, "coarse": nothing, "intensity": None} if _has_tasks(config) else nothing
 
 

@@ -7,10 +7,14 @@ from datasets import DatasetDict
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import f1_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hf_fusion.evaluation.metrics import ReviewMetrics, class_metrics, select_sentiment_metrics
+from hf_fusion.data.clip_classes import class_names
+from hf_fusion.data.label_sets import label_vectors
+from hf_fusion.evaluation.metrics import ReviewMetrics, class_metrics, label_set_metrics, select_sentiment_metrics
 
 _ALPHAS = np.logspace(-1, 6, 29)
 # of the penalty of logistic regression
@@ -136,6 +140,49 @@ def logistic_baseline(clips: DatasetDict, modalities: Sequence[str]) -> dict[str
         return fit(inverse).score(inputs["validation"], labels["validation"])
 
     return _measure_classes(fit(max(_INVERSES, key=validation_accuracy)).predict(inputs["test"]), clips)
+
+
+def label_set_baselines(clips: DatasetDict, modalities: list[str]) -> dict[str, dict[str, float]]:
+    """
+    Predicts the share of each label in the training split, and fits [`one_vs_rest_baseline`] on each modality and on
+    all.
+
+    Args:
+        clips (`DatasetDict`): the splits `train`, `validation` and `test`, whose `label` is a list of `ClassLabel`.
+        modalities (`list[str]`): the modalities that the clips have.
+
+    Returns:
+        `dict[str, dict[str, float]]`: [`label_set_metrics`] on the test split by name.
+    """
+    labels, names = _label_vectors(clips), class_names(clips["test"])
+    shares = np.tile(labels["train"].mean(axis=0), (len(labels["test"]), 1))
+    results = {"shares of the labels": label_set_metrics(shares, labels["test"], names)}
+    for chosen in [[name] for name in modalities] + ([modalities] if len(modalities) > 1 else []):
+        results["logistic: " + " + ".join(chosen)] = one_vs_rest_baseline(clips, chosen)
+    return results
+
+
+def one_vs_rest_baseline(clips: DatasetDict, modalities: Sequence[str]) -> dict[str, float]:
+    """
+    Fits a logistic regression for each label on the mean frames and the words of each clip, with the penalty of the
+    highest macro F1 on validation; returns [`label_set_metrics`]. See [`ridge_baseline`] for the features.
+    """
+    inputs, labels = _clip_inputs(clips, modalities), _label_vectors(clips)
+
+    def fit(inverse):
+        linear = LogisticRegression(C=inverse, max_iter=2000)
+        return OneVsRestClassifier(linear).fit(inputs["train"], labels["train"].astype(int))
+
+    def validation_f1(inverse):
+        predicted = fit(inverse).predict(inputs["validation"])
+        return f1_score(labels["validation"], predicted, average="macro", zero_division=0)
+
+    probabilities = fit(max(_INVERSES, key=validation_f1)).predict_proba(inputs["test"])
+    return label_set_metrics(probabilities, labels["test"], class_names(clips["test"]))
+
+
+def _label_vectors(clips):
+    return {split: label_vectors(rows["label"], len(class_names(rows))) for split, rows in clips.items()}
 
 
 def _clip_inputs(clips, modalities):

@@ -13,16 +13,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from hf_fusion.data.arrow_rows import ArrowRows, in_batches, values_of
+from hf_fusion.data.clip_classes import class_names, has_label_sets
 from hf_fusion.data.collator import LABEL_FILLS, fill_labels
+from hf_fusion.data.label_sets import label_vectors
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.deployment.answer_config import answer_fields, read_answer_config
 from hf_fusion.evaluation.metrics import compute_metrics
 from hf_fusion.evaluation.plots import calibration_error
 from hf_fusion.hub.repository import CHECKPOINT_FILES, matches
 from hf_fusion.models.configuration_common import head_widths
+from hf_fusion.models.pipeline_common import LABEL_THRESHOLD
 from hf_fusion.utils.errors import DataError, listed
 from hf_fusion.utils.records import source_commit
 
@@ -135,7 +138,7 @@ def make_predictions(
         own = {name: "label" if name == "labels" and name not in rows.column_names else name for name in LABEL_FILLS}
         used = {LABELS_OF_TASKS.get(head.task) for head in config.heads.values()}
         labels = {
-            name: fill_labels(values_of(rows, column), LABEL_FILLS[name])
+            name: fill_labels(_label_values(rows, column), LABEL_FILLS[name])
             for name, column in own.items()
             if name in used and column in rows.column_names and len(rows)
         }
@@ -150,6 +153,13 @@ def make_predictions(
         outputs={name: np.asarray(outputs[name], dtype=np.float32) for name in config.heads},
         facts={**(facts or {}), "config": json.loads(json.dumps(answer_fields(config)))},
     )
+
+
+def _label_values(rows, column):
+    """Returns the labels of rows as the model sees them: label sets as vectors."""
+    values = values_of(rows, column)
+    is_set = column == "label" and has_label_sets(rows)
+    return label_vectors(values, len(class_names(rows))).tolist() if is_set else values
 
 
 def describe_predictions(
@@ -238,8 +248,8 @@ def measure_predictions(predictions: Predictions, split: str | None = None) -> d
 
     Returns:
         `dict[str, float]`: all metrics of the split in `metrics.json` except the loss: [`ReviewMetrics`],
-        [`SentimentRegressionMetrics`], or accuracy, UAR and F1 of classes; and for classes the `calibration_error`
-        (for reviews `fine_calibration_error`) of `hf-fusion evaluate`.
+        [`SentimentRegressionMetrics`], [`class_metrics`] or [`label_set_metrics`]; and for classes the
+        `calibration_error` (for reviews `fine_calibration_error`) of `hf-fusion evaluate`.
 
     Raises:
         DataError: if the predictions have no labels, or there is no such split.
@@ -251,12 +261,10 @@ def measure_predictions(predictions: Predictions, split: str | None = None) -> d
     metrics = compute_metrics(config, tuple(predictions.outputs.values()), list(labels.values()), list(labels))
     for name, head in config.heads.items():
         is_class = LABELS_OF_TASKS.get(head.task) == "labels" and config.num_labels > 1
-        if is_class and "labels" in labels and labels["labels"].ndim == 1:
-            kept = labels["labels"] != -100
-            classes, confidence = choose_classes(predictions.outputs[name][kept])
-            if len(classes):
+        if is_class and "labels" in labels:
+            correct, confidence = judge_answers(predictions.outputs[name], labels["labels"])
+            if len(correct):
                 start = "fine_" if head.task == "fine" else ""
-                correct = classes == labels["labels"][kept]
                 metrics[f"{start}calibration_error"] = calibration_error(correct, confidence)
     return metrics
 
@@ -265,6 +273,21 @@ def choose_classes(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the most probable class of each row, and its probability, from logits `(rows, classes)`."""
     probabilities = softmax(logits.astype(np.float64), axis=-1)
     return logits.argmax(axis=-1), probabilities.max(axis=-1, initial=0.0)
+
+
+def judge_answers(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Returns whether each answer is right, and its probability: for labels `(rows,)` the most probable class of each row,
+    for several labels `(rows, labels)` yes or no to each of them. Rows without labels are left out.
+    """
+    if labels.ndim == 1:
+        kept = labels != -100
+        classes, confidence = choose_classes(logits[kept])
+        return classes == labels[kept], confidence
+    kept = ~np.isnan(labels).any(axis=1)
+    probabilities = expit(logits[kept].astype(np.float64))
+    applies = probabilities >= LABEL_THRESHOLD
+    return (applies == labels[kept]).ravel(), np.maximum(probabilities, 1 - probabilities).ravel()
 
 
 def join_predictions(parts: Iterable[Predictions]) -> Predictions:

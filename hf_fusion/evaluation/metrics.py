@@ -9,10 +9,21 @@ from typing import Any, NamedTuple
 import datasets
 import evaluate
 import numpy as np
+from scipy.special import expit
 from scipy.stats import pearsonr
-from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, r2_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    hamming_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+)
 
 from hf_fusion.models.configuration_common import head_widths
+from hf_fusion.models.pipeline_common import LABEL_THRESHOLD
 from hf_fusion.utils.errors import RecipeError
 
 logger = logging.getLogger(__name__)
@@ -46,12 +57,13 @@ METRICS = {
     metric.name: metric
     for metric in (
         *(Metric(name, False, format=".1%") for name in _SHARES),
-        *(Metric(name, False) for name in ("f1", "f1_has0", "f1_non0")),
+        *(Metric(name, False) for name in ("f1", "f1_has0", "f1_non0", "average_precision")),
         Metric("corr", False, (-1.0, 1.0)),
         Metric("r2", False, (-math.inf, 1.0)),
         *(Metric(name, True, (0.0, math.inf)) for name in ("mae", "mse", "rmse", "nll")),
         Metric("brier", True, (0.0, 2.0)),
         Metric("calibration_error", True),
+        Metric("hamming_loss", True),
         Metric("loss", True, (-math.inf, math.inf)),
     )
 }
@@ -344,16 +356,21 @@ def compute_metrics(config, predictions, label_ids, label_names) -> dict[str, fl
         return select_sentiment_metrics(config.label_range).compute(
             predictions=logits.reshape(-1), references=labels.reshape(-1)
         )
+    names = list(config.id2label.values())
     if labels.ndim == 2:
-        return _multi_label_metrics(logits, labels)
+        kept = ~np.isnan(labels).any(-1)
+        return label_set_metrics(expit(logits[kept]), labels[kept], names)
     kept = labels != -100
-    return class_metrics(logits.argmax(-1)[kept], labels[kept], list(config.id2label.values()))
+    return class_metrics(logits.argmax(-1)[kept], labels[kept], names)
 
 
 def metric_names(config, label_names) -> list[str]:
     """Returns the names of the metrics that [`compute_metrics`] computes for a configuration and labels."""
     predictions = tuple(np.zeros((2, *width)) for width in head_widths(config).values())
-    return list(compute_metrics(config, predictions, [np.arange(2.0)] * len(label_names), label_names))
+    labels = np.arange(2.0)
+    if config.problem_type == "multi_label_classification":
+        labels = np.repeat(labels[:, None], config.num_labels, axis=1)
+    return list(compute_metrics(config, predictions, [labels] * len(label_names), label_names))
 
 
 def class_metrics(predicted: Sequence[int], expected: Sequence[int], names: list[str]) -> dict[str, float]:
@@ -390,14 +407,70 @@ def class_metrics(predicted: Sequence[int], expected: Sequence[int], names: list
     return {**metrics, **{f"{name}_recall": recall for name, recall in zip(names, recalls, strict=True)}}
 
 
-def _multi_label_metrics(logits, labels):
-    """Computes accuracy (of all labels of a row) and macro F1 of multi-hot labels `(rows, labels)` (NaN = missing)."""
-    predicted = (logits > 0).astype(int)
-    kept = ~np.isnan(labels).any(-1)
-    expected = labels[kept].astype(int)
+def label_set_metrics(
+    probabilities: np.ndarray, expected: np.ndarray, names: list[str], threshold: float = LABEL_THRESHOLD
+) -> dict[str, float]:
+    """
+    Computes the metrics of several labels for each row.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(rows, labels)`): the probability of each label.
+        expected (`np.ndarray` of the same shape): 1 where a label applies, 0 elsewhere.
+        names (`list[str]`): the names of the labels.
+        threshold (`float`, *optional*, defaults to 0.5): a label is predicted at this probability or above.
+
+    Returns:
+        `dict[str, float]`: `subset_accuracy` (share of rows with all labels right), `hamming_loss` (share of wrong
+        answers; lower is better), `micro_f1` (over all answers); and for each label `NAME_f1`,
+        `NAME_average_precision`, and as CMU-MOSEI's emotions are measured `NAME_weighted_accuracy` (mean of the recalls
+        of the rows with and without it) and `NAME_weighted_f1` (mean of the F1 of both, weighted by their rows). These
+        four are NaN where no row, or every row, has the label; `macro_f1`, `macro_average_precision`,
+        `weighted_accuracy` and `weighted_f1` are their means over the other labels.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from hf_fusion.evaluation.metrics import label_set_metrics
+    >>> expected = np.array([[1, 0], [1, 1], [0, 0]])
+    >>> metrics = label_set_metrics(np.array([[0.9, 0.2], [0.7, 0.4], [0.1, 0.3]]), expected, ["happy", "sad"])
+    >>> metrics["subset_accuracy"], metrics["happy_f1"]
+    (0.6666666666666666, 1.0)
+    ```
+    """
+    expected = np.asarray(expected).astype(int)
+    predicted = (np.asarray(probabilities) >= threshold).astype(int)
+    by_name = {
+        name: _label_metrics(*columns)
+        for name, *columns in zip(names, predicted.T, np.asarray(probabilities).T, expected.T, strict=True)
+    }
+    means = {metric: [metrics[metric] for metrics in by_name.values()] for metric in _LABEL_METRICS}
+    means = {metric: float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
+             for metric, values in means.items()}  # fmt: skip
     return {
-        "accuracy": float(accuracy_score(expected, predicted[kept])),
-        "macro_f1": float(f1_score(expected, predicted[kept], average="macro", zero_division=0)),
+        "subset_accuracy": float(accuracy_score(expected, predicted)),
+        "hamming_loss": float(hamming_loss(expected, predicted)),
+        "micro_f1": float(f1_score(expected, predicted, average="micro", zero_division=0)),
+        "macro_f1": means["f1"],
+        "macro_average_precision": means["average_precision"],
+        "weighted_accuracy": means["weighted_accuracy"],
+        "weighted_f1": means["weighted_f1"],
+        **{f"{name}_{metric}": metrics[metric] for metric in _LABEL_METRICS for name, metrics in by_name.items()},
+    }
+
+
+_LABEL_METRICS = ("f1", "average_precision", "weighted_accuracy", "weighted_f1")
+
+
+def _label_metrics(predicted, probabilities, expected):
+    """Computes the metrics of one label; NaN if all rows agree, where a constant prediction would be perfect."""
+    if len(np.unique(expected)) < 2:
+        return dict.fromkeys(_LABEL_METRICS, math.nan)
+    return {
+        "f1": float(f1_score(expected, predicted, zero_division=0)),
+        "average_precision": float(average_precision_score(expected, probabilities)),
+        "weighted_accuracy": float(balanced_accuracy_score(expected, predicted)),
+        "weighted_f1": float(f1_score(expected, predicted, average="weighted", zero_division=0)),
     }
 
 

@@ -177,6 +177,8 @@ def _describe_head(head, config):
     names = list(map(_escape, getattr(config, head.names).values())) if head.names else []
     if head.task == "prediction" and config.num_labels == 1:
         return "a sentiment score from {:g} to {:g}".format(*map(float, config.label_range))
+    if head.task == "prediction" and config.problem_type == "multi_label_classification":
+        return f"any number of the labels {', '.join(names)}"
     if head.task == "prediction":
         return f"the classes {', '.join(names)}"
     if names:

@@ -635,9 +635,8 @@ class DashFusionForSequenceClassification(DashFusionPreTrainedModel):
         logits = at_least_float32(logits)
         read, loss = PROBLEMS[problem_type]
         labels = read("labels", labels, logits)
-        if problem_type == "single_label_classification":
-            return loss(logits, labels, self.class_weights)[0], labels
-        return loss(logits, labels)[0], labels
+        weights = () if problem_type == "regression" else (self.class_weights,)
+        return loss(logits, labels, *weights)[0], labels
 
     def _contrastive_losses(self, base, labels, problem_type):
         """Semantic and supervised contrastive loss; `None` where switched off."""

@@ -32,10 +32,14 @@ def squared_error(predictions, targets):
     return errors.sum() / count.clamp(min=1), (count > 0).to(errors.dtype)
 
 
-def binary_cross_entropy(logits, labels):
-    """Mean binary cross-entropy over the labels that are not NaN, and 1 if there is any (else 0 and 0)."""
+def binary_cross_entropy(logits, labels, class_weights=None):
+    """Mean binary cross-entropy over the labels that are not NaN, and 1 if there is any (else 0 and 0). A class weight
+    multiplies the loss where its label applies (`pos_weight` of `nn.BCEWithLogitsLoss`)."""
     present = ~torch.isnan(labels)
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+    weights = None if class_weights is None else class_weights.to(logits.dtype)
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits, labels.nan_to_num(), reduction="none", pos_weight=weights
+    )
     count = present.sum()
     return (losses * present).sum() / count.clamp(min=1), (count > 0).to(losses.dtype)
 

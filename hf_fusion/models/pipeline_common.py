@@ -26,6 +26,8 @@ DEFAULT_BATCH_SIZE = 32
 _SHORTEST_SHARE = 0.85
 
 MODALITIES = ("text", "audio", "vision")
+# Of several labels at once, those of this probability and above apply.
+LABEL_THRESHOLD = 0.5
 # The field of an answer that says whether the input was longer than the model reads; only where it is asked for.
 TRUNCATED = "truncated"
 # Choices for inputs that cannot be read: to raise an `InputError`, or to return it in the place of the answer.
@@ -125,12 +127,16 @@ class FusionSentimentAnswers:
             elif any(given.get(name) is not None for name in MODALITIES[1:]):
                 raise answer  # else nothing is known, or a text has no token
         if not whole:
-            unknown = {"label": None, "score": None, TRUNCATED: False}
+            unknown = {"label": None, "score": None, **({"labels": None} if self._has_label_sets else {})}
+            unknown[TRUNCATED] = False
             return [with_place(clip, stretch, answered.get(stretch, unknown)) for stretch in stretches]
         if not answered:
             raise InputError("Nothing is known of the file: no voice is heard in it, no face seen, and no word given.")
         weights = np.array([max(end - start, 1e-3) for start, end in answered])  # a file without a sample has a text
-        overall = self._overall(list(answered.values()), weights / weights.sum(), options.get("top_k", 1))
+        top_k = None if self._has_label_sets else 1
+        overall = self._overall(list(answered.values()), weights / weights.sum(), options.get("top_k", top_k))
+        if self._has_label_sets and "top_k" not in options:
+            overall = [_with_labels(overall)]
         overall = [with_place(clip, (0.0, clip.seconds), answer) for answer in overall]
         return overall if "top_k" in options else overall[0]
 
@@ -138,6 +144,11 @@ class FusionSentimentAnswers:
     def _has_classes(self):
         """Whether answers are classes with probabilities, not scores."""
         return self.model.config.num_labels > 1
+
+    @property
+    def _has_label_sets(self):
+        """Whether an input has any number of labels at once."""
+        return self.model.config.problem_type == "multi_label_classification"
 
     def _overall(self, answers, weights, top_k):
         """One answer, as a list of its classes, of those to the stretches of a file: their mean, weighted by time."""
@@ -233,6 +244,8 @@ class FusionSentimentAnswers:
             if "top_k" in options:
                 raise ValueError("This model predicts a score, not classes: it takes no `top_k`.")
             return self._scores(self.to_array(outputs["logits"]).squeeze(-1))
+        elif self._has_label_sets and "top_k" not in options:
+            return [_with_labels(entries) for entries in self._classes(outputs["logits"], None)]
         else:
             answers = self._classes(outputs["logits"], options.get("top_k", 1))
         return answers if "top_k" in options else [answer for (answer,) in answers]
@@ -244,8 +257,8 @@ class FusionSentimentAnswers:
 
     def _classes(self, logits, top_k):
         config = self.model.config
-        several = config.problem_type == "multi_label_classification"
-        probabilities = self.to_array(logits, "sigmoid" if several else "softmax")  # (batch, num_labels)
+        activation = "sigmoid" if self._has_label_sets else "softmax"
+        probabilities = self.to_array(logits, activation)  # (batch, num_labels)
         ids = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
         return [
             [{"label": config.id2label[i], "score": score} for i, score in zip(row_ids, row_scores, strict=True)]
@@ -271,6 +284,11 @@ class FusionSentimentAnswers:
             ]
             for answers, coarse_id, coarse_score, intensity in rows
         ]
+
+
+def _with_labels(entries):
+    """The most probable label of ranked ones, with all that apply as `labels`."""
+    return {**entries[0], "labels": [entry["label"] for entry in entries if entry["score"] >= LABEL_THRESHOLD]}
 
 
 def _with_readable_text(clip):

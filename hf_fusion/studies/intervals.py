@@ -10,6 +10,7 @@ import numpy as np
 from hf_fusion.evaluation.kept_predictions import Predictions
 from hf_fusion.evaluation.resampled_metrics import resample_metrics
 from hf_fusion.evaluation.statistics import hierarchical_estimate, resample_rows, smallest_detectable_difference
+from hf_fusion.studies.study import StudyError
 from hf_fusion.utils.errors import DataError
 
 
@@ -71,25 +72,28 @@ def resample_predictions(
     Args:
         predictions (`Sequence[Predictions]`): the predictions of one split under each seed.
         like (`Predictions`, *optional*): the rows of the reference, in whose order the rows are resampled.
-        clusters (`str`, *optional*): a regular expression that finds the cluster of a row in its id (its first group, or
-            the whole match), such as the video or the speaker. By default single rows are resampled.
+        clusters (`str`, *optional*): a regular expression that finds the cluster of a row in its id (its first group,
+            or the whole match), such as the video or the speaker. By default single rows are resampled.
 
     Raises:
-        DataError: if the rows or labels are not those of `like` under every seed, or an id does not match `clusters`.
+        DataError: if the rows or labels are not those of `like` under every seed.
+        StudyError: if an id does not match `clusters`.
     """
     first, *others = [align_rows(one, like or predictions[0]) for one in predictions]
     outputs = {name: np.stack([one.outputs[name] for one in (first, *others)]) for name in first.outputs}
     names = None if clusters is None else [_find_cluster(clusters, row_id) for row_id in first.ids]
     tables = resample_metrics(first.config, outputs, first.labels, names)
-    return Resampled(
-        tables, len(set(range(len(first)) if names is None else names)), "rows" if names is None else "clusters", first
-    )
+    if names is None:
+        return Resampled(tables, len(first), "rows", first)
+    return Resampled(tables, len(set(names)), "clusters", first)
 
 
 def _find_cluster(pattern, row_id):
     match = re.search(pattern, row_id)
     if match is None:
-        raise DataError(f"`clusters`: {pattern!r} does not match the id {row_id!r}.")
+        raise StudyError(
+            f"clusters: {pattern!r} does not match the id {row_id!r}. Correct the study and start it again."
+        )
     return match[1] if match.re.groups else match[0]
 
 

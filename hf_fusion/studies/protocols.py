@@ -92,7 +92,8 @@ def measure_run(
         if record is None:
             say(f"protocol {name}")
             try:
-                record, _ = write_protocol(run_folder, read_data_arguments(run_folder), settings, format=None)
+                write_protocol(run_folder, read_data_arguments(run_folder), settings, format=None)
+                record = known_protocol(run_folder, settings)
             except NothingLeftError:
                 record = {"conditions": {}, "summary": {}}
         nothing = dict.fromkeys(metric for metric in metric_names if metric != "loss")

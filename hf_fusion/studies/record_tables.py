@@ -7,7 +7,9 @@ A page marks the place of a table and describes its content in YAML:
 
 `source` names a record without its ending. A study has `metrics`, and optionally `variants` (its rows), `data` (the
 test data, "test" by default), `against` (another variant as reference, or one for each data), `extra` (more columns:
-parameters, train_seconds, multiply_adds, speed, paper), `baselines` with `baseline_rows`, and `transpose`. Evaluations
+parameters, train_seconds, multiply_adds, speed, paper), `baselines` with `baseline_rows`, `transpose`, `intervals`
+("seeds", or "hierarchical" for those over seeds and test rows), and `power` (true for the smallest differences that the
+study could have seen, in the legend). Evaluations
 (`source` then maps rows to records), baselines and cross-validations have `metrics`; a benchmark has `rows` (numbers of
 comparisons) and `metrics` (shown for both sides).
 """
@@ -22,11 +24,13 @@ from typing import Any
 import yaml
 
 from hf_fusion.evaluation.statistics import paired_difference
+from hf_fusion.studies.power import note_power
 
 _TABLE = re.compile(r"(<!-- table: (?P<spec>.*?) -->\n)(?P<text>.*?)(<!-- /table -->)", re.DOTALL)
 _SIGNIFICANT = 0.05
 _MEMORY = {"extra_mb": "extra", "resident_mb": "resident"}  # fields of a side of a benchmark
-_STUDY = {"metrics", "variants", "data", "against", "extra", "baselines", "baseline_rows", "transpose"}
+_STUDY = {"metrics", "variants", "data", "against", "extra", "baselines", "baseline_rows", "transpose", "intervals",
+          "power"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,8 +144,14 @@ def _load(results, name):
 
 
 def _study(record, metrics, variants=None, data=("test",), against=None, extra=(), baselines=None, baseline_rows=(),
-           transpose=False):  # fmt: skip
+           transpose=False, intervals="seeds", power=False):  # fmt: skip
     variants = variants or list(record["variants"])
+    if intervals not in ("seeds", "hierarchical"):
+        raise ValueError(f"intervals must be seeds or hierarchical, got {intervals!r}")
+    if intervals == "hierarchical" and against is not None:
+        raise ValueError(
+            "intervals: hierarchical is not possible with against: a record has them for its first variant"
+        )
     header = ["", *[metric if len(data) == 1 else f"{split}: {metric}" for split in data for metric in metrics], *extra]
     table = [header]
     if baselines:
@@ -149,7 +159,7 @@ def _study(record, metrics, variants=None, data=("test",), against=None, extra=(
         table += [[name, *[_number(rows[name][metric]) for metric in metrics], *[""] * len(extra)]
                   for name in baseline_rows]  # fmt: skip
     for name in variants:
-        cells = [_cell(record, name, split, metric, against) for split in data for metric in metrics]
+        cells = [_cell(record, name, split, metric, against, intervals) for split in data for metric in metrics]
         table.append([name, *cells, *[_extra(record, name, column, metrics) for column in extra]])
     seeds = list(next(iter(record["variants"].values()))["seeds"])
     if len(seeds) == 1:
@@ -160,8 +170,11 @@ def _study(record, metrics, variants=None, data=("test",), against=None, extra=(
         legend = (
             f"Mean ± standard deviation over seeds {', '.join(seeds)}; after it, where shown, the paired difference to "
             f"{reference} with its 95 % interval"
+            + (f" over {_resampled(record, variants)}" if intervals == "hierarchical" else "")
             + (" (bold: p < .05 after Holm’s correction)." if against is None else ".")
         )
+        if power and (note := note_power(record["variants"], metrics)):
+            legend += f" {note}"
     return (list(map(list, zip(*table, strict=True))) if transpose else table), legend
 
 
@@ -169,18 +182,30 @@ def _entry(record, variant, split):
     return (record if split == "test" else record["evaluate_on"][split])["variants"].get(variant)
 
 
-def _cell(record, variant, split, metric, against):
+def _resampled(record, variants):
+    """Names what the intervals of a record are over, such as "seeds and rows"."""
+    for name in variants:
+        for difference in record["variants"][name].get("difference", {}).values():
+            if "over" in difference.get("hierarchical", {}):
+                return difference["hierarchical"]["over"]
+    raise ValueError("intervals: hierarchical is not possible: the record has none")
+
+
+def _cell(record, variant, split, metric, against, intervals):
     """Mean ± deviation, and the difference; its spaces do not break, so that numbers stay in one line."""
-    return _spread_and_difference(record, variant, split, metric, against).replace(" ", "\N{NO-BREAK SPACE}")
+    return _spread_and_difference(record, variant, split, metric, against, intervals).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _spread_and_difference(record, variant, split, metric, against):
+def _spread_and_difference(record, variant, split, metric, against, intervals):
     entry = _entry(record, variant, split)
     if entry is None or not _finite(entry["mean"][metric]):
         return "–"
     mean, std = entry["mean"][metric], entry["std"][metric]
     text = _number(mean) + ("" if std is None else f" ± {std:.3f}")
-    return text + _difference_words(_difference(record, variant, split, metric, against))
+    difference = _difference(record, variant, split, metric, against)
+    if difference and intervals == "hierarchical":
+        difference = difference | difference.get("hierarchical", {"interval": None})
+    return text + _difference_words(difference)
 
 
 def _difference_words(difference):
@@ -280,11 +305,23 @@ def _provenance(record, sources, link):
     hardware, versions = record["hardware"], record["versions"]
     processor = re.sub(r"\((R|TM)\)", "", hardware["processor"])
     accelerators = ", ".join(map(str, hardware["accelerators"])) or "no accelerator"
-    rows = _rows(record)
     return (
-        f"{rows}Measured on {hardware['cores']} cores of an {processor}, {accelerators}, torch {versions['torch']}, "
-        f"transformers {versions['transformers']}. Record: {links}, written by `{record['command']}`."
+        f"{_rows(record)}{_compute(record)}Measured on {hardware['cores']} cores of an {processor}, {accelerators}, "
+        f"torch {versions['torch']}, transformers {versions['transformers']}. Record: {links}, written by "
+        f"`{record['command']}`."
     )
+
+
+def _compute(record):
+    """The cost of the runs of a study; nothing for records from before it was summed."""
+    compute = record.get("compute")
+    if not compute or compute["train_seconds"] is None:
+        return ""
+    return f"{compute['runs']} runs, {_duration(compute['train_seconds'])} of training together. "
+
+
+def _duration(seconds):
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.1f} min"
 
 
 def _rows(record):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,43 @@ import numpy as np
 import pandas as pd
 from transformers import AutoConfig
 
+from hf_fusion.evaluation.kept_predictions import Predictions
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.evaluation.plots import MOST_PANELS, plot_differences, plot_pareto, plots_available, save_figure
-from hf_fusion.evaluation.statistics import holm, knee, paired_difference, pareto_front, standard_deviation
+from hf_fusion.evaluation.statistics import (
+    holm_by_family,
+    knee,
+    paired_difference,
+    pareto_front,
+    smallest_detectable_difference,
+    standard_deviation,
+)
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.costs import compare_checkpoints
+from hf_fusion.studies.facts import describe_selection, sum_compute
 from hf_fusion.studies.fusion_cost import ClipShape, build_fusion, fusion_inputs, multiply_adds
+from hf_fusion.studies.intervals import Resampled, resample_folds, resample_predictions
+from hf_fusion.studies.power import note_power
 from hf_fusion.studies.predictions import FOLDER as PREDICTIONS_FOLDER
-from hf_fusion.studies.predictions import collect_study_predictions, write_study_predictions
+from hf_fusion.studies.predictions import RunKey, collect_study_predictions, write_study_predictions
 from hf_fusion.studies.protocols import describe_protocols, draw_protocols, protocol_tables, summary_names
 from hf_fusion.studies.study import Study, StudyError, file_name, get_run_folder
+from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, describe_environment, write_json
 
 Results = dict[str, dict[int, dict]]
+Families = dict[str, dict[str, list[str]]]
 _SIGNIFICANT = 0.05
 
 
-def summarize(results: Results, split: str = "test", interval: str = "t") -> dict[str, dict]:
+def summarize(
+    results: Results,
+    split: str = "test",
+    interval: str = "t",
+    families: Families | None = None,
+    predictions: dict[RunKey, Predictions] | None = None,
+    clusters: str | None = None,
+) -> dict[str, dict]:
     """
     Computes mean and standard deviation of each variant, and its paired difference to the first one.
 
@@ -33,39 +54,133 @@ def summarize(results: Results, split: str = "test", interval: str = "t") -> dic
         results (`Results`): the result of [`run_study`].
         split (`str`, *optional*, defaults to `"test"`): `"validation"`, `"test"` or the name of other data.
         interval (`str`, *optional*, defaults to `"t"`): see [`paired_difference`].
+        families (`dict`, *optional*): the families of comparisons for Holm's correction, see [`Study`].
+        predictions (`dict[RunKey, Predictions]`, *optional*): the predictions of all runs, see
+            [`collect_study_predictions`], for intervals over seeds and test rows. With folds these are over seeds and
+            folds, and the predictions may be empty. By default there are none of either.
+        clusters (`str`, *optional*): see [`Study`].
 
     Returns:
         `dict[str, dict]`: for each variant `seeds` (metrics by seed, with folds their means), with folds `folds`
-        (metrics by seed and fold), `mean`, `std` (ddof=1; `None` for a single seed) and, except for the first one,
-        `difference`: the [`paired_difference`] of variant minus reference by metric, with `p_holm`, the p-value
-        corrected for the number of variants.
+        (metrics by seed and fold), and by metric `mean`, `std` (ddof=1; `None` for a single seed), `interval` (95 %,
+        over seeds) and, except for the first variant, `difference`: the [`paired_difference`] of variant minus
+        reference with `p_holm`, the p-value corrected within its family (`None` outside of all families), and
+        `smallest_detectable` (see [`smallest_detectable_difference`]). With predictions or folds also `hierarchical`:
+        the interval of each metric over seeds and rows, and within `difference` the [`hierarchical_estimate`] with its
+        own `p_holm` and `smallest_detectable`, or the `reason` why there is none.
     """
     reference, *others = results
-    summary = {name: _summarize_variant(runs, split) for name, runs in results.items()}
-    base = summary[reference]["seeds"]
+    summary = {name: _summarize_variant(runs, split, interval) for name, runs in results.items()}
     for name in others:
-        entry = summary[name]
-        entry["difference"] = {
-            metric: paired_difference(_column(entry["seeds"], metric), _column(base, metric), interval)
-            for metric in entry["mean"]
-        }
-    for metric in summary[reference]["mean"]:
-        differences = [summary[name]["difference"][metric] for name in others]
-        for difference, p in zip(differences, holm([d["p"] for d in differences]), strict=True):
-            difference["p_holm"] = p
+        summary[name]["difference"] = _compare_seeds(summary[name], summary[reference], interval)
+    if predictions is not None and any("folds" in entry for entry in summary.values()):
+        _add_hierarchical(summary, {name: resample_folds(entry["folds"]) for name, entry in summary.items()})
+    elif of_split := {key: run for key, run in (predictions or {}).items() if key.data == split}:
+        _add_hierarchical(summary, _resample_variants(summary, of_split, clusters))
+    _correct_p_values(summary, families)
     return summary
+
+
+def _compare_seeds(entry, base, interval):
+    """Returns the differences of a variant to another one, over seeds."""
+    differences = {}
+    for metric in entry["mean"]:
+        values, others = _column(entry["seeds"], metric), _column(base["seeds"], metric)
+        difference = paired_difference(values, others, interval)
+        deviation = standard_deviation(np.subtract(values, others))
+        if difference["p"] is None:
+            difference["smallest_detectable"] = None
+        else:
+            error = deviation / np.sqrt(len(values))
+            difference["smallest_detectable"] = smallest_detectable_difference(error, len(values) - 1)
+        differences[metric] = difference
+    return differences
+
+
+def _resample_variants(summary, predictions, clusters):
+    """Returns for each variant its resampled metrics, or the reason why there are none."""
+    resampled: dict[str, Resampled | str] = {}
+    reference = None
+    for name, entry in summary.items():
+        by_seed = {str(key.seed): run for key, run in predictions.items() if key.variant == name}
+        if missing := [seed for seed in entry["seeds"] if seed not in by_seed]:
+            resampled[name] = f"no predictions of seed {', '.join(missing)}"
+            continue
+        try:
+            resampled[name] = resample_predictions([by_seed[seed] for seed in entry["seeds"]], reference, clusters)
+        except DataError as error:
+            resampled[name] = str(error)
+            continue
+        reference = reference or resampled[name].rows
+    return resampled
+
+
+def _add_hierarchical(summary, resampled):
+    """Adds the intervals over seeds and rows."""
+    reference = resampled[next(iter(summary))]
+    for name, entry in summary.items():
+        own = resampled[name]
+        if isinstance(own, Resampled):
+            entry["hierarchical"] = {metric: own.estimate(metric)["interval"] for metric in own.tables}
+        for metric, difference in entry.get("difference", {}).items():
+            difference["hierarchical"] = _compare_rows(own, reference, metric)
+
+
+def _compare_rows(own, reference, metric):
+    reasons = [side for side in (own, reference) if isinstance(side, str)]
+    if not reasons and not all(metric in side.tables for side in (own, reference)):
+        reasons = ["not computed for this metric"]
+    return {"interval": None, "p": None, "reason": reasons[0]} if reasons else own.compare(reference, metric)
+
+
+def _correct_p_values(summary, families):
+    """Adds `p_holm` to all differences: over seeds, and over seeds and rows."""
+    _, *others = summary
+    metrics = list(next(iter(summary.values()))["mean"])
+    members = {
+        family: list(product(content["variants"], content["metrics"]))
+        for family, content in resolve_families(families, others, metrics).items()
+    }
+    differences = {(name, metric): summary[name]["difference"][metric] for name in others for metric in metrics}
+    for select in (lambda difference: difference, lambda difference: difference.get("hierarchical", {})):
+        parts = {key: select(difference) for key, difference in differences.items()}
+        corrected = holm_by_family({key: part.get("p") for key, part in parts.items()}, members)
+        for key, part in parts.items():
+            if "p" in part:
+                part["p_holm"] = corrected[key]
+
+
+def resolve_families(families: Families | None, variants: list[str], metrics: list[str]) -> dict[str, dict]:
+    """
+    Returns the families of comparisons with all their `metrics` and `variants`.
+
+    Args:
+        families (`dict`, *optional*): the families of a study; by default one for each metric over all variants.
+        variants (`list[str]`): the variants that are compared with the first one.
+        metrics (`list[str]`): the known metrics; others are left out.
+    """
+    families = families or {metric: {"metrics": [metric]} for metric in metrics}
+    return {
+        name: {
+            "metrics": [metric for metric in family.get("metrics", metrics) if metric in metrics],
+            "variants": [variant for variant in map(str, family.get("variants", variants)) if variant in variants],
+        }
+        for name, family in families.items()
+    }
 
 
 def check_metrics(study: Study, summary: dict[str, dict]) -> None:
     """Raises [`StudyError`] if the study shows an unknown metric; the runs are kept."""
     known = next(iter(summary.values()))["mean"]
-    if strangers := [metric for metric in study.metrics if metric not in known]:
-        raise StudyError(
-            f"metrics has {strangers[0]!r}; there are {', '.join(known)}. Correct the study and start it again."
-        )
+    wanted = {"metrics": study.metrics}
+    wanted |= {f"families.{name}.metrics": family.get("metrics", []) for name, family in study.families.items()}
+    for place, metric in ((place, metric) for place, metrics in wanted.items() for metric in metrics):
+        if metric in known:
+            continue
+        raise StudyError(f"{place} has {metric!r}; there are {', '.join(known)}. Correct the study and start it again.")
 
 
-def _summarize_variant(runs, split):
+def _summarize_variant(runs, split, interval):
     if any(split not in run for run in runs.values()):
         raise StudyError(f"A study compares runs on their {split} split, which the data lacks: choose other data.")
     by_seed = {str(seed): run[split] for seed, run in runs.items()}
@@ -78,8 +193,13 @@ def _summarize_variant(runs, split):
     return {
         "seeds": by_seed,
         **({"folds": folds} if folds else {}),
+        **({"zero_shot": True} if next(iter(runs.values())).get("zero_shot") else {}),
         "mean": {metric: float(np.mean(column)) for metric, column in columns.items()},
         "std": {metric: standard_deviation(column) for metric, column in columns.items()},
+        "interval": {
+            metric: paired_difference(column, [0.0] * len(column), interval)["interval"]
+            for metric, column in columns.items()
+        },
         "last_log": {str(seed): run["last_log"] for seed, run in runs.items()},
         "train_seconds": {str(seed): run["train_seconds"] for seed, run in runs.items()},
         "parameters": next(iter(runs.values()))["parameters"],
@@ -107,7 +227,7 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
     """Counts the multiply-adds of each variant's fusion (DashFusion) for one clip with the lengths `study.pareto`."""
     words, audio, vision = study.pareto
     costs = {}
-    for name in study.pareto_variants or study.variants:
+    for name in study.pareto_variants or study.trained:
         config = AutoConfig.from_pretrained(study.first_run_folder(folder, name), trust_remote_code=False)
         shape = ClipShape(words, audio, config.audio_feature_size, vision, config.vision_feature_size)
         fields = ("fusion", "num_bottleneck_tokens", "num_fusion_layers", "hidden_size", "num_attention_heads",
@@ -122,13 +242,13 @@ def fusion_costs(study: Study, folder: Path) -> dict[str, int]:
 
 def compare_costs(study: Study, folder: Path) -> dict[str, list[dict]]:
     """
-    Compares size and speed of each variant with the first one, in the runs of the first seed, on the CPU.
+    Compares size and speed of each trained variant with the first one, in the runs of the first seed, on the CPU.
 
     Returns:
         `dict[str, list[dict]]`: the result of [`compare_checkpoints`] for each variant except the first one.
     """
-    reference, *others = (study.first_run_folder(folder, name) for name in study.variants)
-    names = list(study.variants)[1:]
+    reference, *others = (study.first_run_folder(folder, name) for name in study.trained)
+    names = study.trained[1:]
     return {name: compare_checkpoints(reference, run, study.latency) for name, run in zip(names, others, strict=True)}
 
 
@@ -155,8 +275,9 @@ def pareto(costs: dict[str, int], summary: dict[str, dict], metric: str) -> dict
 
 def cell_lines(entry: dict, metric: str, paper: dict[str, float], digits: int = 4) -> list[str]:
     """
-    Formats the lines of a table cell: mean and standard deviation; the difference to the reference with interval and
-    p-value after Holm's correction; the difference in the paper.
+    Formats the lines of a table cell: mean and standard deviation; the difference to the reference with its interval
+    over seeds and p-value after Holm's correction; its interval and p-value over seeds and rows; the difference in the
+    paper.
     """
     mean, std = entry["mean"][metric], entry["std"][metric]
     if not np.isfinite(mean):
@@ -164,13 +285,19 @@ def cell_lines(entry: dict, metric: str, paper: dict[str, float], digits: int = 
     lines = [f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")]
     if "difference" in entry:
         difference = entry["difference"][metric]
-        low_high, p = difference["interval"], difference["p_holm"]
-        text = f"{difference['mean']:+.{digits}f}"
-        text += f" [{low_high[0]:+.{digits}f}, {low_high[1]:+.{digits}f}]" if low_high else ""
-        lines.append(text + (f" p = {p:.3f}" if p is not None else ""))
+        lines.append(f"{difference['mean']:+.{digits}f}{_format_interval(difference, digits)}")
+        hierarchical = difference.get("hierarchical", {})
+        if hierarchical.get("interval"):
+            lines.append(f"{hierarchical['over']}{_format_interval(hierarchical, digits)}")
     if metric in paper:
         lines.append(f"paper {paper[metric]:+.4f}")
     return lines
+
+
+def _format_interval(difference, digits):
+    low_high, p = difference["interval"], difference["p_holm"]
+    text = f" [{low_high[0]:+.{digits}f}, {low_high[1]:+.{digits}f}]" if low_high else ""
+    return text + (f" p = {p:.3f}" if p is not None else "")
 
 
 def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str, dict[str, float]]) -> str:
@@ -191,11 +318,17 @@ def markdown_table(summary: dict[str, dict], metrics: list[str], paper: dict[str
             if len(lines) > 1 and p is not None and p < _SIGNIFICANT:
                 lines[1] = f"**{lines[1]}**"
             cells.append("<br>".join(lines))
-        rows.append(f"| {name.replace('|', '/')} | {' | '.join(cells)} |")
+        rows.append(f"| {label_variant(name, entry).replace('|', '/')} | {' | '.join(cells)} |")
     over = count_runs(summary)
     rows += ["", f"Mean ± standard deviation over {over}; below it the paired difference to the first row, its 95 %"]
     rows += [f"interval and its p-value after Holm's correction (bold: below {_SIGNIFICANT})."]
+    rows += [""] * bool(note := note_power(summary, metrics)) + [note] * bool(note)
     return "\n".join(rows) + "\n"
+
+
+def label_variant(name: str, entry: dict[str, Any]) -> str:
+    """Returns the name of a variant for tables; says of a baseline that it has seen no training rows."""
+    return f"{name} (no training rows)" if entry.get("zero_shot") else name
 
 
 def count_runs(summary: dict[str, dict]) -> str:
@@ -216,7 +349,7 @@ def latex_rows(summary: dict[str, dict], metrics: list[str]) -> list[dict[str, s
     """
     rows = []
     for name, entry in summary.items():
-        row = {"variant": name}
+        row = {"variant": label_variant(name, entry)}
         for metric in metrics:
             p = entry["difference"][metric]["p_holm"] if "difference" in entry else None
             star = "*" if p is not None and p < _SIGNIFICANT else ""
@@ -266,7 +399,7 @@ def write_study(
         `dict`: the content of the JSON file: the study with its changes, environment, data and summaries, and as
             `predictions` the `file`, its `sha256` and number of `rows`, and `missing`, the runs without predictions.
     """
-    data = {name: _read_data(study, folder, name) for name in study.variants}
+    data = {name: _read_data(study, folder, name) for name in study.trained}
     first = next(iter(data.values()))
     test = summaries["test"]
     record = {
@@ -275,6 +408,10 @@ def write_study(
         "overrides": _all_public(study.overrides),
         **({"folds": study.folds} if study.folds else {}),
         "interval": study.interval,
+        "families": resolve_families(study.families, list(test)[1:], list(next(iter(test.values()))["mean"])),
+        **({"clusters": study.clusters} if study.clusters else {}),
+        "selection": study.selection or describe_selection(study, folder),
+        "compute": sum_compute(study, folder, results),
         "variants": {name: {"changes": _all_public(study.variants[name]), **entry} for name, entry in test.items()},
         "data": first if all(split == first for split in data.values()) else data,
         **describe_environment(),
@@ -379,4 +516,6 @@ def _all_public(fields):
 
 def _public(value):
     """Removes local directories from a setting."""
+    if isinstance(value, dict):
+        return {name: _public(part) for name, part in value.items()}
     return Path(value).name if isinstance(value, str) and ("/" in value or os.sep in value) else value

@@ -1,9 +1,11 @@
 """Studies: one recipe with several variants and seeds. Each run has its own process; finished runs are kept."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -12,23 +14,32 @@ from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evalua
 from hf_fusion.data.arguments import TRAINING_FIELDS, DataArguments
 from hf_fusion.data.files import DATA_FILE_KINDS, parse_yaml, read_yaml
 from hf_fusion.data.protocols import PROTOCOLS
-from hf_fusion.evaluation.kept_predictions import digest_weights
+from hf_fusion.evaluation.kept_predictions import (
+    PREDICTIONS_FILE,
+    digest_weights,
+    measure_predictions,
+    write_predictions,
+)
 from hf_fusion.evaluation.published_results import PublishedResult, read_published
 from hf_fusion.evaluation.statistics import INTERVALS
+from hf_fusion.evaluation.zero_shot import ZeroShotBaseline
 from hf_fusion.studies.launch import Run, run_all
 from hf_fusion.studies.protocols import Protocols, check_published, measure_run, part_names, read_protocols
+from hf_fusion.studies.zero_shot_variants import measure_zero_shot
 from hf_fusion.training.kept import complete_run
 from hf_fusion.utils.errors import DataError, FusionError, RecipeError
 from hf_fusion.utils.fields import wrong_field
-from hf_fusion.utils.records import METRICS_FILE, write_json
+from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, write_json
 from hf_fusion.utils.shipped import find_file
 
 SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
+# Times in `metrics.json`; those of older runs lack the evaluation.
+SECONDS = ("train_seconds", "evaluation_seconds")
 ANSWERS_FOLDER = "teacher_answers"
 # names in the results of a run
-_RESERVED_NAMES = ("train", "validation", "test", "seed", "parameters", "last_log", "train_seconds", "train_samples",
-          "best_checkpoint", "folds")  # fmt: skip
+_RESERVED_NAMES = ("train", "validation", "test", "seed", "parameters", "last_log", "train_samples",
+                   "best_checkpoint", "folds", *SECONDS)  # fmt: skip
 
 
 class StudyError(FusionError, ValueError):
@@ -57,11 +68,21 @@ class Study:
         folds (`list`): names of the folds of a cross-validation. Every variant is trained on each of them; the metrics
             of a seed are the means over the folds. `{fold}` in the fields of a variant, of `overrides` or of
             `evaluate_on` stands for the name: `dataset: data/mine_{fold}`.
+        families (`dict`): the families of comparisons for Holm's correction by name: `metrics` and `variants` of each;
+            a family without one of them has all. Comparisons outside of the families are not tested. By default each
+            metric is a family over all variants; other data of `evaluate_on` have families of their own.
+        clusters (`str`, *optional*): a regular expression that finds the cluster of a test row in its id (its first
+            group, or the whole match), such as the video or the speaker. Intervals over seeds and rows then resample
+            clusters, since rows of a cluster resemble each other.
+        selection (`str`): the rule by which the checkpoint of each run was selected; by default the one of the recipe.
         hash_ids (`bool`): whether the file of the study's predictions has hashes in the place of the rows' ids, where
             the terms of the data ask for it; see [`write_study_predictions`].
         protocols (`dict`): protocols for missing modalities by which every run is measured on its test split: the
             fields of [`ProtocolSettings`] by name, which is that of the protocol unless they have `protocol`.
         reference (`list[dict]`): published results that are shown beside, with the fields of [`PublishedResult`].
+
+    A variant with `baseline`, the fields of [`ZeroShotBaseline`], is not trained: it answers for the rows of the
+    others, once for all seeds.
 
     The `teacher` of a variant may be the name of another variant without a teacher: each student then learns from its
     run with the same seed. Students of one teacher share its answers, in the folder `teacher_answers` of the runs.
@@ -79,6 +100,9 @@ class Study:
     pareto_variants: list[str] = field(default_factory=list)
     latency: int | None = None
     folds: list[Any] = field(default_factory=list)
+    families: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    clusters: str | None = None
+    selection: str = ""
     hash_ids: bool = False
     protocols: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     reference: list[dict[str, Any]] = field(default_factory=list)
@@ -129,8 +153,10 @@ class Study:
             raise StudyError(f"{path}: pareto needs words, audio frames and vision frames, and metrics.")
         if strangers := set(self.pareto_variants) - set(map(str, self.variants)):
             raise StudyError(f"{path}: pareto_variants has {min(strangers)!r}, which is not a variant.")
+        self._check_families(path)
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
+        self._check_baselines(path)
         try:
             check_published(self.protocol_settings, self.published)
         except (DataError, RecipeError) as error:
@@ -139,6 +165,49 @@ class Study:
             teacher = self.find_teacher(name)
             if teacher is not None and self.find_teacher(teacher) is not None:
                 raise StudyError(f"{path}: the teacher of {name!r}, {teacher!r}, has a teacher itself.")
+
+    def _check_families(self, path):
+        for name, family in self.families.items():
+            if strangers := set(family) - {"metrics", "variants"}:
+                raise StudyError(f"{path}: families.{name} has the unknown field {min(strangers)!r}.")
+            known = list(map(str, self.variants))[1:]
+            if strangers := set(map(str, family.get("variants", ()))) - set(known):
+                raise StudyError(f"{path}: families.{name} has {min(strangers)!r}; compared are {', '.join(known)}.")
+        for (name, family), (other, second) in combinations(self.families.items(), 2):
+            if all(_meet(family.get(part), second.get(part)) for part in ("metrics", "variants")):
+                raise StudyError(f"{path}: the families {name!r} and {other!r} share a comparison.")
+        if self.clusters is not None and self.folds:
+            raise StudyError(f"{path}: with folds these are resampled: remove clusters.")
+        if self.clusters is not None:
+            try:
+                re.compile(self.clusters)
+            except re.error as error:
+                raise StudyError(
+                    f"{path}: clusters must be a regular expression, got {self.clusters!r}: {error}."
+                ) from error
+
+    def _check_baselines(self, path):
+        names = [name for name in self.variants if self.is_baseline(name)]
+        try:
+            for name in names:
+                ZeroShotBaseline.from_fields(self.variants[name]["baseline"])
+        except RecipeError as error:
+            raise StudyError(f"{path}: {name!r}: {error}") from error
+        if next(iter(self.variants)) in names:
+            raise StudyError(f"{path}: the first variant is the reference, which must be trained: {names[0]!r} is not.")
+        if wrong := [name for name in self.variants if self.find_teacher(name) in names]:
+            raise StudyError(f"{path}: the teacher of {wrong[0]!r} is a baseline, which is no DyFuLM.")
+        if wrong := [name for name in self.pareto_variants if name in names]:
+            raise StudyError(f"{path}: pareto_variants has {wrong[0]!r}, which is a baseline.")
+
+    def is_baseline(self, name: Any) -> bool:
+        """Whether a variant is not trained."""
+        return "baseline" in (self.variants[name] or {})
+
+    @property
+    def trained(self) -> list[Any]:
+        """`list`: the names of the variants that are trained."""
+        return [name for name in self.variants if not self.is_baseline(name)]
 
     @property
     def protocol_settings(self) -> Protocols:
@@ -203,6 +272,8 @@ class Study:
             for name, known in getattr(self, place).items():  # names may hold dots and equals signs
                 if assignment.startswith(prefix := f"{place}.{name}."):
                     name_of_field, equals, value = assignment.removeprefix(prefix).partition("=")
+                    if name_of_field.startswith("baseline.") and "baseline" in known:
+                        known, name_of_field = known["baseline"], name_of_field.removeprefix("baseline.")
                     if equals:
                         known[name_of_field] = _parse_value(value)
                         return
@@ -216,6 +287,11 @@ class Study:
         self.overrides[path] = _parse_value(value)
 
 
+def _meet(names, others):
+    """Whether two lists of names have one in common; `None` holds all names."""
+    return names is None or others is None or bool(set(map(str, names)) & set(map(str, others)))
+
+
 def _parse_value(value):
     try:
         return parse_yaml(value, "The value of a change")
@@ -225,7 +301,7 @@ def _parse_value(value):
 
 def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:
     """
-    Runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`).
+    Runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`); then measures baselines.
 
     A finished run (its folder has `metrics.json`) is never repeated; an interrupted one resumes from its newest
     checkpoint. The predictions of each run are in its folder: `predictions.parquet`, and `predictions_NAME.parquet`
@@ -248,7 +324,7 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     """
     if (folder / METRICS_FILE).exists():
         raise StudyError(f"{folder} is the folder of a single run: choose another one for the runs of the study.")
-    waiting, students = [], []
+    waiting, students, baselines = [], [], {}
     for name, seed, fold in study.runs:
         run_folder = get_run_folder(folder, name, seed, fold)
         changes = study.changes(name, seed, folder, fold)
@@ -257,11 +333,16 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         for other, data_fields in in_fold(study.evaluate_on, fold).items():
             if known.get(other, {}).get("data") != data_fields:
                 _check_file(f"evaluate_on.{other}.dataset", data_fields)
-        if (run_folder / METRICS_FILE).exists():
+        evaluate_on = in_fold(study.evaluate_on, fold)
+        is_known = all(known.get(other, {}).get("data") == fields for other, fields in evaluate_on.items())
+        if (run_folder / METRICS_FILE).exists() and (is_known or not study.is_baseline(name)):
             say(f"{_name_run(name, seed, fold)}: finished before")
+            continue
+        own = f"variants.{name}." if "dataset" in study.variants[name] else ""
+        _check_file(f"{own}dataset", changes)
+        if study.is_baseline(name):
+            baselines.setdefault((name, fold), []).append((run_folder, changes))
         else:
-            own = f"variants.{name}." if "dataset" in study.variants[name] else ""
-            _check_file(f"{own}dataset", changes)
             flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
             queue = waiting
             if study.find_teacher(name) is not None:
@@ -280,6 +361,9 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         run_all(students, slots, report)  # after their teachers
     except RecipeError as error:
         raise StudyError(str(error)) from error
+    for (name, fold), seeds in baselines.items():
+        say(f"{name}{'' if fold is None else f', fold {fold}'}: answering, without training")
+        _measure_baseline(study, name, fold, seeds)
     results: dict[str, dict[int, dict]] = {name: {seed: {} for seed in study.seeds} for name in study.variants}
     without: dict[str, list[str]] = {}
     for name, seed, fold in study.runs:
@@ -302,6 +386,27 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
     }
 
 
+def _measure_baseline(study, name, fold, seeds):
+    """Measures a variant that is not trained, and writes its results into the run folder of each seed."""
+    evaluate_on = in_fold(study.evaluate_on, fold)
+    try:
+        result = measure_zero_shot(study.recipe, seeds[0][1], evaluate_on)
+    except (FusionError, OSError, ValueError) as error:  # of transformers: no such model, no chat template ...
+        raise StudyError(f"{name}: {error}") from error
+    known = {
+        other: {"data": evaluate_on[other], "metrics": measure_predictions(part)}
+        for other, part in result.others.items()
+    }
+    for run_folder, changes in seeds:
+        seed = {"seed": changes["seed"]}
+        write_predictions(run_folder / PREDICTIONS_FILE, result.predictions)
+        for other, part in result.others.items():
+            write_predictions(run_folder / other_predictions_file(other), part)
+        write_json(run_folder / ENVIRONMENT_FILE, {**result.environment, **seed})
+        write_json(run_folder / TRANSFER_FILE, known)
+        write_json(run_folder / METRICS_FILE, {**result.metrics, **seed})  # last: it marks the run as finished
+
+
 def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
     """
     Combines the results of a variant and seed on several folds.
@@ -312,15 +417,16 @@ def mean_over_folds(results: dict[Any, dict], splits: Iterable[str]) -> dict:
 
     Returns:
         `dict`: as for a single run, without its details. The metrics of each split are means over the folds (of those
-        where a metric is defined), `train_seconds` is the sum, `last_log` the logs by fold; `folds` holds the metrics
-        by fold and split.
+        where a metric is defined), `train_seconds` and `evaluation_seconds` are sums, `last_log` the logs by fold;
+        `folds` holds the metrics by fold and split.
     """
     runs = list(results.values())
     splits = [split for split in splits if all(split in run for run in runs)]
     return {
+        **({"zero_shot": True} if runs[0].get("zero_shot") else {}),
         **{split: mean_metrics([run[split] for run in runs]) for split in splits},
         "parameters": runs[0]["parameters"],
-        "train_seconds": round(sum(run["train_seconds"] for run in runs), 1),
+        **{name: round(sum(run[name] for run in runs), 1) for name in SECONDS if all(name in run for run in runs)},
         "last_log": {str(fold): run["last_log"] for fold, run in results.items()},
         "folds": {str(fold): {split: run[split] for split in splits} for fold, run in results.items()},
     }

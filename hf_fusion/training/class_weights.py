@@ -43,21 +43,21 @@ def compute_class_weights(setting, labels, config) -> list[float]:
 
     Args:
         setting (`str` or `list[float]`): the result of [`parse_class_weights`], not `None`.
-        labels (`list`): the labels of the training data; -100 or `None` for missing ones.
+        labels (`list`): the labels of the training data; -100 or `None` for missing ones. Several labels are vectors
+            of 0 and 1.
         config ([`PretrainedConfig`]): the configuration of the model.
 
     Returns:
         `list[float]`: the given weights, or n / (classes * rows of the class), so that all classes have the same total
-        weight.
+        weight. For several labels, rows without the label / rows with it, so that both have the same.
 
     Raises:
-        ValueError: if the model predicts scores or several labels, the number of weights differs from that of the
-            classes, or `"balanced"` meets a class without rows.
+        ValueError: if the model predicts scores, the number of weights differs from that of the classes, or
+            `"balanced"` meets a class without rows.
     """
-    several = any(np.ndim(label) > 0 for label in labels[:1]) or config.problem_type == "multi_label_classification"
-    if config.num_labels == 1 or config.problem_type == "regression" or several:
-        kind = "several labels at a time" if several else "a score"
-        raise ValueError(f"`class_weights` is for classes; this model predicts {kind}.")
+    several = any(np.ndim(label) > 0 for label in labels[:1])
+    if config.num_labels == 1 or config.problem_type == "regression":
+        raise ValueError("`class_weights` is for classes; this model predicts a score.")
     names = [str(config.id2label[number]) for number in range(config.num_labels)]
     if setting != BALANCED:
         if len(setting) != len(names):
@@ -65,11 +65,17 @@ def compute_class_weights(setting, labels, config) -> list[float]:
                 f"`class_weights` has {len(setting)} numbers, but there are {len(names)} classes: {', '.join(names)}."
             )
         return setting
-    present = np.array([label for label in labels if label is not None and label != -100], dtype=np.int64)
-    counts = np.bincount(present, minlength=len(names))
+    if several:
+        vectors = np.array([label for label in labels if label is not None])  # (rows, labels)
+        counts = np.nansum(vectors, axis=0)
+    else:
+        present = np.array([label for label in labels if label is not None and label != -100], dtype=np.int64)
+        counts = np.bincount(present, minlength=len(names))
     if not counts.all():
         absent = ", ".join(name for name, count in zip(names, counts, strict=True) if not count)
         raise ValueError(
             f"`class_weights` cannot be {BALANCED}: no training row is {absent}. Give a number for each class instead."
         )
+    if several:
+        return ((len(vectors) - counts) / counts).tolist()
     return (len(present) / (len(names) * counts)).tolist()

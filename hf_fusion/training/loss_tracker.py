@@ -56,7 +56,7 @@ class LossTracker(TrainerCallback, ExportableState):
         places = [i for i, name in enumerate(LOSSES) if outputs.get(name) is not None]
         labels = [list(LOSSES.values())[i] for i in places]
         counts = {label: _count(inputs[label]) for label in set(labels) if label}
-        if class_weights is not None:
+        if class_weights is not None and config.problem_type != "multi_label_classification":
             counts["labels"] = label_weight(inputs["labels"], class_weights)
         counts[None] = rows.new_tensor(len(outputs["logits"]))
         if places:  # a model may have a loss without components

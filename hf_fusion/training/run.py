@@ -116,10 +116,12 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         **_train(trainer, checkpoint),
     }
     predictions = []
+    started = time.perf_counter()
     for split in SPLITS:
         if split in encoded:
             metrics[split], part = evaluate_split(trainer, encoded[split], split)
             predictions.append(part)
+    metrics["evaluation_seconds"] = round(time.perf_counter() - started, 1)
     _save(trainer, model_args)
     if training_args.should_save:
         folder = Path(training_args.output_dir)
@@ -228,13 +230,16 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
         encoded["train"] = _with_answers(encoded, rows_of, teacher, model_args, training_args)
+    train_masks, validation = data_args.train_masks(_data_seed(training_args)), encoded.get("validation")
+    if data_args.missing_validation and validation is not None:
+        validation = train_masks.erase_validation(validation, processor)
     trainer = make_trainer(
         model,
         training_args,
         train_dataset=encoded["train"],
-        eval_dataset=encoded.get("validation"),
+        eval_dataset=validation,
         processing_class=processor,
-        train_masks=data_args.train_masks(_data_seed(training_args)),
+        train_masks=train_masks,
         callbacks=callbacks,
     )
     return trainer, encoded, facts
@@ -344,7 +349,7 @@ def _check_metric(trainer):
     columns = {"fine": "labels", "coarse": "coarse_labels", "accuracy": "labels", "uar": "labels", "macro": "labels"}
     column = columns.get(metric.partition("_")[0])
     rows = trainer.eval_dataset
-    if column and rows is not None and column in rows.column_names and len(set(rows[column]) - {None}) < 2:
+    if column and rows is not None and column in rows.column_names and len(set(map(str, rows[column])) - {"None"}) < 2:
         raise RecipeError(
             f"`metric_for_best_model` {metric} is undefined on a validation split with a single class: choose "
             "another metric (loss), or a validation split with several classes."

@@ -41,11 +41,12 @@ def describe_environment(**facts) -> dict:
 
 
 def describe_hardware() -> dict:
-    """Returns processor, cores, memory and accelerators of this machine."""
+    """Returns processor, cores, memory and accelerators of this machine, and threads and processes of this command."""
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "memory_gib": _memory_gib(),
         "accelerators": accelerators,
         "system": platform.system(),

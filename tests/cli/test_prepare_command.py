@@ -126,6 +126,18 @@ def test_classes(tmp_path):
     assert process.returncode and "none of the classes calm, glad: 'sad'" in process.stderr
 
 
+def test_several_labels(tmp_path):
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    for name in "abc":
+        np.savez(folder / f"{name}.npz", audio=np.ones((2, 3), np.float32))
+    (folder / "labels.csv").write_text("id,label,split\na,sad;calm,train\nb,calm,train\nc,[],test\n")
+    process = script("prepare", folder, tmp_path / "prepared", "--modalities", "audio", "--several_labels")
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"class calm +│ 2 +│ 0", process.stdout) and re.search(r"class sad +│ 1 +│ 0", process.stdout)
+    assert re.search(r"without a class +│ 0 +│ 1", process.stdout)
+
+
 class TestOwnFiles:
     """As extractors write them; in this process."""
 

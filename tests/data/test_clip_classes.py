@@ -45,7 +45,9 @@ def test_unusable_labels():
     assert unusable_class("ANGRY", NAMES) is None and unusable_class("glad", AUTO) is None
     assert unusable_class(None, NAMES) == unusable_class("nan", AUTO) == "no label"
     assert unusable_class("glad", NAMES) == "a label that is none of the classes calm, angry: 'glad'"
-    assert unusable_class([1], NAMES) == "a label that is no class"
+    assert unusable_class({}, NAMES) == "a label that is no class"
+    hint = " (if each clip has any number of classes, set `several_labels`)"
+    assert unusable_class([1], NAMES) == "a label that is no class" + hint
 
 
 class TestNumbers:

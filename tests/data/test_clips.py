@@ -4,9 +4,10 @@ import weakref
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
-from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict, Value
-from test_feature_folder import write_folder
+from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict, List, Value
+from test_feature_folder import write_folder, write_labels
 
 from hf_fusion.data.clips import ClipSource, load_clips, read_clips
 from hf_fusion.data.prepare import prepare_clips
@@ -710,3 +711,80 @@ class TestClasses:
         clips = load_clips(words, classes=["angry", "calm", "sad"], split_shares=(1, 0, 0))["train"]
         assert clips["label"][:] == [1, 2, 0]
         assert load_clips(rows, split_shares=(1, 0, 0))["train"]["label"][:] == [2.0, 0.0, 1.0]
+
+
+class TestSeveralLabels:
+    """Labels that are sets of classes, declared by `several_labels`."""
+
+    SETS = (["happy", "sad"], [], ["sad"], ["happy"], ["sad", "happy"], [])
+    NUMBERS = {"train": [[0, 1], []], "validation": [[1], [0]], "test": [[0, 1], []]}
+
+    @pytest.fixture
+    def rows(self):
+        return [row | {"label": labels} for row, labels in zip(all_kinds_of_rows(), self.SETS, strict=True)]
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """Writes these clips with other labels."""
+        return lambda rows, kind: self.write(tmp_path / kind.strip("."), rows, kind)
+
+    @staticmethod
+    def write(folder, rows, kind):
+        name = write_folder(folder, rows, every_file=True)
+        (folder / "labels.jsonl").unlink()
+        write_labels(folder, [{name: row[name] for name in ("id", "split", "label", "text")} for row in rows], kind)
+        return name
+
+    def check(self, clips):
+        assert clips["train"].features["label"] == List(ClassLabel(names=["happy", "sad"]))
+        assert {split: rows["label"][:] for split, rows in clips.items()} == self.NUMBERS
+
+    @pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
+    def test_lists(self, rows, folder, kind):
+        name = folder(rows, kind)
+        self.check(load_clips(name, several_labels=True))
+        assert load_clips(name, classes=["sad", "happy"], several_labels=True)["train"]["label"][:] == [[0, 1], []]
+        with pytest.raises(DataError, match=r"no number .if each clip has any number of classes, set `several_labels`"):
+            load_clips(name)
+        with pytest.raises(DataError, match=r"no class .if each clip has any number of classes, set `several_labels`"):
+            load_clips(name, classes=["auto"])
+        with pytest.raises(DataError, match=r"none of the classes sad, glad: 'happy': row 1"):
+            load_clips(name, classes=["sad", "glad"], several_labels=True)
+
+    @pytest.mark.parametrize("kind", [".csv", ".tsv"])
+    def test_text(self, rows, folder, kind):
+        texts = [row | {"label": " ; ".join(row["label"]) or "[]"} for row in rows]
+        self.check(load_clips(folder(texts, kind), several_labels=True))
+        with pytest.raises(DataError, match=r"2 x no label .a clip to which no class applies has the label \[\]"):
+            load_clips(folder([row | {"label": "" if row["label"] == "[]" else row["label"]} for row in texts], kind),
+                       several_labels=True)  # fmt: skip
+
+    def test_vectors(self, rows, folder, tmp_path):
+        vectors = [[int(name in row["label"]) for name in ("happy", "sad")] for row in rows]
+        rows = [row | {"label": vector} for row, vector in zip(rows, vectors, strict=True)]
+        names = ["happy", "sad"]
+        self.check(load_clips(folder(rows, ".jsonl"), classes=names, several_labels=True))
+        self.check(load_clips(write_mmsa(tmp_path / "clips.pkl", rows), classes=names, several_labels=True))
+        with pytest.raises(DataError, match=r"6 x a label that is no number .if each clip has any number of classes"):
+            load_clips(write_mmsa(tmp_path / "clips.pkl", rows))
+
+    def test_of_a_prepared_folder(self, rows, folder, tmp_path):
+        report = prepare_clips(ClipSource(folder(rows, ".jsonl"), several_labels=True), tmp_path / "prepared")
+        assert report["splits"]["train"]["label"] == {"classes": {"happy": 1, "sad": 1}, "without": 1}
+        name = str(tmp_path / "prepared")
+        for changes in ({}, {"several_labels": True}, {"classes": ["auto"]}, {"classes": ["happy", "sad"]}):
+            self.check(load_clips(name, **changes))
+        assert [row["label"] for row in read_clips(ClipSource(name))][:2] == [["happy", "sad"], []]
+
+    def test_of_rows_in_memory(self):
+        frame = pd.DataFrame({"text": ["a", "b", "c"], "label": [["x", "y"], [], ["y"]]})
+        clips = load_clips(frame, several_labels=True, split_shares=(1, 0, 0))["train"]
+        assert clips["label"][:] == [[0, 1], [], [1]] and clips.features["label"].feature.names == ["x", "y"]
+        again = load_clips(clips, several_labels=True, split_shares=(1, 0, 0))["train"]
+        assert again["label"][:] == clips["label"][:] and again.features["label"] == clips.features["label"]
+
+    def test_of_the_synthetic_corpus(self):
+        options = {"num_train": 30, "num_validation": 3, "num_test": 3, "several_labels": True}
+        clips = load_clips("synthetic-clips", options=options)["train"]
+        assert clips.features["label"].feature.names == ["praise", "complaint", "sarcasm"]
+        assert {len(labels) for labels in clips["label"]} >= {0, 1, 2}

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from datasets import Array2D, Value
+from datasets import Array2D, ClassLabel, List, Value
 
 from hf_fusion.data.synthetic_clips import generate_clip, synthetic_clips
 from hf_fusion.data.synthetic_reviews import OPINIONS
@@ -38,6 +38,26 @@ def test_labels_are_what_the_rule_says(clips):
         assert clip["label"] == (-strength if clip["sarcastic"] else strength)
     assert {clip["label"] for clip in clips} == {-3, -2, -1, 1, 2, 3}
     assert np.mean([clip["sarcastic"] for clip in clips]) == pytest.approx(0.3, abs=0.04)
+
+
+def test_label_sets_are_what_the_rule_says(clips):
+    for clip in clips:
+        wry = [mark(clip, "vision", place) > 0.5 for place in clip["opinions"]]
+        if wry[clip["opinions"].index(clip["emphasis"])] != clip["sarcastic"]:
+            continue  # noise hides the mark
+        meant = [-value if face else value for value, face in zip(strengths(clip), wry, strict=True)]
+        applies = [max(meant) == 3, min(meant) == -3, any(wry)]
+        clip["is_rule"] = clip["labels"] == [i for i, there in enumerate(applies) if there]
+    assert np.mean([clip.get("is_rule", False) for clip in clips]) > 0.9
+
+
+def test_label_sets_take_the_place_of_scores():
+    sizes = {"num_train": 20, "num_validation": 1, "num_test": 1}
+    scores, sets = synthetic_clips(**sizes), synthetic_clips(**sizes, several_labels=True)
+    assert sets["train"].features["label"] == List(ClassLabel(names=["praise", "complaint", "sarcasm"]))
+    assert scores["train"].remove_columns("label")[:] == sets["train"].remove_columns("label")[:]
+    with pytest.raises(DataError, match="`several_labels` must be true or false, got 1"):
+        synthetic_clips(several_labels=1)
 
 
 def test_opinions_are_the_words_with_a_strength(clips):

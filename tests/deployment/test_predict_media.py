@@ -9,6 +9,7 @@ from media_files import Sound, harmonic_sound, write_media
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.deployment.predict_media import (
     MediaParts,
+    MediaPrediction,
     MediaPredictor,
     find_media,
     flat_media_row,
@@ -189,3 +190,12 @@ class TestMediaParts:
         (tmp_path / "out.parts/mine.txt").touch()
         with pytest.raises(DataError, match="holds other files"):
             MediaParts(tmp_path / "out.parts", {})
+
+
+def test_rows_of_several_labels():
+    answer = {"start": 0.0, "end": 1.0, "text": None, "label": "sad", "score": 0.7, "labels": ["sad"], "modalities": {},
+              "truncated": False}  # fmt: skip
+    (row,) = MediaPrediction("a.wav", [answer]).rows(several_labels=True)
+    assert row["prediction"] == {"label": "sad", "score": 0.7, "labels": ["sad"]}
+    (row,) = MediaPrediction("a.wav", error="broken").rows(several_labels=True)
+    assert row["prediction"] == {"label": None, "score": None, "labels": None}

@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from asserts import assert_close
@@ -72,6 +73,21 @@ def test_clips(clip_model, clip_processor, clips):
     assert [bool(row["prediction"]["label"]) for row in found] == [True, False, False, False, False]
     assert_close(found[0]["prediction"], pipe({"audio": audio}))
     assert all(row["error"] for row in found[1:])
+
+
+def test_several_labels(clip_model, clip_processor, clips):
+    model = clip_model(num_labels=3, problem_type="multi_label_classification")
+    with torch.no_grad():
+        model.classifier[-1].weight.zero_()
+        model.classifier[-1].bias.copy_(torch.tensor([9.0, -9.0, 5.0]))
+    pipe = FusionSentimentPipeline(model, processor=clip_processor, device="cpu")
+    ((row, wrong),) = predict_rows(pipe, [{"text": "good", "audio": clips["audio"][0]}, {"text": ""}])
+    assert row["prediction"]["labels"] == ["LABEL_0", "LABEL_2"] and row["prediction"]["label"] == "LABEL_0"
+    assert wrong["prediction"] == {"label": None, "score": None, "labels": None} and wrong["error"]
+    kinds = prediction_types(model.config)
+    table = pa.Table.from_pylist([row, wrong], schema=pa.schema([("text", pa.string()), *kinds.items()]))
+    assert table["prediction"].to_pylist() == [row["prediction"], wrong["prediction"]]
+    assert list(flat_row(row))[1:] == list(prediction_types(model.config, flat=True))
 
 
 class TestFlatRows:

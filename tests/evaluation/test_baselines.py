@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hf_fusion.data.clips import ClipSource, load_clips
 from hf_fusion.evaluation.baselines import (
     bag_of_words_baseline,
     class_baselines,
+    label_set_baselines,
     majority_baseline,
     mean_baseline,
     ridge_baseline,
@@ -70,6 +71,21 @@ def test_classes_of_clips():
     assert results["largest class"]["accuracy"] == pytest.approx(largest) and results["largest class"]["uar"] == 0.5
     assert results["logistic: text"]["accuracy"] == pytest.approx(largest)
     assert results["logistic: audio"]["accuracy"] > 0.95 and results["logistic: audio"]["high_recall"] > 0.85
+
+
+def test_label_sets_of_clips():
+    clips = linear_clips("audio")
+    for split, rows in clips.items():
+        sets = [[i for i, limit in enumerate((1, 0)) if label > limit] for label in rows["label"]]
+        feature = List(ClassLabel(names=["high", "above"]))
+        clips[split] = rows.remove_columns("label").add_column("label", sets, feature=feature)
+    results = label_set_baselines(clips, ["text", "audio"])
+    assert list(results) == ["shares of the labels", "logistic: text", "logistic: audio", "logistic: text + audio"]
+    share = np.mean([0 in ids for ids in clips["test"]["label"]])
+    assert results["shares of the labels"]["high_average_precision"] == pytest.approx(share)
+    assert results["shares of the labels"]["high_weighted_accuracy"] == 0.5
+    assert results["logistic: audio"]["subset_accuracy"] > 0.9 and results["logistic: audio"]["high_f1"] > 0.85
+    assert results["logistic: text"]["macro_average_precision"] < 0.7
 
 
 def test_ridge_reads_given_text_features():

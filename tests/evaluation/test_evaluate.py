@@ -8,7 +8,6 @@ from hf_fusion.evaluation import evaluate_reviews as reviews_module
 from hf_fusion.evaluation.evaluate_clips import evaluate_clips
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
 from hf_fusion.evaluation.kept_predictions import Predictions
-from hf_fusion.utils.errors import DataError
 
 NAMES, COARSE = ["bad", "fair", "good"], ["negative", "positive"]
 CLIPS = {"model_type": "dashfusion", "num_labels": 3, "id2label": {0: "calm", 1: "sad", 2: "glad"},
@@ -67,9 +66,20 @@ def test_classes_of_clips(tmp_path, figures):
     assert np.isnan(metrics["glad_recall"]) and 0 < metrics["calibration_error"] < 1
     cells = {text.get_position(): text.get_text() for text in figures["confusion.png"].axes[0].texts}
     assert cells[1, 0] == "1" and cells[1, 1] == "2" and cells[2, 2] == "0" and "calibration.png" in figures
-    several = {**CLIPS, "problem_type": "multi_label_classification"}
-    with pytest.raises(DataError, match="evaluated by one label each, but the model predicts several"):
-        evaluate_clips(make(several, {"labels": [1, 0, 0, 1]}, outputs))
+
+
+def test_label_sets_of_clips(tmp_path, figures):
+    names = {0: "calm", 1: "sad"}
+    config = {**CLIPS, "num_labels": 2, "id2label": names, "problem_type": "multi_label_classification"}
+    probabilities = np.array([[0.9, 0.2], [0.7, 0.6], [0.1, 0.3]])
+    labels = np.array([[1, 0], [1, 0], [0, 0]], np.float32)
+    predictions = make(config, {"labels": labels}, {"logits": np.log(probabilities / (1 - probabilities))})
+    metrics = evaluate_clips(predictions, tmp_path)
+    assert metrics["subset_accuracy"] == pytest.approx(2 / 3) and metrics["hamming_loss"] == pytest.approx(1 / 6)
+    assert metrics["calm_f1"] == 1 and np.isnan(metrics["sad_f1"]) and metrics["macro_f1"] == 1
+    (bars,) = figures["calibration.png"].axes[0].containers
+    assert set(figures) == {"calibration.png"} and bars[0].get_xydata()[0] == pytest.approx([0.6, 0])
+    assert 0 < metrics["calibration_error"] < 0.5
 
 
 def test_clips(tmp_path, figures):

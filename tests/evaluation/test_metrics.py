@@ -17,7 +17,9 @@ from hf_fusion.evaluation.metrics import (
     compute_metrics,
     compute_review_metrics,
     find_metric,
+    label_set_metrics,
     lower_is_better,
+    metric_names,
     select_sentiment_metrics,
 )
 from hf_fusion.evaluation.plots import calibration_error
@@ -230,8 +232,66 @@ class TestOfADashFusion:
         assert found["LABEL_1_recall"] == 1.0
 
     def test_several_labels(self, clip_config):
-        logits, labels = np.array([[2.0, -1.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
-        assert compute_metrics(clip_config(num_labels=2), logits, (labels,), ["labels"])["accuracy"] == 0.5
+        logits, labels = (
+            np.array([[2.0, -1.0], [1.0, 1.0], [9.0, 9.0]]),
+            np.array([[1.0, 0.0], [1.0, 0.0], [0, np.nan]]),
+        )
+        config = clip_config(num_labels=2, problem_type="multi_label_classification")
+        found = compute_metrics(config, logits, (labels,), ["labels"])
+        assert found["subset_accuracy"] == 0.5 and found["hamming_loss"] == 0.25, "a row without all labels counts"
+        assert list(found) == metric_names(config, ["labels"])
+
+
+class TestLabelSets:
+    @pytest.fixture
+    def sides(self):
+        rng = np.random.default_rng(0)
+        expected = (rng.random((60, 3)) < [0.5, 0.2, 0.8]).astype(int)
+        return np.clip(0.6 * expected + 0.5 * rng.random((60, 3)), 0, 1), expected
+
+    def test_against_their_definitions(self, sides):
+        probabilities, expected = sides
+        predicted = probabilities >= 0.5
+        found = label_set_metrics(probabilities, expected, ["a", "b", "c"])
+        assert found["subset_accuracy"] == pytest.approx((predicted == expected).all(1).mean())
+        assert found["hamming_loss"] == pytest.approx((predicted != expected).mean())
+        hits, wrong = (predicted & (expected == 1)).sum(), (predicted != expected).sum()
+        assert found["micro_f1"] == pytest.approx(2 * hits / (2 * hits + wrong))
+        yes, no = expected[:, 1] == 1, expected[:, 1] == 0
+        recalls = predicted[yes, 1].mean(), 1 - predicted[no, 1].mean()
+        assert found["b_weighted_accuracy"] == pytest.approx(np.mean(recalls))
+        f1 = [2 * (s & t).sum() / (s.sum() + t.sum()) for s, t in ((predicted[:, 1], yes), (~predicted[:, 1], no))]
+        assert found["b_f1"] == pytest.approx(f1[0])
+        assert found["b_weighted_f1"] == pytest.approx(yes.mean() * f1[0] + no.mean() * f1[1])
+        order = np.argsort(-probabilities[:, 1])
+        precision = np.cumsum(yes[order]) / np.arange(1, 61)
+        assert found["b_average_precision"] == pytest.approx(precision[yes[order]].mean())
+        for name, metric in (("macro_f1", "f1"), ("weighted_accuracy",) * 2, ("macro_average_precision",
+                             "average_precision"), ("weighted_f1",) * 2):  # fmt: skip
+            assert found[name] == pytest.approx(np.mean([found[f"{label}_{metric}"] for label in "abc"]))
+
+    def test_a_label_that_no_row_or_every_row_has(self, sides):
+        probabilities, expected = sides
+        expected[:, 0], expected[:, 2] = 1, 0
+        found = label_set_metrics(probabilities, expected, ["a", "b", "c"])
+        assert all(np.isnan(found[f"{name}_{metric}"]) for name in "ac" for metric in ("f1", "weighted_accuracy"))
+        assert found["macro_f1"] == found["b_f1"] and found["macro_average_precision"] == found["b_average_precision"]
+        assert np.isnan(label_set_metrics(probabilities[:1], expected[:1], ["a", "b", "c"])["macro_f1"])
+
+    def test_the_threshold(self, sides):
+        probabilities, expected = sides
+        found = label_set_metrics(np.array([[0.5, 0.49, 0.7]]), np.array([[1, 0, 1]]), ["a", "b", "c"])
+        assert found["subset_accuracy"] == 1
+        assert label_set_metrics(probabilities, expected, ["a", "b", "c"], threshold=0)["hamming_loss"] == (
+            pytest.approx(1 - expected.mean())
+        )
+
+    def test_directions(self, sides):
+        probabilities, expected = sides
+        good = label_set_metrics(probabilities, expected, ["a", "b", "c"])
+        poor = label_set_metrics(1 - probabilities, expected, ["a", "b", "c"])
+        for name in good:
+            assert (good[name] < poor[name]) == lower_is_better(name), name
 
 
 class TestTable:
@@ -274,7 +334,7 @@ class TestTable:
         losses = ["loss", "fine_loss", "intensity_loss", "prediction_loss", "contrastive_loss", "distillation_loss"]
         assert all(map(lower_is_better, [*losses, "rmse", "brier", "nll", "fine_nll", "intensity_rmse"]))
         assert {name for name, metric in METRICS.items() if metric.lower_is_better} == {
-            "mae", "mse", "rmse", "nll", "brier", "calibration_error", "loss",
+            "mae", "mse", "rmse", "nll", "brier", "calibration_error", "hamming_loss", "loss",
         }  # fmt: skip
 
     @pytest.mark.parametrize("start", ["", "eval_", "test_", "validation_", "eval_first_"])

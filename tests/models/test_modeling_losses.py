@@ -183,6 +183,14 @@ def test_binary_cross_entropy_passes_over_missing_labels():
     assert has_labels == 1 and torch.equal(logits.grad == 0, ~kept)
 
 
+def test_weights_of_several_labels():
+    logits, labels = torch.randn(4, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, NAN], [0.0, 1.0]])
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+    losses = losses * torch.where(labels == 1, torch.tensor([3.0, 0.5]), 1.0)
+    expected = losses[~labels.isnan()].mean()
+    torch.testing.assert_close(binary_cross_entropy(logits, labels, torch.tensor([3.0, 0.5]))[0], expected)
+
+
 class TestDistillation:
     """Against the formulas in numpy."""
 

@@ -4,6 +4,7 @@ import wave
 
 import numpy as np
 import pytest
+import torch
 from media_files import Sound, harmonic_sound, write_media
 
 from hf_fusion import DashFusionFeatureExtractor, DashFusionProcessor, FusionSentimentPipeline
@@ -100,6 +101,20 @@ def test_classes_have_mean_probabilities(make_classify):
     assert len(classify(clip, top_k=2)) == 2
     with pytest.raises(ValueError, match="`top_k` is for whole inputs"):
         classify(clip, top_k=2, window=3)
+
+
+def test_several_labels_have_mean_probabilities(make_classify):
+    classify = make_classify(num_labels=3, problem_type="multi_label_classification")
+    with torch.no_grad():
+        classify.model.classifier[-1].weight.zero_()
+        classify.model.classifier[-1].bias.copy_(torch.tensor([4.0, -4.0, 3.0]))
+    clip = clip_of(12.0, voiced=lambda time: time < 8)
+    answer, every = classify(clip), classify(clip, top_k=None)
+    assert answer["labels"] == ["LABEL_0", "LABEL_2"] and answer["end"] == 12.0
+    assert {name: answer[name] for name in ("label", "score")} == {name: every[0][name] for name in ("label", "score")}
+    windows = classify(clip, window=4)
+    assert [window["labels"] for window in windows] == [["LABEL_0", "LABEL_2"]] * 2 + [None]
+    assert windows[2]["label"] is None
 
 
 def test_a_stream_gives_each_file_as_it_was_read(make_classify):

@@ -41,6 +41,41 @@ def test_cross_validations_have_the_spread_over_folds(tmp_path):
     assert f"<br>**{difference:+.3f} [" in render(spec, tmp_path)
 
 
+@pytest.fixture
+def with_rows(tmp_path):
+    """A record with intervals over rows and its cost, in a folder of its own."""
+    record = json.loads((RESULTS / "ablation_dyfulm_sst.json").read_text(encoding="utf-8"))
+    for entry in record["variants"].values():
+        for difference in entry.get("difference", {}).values():
+            difference["smallest_detectable"] = 0.0123
+            difference["hierarchical"] = {"interval": [-0.5, 0.25], "p": 0.5, "p_holm": 0.6, "over": "seeds and rows",
+                                          "mean": difference["mean"], "smallest_detectable": 0.02}  # fmt: skip
+    record["compute"] = {"runs": 24, "train_seconds": 4500.0}
+    (tmp_path / "mine.json").write_text(json.dumps(record), encoding="utf-8")
+    return {"source": "mine", "metrics": ["fine_accuracy"], "variants": ["gate only"]}
+
+
+def test_intervals_over_rows_take_the_place_of_those_over_seeds(with_rows, tmp_path):
+    seeds, rows = render(with_rows, tmp_path), render({**with_rows, "intervals": "hierarchical"}, tmp_path)
+    assert "[-0.500, +0.250]" not in seeds and "[-0.500, +0.250] |" in rows
+    assert "95 % interval (bold" in seeds and "95 % interval over seeds and rows (bold" in rows
+    assert "24 runs, 1.2 h of training together. Measured on 2 cores" in rows
+    assert "could have seen" not in rows
+    rows = render({**with_rows, "power": True}, tmp_path)
+    assert "fine_accuracy 0.012 over seeds, 0.020 over seeds and rows." in rows
+    with pytest.raises(ValueError, match="not possible with against"):
+        render({**with_rows, "intervals": "hierarchical", "against": "full"}, tmp_path)
+    with pytest.raises(ValueError, match="must be seeds or hierarchical, got 'rows'"):
+        render({**with_rows, "intervals": "rows"}, tmp_path)
+
+
+def test_older_records_have_no_intervals_over_rows():
+    spec = {"source": "ablation_dyfulm_sst", "metrics": ["fine_accuracy"]}
+    with pytest.raises(ValueError, match="the record has none"):
+        render({**spec, "intervals": "hierarchical"})
+    assert render({**spec, "power": True}) == render(spec)
+
+
 def test_one_seed_has_neither_spread_nor_interval():
     table = render({"source": "dyfulm_hotel_reviews", "metrics": ["fine_accuracy"]})
     assert "±" not in table.split("\n\n")[0] and "One seed (1)" in table

@@ -7,7 +7,9 @@ from figure_text import check_texts
 from scipy import stats
 
 from hf_fusion.evaluation.plots import plot_differences, plot_pareto
+from hf_fusion.evaluation.statistics import smallest_detectable_difference
 from hf_fusion.evaluation.tables import latex_table
+from hf_fusion.studies.power import note_power
 from hf_fusion.studies.results import (
     cell_lines,
     check_metrics,
@@ -16,6 +18,7 @@ from hf_fusion.studies.results import (
     latex_rows,
     markdown_table,
     pareto,
+    resolve_families,
     summarize,
     tidy,
     write_study,
@@ -51,6 +54,35 @@ def test_means_and_differences(results):
     assert summary["new one"]["last_log"]["2"]["gate_mean"] == 0.4
 
 
+def test_intervals_of_means_and_power(results):
+    summary = summarize(results)
+    half = stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3)
+    assert summary["base"]["interval"]["fine_accuracy"] == pytest.approx([0.52 - half, 0.52 + half])
+    difference = summary["new one"]["difference"]["fine_accuracy"]
+    assert difference["smallest_detectable"] == pytest.approx(smallest_detectable_difference(0.02 / np.sqrt(3), 2))
+    assert "hierarchical" not in difference and "hierarchical" not in summary["base"], "there are no predictions"
+    sentence = note_power(summary, ["fine_accuracy", "loss"])
+    both = [summary[name]["difference"]["fine_accuracy"]["smallest_detectable"] for name in ("new one", "third")]
+    assert f"): fine_accuracy {np.mean(both):.3f} over seeds." in sentence and "loss" not in sentence
+    assert sentence in markdown_table(summary, ["fine_accuracy"], {})
+
+
+def test_declared_families(results):
+    p = {name: entry["difference"]["fine_accuracy"]["p"] for name, entry in summarize(results).items()
+         if "difference" in entry}  # fmt: skip
+    one = summarize(results, families={"new": {"metrics": ["fine_accuracy"], "variants": ["new one"]}})
+    found = (
+        one["new one"]["difference"]["fine_accuracy"]["p_holm"],
+        one["third"]["difference"]["fine_accuracy"]["p_holm"],
+    )
+    assert found == (pytest.approx(p["new one"]), None)
+    both = summarize(results, families={"all": {"metrics": ["fine_accuracy"]}})
+    assert both["new one"]["difference"]["fine_accuracy"]["p_holm"] == pytest.approx(2 * p["new one"])
+    families = resolve_families(None, ["b"], ["mae", "corr"])
+    assert families["mae"] == {"metrics": ["mae"], "variants": ["b"]} and len(families) == 2
+    assert resolve_families({"all": {}}, ["b"], ["mae"]) == {"all": {"metrics": ["mae"], "variants": ["b"]}}
+
+
 def test_a_metric_that_is_undefined_once_leaves_the_others_alone(results):
     expected = summarize(results)["new one"]["difference"]["fine_accuracy"]["p"]
     results["third"][2]["test"]["fine_accuracy"] = None
@@ -65,10 +97,16 @@ def test_metrics_that_there_are_not(results):
         check_metrics(study, summarize(results))
 
 
+def test_metrics_of_families_that_there_are_not(results):
+    study = Study("recipe.yaml", {"base": {}}, [1], families={"main": {"metrics": ["f2"]}})
+    with pytest.raises(StudyError, match=r"families\.main\.metrics has 'f2'; there are fine_accuracy, loss"):
+        check_metrics(study, summarize(results))
+
+
 def test_another_split_and_interval(results):
     summary = summarize(results, "validation", "bootstrap")
     assert summary["third"]["difference"]["fine_accuracy"] == {
-        "mean": 0.0, "interval": [0.0, 0.0], "p": None, "p_holm": None
+        "mean": 0.0, "interval": [0.0, 0.0], "p": None, "p_holm": None, "smallest_detectable": None
     }  # fmt: skip
 
 
@@ -102,6 +140,9 @@ def test_result_files(results, tmp_path):
     assert written["evaluate_on"]["other"]["data"] == {"dataset": "other.csv"}
     assert written["evaluate_on"]["other"]["variants"]["base"]["mean"] == {"fine_accuracy": pytest.approx(0.3)}
     assert written["data"]["data_fingerprint"] == {"test": "f"} and written["hardware"]["cores"]
+    assert written["families"]["fine_accuracy"] == {"metrics": ["fine_accuracy"], "variants": ["new one", "third"]}
+    assert written["selection"] is None and written["compute"]["runs"] == 9
+    assert written["compute"]["train_seconds"] == 9 and written["compute"]["evaluation_seconds"] is None
     assert written["paper"] == {"third": {"fine_accuracy": -0.1}}
     assert len(pd.read_csv(tmp_path / "out.csv")) == 9 + 18 + 9
     tables = (tmp_path / "out.md").read_text()

@@ -245,11 +245,32 @@ def test_values_become_flags():
         ("recipe: x\nseeds: 1\nvariants: {a: {}}", "seeds must be a list of whole numbers, got 1"),
         ("recipe: x\nseeds: [1, 1]\nvariants: {a: {}}", "a seed occurs twice"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\ninterval: z", "interval must be one of t, bootstrap, got 'z'"),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}, b: {}}\nfamilies: {m: {metric: [mae]}}",
+            "families.m has the unknown field 'metric'",
+        ),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}, b: {}}\nfamilies: {m: {variants: [a]}}",
+            "families.m has 'a'; compared are b",
+        ),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}, b: {}}\nfamilies: {m: {metrics: [mae]}, n: {variants: [b]}}",
+            "the families 'm' and 'n' share a comparison",
+        ),
+        ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nclusters: '('", "clusters must be a regular expression, got '\\('"),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}}\nclusters: x\nfolds: [1]",
+            "with folds these are resampled: remove clusters",
+        ),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npaper: {b: {}}", "paper has 'b', which is not a variant"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto: [1, 2, 3]", "pareto needs"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\npareto_variants: [b]", "'b', which is not a variant"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {test: {}}", "cannot have the name 'test'"),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {augmentations: {typos: 1}}}", "for training"),
+        (
+            "recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {missing_protocol: lnln}}",
+            "missing_protocol, which is for",
+        ),
         ("recipe: x\nseeds: [1]\nvariants: {a: {}}\nevaluate_on: {b: {c: 1}}", "'b' has the unknown field c"),
     ],
 )
@@ -268,7 +289,8 @@ def test_shipped_studies_are_readable():
         study = Study.read(str(path))
         recipe = str(find_file(study.recipe, "recipe"))
         for changes in study.variants.values():
-            flags = study_module._flags({**study.overrides, **changes})
+            fields = {name: value for name, value in changes.items() if name != "baseline"}
+            flags = study_module._flags({**study.overrides, **fields})
             parse_recipe(["--config", recipe, *flags])  # every field exists and can have this value
         for data_fields in study.evaluate_on.values():
             DataArguments(**{name: value for name, value in data_fields.items() if name != "split"})

@@ -36,13 +36,30 @@ def test_as_many_as_classes(make_config):
         compute_class_weights([1.0, 2.0], [0], make_config())
 
 
-@pytest.mark.parametrize(
-    ("fields", "labels", "kind"),
-    [({}, [0.5, 2.0], "a score"), ({"num_labels": 3}, [[0.0, 1.0, 1.0]], "several labels at a time")],
-)
-def test_only_for_classes(clip_config, fields, labels, kind):
-    with pytest.raises(ValueError, match=f"is for classes; this model predicts {kind}"):
-        compute_class_weights("balanced", labels, clip_config(**fields))
+def test_only_for_classes(clip_config):
+    with pytest.raises(ValueError, match="is for classes; this model predicts a score"):
+        compute_class_weights("balanced", [0.5, 2.0], clip_config())
+
+
+def test_balanced_weights_of_several_labels_make_both_answers_equal(clip_config):
+    config = clip_config(num_labels=2, problem_type="multi_label_classification")
+    labels = [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0], None]
+    assert compute_class_weights("balanced", labels, config) == pytest.approx([2 / 3, 3 / 2])
+    with pytest.raises(ValueError, match="no training row is LABEL_1"):
+        compute_class_weights("balanced", [[1.0, 0.0], [0.0, 0.0]], config)
+    assert compute_class_weights([2.0, 1.0], labels, config) == [2.0, 1.0]
+
+
+def test_acts_on_several_labels(clip_model, clip_processor, clips):
+    model = clip_model(
+        num_labels=2, problem_type="multi_label_classification", semantic_alignment=False, supervised_contrastive=False
+    )
+    batch = clip_processor(**clips, return_tensors="pt")
+    labels, weights = torch.tensor([[1.0, 0], [0, 0], [0, 1], [1, 1], [1, 0]]), torch.tensor([3.0, 0.5])
+    model.class_weights = weights
+    outputs = model(**batch, labels=labels)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(outputs.logits, labels, pos_weight=weights)
+    torch.testing.assert_close(outputs.loss, expected)
 
 
 def test_acts_on_clips_of_classes(clip_model, clip_processor, clips):

@@ -125,4 +125,4 @@ def weights(folder):
 
 
 def metrics(folder):
-    return {**json.loads(Path(folder, "metrics.json").read_text()), "train_seconds": None}
+    return {**json.loads(Path(folder, "metrics.json").read_text()), "train_seconds": None, "evaluation_seconds": None}

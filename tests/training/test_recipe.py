@@ -163,13 +163,18 @@ def test_data_of_a_checkpoint(tmp_path):
     class Own:
         checkpoint: str
 
-    (tmp_path / "config.yaml").write_text("dataset: synthetic-clips\nmax_eval_samples: 7\naugmentations: {typos: 3}\n")
+    (tmp_path / "config.yaml").write_text(
+        "dataset: synthetic-clips\nmax_eval_samples: 7\naugmentations: {typos: 3}\n"
+        "missing_protocol: lnln\nmissing_rates: [0.5]\nmissing_redraw: false\n"
+    )
     own, data_args = parse_data_arguments(Own, [str(tmp_path), "--damage", '{"typos": 2}'])
     assert own.checkpoint == str(tmp_path) and data_args.dataset == "synthetic-clips"
     assert data_args.max_eval_samples == 7 and data_args.damage == {"typos": 2}
-    assert data_args.augmentations is None, "these were of the training"
+    assert data_args.augmentations is None and data_args.train_masks() is None, "these were of the training"
     with pytest.raises(RecipeError, match="`augmentations` is for training; use `damage`"):
         parse_data_arguments(Own, [str(tmp_path), "--augmentations", '{"typos": 2}'])
+    with pytest.raises(RecipeError, match="`missing_protocol` is for training"):
+        parse_data_arguments(Own, [str(tmp_path), "--missing_protocol", "lnln"])
     with pytest.raises(FileNotFoundError, match="other: no such folder"):
         parse_data_arguments(Own, [str(tmp_path / "other")])
     (tmp_path / "other").mkdir()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,8 +300,14 @@ def test_dashfusion_with_lora(clip_recipe, tmp_path):
 
 
 def test_dashfusion_resumes_exactly(clip_recipe, tmp_path):
-    """Killed after its first epoch, with modality dropout, a run ends with the weights that it would have had."""
-    changes = {"num_train_epochs": 3, "modality_dropout": 0.3, "save_total_limit": None, "keep_optimizer": True}
+    """Killed after its first epoch, a run ends with the weights that it would have had, whatever is lost at random."""
+    changes = {
+        "num_train_epochs": 3,
+        "modality_dropout": 0.3,
+        "missing_protocol": "lnln",
+        "save_total_limit": None,
+        "keep_optimizer": True,
+    }
     run(clip_recipe(**changes), "--output_dir", str(tmp_path / "whole"))
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for name in ("checkpoint-12", "checkpoint-18"):
@@ -639,6 +646,55 @@ def test_classes_of_clips_without_a_text_encoder(voices, tmp_path):
     }
     more = train({**voice_fields(voices), "checkpoint": str(folder), "num_train_epochs": 1}, tmp_path / "more")
     assert more["parameters"] == metrics["parameters"]
+
+
+@pytest.fixture
+def moods(voices):
+    """As `voices`, with any number of two labels for each clip: sad clips have none, angry ones both."""
+    path = Path(voices) / "labels.csv"
+    words = {"sad": "[]", "calm": "slow", "angry": "loud;slow"}
+    lines = [line.rsplit(",", 1) for line in path.read_text().splitlines()]
+    path.write_text("\n".join(f"{start},{words.get(end, end)}" for start, end in lines) + "\n")
+    return voices
+
+
+def test_several_labels(moods, tmp_path):
+    folder = tmp_path / "run"
+    changes = {"classes": None, "several_labels": True, "learning_rate": 0.005, "class_weights": "balanced"}
+    metrics = train(voice_fields(moods, **changes), folder)
+    assert metrics["test"]["macro_f1"] > 0.7 and metrics["test"]["slow_weighted_accuracy"] > 0.7
+    recipe = yaml.safe_load((folder / "config.yaml").read_text())
+    assert recipe["classes"] == ["loud", "slow"] and recipe["several_labels"] is True
+    assert recipe["metric_for_best_model"] == "macro_f1" and recipe["greater_is_better"] is True
+    config = AutoConfig.from_pretrained(folder)
+    assert config.id2label == {0: "loud", 1: "slow"} and config.problem_type == "multi_label_classification"
+    card = (folder / "README.md").read_text()
+    assert "any number of the labels loud, slow" in card and "| loud_average_precision |" in card
+    # the labels of the checkpoint also count in evaluation and for another training
+    data_args = DataArguments(dataset=moods, modalities=["audio"])
+    rows = load_split(config, data_args, "test")
+    measured = architecture_of(config).measure(load_pipeline(str(folder)), rows)
+    assert {name: measured[name] for name in metrics["test"] if name != "loss"} == {
+        name: pytest.approx(value) for name, value in metrics["test"].items() if name != "loss"
+    }
+    assert 0 < measured["calibration_error"] < 1
+    fields = voice_fields(moods, classes=None, num_train_epochs=1)
+    more = train({**fields, "checkpoint": str(folder)}, tmp_path / "more")
+    assert more["parameters"] == metrics["parameters"]
+    with pytest.raises(RecipeError, match=r"must be one of loss, subset_accuracy, hamming_loss, micro_f1, macro_f1"):
+        train(voice_fields(moods, **changes, metric_for_best_model="uar"), tmp_path / "c")
+
+
+def test_several_labels_and_one_do_not_mix(voices, moods, finished_clips, tmp_path):
+    with pytest.raises(RecipeError, match="`several_labels` is set, but the model predicts scores"):
+        train(voice_fields(moods, checkpoint=str(finished_clips[0]), classes=None, several_labels=True), tmp_path / "a")
+    with pytest.raises(DataError, match="none of the classes loud, slow: 'loud;slow'"):
+        train(voice_fields(moods, classes=["loud", "slow"], rejected_rows="error"), tmp_path / "b")
+
+
+def test_mined_partners_of_label_sets(moods, tmp_path):
+    changes = {"classes": None, "several_labels": True, "num_train_epochs": 2, "contrastive_partners": "mined"}
+    assert "macro_f1" in train(voice_fields(moods, **changes), tmp_path / "run")["test"]
 
 
 @pytest.mark.parametrize(

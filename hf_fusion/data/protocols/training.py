@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import ProcessorMixin
 
 from hf_fusion.data.arrow_rows import values_of
-from hf_fusion.data.protocols.apply import Eraser, maskable_lengths
+from hf_fusion.data.protocols.apply import Eraser, apply_masks, maskable_lengths
 from hf_fusion.data.protocols.base import Condition
 from hf_fusion.data.protocols.registry import find_protocol
 from hf_fusion.data.protocols.sound import (
@@ -24,6 +24,8 @@ from hf_fusion.data.protocols.sound import (
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.utils.errors import RecipeError
 
+# Seeds of the masks by which checkpoints are selected; tests have others.
+VALIDATION_MASK_SEEDS = (101, 102, 103)
 _FOR_RATES = 100  # what numbers of a clip are for, beside those of its masks
 
 
@@ -69,7 +71,8 @@ class TrainingMasks:
         conditions = self.protocol.conditions
         if rates is not None:
             conditions = self.protocol.at_rates(rates).conditions
-            conditions = tuple(one for one in conditions if not one.is_complete or 0 in rates)
+            # without the complete case that a test has beside its patterns
+            conditions = tuple(one for one in conditions if one.rate is not None or not one.is_complete)
         self.conditions = conditions
         if not conditions:
             raise RecipeError(f"`missing_rates` {list(rates or ())} lose nothing.")
@@ -86,7 +89,32 @@ class TrainingMasks:
         Returns:
             `dict[str, np.ndarray]`: by modality a bool array `(length,)`, `True` = observed.
         """
-        key = clip_key(self.seed, f"epoch {epoch if self.redraw else 0} of a training", clip_id)
+        return self._draw(clip_key(self.seed, f"epoch {epoch if self.redraw else 0} of a training", clip_id), lengths)
+
+    def erase_validation(self, encoded: Dataset, processor: ProcessorMixin) -> Dataset:
+        """
+        Erases parts of validation rows as of training rows, to select a checkpoint by: the same ones in every epoch and
+        for every seed of a training.
+
+        Args:
+            encoded (`Dataset`): the encoded rows.
+            processor ([`DyFuLMProcessor`] or [`DashFusionProcessor`]): the processor that encoded them.
+
+        Returns:
+            `Dataset`: three copies of the rows, with masks of their own, in memory.
+        """
+        ids, lengths = _ids(encoded), maskable_lengths(encoded, processor)
+        copies = []
+        for mask_seed in VALIDATION_MASK_SEEDS:
+            masks: dict[str, list[np.ndarray]] = {name: [] for name in lengths}
+            for i, clip_id in enumerate(ids):
+                key = clip_key(mask_seed, "validation of a training", clip_id)
+                for name, kept in self._draw(key, {name: counts[i] for name, counts in lengths.items()}).items():
+                    masks[name].append(kept)
+            copies.append(apply_masks(encoded, masks, processor))
+        return concatenate_datasets(copies)
+
+    def _draw(self, key, lengths):
         condition = self._condition(key)
         if self.protocol.unit == "positions":
             return {name: keep_positions(name, length, condition, key) for name, length in lengths.items()}
@@ -118,7 +146,7 @@ class MaskedRows(torch.utils.data.Dataset):
     def __init__(self, rows: Any, encoded: Dataset, masks: TrainingMasks, processor: ProcessorMixin):
         self.rows = rows
         self.masks = masks
-        self.ids = [str(name) for name in values_of(encoded, "id")] if "id" in encoded.column_names else None
+        self.ids = _ids(encoded)
         self.lengths = maskable_lengths(encoded, processor)
         if masks.protocol.unit == "modalities" and len(self.lengths) < 2:
             raise RecipeError(
@@ -141,4 +169,10 @@ class MaskedRows(torch.utils.data.Dataset):
 
     def _erase(self, row, epoch, i):
         lengths = {name: lengths[i] for name, lengths in self.lengths.items()}
-        return self.eraser.erase(row, self.masks.draw(epoch, self.ids[i] if self.ids else str(i), lengths))
+        return self.eraser.erase(row, self.masks.draw(epoch, self.ids[i], lengths))
+
+
+def _ids(encoded):
+    """The ids of rows, or their numbers."""
+    names = values_of(encoded, "id") if "id" in encoded.column_names else range(len(encoded))
+    return [str(name) for name in names]

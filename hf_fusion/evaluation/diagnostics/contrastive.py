@@ -11,6 +11,8 @@ from datasets import Dataset
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
+from hf_fusion.data.clip_classes import has_label_sets
+from hf_fusion.data.label_sets import label_vectors
 from hf_fusion.evaluation.diagnostics.collect import Diagnosis, read_training_logs
 from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least, at_most
 from hf_fusion.evaluation.plots import BETTER, UNCLEAR, legend_below, new_figure, plain_text
@@ -43,7 +45,10 @@ class ContrastiveDiagnosis(Diagnosis):
         self.applies = self.config.supervised_contrastive
         drawn = np.random.default_rng(0).permutation(len(clips))[:_MOST_CLIPS]  # a file may be sorted
         self._places = {int(row): place for place, row in enumerate(sorted(drawn))}
-        self._labels = torch.as_tensor([clips["label"][row] for row in self._places])
+        labels = [clips["label"][row] for row in self._places]
+        self._labels = torch.as_tensor(
+            label_vectors(labels, self.config.num_labels) if has_label_sets(clips) else labels
+        )
         self._vectors: list = [None] * len(self._places)
 
     def observe(self, numbers, outputs):

@@ -52,7 +52,7 @@ class ModalityDiagnosis(Diagnosis):
         self._classes = list(self.config.id2label.values()) if self.config.num_labels > 1 else None
         several = self.config.problem_type == "multi_label_classification"
         self.applies = not several and len(self.names) > 1 and bool(self._complete)
-        self._labels = np.array([clips["label"][i] for i in self._complete], dtype=float)
+        self._labels = np.array([clips["label"][i] for i in self._complete if self.applies], dtype=float)
         self._predicted = np.zeros(len(inputs))
 
     def observe(self, numbers, outputs):

@@ -52,9 +52,11 @@ class FileChecks:
     - `counts` (`Counter`): how many numbers rest on predictions, on a record, on nothing.
     - `disagreements` (`list[Disagreement]`).
     - `notes` (`list[str]`): what could not be checked, and why.
+    - `later` (`list[float]`): differences to predictions that were made later from the checkpoint.
     - `prose` (`list[dict]`): the decimals in prose with `line`, `number` and `basis`, the place of a number that would
       explain it, `None` if there is none.
-    - `commit`, `later_changes`: the commit of a record, and how many later ones change the package.
+    - `commits` (`list[str]`): the commits of the code, as the file and its predictions name them.
+    - `later_changes` (`int`): how many commits after the first of them change the package.
     """
 
     path: Path
@@ -62,14 +64,28 @@ class FileChecks:
     counts: Counter = field(default_factory=Counter)
     disagreements: list[Disagreement] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    later: list[float] = field(default_factory=list)
     prose: list[dict[str, Any]] = field(default_factory=list)
-    commit: str | None = None
+    commits: list[str] = field(default_factory=list)
     later_changes: int | None = None
+
+    def name_commit(self, commit: str | None) -> None:
+        """Adds a commit that the file or its predictions name."""
+        if commit and commit not in self.commits:
+            self.commits.append(commit)
 
     @property
     def basis(self) -> str:
         """`str`: the basis of numbers that are taken from this file."""
         return PREDICTIONS if self.counts[PREDICTIONS] else RECORD
+
+    @property
+    def remarks(self) -> list[str]:
+        """`list[str]`: the notes, and the largest difference to predictions that were made later."""
+        if not self.later:
+            return self.notes
+        what = "metrics differ from predictions made later from the checkpoint, by at most"
+        return [*self.notes, f"{len(self.later)} {what} {max(self.later):.2g}"]
 
     def count(self, basis: str, number: int = 1) -> None:
         """Counts numbers by their basis."""
@@ -85,8 +101,7 @@ class FileChecks:
             if is_number(given) or is_number(found):
                 self.fail(place, given, found)
             return
-        if tolerance is None:
-            tolerance = max(_RELATIVE * abs(found), _ABSOLUTE)
+        tolerance = _full_precision(found) if tolerance is None else tolerance
         if not abs(given - found) <= tolerance:
             self.fail(place, given, found, tolerance)
 
@@ -125,9 +140,9 @@ def describe(checked: Iterable[FileChecks]) -> dict[str, Any]:
             "kind": checks.kind,
             "counts": {basis: checks.counts[basis] for basis in BASES},
             "disagreements": [asdict(disagreement) for disagreement in checks.disagreements],
-            "notes": checks.notes,
+            "notes": checks.remarks,
             "prose": checks.prose,
-            "commit": checks.commit,
+            "commits": checks.commits,
             "later_changes": checks.later_changes,
         }
         for checks in checked
@@ -140,6 +155,15 @@ def describe(checked: Iterable[FileChecks]) -> dict[str, Any]:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_close(given: float, found: float) -> bool:
+    """Whether two numbers are equal in full precision, the last digits of another machine aside."""
+    return abs(given - found) <= _full_precision(found)
+
+
+def _full_precision(number):
+    return max(_RELATIVE * abs(number), _ABSOLUTE)
 
 
 def count_numbers(value: Any) -> int:

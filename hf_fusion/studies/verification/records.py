@@ -9,18 +9,34 @@ from typing import Any
 
 import numpy as np
 
+from hf_fusion.architectures.write_protocol import measure_curves
+from hf_fusion.data.pickles import sha256_of
+from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, Predictions
+from hf_fusion.evaluation.protocol_curves import published_decimals
+from hf_fusion.evaluation.protocol_curves import summarize_curves as summarize_protocol
 from hf_fusion.evaluation.robustness import summarize_curves
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
+from hf_fusion.studies.predictions import RunKey, read_study_predictions
+from hf_fusion.studies.protocols import part_name, protocol_tables
 from hf_fusion.studies.results import cost_table, latex_rows, markdown_table, pareto, summarize
-from hf_fusion.studies.study import mean_metrics
-from hf_fusion.studies.verification.checks import RECORD, FileChecks, count_numbers
+from hf_fusion.studies.study import StudyError, mean_metrics
+from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
+from hf_fusion.studies.verification.kept import (
+    compare_with_predictions,
+    read_kept,
+    read_masked_predictions,
+    read_protocol_settings,
+)
 from hf_fusion.studies.verification.markdown import compare_tables, compare_text, count_printed, read_tables
 from hf_fusion.utils.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 _MEASURED = ("last_log", "train_seconds", "parameters")  # facts of a variant that cannot be recomputed
+_NO_STATISTICS = ("changes", "seeds", "folds", *_MEASURED)  # of a variant
+_FOLD_STATISTICS = ("mean", "std_seeds", "std_folds", "interval")
+_CURVES = ("conditions", "summary")  # of a protocol
 _SIDES, _SPREAD = ("reference", "candidate"), ("median", "quartiles")
 
 
@@ -45,6 +61,7 @@ def check_record(path: Path, record: dict[str, Any]) -> FileChecks:
     """Checks a result file, and the tables beside it."""
     kind = record_kind(record)
     checks = FileChecks(path, kind)
+    checks.name_commit(record.get("commit"))
     try:
         _KINDS[kind][1](checks, record)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -63,25 +80,77 @@ def collect_runs(record: dict[str, Any]) -> dict[str, dict[str, float | None]]:
 
 
 def _check_study(checks, record):
-    summaries = {"test": record["variants"]}
-    summaries |= {name: other["variants"] for name, other in record.get("evaluate_on", {}).items()}
-    recomputed = {}
-    for split, given in summaries.items():
-        results = {name: _read_runs(entry, split) for name, entry in given.items()}
-        recomputed[split] = summarize(results, split, record.get("interval", "t"))
-        place = "variants" if split == "test" else f"evaluate_on.{split}.variants"
+    kept = read_kept_runs(checks, record)
+    summaries = _read_summaries(record)
+    recomputed, shown = {}, {}
+    for split, (place, given) in summaries.items():
+        recomputed[split] = _summarize(checks, record, given, split, kept)
+        resting = {name: _compare_runs(checks, _runs_of_entry(f"{place}.{name}", name, entry, split), kept)
+                   for name, entry in given.items()}  # fmt: skip
+        shown[split] = _fill(given, recomputed[split])
+        reference = resting[next(iter(given))]
         for name, entry in given.items():
-            facts = {key: entry.get(key) for key in _MEASURED}
-            results_only = {key: value for key, value in entry.items() if key not in (*_MEASURED, "changes")}
-            checks.count(RECORD, count_numbers(facts))
-            checks.compare_all(f"{place}.{name}", results_only, recomputed[split][name], RECORD)
+            found = recomputed[split][name]
+            checks.count(RECORD, count_numbers({key: entry.get(key) for key in _MEASURED}))
+            if "folds" in entry:  # the metrics of a seed are means
+                _check_statistics(checks, f"{place}.{name}.seeds", entry["seeds"], found["seeds"], resting[name])
+            statistics = {part: value for part, value in entry.items() if part not in _NO_STATISTICS}
+            _check_statistics(checks, f"{place}.{name}", statistics, found, resting[name], reference)
     if "pareto" in record:
         front = pareto(record["pareto"]["costs"], recomputed["test"], record["pareto"]["metric"])
         checks.compare_all("pareto", record["pareto"], front, RECORD)
     for name, comparisons in record.get("costs", {}).items():
         _check_comparisons(checks, f"costs.{name}", comparisons)
     _check_csv(checks, summaries)
-    _check_study_tables(checks, record, recomputed)
+    _check_study_tables(checks, record, shown)
+
+
+def _read_summaries(record):
+    """Returns the summaries of a study by their split: their place in the record, and the entry of each variant."""
+    summaries = {"test": ("variants", record["variants"])}
+    for name, other in record.get("evaluate_on", {}).items():
+        summaries[name] = f"evaluate_on.{name}.variants", other["variants"]
+    for name, protocol in record.get("protocols", {}).items():
+        for side in ("conditions", "summary"):
+            for part, content in protocol[side].items():
+                summaries[part_name(name, part)] = f"protocols.{name}.{side}.{part}.variants", content["variants"]
+    return summaries
+
+
+def _summarize(checks, record, given, split, kept):
+    """Summarises the runs of a study again, with intervals over rows where predictions were kept."""
+    results = {name: _read_runs(entry, split) for name, entry in given.items()}
+    options = {"interval": record.get("interval", "t"), "families": record.get("families")}
+    try:
+        return summarize(results, split, **options, predictions=kept, clusters=record.get("clusters"))
+    except StudyError as error:  # clusters cannot be found in ids that are hashed
+        checks.notes.append(f"intervals over rows of {split} were not recomputed ({error})")
+        return summarize(results, split, **options)
+
+
+def _fill(given, found):
+    """Returns the entries of a record with the numbers found again; those that were not recomputed stay."""
+    if isinstance(given, dict) and isinstance(found, dict):
+        return {name: _fill(value, found[name]) if name in found else value for name, value in given.items()}
+    return found
+
+
+def _runs_of_entry(place, variant, entry, split):
+    """Returns the single runs of a variant by their place: of each seed, or of each seed and fold."""
+    if "folds" in entry:
+        return {f"{place}.folds.{seed}.{fold}": ((variant, seed, fold, split), metrics)
+                for seed, folds in entry["folds"].items() for fold, metrics in folds.items()}  # fmt: skip
+    return {f"{place}.seeds.{seed}": ((variant, seed, None, split), metrics)
+            for seed, metrics in entry["seeds"].items()}  # fmt: skip
+
+
+def _check_statistics(checks, place, given, found, resting, resting_of_reference=()):
+    """Compares means, spreads and differences; they rest on predictions where the metrics of all their runs do."""
+    for part, values in given.items():
+        for metric, value in values.items():
+            is_resting = metric in resting and (part != "difference" or metric in resting_of_reference)
+            basis = PREDICTIONS if is_resting else RECORD
+            checks.compare_all(f"{place}.{part}.{metric}", value, found.get(part, {}).get(metric), basis)
 
 
 def _read_runs(entry, split):
@@ -95,6 +164,45 @@ def _read_runs(entry, split):
     return runs
 
 
+def read_kept_runs(checks: FileChecks, record: dict[str, Any]) -> dict[RunKey, Predictions]:
+    """Reads the predictions of a record, and checks their hash, their rows and their data."""
+    known = record.get("predictions")
+    if known is None:
+        return {}
+    path = checks.path.parent / known["file"]
+    runs = read_kept(checks, path, read_study_predictions)
+    if path.is_file() and (digest := sha256_of(path)) != known["sha256"]:
+        checks.fail("predictions.sha256", known["sha256"], digest)
+    if not path.is_file():
+        checks.fail("predictions.file", known["file"], "no such file")
+    if runs is None:
+        return {}
+    checks.compare("predictions.rows", known["rows"], sum(map(len, runs.values())))
+    for predictions in runs.values():
+        checks.name_commit(predictions.facts.get("commit"))
+    if missing := known.get("missing"):
+        checks.notes.append(f"{len(missing)} runs without predictions")
+    return runs
+
+
+def _compare_runs(checks, runs, kept):
+    """
+    Compares the metrics of runs with their predictions.
+
+    Args:
+        runs: for each place in the file the run, `(variant, seed, fold, data)`, and its metrics.
+        kept: the predictions by run.
+
+    Returns:
+        The names of the metrics that rest on predictions in all runs.
+    """
+    kept = {(key.variant, str(key.seed), key.fold, key.data): predictions for key, predictions in kept.items()}
+    resting = [
+        compare_with_predictions(checks, place, metrics, kept.get(run)) for place, (run, metrics) in runs.items()
+    ]
+    return set.intersection(*resting) if resting else set()
+
+
 def _check_csv(checks, summaries):
     """Compares the table of single numbers beside a study; the JSON file lacks those of the validation split."""
     path = checks.path.with_suffix(".csv")
@@ -104,7 +212,7 @@ def _check_csv(checks, summaries):
         for line, row in enumerate(csv.DictReader(file), 2):
             checks.count(checks.basis if row["split"] in summaries else RECORD)
             if row["split"] in summaries:
-                found = summaries[row["split"]][row["variant"]]["seeds"][row["seed"]].get(row["metric"])
+                found = summaries[row["split"]][1][row["variant"]]["seeds"][row["seed"]].get(row["metric"])
                 given = float(row["value"]) if row["value"] else None
                 checks.compare(f"{path.name}, line {line}, {' '.join(list(row.values())[:4])}", given, found)
 
@@ -116,7 +224,9 @@ def _check_study_tables(checks, record, summaries):
         text = path.read_text(encoding="utf-8")
         for name, given in re.findall(r"^### ([^\n]+)\n\n(.*?)(?=^### |\Z)", text, re.DOTALL | re.MULTILINE):
             metrics = read_tables(given)[0].header[1:]
-            if name == "size and speed":
+            if name.startswith("protocol "):
+                found = _render_protocol(record, name, summaries, metrics)
+            elif name == "size and speed":
                 found = cost_table(record["costs"], summaries["test"], re.search(r"share of (\w+)", metrics[-1])[1])
             else:
                 found = markdown_table(summaries[name], metrics, record.get("paper", {}) if name == "test" else {})
@@ -128,6 +238,16 @@ def _check_study_tables(checks, record, summaries):
             metrics = re.search(r"\\toprule\n(.*?) \\\\", given)[1].replace("\\_", "_").split(" & ")[1:]
             found = latex_table(latex_rows(summaries[name], metrics), "")
             _compare_latex(checks, f"{path.name}, {name}", given, found)
+
+
+def _render_protocol(record, title, summaries, columns):
+    """Renders the table of a protocol from summaries that were recomputed; columns are `SUMMARY: METRIC`."""
+    name = next(name for name in record["protocols"] if title.startswith(f"protocol {name}: "))
+    part = dict(record["protocols"][name])
+    for side in ("conditions", "summary"):
+        part[side] = {key: {**cell, "variants": summaries[part_name(name, key)]} for key, cell in part[side].items()}
+    metrics = list(dict.fromkeys(column.partition(": ")[2] for column in columns))
+    return protocol_tables({name: part}, metrics)[0]
 
 
 def _compare_latex(checks, place, given, found):
@@ -148,13 +268,7 @@ def _check_cross_validation(checks, record):
     """Recomputes means over folds and seeds, spreads, intervals and differences from the metrics of each run."""
     base, recomputed = None, {}
     for name, entry in record["variants"].items():
-        found = recomputed[name] = {
-            "folds": entry["folds"],
-            "mean": {},
-            "std_seeds": {},
-            "std_folds": {},
-            "interval": {},
-        }
+        found = recomputed[name] = {part: {} for part in _FOLD_STATISTICS}
         tables = {metric: _by_fold_and_seed(entry["folds"], metric) for metric in entry["mean"]}
         base = base or tables
         for metric, table in tables.items():
@@ -172,9 +286,16 @@ def _check_cross_validation(checks, record):
         tested = [found["difference"][metric] for found in recomputed.values() if metric in found.get("difference", ())]
         for difference, p_holm in zip(tested, holm([one["p"] for one in tested]), strict=True):
             difference["p_holm"] = p_holm
+    kept = read_kept_runs(checks, record)
+    resting = {name: _compare_runs(checks, {
+        f"variants.{name}.folds.{fold}.{seed}": ((name, seed, fold, "test"), metrics)
+        for fold, runs in entry["folds"].items() for seed, metrics in runs.items()
+    }, kept) for name, entry in record["variants"].items()}  # fmt: skip
     for name, entry in record["variants"].items():
-        results_only = {key: value for key, value in entry.items() if key != "data"}
-        checks.compare_all(f"variants.{name}", results_only, recomputed[name], RECORD)
+        checks.count(RECORD, count_numbers({key: entry.get(key) for key in _MEASURED}))
+        statistics = {part: entry[part] for part in (*_FOLD_STATISTICS, "difference") if part in entry}
+        _check_statistics(checks, f"variants.{name}", statistics, recomputed[name], resting[name],
+                          resting[next(iter(record["variants"]))])  # fmt: skip
 
 
 def _by_fold_and_seed(folds, metric):
@@ -201,6 +322,21 @@ def _check_robustness(checks, record):
     checks.compare_all("summary", record["summary"], found, RECORD)
 
 
+def _check_protocol(checks, record):
+    """Recomputes the curves of a protocol: from predictions, or spreads and summaries from the metrics by mask seed."""
+    masked = read_kept(checks, checks.path.with_name(PREDICTIONS_FILE), read_masked_predictions)
+    curves = {side: record[side] for side in _CURVES}
+    settings = read_protocol_settings(record["settings"])
+    if masked is None:
+        measured = {name: cell["seeds"] for name, cell in record["conditions"].items()}
+        found = summarize_protocol(settings.resolve().conditions, measured, settings.summaries)
+    else:
+        config = masked[0].predictions.config
+        decimals = published_decimals(settings.protocol, settings.mode, getattr(config, "label_range", ()))
+        found = measure_curves(masked, settings, decimals)
+    checks.compare_all("", curves, found, RECORD if masked is None else PREDICTIONS)
+
+
 def _check_single(checks, record):
     """Evaluations and baselines: metrics without seeds."""
     checks.count(RECORD, count_numbers({split: record[split] for split in SPLITS if split in record}))
@@ -211,6 +347,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], Callable[[FileChecks, dict], None]]] = 
     "study": (("study",), _check_study),
     "cross-validation": (("cross_validation",), _check_cross_validation),
     "benchmark": (("comparisons",), _check_benchmark),
+    "protocol": (("conditions",), _check_protocol),
     "robustness": (("curves",), _check_robustness),
     "evaluation": (SPLITS, _check_single),
 }

@@ -1,17 +1,12 @@
-"""Checks of run folders and of the folders of `hf-fusion evaluate`: metrics from predictions, facts, the card."""
+"""Checks of run folders and of the folders of `hf-fusion evaluate`: metrics from predictions, and their origin."""
 
 import json
 from pathlib import Path
-from typing import Any
 
-from hf_fusion.evaluation.kept_predictions import (
-    PREDICTIONS_FILE,
-    Predictions,
-    digest_weights,
-    measure_predictions,
-    read_predictions,
-)
-from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
+from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, digest_weights, read_predictions
+from hf_fusion.studies.study import TRANSFER_FILE, other_predictions_file
+from hf_fusion.studies.verification.checks import RECORD, FileChecks, count_numbers
+from hf_fusion.studies.verification.kept import compare_with_predictions, read_kept
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
@@ -19,7 +14,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def read_metrics(folder: Path) -> dict[str, dict[str, float | None]]:
-    """Reads the metrics of a folder by split; raises [`DataError`] if there are none."""
+    """Reads the metrics of a folder by split; raises [`DataError`] if its `metrics.json` is damaged."""
     content = _read_json(folder / METRICS_FILE)
     return {split: content[split] for split in SPLITS if isinstance(content.get(split), dict)}
 
@@ -32,59 +27,54 @@ def check_run(folder: Path) -> FileChecks:
         folder (`Path`): a run folder, or a folder that `hf-fusion evaluate` wrote.
 
     Raises:
-        DataError: if its `metrics.json` is damaged.
+        DataError: if a file in JSON is damaged.
     """
     checks = FileChecks(folder, "run")
     splits, content = read_metrics(folder), _read_json(folder / METRICS_FILE)
     checks.count(RECORD, count_numbers({name: content.get(name) for name in ("parameters", "train_seconds")}))
-    predictions = read_kept(checks, folder / PREDICTIONS_FILE)
-    facts = _read_json(folder / ENVIRONMENT_FILE) if (folder / ENVIRONMENT_FILE).is_file() else content
+    predictions = read_kept(checks, folder / PREDICTIONS_FILE, read_predictions)
     if predictions is not None:
-        _check_facts(checks, predictions, facts, folder)
+        has_environment = (folder / ENVIRONMENT_FILE).is_file()
+        _check_facts(checks, predictions, _read_json(folder / ENVIRONMENT_FILE) if has_environment else content)
+        _check_weights(checks, predictions.facts)
     for split, metrics in splits.items():
-        compare_with_predictions(checks, split, metrics, predictions, split)
+        is_kept = predictions is not None and split in predictions.splits
+        compare_with_predictions(checks, split, metrics, predictions.of_split(split) if is_kept else None)
+    if (folder / TRANSFER_FILE).is_file():
+        _check_other_data(checks, _read_json(folder / TRANSFER_FILE))
     return checks
 
 
-def read_kept(checks: FileChecks, path: Path) -> Predictions | None:
-    """Reads predictions; `None` with a note if they were not kept, and with a disagreement if they are damaged."""
-    if not path.is_file():
-        checks.notes.append(f"its predictions were not kept ({path.name})")
-        return None
-    try:
-        return read_predictions(path)
-    except DataError as error:
-        checks.fail(path.name, "predictions", str(error))
-        return None
-
-
-def compare_with_predictions(
-    checks: FileChecks, place: str, metrics: dict[str, Any], predictions: Predictions | None, split: str | None = None
-) -> None:
-    """Compares metrics with those of predictions; without them the metrics count as those of a record."""
-    if predictions is None or (split is not None and split not in predictions.splits):
-        checks.count(RECORD, count_numbers(metrics))
-    else:
-        checks.compare_all(place, metrics, measure_predictions(predictions, split), PREDICTIONS)
-
-
-def _check_facts(checks, predictions, environment, folder):
-    """Compares what the predictions say of their origin with the other files of the folder."""
+def _check_facts(checks, predictions, environment):
+    """Compares data and number of rows of the predictions with those of the run."""
     known = predictions.facts
+    checks.name_commit(known.get("commit"))
     for split, fingerprint in environment.get("data_fingerprint", {}).items():
         if split in known.get("data_fingerprint", ()) and known["data_fingerprint"][split] != fingerprint:
             checks.fail(f"{PREDICTIONS_FILE}, data of {split}", known["data_fingerprint"][split], fingerprint)
     rows = environment.get("rows", {})
     for split in dict.fromkeys(predictions.splits.tolist()):
-        given = rows.get(split) if isinstance(rows, dict) else rows
-        if given is not None:
-            checks.compare(f"{PREDICTIONS_FILE}, rows of {split}", int((predictions.splits == split).sum()), given)
-    # the checkpoint is the run folder itself, or the one around the folder of an evaluation
-    place = folder.resolve() if known.get("checkpoint") == folder.resolve().name else folder.resolve().parent
-    weights = digest_weights(place) if known.get("checkpoint") == place.name else None
-    for name, digest in (known.get("weights_sha256") or {}).items():
+        found = rows.get(split) if isinstance(rows, dict) else rows
+        if found is not None:
+            checks.compare(f"{PREDICTIONS_FILE}, rows of {split}", int((predictions.splits == split).sum()), found)
+
+
+def _check_weights(checks, facts):
+    """Compares the hashes of the weights, in the run folder itself or in the one around the folder of an evaluation."""
+    place = checks.path.resolve()
+    place = place if facts.get("checkpoint") == place.name else place.parent
+    weights = digest_weights(place) if facts.get("checkpoint") == place.name else None
+    for name, digest in (facts.get("weights_sha256") or {}).items():
         if weights and digest != weights.get(name):
             checks.fail(f"{PREDICTIONS_FILE}, SHA-256 of {name}", digest, weights.get(name, "no such file"))
+
+
+def _check_other_data(checks, transfer):
+    """Checks the metrics on the other data of a study."""
+    for name, entry in transfer.items():
+        path = checks.path / other_predictions_file(name)
+        predictions = read_kept(checks, path, read_predictions) if count_numbers(entry["metrics"]) else None
+        compare_with_predictions(checks, f"{TRANSFER_FILE}, {name}", entry["metrics"], predictions)
 
 
 def _read_json(path):

@@ -118,6 +118,7 @@ class _Verification:
     def check(self, path):
         if path.is_dir():
             self.checked[path] = check_run(path)
+            self._check_commits(self.checked[path])
             if (path / "README.md").is_file():
                 self._check_markdown(path / "README.md", read_metrics(path), self.checked[path].basis)
         elif path.suffix == ".json":
@@ -132,7 +133,7 @@ class _Verification:
         path = _near(path)
         if path not in self.checked:
             self.checked[path] = check_record(path, self._read(path))
-            self._check_commit(self.checked[path], self._read(path))
+            self._check_commits(self.checked[path])
         return self._read(path), self.checked[path]
 
     def _read(self, path):
@@ -141,13 +142,15 @@ class _Verification:
             self.contents[path] = read_record(path)
         return self.contents[path]
 
-    def _check_commit(self, checks, record):
-        commit = record.get("commit")
-        if commit and not self.history.knows(commit):
-            checks.fail("commit", commit, "no such commit in this repository")
-        checks.commit = commit or self.history.last_commit(checks.path)
-        if checks.commit:
-            checks.later_changes = self.history.count_later_changes(checks.commit)
+    def _check_commits(self, checks):
+        """Checks the commits that a file names; a record that names none is as old as its last change."""
+        for commit in checks.commits:
+            if not self.history.knows(commit):
+                checks.fail("commit", commit, "no such commit in this repository")
+        if not checks.commits:
+            checks.name_commit(self.history.last_commit(checks.path))
+        if checks.commits:
+            checks.later_changes = self.history.count_later_changes(checks.commits[0])
 
     def _check_markdown(self, path, metrics=None, basis=None):
         text = path.read_text(encoding="utf-8")

@@ -109,7 +109,7 @@ def test_gcnet_in_columns_of_its_own():
 
 def test_gcnet_never_ends_for_some_sizes(monkeypatch):
     monkeypatch.setattr("hf_fusion.data.protocols.published._MOST_TRIES", 200)
-    with pytest.raises(DataError, match="does not end for 33 rows at the rate 0.5"):
+    with pytest.raises(DataError, match=r"does not end for 33 rows at the rate 0\.5"):
         gcnet_table(33, 0.5, np.random.RandomState(0))
 
 

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from made_results import FACTS, change, make_benchmark, make_study
+from made_results import FACTS, change, make_benchmark, make_protocol, make_study, make_study_with_predictions
 
+from hf_fusion.architectures.measure_protocol import ProtocolSettings
 from hf_fusion.evaluation.robustness import summarize_curves
-from hf_fusion.studies.verification.checks import RECORD
+from hf_fusion.studies.predictions import read_study_predictions, write_study_predictions
+from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, count_numbers
 from hf_fusion.studies.verification.records import check_record, collect_runs, read_record, record_kind
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
@@ -82,10 +84,14 @@ def test_a_changed_table_beside_a_study_is_told(study, suffix, old, new, line):
 
 def test_numbers_that_cannot_be_recomputed_count_as_those_of_the_record(study):
     before = check_record(study, read_record(study)).counts[RECORD]
-    change(study, set_at("variants", "full", "train_seconds", "1", value=9.0))
-    change(study, set_at("variants", "full", "mean", "loss", value=2.0))
+    change(study, set_at("variants", "full", "train_seconds", "4", value=9.0))
     checks = check_record(study, read_record(study))
     assert checks.disagreements == [] and checks.counts[RECORD] == before + 1
+
+
+def test_a_mean_without_runs_is_told(study):
+    change(study, set_at("variants", "full", "mean", "loss", value=2.0))
+    assert lines(study) == ["variants.full.mean.loss: given 2, found no number"]
 
 
 def test_means_over_folds_are_recomputed(study):
@@ -100,6 +106,71 @@ def test_means_over_folds_are_recomputed(study):
     assert any(line.startswith("variants.full.seeds.1.mae: ") for line in lines(study))
 
 
+@pytest.mark.parametrize("folds", [(None,), ("a", "b", "c")], ids=["runs", "folds"])
+class TestStudiesWithPredictions:
+    def test_rest_on_them(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds, commit="5b0ba2d")
+        checks = check_record(path, read_record(path))
+        assert checks.disagreements == [] and checks.commits == ["5b0ba2d"]
+        measured = 7 if folds == (None,) else 13  # gate of each run, seconds of each seed, parameters
+        assert checks.counts[RECORD] == 2 * 2 * measured, "of two variants on two data sets"
+        assert checks.counts[PREDICTIONS] > 100
+
+    def test_changed_predictions_are_told(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds)
+        file = tmp_path / "predictions" / "kept.parquet"
+        runs = read_study_predictions(file)
+        key = next(key for key in runs if (key.variant, key.seed, key.data) == ("plain", 2, "noisy"))
+        runs[key].outputs["logits"] = runs[key].outputs["logits"] + 1
+        write_study_predictions(file, runs)
+        found = lines(path)
+        assert sum(line.startswith("predictions.sha256: given ") for line in found) == 1
+        place = "seeds.2" if folds == (None,) else "folds.2.a"
+        assert any(line.startswith(f"evaluate_on.noisy.variants.plain.{place}.mae: given ") for line in found)
+        assert not any(line.startswith("variants.") for line in found), "the other data are as they were"
+
+    def test_lost_rows_and_files_are_told(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds)
+        change(path, set_at("predictions", "rows", value=3))
+        (line,) = lines(path)
+        assert line.startswith("predictions.rows: given 3, found ")
+        (tmp_path / "predictions" / "kept.parquet").unlink()
+        assert lines(path) == ["predictions.file: given predictions/kept.parquet, found no such file"]
+        assert check_record(path, read_record(path)).counts[PREDICTIONS] == 0
+
+    def test_a_damaged_file_is_told(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds)
+        file = tmp_path / "predictions" / "kept.parquet"
+        file.write_bytes(file.read_bytes()[:-50])
+        damage, digest = lines(path)
+        assert "damaged" in damage and digest.startswith("predictions.sha256: ")
+
+
+def test_runs_without_predictions_rest_on_the_record(tmp_path):
+    path = make_study_with_predictions(tmp_path)
+    whole = check_record(path, read_record(path)).counts
+    file = tmp_path / "predictions" / "kept.parquet"
+    kept = {key: part for key, part in read_study_predictions(file).items() if key.variant == "full"}
+    entry = {**write_study_predictions(file, kept), "missing": [{}, {}]}
+    change(path, set_at("predictions", value=entry))
+    checks = check_record(path, read_record(path))
+    assert checks.disagreements == [] and checks.notes == ["2 runs without predictions"]
+    full = count_numbers({part: read_record(path)["variants"]["full"][part] for part in ("seeds", "mean", "std")})
+    assert 2 * full <= checks.counts[PREDICTIONS] < whole[PREDICTIONS] and checks.counts.total() == whole.total()
+
+
+@pytest.mark.parametrize("keys", [
+    ("hierarchical", "mae", 0), ("difference", "mae", "hierarchical", "interval", 1),
+    ("difference", "mae", "hierarchical", "p_holm"), ("difference", "mae", "smallest_detectable"),
+    ("interval", "mae", 0),
+], ids=lambda keys: ".".join(map(str, keys)))  # fmt: skip
+def test_intervals_over_seeds_and_rows_are_recomputed(tmp_path, keys):
+    path = make_study_with_predictions(tmp_path)
+    change(path, set_at("variants", "plain", *keys, value=0.987))
+    (line,) = lines(path)
+    assert line.startswith("variants.plain.") and ": given 0.987, found " in line
+
+
 @pytest.mark.parametrize(("keys", "place"), [
     (("ratio",), "comparisons[0].ratio"),
     (("ratio_quartiles", 1), "comparisons[0].ratio_quartiles[1]"),
@@ -112,6 +183,48 @@ def test_benchmarks_are_recomputed_from_their_pairs(tmp_path, keys, place):
     change(path, set_at("comparisons", 0, *keys, value=9.0))
     (line,) = lines(path)
     assert line.startswith(f"{place}: given 9, found ")
+
+
+class TestProtocols:
+    SETTINGS = ProtocolSettings("lnln", mask_seeds=[0, 7], rates=[0.0, 0.5])
+
+    def test_rest_on_their_predictions(self, tmp_path):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        checks = check_record(path, read_record(path))
+        assert checks.disagreements == [] and set(checks.counts) == {PREDICTIONS}
+        assert checks.counts[PREDICTIONS] > 100
+
+    @pytest.mark.parametrize("keys", [
+        ("conditions", "0.5", "seeds", "7", "mae"), ("conditions", "0.5", "mean", "mae"),
+        ("conditions", "0.5", "interval", "mae", 1), ("conditions", "0.5", "difference", "mae", "p"),
+        ("summary", "area", "mean", "mae"),
+    ], ids=lambda keys: ".".join(map(str, keys)))  # fmt: skip
+    def test_a_changed_number_is_told(self, tmp_path, keys):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        change(path, set_at(*keys, value=0.987))
+        (line,) = lines(path)
+        assert line.startswith(".".join(map(str, keys)).replace(".1", "[1]")) and "given 0.987, found " in line
+
+    def test_without_predictions_the_summaries_are_recomputed(self, tmp_path):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        (tmp_path / "predictions.parquet").unlink()
+        checks = check_record(path, read_record(path))
+        assert (
+            checks.disagreements == [] and set(checks.counts) == {RECORD} and checks.notes == ["no predictions.parquet"]
+        )
+        change(path, set_at("conditions", "0.5", "seeds", "7", "mae", value=0.987))
+        places = [line.partition(":")[0] for line in lines(path)]
+        assert places == [
+            "conditions.0.5.mean.mae", "conditions.0.5.std.mae", "summary.area.mean.mae", "summary.area.std.mae",
+            "summary.area.seeds.7.mae", "summary.area_by_width.mean.mae", "summary.area_by_width.std.mae",
+            "summary.area_by_width.seeds.7.mae",
+        ]  # fmt: skip
+
+    def test_settings_that_are_not_valid(self, tmp_path):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        change(path, set_at("settings", "protocol", value="nothing"))
+        with pytest.raises(DataError, match="does not have the format of a protocol"):
+            lines(path)
 
 
 def test_summaries_of_robustness_are_recomputed(tmp_path):

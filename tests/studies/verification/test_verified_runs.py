@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_results import CONFIG, FACTS, change
+from safetensors.numpy import save_file
+
 from hf_fusion.evaluation.kept_predictions import (
     Predictions,
     describe_predictions,
@@ -11,18 +14,11 @@ from hf_fusion.evaluation.kept_predictions import (
     read_predictions,
     write_predictions,
 )
-from made_results import FACTS, change
-from safetensors.numpy import save_file
-
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD
 from hf_fusion.studies.verification.runs import check_run
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
 
-CONFIG = {
-    "model_type": "dashfusion", "num_labels": 1, "id2label": {"0": "LABEL_0"}, "problem_type": None,
-    "label_range": [-3, 3], "modalities": ["text"], "modality_dropout": 0.0, "modality_distillation": 0.0,
-}  # fmt: skip
 FINGERPRINT = {"validation": "aa", "test": "bb"}
 
 
@@ -101,7 +97,7 @@ def test_without_predictions_the_metrics_rest_on_the_record(run):
     (run / "predictions.parquet").unlink()
     checks = check_run(run)
     assert checks.disagreements == [] and PREDICTIONS not in checks.counts and checks.counts[RECORD] > 10
-    assert checks.notes == ["its predictions were not kept (predictions.parquet)"]
+    assert checks.notes == ["no predictions.parquet"]
 
 
 def test_an_evaluation_is_a_run_of_one_split(run):
@@ -123,3 +119,35 @@ def test_damaged_metrics_are_an_error(run, content):
     (run / "metrics.json").write_text(content)
     with pytest.raises(DataError, match=r"metrics\.json: not "):
         check_run(run)
+
+
+def test_metrics_on_other_data_are_recomputed(run):
+    predictions = read_predictions(run / "predictions.parquet").of_split("test")
+    write_predictions(run / "predictions_half_of_it.parquet", predictions)
+    without_input = dict.fromkeys(measure_predictions(predictions))
+    transfer = {"half of it": measure_predictions(predictions), "no text": without_input}
+    write_json(run / "transfer.json", {name: {"data": {}, "metrics": metrics} for name, metrics in transfer.items()})
+    before = check_run(run).counts[PREDICTIONS]
+    change(run / "transfer.json", lambda content: content["half of it"]["metrics"].update(mae=0.123))
+    (line,) = lines(run)
+    assert line.startswith("transfer.json, half of it.mae: given 0.123, found ")
+    (run / "predictions_half_of_it.parquet").unlink()
+    checks = check_run(run)
+    assert checks.counts[PREDICTIONS] < before and checks.notes == ["no predictions_half_of_it.parquet"]
+
+
+@pytest.mark.parametrize(("change_of_mae", "is_wrong"), [(0.004, False), (0.02, True)])
+def test_predictions_made_later_may_differ_a_little(run, change_of_mae, is_wrong):
+    """A training in bfloat16 has other outputs than its checkpoint in float32."""
+    predictions = read_predictions(run / "predictions.parquet")
+    predictions.facts["recomputed"] = True
+    write_predictions(run / "predictions.parquet", predictions)
+    before = check_run(run)
+    assert before.disagreements == [] and before.remarks == []
+    mae = measure_predictions(predictions, "test")["mae"] + change_of_mae
+    change(run / "metrics.json", lambda content: content["test"].update(mae=mae))
+    checks = check_run(run)
+    assert bool(checks.disagreements) is is_wrong
+    assert checks.counts[PREDICTIONS] == before.counts[PREDICTIONS] - 1
+    (remark,) = checks.remarks
+    assert remark == f"1 metrics differ from predictions made later from the checkpoint, by at most {change_of_mae:.2g}"

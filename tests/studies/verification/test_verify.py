@@ -119,7 +119,7 @@ def test_commits_of_records_are_known(repository, monkeypatch):
     path = repository / "model_cards/results/benchmark_made.json"
     change(path, lambda record: record.update(commit="5b0ba2d"))
     (checks,) = verify([path])
-    assert checks.disagreements == [] and (checks.commit, checks.later_changes) == ("5b0ba2d", 7)
+    assert checks.disagreements == [] and (checks.commits, checks.later_changes) == (["5b0ba2d"], 7)
     change(path, lambda record: record.update(commit="8997ff5"))
     (checks,) = verify([path])
     assert [str(one) for one in checks.disagreements] == [
