@@ -50,6 +50,7 @@ FIELDS = {
         "layer_fusion": ["bilstm", "mean", "last"],
         "layer_fusion_hidden_size": [1, 128],
         "cross_fusion": ["gate", "mean", "concat", "a", "b"],
+        "pooling": ["attention"],
         "gate_level": ["span", "sequence"],
         "num_coarse_labels": [None, 2, 3, 7],
         "coarse_id2label": [None, NAMES, {"0": "bad", "1": "so", "2": "good", "3": "best"}],
