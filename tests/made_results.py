@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from hf_fusion.architectures.measure_protocol import MaskedPredictions, ProtocolSettings
+from hf_fusion.architectures.write_protocol import measure_curves, write_masked_predictions
 from hf_fusion.evaluation.kept_predictions import Predictions, measure_predictions
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
@@ -65,18 +67,17 @@ def make_study(results: Path, splits: tuple[str, ...] = ("test", "noisy")) -> Pa
 
 def make_predictions(rows: int, seed: int, **facts) -> Predictions:
     """Returns predictions of a score for some rows of the test split."""
-    numbers = np.random.default_rng(seed)
-    scores = numbers.uniform(-3, 3, (rows, 1)).astype(np.float32)
-    labels = {"labels": (scores[:, 0] + numbers.normal(size=rows)).astype(np.float32)}
+    truth, noise = np.random.default_rng(0).uniform(-3, 3, rows), np.random.default_rng(seed).normal(size=rows)
+    labels, scores = {"labels": truth.astype(np.float32)}, (truth + noise).astype(np.float32)[:, None]
     ids = np.arange(rows).astype(str).astype(object)
     return Predictions(ids, np.full(rows, "test", object), labels, {"logits": scores}, {"config": CONFIG, **facts})
 
 
 def make_study_with_predictions(results: Path, folds: tuple[str | None, ...] = (None,), **facts) -> Path:
-    """Writes a study of two variants and seeds on two data sets, and its predictions; returns its JSON file."""
+    """Writes a study of two variants and three seeds on two data sets, and its predictions; returns its JSON file."""
     kept = {
         RunKey(name, seed, fold, data): make_predictions(20, hash_of(name, seed, fold, data), **facts)
-        for name in ("full", "plain") for seed in (1, 2) for fold in folds for data in ("test", "noisy")
+        for name in ("full", "plain") for seed in (1, 2, 3) for fold in folds for data in ("test", "noisy")
     }  # fmt: skip
     runs: dict = {}
     for key, predictions in kept.items():
@@ -85,12 +86,27 @@ def make_study_with_predictions(results: Path, folds: tuple[str | None, ...] = (
     runs = {name: {seed: mean_over_folds(by_fold, ("test", "noisy")) if folds != (None,) else by_fold[None]
                    for seed, by_fold in by_seed.items()} for name, by_seed in runs.items()}  # fmt: skip
     record = {
-        "study": "kept.yaml", "recipe": "made", "overrides": {}, "interval": "t", "variants": summarize(runs, "test"),
-        "evaluate_on": {"noisy": {"data": {}, "variants": summarize(runs, "noisy")}}, **FACTS,
+        "study": "kept.yaml", "recipe": "made", "overrides": {}, "interval": "t",
+        "variants": summarize(runs, "test", predictions=kept),
+        "evaluate_on": {"noisy": {"data": {}, "variants": summarize(runs, "noisy", predictions=kept)}}, **FACTS,
         "predictions": write_study_predictions(results / "predictions" / "kept.parquet", kept),
     }  # fmt: skip
     path = results / "kept.json"
     write_json(path, record)
+    return path
+
+
+def make_protocol(folder: Path, settings: ProtocolSettings) -> Path:
+    """Writes the record of a protocol and its predictions; returns its JSON file."""
+    masked = [
+        MaskedPredictions(condition, seed, {}, make_predictions(20, hash_of(condition.name, seed)))
+        for condition in settings.resolve().conditions
+        for seed in ([None] if condition.is_complete else settings.resolve_seeds())
+    ]
+    facts = {"settings": settings.to_dict()}
+    path = folder / "protocol.json"
+    write_json(path, {"protocol": settings.protocol, **facts, **measure_curves(masked, settings), **FACTS})
+    write_masked_predictions(folder / "predictions.parquet", masked, facts)
     return path
 
 

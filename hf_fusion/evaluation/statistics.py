@@ -243,9 +243,9 @@ def hierarchical_estimate(table: np.ndarray, units: int) -> dict[str, Any]:
     Returns:
         `dict`: `mean`, `interval` (95 %), `p` (two-sided, against 0), `standard_error`, `degrees_of_freedom` and
         `over`, `"seeds and rows"` or, for a single seed, `"rows"`: the interval then holds for these trained models
-        alone. `interval`, `p` and the last but one are `None` if the metric is undefined for a seed or in half of the
-        resamples, or if there are fewer than two units. Without any variance the interval is the mean and `p` is
-        `None`.
+        alone. All but `mean` and `over` are `None` if the metric is undefined for a seed or in half of the resamples,
+        or if there are fewer than two units. Without any variance the interval is the mean, and `p` and
+        `degrees_of_freedom` are `None`.
     """
     observed, resampled = table[0], table[1:]
     seeds = len(observed)
@@ -254,9 +254,15 @@ def hierarchical_estimate(table: np.ndarray, units: int) -> dict[str, Any]:
     defined = np.isfinite(resampled).all(axis=1)
     if not np.isfinite(observed).all() or units < 2 or defined.mean() <= 0.5:
         return estimate
-    parts = _variances(observed, resampled[defined], units)
-    scale = np.abs(table[np.isfinite(table)]).max(initial=1e-300)
-    return estimate | _student_interval(estimate["mean"], *parts, seeds, units, smallest=1e-12 * scale)
+    of_seeds, of_rows, of_both = _variances(observed, resampled[defined], units)
+    variance = max(of_seeds + of_rows - of_both, of_seeds, of_rows)
+    error = math.sqrt(variance)
+    if error <= 1e-12 * np.abs(observed).max(initial=1e-300):
+        return estimate | {"interval": [estimate["mean"]] * 2, "standard_error": 0.0}
+    spread = of_rows**2 / (units - 1)
+    if seeds > 1:
+        spread += of_seeds**2 / (seeds - 1) + of_both**2 / ((seeds - 1) * (units - 1))
+    return estimate | _student_interval(estimate["mean"], error, variance**2 / spread)
 
 
 def _variances(observed, resampled, units):
@@ -269,15 +275,7 @@ def _variances(observed, resampled, units):
     return float(observed.var(ddof=1) / seeds), rows, float(deviations.var(axis=1, ddof=1).mean() / seeds)
 
 
-def _student_interval(mean, of_seeds, of_rows, of_both, seeds, units, smallest):
-    variance = max(of_seeds + of_rows - of_both, of_seeds, of_rows)
-    error = math.sqrt(variance)
-    if error <= smallest:
-        return {"interval": [mean, mean], "standard_error": 0.0}
-    of_estimate = of_rows**2 / (units - 1)
-    if seeds > 1:
-        of_estimate += of_seeds**2 / (seeds - 1) + of_both**2 / ((seeds - 1) * (units - 1))
-    freedom = variance**2 / of_estimate
+def _student_interval(mean, error, freedom):
     half = float(stats.t.ppf(0.975, freedom)) * error
     return {
         "interval": [mean - half, mean + half],

@@ -1,12 +1,20 @@
 """Kept predictions: read, and compared with the metrics of a file."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hf_fusion.evaluation.kept_predictions import Predictions, measure_predictions
+from hf_fusion.architectures.measure_protocol import MaskedPredictions, ProtocolSettings
+from hf_fusion.evaluation.kept_predictions import (
+    Predictions,
+    damage_explained,
+    from_table,
+    measure_predictions,
+    read_table,
+)
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers, is_close, is_number
-from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.errors import DataError, RecipeError
 
 _LATER_TOLERANCE = 0.01
 Kept = TypeVar("Kept")
@@ -60,3 +68,36 @@ def compare_with_predictions(
             checks.compare_all(f"{place}.{name}", given, found, PREDICTIONS)
             resting.add(name)
     return resting
+
+
+def read_masked_predictions(path: Path) -> list[MaskedPredictions]:
+    """
+    Reads the file of [`write_masked_predictions`]: the predictions in each condition of a protocol and under each mask.
+
+    Raises:
+        DataError: if there is no such file, or it holds no predictions of a protocol.
+    """
+    table, facts = read_table(path)
+    with damage_explained(path):
+        settings = read_protocol_settings(facts["settings"])
+        masks = list(zip(*(table.column(name).to_pylist() for name in ("condition", "mask_seed")), strict=True))
+        conditions = {condition.name: condition for condition in settings.resolve().conditions}
+        starts = [row for row in range(len(masks)) if row == 0 or masks[row] != masks[row - 1]]
+        return [
+            MaskedPredictions(conditions[name], seed, {}, from_table(table.slice(start, end - start), facts))
+            for start, end in pairwise([*starts, len(masks)])
+            for name, seed in [masks[start]]
+        ]
+
+
+def read_protocol_settings(content: dict[str, Any]) -> ProtocolSettings:
+    """Returns the settings of a record; raises `ValueError` if they are not valid."""
+    fields = {name: content.get(name) for name in ("protocol", "mode", "rates")}
+    try:
+        settings = ProtocolSettings(**fields)
+        # in exact mode the default seeds of a protocol may be triples, which are no valid settings
+        if settings.to_dict()["mask_seeds"] != content.get("mask_seeds"):
+            settings = ProtocolSettings(**fields, mask_seeds=content.get("mask_seeds"))
+    except (RecipeError, TypeError) as error:
+        raise ValueError(f"settings: {error}") from error
+    return settings

@@ -9,17 +9,26 @@ from typing import Any
 
 import numpy as np
 
+from hf_fusion.architectures.write_protocol import measure_curves
 from hf_fusion.data.pickles import sha256_of
-from hf_fusion.evaluation.kept_predictions import Predictions
+from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, Predictions
+from hf_fusion.evaluation.protocol_curves import published_decimals
+from hf_fusion.evaluation.protocol_curves import summarize_curves as summarize_protocol
 from hf_fusion.evaluation.robustness import summarize_curves
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, read_study_predictions
+from hf_fusion.studies.protocols import part_name, protocol_tables
 from hf_fusion.studies.results import cost_table, latex_rows, markdown_table, pareto, summarize
-from hf_fusion.studies.study import mean_metrics
+from hf_fusion.studies.study import StudyError, mean_metrics
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
-from hf_fusion.studies.verification.kept import compare_with_predictions, read_kept
+from hf_fusion.studies.verification.kept import (
+    compare_with_predictions,
+    read_kept,
+    read_masked_predictions,
+    read_protocol_settings,
+)
 from hf_fusion.studies.verification.markdown import compare_tables, compare_text, count_printed, read_tables
 from hf_fusion.utils.errors import DataError
 
@@ -27,6 +36,7 @@ SPLITS = ("train", "validation", "test")
 _MEASURED = ("last_log", "train_seconds", "parameters")  # facts of a variant that cannot be recomputed
 _NO_STATISTICS = ("changes", "seeds", "folds", *_MEASURED)  # of a variant
 _FOLD_STATISTICS = ("mean", "std_seeds", "std_folds", "interval")
+_CURVES = ("conditions", "summary")  # of a protocol
 _SIDES, _SPREAD = ("reference", "candidate"), ("median", "quartiles")
 
 
@@ -71,15 +81,13 @@ def collect_runs(record: dict[str, Any]) -> dict[str, dict[str, float | None]]:
 
 def _check_study(checks, record):
     kept = read_kept_runs(checks, record)
-    summaries = {"test": record["variants"]}
-    summaries |= {name: other["variants"] for name, other in record.get("evaluate_on", {}).items()}
-    recomputed = {}
-    for split, given in summaries.items():
-        results = {name: _read_runs(entry, split) for name, entry in given.items()}
-        recomputed[split] = summarize(results, split, record.get("interval", "t"))
-        place = "variants" if split == "test" else f"evaluate_on.{split}.variants"
+    summaries = _read_summaries(record)
+    recomputed, shown = {}, {}
+    for split, (place, given) in summaries.items():
+        recomputed[split] = _summarize(checks, record, given, split, kept)
         resting = {name: _compare_runs(checks, _runs_of_entry(f"{place}.{name}", name, entry, split), kept)
                    for name, entry in given.items()}  # fmt: skip
+        shown[split] = _fill(given, recomputed[split])
         reference = resting[next(iter(given))]
         for name, entry in given.items():
             found = recomputed[split][name]
@@ -94,7 +102,37 @@ def _check_study(checks, record):
     for name, comparisons in record.get("costs", {}).items():
         _check_comparisons(checks, f"costs.{name}", comparisons)
     _check_csv(checks, summaries)
-    _check_study_tables(checks, record, recomputed)
+    _check_study_tables(checks, record, shown)
+
+
+def _read_summaries(record):
+    """Returns the summaries of a study by their split: their place in the record, and the entry of each variant."""
+    summaries = {"test": ("variants", record["variants"])}
+    for name, other in record.get("evaluate_on", {}).items():
+        summaries[name] = f"evaluate_on.{name}.variants", other["variants"]
+    for name, protocol in record.get("protocols", {}).items():
+        for side in ("conditions", "summary"):
+            for part, content in protocol[side].items():
+                summaries[part_name(name, part)] = f"protocols.{name}.{side}.{part}.variants", content["variants"]
+    return summaries
+
+
+def _summarize(checks, record, given, split, kept):
+    """Summarises the runs of a study again, with intervals over rows where predictions were kept."""
+    results = {name: _read_runs(entry, split) for name, entry in given.items()}
+    options = {"interval": record.get("interval", "t"), "families": record.get("families")}
+    try:
+        return summarize(results, split, **options, predictions=kept, clusters=record.get("clusters"))
+    except StudyError as error:  # clusters cannot be found in ids that are hashed
+        checks.notes.append(f"intervals over rows of {split} were not recomputed ({error})")
+        return summarize(results, split, **options)
+
+
+def _fill(given, found):
+    """Returns the entries of a record with the numbers found again; those that were not recomputed stay."""
+    if isinstance(given, dict) and isinstance(found, dict):
+        return {name: _fill(value, found[name]) if name in found else value for name, value in given.items()}
+    return found
 
 
 def _runs_of_entry(place, variant, entry, split):
@@ -174,7 +212,7 @@ def _check_csv(checks, summaries):
         for line, row in enumerate(csv.DictReader(file), 2):
             checks.count(checks.basis if row["split"] in summaries else RECORD)
             if row["split"] in summaries:
-                found = summaries[row["split"]][row["variant"]]["seeds"][row["seed"]].get(row["metric"])
+                found = summaries[row["split"]][1][row["variant"]]["seeds"][row["seed"]].get(row["metric"])
                 given = float(row["value"]) if row["value"] else None
                 checks.compare(f"{path.name}, line {line}, {' '.join(list(row.values())[:4])}", given, found)
 
@@ -186,7 +224,9 @@ def _check_study_tables(checks, record, summaries):
         text = path.read_text(encoding="utf-8")
         for name, given in re.findall(r"^### ([^\n]+)\n\n(.*?)(?=^### |\Z)", text, re.DOTALL | re.MULTILINE):
             metrics = read_tables(given)[0].header[1:]
-            if name == "size and speed":
+            if name.startswith("protocol "):
+                found = _render_protocol(record, name, summaries, metrics)
+            elif name == "size and speed":
                 found = cost_table(record["costs"], summaries["test"], re.search(r"share of (\w+)", metrics[-1])[1])
             else:
                 found = markdown_table(summaries[name], metrics, record.get("paper", {}) if name == "test" else {})
@@ -198,6 +238,16 @@ def _check_study_tables(checks, record, summaries):
             metrics = re.search(r"\\toprule\n(.*?) \\\\", given)[1].replace("\\_", "_").split(" & ")[1:]
             found = latex_table(latex_rows(summaries[name], metrics), "")
             _compare_latex(checks, f"{path.name}, {name}", given, found)
+
+
+def _render_protocol(record, title, summaries, columns):
+    """Renders the table of a protocol from summaries that were recomputed; columns are `SUMMARY: METRIC`."""
+    name = next(name for name in record["protocols"] if title.startswith(f"protocol {name}: "))
+    part = dict(record["protocols"][name])
+    for side in ("conditions", "summary"):
+        part[side] = {key: {**cell, "variants": summaries[part_name(name, key)]} for key, cell in part[side].items()}
+    metrics = list(dict.fromkeys(column.partition(": ")[2] for column in columns))
+    return protocol_tables({name: part}, metrics)[0]
 
 
 def _compare_latex(checks, place, given, found):
@@ -272,6 +322,21 @@ def _check_robustness(checks, record):
     checks.compare_all("summary", record["summary"], found, RECORD)
 
 
+def _check_protocol(checks, record):
+    """Recomputes the curves of a protocol: from predictions, or spreads and summaries from the metrics by mask seed."""
+    masked = read_kept(checks, checks.path.with_name(PREDICTIONS_FILE), read_masked_predictions)
+    curves = {side: record[side] for side in _CURVES}
+    settings = read_protocol_settings(record["settings"])
+    if masked is None:
+        measured = {name: cell["seeds"] for name, cell in record["conditions"].items()}
+        found = summarize_protocol(settings.resolve().conditions, measured, settings.summaries)
+    else:
+        config = masked[0].predictions.config
+        decimals = published_decimals(settings.protocol, settings.mode, getattr(config, "label_range", ()))
+        found = measure_curves(masked, settings, decimals)
+    checks.compare_all("", curves, found, RECORD if masked is None else PREDICTIONS)
+
+
 def _check_single(checks, record):
     """Evaluations and baselines: metrics without seeds."""
     checks.count(RECORD, count_numbers({split: record[split] for split in SPLITS if split in record}))
@@ -282,6 +347,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], Callable[[FileChecks, dict], None]]] = 
     "study": (("study",), _check_study),
     "cross-validation": (("cross_validation",), _check_cross_validation),
     "benchmark": (("comparisons",), _check_benchmark),
+    "protocol": (("conditions",), _check_protocol),
     "robustness": (("curves",), _check_robustness),
     "evaluation": (SPLITS, _check_single),
 }

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from made_results import FACTS, change, make_benchmark, make_study, make_study_with_predictions
+from made_results import FACTS, change, make_benchmark, make_protocol, make_study, make_study_with_predictions
 
+from hf_fusion.architectures.measure_protocol import ProtocolSettings
 from hf_fusion.evaluation.robustness import summarize_curves
 from hf_fusion.studies.predictions import read_study_predictions, write_study_predictions
-from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD
+from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, count_numbers
 from hf_fusion.studies.verification.records import check_record, collect_runs, read_record, record_kind
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
@@ -105,13 +106,13 @@ def test_means_over_folds_are_recomputed(study):
     assert any(line.startswith("variants.full.seeds.1.mae: ") for line in lines(study))
 
 
-@pytest.mark.parametrize("folds", [(None,), ("a", "b")], ids=["runs", "folds"])
+@pytest.mark.parametrize("folds", [(None,), ("a", "b", "c")], ids=["runs", "folds"])
 class TestStudiesWithPredictions:
     def test_rest_on_them(self, tmp_path, folds):
         path = make_study_with_predictions(tmp_path, folds, commit="5b0ba2d")
         checks = check_record(path, read_record(path))
         assert checks.disagreements == [] and checks.commits == ["5b0ba2d"]
-        measured = 5 if folds == (None,) else 7  # gate of each run, seconds of each seed, parameters
+        measured = 7 if folds == (None,) else 13  # gate of each run, seconds of each seed, parameters
         assert checks.counts[RECORD] == 2 * 2 * measured, "of two variants on two data sets"
         assert checks.counts[PREDICTIONS] > 100
 
@@ -154,9 +155,20 @@ def test_runs_without_predictions_rest_on_the_record(tmp_path):
     change(path, set_at("predictions", value=entry))
     checks = check_record(path, read_record(path))
     assert checks.disagreements == [] and checks.notes == ["2 runs without predictions"]
-    metrics = len(read_record(path)["variants"]["full"]["mean"])
-    full = metrics * 2 * (2 + 2)  # two data sets; of two seeds, mean and deviation
-    assert checks.counts[PREDICTIONS] == full and checks.counts.total() == whole.total()
+    full = count_numbers({part: read_record(path)["variants"]["full"][part] for part in ("seeds", "mean", "std")})
+    assert 2 * full <= checks.counts[PREDICTIONS] < whole[PREDICTIONS] and checks.counts.total() == whole.total()
+
+
+@pytest.mark.parametrize("keys", [
+    ("hierarchical", "mae", 0), ("difference", "mae", "hierarchical", "interval", 1),
+    ("difference", "mae", "hierarchical", "p_holm"), ("difference", "mae", "smallest_detectable"),
+    ("interval", "mae", 0),
+], ids=lambda keys: ".".join(map(str, keys)))  # fmt: skip
+def test_intervals_over_seeds_and_rows_are_recomputed(tmp_path, keys):
+    path = make_study_with_predictions(tmp_path)
+    change(path, set_at("variants", "plain", *keys, value=0.987))
+    (line,) = lines(path)
+    assert line.startswith("variants.plain.") and ": given 0.987, found " in line
 
 
 @pytest.mark.parametrize(("keys", "place"), [
@@ -171,6 +183,48 @@ def test_benchmarks_are_recomputed_from_their_pairs(tmp_path, keys, place):
     change(path, set_at("comparisons", 0, *keys, value=9.0))
     (line,) = lines(path)
     assert line.startswith(f"{place}: given 9, found ")
+
+
+class TestProtocols:
+    SETTINGS = ProtocolSettings("lnln", mask_seeds=[0, 7], rates=[0.0, 0.5])
+
+    def test_rest_on_their_predictions(self, tmp_path):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        checks = check_record(path, read_record(path))
+        assert checks.disagreements == [] and set(checks.counts) == {PREDICTIONS}
+        assert checks.counts[PREDICTIONS] > 100
+
+    @pytest.mark.parametrize("keys", [
+        ("conditions", "0.5", "seeds", "7", "mae"), ("conditions", "0.5", "mean", "mae"),
+        ("conditions", "0.5", "interval", "mae", 1), ("conditions", "0.5", "difference", "mae", "p"),
+        ("summary", "area", "mean", "mae"),
+    ], ids=lambda keys: ".".join(map(str, keys)))  # fmt: skip
+    def test_a_changed_number_is_told(self, tmp_path, keys):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        change(path, set_at(*keys, value=0.987))
+        (line,) = lines(path)
+        assert line.startswith(".".join(map(str, keys)).replace(".1", "[1]")) and "given 0.987, found " in line
+
+    def test_without_predictions_the_summaries_are_recomputed(self, tmp_path):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        (tmp_path / "predictions.parquet").unlink()
+        checks = check_record(path, read_record(path))
+        assert (
+            checks.disagreements == [] and set(checks.counts) == {RECORD} and checks.notes == ["no predictions.parquet"]
+        )
+        change(path, set_at("conditions", "0.5", "seeds", "7", "mae", value=0.987))
+        places = [line.partition(":")[0] for line in lines(path)]
+        assert places == [
+            "conditions.0.5.mean.mae", "conditions.0.5.std.mae", "summary.area.mean.mae", "summary.area.std.mae",
+            "summary.area.seeds.7.mae", "summary.area_by_width.mean.mae", "summary.area_by_width.std.mae",
+            "summary.area_by_width.seeds.7.mae",
+        ]  # fmt: skip
+
+    def test_settings_that_are_not_valid(self, tmp_path):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        change(path, set_at("settings", "protocol", value="nothing"))
+        with pytest.raises(DataError, match="does not have the format of a protocol"):
+            lines(path)
 
 
 def test_summaries_of_robustness_are_recomputed(tmp_path):
