@@ -257,6 +257,7 @@ def test_power():
     )
     assert smallest_detectable_difference(1, 4, power=0.9) > smallest_detectable_difference(1, 4)
     assert smallest_detectable_difference(None, 4) is None and smallest_detectable_difference(0.1, None) is None
+    assert smallest_detectable_difference(0.1, 0.01) is None and smallest_detectable_difference(0.1, 0.5) > 10
     assert describe_power({"mae": (0.0123, 0.02), "corr": (None, 0.05), "loss": (None, None)}) == (
         "Smallest difference that this design could have seen (80% power, two-sided test at 5%): mae 0.012 over seeds, "
         "0.020 over seeds and rows; corr 0.050 over seeds and rows."
