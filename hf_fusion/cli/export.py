@@ -1,4 +1,4 @@
-"""Export a checkpoint to ONNX, or as a plain classifier of transformers.
+"""Export a checkpoint to ONNX, or as a classifier of transformers.
 
     hf-fusion export runs/dyfulm_synthetic exported/dyfulm
     hf-fusion export runs/dyfulm_synthetic exported/dyfulm_int8 --int8
