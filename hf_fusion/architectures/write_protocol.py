@@ -120,9 +120,8 @@ def write_protocol(
     _write_tables(folder, record)
     if format and plots_available():
         name = Path(checkpoint).name
-        figure = plot_protocol(
-            {name: record["conditions"]}, record["main_metrics"], f"{name}: {protocol.title}, mode {settings.mode}"
-        )
+        title, note = f"{name}: {protocol.title}, mode {settings.mode}", "95 % intervals over mask seeds and rows"
+        figure = plot_protocol({name: record["conditions"]}, record["main_metrics"], title, note)
         save_figure(figure, folder / f"protocol.{format}")
     write_json(folder / PROTOCOL_FILE, record)  # last: its settings say that the folder is complete
     return record, folder

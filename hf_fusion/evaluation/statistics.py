@@ -263,7 +263,8 @@ def hierarchical_estimate(table: np.ndarray, units: int) -> dict[str, Any]:
     spread = of_rows**2 / (units - 1)
     if seeds > 1:
         spread += of_seeds**2 / (seeds - 1) + of_both**2 / ((seeds - 1) * (units - 1))
-    return estimate | _student_interval(estimate["mean"], error, variance**2 / spread)
+    least = min(seeds - 1, units - 1) if seeds > 1 else units - 1  # a sum knows no less than its least known part
+    return estimate | _student_interval(estimate["mean"], error, max(variance**2 / spread, least))
 
 
 def _variances(observed, resampled, units):

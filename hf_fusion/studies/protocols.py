@@ -16,6 +16,7 @@ from hf_fusion.training.recipe import read_data_arguments
 from hf_fusion.utils.errors import RecipeError
 
 Protocols = dict[str, ProtocolSettings]
+_SIGNIFICANT = 0.05
 
 
 def read_protocols(content: dict[str, Any]) -> Protocols:
@@ -172,9 +173,10 @@ def _protocol_table(name, part, metrics):
         lines.append(_row(variant, cells))
     for number, result in enumerate(part["published"], 1):
         cells = [_published_cell(result, metric) if summary == first else "" for summary, metric in columns]
-        lines.append(_row(f"{result['model']} [{number}]", cells))
+        lines.append(_row(f"{result['model']} [{number}]", cells))  # the published summary is the first one
     notes = "; ".join(f"{summary}: {SUMMARIES[summary]}" for summary in summaries)
-    lines += ["", f"{notes}. Below each mean the paired difference to the first row with its 95 % interval."]
+    lines += ["", f"{notes}. Below each mean the paired difference to the first row with its 95 %"]
+    lines += [f"interval over the training seeds (bold: p < {_SIGNIFICANT} after Holm's correction for the variants)."]
     if part["published"] and settings["mode"] == "sound":
         lines.append(
             "Published results have the masks and the selection of their codes: compare them with the mode exact."
@@ -189,6 +191,21 @@ def _protocol_table(name, part, metrics):
         for number, result in enumerate(part["published"], 1):
             if metric in result.get("curve", {}):
                 lines.append(_row(f"{result['model']} [{number}]", [f"{v:.3f}" for v in result["curve"][metric]]))
+    return "\n".join(lines) + "\n"
+
+
+def published_table(published: list[dict[str, Any]], metrics: list[str]) -> str:
+    """
+    Formats published results on complete data as a table in Markdown, with their sources.
+
+    Args:
+        published (`list[dict]`): results of [`PublishedResult.to_dict`].
+        metrics (`list[str]`): the columns.
+    """
+    lines = ["### published", "", *_header("", metrics)]
+    for number, result in enumerate(published, 1):
+        lines.append(_row(f"{result['model']} [{number}]", [_published_cell(result, metric) for metric in metrics]))
+    lines += ["", *(f"- [{number}] {_describe_published(result)}" for number, result in enumerate(published, 1))]
     return "\n".join(lines) + "\n"
 
 
@@ -209,10 +226,11 @@ def _cell(entry, metric):
     text, difference = _plain_cell(entry, metric), entry.get("difference", {}).get(metric)
     if text == "-" or not difference:
         return text
-    text += f"<br>{difference['mean']:+.3f}"
+    line = f"{difference['mean']:+.3f}"
     if difference["interval"]:
-        text += " [{:+.3f}, {:+.3f}]".format(*difference["interval"])
-    return text
+        line += " [{:+.3f}, {:+.3f}]".format(*difference["interval"])
+    p = difference["p_holm"]
+    return f"{text}<br>**{line}**" if p is not None and p < _SIGNIFICANT else f"{text}<br>{line}"
 
 
 def _published_cell(result, metric):
@@ -252,5 +270,6 @@ def draw_protocols(record: dict[str, dict], metrics: list[str], title: str) -> d
             }
             for variant in variants
         }
-        figures[name] = plot_protocol(curves, metrics, f"{title}: {part['title']}, mode {part['settings']['mode']}")
+        title_of_protocol = f"{title}: {part['title']}, mode {part['settings']['mode']}"
+        figures[name] = plot_protocol(curves, metrics, title_of_protocol, "standard deviation over training seeds")
     return figures

@@ -29,7 +29,13 @@ from hf_fusion.studies.intervals import Resampled, resample_folds, resample_pred
 from hf_fusion.studies.power import note_power
 from hf_fusion.studies.predictions import FOLDER as PREDICTIONS_FOLDER
 from hf_fusion.studies.predictions import RunKey, collect_study_predictions, write_study_predictions
-from hf_fusion.studies.protocols import describe_protocols, draw_protocols, protocol_tables, summary_names
+from hf_fusion.studies.protocols import (
+    describe_protocols,
+    draw_protocols,
+    protocol_tables,
+    published_table,
+    summary_names,
+)
 from hf_fusion.studies.study import Study, StudyError, file_name, get_run_folder
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, describe_environment, write_json
@@ -440,6 +446,8 @@ def write_study(
         f"### {split}\n\n{markdown_table(summary, study.shown(summary), study.paper if split == 'test' else {})}"
         for split, summary in tested.items()
     ]
+    if "published" in record:
+        tables.append(published_table(record["published"], study.shown(test)))
     tables += protocol_tables(record.get("protocols", {}), study.shown(test))
     if study.latency:
         tables.append(f"### size and speed\n\n{cost_table(record['costs'], summaries['test'], study.shown(test)[0])}")

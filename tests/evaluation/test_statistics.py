@@ -211,6 +211,13 @@ def test_one_seed_speaks_of_its_rows_alone():
     assert hierarchical_difference([[1.0], [2.0]], [[0.0], [0.0]])["interval"] is None, "nor does one row"
 
 
+def test_two_seeds_and_two_rows_have_a_degree_of_freedom():
+    estimate = hierarchical_difference([[0.1, 0.5], [0.7, 0.2]], np.zeros((2, 2)))
+    assert estimate["degrees_of_freedom"] == 1
+    error = estimate["standard_error"]
+    assert smallest_detectable_difference(error, 1) == pytest.approx(16.334 * error, rel=1e-3)
+
+
 def test_nothing_varies():
     estimate = hierarchical_difference(np.full((3, 50), 0.3), np.full((3, 50), 0.1))
     assert estimate["interval"] == pytest.approx([0.2, 0.2]) and estimate["p"] is None

@@ -146,7 +146,8 @@ def test_record_tables_and_pictures_of_a_study(measured, tmp_path):
     row = table[(table["split"] == "lnln: 0.5") & (table["variant"] == "masked") & (table["seed"] == 3)]
     assert row[row["metric"] == "mae"]["value"].item() == pytest.approx(1.23)
     text = (tmp_path / "out.md").read_text()
-    assert text.count("### ") == 2, "the test split and the protocol, no table for each condition"
+    assert text.count("### ") == 3, "test split, published results and the protocol, no table for each condition"
+    assert "| TFN [1] | 0.900 |" in text and "- [1] TFN: another table (seeds unknown; selection: unknown)." in text
     assert "| masked | 1.020 ± 0.010<br>-0.200 [-0.200, -0.200] |" in text and "| text | - |" in text
     assert "| LNLN [1] | 1.046 ± 0.018 |" in text and "| LNLN [1] | 0.750 | 1.080 |" in text
     assert "- [1] LNLN: a table (seeds unknown; selection: on the test set; second-hand). By others." in text

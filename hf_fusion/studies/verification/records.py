@@ -19,7 +19,7 @@ from hf_fusion.evaluation.statistics import holm, paired_difference, standard_de
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, read_study_predictions
-from hf_fusion.studies.protocols import part_name, protocol_tables
+from hf_fusion.studies.protocols import part_name, protocol_tables, published_table
 from hf_fusion.studies.results import cost_table, latex_rows, markdown_table, pareto, summarize
 from hf_fusion.studies.study import mean_metrics
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
@@ -227,6 +227,8 @@ def _check_study_tables(checks, record, summaries):
             metrics = read_tables(given)[0].header[1:]
             if name.startswith("protocol "):
                 found = _render_protocol(record, name, summaries, metrics)
+            elif name == "published":
+                found = published_table(record["published"], metrics)
             elif name == "size and speed":
                 found = cost_table(record["costs"], summaries["test"], re.search(r"share of (\w+)", metrics[-1])[1])
             else:
