@@ -81,7 +81,8 @@ def test_a_killed_study_goes_on(write, study_here, tmp_path, capsys):
     assert "full, seed 1: finished before" in printed and first.read_bytes() == before
     record = json.loads(output.read_text())
     assert list(record["variants"]) == ["full", "text alone"]
-    assert set(record["variants"]["text alone"]["difference"]["mae"]) == {"mean", "interval", "p", "p_holm"}
+    difference = record["variants"]["text alone"]["difference"]["mae"]
+    assert set(difference) == {"mean", "interval", "p", "p_holm", "smallest_detectable", "hierarchical"}
     assert record["evaluate_on"]["other"]["variants"]["full"]["mean"]["mae"] > 0
     assert record["pareto"]["costs"]["full"] == record["pareto"]["costs"]["text alone"]
     rows = list(csv.DictReader(output.with_suffix(".csv").open()))
