@@ -7,8 +7,9 @@
 
 Each NAME=FOLDER is a variant: the folder has one folder for each fold, with data of clips that has the splits train,
 validation and test. The folds must have the same names in all variants. As in every training, the checkpoint of a run
-is that of its best epoch on validation. The linear model is logistic regression (for scores ridge regression) on mean
-and standard deviation of the audio frames of each clip; its penalty is the best one on validation.
+is that of its best epoch on validation. The linear models are logistic regression (for scores ridge regression) on mean
+and standard deviation of the audio and vision frames of each clip, of both and of each alone; their penalty is the best
+one on validation. `--seeds` without numbers fits them alone.
 
 Finished runs are kept: the same command continues after an interruption. The result has all metrics by fold and seed,
 means over folds and seeds, and paired differences over folds to the first variant, with 95 % intervals. The predictions
@@ -31,10 +32,11 @@ from sklearn.preprocessing import StandardScaler
 
 import hf_fusion
 from hf_fusion.data.arguments import DataArguments
-from hf_fusion.data.clips import load_clips
+from hf_fusion.data.clips import has_modality, load_clips
 from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from hf_fusion.evaluation.metrics import class_metrics, select_sentiment_metrics
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
+from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.studies.predictions import FOLDER, RunKey, write_study_predictions
 from hf_fusion.training.recipe import recipe_arguments
 from hf_fusion.utils.errors import FusionError, RecipeError
@@ -44,10 +46,18 @@ LINEAR = "linear: "
 _INVERSES, _PENALTIES = np.logspace(-4, 0, 9), np.logspace(0, 5, 11)
 
 
-def linear_metrics(data_args: DataArguments) -> dict[str, float]:
-    """Returns the metrics of a linear model on the test split of a fold."""
+def linear_metrics(data_args: DataArguments) -> dict[str, dict[str, float]]:
+    """Returns the metrics of linear models on the test split of a fold, by the streams that they read."""
     clips = load_clips(data_args.source())
-    inputs = {split: np.stack([_pooled(frames) for frames in _frames(rows)]) for split, rows in clips.items()}
+    streams = [name for name in STREAMS if has_modality(clips["train"], name)]
+    pooled = {name: {split: _pool(rows, name) for split, rows in clips.items()} for name in streams}
+    choices = [streams, *([name] for name in streams if len(streams) > 1)]
+    return {" + ".join(names): _fit_best([pooled[name] for name in names], clips, data_args) for names in choices}
+
+
+def _fit_best(parts, clips, data_args):
+    """The test metrics of the model with the best penalty on validation, on the columns of all `parts`."""
+    inputs = {split: np.concatenate([part[split] for part in parts], axis=1) for split in clips}
     labels = {split: np.array(rows["label"]) for split, rows in clips.items()}
 
     def measure(model, split):
@@ -70,13 +80,11 @@ def linear_metrics(data_args: DataArguments) -> dict[str, float]:
     return measure(best, "test")
 
 
-def _frames(rows):
-    return (row["audio"] for row in rows.select_columns(["audio"]).with_format("numpy"))
-
-
-def _pooled(frames):
-    """Mean and standard deviation of each column."""
-    return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
+def _pool(rows, name):
+    """Mean and standard deviation of each column over the frames of each clip, `(clips, 2 * columns)`, or 0."""
+    frames = (row[name] for row in rows.select_columns([name]).with_format("numpy"))
+    frames = (clip if len(clip) else np.zeros((1, clip.shape[1])) for clip in frames)
+    return np.stack([np.concatenate([clip.mean(axis=0), clip.std(axis=0)]) for clip in frames])
 
 
 def summarize(folds: dict[str, dict[str, dict]], base: dict[str, dict[str, dict]] | None) -> dict:
@@ -196,17 +204,19 @@ class Validation:
             data[fold] = {key: environment[key] for key in ("rows", "data_fingerprint")}
         return data
 
-    def fit_linear(self, base: dict[str, dict]) -> dict[str, dict]:
-        """Fits the linear models; returns their [`summarize`]d test metrics, with differences to the `base`."""
+    def fit_linear(self, base: dict[str, dict] | None) -> dict[str, dict]:
+        """Fits the linear models; returns their [`summarize`]d test metrics, with differences to the `base` (by default
+        the first of them)."""
         entries = {}
         for name, folder in self.variants.items():
-            folds = {}
             for fold in self.folds:
                 _, data_args, _ = recipe_arguments(self.recipe, **self.changes, dataset=str(folder / fold))
-                folds[fold] = {"linear": linear_metrics(data_args)}
-                print(f"{LINEAR}{name}, {fold}: {_shown(folds[fold]['linear'])}", flush=True)
-            entries[LINEAR + name] = summarize(folds, base)
-        return entries
+                for i, (streams, metrics) in enumerate(linear_metrics(data_args).items()):
+                    entry = LINEAR + name + (f", {streams} alone" if i else "")  # the first one reads all streams
+                    entries.setdefault(entry, {})[fold] = {"linear": metrics}
+                    print(f"{entry}, {fold}: {_shown(metrics)}", flush=True)
+        first = base or next(iter(entries.values()))
+        return {name: summarize(folds, None if folds is first else first) for name, folds in entries.items()}
 
 
 def _shown(metrics):
@@ -219,7 +229,7 @@ def parse_args(arguments: list[str] | None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="a recipe (YAML), or the name of a shipped one")
     parser.add_argument("variants", nargs="+", metavar="NAME=FOLDER", help="variants; the first one is the reference")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of every fold (default: 1 2 3)")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="seeds of every fold (default: 1 2 3)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a recipe field (value in YAML)"
     )
@@ -240,8 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
     changes = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in args.set)}
     try:
         validation = Validation(args.recipe, variants, args.runs, changes)
-        entries = validation.train(args.seeds)
-        entries |= validation.fit_linear(next(iter(entries.values()))["folds"])
+        entries = validation.train(args.seeds) if args.seeds else {}
+        entries |= validation.fit_linear(next(iter(entries.values()))["folds"] if entries else None)
         correct_p_values(entries)
     except FusionError as error:
         print(f"cross_validate.py: {error}", file=sys.stderr)

@@ -73,8 +73,10 @@ def make_predictions(rows: int, seed: int, **facts) -> Predictions:
     return Predictions(ids, np.full(rows, "test", object), labels, {"logits": scores}, {"config": CONFIG, **facts})
 
 
-def make_study_with_predictions(results: Path, folds: tuple[str | None, ...] = (None,), **facts) -> Path:
-    """Writes a study of two variants and three seeds on two data sets, and its predictions; returns its JSON file."""
+def make_study_with_predictions(
+    results: Path, folds: tuple[str | None, ...] = (None,), lost: str = "", **facts
+) -> Path:
+    """Writes a study of three seeds on two data sets, and the predictions of all variants but `lost`; returns its JSON."""
     kept = {
         RunKey(name, seed, fold, data): make_predictions(20, hash_of(name, seed, fold, data), **facts)
         for name in ("full", "plain") for seed in (1, 2, 3) for fold in folds for data in ("test", "noisy")
@@ -83,6 +85,7 @@ def make_study_with_predictions(results: Path, folds: tuple[str | None, ...] = (
     for key, predictions in kept.items():
         by_fold = runs.setdefault(key.variant, {}).setdefault(key.seed, {}).setdefault(key.fold, dict(LOG))
         by_fold[key.data] = measure_predictions(predictions)
+    kept = {key: predictions for key, predictions in kept.items() if key.variant != lost}
     runs = {name: {seed: mean_over_folds(by_fold, ("test", "noisy")) if folds != (None,) else by_fold[None]
                    for seed, by_fold in by_seed.items()} for name, by_seed in runs.items()}  # fmt: skip
     record = {

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
 from hf_fusion.deployment.export_folder import CLASSIFIER_DESCRIPTION, ExportError, export_folder
 from hf_fusion.deployment.onnx_export import OPSET, compare_with_torch, save_graph
@@ -22,11 +27,11 @@ _TEXTS = ("The room was lovely, but nobody came to clean it.", "Never again!", "
 _BATCHES, _ROWS = 8, 4
 # Where the classifiers of transformers keep tanh(dense(first token)) and the linear layer that follows.
 _LAYERS = {
-    "bert": ("bert.pooler.dense", "classifier"),
-    "camembert": ("classifier.dense", "classifier.out_proj"),
-    "mpnet": ("classifier.dense", "classifier.out_proj"),
-    "roberta": ("classifier.dense", "classifier.out_proj"),
-    "xlm-roberta": ("classifier.dense", "classifier.out_proj"),
+    "BertForSequenceClassification": ("bert.pooler.dense", "classifier"),
+    "CamembertForSequenceClassification": ("classifier.dense", "classifier.out_proj"),
+    "MPNetForSequenceClassification": ("classifier.dense", "classifier.out_proj"),
+    "RobertaForSequenceClassification": ("classifier.dense", "classifier.out_proj"),
+    "XLMRobertaForSequenceClassification": ("classifier.dense", "classifier.out_proj"),
 }
 
 
@@ -121,7 +126,7 @@ def to_sequence_classifier(model) -> PreTrainedModel:
         "problem_type": "single_label_classification", "classifier_dropout": config.classifier_dropout,
     })  # fmt: skip
     classifier = AutoModelForSequenceClassification.from_config(fields).float()
-    dense, output = _LAYERS[fields.model_type]
+    dense, output = _LAYERS[type(classifier).__name__]
     parts = {
         classifier.base_model_prefix: encoder,
         dense: model.base_model.pooling.dense,
@@ -141,8 +146,10 @@ def _needed_changes(config):
         if (value := getattr(config, name)) != needed:
             changes.append(f"{name} {str(needed).lower()} (it is {str(value).lower()})")
     for name, encoder in config.encoder_configs.items():
-        if encoder.model_type not in _LAYERS:
-            changes.append(f"an encoder_{name} of the type {', '.join(_LAYERS)} (it is {encoder.model_type})")
+        classifier = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(encoder), None)
+        if classifier is None or classifier.__name__ not in _LAYERS:
+            families = ", ".join(known.removesuffix("ForSequenceClassification") for known in _LAYERS)
+            changes.append(f"an encoder_{name} of the family {families} (it is {encoder.model_type})")
         elif len(config.encoder_configs) == 1 and encoder.hidden_size != config.fusion_hidden_size:
             changes.append(f"fusion_hidden_size {encoder.hidden_size} (it is {config.fusion_hidden_size})")
     return changes

@@ -21,6 +21,7 @@ REPLICATES = 2000
 _RESAMPLES = 9999
 _COUNTS_AT_ONCE = 2**21  # elements of the table of counts, 16 MiB in float64
 POWER, LEVEL = 0.8, 0.05
+_LEAST_DEGREES = 0.5  # of freedom, for a smallest detectable difference
 
 
 def standard_deviation(values: Sequence[float]) -> float | None:
@@ -262,7 +263,8 @@ def hierarchical_estimate(table: np.ndarray, units: int) -> dict[str, Any]:
     spread = of_rows**2 / (units - 1)
     if seeds > 1:
         spread += of_seeds**2 / (seeds - 1) + of_both**2 / ((seeds - 1) * (units - 1))
-    return estimate | _student_interval(estimate["mean"], error, variance**2 / spread)
+    least = min(seeds - 1, units - 1) if seeds > 1 else units - 1  # a sum knows no less than its least known part
+    return estimate | _student_interval(estimate["mean"], error, max(variance**2 / spread, least))
 
 
 def _variances(observed, resampled, units):
@@ -300,7 +302,7 @@ def smallest_detectable_difference(
 
     Returns:
         `float` or `None`: the difference, from the noncentral t distribution; `None` if the standard error or the
-        degrees of freedom are unknown.
+        degrees of freedom are unknown, or these are fewer than 0.5, where the difference grows without bound.
 
     Example:
 
@@ -310,7 +312,7 @@ def smallest_detectable_difference(
     0.0388
     ```
     """
-    if standard_error is None or degrees_of_freedom is None:
+    if standard_error is None or degrees_of_freedom is None or degrees_of_freedom < _LEAST_DEGREES:
         return None
     bound = stats.t.ppf(1 - level / 2, degrees_of_freedom)
 

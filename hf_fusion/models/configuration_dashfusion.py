@@ -107,6 +107,9 @@ class DashFusionConfig(FusionConfigMixin, PretrainedConfig):
             pass learns to give the answers of the first (`distillation_loss`); the losses of the whole clips stay as
             they are, and the encoders run once. Use it instead of `modality_dropout`, not with it; it has no effect
             with a single modality.
+        frame_statistics (`bool`, *optional*, defaults to `False`):
+            Whether the class token of audio and of vision also gets mean and standard deviation of the clip's frames,
+            by a linear layer. With few clips, attention hardly learns to collect them from the frames.
         num_labels (`int`, *optional*):
             Number of classes, or 1 for a score. Defaults to the number of names in `id2label`, or else 1. With more
             than one, integer labels are classes and float labels of shape `(batch, num_labels)` are several labels at
@@ -190,6 +193,7 @@ class DashFusionConfig(FusionConfigMixin, PretrainedConfig):
         gather_negatives: bool = False,
         attention_probs_dropout_prob: float | None = None,
         modality_distillation: float = 0.0,
+        frame_statistics: bool = False,
         num_labels: int | None = None,
         id2label: dict[int, str] | None = None,
         problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None,
@@ -223,6 +227,7 @@ class DashFusionConfig(FusionConfigMixin, PretrainedConfig):
         self.num_easy_negatives = num_easy_negatives
         self.modality_dropout = modality_dropout
         self.modality_distillation = modality_distillation
+        self.frame_statistics = frame_statistics
         self.modalities = modalities
         self.label_range = label_range
         self.hidden_dropout_prob = hidden_dropout_prob

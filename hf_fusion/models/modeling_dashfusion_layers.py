@@ -246,13 +246,30 @@ class DashFusionEncoderLayer(GradientCheckpointingLayer):
         return self.feed_forward_norm(states + self.feed_forward(states))
 
 
+def mean_and_deviation(frames, mask):
+    """
+    Mean and standard deviation of each column over the real frames; near 0 where a clip has none.
+
+    Args:
+        frames (`torch.Tensor` of shape `(batch, frames, features)`): 0 in the padding.
+        mask (`torch.BoolTensor` of shape `(batch, frames)`): True = real.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, 2 * features)`.
+    """
+    mean = masked_mean(frames, mask)
+    variance = masked_mean((frames - mean.unsqueeze(1)).square(), mask)
+    return torch.cat([mean, (variance + 1e-6).sqrt()], dim=-1)  # the root has no gradient at 0
+
+
 class DashFusionSequenceEncoder(nn.Module):
-    """Audio or vision frames to states; a learned class token comes first."""
+    """Audio or vision frames to states; a learned class token comes first, with `frame_statistics` made of theirs."""
 
     def __init__(self, feature_size, max_length, config):
         super().__init__()
         self.projection = nn.Linear(feature_size, config.hidden_size)
         self.class_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
+        self.statistics = nn.Linear(2 * feature_size, config.hidden_size) if config.frame_statistics else None
         self.position_embeddings = nn.Parameter(torch.empty(1, max_length + 1, config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(DashFusionEncoderLayer(config) for _ in range(config.num_encoder_layers))
@@ -264,7 +281,10 @@ class DashFusionSequenceEncoder(nn.Module):
         # values in the padding, NaN included, must not count
         features = features.masked_fill(~mask[:, 1:, None], 0).to(self.class_token.dtype)
         frames = self.projection(features)
-        states = torch.cat([self.class_token.expand(frames.shape[0], -1, -1).to(frames.dtype), frames], dim=1)
+        class_token = self.class_token.expand(frames.shape[0], -1, -1).to(frames.dtype)
+        if self.statistics is not None:
+            class_token = class_token + self.statistics(mean_and_deviation(features, mask[:, 1:])).unsqueeze(1)
+        states = torch.cat([class_token, frames], dim=1)
         states = self.dropout(states + self.position_embeddings[:, : states.shape[1]])
         bias = attention_bias(mask, states.dtype)
         for layer in self.layers:

@@ -206,6 +206,10 @@ class DyFuLMCrossFusion(nn.Module):
         return gate * states_a + (1 - gate) * states_b, gate
 
 
+class DyFuLMIdentityLinear(nn.Linear):
+    """A linear layer that starts as the identity, so that its input is not hidden by random weights at first."""
+
+
 class DyFuLMPooling(nn.Module):
     """All positions where the mask is true as one vector.
 
@@ -216,7 +220,8 @@ class DyFuLMPooling(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.kind = config.pooling
-        self.dense = nn.Linear(config.fusion_hidden_size, config.fusion_hidden_size)
+        linear = DyFuLMIdentityLinear if self.kind == "first" else nn.Linear
+        self.dense = linear(config.fusion_hidden_size, config.fusion_hidden_size)
         if self.kind == "attention":
             self.scorer = nn.Linear(config.fusion_hidden_size, 1, bias=False)
 
@@ -325,8 +330,8 @@ class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
         if isinstance(module, DyFuLMLayerLSTM):
             for name, parameter in module.named_parameters():
                 nn.init.zeros_(parameter) if "bias" in name else nn.init.xavier_uniform_(parameter)
-        elif isinstance(module, DyFuLMPooling) and module.kind == "first":
-            nn.init.eye_(module.dense.weight)  # the state itself; random weights would hide it at first
+        elif isinstance(module, DyFuLMIdentityLinear):
+            nn.init.eye_(module.weight)
         elif isinstance(module, DyFuLMCoarseHead):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
             nn.init.zeros_(module.bias)

@@ -77,7 +77,7 @@ class TestConversion:
             ({"pooling": "attention"}, ["pooling first (it is attention)"]),
             ({"use_guidance": True}, ["use_guidance false (it is true)"]),
             ({"fusion_hidden_size": 20}, ["fusion_hidden_size 32 (it is 20)"]),
-            ({"a": "deberta"}, ["encoder_a of the type bert, camembert", "(it is deberta-v2)"]),
+            ({"a": "deberta"}, ["encoder_a of the family Bert, Camembert", "(it is deberta-v2)"]),
             (
                 {"layer_fusion": "mean", "pooling": "attention", "use_guidance": True},
                 ["layer_fusion last (it is mean), pooling first (it is attention), use_guidance false (it is true)"],

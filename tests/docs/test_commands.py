@@ -76,7 +76,7 @@ def test_commands_have_the_flags_and_recipes_that_are_printed(page, words, help_
 
 def test_flags_in_sentences_exist(help_of, capsys):
     known = "".join(help_of(command, capsys) for command in COMMANDS)
-    others = {"--multi_gpu", "--cpu", "--num_processes"}  # of accelerate
+    others = {"--multi_gpu", "--cpu", "--num_processes", "--auto-truncate"}  # of accelerate and TEI
     for page, words in LINES:
         if words[0].startswith("--") and words[0] not in others:
             assert re.search(rf"(?<![\w-]){re.escape(words[0].partition('=')[0])}(?![\w-])", known), (page, words[0])

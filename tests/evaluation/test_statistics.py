@@ -211,6 +211,13 @@ def test_one_seed_speaks_of_its_rows_alone():
     assert hierarchical_difference([[1.0], [2.0]], [[0.0], [0.0]])["interval"] is None, "nor does one row"
 
 
+def test_two_seeds_and_two_rows_have_a_degree_of_freedom():
+    estimate = hierarchical_difference([[0.1, 0.5], [0.7, 0.2]], np.zeros((2, 2)))
+    assert estimate["degrees_of_freedom"] == 1
+    error = estimate["standard_error"]
+    assert smallest_detectable_difference(error, 1) == pytest.approx(16.334 * error, rel=1e-3)
+
+
 def test_nothing_varies():
     estimate = hierarchical_difference(np.full((3, 50), 0.3), np.full((3, 50), 0.1))
     assert estimate["interval"] == pytest.approx([0.2, 0.2]) and estimate["p"] is None
@@ -250,6 +257,7 @@ def test_power():
     )
     assert smallest_detectable_difference(1, 4, power=0.9) > smallest_detectable_difference(1, 4)
     assert smallest_detectable_difference(None, 4) is None and smallest_detectable_difference(0.1, None) is None
+    assert smallest_detectable_difference(0.1, 0.01) is None and smallest_detectable_difference(0.1, 0.5) > 10
     assert describe_power({"mae": (0.0123, 0.02), "corr": (None, 0.05), "loss": (None, None)}) == (
         "Smallest difference that this design could have seen (80% power, two-sided test at 5%): mae 0.012 over seeds, "
         "0.020 over seeds and rows; corr 0.050 over seeds and rows."

@@ -27,6 +27,7 @@ VARIANTS = [
     {"text": "deberta"},
     {"text": "dyfulm"},
     {"num_labels": 4},
+    {"frame_statistics": True},
 ]
 
 
@@ -84,7 +85,10 @@ class TestAgainstNaiveReference:
         )
 
     def frames(self, encoder, features):
-        x = torch.cat([encoder.class_token[0], encoder.projection(features)])
+        token = encoder.class_token[0]
+        if encoder.statistics is not None:
+            token = token + encoder.statistics(torch.cat([features.mean(0), features.std(0, correction=0)]))
+        x = torch.cat([token, encoder.projection(features)])
         x = x + encoder.position_embeddings[0, : len(x)]
         for module in encoder.layers:
             attention = module.attention
@@ -115,9 +119,10 @@ class TestAgainstNaiveReference:
         fused = torch.cat([tokens[0], *(streams[name][0] for name in ("text", "audio", "vision"))])
         return model.classifier(fused), aligned
 
+    @pytest.mark.parametrize("frame_statistics", [False, True])
     @torch.no_grad()
-    def test_outputs_agree(self, clip_model, batch_of, clips):
-        model = clip_model()
+    def test_outputs_agree(self, clip_model, batch_of, clips, frame_statistics):
+        model = clip_model(frame_statistics=frame_statistics)
         batch = batch_of(model, complete(clips))
         outputs, base = model(**batch), model.dashfusion(**batch)
         for row in range(2):

@@ -106,6 +106,16 @@ class TestAgainstNaiveReference:
             expected = model.classifier(torch.tanh(model.dyfulm.pooling.dense(first)))
             torch.testing.assert_close(logits[i], expected, atol=1e-5, rtol=1e-4)
 
+    def test_first_token_starts_as_it_is(self, make_config, tmp_path):
+        fields = {"cross_fusion": "a", "a": "bert", "pooling": "first"}
+        model = DyFuLMForSequenceClassification(make_config(**fields))
+        assert torch.equal(model.dyfulm.pooling.dense.weight, torch.eye(32))
+        with torch.no_grad():
+            model.dyfulm.pooling.dense.weight.normal_()
+        model.save_pretrained(tmp_path)
+        loaded = DyFuLMForSequenceClassification.from_pretrained(tmp_path)
+        assert torch.equal(loaded.dyfulm.pooling.dense.weight, model.dyfulm.pooling.dense.weight)
+
     def test_alpha_depends_on_the_text(self, make_model, inputs):
         alpha = make_model()(**inputs).layer_attention_b
         assert alpha.std(dim=0).max() > 1e-3

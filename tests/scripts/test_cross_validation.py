@@ -61,7 +61,7 @@ def _described(sound):
 
 def labels_of(fold):
     rows = [line.split(",") for line in (fold / "labels.csv").read_text().splitlines()[1:]]
-    return {name: (label, split) for name, label, split in rows}
+    return {name: (label, split) for name, label, split, *_ in rows}
 
 
 def test_every_actor_is_tested_once_and_in_one_split_of_a_fold(folds):
@@ -94,6 +94,50 @@ def test_frames_and_settings_are_in_every_fold(folds):
 def test_a_folder_without_frames(prepare, tmp_path, capsys):
     assert prepare(tmp_path, tmp_path / "out") == 2
     assert "no frames with names of RAVDESS" in capsys.readouterr().err
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """An array file of calm and angry recordings of all actors: every actor has a level of its own, and the first
+    column of the face adds 1 for anger."""
+    ids = [f"03-01-0{emotion}-01-0{1 + actor % 2}-01-{actor:02}" for actor in range(1, 25) for emotion in (2, 5)]
+    rng, angry, lengths = np.random.default_rng(0), np.tile([0, 1], 24), np.tile([5, 7], 24)
+    levels = np.repeat(np.arange(1.0, 25), 2)
+    frames = np.concatenate([rng.normal(level, 1, (n, 3)) for level, n in zip(levels, lengths, strict=True)])
+    face = np.stack([angry + 0.1 * levels, levels], axis=1)
+    np.savez(tmp_path / "a.npz", ids=ids, n_frames=lengths, frames=frames.astype("f2"), face=face, other=-face)
+    return tmp_path / "a.npz"
+
+
+def test_frames_and_faces_of_an_array_file(prepare, arrays, tmp_path):
+    assert prepare(arrays, tmp_path / "out", "--average", 3, "--face", arrays, "--tables", "face", "other") == 0
+    content = np.load(arrays)
+    clip = np.load(tmp_path / "out/emotion/fold-2/03-01-05-01-02-01-01.npz")  # the second one
+    frames = content["frames"].astype(np.float32)[5:12]
+    assert_close(clip["audio"], np.stack([frames[:3].mean(0), frames[3:6].mean(0), frames[6]]))
+    assert_close(clip["vision"].tolist(), [[*content["face"][1], *-content["face"][1]]])
+    labels = (tmp_path / "out/emotion/fold-2/labels.csv").read_text()
+    assert "03-01-05-01-02-01-01,angry,train,Dogs are sitting by the door.,actor-01" in labels
+
+
+def test_columns_are_standardised_over_each_actor(prepare, arrays, tmp_path):
+    assert prepare(arrays, tmp_path / "out", "--face", arrays, "--tables", "face", "--by_actor") == 0
+    for actor in ("01", "24"):
+        clips = [np.load(path) for path in sorted((tmp_path / "out/clips").glob(f"*-{actor}.npz"))]
+        voice = np.concatenate([clip["audio"] for clip in clips])
+        assert len(voice) == 12
+        assert_close(voice.mean(axis=0).tolist(), [0.0] * 3, atol=1e-5)
+        assert_close(voice.std(axis=0).tolist(), [1.0] * 3, atol=1e-5)
+        assert_close(
+            np.concatenate([clip["vision"] for clip in clips]).tolist(), [[-1.0, 0.0], [1.0, 0.0]], atol=1e-5
+        )  # the second is constant
+
+
+def test_a_face_must_be_there(prepare, arrays, frames, tmp_path, capsys):
+    assert prepare(frames, tmp_path / "out", "--face", arrays, "--tables", "face") == 2
+    assert "no face for 72 recordings, such as 03-01-01-01-01-01-01" in capsys.readouterr().err
+    assert prepare(arrays, tmp_path / "out", "--face", arrays, "--tables", "mouth") == 2
+    assert "mouth is not a file in the archive" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +205,22 @@ def test_scores_have_a_ridge_regression(validate, folds):
     data_args = validate.module.recipe_arguments(
         {**RECIPE, "classes": None, "label_range": [-1.0, 1.0], "dataset": str(folds / "valence/fold-0")}
     )[1]
-    assert validate.module.linear_metrics(data_args)["corr"] > 0.9
+    assert validate.module.linear_metrics(data_args)["audio"]["corr"] > 0.9
+
+
+def test_linear_models_of_voice_and_face(validate, prepare, arrays, tmp_path):
+    """The face tells calm from angry, the voice does not: without seeds nothing is trained."""
+    assert prepare(arrays, tmp_path / "data", "--face", arrays, "--tables", "face") == 0
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({**RECIPE, "modalities": ["audio", "vision"]}))
+    command = (recipe, f"both={tmp_path / 'data/emotion'}", "--runs", tmp_path / "runs", "--output")
+    assert validate(*command, tmp_path / "out.json", "--seeds") == 0
+    variants = json.loads((tmp_path / "out.json").read_text())["variants"]
+    assert list(variants) == ["linear: both", "linear: both, audio alone", "linear: both, vision alone"]
+    accuracy = [entry["mean"]["accuracy"] for entry in variants.values()]
+    assert accuracy[2] > 0.9 and accuracy[1] < 0.8
+    assert_close(variants["linear: both, audio alone"]["difference"]["accuracy"]["mean"], accuracy[1] - accuracy[0])
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

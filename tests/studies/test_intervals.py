@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,12 @@ from hf_fusion.evaluation.kept_predictions import make_predictions, measure_pred
 from hf_fusion.evaluation.statistics import hierarchical_difference, holm
 from hf_fusion.studies.intervals import align_rows, resample_folds, resample_predictions
 from hf_fusion.studies.power import note_power
-from hf_fusion.studies.predictions import RunKey
+from hf_fusion.studies.predictions import RunKey, write_study_predictions
 from hf_fusion.studies.results import cell_lines, markdown_table, summarize
 from hf_fusion.studies.study import StudyError
+from hf_fusion.studies.verification.records import check_record
 from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.records import write_json
 
 ROWS = 60
 
@@ -70,6 +73,23 @@ def test_both_intervals_stand_side_by_side(runs):
     assert lines[2].startswith(f"seeds and rows [{hierarchical['interval'][0]:+.3f}, ") and len(lines) == 3
     assert "over seeds and rows" in note_power(summary, ["fine_accuracy"])
     assert "<br>seeds and rows [" in markdown_table(summary, ["fine_accuracy"], {})
+
+
+@pytest.mark.parametrize("hash_ids", [False, True])
+def test_the_intervals_are_verified_from_the_kept_predictions(runs, tmp_path, hash_ids):
+    results, predictions = runs
+    families = {"one": {"metrics": ["fine_accuracy", "fine_macro_f1"], "variants": ["better"]}}
+    summary = summarize(results, predictions=predictions, families=families)
+    kept = write_study_predictions(tmp_path / "predictions" / "mine.parquet", predictions, hash_ids)
+    record = {"study": "mine.yaml", "command": "hf-fusion study", "variants": summary, "families": families,
+              "predictions": kept}  # fmt: skip
+    (tmp_path / "mine.md").write_text(f"### test\n\n{markdown_table(summary, ['fine_accuracy'], {})}")
+    write_json(tmp_path / "mine.json", record)
+    record = json.loads((tmp_path / "mine.json").read_text())
+    assert not check_record(tmp_path / "mine.json", record).disagreements
+    record["variants"]["better"]["difference"]["fine_accuracy"]["hierarchical"]["interval"][0] += 0.01
+    (wrong,) = check_record(tmp_path / "mine.json", record).disagreements
+    assert "better.difference.fine_accuracy.hierarchical.interval[0]" in wrong.place
 
 
 def test_metrics_without_an_interval_over_rows_say_why(runs):

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from hf_fusion import DyFuLMForSequenceClassification, DyFuLMProcessor, FusionSentimentPipeline, FusionTrainingArguments
 from hf_fusion.architectures.reviews import encode_reviews
 from hf_fusion.data.labels import LabelRules
+from hf_fusion.data.synthetic_reviews import synthetic_reviews
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.studies.costs import compare_checkpoints
 from hf_fusion.training.distillation import (
@@ -336,6 +337,16 @@ class TestRuns:
         left_out = metrics["transfer"]["left_out"]
         assert left_out["with labels in the training"] == 10 and left_out["of its validation or test split"] == 18
         assert metrics["transfer"]["rows"] == 24 - 10 - left_out.get("repeated", 0)
+
+    def test_texts_of_evaluation_are_never_learnt(self, recipe, tmp_path):
+        """Nor those that `max_eval_samples` leaves out."""
+        corpus = synthetic_reviews(**TINY["dataset_options"])
+        held_out = [*corpus["validation"]["text"], *corpus["test"]["text"]]
+        path = tmp_path / "texts.jsonl"
+        path.write_text("\n".join(json.dumps({"text": text}) for text in ["Something new.", *held_out]))
+        metrics = run(recipe(num_train_epochs=1), "--transfer_dataset", str(path), "--max_eval_samples", "3")
+        assert metrics["transfer"]["rows"] == 1
+        assert metrics["transfer"]["left_out"]["in validation or test"] == len(set(held_out))
 
     def test_the_first_layers_of_the_teacher(self, recipe, teacher_folder, tmp_path):
         flags = ["--encoder_a", "teacher", "--encoder_layers", "1", "--learning_rate", "0", "--warmup_steps", "0"]

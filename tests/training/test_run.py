@@ -105,7 +105,7 @@ def test_a_run_folder_holds_all_there_is_to_know(finished, recipe, tmp_path):
     } <= names
     check_predictions(folder, metrics)
     written = json.loads((folder / "metrics.json").read_text())
-    assert written == metrics and written["train_samples"] == 64
+    assert written == metrics and written["train_samples"] == 64 and written["evaluation_seconds"] > 0
     assert {"fine_accuracy", "coarse_macro_f1", "intensity_r2"} <= set(written["test"]) == set(written["validation"])
 
     environment = json.loads((folder / "environment.json").read_text())

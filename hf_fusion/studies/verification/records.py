@@ -21,7 +21,7 @@ from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, read_study_predictions
 from hf_fusion.studies.protocols import part_name, protocol_tables, published_table
 from hf_fusion.studies.results import cost_table, latex_rows, markdown_table, pareto, summarize
-from hf_fusion.studies.study import StudyError, mean_metrics
+from hf_fusion.studies.study import mean_metrics
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
 from hf_fusion.studies.verification.kept import (
     compare_with_predictions,
@@ -84,7 +84,7 @@ def _check_study(checks, record):
     summaries = _read_summaries(record)
     recomputed, shown = {}, {}
     for split, (place, given) in summaries.items():
-        recomputed[split] = _summarize(checks, record, given, split, kept)
+        recomputed[split] = _summarize(record, given, split, kept)
         resting = {name: _compare_runs(checks, _runs_of_entry(f"{place}.{name}", name, entry, split), kept)
                    for name, entry in given.items()}  # fmt: skip
         shown[split] = _fill(given, recomputed[split])
@@ -117,15 +117,13 @@ def _read_summaries(record):
     return summaries
 
 
-def _summarize(checks, record, given, split, kept):
-    """Summarises the runs of a study again, with intervals over rows where predictions were kept."""
+def _summarize(record, given, split, kept):
+    """Summarises the runs of a study again, with intervals over rows where the record has them."""
     results = {name: _read_runs(entry, split) for name, entry in given.items()}
-    options = {"interval": record.get("interval", "t"), "families": record.get("families")}
-    try:
-        return summarize(results, split, **options, predictions=kept, clusters=record.get("clusters"))
-    except StudyError as error:  # clusters cannot be found in ids that are hashed
-        checks.notes.append(f"intervals over rows of {split} were not recomputed ({error})")
-        return summarize(results, split, **options)
+    differences = [difference for entry in given.values() for difference in entry.get("difference", {}).values()]
+    has_rows = any("hierarchical" in part for part in (*given.values(), *differences))
+    options = {"families": record.get("families"), "clusters": record.get("clusters")}
+    return summarize(results, split, record.get("interval", "t"), predictions=kept if has_rows else None, **options)
 
 
 def _fill(given, found):
@@ -147,10 +145,13 @@ def _runs_of_entry(place, variant, entry, split):
 def _check_statistics(checks, place, given, found, resting, resting_of_reference=()):
     """Compares means, spreads and differences; they rest on predictions where the metrics of all their runs do."""
     for part, values in given.items():
+        if part not in found:
+            checks.count(RECORD, count_numbers(values))
+            continue
         for metric, value in values.items():
             is_resting = metric in resting and (part != "difference" or metric in resting_of_reference)
             basis = PREDICTIONS if is_resting else RECORD
-            checks.compare_all(f"{place}.{part}.{metric}", value, found.get(part, {}).get(metric), basis)
+            checks.compare_all(f"{place}.{part}.{metric}", value, found[part].get(metric), basis)
 
 
 def _read_runs(entry, split):

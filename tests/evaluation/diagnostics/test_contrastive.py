@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, List
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.evaluation.diagnostics.collect import observe_rows, row_inputs
@@ -48,6 +48,16 @@ def test_classes_that_lie_apart(pipe, rows):
     assert found["order"] > 0.95 and "classes show in it" in section.text
     histogram, scatter, _ = section.figures["contrastive_space"].axes
     assert scatter.collections[0].get_clim() == (-3, 3) and histogram.get_xlim() == (-1, 1)
+
+
+def test_clips_with_the_same_labels_are_of_one_class(clip_model, clip_processor, rows):
+    model = clip_model(num_labels=2, problem_type="multi_label_classification")
+    pipe = FusionSentimentPipeline(model, processor=clip_processor, device="cpu")
+    sets = [[[], [1], [0, 1]][i % 3] for i in range(CLIPS)]
+    rows = rows.remove_columns("label").add_column("label", sets, feature=List(ClassLabel(names=["a", "b"])))
+    section = examine(pipe, rows, np.eye(16)[np.arange(CLIPS) % 3])
+    assert section.data["contrastive"]["positives"] == pytest.approx(1, abs=1e-5)
+    assert section.data["contrastive"]["negatives"] == pytest.approx(0, abs=1e-5)
 
 
 def test_one_point(pipe, rows):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, List
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.clips import ClipSource, load_clips
@@ -146,6 +146,9 @@ def test_modalities_taken_away_from_a_model_of_classes(make_pipe, clips):
     assert section.findings[2].value == pytest.approx(found["all"]["accuracy"] - expected)
     assert "share of wrong classes added" in section.findings[0].text
     assert section.figures["modalities"].axes[0].get_xlabel() == "share of wrong classes (less is better)"
+    feature = List(ClassLabel(names=["low", "middle", "high"]))
+    sets = [[0, 2][: i % 3] for i in range(len(clips))]
+    rows = rows.remove_columns("label").add_column("label", sets, feature=feature)
     assert examine(make_pipe(num_labels=3, problem_type="multi_label_classification"), rows) is None
 
 
