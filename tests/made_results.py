@@ -76,7 +76,7 @@ def make_predictions(rows: int, seed: int, **facts) -> Predictions:
 def make_study_with_predictions(
     results: Path, folds: tuple[str | None, ...] = (None,), lost: str = "", **facts
 ) -> Path:
-    """Writes a study of three seeds on two data sets, and the predictions of all variants but `lost`; returns its JSON."""
+    """Writes a study on two data sets, and the predictions of all variants but `lost`; returns its JSON file."""
     kept = {
         RunKey(name, seed, fold, data): make_predictions(20, hash_of(name, seed, fold, data), **facts)
         for name in ("full", "plain") for seed in (1, 2, 3) for fold in folds for data in ("test", "noisy")

@@ -1,4 +1,4 @@
-"""Export a checkpoint: to ONNX for use without torch, or as a plain classifier for use without this package.
+"""Export a checkpoint to ONNX, or as a classifier of transformers.
 
     hf-fusion export runs/dyfulm_synthetic exported/dyfulm
     hf-fusion export runs/dyfulm_synthetic exported/dyfulm_int8 --int8

@@ -309,7 +309,7 @@ def smallest_detectable_difference(
     ```python
     >>> from hf_fusion.evaluation.statistics import smallest_detectable_difference
     >>> round(smallest_detectable_difference(standard_error=0.01, degrees_of_freedom=4), 4)
-    0.0388
+    0.0376
     ```
     """
     if standard_error is None or degrees_of_freedom is None or degrees_of_freedom < _LEAST_DEGREES:

@@ -39,6 +39,7 @@ WITHOUT_EXAMPLE = {
     "hf_fusion.deployment.onnx_fusion.OnnxFusion",
     "hf_fusion.media.extraction.FileExtraction",
     "hf_fusion.studies.study.Study",
+    "hf_fusion.studies.verification.checks.FileChecks",
     "hf_fusion.studies.tuning.Search",
     "hf_fusion.training.distillation.DistillationTrainer",
     "hf_fusion.training.result.TrainingResult",

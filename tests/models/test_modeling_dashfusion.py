@@ -87,7 +87,8 @@ class TestAgainstNaiveReference:
     def frames(self, encoder, features):
         token = encoder.class_token[0]
         if encoder.statistics is not None:
-            token = token + encoder.statistics(torch.cat([features.mean(0), features.std(0, correction=0)]))
+            deviation = (features.var(0, correction=0) + 1e-6).sqrt()
+            token = token + encoder.statistics(torch.cat([features.mean(0), deviation]))
         x = torch.cat([token, encoder.projection(features)])
         x = x + encoder.position_embeddings[0, : len(x)]
         for module in encoder.layers:

@@ -29,6 +29,14 @@ class Condition:
         rates (`tuple[float, float, float]`): the missing rates of text, audio and vision.
         block (`float`): the share of one block of successive positions that is lost as well.
         kept (`tuple[str, ...]`, *optional*): the only modalities that every clip keeps.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.data.protocols import PROTOCOLS
+    >>> PROTOCOLS["lnln"].condition("0.5").rates
+    (0.5, 0.5, 0.5)
+    ```
     """
 
     name: str
@@ -67,6 +75,15 @@ class Protocol:
         shares (`Callable`, *optional*): for a rate, the shares of clips that lose one and two modalities.
         training_rates (`str` or `Callable`): how a training clip gets its condition: `"conditions"` draws one of them;
             a function makes the rates of text, audio and vision of six numbers from 0 to 1.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.data.protocols import PROTOCOLS
+    >>> protocol = PROTOCOLS["fixed"]
+    >>> len(protocol.conditions_for(["text", "audio"])), protocol.summary
+    (3, 'mean_incomplete')
+    ```
     """
 
     name: str

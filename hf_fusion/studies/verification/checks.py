@@ -26,6 +26,14 @@ class Disagreement:
         given (`Any`): the value in the file.
         found (`Any`): the value recomputed, or read elsewhere.
         tolerance (`float`, *optional*): the largest difference allowed.
+
+    Example:
+
+    ```python
+    >>> from hf_fusion.studies.verification.checks import Disagreement
+    >>> print(Disagreement("variants.full.mean.mae", given=0.5, found=0.6))
+    variants.full.mean.mae: given 0.5, found 0.6
+    ```
     """
 
     place: str

@@ -40,9 +40,12 @@ def verify(
     Example:
 
     ```python
+    from pathlib import Path
+
     from hf_fusion.studies.verification import verify
 
-    for checks in verify(["runs/dyfulm_synthetic"]):
+    Path("page.md").write_text("The accuracy is 0.81.")  # a number that rests on no record
+    for checks in verify(["page.md"]):
         print(checks.path, dict(checks.counts), *checks.disagreements)
     ```
     """
