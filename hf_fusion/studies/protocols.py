@@ -181,7 +181,7 @@ def _protocol_table(name, part, metrics):
         lines.append(
             "Published results have the masks and the selection of their codes: compare them with the mode exact."
         )
-    lines += [f"- [{number}] {_describe_published(result)}" for number, result in enumerate(part["published"], 1)]
+    lines += ["", *(f"- [{i}] {_describe_published(result)}" for i, result in enumerate(part["published"], 1))]
     for metric in shown:
         conditions = part["conditions"]
         lines += ["", *_header(metric, conditions)]

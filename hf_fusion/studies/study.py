@@ -157,6 +157,8 @@ class Study:
         if self.latency is not None and (type(self.latency) is not int or self.latency < 1):
             raise StudyError(f"{path}: latency must be a number of texts, got {self.latency!r}.")
         self._check_baselines(path)
+        if self.protocols and len(self.trained) < len(self.variants):
+            raise StudyError(f"{path}: protocols need checkpoints, which variants with baseline do not have.")
         try:
             check_published(self.protocol_settings, self.published)
         except (DataError, RecipeError) as error:

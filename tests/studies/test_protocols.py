@@ -101,6 +101,10 @@ def test_a_study_checks_protocols_and_published_results(tmp_path):
         path.write_text(text + more)
         with pytest.raises(StudyError, match=words):
             Study.read(str(path))
+    baseline = {"baseline": {"task": "zero-shot-classification", "model": "a/b"}}
+    study = Study("x", {"a": {}, "b": baseline}, [1], protocols={"lnln": {}})
+    with pytest.raises(StudyError, match="protocols need checkpoints, which variants with baseline do not have"):
+        study.check("study.yaml")
     with pytest.raises(RecipeError, match=r"the curve of mae has 2 values, but lnln has 10 conditions here"):
         check_published(read_protocols({"lnln": {}}), Study("x", {}, [], reference=REFERENCE).published)
 
