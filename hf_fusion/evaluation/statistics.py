@@ -180,7 +180,8 @@ def hierarchical_difference(
 
 def number_clusters(clusters: Sequence[Hashable] | None, rows: int) -> np.ndarray:
     """
-    Returns the number of the resampled unit of each row, from 0: of its cluster, or of the row itself.
+    Returns the number of the resampled unit of each row, from 0: of its cluster, or of the row itself. Clusters are
+    numbered in the order of their first rows, so that resamples do not depend on their names.
 
     Raises:
         ValueError: if there are not as many `clusters` as `rows`.
@@ -189,7 +190,8 @@ def number_clusters(clusters: Sequence[Hashable] | None, rows: int) -> np.ndarra
         return np.arange(rows)
     if len(clusters) != rows:
         raise ValueError(f"`clusters` must name the cluster of each of {rows} rows, got {len(clusters)}.")
-    return np.unique(np.asarray(clusters), return_inverse=True)[1].reshape(-1)
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
 
 
 def sum_by_unit(features: np.ndarray, unit_of_row: np.ndarray) -> np.ndarray:

@@ -414,7 +414,7 @@ def write_study(
         "overrides": _all_public(study.overrides),
         **({"folds": study.folds} if study.folds else {}),
         "interval": study.interval,
-        "families": resolve_families(study.families, list(test)[1:], list(next(iter(test.values()))["mean"])),
+        "families": resolve_families(study.families, list(test)[1:], _all_metrics(summaries)),
         **({"clusters": study.clusters} if study.clusters else {}),
         "selection": study.selection or describe_selection(study, folder),
         "compute": sum_compute(study, folder, results),
@@ -496,6 +496,13 @@ def draw_study(
     return list(figures)
 
 
+def _all_metrics(summaries):
+    """Returns the metrics of all splits and other data; these may have more than the test split."""
+    return list(
+        dict.fromkeys(metric for summary in summaries.values() for metric in next(iter(summary.values()))["mean"])
+    )
+
+
 def _keep_predictions(path, study, folder):
     """Writes the predictions of a study beside its result file; returns their entry in the record, `None` if none."""
     runs, missing = collect_study_predictions(study, folder)
@@ -503,7 +510,7 @@ def _keep_predictions(path, study, folder):
         return None
     file = path.parent / PREDICTIONS_FOLDER / f"{path.stem}.parquet"
     return {
-        **write_study_predictions(file, runs, study.hash_ids),
+        **write_study_predictions(file, runs, study.hash_ids, study.clusters),
         **({"missing": [key._asdict() for key in missing]} if missing else {}),
     }
 

@@ -122,7 +122,8 @@ def _summarize(record, given, split, kept):
     results = {name: _read_runs(entry, split) for name, entry in given.items()}
     differences = [difference for entry in given.values() for difference in entry.get("difference", {}).values()]
     has_rows = any("hierarchical" in part for part in (*given.values(), *differences))
-    options = {"families": record.get("families"), "clusters": record.get("clusters")}
+    clusters = record.get("predictions", {}).get("clusters", record.get("clusters"))  # those of hashed ids
+    options = {"families": record.get("families"), "clusters": clusters}
     return summarize(results, split, record.get("interval", "t"), predictions=kept if has_rows else None, **options)
 
 
