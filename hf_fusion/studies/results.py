@@ -364,6 +364,14 @@ def latex_rows(summary: dict[str, dict], metrics: list[str]) -> list[dict[str, s
     return rows
 
 
+def latex_note(summary: dict[str, dict]) -> str:
+    """Returns the caption of tables in LaTeX, by the summary of the test split."""
+    return (
+        f"Mean ± standard deviation over {count_runs(summary)}; *: differs from the first row, "
+        f"$p < {_SIGNIFICANT}$ after Holm's correction."
+    )
+
+
 def cost_table(costs: dict[str, list[dict]], summary: dict[str, dict], metric: str) -> str:
     """
     Formats a table in Markdown: size and speed of each variant relative to the first one, and its share of the mean
@@ -453,10 +461,8 @@ def write_study(
         tables.append(f"### size and speed\n\n{cost_table(record['costs'], summaries['test'], study.shown(test)[0])}")
     path.with_suffix(".md").write_text("\n".join(tables), encoding="utf-8")
     of_protocols = {part: summaries[part] for part in summary_names(study.protocol_settings)}
-    note = f"Mean ± standard deviation over {count_runs(summaries['test'])}; *: differs from the first row, "
-    note += f"$p < {_SIGNIFICANT}$ after Holm's correction."
     tables = [
-        f"% {split}\n{latex_table(latex_rows(summary, study.shown(summary)), note)}"
+        f"% {split}\n{latex_table(latex_rows(summary, study.shown(summary)), latex_note(test))}"
         for split, summary in {**tested, **of_protocols}.items()
     ]
     path.with_suffix(".tex").write_text("\n".join(tables), encoding="utf-8")
