@@ -326,7 +326,9 @@ def smallest_detectable_difference(
     return float(optimize.brentq(missing, 0, largest) * standard_error)
 
 
-def describe_power(smallest: Mapping[str, tuple[float | None, float | None]], digits: int = 3) -> str:
+def describe_power(
+    smallest: Mapping[str, tuple[float | None, float | None]], digits: int = 3, over: str = "seeds and rows"
+) -> str:
     """
     Describes the smallest detectable differences of a design in one sentence, for tables and model cards.
 
@@ -334,6 +336,8 @@ def describe_power(smallest: Mapping[str, tuple[float | None, float | None]], di
         smallest (`Mapping[str, tuple]`): by metric the results of [`smallest_detectable_difference`] over seeds, and
             over seeds and rows; `None` for unknown ones.
         digits (`int`, *optional*, defaults to 3): the number of decimals.
+        over (`str`, *optional*, defaults to `"seeds and rows"`): what the second results are over, such as
+            "seeds and folds".
 
     Returns:
         `str`: the sentence; empty if nothing is known.
@@ -349,7 +353,7 @@ def describe_power(smallest: Mapping[str, tuple[float | None, float | None]], di
     known = []
     for metric, (over_seeds, over_rows) in smallest.items():
         parts = [] if over_seeds is None else [f"{over_seeds:.{digits}f} over seeds"]
-        parts += [] if over_rows is None else [f"{over_rows:.{digits}f} over seeds and rows"]
+        parts += [] if over_rows is None else [f"{over_rows:.{digits}f} over {over}"]
         if parts:
             known.append(f"{metric} {', '.join(parts)}")
     if not known:

@@ -81,6 +81,7 @@ def test_the_intervals_are_verified_from_the_kept_predictions(runs, tmp_path, ha
     results, predictions = runs
     families = {"one": {"metrics": ["fine_accuracy", "fine_macro_f1"], "variants": ["better"]}}
     summary = summarize(results, predictions=predictions, families=families, clusters=clusters)
+    assert f"over seeds and {'clusters' if clusters else 'rows'}." in note_power(summary, ["fine_accuracy"])
     kept = write_study_predictions(tmp_path / "predictions" / "mine.parquet", predictions, hash_ids, clusters)
     record = {"study": "mine.yaml", "command": "hf-fusion study", "variants": summary, "families": families,
               "predictions": kept, **({"clusters": clusters} if clusters else {})}  # fmt: skip
