@@ -43,6 +43,7 @@ from hf_fusion.utils.records import ENVIRONMENT_FILE, describe_environment, writ
 Results = dict[str, dict[int, dict]]
 Families = dict[str, dict[str, list[str]]]
 _SIGNIFICANT = 0.05
+_SENTENCES = ("prompt", "labels")  # of a baseline
 
 
 def summarize(
@@ -417,8 +418,8 @@ def write_study(
     first = next(iter(data.values()))
     test = summaries["test"]
     record = {
-        "study": study_file,
-        "recipe": study.recipe,
+        "study": _public_path(study_file),
+        "recipe": _public_path(study.recipe),
         "overrides": _all_public(study.overrides),
         **({"folds": study.folds} if study.folds else {}),
         "interval": study.interval,
@@ -531,12 +532,24 @@ def _read_data(study, folder, name):
     return data if study.folds else data["None"]
 
 
+def _public_path(path):
+    """Removes the directories of a path that lead out of the working directory."""
+    return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else path
+
+
 def _all_public(fields):
-    return {name: _public(value) for name, value in fields.items() if not name.endswith("_token")}
+    """Returns settings without tokens and local directories; sentences for a baseline may have slashes."""
+    return {
+        name: value if name in _SENTENCES else _public(value)
+        for name, value in fields.items()
+        if not str(name).endswith("token")
+    }
 
 
 def _public(value):
     """Removes local directories from a setting."""
     if isinstance(value, dict):
-        return {name: _public(part) for name, part in value.items()}
+        return _all_public(value)
+    if isinstance(value, list):
+        return [_public(part) for part in value]
     return Path(value).name if isinstance(value, str) and ("/" in value or os.sep in value) else value
