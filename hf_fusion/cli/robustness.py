@@ -1,4 +1,4 @@
-"""Measure the robustness of a checkpoint to corrupted or missing input.
+"""Measure the robustness of a checkpoint to lost or corrupted input.
 
     hf-fusion robustness runs/dashfusion_synthetic
     hf-fusion robustness runs/dyfulm_synthetic --corruptions typos word_dropout

@@ -21,6 +21,7 @@ from hf_fusion.evaluation.kept_predictions import (
     write_predictions,
 )
 from hf_fusion.evaluation.metrics import class_metrics, compute_metrics, select_sentiment_metrics
+from hf_fusion.evaluation.plots import calibration_error
 from hf_fusion.utils.errors import DataError
 
 
@@ -120,7 +121,12 @@ def test_several_labels(tmp_path, clip_config, clip_rows):
     found = written(tmp_path, make_predictions(config, rows, "test", outputs))
     assert found.labels["labels"].shape == (5, 3) and np.isnan(found.labels["labels"][2]).all()
     expected = compute_metrics(config, outputs["logits"], [found.labels["labels"]], ["labels"])
-    assert measure_predictions(found) == pytest.approx(expected, abs=1e-12)
+    metrics = measure_predictions(found)
+    shares = 1 / (1 + np.exp(-outputs["logits"]))[[0, 1, 3, 4]]
+    correct = (shares >= 0.5) == found.labels["labels"][[0, 1, 3, 4]].astype(bool)
+    confidence = np.maximum(shares, 1 - shares)
+    assert metrics.pop("calibration_error") == pytest.approx(calibration_error(correct.ravel(), confidence.ravel()))
+    assert metrics == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["reviews", "clips", "classes"])

@@ -110,9 +110,11 @@ def test_shipped_recipes_are_valid(path):
         assert model.encoder_a and (model.encoder_b or model.cross_fusion == "a") and training.metric_for_best_model
     else:
         assert model.text_encoder or "text" not in data.modalities
-        assert training.metric_for_best_model == ("uar" if data.classes else "mae")
-        assert training.greater_is_better is bool(data.classes)
-        assert data.classes or data.source().label_range == ((-1, 1) if "sims" in path.stem else (-3, 3))
+        if training.eval_strategy != "no":  # otherwise the last epoch counts
+            assert training.metric_for_best_model == ("uar" if data.classes else "mae")
+            assert training.greater_is_better is bool(data.classes)
+        is_narrow = path.stem in ("dashfusion_sims", "dashfusion_ravdess_valence")
+        assert data.classes or data.source().label_range == ((-1, 1) if is_narrow else (-3, 3))
 
 
 @pytest.mark.parametrize(

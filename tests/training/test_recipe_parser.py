@@ -39,7 +39,7 @@ def test_fields_stand_where_they_are_declared(parser):
     }.items():
         assert set(flags) <= set(found[title]), title
     flags = [flag for group in found.values() for flag in group]
-    assert len(flags) == len(set(flags)) < 130
+    assert len(flags) == len(set(flags)) < 150
     assert "--dataloader_num_workers" not in flags and "--fsdp" not in flags
 
 
