@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import skip_first_batches
-from transformers import TrainerCallback
+from accelerate.data_loader import BatchSamplerShard, DataLoaderShard
+from transformers import TrainerCallback, TrainerState
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
 from hf_fusion.data.protocols import TrainingMasks
 from hf_fusion.training.recipe import parse_recipe, recipe_arguments
 from hf_fusion.training.run import run_training
+from hf_fusion.training.sampler import SetEpoch
 from hf_fusion.utils.errors import RecipeError
 
 
@@ -70,6 +72,26 @@ def test_an_epoch_that_is_resumed(make):
     loader = make().get_train_dataloader()
     whole, rest = batches(loader, 1), skip_first_batches(make().get_train_dataloader(), 2)
     assert same(rows_of(whole[2:]), rows_of(batches(rest, 1)))
+
+
+@pytest.mark.parametrize("partners", [None, "encoded"])
+def test_an_epoch_that_is_resumed_by_several_processes(make, partners):
+    """`Trainer` sets the epoch of the loader that skips batches, which does not reach the sampler."""
+    trainer = make(contrastive_partners=partners) if partners else make()
+    callbacks = [one for one in trainer.callback_handler.callbacks if isinstance(one, SetEpoch)]
+
+    def shared(loader):
+        return DataLoaderShard(
+            loader.dataset,
+            collate_fn=loader.collate_fn,
+            batch_sampler=BatchSamplerShard(loader.batch_sampler, 2, 1),
+        )
+
+    whole = batches(shared(trainer.get_train_dataloader()), 1)
+    loader = shared(trainer.get_train_dataloader())
+    for callback in callbacks:
+        callback.on_epoch_begin(trainer.args, TrainerState(epoch=1.2), trainer.control, train_dataloader=loader)
+    assert same(rows_of(whole[1:]), rows_of(batches(skip_first_batches(loader, 1), 1)))
 
 
 @pytest.mark.parametrize("partners", ["mined", "encoded"])
