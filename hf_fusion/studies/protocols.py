@@ -82,7 +82,8 @@ def measure_run(
         run_folder (`Path`): the folder of the run.
         protocols (`Protocols`): the protocols.
         metric_names (`list[str]`): the metrics of the run, all of which are `None` where the protocol does not apply:
-            the model reads a single modality, and the protocol loses whole ones.
+            the model reads a single modality, and the protocol loses whole ones. They are also `None` in conditions
+            that do not fit the modalities of the model, and then in the summaries, which could not be compared.
         say (`Callable`): called with the name of each protocol that is measured.
 
     Returns:
@@ -100,10 +101,12 @@ def measure_run(
             except NothingLeftError:
                 record = {"conditions": {}, "summary": {}}
         nothing = dict.fromkeys(metric for metric in metric_names if metric != "loss")
-        for part in condition_names(settings):
+        conditions = condition_names(settings)
+        for part in conditions:
             parts[part_name(name, part)] = record["conditions"].get(part, {}).get("mean", nothing)
+        is_whole = record["conditions"].keys() == set(conditions)
         for part in settings.summaries:
-            parts[part_name(name, part)] = record["summary"].get(part, {}).get("mean", nothing)
+            parts[part_name(name, part)] = record["summary"][part]["mean"] if is_whole else nothing
     return parts
 
 

@@ -46,6 +46,8 @@ def measured(monkeypatch):
         worse = 0.2 * (run_folder.parent.name == "plain") + 0.01 * int(run_folder.name[-1])
         cell = {name: {"mean": {"mae": 0.7 + i / 2 + worse, "acc2_non0": 0.8 - i / 4}}
                 for i, name in enumerate(c.name for c in settings.resolve().conditions)}  # fmt: skip
+        if run_folder.parent.name == "two":
+            del cell["text+audio"]
         totals = {name: {"mean": {"mae": 1.0 + worse, "acc2_non0": 0.7}} for name in settings.summaries}
         record = {"conditions": cell, "summary": totals, "settings": settings.to_dict(), "weights_sha256": None}
         record["data_sha256"] = writing._digest_arguments(data_args)
@@ -128,6 +130,12 @@ def test_a_run_is_measured_again_only_by_other_settings(measured, tmp_path):
 def test_a_model_that_a_protocol_leaves_nothing_has_no_value(measured, tmp_path):
     parts = measure_run(tmp_path / "text" / "seed-1", read_protocols({"fixed": {}}), ("loss", *METRICS), print)
     assert parts["fixed: audio"] == {"mae": None, "acc2_non0": None} == parts["fixed: mean_incomplete"]
+
+
+def test_a_model_without_some_conditions_has_no_summary(measured, tmp_path):
+    parts = measure_run(tmp_path / "two" / "seed-1", read_protocols({"fixed": {}}), METRICS, print)
+    assert parts["fixed: audio"]["mae"] and parts["fixed: text+audio"]["mae"] is None
+    assert parts["fixed: mean_incomplete"] == {"mae": None, "acc2_non0": None}, "over fewer conditions than others"
 
 
 def test_record_tables_and_pictures_of_a_study(measured, tmp_path):

@@ -14,6 +14,8 @@ from hf_fusion.training.run import run_training
 from hf_fusion.training.sampler import SetEpoch
 from hf_fusion.utils.errors import RecipeError
 
+NO_SELECTION = {"eval_strategy": "no", "load_best_model_at_end": False}
+
 
 @pytest.fixture
 def make(clip_model, clip_processor, clip_dataset, tmp_path):
@@ -151,3 +153,5 @@ def test_selection_on_erased_rows(clip_recipe, tmp_path):
     metrics = run_training(*parse_recipe(["--config", clip_recipe(**fields)]), callbacks=[Note()])
     (rows, mae), *_ = sizes
     assert rows == 3 * 17 and mae != metrics["validation"]["mae"]
+    with pytest.raises(RecipeError, match="`missing_validation` does nothing, since `eval_strategy` is no"):
+        run_training(*parse_recipe(["--config", clip_recipe(**fields, **NO_SELECTION)]))
