@@ -6,10 +6,10 @@
         --seeds 1 2 3 --runs runs/ravdess_emotion --output model_cards/results/dashfusion_ravdess_emotion.json
 
 Each NAME=FOLDER is a variant: the folder has one folder for each fold, with data of clips that has the splits train,
-validation and test. The folds must have the same names in all variants. As in every training, the checkpoint of a run
-is that of its best epoch on validation. The linear models are logistic regression (for scores ridge regression) on mean
-and standard deviation of the audio and vision frames of each clip, of both and of each alone; their penalty is the best
-one on validation. `--seeds` without numbers fits them alone.
+validation and test. The folds must have the same names in all variants. The recipe selects the checkpoint of a run,
+its best epoch on validation unless it says otherwise. The linear models are logistic regression (for scores ridge
+regression) on mean and standard deviation of the audio and vision frames of each clip, of both and of each alone; their
+penalty is the best one on validation. `--seeds` without numbers fits them alone.
 
 Finished runs are kept: the same command continues after an interruption. The result has all metrics by fold and seed,
 means over folds and seeds, and paired differences over folds to the first variant, with 95 % intervals. The predictions
@@ -33,10 +33,12 @@ from sklearn.preprocessing import StandardScaler
 import hf_fusion
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import has_modality, load_clips
+from hf_fusion.data.files import read_yaml
 from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from hf_fusion.evaluation.metrics import class_metrics, select_sentiment_metrics
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
+from hf_fusion.studies.facts import describe_rule
 from hf_fusion.studies.predictions import FOLDER, RunKey, write_study_predictions
 from hf_fusion.training.recipe import recipe_arguments
 from hf_fusion.utils.errors import FusionError, RecipeError
@@ -193,6 +195,14 @@ class Validation:
         }
         return {key: read_predictions(path).of_split("test") for key, path in files.items() if path.exists()}
 
+    def describe_selection(self, seeds: list[int]) -> str:
+        """Describes how checkpoints and linear models were selected."""
+        rules = ["linear models: the best penalty on validation"]
+        if seeds:
+            recipe = self._run_folder(next(iter(self.variants)), self.folds[0], seeds[0]) / "config.yaml"
+            rules.insert(0, f"each run: {describe_rule(read_yaml(recipe))}")
+        return "; ".join(rules)
+
     def _run_folder(self, name, fold, seed):
         return self.runs / name / fold / f"seed-{seed}"
 
@@ -260,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
         "cross_validation": args.recipe,
         "overrides": changes,
         "seeds": args.seeds,
-        "selection": "each run: its best epoch on validation; linear models: the best penalty on validation",
+        "selection": validation.describe_selection(args.seeds),
         "variants": entries,
         **describe_environment(),
     }

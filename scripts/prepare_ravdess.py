@@ -107,9 +107,11 @@ def write_fold(folder: Path, frames: Path, labels: dict[str, str | int], fold: i
             for name, label in labels.items()
         )
     settings = [path.name for path in (frames / "media.json", *frames.glob("*.safetensors")) if path.exists()]
+    for link in folder.iterdir():
+        if link.is_symlink():  # of an earlier call, perhaps with other options
+            link.unlink()
     for name in [*settings, *(f"{name}.npz" for name in labels)]:
-        if not (folder / name).is_symlink():
-            (folder / name).symlink_to((frames / name).resolve())
+        (folder / name).symlink_to((frames / name).resolve())
 
 
 def _actor(name):

@@ -61,6 +61,8 @@ class ProtocolSettings:
             raise RecipeError(f"There is no protocol {self.protocol!r}; there are {', '.join(PROTOCOLS)}.")
         if self.mask_seeds is not None and len(set(self.mask_seeds)) < max(len(self.mask_seeds), 1):
             raise RecipeError(f"`mask_seeds` must be one number or several different ones, got {self.mask_seeds}.")
+        if not all(0 <= seed < 2**32 for seed in self.mask_seeds or ()):
+            raise RecipeError(f"`mask_seeds` must be from 0 to 2^32 - 1, got {self.mask_seeds}.")
         self.resolve_seeds()
         protocol = self.resolve()
         try:
@@ -126,7 +128,8 @@ def predict_masked(
     track: Callable[[list], Iterable] = iter,
 ) -> Iterator[MaskedPredictions]:
     """
-    Predicts the rows of a split in every condition of a protocol, under every mask seed.
+    Predicts the rows of a split in every condition of a protocol, under every mask seed. Conditions that leave the
+    modalities of the rows complete, or without any, are left out; see [`Protocol.conditions_for`].
 
     Args:
         model, processor: the model and its processor.
@@ -141,7 +144,8 @@ def predict_masked(
         [`MaskedPredictions`]: one for each condition and mask seed; a single one for complete rows.
 
     Raises:
-        NothingLeftError: if the protocol loses whole modalities, and the model reads a single one.
+        NothingLeftError: if the protocol loses whole modalities, and the model reads a single one, or if no condition
+            loses anything of the rows.
         DataError: if masks or outputs cannot be made.
     """
     protocol, lengths = settings.resolve(), maskable_lengths(encoded, processor)
@@ -149,10 +153,13 @@ def predict_masked(
         raise NothingLeftError(
             f"The protocol {protocol.name} loses whole modalities, but the model reads {listed(lengths)} alone."
         )
+    conditions = protocol.conditions_for(lengths)
+    if all(condition.is_complete for condition in conditions):
+        raise NothingLeftError(f"The protocol {protocol.name} loses nothing here of {listed(lengths)}.")
     ids = [str(row_id) for row_id in values_of(encoded, "id")] if "id" in encoded.column_names else None
     ids = ids or [str(number) for number in range(len(encoded))]
     seeds = settings.resolve_seeds()
-    for condition, seed in track([(c, s) for c in protocol.conditions for s in ([None] if c.is_complete else seeds)]):
+    for condition, seed in track([(c, s) for c in conditions for s in ([None] if c.is_complete else seeds)]):
         masks = keep_masks(protocol, condition, lengths, settings.mode, seed, split, ids)
         rows = encoded if condition.is_complete else apply_masks(encoded, masks, processor, settings.mode)
         outputs = compute_outputs(model, processor, rows, batch_size)

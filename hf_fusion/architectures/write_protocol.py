@@ -1,7 +1,9 @@
 """Writes the metrics of a checkpoint under a published protocol for missing modalities."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +41,25 @@ def protocol_folder(checkpoint: str | Path, settings: ProtocolSettings, split: s
     return result_folder(checkpoint, f"protocol-{settings.protocol}-{settings.mode}-{split}")
 
 
-def known_protocol(checkpoint: str | Path, settings: ProtocolSettings, split: str = "test") -> dict[str, Any] | None:
+def known_protocol(
+    checkpoint: str | Path, data_args: DataArguments, settings: ProtocolSettings, split: str = "test"
+) -> dict[str, Any] | None:
     """
-    Returns the record of a run folder under a protocol, if it was made by the same settings from the same weights;
-    otherwise `None`.
+    Returns the record of a run folder under a protocol, if it was made by the same settings from the same weights and
+    data; otherwise `None`.
     """
     path = protocol_folder(checkpoint, settings, split) / PROTOCOL_FILE
     record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    same = record.get("settings") == settings.to_dict() and record.get("weights_sha256") == digest_weights(checkpoint)
-    return record if same else None
+    same = {
+        "settings": settings.to_dict(),
+        "weights_sha256": digest_weights(checkpoint),
+        "data_sha256": _digest_arguments(data_args),
+    }
+    return record if all(record.get(name) == value for name, value in same.items()) else None
+
+
+def _digest_arguments(data_args):
+    return hashlib.sha256(json.dumps(asdict(data_args), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def write_protocol(
@@ -87,6 +99,7 @@ def write_protocol(
     """
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation and analysis; a protocol takes complete data.")
+    data_sha256 = _digest_arguments(data_args)  # before they take the classes of the model
     classify = load_pipeline(str(checkpoint), device=device)
     model, processor, config = classify.model, classify.processor, classify.model.config
     architecture, protocol = architecture_of(config), settings.resolve()
@@ -112,6 +125,7 @@ def write_protocol(
         "defects": list(protocol.defects),
         "published": [result.to_dict() for result in published if result.protocol == protocol.name],
         **facts,
+        "data_sha256": data_sha256,
         **describe_environment(),
     }
     folder = Path(output_dir or protocol_folder(checkpoint, settings, split))
@@ -139,7 +153,8 @@ def measure_curves(masked: list[MaskedPredictions], settings: ProtocolSettings, 
     """
     Computes [`summarize_curves`] and [`estimate_intervals`] of predictions, with the realised rates of each condition.
     """
-    conditions, seeds = settings.resolve().conditions, [str(seed) for seed in settings.resolve_seeds()]
+    conditions = list(dict.fromkeys(part.condition for part in masked))
+    seeds = [str(seed) for seed in settings.resolve_seeds()]
     measured: dict[str, dict[str, dict[str, float]]] = {}
     outputs: dict[str, list[dict]] = {}
     for part in masked:

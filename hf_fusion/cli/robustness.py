@@ -98,9 +98,9 @@ def describe_protocol(protocol) -> str:
     }
     lines = [f"{protocol.name}: {protocol.title}"]
     lines += [_indented(f"{name}: {text}", "  ") for name, text in facts.items()]
-    if protocol.defects:
-        lines += ["  defects of the published code, which the mode exact repeats where they concern masks:"]
-        lines += [_indented(defect, "    - ") for defect in protocol.defects]
+    repeated = " (the mode exact repeats those of the masks)" if protocol.published_mask_seeds else ""
+    lines += [f"  defects of the published form{repeated}:"]
+    lines += [_indented(defect, "    - ") for defect in protocol.defects]
     return "\n".join(lines)
 
 

@@ -56,10 +56,11 @@ def summary_weights(summary: str, rates: Sequence[float | None], complete: Seque
 
 def summaries_of(summary: str, mode: str) -> list[str]:
     """
-    Returns the names of the summaries to compute: the published one, and in sound mode the area also divided by its
-    width, which compares across ranges of rates.
+    Returns the names of the summaries to compute: the published one first, and in sound mode the area also divided by
+    its width, which compares across ranges of rates, and the mean also without complete rows.
     """
-    return [summary, "area_by_width"] if summary == "area" and mode == "sound" else [summary]
+    further = {"area": ["area_by_width"], "mean": ["mean_incomplete"]}
+    return [summary, *(further.get(summary, []) if mode == "sound" else [])]
 
 
 def published_decimals(protocol: str, mode: str, label_range: Sequence[float]) -> int | None:

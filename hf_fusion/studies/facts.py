@@ -28,13 +28,14 @@ def describe_selection(study: Study, folder: Path) -> str | None:
     for name in study.variants:
         recipe = study.first_run_folder(folder, name) / "config.yaml"
         if recipe.exists():
-            variants_of.setdefault(_describe_rule(read_yaml(recipe)), []).append(name)
+            variants_of.setdefault(describe_rule(read_yaml(recipe)), []).append(name)
     if len(variants_of) > 1:
         return "; ".join(f"{', '.join(names)}: {rule}" for rule, names in variants_of.items())
     return next((f"each run: {rule}" for rule in variants_of), None)
 
 
-def _describe_rule(recipe):
+def describe_rule(recipe: dict[str, Any]) -> str:
+    """Describes the rule by which a run of a recipe selects its checkpoint, such as "its last step"."""
     metric = recipe.get("metric_for_best_model")
     if not recipe.get("load_best_model_at_end", True) or metric is None:
         return "its last step"

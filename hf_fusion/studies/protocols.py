@@ -1,6 +1,7 @@
 """Protocols for missing modalities in a study: every run is measured by them, and variants are compared."""
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -75,33 +76,37 @@ def measure_run(
     run_folder: Path, protocols: Protocols, metric_names: list[str], say: Callable[[str], None]
 ) -> dict[str, dict[str, float | None]]:
     """
-    Measures a finished run by protocols; results with the same settings and weights are reused.
+    Measures a finished run by protocols; results with the same settings, weights and data are reused.
 
     Args:
         run_folder (`Path`): the folder of the run.
         protocols (`Protocols`): the protocols.
         metric_names (`list[str]`): the metrics of the run, all of which are `None` where the protocol does not apply:
-            the model reads a single modality, and the protocol loses whole ones.
+            the model reads a single modality, and the protocol loses whole ones. They are also `None` in conditions
+            that do not fit the modalities of the model, and then in the summaries, which could not be compared.
         say (`Callable`): called with the name of each protocol that is measured.
 
     Returns:
         `dict[str, dict]`: the metrics, means over the mask seeds, by the names of [`part_names`].
     """
     parts: dict[str, dict[str, float | None]] = {}
+    data_args = read_data_arguments(run_folder)
     for name, settings in protocols.items():
-        record = known_protocol(run_folder, settings)
+        record = known_protocol(run_folder, data_args, settings)
         if record is None:
             say(f"protocol {name}")
             try:
-                write_protocol(run_folder, read_data_arguments(run_folder), settings, format=None)
-                record = known_protocol(run_folder, settings)
+                write_protocol(run_folder, copy(data_args), settings, format=None)  # the copy takes the model's classes
+                record = known_protocol(run_folder, data_args, settings)
             except NothingLeftError:
                 record = {"conditions": {}, "summary": {}}
         nothing = dict.fromkeys(metric for metric in metric_names if metric != "loss")
-        for part in condition_names(settings):
+        conditions = condition_names(settings)
+        for part in conditions:
             parts[part_name(name, part)] = record["conditions"].get(part, {}).get("mean", nothing)
+        is_whole = record["conditions"].keys() == set(conditions)
         for part in settings.summaries:
-            parts[part_name(name, part)] = record["summary"].get(part, {}).get("mean", nothing)
+            parts[part_name(name, part)] = record["summary"][part]["mean"] if is_whole else nothing
     return parts
 
 

@@ -94,6 +94,8 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation; `augmentations` adds corrupted copies to the training data.")
     architecture = architecture_of(model_args.model_type)
+    if data_args.missing_validation and training_args.eval_strategy == "no":
+        raise RecipeError("`missing_validation` does nothing, since `eval_strategy` is no: set it to epoch or steps.")
     checkpoint = _checkpoint_to_resume(training_args)
     set_seed(training_args.seed)
     with tallied() as unused:
@@ -231,7 +233,7 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
         make_trainer = _distillation(model, model_args, teacher)
         encoded["train"] = _with_answers(encoded, rows_of, teacher, model_args, training_args)
     train_masks, validation = data_args.train_masks(_data_seed(training_args)), encoded.get("validation")
-    if data_args.missing_validation and validation is not None:
+    if data_args.missing_validation:
         validation = train_masks.erase_validation(validation, processor)
     trainer = make_trainer(
         model,

@@ -5,6 +5,7 @@ from itertools import chain, islice
 
 import torch
 from torch.utils.data import Sampler
+from transformers import TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_fusion.utils.errors import RecipeError
@@ -71,6 +72,18 @@ class EpochSampler(Sampler):
         first = self.epoch * self.rows
         for number in self.inner:
             yield [first + one for one in number] if isinstance(number, list) else first + number
+
+
+class SetEpoch(TrainerCallback):
+    """
+    Sets the epoch of the samplers of the training loader. Where several processes go on inside an epoch, `Trainer` does
+    not reach them: it sets the epoch of a loader that skips batches, which does not pass it on.
+    """
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        """Sets the epoch that begins or goes on."""
+        if hasattr(train_dataloader, "set_epoch"):
+            train_dataloader.set_epoch(int((state.epoch or 0) + 1e-6))  # a sum of fractions may be just below
 
 
 class PartnerBatchSampler(Sampler):

@@ -42,7 +42,7 @@ from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.non_finite import NonFiniteGuard
 from hf_fusion.training.optimization import parameter_groups
 from hf_fusion.training.partner_miner import IndexedRows, PartnerMiner, clip_classes, make_rules
-from hf_fusion.training.sampler import EpochSampler, LengthBucketSampler, PartnerBatchSampler
+from hf_fusion.training.sampler import EpochSampler, LengthBucketSampler, PartnerBatchSampler, SetEpoch
 from hf_fusion.training.task_gradients import task_gradients, weighted_losses
 from hf_fusion.utils.errors import RecipeError, listed
 
@@ -149,6 +149,7 @@ class FusionTrainer(Trainer):
         self._masked_rows = None if train_masks is None else self._mask_rows(train_masks)
         if args.label_names is None:
             self.label_names = find_labels(self.eval_dataset) or find_labels(self.train_dataset) or self.label_names
+        self.add_callback(SetEpoch())
         self.add_callback(LossTracker())
         self.add_callback(NonFiniteGuard())
         self.add_callback(StopOnSigterm())

@@ -68,6 +68,8 @@ def test_every_protocol_has_a_summary_that_is_defined():
             for summary in summaries_of(protocol.summary, mode):
                 weights = summary_weights(summary, rates, complete)
                 assert summary in SUMMARIES and weights.sum() == pytest.approx(1)
+    assert summaries_of("mean", "sound") == ["mean", "mean_incomplete"] and summaries_of("mean", "exact") == ["mean"]
+    assert PROTOCOLS["imder"].summary == "mean_incomplete", "its rates start at 0.1"
     assert summaries_of("area", "sound") == ["area", "area_by_width"] and summaries_of("area", "exact") == ["area"]
 
 

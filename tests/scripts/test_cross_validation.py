@@ -133,6 +133,13 @@ def test_columns_are_standardised_over_each_actor(prepare, arrays, tmp_path):
         )  # the second is constant
 
 
+def test_another_call_changes_the_frames(prepare, arrays, frames, tmp_path):
+    assert prepare(frames, tmp_path / "out") == 0
+    assert prepare(arrays, tmp_path / "out", "--face", arrays, "--tables", "face") == 0
+    fold = tmp_path / "out/emotion/fold-0"
+    assert {"audio", "vision"} == set(np.load(fold / "03-01-05-01-02-01-01.npz")) and not (fold / "media.json").exists()
+
+
 def test_a_face_must_be_there(prepare, arrays, frames, tmp_path, capsys):
     assert prepare(frames, tmp_path / "out", "--face", arrays, "--tables", "face") == 2
     assert "no face for 72 recordings, such as 03-01-01-01-01-01-01" in capsys.readouterr().err
@@ -157,11 +164,12 @@ def two_folds(folds, tmp_path_factory):
 
 def test_all_folds_and_seeds_with_a_linear_model(validate, two_folds, tmp_path, capsys):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(RECIPE))
+    recipe.write_text(yaml.safe_dump({**RECIPE, "load_best_model_at_end": False}))
     command = (recipe, f"voice={two_folds}", "--seeds", 1, 2, "--runs", tmp_path / "runs", "--set", "hidden_size=4")
     assert validate(*command, "--output", tmp_path / "out.json") == 0
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["overrides"] == {"hidden_size": 4} and record["seeds"] == [1, 2] and record["hardware"]["cores"]
+    assert record["selection"] == "each run: its last step; linear models: the best penalty on validation"
     voice, linear = record["variants"]["voice"], record["variants"]["linear: voice"]
     accuracy = np.array([[voice["folds"][f"fold-{i}"][seed]["accuracy"] for seed in "12"] for i in (0, 1)])
     assert_close(voice["mean"]["accuracy"], accuracy.mean())

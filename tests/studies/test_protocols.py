@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hf_fusion.architectures import write_protocol as writing
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError
 from hf_fusion.architectures.measure_protocol import ProtocolSettings
+from hf_fusion.data.arguments import DataArguments
 from hf_fusion.studies import protocols as protocols_module
 from hf_fusion.studies.protocols import (
     check_published,
@@ -44,15 +46,18 @@ def measured(monkeypatch):
         worse = 0.2 * (run_folder.parent.name == "plain") + 0.01 * int(run_folder.name[-1])
         cell = {name: {"mean": {"mae": 0.7 + i / 2 + worse, "acc2_non0": 0.8 - i / 4}}
                 for i, name in enumerate(c.name for c in settings.resolve().conditions)}  # fmt: skip
+        if run_folder.parent.name == "two":
+            del cell["text+audio"]
         totals = {name: {"mean": {"mae": 1.0 + worse, "acc2_non0": 0.7}} for name in settings.summaries}
         record = {"conditions": cell, "summary": totals, "settings": settings.to_dict(), "weights_sha256": None}
+        record["data_sha256"] = writing._digest_arguments(data_args)
         folder = run_folder / f"protocol-{settings.protocol}-{settings.mode}-test"
         folder.mkdir(parents=True)
         (folder / "protocol.json").write_text(json.dumps(record))
         return record, folder
 
     monkeypatch.setattr(protocols_module, "write_protocol", write_protocol)
-    monkeypatch.setattr(protocols_module, "read_data_arguments", lambda folder: None)
+    monkeypatch.setattr(protocols_module, "read_data_arguments", lambda folder: DataArguments())
     return runs
 
 
@@ -112,7 +117,8 @@ def test_a_study_checks_protocols_and_published_results(tmp_path):
 def test_a_run_is_measured_again_only_by_other_settings(measured, tmp_path):
     protocols, folder, lines = read_protocols(TWO_RATES), tmp_path / "a" / "seed-1", []
     parts = measure_run(folder, protocols, METRICS, lines.append)
-    assert list(parts) == ["lnln: 0.0", "lnln: 0.5", "lnln: mean"] and lines == ["protocol lnln"]
+    assert list(parts) == ["lnln: 0.0", "lnln: 0.5", "lnln: mean", "lnln: mean_incomplete"]
+    assert lines == ["protocol lnln"]
     assert parts["lnln: 0.5"] == {"mae": pytest.approx(1.21), "acc2_non0": 0.55}
     assert measure_run(folder, protocols, METRICS, lines.append) == parts and len(measured) == 1
     (folder / "protocol-lnln-sound-test" / "protocol.json").unlink()
@@ -124,6 +130,12 @@ def test_a_run_is_measured_again_only_by_other_settings(measured, tmp_path):
 def test_a_model_that_a_protocol_leaves_nothing_has_no_value(measured, tmp_path):
     parts = measure_run(tmp_path / "text" / "seed-1", read_protocols({"fixed": {}}), ("loss", *METRICS), print)
     assert parts["fixed: audio"] == {"mae": None, "acc2_non0": None} == parts["fixed: mean_incomplete"]
+
+
+def test_a_model_without_some_conditions_has_no_summary(measured, tmp_path):
+    parts = measure_run(tmp_path / "two" / "seed-1", read_protocols({"fixed": {}}), METRICS, print)
+    assert parts["fixed: audio"]["mae"] and parts["fixed: text+audio"]["mae"] is None
+    assert parts["fixed: mean_incomplete"] == {"mae": None, "acc2_non0": None}, "over fewer conditions than others"
 
 
 def test_record_tables_and_pictures_of_a_study(measured, tmp_path):

@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import torch
 from accelerate import skip_first_batches
-from transformers import TrainerCallback
+from accelerate.data_loader import BatchSamplerShard, DataLoaderShard
+from transformers import TrainerCallback, TrainerState
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
 from hf_fusion.data.protocols import TrainingMasks
 from hf_fusion.training.recipe import parse_recipe, recipe_arguments
 from hf_fusion.training.run import run_training
+from hf_fusion.training.sampler import SetEpoch
 from hf_fusion.utils.errors import RecipeError
+
+NO_SELECTION = {"eval_strategy": "no", "load_best_model_at_end": False}
 
 
 @pytest.fixture
@@ -72,6 +76,26 @@ def test_an_epoch_that_is_resumed(make):
     assert same(rows_of(whole[2:]), rows_of(batches(rest, 1)))
 
 
+@pytest.mark.parametrize("partners", [None, "encoded"])
+def test_an_epoch_that_is_resumed_by_several_processes(make, partners):
+    """`Trainer` sets the epoch of the loader that skips batches, which does not reach the sampler."""
+    trainer = make(contrastive_partners=partners) if partners else make()
+    callbacks = [one for one in trainer.callback_handler.callbacks if isinstance(one, SetEpoch)]
+
+    def shared(loader):
+        return DataLoaderShard(
+            loader.dataset,
+            collate_fn=loader.collate_fn,
+            batch_sampler=BatchSamplerShard(loader.batch_sampler, 2, 1),
+        )
+
+    whole = batches(shared(trainer.get_train_dataloader()), 1)
+    loader = shared(trainer.get_train_dataloader())
+    for callback in callbacks:
+        callback.on_epoch_begin(trainer.args, TrainerState(epoch=1.2), trainer.control, train_dataloader=loader)
+    assert same(rows_of(whole[1:]), rows_of(batches(skip_first_batches(loader, 1), 1)))
+
+
 @pytest.mark.parametrize("partners", ["mined", "encoded"])
 def test_mined_partners(make, partners):
     trainer = make(contrastive_partners=partners)
@@ -129,3 +153,5 @@ def test_selection_on_erased_rows(clip_recipe, tmp_path):
     metrics = run_training(*parse_recipe(["--config", clip_recipe(**fields)]), callbacks=[Note()])
     (rows, mae), *_ = sizes
     assert rows == 3 * 17 and mae != metrics["validation"]["mae"]
+    with pytest.raises(RecipeError, match="`missing_validation` does nothing, since `eval_strategy` is no"):
+        run_training(*parse_recipe(["--config", clip_recipe(**fields, **NO_SELECTION)]))

@@ -15,7 +15,7 @@ Unit = Literal["positions", "modalities"]
 # `area`: under the metric over the rate; `mean`: over all conditions; `mean_incomplete`: without the complete one.
 Summary = Literal["area", "mean", "mean_incomplete"]
 
-SELECTION = "one checkpoint for all metrics, chosen on validation data; the test set never selects"
+SELECTION = "one checkpoint for all metrics; the test set never selects"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Protocol:
             there is no published code.
         shares (`Callable`, *optional*): for a rate, the shares of clips that lose one and two modalities.
         training_rates (`str` or `Callable`): how a training clip gets its condition: `"conditions"` draws one of them;
-            a function makes the rates of text, audio and vision of six numbers from 0 to 1.
+            a function makes the rates of text, audio and vision of three rates and three numbers from 0 to 1.
 
     Example:
 
@@ -98,7 +98,7 @@ class Protocol:
     published_mask_seeds: tuple[int | tuple[int, int, int], ...]
     conditions_at: Callable[[list[float]], tuple[Condition, ...]] | None = None
     shares: Callable[[float], tuple[float, float]] | None = None
-    training_rates: Literal["conditions"] | Callable[[np.ndarray], tuple[float, float, float]] = "conditions"
+    training_rates: Literal["conditions"] | Callable[[np.ndarray, np.ndarray], tuple[float, ...]] = "conditions"
     selection: str = SELECTION
     default_mask_seeds: tuple[int, ...] = (1111, 2222, 3333, 4444, 5555)
 
@@ -142,7 +142,10 @@ class Protocol:
             raise RecipeError(f"The protocol {self.name} has no rates; its conditions are fixed.")
         if not rates or not all(0 <= rate <= 1 for rate in rates):
             raise RecipeError(f"Rates must be numbers from 0 to 1, got {rates}.")
-        return replace(self, conditions=self.conditions_at(rates))
+        conditions = self.conditions_at(rates)
+        if len({condition.name for condition in conditions}) < len(conditions):
+            raise RecipeError(f"Rates must differ from each other, in six digits, got {rates}.")
+        return replace(self, conditions=conditions)
 
 
 def check_mode(protocol: Protocol, mode: str) -> None:

@@ -126,9 +126,14 @@ def imder_batches(rate: float, batches: int, seed: int) -> np.ndarray:
     IMDer, DiCMoR: the modalities kept in each batch of one pass, bool array `(batches, 3)` for [`IMDER_ORDER`].
 
     The rate 0 takes the shares of .7, as published; the authors measure complete data without this function.
+
+    Raises:
+        DataError: if there are no published shares for the rate.
     """
     choices = random.Random(seed)
     place = round(rate * 10) - 1  # -1, the last, for the rate 0
+    if place >= len(_IMDER_TWO) or abs(rate * 10 - place - 1) > 1e-6:
+        raise DataError(f"IMDer has the rates 0.1, 0.2 ... 0.7, got {rate:g}: use the mode sound for others.")
     two, one = _IMDER_TWO[place], _IMDER_ONE[place]
     rounded = 10 * round(batches / 10)
     kept = np.zeros((batches, 3), dtype=bool)

@@ -54,9 +54,9 @@ def mplmm_shares(rate: float) -> tuple[float, float]:
     return rate / 2, rate / 2
 
 
-def _own_rate_or_none(draws):
+def _own_rate_or_none(rates, chances):
     """Own rates for the modalities, each of which is complete in half of the clips."""
-    return tuple(rate if half < 0.5 else 0.0 for rate, half in zip(draws[:3], draws[3:], strict=True))
+    return tuple(rate if chance < 0.5 else 0.0 for rate, chance in zip(rates, chances, strict=True))
 
 
 _SUBSETS = [("text",), ("audio",), ("vision",), ("text", "audio"), ("text", "vision"), ("audio", "vision")]
@@ -132,7 +132,7 @@ IMDER = Protocol(
     source="github.com/mdswyz/IMDer, github.com/mdswyz/DiCMoR",
     unit="modalities",
     conditions=_tenths(0, 7),
-    summary="mean",
+    summary="mean_incomplete",
     training="One training for each rate, from weights that were trained on complete data.",
     published_selection="lowest validation loss, under masks that change in every epoch",
     defects=(
@@ -209,7 +209,7 @@ CMS = Protocol(
     ),
     published_mask_seeds=(1111, 2222, 3333, 4444, 5555),
     conditions_at=_patterns_at,
-    training_rates=lambda draws: (draws[0],) * 3,
+    training_rates=lambda rates, chances: (rates[0],) * 3,
 )
 IMBALANCED = Protocol(
     name="imbalanced",

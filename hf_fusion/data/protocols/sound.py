@@ -3,7 +3,7 @@ Masks without the defects of the published ones.
 
 The mask of a clip depends on the mask seed, the split, its id and the modality, never on batch, worker, order or
 padding. Modalities are independent. One number for each position decides at all rates, so that a higher rate loses all
-that a lower one does. Whole modalities are lost by exact counts, for the ids of the split.
+that a lower one does. Whole modalities are lost by exact counts, so that their masks depend on the set of ids, too.
 """
 
 import hashlib
@@ -134,7 +134,10 @@ def _keep_by_rates(rates, present, places):
 
 
 def _ranked_places(keys):
-    """Places of clips by the rank of their numbers, so that shares become exact counts."""
+    """
+    Places of clips by the rank of their numbers, so that shares become exact counts. They depend on the ids of the
+    other clips, but not on their order; clips with one id have one place.
+    """
     ranks = _ranks(keys, _FOR_PATTERN)
     by_modality = np.stack([_ranks(keys, _FOR_MODALITY + i) for i in range(len(MODALITIES))], axis=1)
     return (ranks + 0.5) / len(keys), ranks, (by_modality + 0.5) / len(keys)
@@ -142,7 +145,9 @@ def _ranked_places(keys):
 
 def _ranks(keys, purpose):
     numbers = np.array([uniforms(1, key, purpose)[0] for key in keys])
-    return np.argsort(np.lexsort((np.array([key[1] for key in keys], dtype=np.uint64), numbers)))
+    digests = np.array([key[1] for key in keys], dtype=np.uint64)
+    _, first, number = np.unique(digests, return_index=True, return_inverse=True)
+    return np.argsort(np.lexsort((digests, numbers)))[first][number]
 
 
 def own_places(keys: Sequence[list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Training under a protocol: rows that lose other parts in every epoch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,13 @@ class TrainingMasks:
         self.rates = rates
         self.redraw = redraw
         self.seed = seed
-        conditions = self.protocol.conditions
         if rates is not None:
             conditions = self.protocol.at_rates(rates).conditions
             # without the complete case that a test has beside its patterns
             conditions = tuple(one for one in conditions if one.rate is not None or not one.is_complete)
-        self.conditions = conditions
-        if not conditions:
-            raise RecipeError(f"`missing_rates` {list(rates or ())} lose nothing.")
+            if not any(rates):
+                raise RecipeError(f"`missing_rates` {list(rates)} lose nothing.")
+            self.protocol = replace(self.protocol, conditions=conditions)
 
     def draw(self, epoch: int, clip_id: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
         """
@@ -115,20 +115,22 @@ class TrainingMasks:
         return concatenate_datasets(copies)
 
     def _draw(self, key, lengths):
-        condition = self._condition(key)
+        condition = self._condition(key, [name for name, length in lengths.items() if length])
         if self.protocol.unit == "positions":
             return {name: keep_positions(name, length, condition, key) for name, length in lengths.items()}
         row = {name: [length] for name, length in lengths.items()}
         kept = keep_modalities(self.protocol, condition, presence(row), *own_places([key]))
         return {name: masks[0] for name, masks in whole_masks(kept, row).items()}
 
-    def _condition(self, key) -> Condition:
+    def _condition(self, key, present) -> Condition:
         draws = uniforms(2 * len(MODALITIES), key, _FOR_RATES)
         if self.protocol.training_rates == "conditions":
-            return self.conditions[int(draws[0] * len(self.conditions))]
+            conditions = self.protocol.conditions_for(present) or [Condition("nothing to lose")]
+            return conditions[int(draws[0] * len(conditions))]
+        rates, chances = np.split(draws, 2)
         if self.rates is not None:
-            draws = np.array(self.rates)[(draws * len(self.rates)).astype(int)]
-        return Condition("training", rates=self.protocol.training_rates(draws))
+            rates = np.array(self.rates)[(rates * len(self.rates)).astype(int)]
+        return Condition("training", rates=self.protocol.training_rates(rates, chances))
 
 
 class MaskedRows(torch.utils.data.Dataset):

@@ -397,7 +397,8 @@ def _check_protocol(checks, record):
     settings = read_protocol_settings(record["settings"])
     if masked is None:
         measured = {name: cell["seeds"] for name, cell in record["conditions"].items()}
-        found = summarize_protocol(settings.resolve().conditions, measured, settings.summaries)
+        conditions = [condition for condition in settings.resolve().conditions if condition.name in measured]
+        found = summarize_protocol(conditions, measured, settings.summaries)
     else:
         config = masked[0].predictions.config
         decimals = published_decimals(settings.protocol, settings.mode, getattr(config, "label_range", ()))

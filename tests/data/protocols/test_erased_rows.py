@@ -175,7 +175,7 @@ def test_two_tokenisations_lose_the_same_words(bpe, unigram, clip_processor_b, c
     masks = keep_masks("lnln", "0.5", maskable_lengths(encoded, processor), "sound", 1, "test", encoded["id"])
     damaged = apply_masks(encoded, masks, processor)
     shares = []
-    for before, after in zip(encoded, damaged, strict=True):
+    for before, after, kept in zip(encoded, damaged, masks["text"], strict=True):
         lost = []
         for suffix in ("", "_b"):
             ids, own = np.array(before[f"input_ids{suffix}"]), np.array(after[f"input_ids{suffix}"])
@@ -184,7 +184,7 @@ def test_two_tokenisations_lose_the_same_words(bpe, unigram, clip_processor_b, c
             changed = set(spans[ids != own].tolist())
             assert not changed & set(spans[(ids == own) & (ids != processor.tokenizers[0].unk_token_id)].tolist())
             lost.append(changed)
-        assert lost[0] == lost[1]
+        assert lost[0] == lost[1] <= set(np.flatnonzero(~kept[1:-1]))
         shares.append(len(lost[0]) / (max(before["span_ids"]) + 1))
     assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
 

@@ -228,3 +228,9 @@ def test_missing_modalities_of_a_clip_stay_missing():
 def test_no_exact_mode_without_a_code():
     with pytest.raises(DataError, match="masks of imbalanced were not published"):
         exact("imbalanced", "shared", 0)
+
+
+def test_rates_without_published_shares():
+    for rate in (0.05, 0.15, 0.8, 1.0):
+        with pytest.raises(DataError, match=r"IMDer has the rates 0\.1, 0\.2 \.\.\. 0\.7"):
+            imder_batches(rate, 22, 1111)

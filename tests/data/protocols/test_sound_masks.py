@@ -137,6 +137,12 @@ def test_whole_modalities_by_exact_counts(name, shares):
         assert np.ptp(lost.sum(axis=1)) <= 2, "each modality as often"
 
 
+@pytest.mark.parametrize(("name", "condition"), [("gcnet", "0.5"), ("imbalanced", "shared"), ("lnln", "0.5")])
+def test_clips_with_one_id_have_one_mask(name, condition):
+    masks = draw(name, condition, CLIPS[:40], ids=list("abcd") * 10)
+    assert all(np.array_equal(kept[i], kept[i + 4]) for kept in masks.values() for i in range(36))
+
+
 def test_mplmm_loses_its_six_patterns_alike():
     masks = draw("mplmm", "0.7", CLIPS)
     lost = np.array([[not mask.any() for mask in masks[modality]] for modality in MODALITIES]).T

@@ -58,8 +58,10 @@ def test_cms_shares_one_rate():
 def test_one_rate_of_the_user():
     shares = lost_shares(TrainingMasks("tfr", rates=[0.3]))
     assert np.allclose(shares.mean(axis=0), 0.3, atol=0.02)
-    few = lost_shares(TrainingMasks("lnln", rates=[0.4]))
-    assert np.allclose([column[column > 0].mean() for column in few.T], 0.4, atol=0.03)
+    for rate in (0.4, 0.7):
+        some = lost_shares(TrainingMasks("lnln", rates=[rate]))
+        assert np.allclose((some == 0).mean(axis=0), 0.5, atol=0.08), "half of the clips are complete"
+        assert np.allclose([column[column > 0].mean() for column in some.T], rate, atol=0.03)
     whole = lost_shares(TrainingMasks("gcnet", rates=[0.5]))
     assert set(whole.ravel()) == {0, 1} and whole.mean() == pytest.approx(0.5, abs=0.03)
     own = lost_shares(TrainingMasks("imbalanced", rates=[0.7, 0.2, 0.0]))
@@ -71,6 +73,16 @@ def test_whole_modalities(name, patterns):
     shares = lost_shares(TrainingMasks(name))
     assert set(shares.ravel()) == {0, 1} and (shares.sum(axis=1) < 3).all()
     assert len(np.unique(shares, axis=0)) == patterns
+
+
+@pytest.mark.parametrize("name", ["fixed", "cms", "imbalanced"])
+def test_a_clip_of_two_modalities_keeps_one(name):
+    masks = TrainingMasks(name)
+    drawn = [masks.draw(0, clip, {"text": 9, "audio": 0, "vision": 8}) for clip in IDS]
+    assert all(kept["text"].any() or kept["vision"].any() for kept in drawn) or name == "cms"
+    if name == "fixed":
+        counts = [sum(bool(kept[modality].all()) for kept in drawn) for modality in ("text", "vision")]
+        assert counts == pytest.approx([len(IDS) * 2 / 3] * 2, abs=40), "three conditions, as often as each other"
 
 
 def test_validation_rows(clip_dataset, clip_processor):
@@ -92,6 +104,8 @@ def test_validation_rows(clip_dataset, clip_processor):
         ({"protocol": "lnln", "rates": [2]}, "from 0 to 1"),
         ({"protocol": "imbalanced", "rates": [0.1]}, "three rates"),
         ({"protocol": "imbalanced", "rates": []}, "from 0 to 1"),
+        ({"protocol": "lnln", "rates": [0.0]}, "lose nothing"),
+        ({"protocol": "cms", "rates": [0.0]}, "lose nothing"),
     ],
 )
 def test_masks_that_cannot_be_drawn(arguments, words):
