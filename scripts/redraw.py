@@ -4,7 +4,8 @@
     python scripts/redraw.py model_cards/results/*.json
     python scripts/redraw.py model_cards/results/ablation_dyfulm_sst.json --format pdf
 
-Studies and benchmarks have pictures; other result files are passed over. The pictures are written beside the files.
+Studies and benchmarks have pictures; other result files are passed over. The pictures are written beside the files. The
+study file is looked for beside the result file first, then at the path that it names.
 """
 
 import _path  # noqa: F401, I001 - before the library `evaluate` is looked for
@@ -30,7 +31,11 @@ def draw(path: Path) -> dict[str, object]:
     figures, variants = {}, record.get("variants", {})
     differences = [metric for entry in variants.values() for metric in entry.get("difference", {}).values()]
     if differences and all("p_holm" in metric for metric in differences):  # older studies have no tests
-        metrics = Study.read(record["study"]).shown(variants)[:MOST_PANELS]
+        beside = (
+            path.parent / record["study"]
+        )  # a record names a study outside of the working directory without folders
+        study = Study.read(str(beside) if beside.is_file() else record["study"])
+        metrics = study.shown(variants)[:MOST_PANELS]
         figures[""] = plot_differences(variants, metrics, path.stem)
     if "pareto" in record:
         figures["_pareto"] = plot_pareto(record["pareto"], variants, path.stem)
