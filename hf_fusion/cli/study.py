@@ -29,8 +29,9 @@ def main(argv: list[str]) -> None:
 
     from hf_fusion.studies.predictions import collect_study_predictions
     from hf_fusion.studies.protocols import part_names, summary_names
-    from hf_fusion.studies.results import check_metrics, draw_study, summarize, write_study
+    from hf_fusion.studies.results import draw_study, write_study
     from hf_fusion.studies.study import Study, run_study
+    from hf_fusion.studies.summaries import check_metrics, summarize
 
     name = Path(args.study).stem
     folder = args.runs or Path("runs") / f"study_{name}"
@@ -80,7 +81,7 @@ def print_summary(summary, metrics, paper, title, console):
     from rich.table import Table
 
     from hf_fusion.studies.power import note_power
-    from hf_fusion.studies.results import cell_lines, count_runs, label_variant
+    from hf_fusion.studies.study_tables import cell_lines, count_runs, label_variant
 
     table = Table("variant", *metrics, title=f"{title}: mean ± standard deviation over {count_runs(summary)}")
     for name, entry in summary.items():

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from hf_fusion.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from hf_fusion.studies.results import summarize
     from hf_fusion.studies.study import Study, StudyError
+    from hf_fusion.studies.summaries import summarize
     from hf_fusion.studies.tuning import Search, tune
 else:
     __getattr__, __dir__ = lazy_names(
@@ -15,7 +15,7 @@ else:
             "Search": "tuning",
             "Study": "study",
             "StudyError": "study",
-            "summarize": "results",
+            "summarize": "summaries",
             "tune": "tuning",
         },
     )

@@ -10,8 +10,9 @@ from hf_fusion.evaluation.statistics import hierarchical_difference, holm
 from hf_fusion.studies.intervals import align_rows, resample_folds, resample_predictions
 from hf_fusion.studies.power import note_power
 from hf_fusion.studies.predictions import RunKey, write_study_predictions
-from hf_fusion.studies.results import cell_lines, markdown_table, summarize
 from hf_fusion.studies.study import StudyError
+from hf_fusion.studies.study_tables import cell_lines, markdown_table
+from hf_fusion.studies.summaries import summarize
 from hf_fusion.studies.verification.records import check_record
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json

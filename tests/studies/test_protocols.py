@@ -21,8 +21,9 @@ from hf_fusion.studies.protocols import (
     read_protocols,
     summary_names,
 )
-from hf_fusion.studies.results import draw_study, summarize, write_study
+from hf_fusion.studies.results import draw_study, write_study
 from hf_fusion.studies.study import Study, StudyError
+from hf_fusion.studies.summaries import summarize
 from hf_fusion.utils.errors import RecipeError
 
 METRICS = ("mae", "acc2_non0")

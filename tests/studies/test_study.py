@@ -6,8 +6,10 @@ import pytest
 import hf_fusion.studies.study as study_module
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError
 from hf_fusion.data.arguments import DataArguments
-from hf_fusion.studies.results import cell_lines, markdown_table, summarize, write_study
+from hf_fusion.studies.results import write_study
 from hf_fusion.studies.study import Study, StudyError, mean_over_folds, run_study
+from hf_fusion.studies.study_tables import cell_lines, markdown_table
+from hf_fusion.studies.summaries import summarize
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.shipped import find_file

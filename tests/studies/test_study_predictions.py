@@ -20,8 +20,9 @@ from hf_fusion.studies.predictions import (
     read_study_predictions,
     write_study_predictions,
 )
-from hf_fusion.studies.results import summarize, write_study
+from hf_fusion.studies.results import write_study
 from hf_fusion.studies.study import Study, get_run_folder, run_study
+from hf_fusion.studies.summaries import summarize
 from hf_fusion.utils.errors import DataError
 
 ON_OTHER_DATA = {"fine_accuracy": 0.4, "fine_calibration_error": 0.1}

@@ -12,8 +12,10 @@ from hf_fusion.data.arguments import DataArguments
 from hf_fusion.evaluation.kept_predictions import measure_predictions
 from hf_fusion.evaluation.zero_shot import ZeroShotBaseline
 from hf_fusion.studies.predictions import collect_study_predictions
-from hf_fusion.studies.results import latex_rows, markdown_table, summarize, write_study
+from hf_fusion.studies.results import write_study
 from hf_fusion.studies.study import Study, StudyError, run_study
+from hf_fusion.studies.study_tables import latex_rows, markdown_table
+from hf_fusion.studies.summaries import summarize
 from hf_fusion.studies.zero_shot_variants import measure_zero_shot
 from hf_fusion.utils.errors import RecipeError
 

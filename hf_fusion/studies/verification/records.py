@@ -21,8 +21,10 @@ from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, read_study_predictions
 from hf_fusion.studies.protocols import part_name, protocol_tables, published_table
-from hf_fusion.studies.results import cost_table, latex_note, latex_rows, markdown_table, pareto, summarize
+from hf_fusion.studies.results import pareto
 from hf_fusion.studies.study import mean_metrics
+from hf_fusion.studies.study_tables import cost_table, latex_note, latex_rows, markdown_table
+from hf_fusion.studies.summaries import summarize
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
 from hf_fusion.studies.verification.kept import (
     compare_with_predictions,
