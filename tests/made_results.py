@@ -13,7 +13,7 @@ from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, write_study_predictions
 from hf_fusion.studies.record_tables import render_page
-from hf_fusion.studies.results import latex_rows, markdown_table, summarize, tidy
+from hf_fusion.studies.results import latex_note, latex_rows, markdown_table, summarize, tidy
 from hf_fusion.studies.study import mean_over_folds
 from hf_fusion.utils.records import write_json
 
@@ -60,7 +60,10 @@ def make_study(results: Path, splits: tuple[str, ...] = ("test", "noisy")) -> Pa
     tables = [f"### {split}\n\n{markdown_table(summaries[split], METRICS, record['paper'] if split == 'test' else {})}"
               for split in splits]  # fmt: skip
     path.with_suffix(".md").write_text("\n".join(tables))
-    tables = [f"% {split}\n{latex_table(latex_rows(summaries[split], METRICS), 'note')}" for split in splits]
+    tables = [
+        f"% {split}\n{latex_table(latex_rows(summaries[split], METRICS), latex_note(summaries['test']))}"
+        for split in splits
+    ]
     path.with_suffix(".tex").write_text("\n".join(tables))
     return path
 

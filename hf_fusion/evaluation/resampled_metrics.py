@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from hf_fusion.evaluation.metrics import clip_scores, select_sentiment_metrics, sentiment_classes
 from hf_fusion.evaluation.statistics import REPLICATES, number_clusters, resample_rows, sum_by_unit
+from hf_fusion.models.pipeline_common import LABEL_THRESHOLD
 
 _LABELS_OF_TASKS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
 
@@ -92,15 +94,15 @@ def _find_sums(config, outputs, labels):
     names = list(config.id2label.values())
     if config.num_labels == 1:
         dataset = select_sentiment_metrics(config.label_range).dataset
-        return _sentiment_sums(dataset, _as_numbers(logits), _as_numbers(expected))
+        return _sentiment_sums(dataset, _as_numbers(logits, 2), _as_numbers(expected, 1))
     if expected.ndim == 2:
-        return [_label_set_sums(logits >= 0, expected, names)]  # a probability of at least 0.5
+        return [_label_set_sums(expit(logits) >= LABEL_THRESHOLD, expected, names)]
     return [_class_sums(logits.argmax(-1), expected, len(names), lambda counts: _class_metrics(counts, names))]
 
 
-def _as_numbers(values):
-    """Returns numbers `(..., rows)` as float64; outputs of a head with one number may be `(..., rows, 1)`."""
-    return (values[..., 0] if values.ndim > 1 and values.shape[-1] == 1 else values).astype(np.float64)
+def _as_numbers(values, axes):
+    """Returns numbers with `axes` axes, the last one of rows, as float64; a head with one number may add an axis."""
+    return values.reshape(values.shape[:axes]).astype(np.float64)
 
 
 def _review_sums(config, outputs, labels):
@@ -110,7 +112,7 @@ def _review_sums(config, outputs, labels):
         if expected is None or not _is_known(expected).any():
             continue
         if head.names is None:
-            yield _score_sums(_as_numbers(outputs[output]), _as_numbers(expected), head.task)
+            yield _score_sums(_as_numbers(outputs[output], 2), _as_numbers(expected, 1), head.task)
             continue
 
         def name_metrics(counts, task=head.task):
@@ -269,7 +271,7 @@ def _label_set_sums(predicted, expected, names):
         return {
             "subset_accuracy": right_rows / rows[..., 0],
             "hamming_loss": wrong.mean(-1) / rows[..., 0],
-            "micro_f1": 2 * right.sum(-1) / (guessed + true).sum(-1),
+            "micro_f1": np.nan_to_num(2 * right.sum(-1) / (guessed + true).sum(-1)),
             "macro_f1": _nanmean(by_label["f1"]),
             "weighted_accuracy": _nanmean(by_label["weighted_accuracy"]),
             "weighted_f1": _nanmean(by_label["weighted_f1"]),

@@ -180,7 +180,8 @@ def hierarchical_difference(
 
 def number_clusters(clusters: Sequence[Hashable] | None, rows: int) -> np.ndarray:
     """
-    Returns the number of the resampled unit of each row, from 0: of its cluster, or of the row itself.
+    Returns the number of the resampled unit of each row, from 0: of its cluster, or of the row itself. Clusters are
+    numbered in the order of their first rows, so that resamples do not depend on their names.
 
     Raises:
         ValueError: if there are not as many `clusters` as `rows`.
@@ -189,7 +190,8 @@ def number_clusters(clusters: Sequence[Hashable] | None, rows: int) -> np.ndarra
         return np.arange(rows)
     if len(clusters) != rows:
         raise ValueError(f"`clusters` must name the cluster of each of {rows} rows, got {len(clusters)}.")
-    return np.unique(np.asarray(clusters), return_inverse=True)[1].reshape(-1)
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
 
 
 def sum_by_unit(features: np.ndarray, unit_of_row: np.ndarray) -> np.ndarray:
@@ -324,7 +326,9 @@ def smallest_detectable_difference(
     return float(optimize.brentq(missing, 0, largest) * standard_error)
 
 
-def describe_power(smallest: Mapping[str, tuple[float | None, float | None]], digits: int = 3) -> str:
+def describe_power(
+    smallest: Mapping[str, tuple[float | None, float | None]], digits: int = 3, over: str = "seeds and rows"
+) -> str:
     """
     Describes the smallest detectable differences of a design in one sentence, for tables and model cards.
 
@@ -332,6 +336,8 @@ def describe_power(smallest: Mapping[str, tuple[float | None, float | None]], di
         smallest (`Mapping[str, tuple]`): by metric the results of [`smallest_detectable_difference`] over seeds, and
             over seeds and rows; `None` for unknown ones.
         digits (`int`, *optional*, defaults to 3): the number of decimals.
+        over (`str`, *optional*, defaults to `"seeds and rows"`): what the second results are over, such as
+            "seeds and folds".
 
     Returns:
         `str`: the sentence; empty if nothing is known.
@@ -347,7 +353,7 @@ def describe_power(smallest: Mapping[str, tuple[float | None, float | None]], di
     known = []
     for metric, (over_seeds, over_rows) in smallest.items():
         parts = [] if over_seeds is None else [f"{over_seeds:.{digits}f} over seeds"]
-        parts += [] if over_rows is None else [f"{over_rows:.{digits}f} over seeds and rows"]
+        parts += [] if over_rows is None else [f"{over_rows:.{digits}f} over {over}"]
         if parts:
             known.append(f"{metric} {', '.join(parts)}")
     if not known:

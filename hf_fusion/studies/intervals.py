@@ -81,14 +81,15 @@ def resample_predictions(
     """
     first, *others = [align_rows(one, like or predictions[0]) for one in predictions]
     outputs = {name: np.stack([one.outputs[name] for one in (first, *others)]) for name in first.outputs}
-    names = None if clusters is None else [_find_cluster(clusters, row_id) for row_id in first.ids]
+    names = None if clusters is None else [find_cluster(clusters, row_id) for row_id in first.ids]
     tables = resample_metrics(first.config, outputs, first.labels, names)
     if names is None:
         return Resampled(tables, len(first), "rows", first)
     return Resampled(tables, len(set(names)), "clusters", first)
 
 
-def _find_cluster(pattern, row_id):
+def find_cluster(pattern: str, row_id: str) -> str:
+    """Returns the cluster of a row by its id, see [`resample_predictions`]; raises [`StudyError`] if there is none."""
     match = re.search(pattern, row_id)
     if match is None:
         raise StudyError(

@@ -15,7 +15,10 @@ def note_power(summary: dict[str, dict], metrics: list[str]) -> str:
         metrics (`list[str]`): the metrics.
     """
     differences = [entry["difference"] for entry in summary.values() if "difference" in entry]
-    return describe_power({metric: _median_power([one[metric] for one in differences]) for metric in metrics})
+    smallest = {metric: _median_power([one[metric] for one in differences]) for metric in metrics}
+    resampled = [one.get("hierarchical", {}) for by_metric in differences for one in by_metric.values()]
+    over = next((one["over"] for one in resampled if "over" in one), "seeds and rows")
+    return describe_power(smallest, over=over)
 
 
 def _median_power(differences):

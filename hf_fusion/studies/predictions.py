@@ -19,12 +19,14 @@ from hf_fusion.evaluation.kept_predictions import (
     to_table,
     write_table,
 )
+from hf_fusion.studies.intervals import find_cluster
 from hf_fusion.studies.study import Study, get_run_folder, other_predictions_file
 from hf_fusion.utils.errors import DataError
 
 # The folder beside the result file.
 FOLDER = "predictions"
 _HASH_DIGITS = 12
+_HASHED_CLUSTERS = "^(.+)_"  # finds the cluster in a hashed id
 
 
 class RunKey(NamedTuple):
@@ -71,7 +73,9 @@ def collect_study_predictions(study: Study, folder: Path) -> tuple[dict[RunKey, 
     return found, missing
 
 
-def write_study_predictions(path: Path, runs: dict[RunKey, Predictions], hash_ids: bool = False) -> dict[str, Any]:
+def write_study_predictions(
+    path: Path, runs: dict[RunKey, Predictions], hash_ids: bool = False, clusters: str | None = None
+) -> dict[str, Any]:
     """
     Writes the predictions of a study as compressed Parquet: the columns `variant`, `seed`, `fold`, `data`, and those of
     [`write_predictions`]. It holds no text and no frames.
@@ -81,14 +85,18 @@ def write_study_predictions(path: Path, runs: dict[RunKey, Predictions], hash_id
         runs (`dict[RunKey, Predictions]`): the predictions by their place.
         hash_ids (`bool`, *optional*, defaults to `False`): whether to replace each id by the first 12 hexadecimal
             digits of its SHA-256, where the terms of the data ask for it. Rows can still be paired.
+        clusters (`str`, *optional*): the regular expression of the study that finds the cluster of a row in its id.
+            Hashed ids start with the hash of the cluster, so that intervals can be computed again.
 
     Returns:
-        `dict`: `file` (its name after that of its folder), `sha256` and `rows`.
+        `dict`: `file` (its name after that of its folder), `sha256` and `rows`; with hashed ids and clusters also
+        `clusters`, the regular expression that finds these in the hashed ids.
     """
     tables = []
     for key, predictions in runs.items():
         if hash_ids:
-            predictions = replace(predictions, ids=np.array([hash_id(row_id) for row_id in predictions.ids], object))
+            ids = [hash_id(row_id, clusters) for row_id in predictions.ids]
+            predictions = replace(predictions, ids=np.array(ids, object))
         table = to_table(predictions)
         for position, (name, value) in enumerate(key._asdict().items()):
             kind = pa.int64() if name == "seed" else pa.string()
@@ -101,7 +109,8 @@ def write_study_predictions(path: Path, runs: dict[RunKey, Predictions], hash_id
         for key, predictions in runs.items()
     ]
     write_table(path, table, {"shared": shared, "runs": own})
-    return {"file": f"{path.parent.name}/{path.name}", "sha256": sha256_of(path), "rows": len(table)}
+    entry = {"file": f"{path.parent.name}/{path.name}", "sha256": sha256_of(path), "rows": len(table)}
+    return {**entry, "clusters": _HASHED_CLUSTERS} if hash_ids and clusters is not None else entry
 
 
 def _shared(facts):
@@ -110,9 +119,10 @@ def _shared(facts):
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
-def hash_id(row_id: str) -> str:
-    """Returns the first 12 hexadecimal digits of the SHA-256 of an id."""
-    return hashlib.sha256(row_id.encode()).hexdigest()[:_HASH_DIGITS]
+def hash_id(row_id: str, clusters: str | None = None) -> str:
+    """Returns the first 12 hexadecimal digits of the SHA-256 of an id; with clusters after those of its cluster."""
+    words = [row_id] if clusters is None else [find_cluster(clusters, row_id), row_id]
+    return "_".join(hashlib.sha256(word.encode()).hexdigest()[:_HASH_DIGITS] for word in words)
 
 
 def read_study_predictions(path: str | Path) -> dict[RunKey, Predictions]:

@@ -43,6 +43,7 @@ from hf_fusion.utils.records import ENVIRONMENT_FILE, describe_environment, writ
 Results = dict[str, dict[int, dict]]
 Families = dict[str, dict[str, list[str]]]
 _SIGNIFICANT = 0.05
+_SENTENCES = ("prompt", "labels")  # of a baseline
 
 
 def summarize(
@@ -364,6 +365,14 @@ def latex_rows(summary: dict[str, dict], metrics: list[str]) -> list[dict[str, s
     return rows
 
 
+def latex_note(summary: dict[str, dict]) -> str:
+    """Returns the caption of tables in LaTeX, by the summary of the test split."""
+    return (
+        f"Mean ± standard deviation over {count_runs(summary)}; *: differs from the first row, "
+        f"$p < {_SIGNIFICANT}$ after Holm's correction."
+    )
+
+
 def cost_table(costs: dict[str, list[dict]], summary: dict[str, dict], metric: str) -> str:
     """
     Formats a table in Markdown: size and speed of each variant relative to the first one, and its share of the mean
@@ -409,12 +418,12 @@ def write_study(
     first = next(iter(data.values()))
     test = summaries["test"]
     record = {
-        "study": study_file,
-        "recipe": study.recipe,
+        "study": _public_path(study_file),
+        "recipe": _public_path(study.recipe),
         "overrides": _all_public(study.overrides),
         **({"folds": study.folds} if study.folds else {}),
         "interval": study.interval,
-        "families": resolve_families(study.families, list(test)[1:], list(next(iter(test.values()))["mean"])),
+        "families": resolve_families(study.families, list(test)[1:], _all_metrics(summaries)),
         **({"clusters": study.clusters} if study.clusters else {}),
         "selection": study.selection or describe_selection(study, folder),
         "compute": sum_compute(study, folder, results),
@@ -453,10 +462,8 @@ def write_study(
         tables.append(f"### size and speed\n\n{cost_table(record['costs'], summaries['test'], study.shown(test)[0])}")
     path.with_suffix(".md").write_text("\n".join(tables), encoding="utf-8")
     of_protocols = {part: summaries[part] for part in summary_names(study.protocol_settings)}
-    note = f"Mean ± standard deviation over {count_runs(summaries['test'])}; *: differs from the first row, "
-    note += f"$p < {_SIGNIFICANT}$ after Holm's correction."
     tables = [
-        f"% {split}\n{latex_table(latex_rows(summary, study.shown(summary)), note)}"
+        f"% {split}\n{latex_table(latex_rows(summary, study.shown(summary)), latex_note(test))}"
         for split, summary in {**tested, **of_protocols}.items()
     ]
     path.with_suffix(".tex").write_text("\n".join(tables), encoding="utf-8")
@@ -496,6 +503,13 @@ def draw_study(
     return list(figures)
 
 
+def _all_metrics(summaries):
+    """Returns the metrics of all splits and other data; these may have more than the test split."""
+    return list(
+        dict.fromkeys(metric for summary in summaries.values() for metric in next(iter(summary.values()))["mean"])
+    )
+
+
 def _keep_predictions(path, study, folder):
     """Writes the predictions of a study beside its result file; returns their entry in the record, `None` if none."""
     runs, missing = collect_study_predictions(study, folder)
@@ -503,7 +517,7 @@ def _keep_predictions(path, study, folder):
         return None
     file = path.parent / PREDICTIONS_FOLDER / f"{path.stem}.parquet"
     return {
-        **write_study_predictions(file, runs, study.hash_ids),
+        **write_study_predictions(file, runs, study.hash_ids, study.clusters),
         **({"missing": [key._asdict() for key in missing]} if missing else {}),
     }
 
@@ -518,12 +532,24 @@ def _read_data(study, folder, name):
     return data if study.folds else data["None"]
 
 
+def _public_path(path):
+    """Removes the directories of a path that lead out of the working directory."""
+    return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else path
+
+
 def _all_public(fields):
-    return {name: _public(value) for name, value in fields.items() if not name.endswith("_token")}
+    """Returns settings without tokens and local directories; sentences for a baseline may have slashes."""
+    return {
+        name: value if name in _SENTENCES else _public(value)
+        for name, value in fields.items()
+        if not str(name).endswith("token")
+    }
 
 
 def _public(value):
     """Removes local directories from a setting."""
     if isinstance(value, dict):
-        return {name: _public(part) for name, part in value.items()}
+        return _all_public(value)
+    if isinstance(value, list):
+        return [_public(part) for part in value]
     return Path(value).name if isinstance(value, str) and ("/" in value or os.sep in value) else value

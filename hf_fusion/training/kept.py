@@ -25,7 +25,7 @@ from hf_fusion.evaluation.kept_predictions import (
 from hf_fusion.training.recipe import read_data_arguments
 from hf_fusion.training.trainer import find_labels
 from hf_fusion.utils.errors import FusionError
-from hf_fusion.utils.records import METRICS_FILE, fingerprint
+from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, fingerprint
 
 # The splits of a run that are evaluated.
 SPLITS = ("validation", "test")
@@ -101,9 +101,18 @@ def complete_run(folder: Path, say: Callable[[str], None]) -> str | None:
         parts, prints = _predict_splits(folder, [split for split in SPLITS if split in metrics])
     except (FusionError, OSError) as error:
         return f"its checkpoint cannot be evaluated: {error}"
+    known = _read_fingerprints(folder)
+    if changed := [split for split, digest in prints.items() if known.get(split, digest) != digest]:
+        return f"its {changed[0]} data is not that of its training (another fingerprint)"
     dataset = read_data_arguments(folder).dataset
     keep_run_predictions(folder, parts, dataset, prints, metrics["seed"], recomputed=True)
     return None
+
+
+def _read_fingerprints(folder):
+    """Returns the fingerprints of the data that a run was trained and evaluated on."""
+    path = folder / ENVIRONMENT_FILE
+    return json.loads(path.read_text(encoding="utf-8")).get("data_fingerprint", {}) if path.exists() else {}
 
 
 def _predict_splits(folder, splits):

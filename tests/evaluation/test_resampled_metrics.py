@@ -115,6 +115,24 @@ def test_a_constant_score_has_no_correlation():
     assert np.isnan(tables["corr"][:, 1]).all() and np.isfinite(tables["corr"][:, 0]).all()
 
 
+def test_a_single_row():
+    for case in ("mosi", "reviews"):
+        config, outputs, labels = CASES[case](np.random.default_rng(6))
+        outputs, labels = (
+            {name: part[:, :1] for name, part in outputs.items()},
+            {name: part[:1] for name, part in labels.items()},
+        )
+        (name,) = {"mae", "intensity_mae"} & set(tables := resample_metrics(config, outputs, labels, replicates=5))
+        assert tables[name].shape == (6, SEEDS) and np.isfinite(tables[name]).all()
+
+
+def test_label_sets_without_any_label():
+    config, outputs, labels = CASES["label sets"](np.random.default_rng(7))
+    outputs, labels = {"logits": -np.abs(outputs["logits"])}, {"labels": np.zeros_like(labels["labels"])}
+    tables = resample_metrics(config, outputs, labels, replicates=5)
+    assert (tables["micro_f1"] == 0).all() and (tables["subset_accuracy"] == 1).all()
+
+
 def test_reviews_without_some_labels():
     config, outputs, labels = CASES["reviews"](np.random.default_rng(4))
     labels["coarse_labels"][:] = -100

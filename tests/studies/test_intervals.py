@@ -75,14 +75,16 @@ def test_both_intervals_stand_side_by_side(runs):
     assert "<br>seeds and rows [" in markdown_table(summary, ["fine_accuracy"], {})
 
 
+@pytest.mark.parametrize("clusters", [None, r"hotel-(\d+)/"])
 @pytest.mark.parametrize("hash_ids", [False, True])
-def test_the_intervals_are_verified_from_the_kept_predictions(runs, tmp_path, hash_ids):
+def test_the_intervals_are_verified_from_the_kept_predictions(runs, tmp_path, hash_ids, clusters):
     results, predictions = runs
     families = {"one": {"metrics": ["fine_accuracy", "fine_macro_f1"], "variants": ["better"]}}
-    summary = summarize(results, predictions=predictions, families=families)
-    kept = write_study_predictions(tmp_path / "predictions" / "mine.parquet", predictions, hash_ids)
+    summary = summarize(results, predictions=predictions, families=families, clusters=clusters)
+    assert f"over seeds and {'clusters' if clusters else 'rows'}." in note_power(summary, ["fine_accuracy"])
+    kept = write_study_predictions(tmp_path / "predictions" / "mine.parquet", predictions, hash_ids, clusters)
     record = {"study": "mine.yaml", "command": "hf-fusion study", "variants": summary, "families": families,
-              "predictions": kept}  # fmt: skip
+              "predictions": kept, **({"clusters": clusters} if clusters else {})}  # fmt: skip
     (tmp_path / "mine.md").write_text(f"### test\n\n{markdown_table(summary, ['fine_accuracy'], {})}")
     write_json(tmp_path / "mine.json", record)
     record = json.loads((tmp_path / "mine.json").read_text())

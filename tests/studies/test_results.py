@@ -11,6 +11,7 @@ from hf_fusion.evaluation.statistics import smallest_detectable_difference
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.power import note_power
 from hf_fusion.studies.results import (
+    _all_public,
     cell_lines,
     check_metrics,
     cost_table,
@@ -120,8 +121,8 @@ def test_one_number_a_row(results):
 
 def test_result_files(results, tmp_path):
     study = Study(
-        "recipe.yaml", {"base": {}, "new one": {"cross_fusion": "a"}, "third": {}}, [1, 2, 3],
-        {"dataset": "/data/my.csv"},
+        "/home/user/recipe.yaml", {"base": {}, "new one": {"cross_fusion": "a"}, "third": {}}, [1, 2, 3],
+        {"dataset": "/data/my.csv", "dataset_options": {"files": ["/data/more.csv"], "my_token": "hf_"}},
         evaluate_on={"other": {"dataset": "/data/other.csv"}}, paper={"third": {"fine_accuracy": -0.1}},
     )  # fmt: skip
     for runs in results.values():
@@ -132,11 +133,14 @@ def test_result_files(results, tmp_path):
         folder.mkdir(parents=True)
         (folder / "environment.json").write_text(json.dumps({"data_fingerprint": {"test": "f"}, "rows": {"test": 1}}))
     summaries = {split: summarize(results, split) for split in ("validation", "test", "other")}
-    write_study(tmp_path / "out.json", study, "study.yaml", tmp_path, results, summaries)
+    write_study(tmp_path / "out.json", study, "../studies/study.yaml", tmp_path, results, summaries)
     written = json.loads((tmp_path / "out.json").read_text())
+    assert (written["study"], written["recipe"]) == ("study.yaml", "recipe.yaml")
     assert written["variants"]["new one"]["changes"] == {"cross_fusion": "a"}
     assert written["variants"]["new one"]["seeds"]["2"]["fine_accuracy"] == pytest.approx(0.66)
-    assert written["overrides"] == {"dataset": "my.csv"}, "without the folders of this machine"
+    assert written["overrides"] == {"dataset": "my.csv", "dataset_options": {"files": ["more.csv"]}}, (
+        "without the folders of this machine"
+    )
     assert written["evaluate_on"]["other"]["data"] == {"dataset": "other.csv"}
     assert written["evaluate_on"]["other"]["variants"]["base"]["mean"] == {"fine_accuracy": pytest.approx(0.3)}
     assert written["data"]["data_fingerprint"] == {"test": "f"} and written["hardware"]["cores"]
@@ -228,3 +232,8 @@ def test_a_split_that_the_data_lacks():
     results = {"base": {1: {name: value for name, value in run(0.5).items() if name != "test"}}}
     with pytest.raises(StudyError, match="on their test split, which the data lacks"):
         summarize(results)
+
+
+def test_sentences_for_a_baseline_keep_their_slashes():
+    fields = {"baseline": {"model": "/models/nli", "prompt": "The room was {}/5.", "labels": ["bad/poor", "good"]}}
+    assert _all_public(fields)["baseline"] == {**fields["baseline"], "model": "nli"}

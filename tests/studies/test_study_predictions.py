@@ -24,6 +24,8 @@ from hf_fusion.studies.results import summarize, write_study
 from hf_fusion.studies.study import Study, get_run_folder, run_study
 from hf_fusion.utils.errors import DataError
 
+ON_OTHER_DATA = {"fine_accuracy": 0.4, "fine_calibration_error": 0.1}
+
 
 @pytest.fixture
 def make(make_config):
@@ -106,7 +108,7 @@ def evaluations(make, monkeypatch):
     def evaluate_checkpoint(folder, data_fields, keep):
         seen.append(folder)
         write_predictions(keep, make(6, data_fields.get("split", "test"), 4))
-        return {"fine_accuracy": 0.4}
+        return dict(ON_OTHER_DATA)
 
     monkeypatch.setattr(study_module, "evaluate_checkpoint", evaluate_checkpoint)
     return seen
@@ -125,6 +127,7 @@ def test_a_study_keeps_its_test_rows_and_those_of_other_data(study, finish, eval
     assert RunKey("new one", 2, "1", "other data") in found and len(found) == 16
     assert {len(found[key]) for key in found if key.data == "test"} == {5}, "without validation"
     assert not any("user" in row for predictions in found.values() for row in predictions.ids)
+    assert record["families"].keys() == set(ON_OTHER_DATA), "also of the metrics that the test split lacks"
 
 
 def test_older_results_get_their_predictions(study, finish, evaluations, tmp_path, monkeypatch):
@@ -149,7 +152,7 @@ def test_older_results_get_their_predictions(study, finish, evaluations, tmp_pat
     lines.clear()
     results = run_study(study, tmp_path, say=lines.append)
     assert evaluations == [folder] and "base, seed 1: no predictions yet, evaluating its checkpoint on other" in lines
-    assert results["base"][1]["other"] == {"fine_accuracy": 0.4}, "as it was measured"
+    assert results["base"][1]["other"] == ON_OTHER_DATA, "as it was measured"
     run_study(study, tmp_path, say=lines.append)
     assert len(evaluations) == 1
 

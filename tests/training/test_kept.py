@@ -102,3 +102,10 @@ class TestCompleteRun:
         reason = complete_run(run_folder, lambda line: None)
         assert reason.startswith("its checkpoint cannot be evaluated: ") and "gone.csv" in reason
         assert not (run_folder / "predictions.parquet").exists()
+
+    def test_data_that_has_changed(self, run_folder):
+        facts = {"data_fingerprint": {"train": "aa", "validation": "bb", "test": "cc"}}
+        (run_folder / "environment.json").write_text(json.dumps(facts))
+        reason = complete_run(run_folder, lambda line: None)
+        assert reason == "its validation data is not that of its training (another fingerprint)"
+        assert not (run_folder / "predictions.parquet").exists()

@@ -10,6 +10,7 @@ import yaml
 
 from hf_fusion.studies.verification.checks import NOTHING, FileChecks, is_number
 from hf_fusion.studies.verification.markdown import printed_tolerance, read_tables
+from hf_fusion.utils.errors import DataError
 
 Metrics = dict[str, dict[str, float | None]]  # by split
 
@@ -25,11 +26,19 @@ def read_card(path: Path) -> tuple[dict[str, Any], list]:
 
     Returns:
         `tuple`: the values of its metadata, exact, by metric; and the cells of its table, `(metric, split, text)`.
+
+    Raises:
+        DataError: if its metadata is damaged.
     """
     text = path.read_text(encoding="utf-8")
-    metadata = yaml.safe_load(text.split("\n---\n")[0].removeprefix("---\n"))
-    values = {metric["type"]: metric["value"] for entry in metadata["model-index"] for result in entry["results"]
-              for metric in result["metrics"]}  # fmt: skip
+    try:
+        metadata = yaml.safe_load(text.split("\n---\n")[0].removeprefix("---\n"))
+        values = {metric["type"]: metric["value"] for entry in metadata["model-index"] for result in entry["results"]
+                  for metric in result["metrics"]}  # fmt: skip
+    except (yaml.YAMLError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{path}: the metadata of the card is damaged ({' '.join(str(error).split())[:200]})."
+        ) from error
     cells = [
         (row[0], re.match(r"\w+", column)[0], cell)
         for table in read_tables(text) if table.header[0] == "metric"

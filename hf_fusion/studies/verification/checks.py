@@ -79,8 +79,8 @@ class FileChecks:
 
     def name_commit(self, commit: str | None) -> None:
         """Adds a commit that the file or its predictions name."""
-        if commit and commit not in self.commits:
-            self.commits.append(commit)
+        if commit and str(commit) not in self.commits:
+            self.commits.append(str(commit))
 
     @property
     def basis(self) -> str:

@@ -1,5 +1,6 @@
 """Commits that records and pages name: known to the repository, and how much changed since."""
 
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -32,8 +33,11 @@ class History:
     @cache  # noqa: B019 - one object for a verification
     def knows(self, commit: str) -> bool:
         """Whether the repository has a commit (`-dirty` after it is ignored); true where that cannot be checked."""
+        if self.reason:
+            return True
         name = commit.removesuffix("-dirty")
-        return bool(self.reason) or self._git("cat-file", "-e", f"{name}^{{commit}}") is not None
+        is_hash = re.fullmatch("[0-9a-f]{7,64}", name) is not None  # no branch, which moves
+        return is_hash and self._git("cat-file", "-e", f"{name}^{{commit}}") is not None
 
     @cache  # noqa: B019
     def count_later_changes(self, commit: str) -> int | None:

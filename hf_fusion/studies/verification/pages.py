@@ -9,7 +9,13 @@ from typing import Any
 from hf_fusion.studies.record_tables import find_tables, records_link, render_table, without_tables
 from hf_fusion.studies.verification.checks import NOTHING, RECORD, FileChecks
 from hf_fusion.studies.verification.history import History
-from hf_fusion.studies.verification.markdown import compare_tables, compare_text, find_commits, find_decimals
+from hf_fusion.studies.verification.markdown import (
+    compare_tables,
+    compare_text,
+    find_commits,
+    find_decimals,
+    read_legend,
+)
 from hf_fusion.studies.verification.prose import Explanations
 from hf_fusion.utils.errors import DataError
 
@@ -87,11 +93,7 @@ def _check_table(checks, table, results, records):
         checks, place, table.text, found, lambda column: RECORD if column in _MEASURED else record_checks.basis
     )
     if len(checks.disagreements) == wrong:
-        compare_text(checks, f"{place}, legend", _legend(table.text), _legend(found))
-
-
-def _legend(text):
-    return "\n".join(line for line in text.splitlines() if line and not line.startswith("|"))
+        compare_text(checks, f"{place}, legend", read_legend(table.text), read_legend(found))
 
 
 def check_prose(checks: FileChecks, text: str, records: dict[str, dict[str, Any]], before: int = 0) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, read_study_predictions
 from hf_fusion.studies.protocols import part_name, protocol_tables, published_table
-from hf_fusion.studies.results import cost_table, latex_rows, markdown_table, pareto, summarize
+from hf_fusion.studies.results import cost_table, latex_note, latex_rows, markdown_table, pareto, summarize
 from hf_fusion.studies.study import mean_metrics
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
 from hf_fusion.studies.verification.kept import (
@@ -29,7 +30,13 @@ from hf_fusion.studies.verification.kept import (
     read_masked_predictions,
     read_protocol_settings,
 )
-from hf_fusion.studies.verification.markdown import compare_tables, compare_text, count_printed, read_tables
+from hf_fusion.studies.verification.markdown import (
+    compare_tables,
+    compare_text,
+    count_printed,
+    read_legend,
+    read_tables,
+)
 from hf_fusion.utils.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -80,8 +87,12 @@ def collect_runs(record: dict[str, Any]) -> dict[str, dict[str, float | None]]:
 
 
 def _check_study(checks, record):
-    kept = read_kept_runs(checks, record)
     summaries = _read_summaries(record)
+    data = ("test", *record.get("evaluate_on", {}))  # protocols keep no predictions here
+    runs = [run for split in data for name, entry in summaries[split][1].items()
+            for run in _runs_of_entry("", name, entry, split).values()]  # fmt: skip
+    kept = read_kept_runs(checks, record, runs)
+    _check_data(checks, record, kept)
     recomputed, shown = {}, {}
     for split, (place, given) in summaries.items():
         recomputed[split] = _summarize(record, given, split, kept)
@@ -96,6 +107,8 @@ def _check_study(checks, record):
                 _check_statistics(checks, f"{place}.{name}.seeds", entry["seeds"], found["seeds"], resting[name])
             statistics = {part: value for part, value in entry.items() if part not in _NO_STATISTICS}
             _check_statistics(checks, f"{place}.{name}", statistics, found, resting[name], reference)
+    if "compute" in record:
+        checks.compare_all("compute", record["compute"], _sum_compute(record["variants"]), RECORD)
     if "pareto" in record:
         front = pareto(record["pareto"]["costs"], recomputed["test"], record["pareto"]["metric"])
         checks.compare_all("pareto", record["pareto"], front, RECORD)
@@ -122,7 +135,8 @@ def _summarize(record, given, split, kept):
     results = {name: _read_runs(entry, split) for name, entry in given.items()}
     differences = [difference for entry in given.values() for difference in entry.get("difference", {}).values()]
     has_rows = any("hierarchical" in part for part in (*given.values(), *differences))
-    options = {"families": record.get("families"), "clusters": record.get("clusters")}
+    clusters = record.get("predictions", {}).get("clusters", record.get("clusters"))  # those of hashed ids
+    options = {"families": record.get("families"), "clusters": clusters}
     return summarize(results, split, record.get("interval", "t"), predictions=kept if has_rows else None, **options)
 
 
@@ -165,8 +179,17 @@ def _read_runs(entry, split):
     return runs
 
 
-def read_kept_runs(checks: FileChecks, record: dict[str, Any]) -> dict[RunKey, Predictions]:
-    """Reads the predictions of a record, and checks their hash, their rows and their data."""
+def read_kept_runs(
+    checks: FileChecks, record: dict[str, Any], runs_of_record: list[tuple[tuple, dict]]
+) -> dict[RunKey, Predictions]:
+    """
+    Reads the predictions of a record, and checks their hash, their number of rows and their runs.
+
+    Args:
+        checks ([`FileChecks`]): takes disagreements, and a note on runs without predictions.
+        record (`dict`): the record.
+        runs_of_record (`list[tuple]`): its runs, `(variant, seed, fold, data)`, and their metrics.
+    """
     known = record.get("predictions")
     if known is None:
         return {}
@@ -181,9 +204,43 @@ def read_kept_runs(checks: FileChecks, record: dict[str, Any]) -> dict[RunKey, P
     checks.compare("predictions.rows", known["rows"], sum(map(len, runs.values())))
     for predictions in runs.values():
         checks.name_commit(predictions.facts.get("commit"))
-    if missing := known.get("missing"):
+    places = set(map(_place_of, runs))
+    for place in sorted(places - {run for run, _ in runs_of_record}, key=str):
+        checks.fail("predictions", ", ".join(filter(None, place)), "no such run in the record")
+    if missing := [run for run, metrics in runs_of_record if run not in places and count_numbers(metrics)]:
         checks.notes.append(f"{len(missing)} runs without predictions")
     return runs
+
+
+def _place_of(key):
+    """Returns the place of predictions as records name it."""
+    return key.variant, str(key.seed), key.fold, key.data
+
+
+def _check_data(checks, record, kept):
+    """Compares fingerprint and rows of the test data in the record, those of the first seed, with the predictions."""
+    for key, predictions in kept.items():
+        entry = record["variants"].get(key.variant)
+        if entry is None or key.data != "test" or str(key.seed) != next(iter(entry["seeds"])) or "zero_shot" in entry:
+            continue
+        data, place = record.get("data", {}), "data"
+        for name in (key.variant, key.fold):
+            if "rows" not in data and name in data:
+                data, place = data[name], f"{place}.{name}"
+        if "test" in data.get("rows", ()):
+            checks.compare(f"{place}.rows.test", data["rows"]["test"], len(predictions))
+        digests = [one.get("data_fingerprint", {}).get("test") for one in (data, predictions.facts)]
+        if None not in digests and digests[0] != digests[1]:
+            checks.fail(f"{place}.data_fingerprint.test", *digests)
+
+
+def _sum_compute(variants):
+    """Returns the number of runs and the seconds of training of all variants."""
+    seconds = [value for entry in variants.values() for value in entry["train_seconds"].values()]
+    return {
+        "runs": sum(len(_runs_of_entry("", name, entry, "test")) for name, entry in variants.items()),
+        "train_seconds": None if None in seconds else round(sum(seconds), 1),
+    }
 
 
 def _compare_runs(checks, runs, kept):
@@ -197,7 +254,7 @@ def _compare_runs(checks, runs, kept):
     Returns:
         The names of the metrics that rest on predictions in all runs.
     """
-    kept = {(key.variant, str(key.seed), key.fold, key.data): predictions for key, predictions in kept.items()}
+    kept = {_place_of(key): predictions for key, predictions in kept.items()}
     resting = [
         compare_with_predictions(checks, place, metrics, kept.get(run)) for place, (run, metrics) in runs.items()
     ]
@@ -209,13 +266,18 @@ def _check_csv(checks, summaries):
     path = checks.path.with_suffix(".csv")
     if not path.is_file():
         return
+    rows_of: Counter[str] = Counter()
     with path.open(encoding="utf-8", newline="") as file:
         for line, row in enumerate(csv.DictReader(file), 2):
+            rows_of[row["split"]] += 1
             checks.count(checks.basis if row["split"] in summaries else RECORD)
             if row["split"] in summaries:
                 found = summaries[row["split"]][1][row["variant"]]["seeds"][row["seed"]].get(row["metric"])
                 given = float(row["value"]) if row["value"] else None
                 checks.compare(f"{path.name}, line {line}, {' '.join(list(row.values())[:4])}", given, found)
+    for split in rows_of.keys() & summaries.keys():
+        expected = sum(len(metrics) for entry in summaries[split][1].values() for metrics in entry["seeds"].values())
+        checks.compare(f"{path.name}, rows of {split}", rows_of[split], expected)
 
 
 def _check_study_tables(checks, record, summaries):
@@ -234,12 +296,13 @@ def _check_study_tables(checks, record, summaries):
             else:
                 found = markdown_table(summaries[name], metrics, record.get("paper", {}) if name == "test" else {})
             compare_tables(checks, f"{path.name}, {name}", given, found, lambda column: checks.basis)
+            compare_text(checks, f"{path.name}, {name}, legend", read_legend(given), read_legend(found))
     path = checks.path.with_suffix(".tex")
     if path.is_file():
         text = path.read_text(encoding="utf-8")
         for name, given in re.findall(r"^% ([^\n]+)\n(.*?)(?=^% |\Z)", text, re.DOTALL | re.MULTILINE):
             metrics = re.search(r"\\toprule\n(.*?) \\\\", given)[1].replace("\\_", "_").split(" & ")[1:]
-            found = latex_table(latex_rows(summaries[name], metrics), "")
+            found = latex_table(latex_rows(summaries[name], metrics), latex_note(summaries["test"]))
             _compare_latex(checks, f"{path.name}, {name}", given, found)
 
 
@@ -260,6 +323,8 @@ def _compare_latex(checks, place, given, found):
     if [row[0] for row in rows] != [row[0] for row in others]:
         checks.fail(f"{place}, names of rows", *(" | ".join(row[0] for row in side) for side in (rows, others)))
         return
+    captions = [re.findall(r"^\\caption.*", text, re.MULTILINE) for text in (given, found)]
+    compare_text(checks, f"{place}, caption", *map("".join, captions))
     header = rows[0]
     for row, other in zip(rows[1:], others[1:], strict=True):
         for column, cell, expected in zip(header[1:], row[1:], other[1:], strict=True):
@@ -289,11 +354,11 @@ def _check_cross_validation(checks, record):
         tested = [found["difference"][metric] for found in recomputed.values() if metric in found.get("difference", ())]
         for difference, p_holm in zip(tested, holm([one["p"] for one in tested]), strict=True):
             difference["p_holm"] = p_holm
-    kept = read_kept_runs(checks, record)
-    resting = {name: _compare_runs(checks, {
-        f"variants.{name}.folds.{fold}.{seed}": ((name, seed, fold, "test"), metrics)
-        for fold, runs in entry["folds"].items() for seed, metrics in runs.items()
-    }, kept) for name, entry in record["variants"].items()}  # fmt: skip
+    runs = {name: {f"variants.{name}.folds.{fold}.{seed}": ((name, seed, fold, "test"), metrics)
+                   for fold, by_seed in entry["folds"].items() for seed, metrics in by_seed.items()}
+            for name, entry in record["variants"].items()}  # fmt: skip
+    kept = read_kept_runs(checks, record, [run for places in runs.values() for run in places.values()])
+    resting = {name: _compare_runs(checks, places, kept) for name, places in runs.items()}
     for name, entry in record["variants"].items():
         checks.count(RECORD, count_numbers({key: entry.get(key) for key in _MEASURED}))
         statistics = {part: entry[part] for part in (*_FOLD_STATISTICS, "difference") if part in entry}

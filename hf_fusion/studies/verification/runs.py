@@ -36,7 +36,7 @@ def check_run(folder: Path) -> FileChecks:
     if predictions is not None:
         has_environment = (folder / ENVIRONMENT_FILE).is_file()
         _check_facts(checks, predictions, _read_json(folder / ENVIRONMENT_FILE) if has_environment else content)
-        _check_weights(checks, predictions.facts)
+        _check_weights(checks, PREDICTIONS_FILE, predictions.facts)
     for split, metrics in splits.items():
         is_kept = predictions is not None and split in predictions.splits
         compare_with_predictions(checks, split, metrics, predictions.of_split(split) if is_kept else None)
@@ -59,14 +59,15 @@ def _check_facts(checks, predictions, environment):
             checks.compare(f"{PREDICTIONS_FILE}, rows of {split}", int((predictions.splits == split).sum()), found)
 
 
-def _check_weights(checks, facts):
+def _check_weights(checks, file, facts):
     """Compares the hashes of the weights, in the run folder itself or in the one around the folder of an evaluation."""
     place = checks.path.resolve()
-    place = place if facts.get("checkpoint") == place.name else place.parent
-    weights = digest_weights(place) if facts.get("checkpoint") == place.name else None
+    weights = digest_weights(place)
+    if weights is None and facts.get("checkpoint") == place.parent.name:
+        weights = digest_weights(place.parent)
     for name, digest in (facts.get("weights_sha256") or {}).items():
         if weights and digest != weights.get(name):
-            checks.fail(f"{PREDICTIONS_FILE}, SHA-256 of {name}", digest, weights.get(name, "no such file"))
+            checks.fail(f"{file}, SHA-256 of {name}", digest, weights.get(name, "no such file"))
 
 
 def _check_other_data(checks, transfer):
@@ -74,6 +75,8 @@ def _check_other_data(checks, transfer):
     for name, entry in transfer.items():
         path = checks.path / other_predictions_file(name)
         predictions = read_kept(checks, path, read_predictions) if count_numbers(entry["metrics"]) else None
+        if predictions is not None:
+            _check_weights(checks, path.name, predictions.facts)
         compare_with_predictions(checks, f"{TRANSFER_FILE}, {name}", entry["metrics"], predictions)
 
 

@@ -147,7 +147,10 @@ class _Verification:
 
     def _check_commits(self, checks):
         """Checks the commits that a file names; a record that names none is as old as its last change."""
+        checks.notes += [self.history.reason] if checks.commits and self.history.reason else []
         for commit in checks.commits:
+            if commit.endswith("-dirty"):
+                checks.notes.append(f"the code had uncommitted changes to commit {commit[:7]}")
             if not self.history.knows(commit):
                 checks.fail("commit", commit, "no such commit in this repository")
         if not checks.commits:

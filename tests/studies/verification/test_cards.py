@@ -5,6 +5,7 @@ from made_results import make_card
 
 from hf_fusion.studies.verification.cards import check_card, find_run, is_card, read_card
 from hf_fusion.studies.verification.checks import NOTHING, PREDICTIONS, FileChecks
+from hf_fusion.utils.errors import DataError
 
 TEST, VALIDATION = {"mae": 0.71234567, "corr": 0.5}, {"mae": 0.6, "corr": 0.41}
 
@@ -29,6 +30,13 @@ def edit(card, old, new):
 def test_an_untouched_card_agrees(card):
     checks = check(card)
     assert checks.disagreements == [] and checks.counts == {PREDICTIONS: 6}
+
+
+@pytest.mark.parametrize(("old", "new"), [("model-index:", "model-index: ["), ("metrics:", "numbers:")])
+def test_damaged_metadata_are_an_error(card, old, new):
+    edit(card, old, new)
+    with pytest.raises(DataError, match=r"card\.md: the metadata of the card is damaged"):
+        check(card)
 
 
 def test_cards_are_known_by_their_metadata(card):

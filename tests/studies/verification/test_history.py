@@ -33,6 +33,7 @@ def test_known_commits(repository):
     history = History(folder)
     assert history.reason == ""
     assert history.knows(first) and history.knows(first[:7]) and history.knows(f"{first}-dirty")
+    assert not history.knows("HEAD"), "a commit that moves"
     assert not history.knows("0123456789") and history.count_later_changes("0123456789") is None
 
 

@@ -8,7 +8,7 @@ from made_results import FACTS, change, make_benchmark, make_protocol, make_stud
 
 from hf_fusion.architectures.measure_protocol import ProtocolSettings
 from hf_fusion.evaluation.robustness import summarize_curves
-from hf_fusion.studies.predictions import read_study_predictions, write_study_predictions
+from hf_fusion.studies.predictions import RunKey, read_study_predictions, write_study_predictions
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, count_numbers
 from hf_fusion.studies.verification.records import check_record, collect_runs, read_record, record_kind
 from hf_fusion.utils.errors import DataError
@@ -67,7 +67,7 @@ def test_a_changed_seed_disagrees_with_its_means_and_tables(study):
     (".md", " ± ", " ± 9", "made.md, test, row 'full', column 'mae': given 90."),
     (".md", "paper -0.0055", "paper -0.0955", "row 'no gate', column 'mae': given -0.0955, found -0.0055"),
     (".md", "| no gate", "| no rate", "made.md, test, names of rows and columns"),
-    (".tex", " ± ", " ± 9", "made.tex, test, row 'full', column 'mae': given 90."),
+    (".tex", " ± 0", " ± 90", "made.tex, test, row 'full', column 'mae': given 90."),
     (".tex", "full &", "fuller &", "made.tex, test, names of rows"),
 ])  # fmt: skip
 def test_a_changed_table_beside_a_study_is_told(study, suffix, old, new, line):
@@ -80,6 +80,29 @@ def test_a_changed_table_beside_a_study_is_told(study, suffix, old, new, line):
     path.write_text(text.replace(old, new, 1) if old else text)
     assert any(line in found for found in lines(study)), lines(study)
     assert len(lines(study)) == 1
+
+
+def test_a_lost_row_and_a_changed_legend_are_told(study):
+    """Of the tables beside a study."""
+    rows = study.with_suffix(".csv").read_text().splitlines()
+    study.with_suffix(".csv").write_text("\n".join(row for row in rows if not row.startswith("no gate,2,test,mae,")))
+    for suffix in (".md", ".tex"):
+        text = study.with_suffix(suffix).read_text()
+        study.with_suffix(suffix).write_text(text.replace("over 3 seed(s)", "over 9 seed(s)"))
+    assert lines(study) == [
+        "made.csv, rows of test: given 17, found 18 (tolerance 1.8e-05)",
+        "made.md, test, legend: given 9, found 3 (tolerance 0.5)",
+        "made.md, noisy, legend: given 9, found 3 (tolerance 0.5)",
+        "made.tex, test, caption: given 9, found 3 (tolerance 0.5)",
+        "made.tex, noisy, caption: given 9, found 3 (tolerance 0.5)",
+    ]
+
+
+def test_the_total_compute_is_that_of_the_runs(study):
+    change(study, set_at("compute", value={"runs": 9, "train_seconds": 22.5, "cores": 2}))
+    assert lines(study) == []
+    change(study, set_at("compute", value={"runs": 8, "train_seconds": 2.5}))
+    assert [line.partition(":")[0] for line in lines(study)] == ["compute.runs", "compute.train_seconds"]
 
 
 def test_numbers_that_cannot_be_recomputed_count_as_those_of_the_record(study):
@@ -101,6 +124,8 @@ def test_means_over_folds_are_recomputed(study):
                 entry["folds"] = {seed: {"a": metrics, "b": metrics} for seed, metrics in entry["seeds"].items()}
 
     change(study, fold)
+    for suffix in (".md", ".tex"):  # their legends count seeds without folds
+        study.with_suffix(suffix).unlink()
     assert lines(study) == []
     change(study, set_at("variants", "full", "folds", "1", "a", "mae", value=0.9))
     assert any(line.startswith("variants.full.seeds.1.mae: ") for line in lines(study))
@@ -138,6 +163,31 @@ class TestStudiesWithPredictions:
         assert lines(path) == ["predictions.file: given predictions/kept.parquet, found no such file"]
         assert check_record(path, read_record(path)).counts[PREDICTIONS] == 0
 
+    def test_runs_that_the_record_leaves_out_are_told(self, tmp_path, folds):
+        """A seed that does not fit the claim cannot be dropped."""
+        path = make_study_with_predictions(tmp_path, folds)
+        runs = read_study_predictions(tmp_path / "predictions" / "kept.parquet")
+        lost = RunKey("plain", 4, folds[0], "test")
+        entry = write_study_predictions(
+            tmp_path / "predictions" / "kept.parquet", {**runs, lost: next(iter(runs.values()))}
+        )
+        change(path, set_at("predictions", value=entry))
+        place = ", ".join(filter(None, ("plain", "4", folds[0], "test")))
+        assert lines(path) == [f"predictions: given {place}, found no such run in the record"]
+
+    def test_other_data_are_told(self, tmp_path, folds):
+        path = make_study_with_predictions(tmp_path, folds, data_fingerprint={"test": "aa"})
+        data = {"data_fingerprint": {"test": "aa"}, "rows": {"test": 20}}
+        content = data if folds == (None,) else dict.fromkeys(folds, data)
+        change(path, set_at("data", value=content))
+        assert lines(path) == []
+        fold = () if folds == (None,) else ("b",)
+        change(path, set_at("data", *fold, "rows", "test", value=21))
+        change(path, set_at("data", *fold, "data_fingerprint", "test", value="bb"))
+        place = ".".join(("data", *fold))
+        assert lines(path) == 2 * [f"{place}.rows.test: given 21, found 20 (tolerance 2e-05)",
+                                   f"{place}.data_fingerprint.test: given bb, found aa"]  # fmt: skip
+
     def test_a_damaged_file_is_told(self, tmp_path, folds):
         path = make_study_with_predictions(tmp_path, folds)
         file = tmp_path / "predictions" / "kept.parquet"
@@ -148,9 +198,8 @@ class TestStudiesWithPredictions:
 
 def test_runs_without_predictions_rest_on_the_record(tmp_path):
     path = make_study_with_predictions(tmp_path, lost="plain")
-    change(path, lambda record: record["predictions"].update(missing=[{}, {}]))
     checks = check_record(path, read_record(path))
-    assert checks.disagreements == [] and checks.notes == ["2 runs without predictions"]
+    assert checks.disagreements == [] and checks.notes == ["6 runs without predictions"]
     full = read_record(path)["variants"]["full"]
     numbers = count_numbers({part: full[part] for part in ("seeds", "mean", "std", "interval", "hierarchical")})
     other = read_record(path)["evaluate_on"]["noisy"]["variants"]["full"]

@@ -86,6 +86,23 @@ def test_other_weights_and_data_are_told(run):
     assert weights.startswith("predictions.parquet, SHA-256 of model.safetensors: given ")
 
 
+def test_a_metric_that_the_predictions_do_not_give_is_told(run):
+    change(run / "metrics.json", lambda content: content["test"].update(accuracy=0.99))
+    assert lines(run) == ["test.accuracy: given 0.99, found no number"]
+
+
+def test_the_files_of_another_run_are_told(run, tmp_path):
+    """Also in a folder with another name, and those of other data."""
+    other = run.rename(tmp_path / "other")
+    save_file({"weight": np.ones(2, np.float32)}, other / "model.safetensors")
+    predictions = read_predictions(other / "predictions.parquet").of_split("test")
+    write_predictions(other / "predictions_noisy.parquet", predictions)
+    write_json(other / "transfer.json", {"noisy": {"data": {}, "metrics": measure_predictions(predictions)}})
+    own, noisy = lines(other)
+    assert own.startswith("predictions.parquet, SHA-256 of model.safetensors: given ")
+    assert noisy.startswith("predictions_noisy.parquet, SHA-256 of model.safetensors: given ")
+
+
 def test_damaged_predictions_are_told(run):
     path = run / "predictions.parquet"
     path.write_bytes(path.read_bytes()[:-100])

@@ -127,6 +127,22 @@ def test_commits_of_records_are_known(repository, monkeypatch):
     ]  # fmt: skip
 
 
+def test_commits_that_cannot_be_checked_are_said(repository, monkeypatch):
+    path = repository / "model_cards/results/benchmark_made.json"
+    change(path, lambda record: record.update(commit="5b0ba2d-dirty"))
+    (checks,) = verify([path])
+    assert checks.notes == [
+        "commits were not checked: this is not the Git repository of hf_fusion",
+        "the code had uncommitted changes to commit 5b0ba2d",
+    ]
+    monkeypatch.setattr(History, "_find_reason", lambda self: "")
+    change(path, lambda record: record.update(commit=["5b0ba2d"]))
+    (checks,) = verify([path])
+    assert [str(one) for one in checks.disagreements] == [
+        "commit: given ['5b0ba2d'], found no such commit in this repository"
+    ]
+
+
 def test_progress_is_tracked(repository):
     seen = []
 
