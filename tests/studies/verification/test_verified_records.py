@@ -265,6 +265,8 @@ class TestProtocols:
         assert places == [
             "conditions.0.5.mean.mae", "conditions.0.5.std.mae", "summary.mean.mean.mae", "summary.mean.std.mae",
             "summary.mean.seeds.7.mae",
+            "summary.mean_incomplete.mean.mae", "summary.mean_incomplete.std.mae",
+            "summary.mean_incomplete.seeds.7.mae",
         ]  # fmt: skip
 
     def test_settings_that_are_not_valid(self, tmp_path):
