@@ -90,8 +90,8 @@ def measure_run(
         `dict[str, dict]`: the metrics, means over the mask seeds, by the names of [`part_names`].
     """
     parts: dict[str, dict[str, float | None]] = {}
-    data_args = read_data_arguments(run_folder)
     for name, settings in protocols.items():
+        data_args = read_data_arguments(run_folder)
         record = known_protocol(run_folder, data_args, settings)
         if record is None:
             say(f"protocol {name}")
