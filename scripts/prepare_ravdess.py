@@ -158,7 +158,10 @@ def parse_args(arguments: list[str] | None):
     )
     parser.add_argument("--average", type=int, default=1, help="voice frames that become one (default: 1)")
     parser.add_argument("--by_actor", action="store_true", help="standardise voice and face over each actor")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.average < 1:
+        parser.error(f"--average must be at least 1, got {args.average}")
+    return args
 
 
 def main(arguments: list[str] | None = None) -> int:

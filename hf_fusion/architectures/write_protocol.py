@@ -99,6 +99,8 @@ def write_protocol(
     """
     if data_args.damage:
         raise RecipeError("`damage` is for evaluation and analysis; a protocol takes complete data.")
+    if settings.mode == "exact" and data_args.max_eval_samples:
+        raise RecipeError("The published masks depend on the place of a row: leave out `max_eval_samples`.")
     data_sha256 = _digest_arguments(data_args)  # before they take the classes of the model
     classify = load_pipeline(str(checkpoint), device=device)
     model, processor, config = classify.model, classify.processor, classify.model.config

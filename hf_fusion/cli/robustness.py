@@ -52,7 +52,11 @@ class RobustnessArguments(CheckpointArguments):
         default=None, metadata={"help": "Seeds of the masks; default: those of the protocol."}
     )
     rates: list[float] | None = field(
-        default=None, metadata={"help": "Missing rates from 0 to 1; default: those of the protocol."}
+        default=None,
+        metadata={
+            "help": "Missing rates from 0 to 1, for imbalanced those of text, audio and vision; default: those of the "
+            "protocol."
+        },
     )
     reference: str | None = field(
         default=None, metadata={"help": "A study with published results, which are shown beside those of the protocol."}

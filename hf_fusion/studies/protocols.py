@@ -89,11 +89,9 @@ def measure_run(
     Returns:
         `dict[str, dict]`: the metrics, means over the mask seeds, by the names of [`part_names`].
     """
-    if not protocols:  # a baseline has no recipe
-        return {}
     parts: dict[str, dict[str, float | None]] = {}
-    data_args = read_data_arguments(run_folder)
     for name, settings in protocols.items():
+        data_args = read_data_arguments(run_folder)
         record = known_protocol(run_folder, data_args, settings)
         if record is None:
             say(f"protocol {name}")

@@ -204,9 +204,11 @@ def test_reviews_lose_tokens_but_no_modalities(bpe, unigram, tmp_path):
         write_protocol(tmp_path, DataArguments(**REVIEWS), ProtocolSettings("lnln", "exact"), format=None)
 
 
-def test_corrupted_data_is_refused(checkpoint):
+def test_data_that_is_refused(checkpoint):
     with pytest.raises(RecipeError, match="a protocol takes complete data"):
         write_protocol(checkpoint, DataArguments(**CLIPS, damage={"typos": 1}), ProtocolSettings("tfr"))
+    with pytest.raises(RecipeError, match="leave out `max_eval_samples`"):
+        write_protocol(checkpoint, DataArguments(**CLIPS, max_eval_samples=9), ProtocolSettings("tfr", "exact"))
 
 
 def test_answers_do_not_depend_on_the_batch_size_or_on_other_rows(checkpoint):

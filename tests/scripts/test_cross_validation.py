@@ -145,6 +145,8 @@ def test_a_face_must_be_there(prepare, arrays, frames, tmp_path, capsys):
     assert "no face for 72 recordings, such as 03-01-01-01-01-01-01" in capsys.readouterr().err
     assert prepare(arrays, tmp_path / "out", "--face", arrays, "--tables", "mouth") == 2
     assert "mouth is not a file in the archive" in capsys.readouterr().err
+    assert prepare(arrays, tmp_path / "out", "--average", 0) == 2
+    assert "--average must be at least 1, got 0" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

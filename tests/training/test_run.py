@@ -464,14 +464,19 @@ def test_two_processes_train_a_dashfusion_like_one(clip_recipe, tmp_path, change
 
 @pytest.mark.nightly  # killed runs of two processes are tested elsewhere
 def test_two_processes_resume_with_mined_partners(clip_recipe, tmp_path):
-    """Each process sees half of the clips, both know all embeddings, and an interrupted run ends the same."""
-    path = clip_recipe(num_train_epochs=3, save_total_limit=None, contrastive_partners="mined", gather_negatives=True)
+    """Each process sees half of the clips, both know all embeddings, and a run that was interrupted inside an epoch
+    ends the same, with the same masks."""
+    saving = {"save_strategy": "steps", "save_steps": 4, "save_total_limit": None, "keep_optimizer": True,
+              "eval_strategy": "no", "load_best_model_at_end": False}  # fmt: skip
+    path = clip_recipe(
+        num_train_epochs=3, contrastive_partners="mined", gather_negatives=True, missing_protocol="lnln", **saving
+    )
     flags = ["--config", path, "--use_cpu", "true", "--per_device_train_batch_size", "4", "--output_dir"]
     together(2, "train.py", *flags, tmp_path / "whole")
-    state = load_file(tmp_path / "whole" / "checkpoint-6" / "mining.safetensors")
+    state = load_file(tmp_path / "whole" / "checkpoint-8" / "mining.safetensors")
     assert state["known"].all() and state["embeddings"].any(1).all()
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-    for name in ("checkpoint-12", "checkpoint-18"):
+    for name in ("checkpoint-12", "checkpoint-16", "checkpoint-18"):
         shutil.rmtree(tmp_path / "cut" / name)
     (tmp_path / "cut" / "metrics.json").unlink()
     together(2, "train.py", *flags, tmp_path / "cut", "--resume_from_checkpoint", "last")

@@ -264,7 +264,8 @@ class TestProtocols:
         places = [line.partition(":")[0] for line in lines(path)]
         assert places == [
             "conditions.0.5.mean.mae", "conditions.0.5.std.mae", "summary.mean.mean.mae", "summary.mean.std.mae",
-            "summary.mean.seeds.7.mae", "summary.mean_incomplete.mean.mae", "summary.mean_incomplete.std.mae",
+            "summary.mean.seeds.7.mae",
+            "summary.mean_incomplete.mean.mae", "summary.mean_incomplete.std.mae",
             "summary.mean_incomplete.seeds.7.mae",
         ]  # fmt: skip
 
