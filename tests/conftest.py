@@ -22,6 +22,7 @@ from datasets import Dataset
 from filelock import FileLock
 from hub_server import online, server  # noqa: F401 - fixtures
 from hypothesis import settings
+from study_runs import results  # noqa: F401 - a fixture
 from tiny_runs import TINY, TINY_CLIPS
 from transformers import AutoModel, BertConfig, DebertaV2Config, RobertaConfig
 

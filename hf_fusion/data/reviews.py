@@ -433,7 +433,7 @@ def read_values(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
     Raises:
         LabelError: if the text is empty, no string or the name of a file.
     """
-    values = {name: row.get(columns.get(name)) for name in ("id", "text", "source", "split")}
+    values = {name: row.get(columns[name]) if name in columns else None for name in ("id", "text", "source", "split")}
     text, place = values["text"], columns.get("text", "text")
     if text is not None and not isinstance(text, str):
         raise LabelError(f"field {place!r} is {text!r:.100}", "text is no string", "text", text)
