@@ -51,7 +51,7 @@ def evaluate_split(trainer, dataset: Dataset, split: str) -> tuple[dict[str, flo
     metrics = {short: result.metrics[name] for name, short in names.items() if short not in _MACHINERY}
     places = np.argsort(order)
     config = trainer.model.config
-    outputs = {name: part[places] for name, part in zip(config.heads, _parts(result.predictions), strict=False)}
+    outputs = {name: part[places] for name, part in zip(config.heads, _parts(result.predictions), strict=True)}
     label_names = trainer.args.label_names or find_labels(dataset)
     labels = {name: part[places] for name, part in zip(label_names, _parts(result.label_ids), strict=True)}
     return metrics, make_predictions(config, dataset, split, outputs, labels)

@@ -123,7 +123,7 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         if split in encoded:
             metrics[split], part = evaluate_split(trainer, encoded[split], split)
             predictions.append(part)
-    metrics["evaluation_seconds"] = round(time.perf_counter() - started, 1)
+    metrics["evaluation_seconds"] = round(time.perf_counter() - started, 3)
     _save(trainer, model_args)
     if training_args.should_save:
         folder = Path(training_args.output_dir)
