@@ -30,8 +30,12 @@ class PlanMaker:
     """
 
     def __init__(self, origin: str, columns: dict[str, str], rules: LabelRules, values: dict[str, ClassValues]):
-        self.origin, self.declared, self.values = origin, rules, values
+        self.origin, self.declared, self.values = origin, rules, dict(values)
         self.columns = {name: columns[name] for name in LABEL_FIELDS if name in columns}
+        for name, wanted in {"coarse_label": rules.has_coarse, "intensity": rules.has_intensity}.items():
+            if wanted is False:
+                self.columns.pop(name, None)
+                self.values.pop(name, None)
         self.mapping = columns
         self.ratings = [name for name in ("stars", "score") if name in self.columns]
         self.lowest_star = 1
@@ -55,8 +59,21 @@ class PlanMaker:
             rules = replace(rules, num_labels=count, names=names or rules.names)
             fine_line = f"from column {label.column!r}: {how}" + (fine_line and f"; where it is empty, {fine_line}")
         rules, coarse_ids, coarse_line = self._coarse(coarse, rules)
+        rules = self._choose_heads(rules)
+        if not rules.has_coarse:
+            coarse_line = "none, not wanted" if self.declared.has_coarse is False else "none beside the fine ones"
         lines = [f"fine classes: {fine_line}", f"coarse classes: {coarse_line}", f"intensity: {self._intensity(rules)}"]
         return LabelPlan(self.columns, rules, ids | coarse_ids, self.lowest_star, lines)
+
+    def _choose_heads(self, rules):
+        """Rules that say whether there are coarse classes and an intensity."""
+        has_coarse, has_intensity = rules.has_coarse, rules.has_intensity
+        if has_coarse is None:
+            declared = self.declared.declares_coarse or "coarse_label" in self.values
+            has_coarse = declared or len(rules.coarse) < rules.num_labels
+        if has_intensity is None:
+            has_intensity = bool(self.ratings or "intensity" in self.columns)
+        return replace(rules, has_coarse=has_coarse, has_intensity=has_intensity)
 
     def _check_same(self, values, count, other):
         """Raises `DataError` if numbers are classes by themselves, but not as many as those that fill empty cells."""
@@ -110,6 +127,8 @@ class PlanMaker:
         return line + "".join(f"; where it is empty, from column {self.columns[name]!r}" for name in rest)
 
     def _intensity(self, rules):
+        if not rules.has_intensity:
+            return "none, not wanted" if self.declared.has_intensity is False else "none, as there is no score"
         own = f"as it is in column {self.columns['intensity']!r}" if "intensity" in self.columns else None
         score = "from column {!r} on the scale {:g} to {:g}".format(self.columns.get("score"), *rules.scale)
         sources = [own, score if "score" in self.columns else None]
@@ -127,6 +146,7 @@ class PlanMaker:
         if told and not self.declared.declares_coarse:
             self._check_same(values, len(rules.coarse), "the fine classes")
         names, ids, how = self._classes(values, len(rules.coarse) if told else None, None)
+        rules = replace(rules, coarse_follows=told)
         count = max(ids.values()) + 1 if names is None else len(names)
         if count != len(rules.coarse):
             if count > rules.num_labels:

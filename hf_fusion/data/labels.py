@@ -96,6 +96,12 @@ class LabelRules:
         names (`tuple(str, ...)`, *optional*): names of the fine classes, from worst to best.
         coarse_names (`tuple(str, ...)`, *optional*): names of the coarse classes.
         intensity_range (`tuple(float, float)`, defaults to (0, 1)): lowest and highest intensity.
+        has_coarse (`bool`, *optional*, defaults to `True`): whether reviews get coarse classes. `None`: where these are
+            not the fine ones once more.
+        has_intensity (`bool`, *optional*, defaults to `True`): whether reviews get an intensity. `None`: if the data has
+            stars, scores or intensities.
+        coarse_follows (`bool`, defaults to `True`): whether a coarse class follows from the fine one by `coarse`.
+            `False` if the data has coarse labels of its own for all reviews.
 
     Example:
 
@@ -114,6 +120,9 @@ class LabelRules:
     names: tuple[str, ...] | None = None
     coarse_names: tuple[str, ...] | None = None
     intensity_range: tuple[float, float] = (0.0, 1.0)
+    has_coarse: bool | None = True
+    has_intensity: bool | None = True
+    coarse_follows: bool = True
     # whether `coarse` was given
     declares_coarse: bool = field(default=False, init=False, compare=False)
 
@@ -161,6 +170,11 @@ class LabelRules:
             )
         if self.num_labels is not None and self.coarse[-1] >= self.num_labels:
             raise LabelError(f"A coarse class begins at fine class {self.coarse[-1]}; there are {self.num_labels}.")
+
+    @property
+    def num_coarse_labels(self) -> int:
+        """The number of coarse classes; 0 without."""
+        return len(self.coarse) if self.has_coarse else 0
 
     def intensity(self, score: float) -> float:
         """The intensity of a score: its place on the scale, on `intensity_range`."""
