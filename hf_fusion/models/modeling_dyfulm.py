@@ -287,7 +287,7 @@ class DyFuLMLossWeighting(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        tasks = [head.task for head in config.heads.values()]
+        self.tasks = tasks = [head.task for head in config.heads.values()]
         self.kind = config.loss_weighting if len(tasks) > 1 else "fixed"
         self.factors = [dict(zip(_TASKS, config.loss_weights, strict=True))[task] for task in tasks]
         self.temperature = config.dwa_temperature
@@ -300,7 +300,7 @@ class DyFuLMLossWeighting(nn.Module):
         self.scales = [0.5 if task == "intensity" else 1.0 for task in tasks]
 
     def record_epoch(self, mean_losses):
-        """Takes an epoch's mean loss of each head (0 = task without labels)."""
+        """Takes an epoch's mean loss of each of `tasks` (0 = task without labels)."""
         if self.kind == "dwa":
             self.loss_history[0] = self.loss_history[1]
             self.loss_history[1] = self.loss_history.new_tensor(mean_losses)
