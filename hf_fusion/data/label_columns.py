@@ -2,11 +2,12 @@
 
 import json
 import logging
+import shlex
 from dataclasses import replace
 
 from hf_fusion.data.class_values import ClassValues, by_number, by_rating, ids_of_words, is_rating
 from hf_fusion.data.label_plan import CLASS_FIELDS, LABEL_FIELDS, LabelPlan
-from hf_fusion.data.labels import CLASS_NAMES, LabelRules, from_worst_to_best, word_key
+from hf_fusion.data.labels import CLASS_NAMES, LabelRules, from_worst_to_best, read_rating, word_key
 from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
@@ -206,8 +207,10 @@ class PlanMaker:
         return names, {**ids, **numbers, "-1": None}, f"{shown} ({how})"
 
     def _of_words(self, values, count, names):
-        words = values.words
+        words, how = values.words, "words of sentiment from worst to best"
         order = from_worst_to_best(words)
+        if order is None and (order := _every_star(values)):
+            how = f"ratings in their order; for intensities too {self._columns_with('stars', values.field)}"
         if names is None:
             if len(words) > MAX_CLASSES:
                 raise self._wrong(values, f"holds {len(words)} different texts ({values.shown(words)}), no classes")
@@ -218,7 +221,6 @@ class PlanMaker:
                 raise self._wrong(
                     values, f"holds {len(names)} words ({values.shown(words)}), but {count} classes are declared"
                 )
-            how = "words of sentiment from worst to best"
         else:
             how = "from worst to best, as declared"
         ids = ids_of_words([values.spellings[word] for word in words], names)
@@ -236,7 +238,11 @@ class PlanMaker:
             return self._wrong(
                 values, f"holds ratings ({values.shown(values.words)}): {self._columns_with('stars', values.field)}"
             )
-        mend = "say it: set `class_words` to WORST ... BEST."
+        words = values.names or [values.spellings[word] for word in values.words]
+        mend = (
+            "say it: set `class_words` to WORST ... BEST. Put these words in their order: in a recipe "
+            f"`class_words: {json.dumps(words, ensure_ascii=False)}`, in a command `--class_words {shlex.join(words)}`"
+        )
         if values.field == "coarse_label":
             mend = f"number the classes, or leave them out: {self._columns_with(None, values.field)}"
         return self._wrong(values, f"holds words whose order from worst to best is not known ({shown}): {mend}")
@@ -313,6 +319,15 @@ class PlanMaker:
         mapping |= {name: column for name, column in self.columns.items() if name != instead_of}
         mapping[field_name or instead_of] = own if field_name else None
         return f"set `columns` to {json.dumps(mapping, ensure_ascii=False)}"
+
+
+def _every_star(values):
+    """Words for 1, 2 ... stars in their order; `None` if they are others, or one of them does not occur."""
+    if not all(is_rating(values.spellings[word]) for word in values.words):
+        return None
+    stars = {word: read_rating(values.spellings[word])[0] for word in values.words}
+    order = sorted(stars, key=lambda word: stars[word])
+    return order if [stars[word] for word in order] == [*range(1, len(order) + 1)] else None
 
 
 def _counted_from_0(count, names):

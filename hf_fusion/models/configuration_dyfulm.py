@@ -66,8 +66,8 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             How the losses of the three tasks are weighted. `"uncertainty"` learns the weights (Kendall, Gal & Cipolla
             2018), `"dwa"` is dynamic weight averaging (Liu et al. 2019), `"fixed"` takes `loss_weights` alone.
         loss_weights (`tuple[float, float, float]`, *optional*, defaults to `(1.0, 1.0, 1.0)`):
-            Constant factors of the fine, coarse and intensity loss, on top of the dynamic weighting. That of a head that
-            the model does not have does not count.
+            Constant factors of the fine, coarse and intensity loss, on top of the dynamic weighting. Those of heads that
+            the model does not have do not count.
         dwa_temperature (`float`, *optional*, defaults to 2.0):
             Temperature of dynamic weight averaging. Higher is closer to equal weights; it has an effect only with
             `loss_weighting="dwa"`.
@@ -115,10 +115,11 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         "logits": Head("fine", "id2label"),
         "coarse_logits": Head("coarse", "coarse_id2label"),
         "intensity": Head("intensity", switch="has_intensity"),
-    })
+    })  # fmt: skip
     class_fields = ("coarse_starts",)
     answer_fields = (
-        "num_labels", "id2label", "problem_type", "coarse_id2label", "coarse_starts", "has_intensity", "intensity_range",
+        "num_labels", "id2label", "problem_type", "coarse_id2label", "coarse_starts", "has_intensity",
+        "intensity_range",
     )  # fmt: skip
     loss_factors = {"distillation": 1.0}
     # Left out by `Trainer.predict`, so that its predictions are `logits`, one array.
@@ -239,11 +240,11 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
 
     def _check_coarse_starts(self):
         starts, count = self.coarse_starts, self.num_coarse_labels
-        sound = len(starts) == count and all(type(start) is int for start in starts) and starts[:1] == [0][:count]
-        if not sound or sorted(set(starts)) != starts or (starts and starts[-1] >= self.num_labels):
+        sound = len(starts) == count > 0 and all(type(start) is int for start in starts)
+        if not sound or starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= self.num_labels:
             raise ValueError(
-                f"`coarse_starts` must be the fine class that each of {count} coarse classes begins with: rising numbers "
-                f"from 0, below {self.num_labels}, got {starts!r:.100}."
+                f"`coarse_starts` must be the fine class that each of {count} coarse classes begins with, rising from 0 "
+                f"and below {self.num_labels}, got {starts!r:.100}."
             )
 
     @property

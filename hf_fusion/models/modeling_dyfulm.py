@@ -539,8 +539,8 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
 
 class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
     """
-    DyFuLM with its heads: fine sentiment (`logits`), and, unless the configuration leaves them out, coarse sentiment and
-    intensity.
+    DyFuLM with its heads: fine sentiment (`logits`), and coarse sentiment and intensity unless the configuration leaves
+    them out.
 
     Example:
 

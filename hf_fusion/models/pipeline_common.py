@@ -49,8 +49,8 @@ class FusionSentimentAnswers:
         Args:
             inputs: a string, a mapping, or a list, data set or other iterable of these.
             batch_size (`int`): inputs per forward pass, at most.
-            options (`dict`): of the call: `top_k`, `consistent`, `return_truncated` and `on_error`; for media files `window`, `hop`,
-                `asr` and `language`.
+            options (`dict`): of the call: `top_k`, `consistent`, `return_truncated` and `on_error`; for media files
+                `window`, `hop`, `asr` and `language`.
 
         Raises:
             InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place

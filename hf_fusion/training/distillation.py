@@ -186,8 +186,8 @@ def distillation_losses(outputs, targets, temperature: float) -> dict[str, torch
     Args:
         outputs (`ModelOutput`): the outputs of the student: `logits` (batch, classes), `coarse_logits`, `intensity`
             (batch,) and `pooler_output` (batch, width of the teacher).
-        targets (`dict[str, torch.Tensor]`): the outputs of the teacher by `ANSWERS`, with the same shapes; without those
-            of heads that the student does not have.
+        targets (`dict[str, torch.Tensor]`): the outputs of the teacher by `ANSWERS`, with the same shapes; without
+            those of heads that the student does not have.
         temperature (`float`): the temperature T of the class probabilities.
 
     Returns:
