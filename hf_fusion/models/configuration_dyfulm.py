@@ -66,8 +66,8 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             How the losses of the three tasks are weighted. `"uncertainty"` learns the weights (Kendall, Gal & Cipolla
             2018), `"dwa"` is dynamic weight averaging (Liu et al. 2019), `"fixed"` takes `loss_weights` alone.
         loss_weights (`tuple[float, float, float]`, *optional*, defaults to `(1.0, 1.0, 1.0)`):
-            Constant factors of the fine, coarse and intensity loss, on top of the dynamic weighting. Those of heads that
-            the model does not have do not count.
+            Constant factors of the fine, coarse and intensity loss, on top of the dynamic weighting. Those of absent
+            heads do not count.
         dwa_temperature (`float`, *optional*, defaults to 2.0):
             Temperature of dynamic weight averaging. Higher is closer to equal weights; it has an effect only with
             `loss_weighting="dwa"`.
@@ -243,8 +243,8 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         sound = len(starts) == count > 0 and all(type(start) is int for start in starts)
         if not sound or starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= self.num_labels:
             raise ValueError(
-                f"`coarse_starts` must be the fine class that each of {count} coarse classes begins with, rising from 0 "
-                f"and below {self.num_labels}, got {starts!r:.100}."
+                f"`coarse_starts` must be the fine class that each of {count} coarse classes begins with, rising from 0"
+                f" and below {self.num_labels}, got {starts!r:.100}."
             )
 
     @property

@@ -64,7 +64,8 @@ def test_from_a_file_to_all_that_is_made_of_it(tmp_path, classes, has_coarse, ha
     check_answers(classify, config, has_coarse, has_intensity)
     check_predictions(folder, metrics, outputs, has_coarse)
     check_card_and_records(folder, names, config)
-    check_exports(classify, tmp_path, names)
+    if classes == 10:  # an export takes the most time
+        check_exports(classify, tmp_path, names)
     check_other_tools(classify, folder, path, metrics)
     student = {**fields_of(path, classes, has_coarse), "teacher": str(folder), "encoder_a": "teacher"}
     assert set(train(student, tmp_path / "student")["test"]) == set(metrics["test"])
@@ -129,7 +130,8 @@ def check_other_tools(classify, folder, path, metrics):
     assert {name: again[name] for name in ("fine_accuracy", "fine_macro_f1")} == pytest.approx(
         {name: metrics["test"][name] for name in ("fine_accuracy", "fine_macro_f1")}
     )
-    rows = hf_fusion.load_reviews(str(path), class_words=list(classify.model.config.id2label.values()))["test"]
+    words = list(classify.model.config.id2label.values())
+    rows = hf_fusion.load_reviews(str(path), class_words=words, scale=(0, 1))["test"]
     assert {section.title for section in analyze_reviews(classify, rows, folder)} >= {"Errors"}
 
 
