@@ -73,7 +73,10 @@ class DyFuLMArchitecture(ReviewArchitecture):
 
     config_class = DyFuLMConfig
     recipe_fields = DyFuLMFields
-    settled_fields = ("encoder_a_config", "encoder_b_config", "num_labels", "num_coarse_labels", "intensity_range")
+    settled_fields = (
+        "encoder_a_config", "encoder_b_config", "num_labels", "num_coarse_labels", "coarse_starts", "has_intensity",
+        "intensity_range",
+    )  # fmt: skip
 
     def check_recipe(self, model_args) -> None:
         """Raises [`RecipeError`] for values out of range, and for fields without effect."""

@@ -9,10 +9,12 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from hf_fusion.models.configuration_common import (
     FusionConfigMixin,
     as_tuple,
+    check_boolean,
     check_choice,
     check_probability,
     check_range,
     label_names,
+    present_heads,
 )
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
 
@@ -37,11 +39,12 @@ def read_answer_config(fields: Any) -> SimpleNamespace:
         raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
     config_class = config_class_of(fields.get("model_type"))
     config = SimpleNamespace(model_type=config_class.model_type)
-    for name in ("heads", "modalities", "frame_columns", "answer_fields"):
+    for name in ("modalities", "frame_columns", "answer_fields"):
         setattr(config, name, getattr(config_class, name))
     for name in config_class.answer_fields:
         setattr(config, name, _check_field(name, fields.get(name)))
     config.num_labels = len(config.id2label)
+    config.heads = present_heads(config_class.heads, config)
     return config
 
 
@@ -62,6 +65,11 @@ def _check_field(name, value):
         check_choice(name, value, DashFusionConfig.choices(name))
     elif name in ("modality_dropout", "modality_distillation"):
         check_probability(name, value)
+    elif name == "has_intensity":
+        value = value is None or value  # files without the field are of models with all heads
+        check_boolean(name, value)
+    elif name == "coarse_starts" and value is not None:
+        value = list(as_tuple(name, value))
     elif name.endswith("_range"):
         value = as_tuple(name, value)
         check_range(name, value)

@@ -18,7 +18,7 @@ GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = ONNX_DESCRIPTION
 FORMAT = 1  # version of the description file
 
-_OPTIONS = ("top_k", "return_truncated", "on_error", *MEDIA_OPTIONS)
+_OPTIONS = ("top_k", "consistent", "return_truncated", "on_error", *MEDIA_OPTIONS)
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
@@ -72,7 +72,7 @@ class OnnxModel:
                 ignored. The inputs of a modality may be left out if all clips lack it.
 
         Returns:
-            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM.
+            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM with these heads.
 
         Raises:
             ValueError: if ONNX Runtime cannot compute the graph.

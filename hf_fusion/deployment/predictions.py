@@ -28,30 +28,27 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
         config: the configuration of the model.
         flat: whether to return the columns of [`flat_row`].
     """
-    has_tasks = _has_tasks(config)
     answer = [*_CLASS, *([("labels", pa.list_(pa.string()))] if has_label_sets(config) else [])]
     ends = {"truncated": pa.bool_(), "error": pa.string()}
+    intensity = [("intensity", pa.float64())] if "intensity" in config.heads else []
     if flat:
-        heads = {"coarse": pa.string(), "coarse_score": pa.float64(), "intensity": pa.float64()} if has_tasks else {}
-        return {**dict(answer), **heads, **ends}
-    heads = [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())] if has_tasks else []
-    return {"prediction": pa.struct([*answer, *heads]), **ends}
+        coarse = [("coarse", pa.string()), ("coarse_score", pa.float64())] if "coarse_logits" in config.heads else []
+        return {**dict([*answer, *coarse, *intensity]), **ends}
+    coarse = [("coarse", pa.struct(_CLASS))] if "coarse_logits" in config.heads else []
+    return {"prediction": pa.struct([*answer, *coarse, *intensity]), **ends}
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     """
     Flattens a row of [`predict_rows`] for files without nested columns, such as csv: `prediction` is replaced by
-    `label` and `score`, and for a DyFuLM also `coarse`, `coarse_score` and `intensity`.
+    `label` and `score`, and for a DyFuLM with these heads also `coarse`, `coarse_score` and `intensity`.
 
     Raises:
         DataError: if the input has a column with one of these names.
     """
-    answer = dict(row["prediction"])
-    if coarse := answer.pop("coarse", None):
-        answer = {
-            **{name: answer[name] for name in ("label", "score")},
-            **{"coarse": coarse["label"], "coarse_score": coarse["score"], "intensity": answer["intensity"]},
-        }
+    answer: dict[str, Any] = {}
+    for name, value in row["prediction"].items():
+        answer |= {name: value["label"], f"{name}_score": value["score"]} if name == "coarse" else {name: value}
     if taken := [name for name in answer if name in row]:
         raise DataError(
             f"The input has a column {taken[0]!r}, which would be overwritten; rename it, or write .jsonl or .parquet, "
@@ -72,11 +69,6 @@ def output_schema(columns: pa.Schema, config) -> pa.Schema:
     return pa.schema([*kept, *prediction_types(config).items()])
 
 
-def _has_tasks(config):
-    """Whether predictions have a coarse class and an intensity."""
-    return "coarse_logits" in config.heads
-
-
 def has_label_sets(config) -> bool:
     """Whether predictions have any number of labels at once."""
     return config.problem_type == "multi_label_classification"
@@ -84,7 +76,8 @@ def has_label_sets(config) -> bool:
 
 def _no_prediction(config):
     nothing = {"label": None, "score": None, **({"labels": None} if has_label_sets(config) else {})}
-    return {**nothing, "coarse": nothing, "intensity": None} if _has_tasks(config) else nothing
+    coarse = {"coarse": dict(nothing)} if "coarse_logits" in config.heads else {}
+    return {**nothing, **coarse, **({"intensity": None} if "intensity" in config.heads else {})}
 
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):

@@ -142,7 +142,10 @@ def _needed_changes(config):
     changes = []
     if len(config.encoder_configs) != 1:
         changes.append(f"cross_fusion a or b (it is {config.cross_fusion})")
-    for name, needed in {"layer_fusion": "last", "pooling": "first", "use_guidance": False}.items():
+    fields = {"layer_fusion": "last", "pooling": "first"}
+    if len(config.heads) > 1:  # else there is no guidance
+        fields["use_guidance"] = False
+    for name, needed in fields.items():
         if (value := getattr(config, name)) != needed:
             changes.append(f"{name} {str(needed).lower()} (it is {str(value).lower()})")
     for name, encoder in config.encoder_configs.items():

@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 from transformers.utils import logging
 
-from .configuration_common import check_choice
+from .configuration_common import check_boolean, check_choice, fine_to_coarse
 from .pipeline_media import check_window, is_media, read, stretches_of, with_place
 from .processing_dyfulm import rows_without_tokens
 from .processing_text import InputError, is_blank, is_input_error, text_problem
@@ -49,8 +49,8 @@ class FusionSentimentAnswers:
         Args:
             inputs: a string, a mapping, or a list, data set or other iterable of these.
             batch_size (`int`): inputs per forward pass, at most.
-            options (`dict`): of the call: `top_k`, `return_truncated` and `on_error`; for media files `window`, `hop`,
-                `asr` and `language`.
+            options (`dict`): of the call: `top_k`, `consistent`, `return_truncated` and `on_error`; for media files
+                `window`, `hop`, `asr` and `language`.
 
         Raises:
             InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place
@@ -62,6 +62,7 @@ class FusionSentimentAnswers:
         if not (options.get("top_k") is None or options["top_k"] >= 1):
             raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
         check_choice("on_error", options.get("on_error", "raise"), ON_ERROR)
+        self._check_consistent(options)
         check_window(options.get("window"), options.get("hop"))
         if options.get("window") is not None and "top_k" in options:
             raise ValueError("`top_k` is for whole inputs: leave it out with `window`.")
@@ -236,10 +237,15 @@ class FusionSentimentAnswers:
             return self._encode([_without_text(clip) if i in unread else clip for i, clip in enumerate(clips)])
         return batch, truncated
 
+    def _check_consistent(self, options):
+        check_boolean("consistent", options.get("consistent", True))
+        if "consistent" in options and "coarse_logits" not in self.model.config.heads:
+            raise ValueError("`consistent` is for a model with a coarse head, which this one does not have.")
+
     def postprocess(self, outputs, **options):
         """The outputs of one batch -> one answer per row."""
-        if "coarse_logits" in outputs:
-            answers = self._fine_and_coarse(outputs, options.get("top_k", 1))
+        if self.model.config.heads["logits"].task == "fine":
+            answers = self._of_reviews(outputs, options.get("top_k", 1), options.get("consistent", True))
         elif self.model.config.num_labels == 1:
             if "top_k" in options:
                 raise ValueError("This model predicts a score, not classes: it takes no `top_k`.")
@@ -267,22 +273,38 @@ class FusionSentimentAnswers:
             )
         ]
 
-    def _fine_and_coarse(self, outputs, top_k):
-        names = self.model.config.coarse_id2label
-        coarse = self.to_array(outputs["coarse_logits"], "softmax")  # (batch, num_coarse_labels)
-        rows = zip(
-            self._classes(outputs["logits"], top_k),
-            coarse.argmax(axis=-1).tolist(),
-            coarse.max(axis=-1).tolist(),
-            self.to_array(outputs["intensity"]).tolist(),
-            strict=True,
-        )
+    def _of_reviews(self, outputs, top_k, consistent):
+        """The fine classes of each row; the first of them has the answers of the other heads."""
+        heads, others = self.model.config.heads, {}
+        if "coarse_logits" in heads:
+            others["coarse"] = self._coarse(outputs, consistent)
+        if "intensity" in heads:
+            others["intensity"] = self.to_array(outputs["intensity"]).tolist()
+        answers = self._classes(outputs["logits"], top_k)
+        for i, (best, *_) in enumerate(answers):
+            best.update({name: values[i] for name, values in others.items()})
+        return answers
+
+    def _coarse(self, outputs, consistent):
+        """
+        Label and score of the coarse class of each row. With `consistent` it is that of the fine class where the two
+        heads contradict each other; its score is then the sum of the probabilities of its fine classes.
+        """
+        config = self.model.config
+        scores = self.to_array(outputs["coarse_logits"], "softmax")  # (batch, num_coarse_labels)
+        classes = scores.argmax(axis=-1)
+        mapping = fine_to_coarse(config) if consistent else None
+        if mapping is not None:
+            fine = self.to_array(outputs["logits"], "softmax")  # (batch, num_labels)
+            members = np.equal.outer(mapping, np.arange(scores.shape[1]))  # (num_labels, num_coarse_labels)
+            follows = np.array(mapping)[fine.argmax(axis=-1)]
+            differs = follows != classes
+            scores[differs] = fine[differs] @ members.astype(fine.dtype)
+            classes = follows
+        best = np.take_along_axis(scores, classes[:, None], axis=-1)[:, 0]
         return [
-            [
-                {**answer, "coarse": {"label": names[coarse_id], "score": coarse_score}, "intensity": intensity}
-                for answer in answers
-            ]
-            for answers, coarse_id, coarse_score, intensity in rows
+            {"label": config.coarse_id2label[i], "score": min(score, 1.0)}
+            for i, score in zip(classes.tolist(), best.tolist(), strict=True)
         ]
 
 

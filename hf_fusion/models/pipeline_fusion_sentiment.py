@@ -13,7 +13,7 @@ from .pipeline_media import OPTIONS as MEDIA_OPTIONS
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import InputError
 
-_OPTIONS = ("top_k", "explain", "return_truncated", "on_error", *MEDIA_OPTIONS)
+_OPTIONS = ("top_k", "consistent", "explain", "return_truncated", "on_error", *MEDIA_OPTIONS)
 _EXPLANATION_STEPS = 32
 _ACTIVATIONS = {None: lambda values: values, "softmax": lambda values: values.softmax(-1), "sigmoid": torch.sigmoid}
 
@@ -38,7 +38,12 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             mean (integrated gradients, Sundararajan et al. 2017, from a text of mask tokens). Takes as long as some 30
             texts.
         top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
-            of the single best one. Only for models that predict classes.
+            of the single best one. Only for models that predict classes. The answers of the other heads are in
+            the first one.
+        consistent (`bool`, defaults to `True`): for DyFuLM: where its coarse head contradicts the fine class, `coarse`
+            is the class that the fine one belongs to, with the sum of the probabilities of its fine classes. `False`
+            always gives the answer of the coarse head. Nothing changes where it is not known which coarse class a fine
+            one belongs to, see [`fine_to_coarse`].
         return_truncated (`bool`, defaults to `False`): also return `truncated`: whether the input was longer than the
             model reads and was cut. Without it the number of such inputs is logged once, at the end.
         on_error (`str`, defaults to `"raise"`): `"raise"` raises an [`InputError`] for the first input that cannot be
@@ -60,12 +65,13 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     Returns:
         `dict` per input, a list of them per list, a generator of them per generator, with `label` and `score`.
         DyFuLM: the fine class and its probability, and also `coarse` (`label` and `score` of the coarse class) and
-        `intensity` (inside `model.config.intensity_range`). DashFusion: the signed score on the scale of the labels,
-        and "negative", "neutral" or "positive" as it lies below, at or above the middle of `model.config.label_range`;
-        or, if it was trained on classes, the class and its probability; of several labels at once the most probable
-        one, and as `labels` the list of all with a probability of 0.5 or more. Answers to media files have in addition
-        `start` and `end` (seconds), `text` (what is said) and `modalities` (for each one that is known, the share of
-        the time with words, a voice, a face); where nothing is known, `label` and `score` are `None`.
+        `intensity` (inside `model.config.intensity_range`), each if the model has that head. DashFusion: the signed
+        score on the scale of the labels, and "negative", "neutral" or "positive" as it lies below, at or above the
+        middle of `model.config.label_range`; or, if it was trained on classes, the class and its probability; of
+        several labels at once the most probable one, and as `labels` the list of all with a probability of 0.5 or more.
+        Answers to media files have in addition `start` and `end` (seconds), `text` (what is said) and `modalities` (for
+        each one that is known, the share of the time with words, a voice, a face); where nothing is known, `label` and
+        `score` are `None`.
 
     Raises:
         InputError: a `ValueError`, for an input that the model cannot read, such as an empty text or the name of a

@@ -73,7 +73,7 @@ def test_facts_of_dyfulm():
     assert config.heads == {
         "logits": Head("fine", "id2label"),
         "coarse_logits": Head("coarse", "coarse_id2label"),
-        "intensity": Head("intensity"),
+        "intensity": Head("intensity", switch="has_intensity"),
     }
     assert head_widths(config) == {"logits": (4,), "coarse_logits": (2,), "intensity": ()}
     assert config.loss_factors == {"distillation": 1.0} and not config.has_contrastive_loss

@@ -14,7 +14,7 @@ def pipe(make_model, processor):
 
 
 def test_answers_what_the_model_says(pipe, processor):
-    answer = pipe("The room was not bad.")
+    answer = pipe("The room was not bad.", consistent=False)
     outputs = pipe.model(**processor(["The room was not bad."], return_tensors="pt"))
     fine, coarse = outputs.logits.softmax(-1)[0], outputs.coarse_logits.softmax(-1)[0]
     assert answer["label"] == pipe.model.config.id2label[int(fine.argmax())]
@@ -32,6 +32,50 @@ def test_top_k(pipe):
     assert scores == sorted(scores, reverse=True)
     assert_close(pipe(["good"], top_k=1)[0][0], pipe("good"))
     assert len(pipe("good", top_k=99)) == 5
+
+
+def test_top_k_says_once_what_is_said_once(pipe):
+    best, *others = pipe("good", top_k=3)
+    assert best == pipe("good") and best.keys() == {"label", "score", "coarse", "intensity"}
+    assert len(others) == 2 and all(entry.keys() == {"label", "score"} for entry in others)
+
+
+class TestConsistency:
+    """The coarse head says what the fine one contradicts: "positive" of the text that is "negative"."""
+
+    @pytest.fixture
+    def contradicting(self, pipe, monkeypatch):
+        fine = torch.tensor([[0.1, 0.4, 0.2, 0.2, 0.1], [0.1, 0.4, 0.2, 0.2, 0.1]]).log()
+        coarse = torch.tensor([[0.2, 0.2, 0.6], [0.7, 0.2, 0.1]]).log()
+        outputs = {"logits": fine, "coarse_logits": coarse, "intensity": torch.zeros(2)}
+        monkeypatch.setattr(pipe, "_forward", lambda batch: outputs)
+        return pipe
+
+    def coarse(self, pipe, **options):
+        return [
+            (answer["coarse"]["label"], round(answer["coarse"]["score"], 5)) for answer in pipe(["a", "b"], **options)
+        ]
+
+    def test_coarse_follows_from_fine(self, contradicting):
+        assert self.coarse(contradicting) == [("negative", 0.5), ("negative", 0.7)], "0.1 + 0.4, and the head's own"
+
+    def test_the_head_itself(self, contradicting):
+        assert self.coarse(contradicting, consistent=False) == [("positive", 0.6), ("negative", 0.7)]
+
+    def test_by_the_beginnings_of_the_coarse_classes(self, contradicting):
+        contradicting.model.config.coarse_starts = [0, 1, 4]
+        assert self.coarse(contradicting) == [("neutral", 0.8), ("neutral", 0.8)]
+
+    def test_nothing_is_forced_where_nothing_is_known(self, contradicting):
+        contradicting.model.config.id2label = dict(enumerate("abcde"))
+        assert self.coarse(contradicting) == self.coarse(contradicting, consistent=False)
+
+    def test_says_what_is_wrong(self, pipe, make_model, processor):
+        with pytest.raises(ValueError, match="`consistent` must be true or false, got 'no'"):
+            pipe("a", consistent="no")
+        headless = FusionSentimentPipeline(make_model(num_coarse_labels=0), processor=processor, device="cpu")
+        with pytest.raises(ValueError, match="`consistent` is for a model with a coarse head"):
+            headless("a", consistent=False)
 
 
 def test_batches_texts_of_like_length(pipe, monkeypatch):
