@@ -93,6 +93,7 @@ class ReviewErrors(Diagnosis):
             },
             tables,
             {"calibration": {"error": before, "error_scaled": after, "temperature": temperature}},
+            quotes=("tables.Worst examples",),
         )  # fmt: skip
 
 
@@ -181,7 +182,8 @@ class ClipClassErrors(Diagnosis):
             "Worst clips": worst,
         }
         figures = {"confusion": plot_confusion(labels, predicted, self.names, "Classes")}
-        return Section("Errors", f"Classes of {len(labels):,} clips.", findings, figures, tables, {"metrics": overall})
+        text, data = f"Classes of {len(labels):,} clips.", {"metrics": overall}
+        return Section("Errors", text, findings, figures, tables, data, quotes=("tables.Worst clips",))
 
 
 class ClipErrors(Diagnosis):
@@ -239,7 +241,8 @@ class ClipErrors(Diagnosis):
         ]  # fmt: skip
         tables = {"By length of the longest modality": by_length(_longest(self.inputs), metrics), "Worst clips": worst}
         figures = {"scores": plot_scores(labels, scores, "Sentiment score", self.config.label_range)}
-        return Section("Errors", f"Scores of {len(labels):,} clips.", findings, figures, tables, {"metrics": overall})
+        text, data = f"Scores of {len(labels):,} clips.", {"metrics": overall}
+        return Section("Errors", text, findings, figures, tables, data, quotes=("tables.Worst clips",))
 
 
 def _longest(inputs):
