@@ -18,7 +18,7 @@ GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = ONNX_DESCRIPTION
 FORMAT = 1  # version of the description file
 
-_OPTIONS = ("top_k", "consistent", "return_truncated", "on_error", *MEDIA_OPTIONS)
+_OPTIONS = ("top_k", "consistent", "aspects", "return_truncated", "on_error", *MEDIA_OPTIONS)
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 

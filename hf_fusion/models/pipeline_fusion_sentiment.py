@@ -13,7 +13,7 @@ from .pipeline_media import OPTIONS as MEDIA_OPTIONS
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import InputError
 
-_OPTIONS = ("top_k", "consistent", "explain", "return_truncated", "on_error", *MEDIA_OPTIONS)
+_OPTIONS = ("top_k", "consistent", "aspects", "explain", "return_truncated", "on_error", *MEDIA_OPTIONS)
 _EXPLANATION_STEPS = 32
 _ACTIVATIONS = {None: lambda values: values, "softmax": lambda values: values.softmax(-1), "sigmoid": torch.sigmoid}
 
@@ -44,6 +44,10 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             is the class that the fine one belongs to, with the sum of the probabilities of its fine classes. `False`
             always gives the answer of the coarse head. Nothing changes where it is not known which coarse class a fine
             one belongs to, see [`fine_to_coarse`].
+        aspects (`list[str]` or `dict[str, list[str]]`, *optional*): for models of text: also return `aspects`, for each
+            of these words that the text names the answer to the sentences that name it, or one of its synonyms if it
+            has a list of them. A heuristic: the model never learned aspects, and a sentence with two of them has one
+            answer for both.
         return_truncated (`bool`, defaults to `False`): also return `truncated`: whether the input was longer than the
             model reads and was cut. Without it the number of such inputs is logged once, at the end.
         on_error (`str`, defaults to `"raise"`): `"raise"` raises an [`InputError`] for the first input that cannot be
