@@ -10,6 +10,7 @@ from hf_fusion.models.configuration_common import (
     FusionConfigMixin,
     as_tuple,
     check_choice,
+    check_positive,
     check_probability,
     check_range,
     label_names,
@@ -40,7 +41,8 @@ def read_answer_config(fields: Any) -> SimpleNamespace:
     for name in ("heads", "modalities", "frame_columns", "answer_fields"):
         setattr(config, name, getattr(config_class, name))
     for name in config_class.answer_fields:
-        setattr(config, name, _check_field(name, fields.get(name)))
+        value = fields.get(name, config_class.answer_defaults.get(name))
+        setattr(config, name, _check_field(name, value))
     config.num_labels = len(config.id2label)
     return config
 
@@ -60,8 +62,10 @@ def _check_field(name, value):
         return label_names(name, value)
     if name == "problem_type":
         check_choice(name, value, DashFusionConfig.choices(name))
-    elif name in ("modality_dropout", "modality_distillation"):
+    elif name in ("modality_dropout", "modality_distillation") or (name == "abstain_below" and value is not None):
         check_probability(name, value)
+    elif name in ("temperature", "coarse_temperature"):
+        check_positive(name, value)
     elif name.endswith("_range"):
         value = as_tuple(name, value)
         check_range(name, value)

@@ -201,16 +201,24 @@ class Head(NamedTuple):
     Args:
         task (`str`): the task's name; the output `{task}_loss` is its loss.
         names (`str`, *optional*): the field of the configuration that names the classes; `None` for a single number.
+        temperature (`str`, *optional*): the field of the configuration with the temperature of the class probabilities.
     """
 
     task: str
     names: str | None = None
+    temperature: str | None = None
 
 
 def head_widths(config):
     """`dict[str, tuple]`: for each output in `config.heads` the shape of a row: `(classes,)`, or `()` for a number."""
     names = {output: head.names for output, head in config.heads.items()}
     return {output: (len(getattr(config, field)),) if field else () for output, field in names.items()}
+
+
+def temperature_of(config, output):
+    """`float`: the number by which an output is divided before the softmax of an answer; 1 for a head without one."""
+    field = config.heads[output].temperature
+    return 1.0 if field is None else getattr(config, field)
 
 
 class FusionConfigMixin:
@@ -233,6 +241,7 @@ class FusionConfigMixin:
             models of text.
         heads (`dict[str, Head]`): the outputs that answer a task, by name and in the order of the model's outputs.
         answer_fields (`tuple(str)`): the fields that turn outputs into answers; an exported model keeps them.
+        answer_defaults (`dict`): the values of those of them that files of earlier versions lack.
         loss_factors (`dict[str, float]`): the parts of the loss with a constant factor, by name: the output
             `{name}_loss` is multiplied by it. Other tasks have their factor in the output `loss_weights`.
         has_contrastive_loss (`bool`): whether training compares clips with each other, so that the choice of partners
@@ -248,6 +257,7 @@ class FusionConfigMixin:
     frame_columns = ()
     heads = {"logits": Head("prediction", "id2label")}
     answer_fields = ("num_labels", "id2label", "problem_type")
+    answer_defaults = {}
     loss_factors = {"prediction": 1.0, "distillation": 1.0}
     has_contrastive_loss = False
     has_gate = False
@@ -330,6 +340,11 @@ class FusionConfigMixin:
                 setattr(config, name, None)
         config.check()
         return loaded
+
+    def _get_generation_parameters(self):
+        """`save_pretrained` refuses settings of text generation; `temperature` is one, but here it is a field."""
+        found = super()._get_generation_parameters()
+        return {name: value for name, value in found.items() if name not in self.annotations()}
 
     def to_diff_dict(self):
         """All fields: one that is left out would come back as the default of the class that loads it."""

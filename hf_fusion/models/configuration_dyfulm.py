@@ -79,6 +79,14 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             How the fused states become the vector that the heads read. `"attention"` is a learned attention over all
             positions; `"first"` passes the first token's state through a dense layer and tanh, as the classifiers of
             BERT and RoBERTa do, and is for a single encoder.
+        temperature (`float`, *optional*, defaults to 1.0):
+            Temperature of the fine classes: answers have the probabilities of the logits divided by it. It is fitted on
+            validation rows (`hf-fusion calibrate`); logits and losses do not depend on it.
+        coarse_temperature (`float`, *optional*, defaults to 1.0):
+            Temperature of the coarse classes.
+        abstain_below (`float`, *optional*):
+            Probability in [0, 1) below which the best fine class is no answer: the label is then `None`, and the answer
+            is marked as `unsure`. By default, and with 0, every input gets a label.
         kwargs (*optional*):
             Fields of `PretrainedConfig`, such as `label2id`.
 
@@ -101,11 +109,15 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     tuple_fields = ("intensity_range", "loss_weights")
     attribute_map = {"hidden_size": "fusion_hidden_size"}
     heads = {
-        "logits": Head("fine", "id2label"),
-        "coarse_logits": Head("coarse", "coarse_id2label"),
+        "logits": Head("fine", "id2label", "temperature"),
+        "coarse_logits": Head("coarse", "coarse_id2label", "coarse_temperature"),
         "intensity": Head("intensity"),
     }
-    answer_fields = ("num_labels", "id2label", "problem_type", "coarse_id2label", "intensity_range")
+    answer_fields = (
+        "num_labels", "id2label", "problem_type", "coarse_id2label", "intensity_range", "temperature",
+        "coarse_temperature", "abstain_below",
+    )  # fmt: skip
+    answer_defaults = {"temperature": 1.0, "coarse_temperature": 1.0, "abstain_below": None}
     loss_factors = {"distillation": 1.0}
     # Left out by `Trainer.predict`, so that its predictions are `logits`, one array.
     keys_to_ignore_at_inference = [
@@ -148,6 +160,9 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         num_labels: int | None = None,
         id2label: dict[int, str] | None = None,
         pooling: Literal["attention", "first"] = "attention",
+        temperature: float = 1.0,
+        coarse_temperature: float = 1.0,
+        abstain_below: float | None = None,
         **kwargs,
     ):
         # it tells which encoders are needed
@@ -176,6 +191,9 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         self.dwa_temperature = dwa_temperature
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
+        self.temperature = temperature
+        self.coarse_temperature = coarse_temperature
+        self.abstain_below = abstain_below
 
         kwargs.update(num_labels=num_labels, id2label=id2label)
         settle_labels(kwargs, FINE_LABELS, len(FINE_LABELS))
@@ -212,9 +230,11 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
                 "`loss_weights` must be three numbers of at least 0 (fine, coarse, intensity), "
                 f"got {self.loss_weights!r}."
             )
-        for name in ("dwa_temperature", "initializer_range"):
+        for name in ("dwa_temperature", "initializer_range", "temperature", "coarse_temperature"):
             check_positive(name, getattr(self, name))
         check_probability("classifier_dropout", self.classifier_dropout)
+        if self.abstain_below is not None:
+            check_probability("abstain_below", self.abstain_below)
 
     @property
     def has_gate(self):

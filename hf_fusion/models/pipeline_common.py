@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 from transformers.utils import logging
 
-from .configuration_common import check_choice
+from .configuration_common import check_boolean, check_choice, check_probability, temperature_of
 from .pipeline_media import check_window, is_media, read, stretches_of, with_place
 from .processing_dyfulm import rows_without_tokens
 from .processing_text import InputError, is_blank, is_input_error, text_problem
@@ -30,6 +30,10 @@ MODALITIES = ("text", "audio", "vision")
 LABEL_THRESHOLD = 0.5
 # The field of an answer that says whether the input was longer than the model reads; only where it is asked for.
 TRUNCATED = "truncated"
+# The number of classes among which an answer that is unsure leaves the choice, at most.
+ALTERNATIVES = 3
+# The options of the answers themselves, beside those of media files.
+ANSWER_OPTIONS = ("top_k", "calibration", "abstain_below", "return_truncated", "on_error")
 # Choices for inputs that cannot be read: to raise an `InputError`, or to return it in the place of the answer.
 ON_ERROR = ("raise", "return")
 
@@ -39,7 +43,8 @@ class FusionSentimentAnswers:
     The inputs, batches and answers of a pipeline.
 
     A subclass has `model` (with `config`), `processor`, `tensor_type` ("pt" or "np") and `runs_on_cpu`, and the methods
-    `forward` (tensors of a batch -> outputs by name) and `to_array` (an output -> float32 array).
+    `forward` (tensors of a batch -> outputs by name) and `to_array` (an output -> float32 array, after an activation at
+    a temperature).
     """
 
     def answers_to(self, inputs, batch_size, options):
@@ -49,8 +54,8 @@ class FusionSentimentAnswers:
         Args:
             inputs: a string, a mapping, or a list, data set or other iterable of these.
             batch_size (`int`): inputs per forward pass, at most.
-            options (`dict`): of the call: `top_k`, `return_truncated` and `on_error`; for media files `window`, `hop`,
-                `asr` and `language`.
+            options (`dict`): of the call: `top_k`, `calibration`, `abstain_below`, `return_truncated` and `on_error`;
+                for media files `window`, `hop`, `asr` and `language`.
 
         Raises:
             InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place
@@ -62,6 +67,7 @@ class FusionSentimentAnswers:
         if not (options.get("top_k") is None or options["top_k"] >= 1):
             raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
         check_choice("on_error", options.get("on_error", "raise"), ON_ERROR)
+        self._check_calibration(options)
         check_window(options.get("window"), options.get("hop"))
         if options.get("window") is not None and "top_k" in options:
             raise ValueError("`top_k` is for whole inputs: leave it out with `window`.")
@@ -76,6 +82,15 @@ class FusionSentimentAnswers:
         if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):  # a `torch.utils.data.Dataset`
             return self._stream((inputs[i] for i in range(len(inputs))), batch_size, options)
         self.clip_of(inputs)  # says what is wrong with it
+
+    def _check_calibration(self, options):
+        given = [name for name in ("calibration", "abstain_below") if options.get(name) is not None]
+        if given and not hasattr(self.model.config, "abstain_below"):
+            raise ValueError(f"`{given[0]}` is for a DyFuLM, this model is a {self.model.config.model_type}.")
+        if "calibration" in given:
+            check_boolean("calibration", options["calibration"])
+        if "abstain_below" in given:
+            check_probability("abstain_below", options["abstain_below"])
 
     def _stream(self, inputs, batch_size, options):
         first = cut = 0
@@ -238,16 +253,18 @@ class FusionSentimentAnswers:
 
     def postprocess(self, outputs, **options):
         """The outputs of one batch -> one answer per row."""
-        if "coarse_logits" in outputs:
-            answers = self._fine_and_coarse(outputs, options.get("top_k", 1))
-        elif self.model.config.num_labels == 1:
+        if not self._has_classes:
             if "top_k" in options:
                 raise ValueError("This model predicts a score, not classes: it takes no `top_k`.")
             return self._scores(self.to_array(outputs["logits"]).squeeze(-1))
-        elif self._has_label_sets and "top_k" not in options:
-            return [_with_labels(entries) for entries in self._classes(outputs["logits"], None)]
-        else:
-            answers = self._classes(outputs["logits"], options.get("top_k", 1))
+        probabilities = self._probabilities(outputs, "logits", options)  # (batch, num_labels)
+        if self._has_label_sets and "top_k" not in options:
+            return [_with_labels(entries) for entries in self._ranked(probabilities, None)]
+        answers = self._ranked(probabilities, options.get("top_k", 1))
+        if "coarse_logits" in outputs:
+            answers = self._with_coarse(answers, outputs, options)
+        if threshold := self._threshold(options):
+            self._mark_unsure(answers, probabilities, threshold, "top_k" in options)
         return answers if "top_k" in options else [answer for (answer,) in answers]
 
     def _scores(self, scores):
@@ -255,10 +272,32 @@ class FusionSentimentAnswers:
         labels = ("negative", "neutral", "positive")
         return [{"label": labels[1 + (score > middle) - (score < middle)], "score": score} for score in scores.tolist()]
 
-    def _classes(self, logits, top_k):
-        config = self.model.config
+    def _probabilities(self, outputs, name, options):
+        """The probabilities `(batch, classes)` of an output, calibrated unless that is switched off."""
         activation = "sigmoid" if self._has_label_sets else "softmax"
-        probabilities = self.to_array(logits, activation)  # (batch, num_labels)
+        temperature = temperature_of(self.model.config, name) if options.get("calibration", True) else 1.0
+        return self.to_array(outputs[name], activation, temperature)
+
+    def _threshold(self, options):
+        """The probability below which the best class is no answer; 0 for none. That of the configuration is for
+        calibrated probabilities."""
+        threshold = options.get("abstain_below")
+        if threshold is None and options.get("calibration", True):
+            threshold = getattr(self.model.config, "abstain_below", None)
+        return threshold or 0.0
+
+    def _mark_unsure(self, answers, probabilities, threshold, keep_labels):
+        """Adds `unsure` to each answer, and takes the label of those that are, unless all classes are asked for."""
+        for entries, alternatives in zip(answers, self._ranked(probabilities, ALTERNATIVES), strict=True):
+            unsure = alternatives[0]["score"] < threshold
+            for entry in entries:
+                entry["unsure"] = unsure
+            if unsure and not keep_labels:
+                entries[0].update(label=None, alternatives=alternatives)
+
+    def _ranked(self, probabilities, top_k):
+        """The `top_k` most probable classes of each row."""
+        config = self.model.config
         ids = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
         return [
             [{"label": config.id2label[i], "score": score} for i, score in zip(row_ids, row_scores, strict=True)]
@@ -267,11 +306,12 @@ class FusionSentimentAnswers:
             )
         ]
 
-    def _fine_and_coarse(self, outputs, top_k):
+    def _with_coarse(self, answers, outputs, options):
+        """The fine answers with coarse class and intensity."""
         names = self.model.config.coarse_id2label
-        coarse = self.to_array(outputs["coarse_logits"], "softmax")  # (batch, num_coarse_labels)
+        coarse = self._probabilities(outputs, "coarse_logits", options)  # (batch, num_coarse_labels)
         rows = zip(
-            self._classes(outputs["logits"], top_k),
+            answers,
             coarse.argmax(axis=-1).tolist(),
             coarse.max(axis=-1).tolist(),
             self.to_array(outputs["intensity"]).tolist(),
