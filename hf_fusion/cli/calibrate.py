@@ -58,14 +58,17 @@ def main(argv: list[str]) -> None:
     )
     record = calibration.record
     splits = [split for split in ("validation", "test") if split in record]
-    columns = {f"{split}, {side}": record[split][side] for split in splits for side in ("before", "after")}
-    print_metrics(f"{args.checkpoint} on {data_args.dataset}", columns)
+    for split in splits:
+        title = f"{split} of {data_args.dataset} ({record[split]['rows']:,} rows)"
+        print_metrics(title, {side: record[split][side] for side in ("before", "after")})
     print(f"Temperatures: {record['temperature']:.3f} (fine), {record['coarse_temperature']:.3f} (coarse)")
+    for problem in calibration.problems:
+        print(problem)
     for split in splits if record["abstain_below"] else ():
+        given, right = (record[split][name] for name in ("coverage", "answered_accuracy"))
         print(
-            f"Answers of a probability of {record['abstain_below']:.3f} or more, {split}: "
-            f"{record[split]['coverage']:.1%} of {record[split]['rows']:,} rows, "
-            f"{record[split]['answered_accuracy']:.1%} of them right"
+            f"Of {split}, {given:.1%} have an answer of a probability of {record['abstain_below']:.3f} or more"
+            + (f"; {right:.1%} of these are right." if given else ".")
         )
     if args.target_accuracy is not None and record["abstain_below"] is None:
         print(f"All answers together reach {args.target_accuracy:g} on validation: none is unsure.")

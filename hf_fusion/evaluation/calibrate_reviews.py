@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +20,6 @@ from hf_fusion.evaluation.kept_predictions import LABELS_OF_TASKS, Predictions, 
 from hf_fusion.evaluation.metrics import find_metric
 from hf_fusion.evaluation.plots import plot_calibration, plot_risk_coverage, save_figure
 from hf_fusion.models.configuration_common import temperature_of
-
-logger = logging.getLogger(__name__)
 
 # The metrics of `ReviewMetrics` that a temperature changes.
 _METRICS = ("expected_calibration_error", "brier_score", "negative_log_likelihood")
@@ -45,6 +42,11 @@ class Calibration:
     fields: dict[str, float | None]
     record: dict[str, Any]
     predictions: dict[str, Predictions] = field(repr=False)
+
+    @property
+    def problems(self) -> list[str]:
+        """`list[str]`: what could not be found, and why."""
+        return [f"{name} is not calibrated: {reason}." for name, reason in self.record["not_fitted"].items()]
 
     def draw(self, folder: Path, picture_format: str = "png") -> None:
         """
@@ -78,7 +80,7 @@ def calibrate_reviews(
 ) -> Calibration:
     """
     Fits a temperature for each head with classes on the validation split, and chooses the lowest probability of an
-    answer. Temperatures and limits that cannot be found are logged as warnings.
+    answer. What cannot be found stays as it was, and is among the `problems` of the result.
 
     Args:
         parts (`Mapping[str, Predictions]`): the predictions of `validation`, and of `test` to measure the result.
@@ -121,7 +123,6 @@ def calibrate_reviews(
             threshold = choose_threshold(*_fine_answers(scaled[_FITTED]), target_accuracy)
         except CalibrationError as error:
             not_fitted["abstain_below"] = str(error)
-            logger.warning("`abstain_below` is not set: %s.", error)
         else:
             fields["abstain_below"] = threshold or None
     scaled = {split: _with_fields(part, fields) for split, part in raw.items()}
@@ -143,11 +144,9 @@ def _fit_temperatures(predictions):
             fields[head.temperature] = fit_temperature(predictions.outputs[output][known], labels[known])
         except CalibrationError as error:
             not_fitted[head.task] = str(error)
-    reasons = "; ".join(f"{task}: {reason}" for task, reason in not_fitted.items()) or "no row has a class"
     if len(not_fitted) == len(fields):
+        reasons = "; ".join(f"{task}: {reason}" for task, reason in not_fitted.items()) or "no row has a class"
         raise CalibrationError(f"No temperature was fitted on validation ({reasons}): probabilities stay as they are.")
-    if not_fitted:
-        logger.warning("A temperature was not fitted, and stays 1 (%s).", reasons)
     return fields, not_fitted
 
 

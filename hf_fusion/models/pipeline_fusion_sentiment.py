@@ -67,7 +67,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         `intensity` (inside `model.config.intensity_range`). Where `abstain_below` is set also `unsure`: if it is
         `True`, `label` is `None`, `score` the probability of the best class, and `alternatives` lists the three best
         classes with their probabilities; with `top_k` the classes keep their labels.
-        DashFusion: the signed score on the scale of the labels, and "negative", "neutral" or "positive" as it lies below, at or above the middle of `model.config.label_range`;
+        DashFusion: the signed score on the scale of the labels, and "negative", "neutral" or "positive" as it lies
+        below, at or above the middle of `model.config.label_range`;
         or, if it was trained on classes, the class and its probability; of several labels at once the most probable
         one, and as `labels` the list of all with a probability of 0.5 or more. Answers to media files have in addition
         `start` and `end` (seconds), `text` (what is said) and `modalities` (for each one that is known, the share of

@@ -38,6 +38,8 @@ def calibrate_trained(
     except CalibrationError as error:
         logger.warning(str(error))
         return predictions
+    for problem in calibration.problems:
+        logger.warning(problem)
     for name, value in calibration.fields.items():
         setattr(config, name, value)
     for split, part in calibration.predictions.items():
