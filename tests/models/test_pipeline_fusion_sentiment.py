@@ -34,6 +34,72 @@ def test_top_k(pipe):
     assert len(pipe("good", top_k=99)) == 5
 
 
+class TestCalibration:
+    """Temperatures and `abstain_below` of the configuration, and their options."""
+
+    @pytest.fixture
+    def calibrated(self, make_model, processor):
+        model = make_model(temperature=4.0, coarse_temperature=0.5, abstain_below=0.4)
+        return FusionSentimentPipeline(model, processor=processor, device="cpu")
+
+    def test_probabilities_are_those_of_logits_over_temperature(self, calibrated, processor, texts):
+        with torch.no_grad():
+            outputs = calibrated.model(**processor(texts, return_tensors="pt"))
+        fine, coarse = (outputs.logits / 4).softmax(-1), (outputs.coarse_logits / 0.5).softmax(-1)
+        answers = calibrated(texts)
+        assert_close([answer["score"] for answer in answers], fine.max(-1).values)
+        assert_close([answer["coarse"]["score"] for answer in answers], coarse.max(-1).values)
+        every = calibrated(texts, top_k=None)
+        assert_close([sorted(entry["score"] for entry in entries) for entries in every], fine.sort(-1).values)
+
+    def test_without_it_answers_are_those_of_an_uncalibrated_model(self, calibrated, pipe, texts):
+        for options in ({}, {"top_k": None}):
+            assert_close(calibrated(texts, calibration=False, **options), pipe(texts, **options))
+        assert_close(calibrated(texts, calibration=False)[0]["score"], pipe(texts[0])["score"])
+
+    def test_an_unsure_answer_has_no_label_but_alternatives(self, calibrated, texts):
+        threshold = sorted(answer["score"] for answer in calibrated(texts))[1] + 1e-4
+        answers = calibrated(texts, abstain_below=threshold)
+        ranked = calibrated(texts, top_k=3)
+        assert [answer["unsure"] for answer in answers].count(True) == 2
+        for answer, entries in zip(answers, ranked, strict=True):
+            best = [{"label": entry["label"], "score": entry["score"]} for entry in entries]
+            assert answer["unsure"] == (answer["score"] < threshold)
+            assert answer["label"] == (None if answer["unsure"] else best[0]["label"])
+            assert answer.get("alternatives") == (best if answer["unsure"] else None)
+            assert answer["score"] == best[0]["score"] and answer["coarse"]["label"]
+
+    def test_all_classes_keep_their_labels(self, calibrated):
+        entries = calibrated("good", top_k=None, abstain_below=0.99)
+        assert all(entry["unsure"] and entry["label"] and "alternatives" not in entry for entry in entries)
+
+    def test_the_option_goes_before_the_configuration(self, calibrated):
+        assert calibrated("good", abstain_below=0.99)["unsure"] and not calibrated("good", abstain_below=0.01)["unsure"]
+        assert "unsure" not in calibrated("good", abstain_below=0)
+        assert "unsure" in calibrated("good", calibration=False, abstain_below=0.5)
+        assert "unsure" not in calibrated("good", calibration=False)
+
+    def test_an_unsure_answer_is_explained_by_its_best_class(self, calibrated):
+        text = "The room was not bad."
+        expected = calibrated(text, abstain_below=0, explain=True)["explanation"]
+        unsure = calibrated(text, abstain_below=0.99, explain=True)
+        assert unsure["label"] is None
+        assert_close(unsure["explanation"], expected)
+
+    @pytest.mark.parametrize(
+        "options", [{"abstain_below": 1.0}, {"abstain_below": "x"}, {"calibration": "no"}], ids=str
+    )
+    def test_bad_values(self, pipe, options):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            pipe("good", **options)
+
+    @pytest.mark.parametrize("options", [{"abstain_below": 0.5}, {"calibration": False}], ids=str)
+    def test_other_models_take_none(self, clip_model, clip_processor, options):
+        classify = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+        with pytest.raises(ValueError, match="is for a DyFuLM, this model is a dashfusion"):
+            classify("good", **options)
+
+
 def test_batches_texts_of_like_length(pipe, monkeypatch):
     widths = []
     forward = pipe._forward
