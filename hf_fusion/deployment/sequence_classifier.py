@@ -54,9 +54,9 @@ def export_sequence_classifier(model, processor, folder, onnx=False, num_checks=
         track (`Callable`, *optional*, defaults to `iter`): wraps the iterable of batch numbers, for a progress bar.
 
     Returns:
-        `dict`: the description with the keys `architecture`, `max_length`, `left_out` (the heads, and `abstain_below` if
-        it is set), `check` (the `largest_difference` of a probability), `onnx` (`None`, or `opset`, `inputs`, `batches`,
-        `seed` and `largest_difference` of a logit) and `versions`.
+        `dict`: the description with the keys `architecture`, `max_length`, `left_out` (the heads, and `abstain_below`
+        where it is set), `check` (the `largest_difference` of a probability), `onnx` (`None`, or `opset`, `inputs`,
+        `batches`, `seed` and `largest_difference` of a logit) and `versions`.
 
     Raises:
         ExportError: if the model has parts that no classifier of transformers has, the folder holds other files, or the

@@ -37,6 +37,16 @@ class Calibration:
             `before` and `after`, and with a limit `coverage` and `answered_accuracy`; and `not_fitted`, the reason for
             each head or limit that could not be found.
         predictions (`dict[str, Predictions]`): the predictions of each split with these fields.
+
+    Example:
+
+    ```python
+    from hf_fusion.evaluation.calibrate_reviews import Calibration
+
+    fields = {"temperature": 1.8, "coarse_temperature": 1.0, "abstain_below": None}
+    calibration = Calibration(fields, {**fields, "not_fitted": {"coarse": "all rows are of one class"}}, {})
+    calibration.problems  # ["coarse is not calibrated: all rows are of one class."]
+    ```
     """
 
     fields: dict[str, float | None]
@@ -87,6 +97,9 @@ def calibrate_reviews(
         target_accuracy (`float`, *optional*): the accuracy in (0, 1) of the answers that are given; sets
             `abstain_below`.
         abstain_below (`float`, *optional*): the limit itself; 0 for none. By default that of the configuration stays.
+
+    Returns:
+        [`Calibration`]: the fields for the configuration, the metrics before and after, and the calibrated predictions.
 
     Raises:
         CalibrationError: if no temperature can be fitted: without a validation split, or for the reasons of
