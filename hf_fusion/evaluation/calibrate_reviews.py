@@ -149,18 +149,18 @@ def calibrate_reviews(
 
 def _fit_temperatures(predictions):
     """Returns the temperatures by their fields, and for each head without one the reason; raises if none has one."""
-    fields, not_fitted = {}, {}
+    fields = {head.temperature: 1.0 for head in predictions.config.heads.values() if head.temperature is not None}
+    fitted, not_fitted = {}, {}
     for output, head, labels in _heads_with_labels(predictions):
         known = labels != -100
-        fields[head.temperature] = 1.0
         try:
-            fields[head.temperature] = fit_temperature(predictions.outputs[output][known], labels[known])
+            fitted[head.temperature] = fit_temperature(predictions.outputs[output][known], labels[known])
         except CalibrationError as error:
             not_fitted[head.task] = str(error)
-    if len(not_fitted) == len(fields):
+    if not fitted:
         reasons = "; ".join(f"{task}: {reason}" for task, reason in not_fitted.items()) or "no row has a class"
         raise CalibrationError(f"No temperature was fitted on validation ({reasons}): probabilities stay as they are.")
-    return fields, not_fitted
+    return fields | fitted, not_fitted
 
 
 def _heads_with_labels(predictions):

@@ -112,6 +112,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, fewest_rows: int = F
         raise CalibrationError(f"there are {len(labels)} rows with a label, of at least {fewest_rows}")
     if len(np.unique(labels)) < 2:
         raise CalibrationError("all rows are of one class")
+    if (np.argmax(logits, axis=-1) == labels).all():
+        raise CalibrationError("all answers are right, so that no probability would be too high")
     logits, rows = np.asarray(logits, dtype=np.float64), np.arange(len(labels))
 
     def loss(log_temperature):
@@ -119,8 +121,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, fewest_rows: int = F
 
     ends = (-_LARGEST_LOG_TEMPERATURE, _LARGEST_LOG_TEMPERATURE)
     best = float(minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-6}).x)
-    if best < ends[0] + 0.01:
-        raise CalibrationError("all answers are right, so that no probability would be too high")
     if best > ends[1] - 0.01:
         raise CalibrationError("the answers are no better than chance")
     return float(np.exp(best))

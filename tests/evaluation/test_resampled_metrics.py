@@ -138,7 +138,8 @@ def test_reviews_without_some_labels():
     config, outputs, labels = CASES["reviews"](np.random.default_rng(4))
     labels["coarse_labels"][:] = -100
     del labels["intensity_labels"]
-    assert list(resample_metrics(config, outputs, labels, replicates=5)) == ["fine_accuracy", "fine_macro_f1"]
+    names = ["fine_accuracy", "fine_macro_f1", "fine_brier_score", "fine_negative_log_likelihood"]
+    assert list(resample_metrics(config, outputs, labels, replicates=5)) == names
 
 
 def test_coverage_of_a_correlation():

@@ -62,6 +62,9 @@ FIELDS = {
         "classifier_dropout": [0.0, 0.1, 0.9],
         "initializer_range": [0.02, 1e-6],
         "problem_type": [None],
+        "temperature": [1.0, 0.3, 2.7],
+        "coarse_temperature": [1.0, 4.0],
+        "abstain_below": [None, 0.0, 0.55],
     },
     DashFusionConfig: {
         **COMMON,
