@@ -66,7 +66,7 @@ def test_changes_the_configuration_alone(checkpoint, calibrate, capsys, corpus):
     after = read_config(checkpoint)
     changed = {name for name in after if after[name] != config.get(name)}
     assert changed == {"temperature", "coarse_temperature"} and after.keys() == config.keys()
-    assert after["temperature"] > 1.5 and (checkpoint / "model.safetensors").read_bytes() == weights
+    assert after["temperature"] > 1.2 and (checkpoint / "model.safetensors").read_bytes() == weights
     assert "temperature" in (checkpoint / "pipeline_common.py").read_text(), "the code that reads the fields"
     record = json.loads((checkpoint / "calibration/calibration.json").read_text())
     assert record["temperature"] == after["temperature"] and record["dataset"] == "reviews.csv"
@@ -139,8 +139,8 @@ def test_a_lora_adapter_has_its_configuration_in_its_base(checkpoint, calibrate,
     classify.processor.save_pretrained(folder)
     shutil.copytree(checkpoint, folder / "base")
     assert not calibrate(folder)
-    assert read_config(folder / "base")["temperature"] > 1.5 and not (folder / "config.json").exists()
-    assert load_pipeline(str(folder), device="cpu").model.config.temperature > 1.5
+    assert read_config(folder / "base")["temperature"] > 1.2 and not (folder / "config.json").exists()
+    assert load_pipeline(str(folder), device="cpu").model.config.temperature > 1.2
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class ReviewErrors(Diagnosis):
             ],
             {
                 "confusion": plot_confusion(labels, predicted, names, "Fine sentiment"),
-                "calibration": plot_calibration(correct, confidence, "Calibration"),
+                "calibration": plot_calibration(correct, confidence, "Calibration", before=self._raw_confidence()),
                 "calibration_scaled": plot_calibration(
                     correct, confidence_scaled, f"Calibration, temperature {temperature:.2f}"
                 ),
@@ -109,6 +109,12 @@ class ReviewErrors(Diagnosis):
             {"calibration": {"error": before, "error_scaled": after, "temperature": temperature}},
             quotes=("tables.Worst examples",),
         )  # fmt: skip
+
+    def _raw_confidence(self):
+        """Returns the probabilities without the temperature of the model; `None` if it has none."""
+        if self._temperature == 1:
+            return None
+        return softmax(self._logits[self._kept] * self._temperature, axis=1).max(1)
 
     def _coverage(self, correct, confidence):
         """Informs on the answers that are given, if some may be unsure."""
