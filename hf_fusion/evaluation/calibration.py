@@ -12,7 +12,7 @@ from hf_fusion.utils.errors import FusionError
 # A temperature is a single number, but its error on fewer rows is as large as the correction of usual models.
 FEWEST_ROWS = 50
 # The accuracy of fewer answers than these is mostly chance.
-FEWEST_ANSWERS = 20
+FEWEST_ANSWERS = 30
 BINS = 10
 
 _LARGEST_LOG_TEMPERATURE = 4.0  # the search ends where probabilities are 0 and 1, or all the same
@@ -172,7 +172,7 @@ def choose_threshold(correct: Sequence[bool], confidence: Sequence[float], targe
         `float`: the limit, half-way to the next lower probability; 0 if all answers together reach the accuracy.
 
     Raises:
-        CalibrationError: if no 20 answers reach it.
+        CalibrationError: if no 30 answers reach it.
     """
     curve = risk_coverage(correct, confidence)
     reached = (1 - curve.risk >= target_accuracy) & (curve.coverage * len(correct) >= FEWEST_ANSWERS - 0.5)

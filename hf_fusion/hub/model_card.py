@@ -141,6 +141,7 @@ def _calibration_facts(folder, record):
         "not_fitted": [_escape(f"{name}: {reason}") for name, reason in record["not_fitted"].items()],
         "split": f"{shown} ({int(record[shown]['rows'])} reviews)",
         "metrics": {_escape(name): [_format_value(side[name]) for side in sides] for name in sides[0]},
+        "target_accuracy": record["target_accuracy"],
         "abstain_below": record["abstain_below"] and f"{record['abstain_below']:.3f}",
         "answered": [
             (split, _format_share(part["coverage"]), _format_share(part["answered_accuracy"]))

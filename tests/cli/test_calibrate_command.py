@@ -146,7 +146,7 @@ def test_a_lora_adapter_has_its_configuration_in_its_base(checkpoint, calibrate,
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--target_accuracy", "0.9999"], "cannot be reached: no 20 or more of the 160 answers"),
+        (["--target_accuracy", "0.9999"], "cannot be reached: no 30 or more of the 160 answers"),
         (["--target_accuracy", "1.5"], "must lie between 0 and 1, got 1.5"),
         (["--abstain_below", "1"], "must lie in [0, 1), got 1.0"),
         (["--abstain_below", "0.5", "--target_accuracy", "0.9"], "give one of the two"),

@@ -97,7 +97,8 @@ def test_of_a_calibrated_run(run_folder):
     (run_folder / "calibration/risk_coverage.png").write_bytes(b"picture")
     card = ModelCard.load(write_model_card(run_folder)).text
     for words in ("1.800 for the fine and 1.000 for the coarse classes", "Measured on test (20 reviews)",
-                  "| fine_brier_score | 0.8123 | 0.7000 |", "below 0.613 is unsure", "| validation | 90.0% | 91.0% |",
+                  "| fine_brier_score | 0.8123 | 0.7000 |", "below 0.613 is unsure", "an accuracy of 0.9 on validation",
+                  "| validation | 90.0% | 91.0% |",
                   "| test | 82.5% | - |", "Not found: coarse: all rows are of / one class.",
                   "![calibration/risk_coverage.png](calibration/risk_coverage.png)"):  # fmt: skip
         assert words in card, words
