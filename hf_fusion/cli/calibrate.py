@@ -1,4 +1,4 @@
-"""Calibrate the probabilities of a trained DyFuLM, and let it say "unsure".
+"""Calibrate the answers of a trained DyFuLM, and let it be unsure.
 
     hf-fusion calibrate runs/dyfulm_synthetic
     hf-fusion calibrate runs/mine --dataset new.csv --split_shares 0 0.5 0.5

@@ -130,7 +130,7 @@ class TestPredictHere:
         assert (row["label"], row["unsure"]) == ("", "true") and f"({float(row['score']):.2f})" in row["alternatives"]
         (shard,) = (tmp_path / "out").glob("part-*")
         for path in (tmp_path / "out.jsonl", tmp_path / "out.parquet", shard):
-            answer = read_rows(path)[0]["prediction"]
+            answer = next(iter(read_rows(path)))["prediction"]
             assert answer["label"] is None and answer["unsure"] and len(answer["alternatives"]) == 3
         assert predict(tmp_path / "in.csv", "-c", checkpoint, "-o", tmp_path / "sure.csv", "--uncalibrated") == 0
         assert "unsure" not in capsys.readouterr().err + (tmp_path / "sure.csv").read_text()
