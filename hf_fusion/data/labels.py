@@ -96,6 +96,8 @@ class LabelRules:
         names (`tuple(str, ...)`, *optional*): names of the fine classes, from worst to best.
         coarse_names (`tuple(str, ...)`, *optional*): names of the coarse classes.
         intensity_range (`tuple(float, float)`, defaults to (0, 1)): lowest and highest intensity.
+        values (`tuple(float, ...)`, *optional*): the value of each fine class on the scale of the labels, in ascending
+            order, such as 1 to 5 stars; found in the data, `None` where there is none.
 
     Example:
 
@@ -114,6 +116,7 @@ class LabelRules:
     names: tuple[str, ...] | None = None
     coarse_names: tuple[str, ...] | None = None
     intensity_range: tuple[float, float] = (0.0, 1.0)
+    values: tuple[float, ...] | None = None
     # whether `coarse` was given
     declares_coarse: bool = field(default=False, init=False, compare=False)
 

@@ -31,27 +31,27 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
     has_tasks = _has_tasks(config)
     answer = [*_CLASS, *([("labels", pa.list_(pa.string()))] if has_label_sets(config) else [])]
     ends = {"truncated": pa.bool_(), "error": pa.string()}
+    expected = [] if config.class_values is None else [("expected", pa.float64())]
     if flat:
         heads = {"coarse": pa.string(), "coarse_score": pa.float64(), "intensity": pa.float64()} if has_tasks else {}
-        return {**dict(answer), **heads, **ends}
+        return {**dict(answer), **heads, **dict(expected), **ends}
     heads = [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())] if has_tasks else []
-    return {"prediction": pa.struct([*answer, *heads]), **ends}
+    return {"prediction": pa.struct([*answer, *heads, *expected]), **ends}
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     """
     Flattens a row of [`predict_rows`] for files without nested columns, such as csv: `prediction` is replaced by
-    `label` and `score`, and for a DyFuLM also `coarse`, `coarse_score` and `intensity`.
+    `label` and `score`, and for a DyFuLM also `coarse`, `coarse_score`, `intensity` and, where the classes have values,
+    `expected`.
 
     Raises:
         DataError: if the input has a column with one of these names.
     """
     answer = dict(row["prediction"])
     if coarse := answer.pop("coarse", None):
-        answer = {
-            **{name: answer[name] for name in ("label", "score")},
-            **{"coarse": coarse["label"], "coarse_score": coarse["score"], "intensity": answer["intensity"]},
-        }
+        first = {name: answer.pop(name) for name in ("label", "score")}
+        answer = {**first, "coarse": coarse["label"], "coarse_score": coarse["score"], **answer}
     if taken := [name for name in answer if name in row]:
         raise DataError(
             f"The input has a column {taken[0]!r}, which would be overwritten; rename it, or write .jsonl or .parquet, "
@@ -84,7 +84,8 @@ def has_label_sets(config) -> bool:
 
 def _no_prediction(config):
     nothing = {"label": None, "score": None, **({"labels": None} if has_label_sets(config) else {})}
-    return {**nothing, "coarse": nothing, "intensity": None} if _has_tasks(config) else nothing
+    ends = {} if config.class_values is None else {"expected": None}
+    return {**nothing, "coarse": nothing, "intensity": None, **ends} if _has_tasks(config) else nothing
 
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):

@@ -21,7 +21,15 @@ from .configuration_common import FusionConfigMixin  # noqa: F401 - travels too
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_common import FusionModelMixin
 from .modeling_labels import class_labels, score_labels
-from .modeling_losses import at_least_float32, cross_entropy, squared_error
+from .modeling_losses import (
+    at_least_float32,
+    corn_log_probabilities,
+    corn_loss,
+    cross_entropy,
+    focal_loss,
+    ordinal_log_loss,
+    squared_error,
+)
 from .modeling_text_encoder import (
     encoder_from_config,
     layer_class_names,
@@ -37,6 +45,9 @@ from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - s
 from .pipeline_media import is_media  # noqa: F401 - travels too
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import is_blank  # noqa: F401 - travels too
+
+# Losses of the fine classes that know their order.
+_ORDINAL_LOSSES = {"ordinal_log_loss": ordinal_log_loss, "corn": corn_loss}
 
 
 @dataclass
@@ -85,13 +96,13 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`):
             Weighted sum of the losses of the tasks that have labels.
         logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
-            Fine sentiment.
+            Fine sentiment. With `config.fine_loss="corn"` these are log probabilities, in float32 or more.
         coarse_logits (`torch.FloatTensor` of shape `(batch, num_coarse_labels)`):
             Coarse sentiment.
         intensity (`torch.FloatTensor` of shape `(batch,)`):
             Intensity, inside `config.intensity_range`.
         fine_loss, coarse_loss, intensity_loss (`torch.FloatTensor` of shape `()`):
-            The loss of each task before weighting: cross-entropy, cross-entropy, mean squared error.
+            The loss of each task before weighting: `config.fine_loss`, cross-entropy, mean squared error.
         loss_weights (`torch.FloatTensor` of shape `(3,)`):
             Factor of the fine, coarse and intensity loss in `loss`.
         guidance (`torch.FloatTensor` of shape `(batch, hidden)`):
@@ -556,9 +567,11 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.coarse_classifier = DyFuLMCoarseHead(config.fusion_hidden_size, config.num_coarse_labels)
         self.intensity_regressor = nn.Linear(config.fusion_hidden_size, 1)
         self.guidance = DyFuLMGuidance(config) if config.use_guidance else None
-        self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)
+        self.is_conditional = config.fine_loss == "corn"  # a logit for each class but the last
+        self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels - self.is_conditional)
         self.loss_weighting = DyFuLMLossWeighting(config)
-        self.register_buffer("class_weights", None, persistent=False)  # of the fine classes in the loss; not saved
+        for name in ("class_weights", "coarse_class_weights"):  # of the classes in the loss; not saved
+            self.register_buffer(name, None, persistent=False)
         self._no_split_modules = layer_class_names(self)
         self.post_init()
 
@@ -622,7 +635,6 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             "coarse_labels": (coarse_labels, at_least_float32(coarse_logits)),
             "intensity_labels": (intensity_labels, intensity),
         }
-        class_weights = {"labels": self.class_weights}
         pairs = []
         for name, (target, prediction) in tasks.items():
             if target is None:
@@ -632,10 +644,19 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             elif name == "intensity_labels":
                 pairs.append(squared_error(prediction, score_labels(name, target, prediction, limits)))
             else:
-                target = class_labels(name, target, prediction)
-                pairs.append(cross_entropy(prediction, target, class_weights.get(name)))
+                pairs.append(self._class_loss(name, class_labels(name, target, prediction), prediction))
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
         return losses, has_labels
+
+    def _class_loss(self, name, labels, logits):
+        """The loss of the fine ("labels") or the coarse classes ("coarse_labels"), and whether there is any label."""
+        is_fine, gamma = name == "labels", self.config.focal_gamma
+        class_weights = self.class_weights if is_fine else self.coarse_class_weights
+        if is_fine and self.config.fine_loss in _ORDINAL_LOSSES:
+            return _ORDINAL_LOSSES[self.config.fine_loss](logits, labels, class_weights)
+        if gamma > 0:
+            return focal_loss(logits, labels, class_weights, gamma)
+        return cross_entropy(logits, labels, class_weights)
 
     @optional_labels("coarse_labels", "intensity_labels")
     def forward(
@@ -703,6 +724,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         unit_intensity = torch.sigmoid(self.intensity_regressor(features)).squeeze(-1)  # (batch,) in (0, 1)
         guidance = self.guidance(coarse_logits, unit_intensity) if self.guidance is not None else None
         logits = self.classifier(features if guidance is None else features * guidance)
+        if self.is_conditional:
+            logits = corn_log_probabilities(logits)
 
         loss = loss_weights = None
         component_losses = [None, None, None]

@@ -248,6 +248,8 @@ class FusionSentimentAnswers:
             return [_with_labels(entries) for entries in self._classes(outputs["logits"], None)]
         else:
             answers = self._classes(outputs["logits"], options.get("top_k", 1))
+        if self.model.config.class_values is not None:
+            answers = self._with_expected(answers, outputs["logits"])
         return answers if "top_k" in options else [answer for (answer,) in answers]
 
     def _scores(self, scores):
@@ -283,6 +285,15 @@ class FusionSentimentAnswers:
                 for answer in answers
             ]
             for answers, coarse_id, coarse_score, intensity in rows
+        ]
+
+    def _with_expected(self, answers, logits):
+        """The answers with `expected`: the mean of the class values by the probabilities of each row."""
+        probabilities = self.to_array(logits, "softmax")  # (batch, num_labels)
+        expected = (probabilities @ np.array(self.model.config.class_values)).tolist()
+        return [
+            [{**entry, "expected": value} for entry in entries]
+            for entries, value in zip(answers, expected, strict=True)
         ]
 
 
