@@ -186,7 +186,7 @@ def test_a_subclass_adds_to_the_loss(make_trainer, dataset):
             loss = loss + 10 * outputs["intensity"].mean()
             return (loss, outputs) if return_outputs else loss
 
-    plain = make_trainer(per_device_train_batch_size=16, learning_rate=0.0)
+    plain = make_trainer(per_device_train_batch_size=16, learning_rate=0.0, loss_weighting_learning_rate=0.0)
     trainer = Added(plain.model, plain.args, train_dataset=dataset, eval_dataset=dataset,
                     processing_class=plain.processing_class)  # fmt: skip
     trainer.train()
@@ -268,11 +268,14 @@ class TestLossOfTheLabels:
         return outputs["loss"] + ((expected - labels) ** 2).mean()
 
     def trainer(self, plain, loss=squared_error, **fields):
-        return FusionTrainer(plain.model, plain.args, train_dataset=plain.train_dataset, eval_dataset=plain.eval_dataset,
-                             processing_class=plain.processing_class, compute_loss_func=loss, **fields)  # fmt: skip
+        data = {"train_dataset": plain.train_dataset, "eval_dataset": plain.eval_dataset}
+        return FusionTrainer(
+            plain.model, plain.args, **data, processing_class=plain.processing_class, compute_loss_func=loss, **fields
+        )
 
     def test_counts_with_the_other_tasks(self, make_trainer, dataset):
-        trainer = self.trainer(make_trainer(per_device_train_batch_size=16, learning_rate=0.0))
+        rates = {"learning_rate": 0.0, "loss_weighting_learning_rate": 0.0}
+        trainer = self.trainer(make_trainer(per_device_train_batch_size=16, **rates))
         trainer.train()
         (entry,) = training_logs(trainer)
         assert {"coarse_loss", "intensity_loss"} <= set(entry) and "fine_loss" not in entry
