@@ -313,7 +313,6 @@ class TestValues:
             ("label", ["good", "bad", "ok"], {}, (1, 2, 3)),
             ("label", ["very negative", "very positive", "neutral", "positive", "negative"], {}, (1, 2, 3, 4, 5)),
             ("label", ["2 stars", "1 star"], {"names": ("1 star", "2 stars")}, (1, 2)),
-            ("label", ["6", "one"], {"names": ("6", "one")}, (1, 2)),
             ("label", ["6 points", "1 point"], {"names": ("6 points", "1 point")}, None),
             ("coarse_label", [0, 1], {}, None),
             ("intensity", [0.1, 0.5], {"num_labels": 5}, None),

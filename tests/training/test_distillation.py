@@ -246,8 +246,11 @@ class TestTrainer:
     def test_students_that_know_the_order(self, make_trainer, make_student, rows, fine_loss):
         """The teacher's classes are learnt as probabilities, whatever the head is."""
         student = make_student(fine_loss=fine_loss)
-        trainer = make_trainer(student, num_train_epochs=40, learning_rate=3e-3, per_device_train_batch_size=16,
-                               distillation={"weights": (1, 0, 0, 0), "label_weight": 0.01}, logging_steps=40)  # fmt: skip
+        weights = {"weights": (1, 0, 0, 0), "label_weight": 0.01}
+        trainer = make_trainer(
+            student, num_train_epochs=40, learning_rate=3e-3, per_device_train_batch_size=16,
+            distillation=weights, logging_steps=40,
+        )  # fmt: skip
         trainer.train()
         (entry,) = training_logs(trainer)
         assert entry["fine_loss"] > 0 and entry["fine_distillation_loss"] > 0
