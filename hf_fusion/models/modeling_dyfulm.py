@@ -278,6 +278,23 @@ class DyFuLMCoarseHead(nn.Module):
         return nn.functional.linear(features, self.weight, self.bias)
 
 
+class DyFuLMCornHead(nn.Linear):
+    """Ordered classes by CORN (Shi et al. 2023): features -> log probabilities `(batch, classes)`, in float32 or more.
+
+    A row of the weight belongs to each class but the last: its logit says whether the text lies above the class, given
+    that it lies in it or above. The logits are shifted such that 0 everywhere gives all classes the same probability,
+    as in other heads; without that a new head would halve the probability from class to class.
+    """
+
+    def __init__(self, input_size, num_classes):
+        super().__init__(input_size, num_classes - 1)
+
+    def forward(self, features):
+        logits = at_least_float32(super().forward(features))  # (batch, classes - 1)
+        num_above = torch.arange(self.out_features, 0, -1, dtype=logits.dtype, device=logits.device)
+        return corn_log_probabilities(logits + num_above.log())
+
+
 class DyFuLMLossWeighting(nn.Module):
     """Weights of the fine, coarse and intensity loss.
 
@@ -567,8 +584,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.coarse_classifier = DyFuLMCoarseHead(config.fusion_hidden_size, config.num_coarse_labels)
         self.intensity_regressor = nn.Linear(config.fusion_hidden_size, 1)
         self.guidance = DyFuLMGuidance(config) if config.use_guidance else None
-        self.is_conditional = config.fine_loss == "corn"  # a logit for each class but the last
-        self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels - self.is_conditional)
+        linear = DyFuLMCornHead if config.fine_loss == "corn" else nn.Linear
+        self.classifier = linear(config.fusion_hidden_size, config.num_labels)
         self.loss_weighting = DyFuLMLossWeighting(config)
         for name in ("class_weights", "coarse_class_weights"):  # of the classes in the loss; not saved
             self.register_buffer(name, None, persistent=False)
@@ -724,8 +741,6 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         unit_intensity = torch.sigmoid(self.intensity_regressor(features)).squeeze(-1)  # (batch,) in (0, 1)
         guidance = self.guidance(coarse_logits, unit_intensity) if self.guidance is not None else None
         logits = self.classifier(features if guidance is None else features * guidance)
-        if self.is_conditional:
-            logits = corn_log_probabilities(logits)
 
         loss = loss_weights = None
         component_losses = [None, None, None]

@@ -244,13 +244,21 @@ class TestCorn:
     def test_logits(self, make_model, inputs, num_labels):
         model = make_model(fine_loss="corn", use_guidance=False, num_labels=num_labels)
         outputs = model(**inputs, output_fusion=True)
-        assert model.classifier.out_features == num_labels - 1
-        above = torch.sigmoid(model.classifier(outputs.pooler_output))
+        assert model.classifier.weight.shape == (num_labels - 1, 32)
+        conditional = outputs.pooler_output @ model.classifier.weight.T + model.classifier.bias
+        shift = torch.tensor([math.log(num_labels - 1 - k) for k in range(num_labels - 1)])
+        above = torch.sigmoid(conditional + shift)
         lowest, highest = 1 - above[:, 0], above.prod(dim=1)
         probabilities = outputs.logits.softmax(-1)
         assert probabilities.shape == (4, num_labels)
         torch.testing.assert_close(probabilities, outputs.logits.exp())
         torch.testing.assert_close(probabilities[:, [0, -1]], torch.stack([lowest, highest], dim=1))
+
+    @torch.no_grad()
+    def test_starts_without_a_preference(self, make_model, inputs):
+        model = make_model(fine_loss="corn")
+        model.classifier.weight.zero_()
+        torch.testing.assert_close(model(**inputs).logits.exp(), torch.full((4, 5), 0.2))
 
     def test_learns(self, make_model, inputs, labels):
         model = make_model(fine_loss="corn", cross_fusion="a")
