@@ -161,7 +161,7 @@ class FusionTrainingArguments(TrainingArguments):
         },
     )
     coarse_class_weights: list[float] | str | None = field(
-        default=None, metadata={"help": "The same for the coarse classes, such as balanced or '[2, 4, 1]'."}
+        default=None, metadata={"help": "Weights of the coarse classes in the loss, likewise, such as '[2, 4, 1]'."}
     )
     keep_optimizer: bool = field(
         default=False,
