@@ -362,8 +362,9 @@ def _make_room(fields, changes, count, names):
             del changes[name]
     given = [name for name in group if name in changes]
     if given and not (given == [count] and changes[count] == len(fields.get(names) or ())):
-        if names == "id2label" and _count_in(changes, group) != len(fields.get("class_values") or ()):
-            fields.pop("class_values", None)  # not known of other classes
+        values = fields.get("class_values")
+        if names == "id2label" and isinstance(values, list) and len(values) != _count_in(changes, group):
+            fields["class_values"] = None  # not known of other classes
         for name in group:
             fields.pop(name, None)
 
