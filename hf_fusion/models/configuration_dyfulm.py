@@ -206,7 +206,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
-        if name in ("id2label", "label2id") and self.class_values and len(self.class_values) != len(value):
+        if name in ("id2label", "label2id") and self.class_values and len(self.class_values) != len(value or ()):
             self.class_values = None  # not known of other classes
 
     def check(self):
