@@ -109,6 +109,7 @@ def class_fields(rules: LabelRules, recipe_fields: dict[str, Any]) -> dict[str, 
         "coarse_starts": list(rules.coarse) if rules.has_coarse and rules.coarse_follows else None,
         "has_intensity": rules.has_intensity,
         "intensity_range": rules.intensity_range,
+        "class_values": None if rules.values is None else list(rules.values),
     }
     if "id2label" in recipe_fields:
         names, usual = list(recipe_fields["id2label"].values()), CLASS_NAMES.get(rules.num_labels)
@@ -151,12 +152,19 @@ def check_classes(config: PretrainedConfig, rules: LabelRules) -> None:
 
 
 def name_classes(config: PretrainedConfig, rules: LabelRules) -> None:
-    """Replaces placeholder names of classes by the names of the data."""
+    """Replaces placeholder names of classes by the names of the data, and adds their values."""
     for field, names in (("id2label", rules.names), ("coarse_id2label", rules.coarse_names)):
         ours = getattr(config, field, None)
         if names and ours and len(ours) == len(names) and are_placeholders(ours.values()):
             setattr(config, field, dict(enumerate(names)))
     config.label2id = {name: i for i, name in config.id2label.items()}
+    add_class_values(config, rules)
+
+
+def add_class_values(config: PretrainedConfig, rules: LabelRules) -> None:
+    """Sets `class_values` to those of the data, if the configuration has such a field and no values yet."""
+    if "class_values" in config.answer_fields and config.class_values is None and rules.values is not None:
+        config.class_values = list(rules.values)
 
 
 def _same_names(first, second):

@@ -11,6 +11,7 @@ from hf_fusion.models.configuration_common import (
     as_tuple,
     check_boolean,
     check_choice,
+    check_class_values,
     check_probability,
     check_range,
     label_names,
@@ -26,8 +27,8 @@ def answer_fields(config: PretrainedConfig) -> dict[str, Any]:
 
 def read_answer_config(fields: Any) -> SimpleNamespace:
     """
-    Returns a configuration with the fields for answers alone: those of [`answer_fields`], `heads`, `modalities` and
-    `frame_columns`.
+    Returns a configuration with the fields for answers alone: those of [`answer_fields`], `heads`, `modalities`,
+    `frame_columns` and `class_values`.
 
     Args:
         fields: the result of [`answer_fields`], read from a file.
@@ -39,12 +40,13 @@ def read_answer_config(fields: Any) -> SimpleNamespace:
         raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
     config_class = config_class_of(fields.get("model_type"))
     config = SimpleNamespace(model_type=config_class.model_type)
-    for name in ("modalities", "frame_columns", "answer_fields"):
+    for name in ("modalities", "frame_columns", "answer_fields", "class_values"):
         setattr(config, name, getattr(config_class, name))
     for name in config_class.answer_fields:
         setattr(config, name, _check_field(name, fields.get(name)))
     config.num_labels = len(config.id2label)
     config.heads = present_heads(config_class.heads, config)
+    check_class_values(config.class_values, config.num_labels)
     return config
 
 

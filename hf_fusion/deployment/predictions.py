@@ -30,18 +30,20 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
     """
     answer = [*_CLASS, *([("labels", pa.list_(pa.string()))] if has_label_sets(config) else [])]
     ends = {"truncated": pa.bool_(), "error": pa.string()}
+    expected = [] if config.class_values is None else [("expected", pa.float64())]
     intensity = [("intensity", pa.float64())] if "intensity" in config.heads else []
     if flat:
         coarse = [("coarse", pa.string()), ("coarse_score", pa.float64())] if "coarse_logits" in config.heads else []
-        return {**dict([*answer, *coarse, *intensity]), **ends}
+        return {**dict([*answer, *coarse, *intensity, *expected]), **ends}
     coarse = [("coarse", pa.struct(_CLASS))] if "coarse_logits" in config.heads else []
-    return {"prediction": pa.struct([*answer, *coarse, *intensity]), **ends}
+    return {"prediction": pa.struct([*answer, *coarse, *intensity, *expected]), **ends}
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     """
     Flattens a row of [`predict_rows`] for files without nested columns, such as csv: `prediction` is replaced by
-    `label` and `score`, and for a DyFuLM with these heads also `coarse`, `coarse_score` and `intensity`.
+    `label` and `score`, and for a DyFuLM with these heads also `coarse`, `coarse_score` and `intensity`, and where the
+    classes have values, `expected`.
 
     Raises:
         DataError: if the input has a column with one of these names.
@@ -77,7 +79,8 @@ def has_label_sets(config) -> bool:
 def _no_prediction(config):
     nothing = {"label": None, "score": None, **({"labels": None} if has_label_sets(config) else {})}
     coarse = {"coarse": dict(nothing)} if "coarse_logits" in config.heads else {}
-    return {**nothing, **coarse, **({"intensity": None} if "intensity" in config.heads else {})}
+    intensity = {"intensity": None} if "intensity" in config.heads else {}
+    return {**nothing, **coarse, **intensity, **({} if config.class_values is None else {"expected": None})}
 
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):

@@ -97,8 +97,9 @@ def to_sequence_classifier(model) -> PreTrainedModel:
     Converts a DyFuLM to the sequence classifier of its encoder's family, with the same fine logits.
 
     That classifier reads the last layer's first token. The DyFuLM must do the same: `cross_fusion` "a" or "b",
-    `layer_fusion` "last", `pooling` "first", `use_guidance` False, no projection (`fusion_hidden_size` is the width of
-    the encoder), and an encoder whose classifier in transformers has a dense layer with tanh.
+    `layer_fusion` "last", `pooling` "first", `use_guidance` False, a `fine_loss` other than "corn", no projection
+    (`fusion_hidden_size` is the width of the encoder), and an encoder whose classifier in transformers has a dense
+    layer with tanh.
 
     Args:
         model ([`DyFuLMForSequenceClassification`]): the model.
@@ -148,6 +149,8 @@ def _needed_changes(config):
     for name, needed in fields.items():
         if (value := getattr(config, name)) != needed:
             changes.append(f"{name} {str(needed).lower()} (it is {str(value).lower()})")
+    if config.fine_loss == "corn":
+        changes.append("fine_loss cross_entropy or ordinal_log_loss (it is corn, with a head of its own)")
     for name, encoder in config.encoder_configs.items():
         classifier = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(encoder), None)
         if classifier is None or classifier.__name__ not in _LAYERS:

@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 from contextlib import contextmanager
+from itertools import pairwise
 from numbers import Real
 from types import UnionType
 from typing import Literal, NamedTuple, Union, get_args, get_origin
@@ -99,6 +100,18 @@ def check_range(name, value):
     """Raises `ValueError` unless `value` is (lowest, highest), in finite numbers."""
     if len(value) != 2 or not all(map(is_number, value)) or not value[0] < value[1]:
         raise ValueError(f"`{name}` must be (lowest, highest), got {value!r:.100}.")
+
+
+def check_class_values(values, num_labels):
+    """Raises `ValueError` unless `values` is `None` or a list of a finite number for each class, in ascending order."""
+    if values is None:
+        return
+    sound = isinstance(values, (list, tuple)) and len(values) == num_labels and all(map(is_number, values))
+    if not sound or any(low >= high for low, high in pairwise(values)):
+        raise ValueError(
+            f"`class_values` must be a number for each of the {num_labels} classes, in ascending order, got "
+            f"{values!r:.100}."
+        )
 
 
 def checked_config(name, value, default_model_type, other_classes=None):
@@ -295,6 +308,8 @@ class FusionConfigMixin:
             matters.
         paper (`str`, *optional*): the paper that the architecture is from, such as "arXiv 2512.01410".
         has_gate (`bool`): whether the outputs have a `gate` when asked for by `output_fusion=True`.
+        class_values (`list[float]`, *optional*): the value of each class on the scale of the labels; a field of
+            configurations whose answers have `expected`.
     """
 
     label_counts = {"num_labels": "id2label"}
@@ -309,6 +324,7 @@ class FusionConfigMixin:
     loss_factors = {"prediction": 1.0, "distillation": 1.0}
     has_contrastive_loss = False
     has_gate = False
+    class_values = None
     paper = None
     keys_to_ignore_at_inference = ()
 
@@ -406,8 +422,17 @@ def _make_room(fields, changes, count, names, class_fields):
             del changes[name]
     given = [name for name in group if name in changes]
     if given and not (given == [count] and changes[count] == len(fields.get(names) or ())):
+        values = fields.get("class_values")
+        if names == "id2label" and isinstance(values, list) and len(values) != _count_in(changes, group):
+            fields["class_values"] = None  # not known of other classes
         for name in (*group, *class_fields):
             fields.pop(name, None)
+
+
+def _count_in(changes, group):
+    """The number of classes that `changes` ask for; 0 if it is not valid, which the checks say later."""
+    value = next(changes[name] for name in group if name in changes)
+    return value if isinstance(value, int) else len(value) if isinstance(value, dict) else 0
 
 
 class TaskNames(dict):

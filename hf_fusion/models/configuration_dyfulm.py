@@ -12,6 +12,7 @@ from .configuration_common import (
     as_tuple,
     as_value_error,
     check_choice,
+    check_class_values,
     check_positive,
     check_positive_integers,
     check_probability,
@@ -89,6 +90,18 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         coarse_starts (`list[int]`, *optional*):
             The fine class that each coarse class begins with, by which a coarse class follows from a fine one. Without
             it the names of the classes tell, see [`fine_to_coarse`].
+        fine_loss (`Literal["cross_entropy", "ordinal_log_loss", "corn"]`, *optional*, defaults to `"cross_entropy"`):
+            Loss of the fine classes. `"cross_entropy"` is the paper's. The other two are for classes that are numbered
+            in their order: in `"ordinal_log_loss"` (Castagnos et al. 2022) probability costs the more, the further it
+            is from the label; with `"corn"` (Shi et al. 2023) the head says for each class but the last whether the
+            text lies above it.
+        focal_gamma (`float`, *optional*, defaults to 0.0):
+            Exponent of the focal loss (Lin et al. 2017) of fine and coarse classes, which counts rows the less, the
+            better they are predicted; 2 is usual, 0 is plain cross-entropy. Only with `fine_loss="cross_entropy"`.
+        class_values (`list[float]`, *optional*):
+            Value of each fine class on the scale of the labels, in ascending order, such as 1 to 5 stars. Answers then
+            have `expected`, the mean value by the probabilities. Training takes them from the data; `None` where they
+            are not known.
         kwargs (*optional*):
             Fields of `PretrainedConfig`, such as `label2id`.
 
@@ -119,7 +132,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     class_fields = ("coarse_starts",)
     answer_fields = (
         "num_labels", "id2label", "problem_type", "coarse_id2label", "coarse_starts", "has_intensity",
-        "intensity_range",
+        "intensity_range", "class_values",
     )  # fmt: skip
     loss_factors = {"distillation": 1.0}
     # Left out by `Trainer.predict`, so that its predictions are `logits`, one array.
@@ -165,6 +178,9 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         pooling: Literal["attention", "first"] = "attention",
         has_intensity: bool = True,
         coarse_starts: list[int] | None = None,
+        fine_loss: Literal["cross_entropy", "ordinal_log_loss", "corn"] = "cross_entropy",
+        focal_gamma: float = 0.0,
+        class_values: list[float] | None = None,
         **kwargs,
     ):
         # it tells which encoders are needed
@@ -195,6 +211,8 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         self.dwa_temperature = dwa_temperature
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
+        self.fine_loss = fine_loss
+        self.focal_gamma = focal_gamma
 
         kwargs.update(num_labels=num_labels, id2label=id2label)
         settle_labels(kwargs, FINE_LABELS, len(FINE_LABELS))
@@ -202,7 +220,13 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             add_code_map(kwargs, "DyFuLM")
             super().__init__(**kwargs)
             self.to_dict()  # fails where a field of transformers has a wrong type
+        self.class_values = class_values
         self.check()
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name in ("id2label", "label2id") and self.class_values and len(self.class_values) != len(value or ()):
+            self.class_values = None  # not known of other classes
 
     def check(self):
         """Raises `ValueError` if a field has no sensible value, or an encoder in use has no configuration.
@@ -237,6 +261,14 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         for name in ("dwa_temperature", "initializer_range"):
             check_positive(name, getattr(self, name))
         check_probability("classifier_dropout", self.classifier_dropout)
+        check_class_values(self.class_values, self.num_labels)
+        if not is_number(self.focal_gamma) or self.focal_gamma < 0:
+            raise ValueError(f"`focal_gamma` must be at least 0, got {self.focal_gamma!r:.100}.")
+        if self.focal_gamma > 0 and self.fine_loss != "cross_entropy":
+            raise ValueError(
+                f"`focal_gamma` {self.focal_gamma:g} changes a cross-entropy, but `fine_loss` is {self.fine_loss}: set "
+                "`fine_loss` to cross_entropy, or `focal_gamma` to 0."
+            )
 
     def _check_coarse_starts(self):
         starts, count = self.coarse_starts, self.num_coarse_labels

@@ -21,7 +21,15 @@ from .configuration_common import FusionConfigMixin  # noqa: F401 - travels too
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_common import FusionModelMixin
 from .modeling_labels import class_labels, score_labels
-from .modeling_losses import at_least_float32, cross_entropy, squared_error
+from .modeling_losses import (
+    at_least_float32,
+    corn_log_probabilities,
+    corn_loss,
+    cross_entropy,
+    focal_loss,
+    ordinal_log_loss,
+    squared_error,
+)
 from .modeling_text_encoder import (
     encoder_from_config,
     layer_class_names,
@@ -41,6 +49,8 @@ from .processing_text import is_blank  # noqa: F401 - travels too
 # The tasks in the order of `config.loss_weights`, and the argument with the labels of each.
 _TASKS = ("fine", "coarse", "intensity")
 _LABELS = dict(zip(_TASKS, ("labels", "coarse_labels", "intensity_labels"), strict=True))
+# Losses of the fine classes that know their order.
+_ORDINAL_LOSSES = {"ordinal_log_loss": ordinal_log_loss, "corn": corn_loss}
 
 
 @dataclass
@@ -89,13 +99,13 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`):
             Weighted sum of the losses of the tasks that have labels.
         logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
-            Fine sentiment.
+            Fine sentiment. With `config.fine_loss="corn"` these are log probabilities, in float32 or more.
         coarse_logits (`torch.FloatTensor` of shape `(batch, num_coarse_labels)`):
             Coarse sentiment; `None` without a coarse head.
         intensity (`torch.FloatTensor` of shape `(batch,)`):
             Intensity, inside `config.intensity_range`; `None` without an intensity head.
         fine_loss, coarse_loss, intensity_loss (`torch.FloatTensor` of shape `()`):
-            The loss of each task before weighting: cross-entropy, cross-entropy, mean squared error.
+            The loss of each task before weighting: `config.fine_loss`, cross-entropy, mean squared error.
         loss_weights (`torch.FloatTensor` of shape `(heads,)`):
             Factor of the fine, coarse and intensity loss in `loss`, of those that the model has.
         guidance (`torch.FloatTensor` of shape `(batch, hidden)`):
@@ -271,6 +281,23 @@ class DyFuLMCoarseHead(nn.Module):
 
     def forward(self, features):
         return nn.functional.linear(features, self.weight, self.bias)
+
+
+class DyFuLMCornHead(nn.Linear):
+    """Ordered classes by CORN (Shi et al. 2023): features -> log probabilities `(batch, classes)`, in float32 or more.
+
+    A row of the weight belongs to each class but the last: its logit says whether the text lies above the class, given
+    that it lies in it or above. The logits are shifted such that 0 everywhere gives all classes the same probability,
+    as in other heads; without that a new head would halve the probability from class to class.
+    """
+
+    def __init__(self, input_size, num_classes):
+        super().__init__(input_size, num_classes - 1)
+
+    def forward(self, features):
+        logits = at_least_float32(super().forward(features))  # (batch, classes - 1)
+        num_above = torch.arange(self.out_features, 0, -1, dtype=logits.dtype, device=logits.device)
+        return corn_log_probabilities(logits + num_above.log())
 
 
 class DyFuLMLossWeighting(nn.Module):
@@ -567,9 +594,11 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.coarse_classifier = DyFuLMCoarseHead(width, config.num_coarse_labels) if "coarse_logits" in heads else None
         self.intensity_regressor = nn.Linear(width, 1) if "intensity" in heads else None
         self.guidance = DyFuLMGuidance(config) if config.use_guidance and len(heads) > 1 else None
-        self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)
+        linear = DyFuLMCornHead if config.fine_loss == "corn" else nn.Linear
+        self.classifier = linear(width, config.num_labels)
         self.loss_weighting = DyFuLMLossWeighting(config)
-        self.register_buffer("class_weights", None, persistent=False)  # of the fine classes in the loss; not saved
+        for name in ("class_weights", "coarse_class_weights"):  # of the classes in the loss; not saved
+            self.register_buffer(name, None, persistent=False)
         self._no_split_modules = layer_class_names(self)
         self.post_init()
 
@@ -627,7 +656,6 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         """The losses of the heads, each with whether it has any label; predictions (the intensity in (0, 1)) and labels
         by task. A task without labels costs 0 and trains nothing."""
         self._check_problem_type()
-        class_weights = {"fine": self.class_weights}
         pairs = []
         for task, prediction in predictions.items():
             target, name, prediction = targets[task], _LABELS[task], at_least_float32(prediction)
@@ -640,10 +668,19 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
                 prediction = low + (high - low) * prediction
                 pairs.append(squared_error(prediction, score_labels(name, target, prediction, limits)))
             else:
-                target = class_labels(name, target, prediction)
-                pairs.append(cross_entropy(prediction, target, class_weights.get(task)))
+                pairs.append(self._class_loss(task, class_labels(name, target, prediction), prediction))
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
         return losses, has_labels
+
+    def _class_loss(self, task, labels, logits):
+        """The loss of the fine or the coarse classes, and whether there is any label."""
+        is_fine, gamma = task == "fine", self.config.focal_gamma
+        class_weights = self.class_weights if is_fine else self.coarse_class_weights
+        if is_fine and self.config.fine_loss in _ORDINAL_LOSSES:
+            return _ORDINAL_LOSSES[self.config.fine_loss](logits, labels, class_weights)
+        if gamma > 0:
+            return focal_loss(logits, labels, class_weights, gamma)
+        return cross_entropy(logits, labels, class_weights)
 
     def _check_heads(self, targets):
         """Raises `ValueError` for labels of a head that the model does not have."""

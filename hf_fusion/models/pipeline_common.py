@@ -280,6 +280,8 @@ class FusionSentimentAnswers:
             others["coarse"] = self._coarse(outputs, consistent)
         if "intensity" in heads:
             others["intensity"] = self.to_array(outputs["intensity"]).tolist()
+        if self.model.config.class_values is not None:
+            others["expected"] = self._expected(outputs["logits"])
         answers = self._classes(outputs["logits"], top_k)
         for i, (best, *_) in enumerate(answers):
             best.update({name: values[i] for name, values in others.items()})
@@ -306,6 +308,11 @@ class FusionSentimentAnswers:
             {"label": config.coarse_id2label[i], "score": min(score, 1.0)}
             for i, score in zip(classes.tolist(), best.tolist(), strict=True)
         ]
+
+    def _expected(self, logits):
+        """The mean of the class values by the probabilities of each row."""
+        probabilities = self.to_array(logits, "softmax")  # (batch, num_labels)
+        return (probabilities @ np.array(self.model.config.class_values)).tolist()
 
 
 def _with_labels(entries):

@@ -65,13 +65,14 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     Returns:
         `dict` per input, a list of them per list, a generator of them per generator, with `label` and `score`.
         DyFuLM: the fine class and its probability, and also `coarse` (`label` and `score` of the coarse class) and
-        `intensity` (inside `model.config.intensity_range`), each if the model has that head. DashFusion: the signed
-        score on the scale of the labels, and "negative", "neutral" or "positive" as it lies below, at or above the
-        middle of `model.config.label_range`; or, if it was trained on classes, the class and its probability; of
-        several labels at once the most probable one, and as `labels` the list of all with a probability of 0.5 or more.
-        Answers to media files have in addition `start` and `end` (seconds), `text` (what is said) and `modalities` (for
-        each one that is known, the share of the time with words, a voice, a face); where nothing is known, `label` and
-        `score` are `None`.
+        `intensity` (inside `model.config.intensity_range`), each if the model has that head, and where
+        `model.config.class_values` are known, `expected` (their mean by the probabilities of the fine classes, such as
+        3.7 stars). DashFusion: the signed score on the scale of the labels, and "negative", "neutral" or "positive" as
+        it lies below, at or above the middle of `model.config.label_range`; or, if it was trained on classes, the class
+        and its probability; of several labels at once the most probable one, and as `labels` the list of all with a
+        probability of 0.5 or more. Answers to media files have in addition `start` and `end` (seconds), `text` (what is
+        said) and `modalities` (for each one that is known, the share of the time with words, a voice, a face); where
+        nothing is known, `label` and `score` are `None`.
 
     Raises:
         InputError: a `ValueError`, for an input that the model cannot read, such as an empty text or the name of a

@@ -79,7 +79,7 @@ def _check_teacher(name, config):
 
 def check_student(student, teacher, is_new: bool) -> None:
     """
-    Copies the class names and the intensity range of a teacher to a new student.
+    Copies the class names and values and the intensity range of a teacher to a new student.
 
     Args:
         student, teacher ([`DyFuLMForSequenceClassification`]): two models with the same number of classes.
@@ -92,6 +92,8 @@ def check_student(student, teacher, is_new: bool) -> None:
         raise RecipeError(
             f"A student has a single encoder: set cross_fusion to a (or b); it is {student.config.cross_fusion!r}."
         )
+    if is_new and teacher.config.class_values is not None:
+        student.config.class_values = list(teacher.config.class_values)
     for name in ("id2label", "label2id", "coarse_id2label", "intensity_range"):
         ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
         if is_new:
@@ -238,7 +240,7 @@ class DistillationTrainer(FusionTrainer):
         label_weight (`float`): the weight of the loss on the labels.
 
     Raises:
-        ValueError: if the teacher's outputs are missing.
+        ValueError: if the teacher's outputs are missing, or `compute_loss_func` is set.
     """
 
     def __init__(
@@ -257,6 +259,8 @@ class DistillationTrainer(FusionTrainer):
         self.answers = answers_of(model.config)
         if missing := [name for name in self.answers if name not in train_dataset.column_names]:
             raise ValueError(f"`train_dataset` has no {missing[0]}; add the outputs of the teacher by `add_answers`.")
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("`compute_loss_func` has no effect on a student: override `model_loss` in a subclass.")
         self.temperature = temperature
         self.weights = dict(zip(DISTILLATION_LOSSES, weights, strict=True))
         self.label_weight = label_weight

@@ -24,6 +24,27 @@ def test_answers_what_the_model_says(pipe, processor):
     assert answer["intensity"] == pytest.approx(outputs.intensity.item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("fine_loss", ["cross_entropy", "corn"])
+def test_the_expected_value_of_the_classes(make_model, processor, fine_loss):
+    model = make_model(class_values=[1, 2, 3, 4, 5.5], fine_loss=fine_loss)
+    pipe = FusionSentimentPipeline(model, processor=processor, device="cpu")
+    texts = ["The room was not bad.", "good " * 9]
+    for text, answer in zip(texts, pipe(texts), strict=True):
+        probabilities = model(**processor([text], return_tensors="pt")).logits.softmax(-1)[0]
+        expected = sum(value * p.item() for value, p in zip([1, 2, 3, 4, 5.5], probabilities, strict=True))
+        assert list(answer) == ["label", "score", "coarse", "intensity", "expected"]
+        assert answer["expected"] == pytest.approx(expected, abs=1e-5)
+        every = pipe(text, top_k=None)
+        assert every[0]["expected"] == pytest.approx(expected, abs=1e-5)
+        assert not any("expected" in entry for entry in every[1:])
+        by_label = {model.config.label2id[entry["label"]]: entry["score"] for entry in every}
+        assert by_label == pytest.approx(dict(enumerate(probabilities.tolist())), abs=1e-5)
+
+
+def test_classes_without_values_have_no_expected_one(pipe):
+    assert "expected" not in pipe("good") and "expected" not in pipe("good", top_k=2)[0]
+
+
 def test_top_k(pipe):
     every = pipe("good", top_k=None)
     assert [entry["label"] for entry in pipe("good", top_k=2)] == [entry["label"] for entry in every[:2]]
