@@ -11,7 +11,7 @@ from hf_fusion.architectures.encoders import (
     resolve_name,
     two_encoders,
 )
-from hf_fusion.architectures.reviews import ReviewArchitecture, check_classes, class_fields
+from hf_fusion.architectures.reviews import ReviewArchitecture, add_class_values, check_classes, class_fields
 from hf_fusion.evaluation.diagnostics.analyze import analyze_reviews
 from hf_fusion.evaluation.diagnostics.collect import untracked
 from hf_fusion.evaluation.diagnostics.findings import Section
@@ -86,8 +86,8 @@ class DyFuLMArchitecture(ReviewArchitecture):
     config_class = DyFuLMConfig
     recipe_fields = DyFuLMFields
     settled_fields = (
-        "encoder_a_config", "encoder_b_config", "num_labels", "num_coarse_labels", "intensity_range", "temperature",
-        "coarse_temperature",
+        "encoder_a_config", "encoder_b_config", "num_labels", "num_coarse_labels", "coarse_starts", "has_intensity",
+        "intensity_range", "class_values", "temperature", "coarse_temperature",
     )  # fmt: skip
 
     def check_recipe(self, model_args) -> None:
@@ -164,6 +164,7 @@ def build_dyfulm(model_args, rules, texts, teacher=None):
         fields = {**_UNCALIBRATED, **model_args.config_fields()}
         model = load_trained_model(DyFuLMForSequenceClassification, checkpoint, fields)
         check_classes(model.config, rules)
+        add_class_values(model.config, rules)
         return model, load_saved_processor(DyFuLMProcessor, checkpoint, model_args)
     specs = {"a": model_args.encoder_a, "b": model_args.encoder_b}
     if specs["a"] == TEACHER:

@@ -61,7 +61,9 @@ def main(argv: list[str]) -> None:
     for split in splits:
         title = f"{split} of {data_args.dataset} ({record[split]['rows']:,} rows)"
         print_metrics(title, {side: record[split][side] for side in ("before", "after")})
-    print(f"Temperatures: {record['temperature']:.3f} (fine), {record['coarse_temperature']:.3f} (coarse)")
+    heads = {"temperature": "fine", "coarse_temperature": "coarse"}
+    found = ", ".join(f"{record[name]:.3f} ({head})" for name, head in heads.items() if name in record)
+    print(f"Temperatures: {found}")
     for problem in calibration.problems:
         print(problem)
     for split in splits if record["abstain_below"] else ():

@@ -72,7 +72,7 @@ class OnnxModel:
                 ignored. The inputs of a modality may be left out if all clips lack it.
 
         Returns:
-            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM.
+            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM with these heads.
 
         Raises:
             ValueError: if ONNX Runtime cannot compute the graph.

@@ -29,35 +29,32 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
         config: the configuration of the model.
         flat: whether to return the columns of [`flat_row`].
     """
-    has_tasks = _has_tasks(config)
     answer = [*_CLASS, *([("labels", pa.list_(pa.string()))] if has_label_sets(config) else [])]
     ends = {"truncated": pa.bool_(), "error": pa.string()}
+    expected = [] if config.class_values is None else [("expected", pa.float64())]
+    intensity = [("intensity", pa.float64())] if "intensity" in config.heads else []
     may_abstain = abstains(config)
     if flat:
-        heads = {"coarse": pa.string(), "coarse_score": pa.float64(), "intensity": pa.float64()} if has_tasks else {}
-        doubts = {"unsure": pa.bool_(), "alternatives": pa.string()} if may_abstain else {}
-        return {**dict(answer), **heads, **doubts, **ends}
-    heads = [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())] if has_tasks else []
+        coarse = [("coarse", pa.string()), ("coarse_score", pa.float64())] if "coarse_logits" in config.heads else []
+        doubts = [("unsure", pa.bool_()), ("alternatives", pa.string())] if may_abstain else []
+        return {**dict([*answer, *coarse, *intensity, *expected, *doubts]), **ends}
+    coarse = [("coarse", pa.struct(_CLASS))] if "coarse_logits" in config.heads else []
     doubts = [("unsure", pa.bool_()), ("alternatives", pa.list_(pa.struct(_CLASS)))] if may_abstain else []
-    return {"prediction": pa.struct([*answer, *heads, *doubts]), **ends}
+    return {"prediction": pa.struct([*answer, *coarse, *intensity, *expected, *doubts]), **ends}
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     """
     Flattens a row of [`predict_rows`] for files without nested columns, such as csv: `prediction` is replaced by
-    `label` and `score`, and for a DyFuLM also `coarse`, `coarse_score` and `intensity`; where answers may be unsure
-    `unsure`, and `alternatives` as text.
+    `label` and `score`, and for a DyFuLM with these heads also `coarse`, `coarse_score` and `intensity`, and where the
+    classes have values, `expected`; where answers may be unsure `unsure`, and `alternatives` as text.
 
     Raises:
         DataError: if the input has a column with one of these names.
     """
-    answer = dict(row["prediction"])
-    if coarse := answer.pop("coarse", None):
-        answer = {
-            **{name: answer[name] for name in ("label", "score")},
-            **{"coarse": coarse["label"], "coarse_score": coarse["score"], "intensity": answer["intensity"]},
-            **{name: answer[name] for name in ("unsure", "alternatives") if name in answer},
-        }
+    answer: dict[str, Any] = {}
+    for name, value in row["prediction"].items():
+        answer |= {name: value["label"], f"{name}_score": value["score"]} if name == "coarse" else {name: value}
     if answer.get("alternatives"):
         answer["alternatives"] = ", ".join(f"{one['label']} ({one['score']:.2f})" for one in answer["alternatives"])
     if taken := [name for name in answer if name in row]:
@@ -78,11 +75,6 @@ def output_schema(columns: pa.Schema, config) -> pa.Schema:
     _check_columns(columns.names)
     kept = [column for column in columns if column.name not in config.frame_columns]
     return pa.schema([*kept, *prediction_types(config).items()])
-
-
-def _has_tasks(config):
-    """Whether predictions have a coarse class and an intensity."""
-    return "coarse_logits" in config.heads
 
 
 def has_label_sets(config) -> bool:
@@ -122,8 +114,11 @@ def set_answers(config, calibration: bool = True, abstain_below: float | None = 
 
 def _no_prediction(config):
     nothing = {"label": None, "score": None, **({"labels": None} if has_label_sets(config) else {})}
+    coarse = {"coarse": dict(nothing)} if "coarse_logits" in config.heads else {}
+    intensity = {"intensity": None} if "intensity" in config.heads else {}
+    expected = {} if config.class_values is None else {"expected": None}
     doubts = {"unsure": None, "alternatives": None} if abstains(config) else {}
-    return {**nothing, "coarse": nothing, "intensity": None, **doubts} if _has_tasks(config) else nothing
+    return {**nothing, **coarse, **intensity, **expected, **doubts}
 
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):

@@ -99,8 +99,9 @@ def to_sequence_classifier(model) -> PreTrainedModel:
     by the temperature.
 
     That classifier reads the last layer's first token. The DyFuLM must do the same: `cross_fusion` "a" or "b",
-    `layer_fusion` "last", `pooling` "first", `use_guidance` False, no projection (`fusion_hidden_size` is the width of
-    the encoder), and an encoder whose classifier in transformers has a dense layer with tanh.
+    `layer_fusion` "last", `pooling` "first", `use_guidance` False, a `fine_loss` other than "corn", no projection
+    (`fusion_hidden_size` is the width of the encoder), and an encoder whose classifier in transformers has a dense
+    layer with tanh.
 
     Args:
         model ([`DyFuLMForSequenceClassification`]): the model.
@@ -146,9 +147,14 @@ def _needed_changes(config):
     changes = []
     if len(config.encoder_configs) != 1:
         changes.append(f"cross_fusion a or b (it is {config.cross_fusion})")
-    for name, needed in {"layer_fusion": "last", "pooling": "first", "use_guidance": False}.items():
+    fields = {"layer_fusion": "last", "pooling": "first"}
+    if len(config.heads) > 1:  # else there is no guidance
+        fields["use_guidance"] = False
+    for name, needed in fields.items():
         if (value := getattr(config, name)) != needed:
             changes.append(f"{name} {str(needed).lower()} (it is {str(value).lower()})")
+    if config.fine_loss == "corn":
+        changes.append("fine_loss cross_entropy or ordinal_log_loss (it is corn, with a head of its own)")
     for name, encoder in config.encoder_configs.items():
         classifier = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(encoder), None)
         if classifier is None or classifier.__name__ not in _LAYERS:

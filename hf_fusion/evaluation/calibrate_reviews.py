@@ -32,7 +32,8 @@ class Calibration:
     The result of [`calibrate_reviews`].
 
     Args:
-        fields (`dict`): the fields of the configuration: `temperature`, `coarse_temperature`, `abstain_below`.
+        fields (`dict`): the fields of the configuration: `temperature`, `coarse_temperature` (with a coarse head) and
+            `abstain_below`.
         record (`dict`): what `metrics.json` keeps: these fields; `target_accuracy`; for each split `rows`, the metrics
             `before` and `after`, and with a limit `coverage` and `answered_accuracy`; and `not_fitted`, the reason for
             each head or limit that could not be found.

@@ -15,6 +15,7 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
+    cohen_kappa_score,
     f1_score,
     hamming_loss,
     mean_absolute_error,
@@ -54,16 +55,18 @@ class Metric:
     format: str = ".3f"
 
 
-_SHARES = ("accuracy", "coverage", "uar", "recall", "acc2_has0", "acc2_non0", "acc3", "acc5", "acc7")
+_SHARES = (
+    "accuracy", "within_one", "coverage", "uar", "recall", "acc2_has0", "acc2_non0", "acc3", "acc5", "acc7",
+)  # fmt: skip
 # The only definition of the direction in which a metric improves.
 METRICS = {
     metric.name: metric
     for metric in (
         *(Metric(name, False, format=".1%") for name in _SHARES),
         *(Metric(name, False) for name in ("f1", "f1_has0", "f1_non0", "average_precision")),
-        Metric("corr", False, (-1.0, 1.0)),
+        *(Metric(name, False, (-1.0, 1.0)) for name in ("corr", "quadratic_kappa")),
         Metric("r2", False, (-math.inf, 1.0)),
-        *(Metric(name, True, (0.0, math.inf)) for name in ("mae", "mse", "rmse", "nll")),
+        *(Metric(name, True, (0.0, math.inf)) for name in ("mae", "mse", "rmse", "nll", "class_error")),
         *(Metric(name, True, (0.0, 2.0)) for name in ("brier", "brier_score")),
         *(Metric(name, True) for name in ("calibration_error", "expected_calibration_error")),
         Metric("negative_log_likelihood", True, (0.0, math.inf)),
@@ -111,9 +114,11 @@ class ReviewMetrics(evaluate.Metric):
     Returns:
         `dict[str, float]` with, for each task present: `fine_accuracy`, `fine_macro_f1`, `coarse_accuracy`,
         `coarse_macro_f1` (shares in [0, 1]; the macro F1 averages over the classes that occur in references or
-        predictions), `intensity_mae`, `intensity_mse`, `intensity_r2` and `intensity_corr` (Pearson; NaN where
-        undefined); of tasks with probabilities also the metrics of [`measure_probabilities`], such as
-        `fine_brier_score`.
+        predictions), `fine_quadratic_kappa` (Cohen's kappa with quadratic weights; NaN where undefined),
+        `fine_within_one` (share of rows at most one class off), `fine_class_error` (mean distance in classes),
+        `intensity_mae`, `intensity_mse`, `intensity_r2` and `intensity_corr` (Pearson; NaN where undefined). The three
+        of the fine classes take these for numbered in their order. Of tasks with probabilities also the metrics of
+        [`measure_probabilities`], such as `fine_brier_score`.
 
     Raises:
         ValueError: if the two sides differ in length or tasks, if a prediction is NaN or Inf, or if a task has no
@@ -173,9 +178,23 @@ class ReviewMetrics(evaluate.Metric):
 
 
 def _classes(task, predicted, expected):
-    return {
+    metrics = {
         f"{task}_accuracy": float(accuracy_score(expected, predicted)),
         f"{task}_macro_f1": float(f1_score(expected, predicted, average="macro", zero_division=0)),
+    }
+    return {**metrics, **_order(predicted, expected)} if task == "fine" else metrics
+
+
+def _order(predicted, expected):
+    """Computes the metrics of the fine classes that know their order."""
+    distances = np.abs(predicted - expected)
+    classes = np.arange(max(predicted.max(), expected.max()) + 1)  # a class that never occurs is a step nevertheless
+    same = len({*predicted.tolist(), *expected.tolist()}) < 2  # kappa is 0 / 0
+    kappa = math.nan if same else cohen_kappa_score(expected, predicted, labels=classes, weights="quadratic")
+    return {
+        "fine_quadratic_kappa": float(kappa),
+        "fine_within_one": float(np.mean(distances <= 1)),
+        "fine_class_error": float(distances.mean()),
     }
 
 
@@ -487,10 +506,14 @@ def _label_metrics(predicted, probabilities, expected):
     }
 
 
+# Metrics of classes that are undefined where all references are of one class.
+_OF_SEVERAL_CLASSES = ("accuracy", "uar", "macro_f1", "quadratic_kappa", "within_one", "class_error")
+
+
 def mask_single_class(metrics: dict[str, float], references: dict[str, Sequence]) -> dict[str, float]:
     """
-    Replaces accuracy, UAR and F1 by NaN, with a warning, if all references are of one class: a constant prediction
-    would be perfect.
+    Replaces accuracy, UAR, F1 and the metrics of order by NaN, with a warning, if all references are of one class: a
+    constant prediction would be perfect.
 
     Args:
         metrics (`dict[str, float]`): the result of [`ReviewMetrics`], or accuracy, UAR and macro F1 of a single task.
@@ -500,9 +523,7 @@ def mask_single_class(metrics: dict[str, float], references: dict[str, Sequence]
     single = [task for task, values in references.items() if len({v for v in values if not _is_missing(v)}) < 2]
     for task in single:
         start = f"{task}_" if task else ""
-        undefined = {
-            name: math.nan for name in (f"{start}accuracy", f"{start}uar", f"{start}macro_f1") if name in metrics
-        }
+        undefined = {name: math.nan for name in (f"{start}{end}" for end in _OF_SEVERAL_CLASSES) if name in metrics}
         if undefined:
             logger.warning("%s: undefined, all references are of one class.", ", ".join(undefined))
         metrics = {**metrics, **undefined}

@@ -126,7 +126,10 @@ def _review_sums(config, outputs, labels):
             return {f"{task}_{name}": metrics[name] for name in ("accuracy", "macro_f1")}
 
         num_classes, known = len(getattr(config, head.names)), _is_known(expected)
-        yield _class_sums(outputs[output].argmax(-1), expected, num_classes, name_metrics)
+        predicted = outputs[output].argmax(-1)  # (seeds, rows)
+        yield _class_sums(predicted, expected, num_classes, name_metrics)
+        if head.task == "fine":
+            yield _order_sums(predicted, expected)
         probabilities = class_probabilities(config, output, outputs[output])  # (seeds, rows, classes)
         scores = row_scores(probabilities, np.where(known, expected, 0))
         for name, values in zip(("brier_score", "negative_log_likelihood"), scores, strict=True):
@@ -178,6 +181,27 @@ def _class_sums(predicted, expected, num_classes, measure, kept=None):
     true = np.broadcast_to(true[:, None], guess.shape)
     features = np.concatenate([guess & true, guess, true], axis=-1).astype(np.float64)
     return _Sums(features, lambda sums: measure(_Counts(*np.split(sums, 3, axis=-1))))
+
+
+def _order_sums(predicted, expected):
+    """Returns the sums of the metrics of order for classes `(seeds, rows)` and true ones `(rows,)`."""
+    known = _is_known(expected)
+    guess, true = (np.where(known, values, 0).astype(np.float64) for values in (predicted, expected))
+    guess, true = guess.T, np.broadcast_to(true[:, None], guess.T.shape)  # (rows, seeds)
+    distances = np.abs(guess - true)
+    kept = np.broadcast_to(known[:, None], guess.shape)
+    columns = (kept, kept & (distances <= 1), distances, distances**2, guess, true, guess**2 + true**2, true**2)
+
+    def combine(sums):
+        count, near, distance, square, sum_guess, sum_true, squares, true_squares = np.moveaxis(sums, -1, 0)
+        several = count * true_squares - sum_true**2 > 0.5  # whole numbers: the rows' true classes differ
+        by_chance = squares - 2 * sum_guess * sum_true / count  # sum of squares if guesses were drawn apart
+        metrics = {
+            "quadratic_kappa": 1 - square / by_chance, "within_one": near / count, "class_error": distance / count
+        }  # fmt: skip
+        return {f"fine_{name}": np.where(several, values, np.nan) for name, values in metrics.items()}
+
+    return _Sums(np.stack(columns, axis=-1).astype(np.float64), combine)
 
 
 def _class_metrics(counts, names):

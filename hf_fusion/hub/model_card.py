@@ -136,7 +136,11 @@ def _calibration_facts(folder, record):
         f"{CALIBRATION_FOLDER}/{name}.png" for name in ("reliability_fine", "reliability_coarse", "risk_coverage")
     )
     return {
-        "temperatures": [f"{record[name]:.3f}" for name in ("temperature", "coarse_temperature")],
+        "temperatures": [
+            f"{record[name]:.3f} for the {head}"
+            for name, head in (("temperature", "fine"), ("coarse_temperature", "coarse"))
+            if name in record
+        ],
         "dataset": record.get("dataset") and _escape(record["dataset"]),
         "not_fitted": [_escape(f"{name}: {reason}") for name, reason in record["not_fitted"].items()],
         "split": f"{shown} ({int(record[shown]['rows'])} reviews)",

@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 from transformers.utils import logging
 
-from .configuration_common import check_boolean, check_choice, check_probability, temperature_of
+from .configuration_common import check_boolean, check_choice, check_probability, fine_to_coarse, temperature_of
 from .pipeline_media import check_window, is_media, read, stretches_of, with_place
 from .processing_dyfulm import rows_without_tokens
 from .processing_text import InputError, is_blank, is_input_error, text_problem
@@ -33,7 +33,7 @@ TRUNCATED = "truncated"
 # The number of classes among which an answer that is unsure leaves the choice, at most.
 ALTERNATIVES = 3
 # The options of the answers themselves, beside those of media files.
-ANSWER_OPTIONS = ("top_k", "calibration", "abstain_below", "return_truncated", "on_error")
+ANSWER_OPTIONS = ("top_k", "consistent", "calibration", "abstain_below", "return_truncated", "on_error")
 # Choices for inputs that cannot be read: to raise an `InputError`, or to return it in the place of the answer.
 ON_ERROR = ("raise", "return")
 
@@ -54,8 +54,8 @@ class FusionSentimentAnswers:
         Args:
             inputs: a string, a mapping, or a list, data set or other iterable of these.
             batch_size (`int`): inputs per forward pass, at most.
-            options (`dict`): of the call: `top_k`, `calibration`, `abstain_below`, `return_truncated` and `on_error`;
-                for media files `window`, `hop`, `asr` and `language`.
+            options (`dict`): of the call: `top_k`, `consistent`, `calibration`, `abstain_below`, `return_truncated` and
+                `on_error`; for media files `window`, `hop`, `asr` and `language`.
 
         Raises:
             InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place
@@ -67,6 +67,7 @@ class FusionSentimentAnswers:
         if not (options.get("top_k") is None or options["top_k"] >= 1):
             raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
         check_choice("on_error", options.get("on_error", "raise"), ON_ERROR)
+        self._check_consistent(options)
         self._check_calibration(options)
         check_window(options.get("window"), options.get("hop"))
         if options.get("window") is not None and "top_k" in options:
@@ -251,6 +252,11 @@ class FusionSentimentAnswers:
             return self._encode([_without_text(clip) if i in unread else clip for i, clip in enumerate(clips)])
         return batch, truncated
 
+    def _check_consistent(self, options):
+        check_boolean("consistent", options.get("consistent", True))
+        if "consistent" in options and "coarse_logits" not in self.model.config.heads:
+            raise ValueError("`consistent` is for a model with a coarse head, which this one does not have.")
+
     def postprocess(self, outputs, **options):
         """The outputs of one batch -> one answer per row."""
         if not self._has_classes:
@@ -261,8 +267,8 @@ class FusionSentimentAnswers:
         if self._has_label_sets and "top_k" not in options:
             return [_with_labels(entries) for entries in self._ranked(probabilities, None)]
         answers = self._ranked(probabilities, options.get("top_k", 1))
-        if "coarse_logits" in outputs:
-            answers = self._with_coarse(answers, outputs, options)
+        if self.model.config.heads["logits"].task == "fine":
+            self._add_heads(answers, probabilities, outputs, options)
         if threshold := self._threshold(options):
             self._mark_unsure(answers, probabilities, threshold, "top_k" in options)
         return answers if "top_k" in options else [answer for (answer,) in answers]
@@ -287,13 +293,12 @@ class FusionSentimentAnswers:
         return threshold or 0.0
 
     def _mark_unsure(self, answers, probabilities, threshold, keep_labels):
-        """Adds `unsure` to each answer, and takes the label of those that are, unless all classes are asked for."""
-        for entries, alternatives in zip(answers, self._ranked(probabilities, ALTERNATIVES), strict=True):
-            unsure = alternatives[0]["score"] < threshold
-            for entry in entries:
-                entry["unsure"] = unsure
-            if unsure and not keep_labels:
-                entries[0].update(label=None, alternatives=alternatives)
+        """Adds `unsure` to the best class of each row, and takes the label of those that are, unless further classes
+        are asked for."""
+        for (best, *_), alternatives in zip(answers, self._ranked(probabilities, ALTERNATIVES), strict=True):
+            best["unsure"] = best["score"] < threshold
+            if best["unsure"] and not keep_labels:
+                best.update(label=None, alternatives=alternatives)
 
     def _ranked(self, probabilities, top_k):
         """The `top_k` most probable classes of each row."""
@@ -306,23 +311,37 @@ class FusionSentimentAnswers:
             )
         ]
 
-    def _with_coarse(self, answers, outputs, options):
-        """The fine answers with coarse class and intensity."""
-        names = self.model.config.coarse_id2label
-        coarse = self._probabilities(outputs, "coarse_logits", options)  # (batch, num_coarse_labels)
-        rows = zip(
-            answers,
-            coarse.argmax(axis=-1).tolist(),
-            coarse.max(axis=-1).tolist(),
-            self.to_array(outputs["intensity"]).tolist(),
-            strict=True,
-        )
+    def _add_heads(self, answers, fine, outputs, options):
+        """Adds the answers of the other heads to the best fine class of each row; `fine` are its probabilities."""
+        heads, others = self.model.config.heads, {}
+        if "coarse_logits" in heads:
+            others["coarse"] = self._coarse(fine, outputs, options)
+        if "intensity" in heads:
+            others["intensity"] = self.to_array(outputs["intensity"]).tolist()
+        if self.model.config.class_values is not None:
+            others["expected"] = (fine @ np.array(self.model.config.class_values)).tolist()
+        for i, (best, *_) in enumerate(answers):
+            best.update({name: values[i] for name, values in others.items()})
+
+    def _coarse(self, fine, outputs, options):
+        """
+        Label and score of the coarse class of each row. With `consistent` it is that of the fine class where the two
+        heads contradict each other; its score is then the sum of the probabilities of its fine classes.
+        """
+        config = self.model.config
+        scores = self._probabilities(outputs, "coarse_logits", options)  # (batch, num_coarse_labels)
+        classes = scores.argmax(axis=-1)
+        mapping = fine_to_coarse(config) if options.get("consistent", True) else None
+        if mapping is not None:
+            members = np.equal.outer(mapping, np.arange(scores.shape[1]))  # (num_labels, num_coarse_labels)
+            follows = np.array(mapping)[fine.argmax(axis=-1)]
+            differs = follows != classes
+            scores[differs] = fine[differs] @ members.astype(fine.dtype)
+            classes = follows
+        best = np.take_along_axis(scores, classes[:, None], axis=-1)[:, 0]
         return [
-            [
-                {**answer, "coarse": {"label": names[coarse_id], "score": coarse_score}, "intensity": intensity}
-                for answer in answers
-            ]
-            for answers, coarse_id, coarse_score, intensity in rows
+            {"label": config.coarse_id2label[i], "score": min(score, 1.0)}
+            for i, score in zip(classes.tolist(), best.tolist(), strict=True)
         ]
 
 

@@ -38,7 +38,12 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             mean (integrated gradients, Sundararajan et al. 2017, from a text of mask tokens). Takes as long as some 30
             texts.
         top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
-            of the single best one. Only for models that predict classes.
+            of the single best one. Only for models that predict classes. The answers of the other heads are in
+            the first one.
+        consistent (`bool`, defaults to `True`): for DyFuLM: where its coarse head contradicts the fine class, `coarse`
+            is the class that the fine one belongs to, with the sum of the probabilities of its fine classes. `False`
+            always gives the answer of the coarse head. Nothing changes where it is not known which coarse class a fine
+            one belongs to, see [`fine_to_coarse`].
         calibration (`bool`, defaults to `True`): for DyFuLM: whether the temperatures and `abstain_below` of the
             configuration apply, which `hf-fusion calibrate` fits. `False` gives the softmax of the model's logits.
         abstain_below (`float`, *optional*): for DyFuLM: an answer whose probability is lower is `unsure`; in place of
@@ -64,15 +69,16 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     Returns:
         `dict` per input, a list of them per list, a generator of them per generator, with `label` and `score`.
         DyFuLM: the fine class and its probability, and also `coarse` (`label` and `score` of the coarse class) and
-        `intensity` (inside `model.config.intensity_range`). Where `abstain_below` is set also `unsure`: if it is
-        `True`, `label` is `None`, `score` the probability of the best class, and `alternatives` lists the three best
-        classes with their probabilities; with `top_k` the classes keep their labels.
-        DashFusion: the signed score on the scale of the labels, and "negative", "neutral" or "positive" as it lies
-        below, at or above the middle of `model.config.label_range`;
-        or, if it was trained on classes, the class and its probability; of several labels at once the most probable
-        one, and as `labels` the list of all with a probability of 0.5 or more. Answers to media files have in addition
-        `start` and `end` (seconds), `text` (what is said) and `modalities` (for each one that is known, the share of
-        the time with words, a voice, a face); where nothing is known, `label` and `score` are `None`.
+        `intensity` (inside `model.config.intensity_range`), each if the model has that head, and where
+        `model.config.class_values` are known, `expected` (their mean by the probabilities of the fine classes, such as
+        3.7 stars). Where `abstain_below` is set also `unsure`: if it is `True`, `label` is `None`, `score` the
+        probability of the best class, and `alternatives` lists the three best classes with their probabilities; with
+        `top_k` the classes keep their labels. DashFusion: the signed score on the scale of the labels, and "negative",
+        "neutral" or "positive" as it lies below, at or above the middle of `model.config.label_range`; or, if it was
+        trained on classes, the class and its probability; of several labels at once the most probable one, and as
+        `labels` the list of all with a probability of 0.5 or more. Answers to media files have in addition `start` and
+        `end` (seconds), `text` (what is said) and `modalities` (for each one that is known, the share of the time with
+        words, a voice, a face); where nothing is known, `label` and `score` are `None`.
 
     Raises:
         InputError: a `ValueError`, for an input that the model cannot read, such as an empty text or the name of a

@@ -91,6 +91,7 @@ class TestReviews:
         expected, found = (classify(REVIEWS) for classify in reviews)
         assert_equal(found, expected)
         assert len({answer["label"] for answer in found}) > 1 and np.ptp([a["intensity"] for a in found]) > 0.01
+        assert np.ptp([answer["expected"] for answer in found]) > 0.01
 
     @pytest.mark.parametrize("batch_size", [1, 3, 100])
     def test_do_not_depend_on_the_batch(self, reviews, batch_size):
@@ -193,7 +194,7 @@ def test_bad_inputs_have_errors_in_their_places(clips_):
 
 def test_unknown_option(reviews):
     with pytest.raises(
-        ValueError, match="Unknown argument explain: accepted are `batch_size`, `top_k`, `return_truncated`, "
+        ValueError, match="Unknown argument explain: accepted are `batch_size`, `top_k`, `consistent`, "
     ):
         reviews[1]("x", explain=True)
 
@@ -249,7 +250,12 @@ class TestLoading:
             ("reviews", {"id2label": [1]}, "`id2label` must name the classes"),
             ("reviews", {"coarse_id2label": 3}, "`coarse_id2label` must name the classes"),
             ("reviews", {"problem_type": "x"}, "`problem_type` must be one of"),
-            ("reviews", {"id2label": {"0": "bad"}}, r"model\.onnx is damaged, .*`logits` has rows of \(5,\), .*\(1,\)"),
+            ("reviews", {"class_values": [1, 2]}, "`class_values` must be a number for each of the 5 classes"),
+            (
+                "reviews",
+                {"id2label": {"0": "bad"}, "class_values": None},
+                r"model\.onnx is damaged, .*`logits` has rows of \(5,\), .*\(1,\)",
+            ),
             ("clips", {"label_range": [-3, float("nan")]}, "`label_range` must be"),
             ("clips", {"modalities": ["smell"]}, "`modalities` must be"),
             ("clips", {"modality_dropout": 10**400}, "`modality_dropout` must lie in"),

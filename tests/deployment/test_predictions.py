@@ -140,6 +140,18 @@ class TestFlatRows:
         assert list(flat.items()) == [*expected.items(), ("truncated", False), ("error", None)]
         assert list(flat)[2:] == list(prediction_types(pipe.model.config, flat=True))
 
+    def test_values_of_classes(self, make_model, processor):
+        pipe = FusionSentimentPipeline(make_model(class_values=[1, 2, 3, 4, 5]), processor=processor, device="cpu")
+        (window,) = predict_rows(pipe, [{"text": "good"}, {"text": None}])
+        types = prediction_types(pipe.model.config)
+        table = pa.Table.from_pylist(window, pa.schema([("text", pa.string()), *types.items()]))
+        assert table["prediction"].to_pylist() == [row["prediction"] for row in window]
+        assert 1 < window[0]["prediction"]["expected"] < 5 and window[1]["prediction"]["expected"] is None
+        for row in window:
+            flat = flat_row(row)
+            assert flat["expected"] == row["prediction"]["expected"]
+            assert list(flat)[1:] == list(prediction_types(pipe.model.config, flat=True))
+
     def test_own_columns_are_not_overwritten(self, classify):
         ((row,),) = predict_rows(classify, [{"text": "good", "score": 3}])
         with pytest.raises(DataError, match=r"column 'score', which would be overwritten; rename it, or write \.jsonl"):

@@ -76,6 +76,7 @@ class TestConversion:
             ({"layer_fusion": "mean"}, ["layer_fusion last (it is mean)"]),
             ({"pooling": "attention"}, ["pooling first (it is attention)"]),
             ({"use_guidance": True}, ["use_guidance false (it is true)"]),
+            ({"fine_loss": "corn"}, ["fine_loss cross_entropy or ordinal_log_loss (it is corn"]),
             ({"fusion_hidden_size": 20}, ["fusion_hidden_size 32 (it is 20)"]),
             ({"a": "deberta"}, ["encoder_a of the family Bert, Camembert", "(it is deberta-v2)"]),
             (

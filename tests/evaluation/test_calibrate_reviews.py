@@ -94,6 +94,13 @@ def test_a_head_without_labels_keeps_its_temperature(make_part):
     assert found.fields["temperature"] == 1 and found.fields["coarse_temperature"] != 1
 
 
+def test_without_a_coarse_head(make_part):
+    part = make_part("validation", labels=("labels",), num_coarse_labels=0)
+    part.outputs.pop("coarse_logits")
+    found = calibrate_reviews({"validation": part})
+    assert set(found.fields) == {"temperature", "abstain_below"} and found.fields["temperature"] > 2
+
+
 def test_one_head_that_cannot_be_fitted_is_said(make_part):
     part = make_part("validation")
     part.labels["coarse_labels"][:] = 1

@@ -70,7 +70,7 @@ def test_reviews_come_back_with_the_metrics_of_the_trainer(tmp_path, make_config
         np.testing.assert_array_equal(found.labels[name], values)
         assert found.labels[name].dtype == values.dtype
     metrics = measure_predictions(found)
-    assert metrics == pytest.approx(expected, abs=1e-12, nan_ok=True) and len(metrics) == 14
+    assert metrics == pytest.approx(expected, abs=1e-12, nan_ok=True) and len(metrics) == 17
 
 
 def test_a_label_column_that_the_data_lacks(tmp_path, make_config, reviews):

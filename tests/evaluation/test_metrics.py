@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import pearsonr
-from sklearn.metrics import f1_score, r2_score
+from sklearn.metrics import cohen_kappa_score, f1_score, mean_absolute_error, r2_score
 
 from hf_fusion import DyFuLMConfig
 from hf_fusion.evaluation.calibration import calibration_error, measure_probabilities
@@ -39,7 +39,11 @@ def test_values_by_hand():
     assert result["intensity_mse"] == pytest.approx((0.01 + 0.0025 + 0.01 + 0.01) / 4)
     assert result["intensity_r2"] == pytest.approx(r2_score(EXPECTED["intensity"], PREDICTED["intensity"]))
     assert result["intensity_corr"] == pytest.approx(pearsonr(EXPECTED["intensity"], PREDICTED["intensity"])[0])
-    assert len(result) == 8
+    # distances 0, 0, 1, 0; those of each prediction to each label in the square, by columns
+    by_chance = ((0 + 1 + 1 + 16) + (1 + 0 + 0 + 9) + (4 + 1 + 1 + 4) + (16 + 9 + 9 + 0)) / 4
+    assert result["fine_quadratic_kappa"] == pytest.approx(1 - 1 / by_chance)
+    assert result["fine_within_one"] == 1 and result["fine_class_error"] == 0.25
+    assert len(result) == 11
 
 
 def test_rows_columns_and_batches_agree():
@@ -69,6 +73,11 @@ def test_agrees_with_scikit_learn(rows):
     )
     assert result["fine_macro_f1"] == pytest.approx(f1_score(true, fine, average="macro", zero_division=0))
     assert result["fine_accuracy"] == pytest.approx(np.mean(np.equal(true, fine)))
+    assert result["fine_within_one"] == pytest.approx(np.mean(np.abs(np.subtract(true, fine)) <= 1))
+    assert result["fine_class_error"] == pytest.approx(mean_absolute_error(true, fine))
+    if len({*true, *fine}) > 1:
+        kappa = cohen_kappa_score(true, fine, labels=range(5), weights="quadratic")
+        assert result["fine_quadratic_kappa"] == pytest.approx(kappa)
     assert result["intensity_mae"] == pytest.approx(np.abs(np.subtract(intensity, target)).mean())
     if np.std(target) > 1e-3 and np.std(intensity) > 1e-3:
         assert result["intensity_corr"] == pytest.approx(np.corrcoef(intensity, target)[0, 1], abs=1e-6)
@@ -143,7 +152,7 @@ def test_probabilities_of_rows_and_columns():
     found = ReviewMetrics().compute(predictions=rows, references=[{"fine": 1}, {"fine": 1}])
     columns = {"fine": [1, 0], "fine_probabilities": [[0.2, 0.8], [0.6, 0.4]]}
     assert ReviewMetrics().compute(predictions=columns, references={"fine": [1, 1]}) == found
-    assert found["fine_brier_score"] == pytest.approx((0.08 + 0.72) / 2) and len(found) == 5
+    assert found["fine_brier_score"] == pytest.approx((0.08 + 0.72) / 2) and len(found) == 8
     with pytest.raises(ValueError, match="got fine_probabilities"):
         ReviewMetrics().compute(predictions=columns, references={"fine_probabilities": [[0.2, 0.8], [0.6, 0.4]]})
 
@@ -352,7 +361,7 @@ class TestTable:
 
     def test_better_answers_are_better_by_every_metric(self, computed):
         best, good, poor = (computed(wrong) for wrong in (0.0, 0.2, 0.7))
-        assert len(best) == 29
+        assert len(best) == 32
         for name in best:
             values = [-found[name] if lower_is_better(name) else found[name] for found in (best, good, poor)]
             assert values[0] > values[1] > values[2], name
@@ -367,8 +376,8 @@ class TestTable:
         losses = ["loss", "fine_loss", "intensity_loss", "prediction_loss", "contrastive_loss", "distillation_loss"]
         assert all(map(lower_is_better, [*losses, "rmse", "brier", "nll", "fine_nll", "intensity_rmse"]))
         assert {name for name, metric in METRICS.items() if metric.lower_is_better} == {
-            "mae", "mse", "rmse", "nll", "brier", "calibration_error", "hamming_loss", "loss", "brier_score",
-            "expected_calibration_error", "negative_log_likelihood",
+            "mae", "mse", "rmse", "nll", "class_error", "brier", "calibration_error", "hamming_loss", "loss",
+            "brier_score", "expected_calibration_error", "negative_log_likelihood",
         }  # fmt: skip
 
     @pytest.mark.parametrize("start", ["", "eval_", "test_", "validation_", "eval_first_"])

@@ -71,9 +71,9 @@ def test_facts_of_dyfulm():
     config = DyFuLMConfig(num_labels=4, num_coarse_labels=2)
     assert (config.modalities, config.frame_columns) == (("text",), ())
     assert config.heads == {
-        "logits": Head("fine", "id2label", "temperature"),
-        "coarse_logits": Head("coarse", "coarse_id2label", "coarse_temperature"),
-        "intensity": Head("intensity"),
+        "logits": Head("fine", "id2label", temperature="temperature"),
+        "coarse_logits": Head("coarse", "coarse_id2label", temperature="coarse_temperature"),
+        "intensity": Head("intensity", switch="has_intensity"),
     }
     assert head_widths(config) == {"logits": (4,), "coarse_logits": (2,), "intensity": ()}
     assert config.loss_factors == {"distillation": 1.0} and not config.has_contrastive_loss
