@@ -14,7 +14,7 @@ from transformers.utils import logging
 from .configuration_common import check_boolean, check_choice, check_probability, fine_to_coarse, temperature_of
 from .pipeline_media import check_window, is_media, read, stretches_of, with_place
 from .processing_dyfulm import rows_without_tokens
-from .processing_text import InputError, is_blank, is_input_error, text_problem
+from .processing_text import InputError, aspect_words, is_blank, is_input_error, sentences_about, text_problem
 
 logger = logging.get_logger(__name__)
 
@@ -33,7 +33,9 @@ TRUNCATED = "truncated"
 # The number of classes among which an answer that is unsure leaves the choice, at most.
 ALTERNATIVES = 3
 # The options of the answers themselves, beside those of media files.
-ANSWER_OPTIONS = ("top_k", "consistent", "calibration", "abstain_below", "return_truncated", "on_error")
+ANSWER_OPTIONS = (
+    "top_k", "consistent", "calibration", "abstain_below", "aspects", "return_truncated", "on_error",
+)  # fmt: skip
 # Choices for inputs that cannot be read: to raise an `InputError`, or to return it in the place of the answer.
 ON_ERROR = ("raise", "return")
 
@@ -54,8 +56,8 @@ class FusionSentimentAnswers:
         Args:
             inputs: a string, a mapping, or a list, data set or other iterable of these.
             batch_size (`int`): inputs per forward pass, at most.
-            options (`dict`): of the call: `top_k`, `consistent`, `calibration`, `abstain_below`, `return_truncated` and
-                `on_error`; for media files `window`, `hop`, `asr` and `language`.
+            options (`dict`): of the call: `top_k`, `consistent`, `calibration`, `abstain_below`, `aspects`,
+                `return_truncated` and `on_error`; for media files `window`, `hop`, `asr` and `language`.
 
         Raises:
             InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place
@@ -69,6 +71,7 @@ class FusionSentimentAnswers:
         check_choice("on_error", options.get("on_error", "raise"), ON_ERROR)
         self._check_consistent(options)
         self._check_calibration(options)
+        self._check_aspects(options)
         check_window(options.get("window"), options.get("hop"))
         if options.get("window") is not None and "top_k" in options:
             raise ValueError("`top_k` is for whole inputs: leave it out with `window`.")
@@ -126,7 +129,23 @@ class FusionSentimentAnswers:
                 for entry in _entries(answer):
                     entry[TRUNCATED] = was_cut
                 answers[i] = answer
+        if options.get("aspects") is not None:
+            self._add_aspects({i: answers[i] for i in clips if not errors.has(i)}, clips, batch_size, options)
         return answers
+
+    def _add_aspects(self, answers, clips, batch_size, options):
+        """Adds `aspects` to answers, by the numbers of their texts: the answers to the sentences that name each one."""
+        words, found = aspect_words(options["aspects"]), {}
+        for i, answer in answers.items():
+            answer["aspects"] = {}
+            texts = {aspect: sentences_about(clips[i]["text"], names) for aspect, names in words.items()}
+            found |= {(i, aspect): text for aspect, text in texts.items() if text}
+        others = {name: value for name, value in options.items() if name not in ("aspects", "explain")}
+        parts = self._answer(list(found.values()), batch_size, {**others, "on_error": "return"})
+        for (i, aspect), part in zip(found, parts, strict=True):
+            if not isinstance(part, InputError):
+                del part[TRUNCATED]
+                answers[i]["aspects"][aspect] = part
 
     def _answer_media(self, value, batch_size, options):
         """The answer to a media file; with `window`, those to its stretches."""
@@ -251,6 +270,15 @@ class FusionSentimentAnswers:
         if unread:  # nothing to tokenizers, although characters are there
             return self._encode([_without_text(clip) if i in unread else clip for i, clip in enumerate(clips)])
         return batch, truncated
+
+    def _check_aspects(self, options):
+        if options.get("aspects") is None:
+            return
+        if self._modalities != ("text",):
+            raise ValueError("`aspects` is for models that read text alone.")
+        if "top_k" in options:
+            raise ValueError("`aspects` is about the best answer: leave `top_k` out.")
+        aspect_words(options["aspects"])  # says what is wrong with them
 
     def _check_consistent(self, options):
         check_boolean("consistent", options.get("consistent", True))

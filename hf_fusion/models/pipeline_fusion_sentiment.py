@@ -48,6 +48,10 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             configuration apply, which `hf-fusion calibrate` fits. `False` gives the softmax of the model's logits.
         abstain_below (`float`, *optional*): for DyFuLM: an answer whose probability is lower is `unsure`; in place of
             that of the configuration, and 0 switches it off.
+        aspects (`list[str]` or `dict[str, list[str]]`, *optional*): for models of text: also return `aspects`, for each
+            of these words that the text names the answer to the sentences that name it, or one of its synonyms if it
+            has a list of them. A heuristic: the model never learned aspects, and a sentence with two of them has one
+            answer for both.
         return_truncated (`bool`, defaults to `False`): also return `truncated`: whether the input was longer than the
             model reads and was cut. Without it the number of such inputs is logged once, at the end.
         on_error (`str`, defaults to `"raise"`): `"raise"` raises an [`InputError`] for the first input that cannot be

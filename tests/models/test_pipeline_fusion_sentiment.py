@@ -174,6 +174,34 @@ class TestCalibration:
             classify("good", **options)
 
 
+class TestAspects:
+    TEXT = "The Room was not bad. The staff was rude! Breakfast? We slept well in the room."
+
+    def test_are_answers_to_the_sentences_that_name_them(self, pipe):
+        answer = pipe(self.TEXT, aspects=["room", "staff", "pool"])
+        assert answer["aspects"].keys() == {"room", "staff"}
+        assert_close(answer["aspects"]["staff"], pipe("The staff was rude!"))
+        assert_close(answer["aspects"]["room"], pipe("The Room was not bad. We slept well in the room."))
+        assert_close({name: value for name, value in answer.items() if name != "aspects"}, pipe(self.TEXT))
+
+    def test_synonyms_lists_and_other_options(self, pipe):
+        texts = ["good", self.TEXT, ""]
+        found = pipe(texts, aspects={"service": ["staff"], "bed": []}, on_error="return", return_truncated=True)
+        assert found[0]["aspects"] == {} and list(found[1]["aspects"]) == ["service"]
+        assert isinstance(found[2], InputError) and not found[1]["truncated"]
+        assert "explanation" in pipe(self.TEXT, aspects=["staff"], explain=True)
+        assert [answer["aspects"].keys() for answer in pipe(iter(texts[:2]), aspects=["staff"])] == [set(), {"staff"}]
+
+    @pytest.mark.parametrize("aspects", ["room", [], {}, [""], [1], {"room": "bed"}, {"room": [2]}, 3])
+    def test_what_are_none(self, pipe, aspects):
+        with pytest.raises(ValueError, match="`aspects` must be words"):
+            pipe(self.TEXT, aspects=aspects)
+
+    def test_top_k_is_about_something_else(self, pipe):
+        with pytest.raises(ValueError, match="leave `top_k` out"):
+            pipe(self.TEXT, aspects=["room"], top_k=2)
+
+
 def test_batches_texts_of_like_length(pipe, monkeypatch):
     widths = []
     forward = pipe._forward

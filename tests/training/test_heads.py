@@ -55,6 +55,10 @@ def test_from_a_file_to_all_that_is_made_of_it(tmp_path, classes, has_coarse, ha
     names = ["fine", *["coarse"] * has_coarse, *["intensity"] * has_intensity]
     assert {name.partition("_")[0] for name in metrics["test"]} == {"loss", *names}
 
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    logged = {name for entry in history for name in entry if name.endswith(("_weight", "_loss"))}
+    assert logged - {"eval_loss", "train_loss"} == {f"{name}_{part}" for name in names for part in ("loss", "weight")}
+
     classify = load_pipeline(str(folder))
     model, config = classify.model, classify.model.config
     outputs = ["logits", *["coarse_logits"] * has_coarse, *["intensity"] * has_intensity]
