@@ -71,7 +71,7 @@ def test_reviews_come_back_with_the_metrics_of_the_trainer(tmp_path, make_config
         assert found.labels[name].dtype == values.dtype
     metrics = measure_predictions(found)
     assert 0 <= metrics.pop("fine_calibration_error") <= 1
-    assert metrics == pytest.approx(expected, abs=1e-12, nan_ok=True) and len(metrics) == 8
+    assert metrics == pytest.approx(expected, abs=1e-12, nan_ok=True) and len(metrics) == 11
 
 
 def test_a_label_column_that_the_data_lacks(tmp_path, make_config, reviews):
