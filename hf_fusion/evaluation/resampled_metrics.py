@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from hf_fusion.evaluation.metrics import clip_scores, select_sentiment_metrics, sentiment_classes
+from hf_fusion.evaluation.calibration import row_scores
+from hf_fusion.evaluation.metrics import (
+    class_probabilities,
+    clip_scores,
+    select_sentiment_metrics,
+    sentiment_classes,
+)
 from hf_fusion.evaluation.statistics import REPLICATES, number_clusters, resample_rows, sum_by_unit
 from hf_fusion.models.pipeline_common import LABEL_THRESHOLD
 
@@ -52,7 +58,7 @@ def resample_metrics(
     Returns:
         `dict[str, np.ndarray]`: by metric the table `(1 + replicates, seeds)` for [`hierarchical_estimate`]; its first
         row holds the metrics of [`compute_metrics`]. NaN where a metric is undefined. Metrics that are no functions of
-        sums (average precision, calibration error) are left out.
+        sums (average precision, calibration error, the accuracy of the answers of an `abstain_below`) are left out.
 
     Example:
 
@@ -119,11 +125,15 @@ def _review_sums(config, outputs, labels):
             metrics = _class_metrics(counts, ())
             return {f"{task}_{name}": metrics[name] for name in ("accuracy", "macro_f1")}
 
-        num_classes = len(getattr(config, head.names))
+        num_classes, known = len(getattr(config, head.names)), _is_known(expected)
         predicted = outputs[output].argmax(-1)  # (seeds, rows)
         yield _class_sums(predicted, expected, num_classes, name_metrics)
         if head.task == "fine":
             yield _order_sums(predicted, expected)
+        probabilities = class_probabilities(config, output, outputs[output])  # (seeds, rows, classes)
+        scores = row_scores(probabilities, np.where(known, expected, 0))
+        for name, values in zip(("brier_score", "negative_log_likelihood"), scores, strict=True):
+            yield _mean_sums(f"{head.task}_{name}", np.where(known, values, 0.0).T[..., None], known)
 
 
 def _is_known(labels):

@@ -65,7 +65,7 @@ class LossTracker(TrainerCallback, ExportableState):
             count = torch.stack([counts[label].to(rows.dtype) for label in labels])
             rows[places] = torch.stack([losses * count, count], dim=1)
         if outputs.get("loss_weights") is not None:
-            weights = slice(NAMES.index(WEIGHTS[0]), NAMES.index(WEIGHTS[-1]) + 1)
+            weights = [NAMES.index(f"{head.task}_weight") for head in config.heads.values()]
             rows[weights, 0] = outputs["loss_weights"].detach().to(rows.dtype)
             rows[weights, 1] = (outputs["loss_weights"].detach() != 0).to(rows.dtype)
         if outputs.get("gate") is not None:
@@ -118,11 +118,10 @@ class LossTracker(TrainerCallback, ExportableState):
     def _close_epoch(self, args, model):
         """Passes the mean losses of the epoch to the model, for dynamic weight averaging."""
         self.flush(args.device)
-        sums = [self.epoch[name] for name in list(LOSSES)[: len(WEIGHTS)]]  # of fine, coarse, intensity
-        means = [total / count if count else 0.0 for total, count in sums]
+        means = {name: total / count if count else 0.0 for name, (total, count) in self.epoch.items()}
         for name, module in model.named_modules():
             if name.rpartition(".")[2] == "loss_weighting" and hasattr(module, "record_epoch"):
-                module.record_epoch(means)
+                module.record_epoch([means[f"{task}_loss"] for task in module.tasks])
         self.epoch = {}
 
 

@@ -80,6 +80,17 @@ def test_loaded_reviews_are_taken_as_they_are(make_trainer, texts):
     assert [labels_of(rows) for rows in found] == [labels_of(read)] * 4 and not any(map(needs_encoding, found))
 
 
+def test_labels_of_heads_that_the_model_does_not_have_are_left_out(make_trainer, make_model, texts, caplog):
+    raw = Dataset.from_dict({"text": texts, "stars": [1, 5] * 5})
+    read = load_reviews(raw, split_shares=(1, 0, 0))["train"]
+    trainer = make_trainer(read, raw, make_model(num_coarse_labels=0, has_intensity=False))
+    for rows in (trainer.train_dataset, trainer.eval_dataset):
+        assert [name for name in rows.column_names if name.endswith("labels")] == ["labels"]
+    assert "`train_dataset`: the model has no heads for coarse_labels, intensity_labels" in caplog.text
+    trainer.train()
+    assert trainer.evaluate().keys() >= {"eval_loss", "eval_fine_accuracy"}
+
+
 def test_the_numbers_of_a_validation_set_are_read_like_those_of_the_training_set(make_trainer, make_model, texts):
     """By itself, 0 and 1 would be the first two of three classes."""
     train = Dataset.from_dict({"text": texts, "label": [-1, 0, 1, 1, 1] * 2})

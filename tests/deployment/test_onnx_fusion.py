@@ -117,6 +117,18 @@ class TestReviews:
         assert_equal(found, expected)
         assert len(found[0]) == min(top_k or 5, 5)
 
+    @pytest.mark.parametrize(
+        "options", [{}, {"calibration": False}, {"top_k": 2}, {"abstain_below": 0.35}, {"abstain_below": 0}], ids=str
+    )
+    def test_calibrated_answers(self, reviews, monkeypatch, options):
+        for classify in reviews:
+            for name, value in {"temperature": 3.0, "coarse_temperature": 0.6, "abstain_below": 0.5}.items():
+                monkeypatch.setattr(classify.model.config, name, value)
+        expected, found = (classify(REVIEWS, **options) for classify in reviews)
+        assert_equal(found, expected)
+        if not options:
+            assert {answer["unsure"] for answer in found} == {True, False}
+
     def test_labelled_reviews_have_the_same_metrics(self, reviews):
         rows = Dataset.from_dict({"text": REVIEWS, "labels": [i % 5 for i in range(len(REVIEWS))]})
         expected, found = (evaluate_reviews(predict_labelled(classify, rows)) for classify in reviews)
@@ -182,7 +194,7 @@ def test_bad_inputs_have_errors_in_their_places(clips_):
 
 def test_unknown_option(reviews):
     with pytest.raises(
-        ValueError, match="Unknown argument explain: accepted are `batch_size`, `top_k`, `return_truncated`, "
+        ValueError, match="Unknown argument explain: accepted are `batch_size`, `top_k`, `consistent`, "
     ):
         reviews[1]("x", explain=True)
 
@@ -316,6 +328,17 @@ class TestLoading:
         monkeypatch.setattr(type(exported.model), "__call__", lambda self, **_: {"logits": values})
         with pytest.raises(ValueError, match=r"The graph is damaged, export the checkpoint again: .*`logits`"):
             exported("Fine.")
+
+    def test_an_export_of_an_earlier_version_is_not_calibrated(self, exported_reviews, tmp_path):
+        folder = shutil.copytree(exported_reviews[1], tmp_path / "changed")
+        path = folder / "onnx_fusion.json"
+        description = json.loads(path.read_text())
+        for name in ("temperature", "coarse_temperature", "abstain_below"):
+            del description["config"][name]
+        path.write_text(json.dumps(description))
+        classify = OnnxFusion.from_pretrained(folder)
+        assert classify.model.config.temperature == 1 and classify.model.config.abstain_below is None
+        assert "unsure" not in classify("good")
 
     def test_code_in_the_folder_is_not_run(self, exported_reviews, tmp_path, monkeypatch):
         folder = shutil.copytree(exported_reviews[1], tmp_path / "code")

@@ -120,6 +120,14 @@ class TestFolder:
         assert description["left_out"] == ["coarse_logits", "intensity"] and description["onnx"] is None
         assert description["check"]["largest_difference"] <= 1e-5
 
+    def test_probabilities_are_calibrated(self, student, tmp_path):
+        student.model.config.temperature, student.model.config.abstain_below = 3.0, 0.5
+        description = export_sequence_classifier(student.model, student.processor, tmp_path / "out")
+        assert description["left_out"] == ["coarse_logits", "intensity", "abstain_below"]
+        answers = load_as_stranger(tmp_path / "out", list(TEXTS), tmp_path)["answers"]
+        for found, expected in zip(answers, student(list(TEXTS), top_k=None), strict=True):
+            assert [one["score"] for one in found] == pytest.approx([one["score"] for one in expected], abs=1e-5)
+
     def test_has_what_servers_read(self, student, tmp_path):
         """Text Embeddings Inference: classes and sizes in config.json, tokenizer.json, safetensors, the limit."""
         folder = tmp_path / "out"

@@ -548,3 +548,56 @@ class TestBadInput:
         inputs["attention_mask_b"] = inputs["attention_mask_b"][:, :-1]
         with pytest.raises(ValueError, match=r"`attention_mask_b` has the shape.*encoder B"):
             make_model()(**inputs)
+
+
+class TestFewerHeads:
+    """Models without a coarse head, without an intensity, or without both."""
+
+    @pytest.fixture(params=[(0, True), (3, False), (0, False)], ids=["intensity", "coarse", "fine"])
+    def fields(self, request):
+        return dict(zip(("num_coarse_labels", "has_intensity"), request.param, strict=True))
+
+    @staticmethod
+    def own(labels, fields):
+        absent = {"coarse_labels": not fields["num_coarse_labels"], "intensity_labels": not fields["has_intensity"]}
+        return {name: values for name, values in labels.items() if not absent.get(name)}
+
+    def test_answers_and_parameters_are_those_of_the_heads(self, make_model, inputs, fields):
+        model = make_model(**fields)
+        outputs = model(**inputs)
+        assert [name for name in type(model.config).heads if name in outputs] == list(model.config.heads)
+        names = {name.partition(".")[0] for name, _ in model.named_parameters()}
+        assert ("coarse_classifier" in names) is ("coarse_logits" in outputs)
+        assert ("intensity_regressor" in names) is ("intensity" in outputs)
+        assert ("guidance" in names) is (len(model.config.heads) > 1)
+
+    def test_labels_of_absent_heads_are_refused(self, make_model, inputs, labels, fields):
+        with pytest.raises(ValueError, match=r"`(coarse|intensity)_labels` are given, but the model has no \w+ head"):
+            make_model(**fields)(**inputs, **labels)
+
+    @pytest.mark.parametrize("weighting", ["uncertainty", "dwa", "fixed"])
+    def test_losses_are_weighted_among_those_there_are(self, make_model, inputs, labels, fields, weighting):
+        model = make_model(**fields, loss_weighting=weighting, loss_weights=(2.0, 3.0, 4.0))
+        factors = {"fine": 2.0, "coarse": 3.0, "intensity": 4.0}
+        count = len(model.config.heads)
+        for losses in ([2.0, 1.0, 0.5], [1.0, 0.9, 0.5]):
+            model.loss_weighting.record_epoch(losses[:count])
+        outputs = model(**inputs, **self.own(labels, fields))
+        outputs.loss.backward()
+        tasks = [head.task for head in model.config.heads.values()]
+        expected = torch.tensor([factors[task] for task in tasks])
+        if count > 1 and weighting == "uncertainty":
+            expected = expected * torch.tensor([0.5 if task == "intensity" else 1.0 for task in tasks])
+        elif count > 1 and weighting == "dwa":
+            expected = expected * count * (torch.tensor([0.5, 0.9]) / 2).softmax(0)
+        torch.testing.assert_close(outputs.loss_weights, expected)
+        losses = torch.stack([outputs[f"{task}_loss"] for task in tasks])
+        torch.testing.assert_close(outputs.loss, (expected * losses).sum())
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+    def test_comes_back(self, make_model, inputs, fields, tmp_path):
+        model = make_model(**fields)
+        model.save_pretrained(tmp_path)
+        loaded, report = DyFuLMForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+        assert not report["missing_keys"] and not report["unexpected_keys"]
+        assert_close(loaded(**inputs).logits, model(**inputs).logits)
