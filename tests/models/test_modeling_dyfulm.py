@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoModel, GPT2Config
 
 from hf_fusion import DyFuLMForSequenceClassification, DyFuLMProcessor
-from hf_fusion.models.modeling_losses import corn_loss, ordinal_log_loss
+from hf_fusion.models.modeling_losses import corn_loss, focal_loss, ordinal_log_loss
 
 ABLATIONS = [
     {},
@@ -234,6 +234,21 @@ class TestOutputs:
         outputs = make_model()(**spanless, output_fusion=True)
         assert outputs.gate.shape == (4, 32)
         torch.testing.assert_close(outputs.logits, make_model(gate_level="sequence")(**inputs).logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "fields", [{"fine_loss": "ordinal_log_loss"}, {"fine_loss": "corn"}, {"focal_gamma": 2.0}], ids=_id
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_a_half_precision_model_are_those_of_its_logits(make_model, inputs, labels, fields, dtype):
+    model = make_model(**fields).to(dtype)
+    model.class_weights = torch.tensor([2.0, 1, 1, 1, 0.5])
+    outputs = model(**inputs, **labels)
+    loss = {"corn": corn_loss, "ordinal_log_loss": ordinal_log_loss}.get(fields.get("fine_loss"), focal_loss)
+    expected, _ = loss(outputs.logits.float(), labels["labels"], model.class_weights)
+    assert outputs.fine_loss.dtype == torch.float32 and torch.isfinite(outputs.loss)
+    torch.testing.assert_close(outputs.fine_loss, expected)
 
 
 class TestCorn:
