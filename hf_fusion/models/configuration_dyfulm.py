@@ -107,6 +107,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     }
     answer_fields = ("num_labels", "id2label", "problem_type", "coarse_id2label", "intensity_range")
     loss_factors = {"distillation": 1.0}
+    reads_windows = True
     # Left out by `Trainer.predict`, so that its predictions are `logits`, one array.
     keys_to_ignore_at_inference = [
         "coarse_logits",
@@ -125,6 +126,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         "hidden_states_b",
         "attentions",
         "attentions_b",
+        "window_sums",
     ]
 
     def __init__(
