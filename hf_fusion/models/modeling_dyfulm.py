@@ -318,7 +318,7 @@ class DyFuLMLossWeighting(nn.Module):
         return (factors * losses).sum(), factors
 
 
-def pool_windows(pooled, weights, window_texts, window_sums=None):
+def pool_windows(pooled, weights, window_texts, earlier_windows=None):
     """
     The weighted mean of the windows of each text.
 
@@ -327,7 +327,7 @@ def pool_windows(pooled, weights, window_texts, window_sums=None):
         weights (`torch.Tensor` of shape `(windows,)`): its weight: the number of its spans, or of its tokens where
             there are no spans.
         window_texts (`torch.Tensor` of shape `(windows,)`): the number of its text.
-        window_sums (`torch.Tensor` of shape `(texts, hidden + 1)`, *optional*): the sums of windows that were read
+        earlier_windows (`torch.Tensor` of shape `(texts, hidden + 1)`, *optional*): the sums of windows that were read
             before; zeros where there are none.
 
     Returns:
@@ -345,9 +345,9 @@ def pool_windows(pooled, weights, window_texts, window_sums=None):
     vectors = at_least_float32(pooled)
     weights = weights.unsqueeze(-1).to(vectors.dtype)
     rows = torch.cat([vectors * weights, weights], dim=-1)  # (windows, hidden + 1)
-    if window_sums is None:
-        window_sums = rows.new_zeros(int(window_texts.max()) + 1, rows.shape[1])
-    window_sums = window_sums.index_add(0, window_texts, rows.to(window_sums.dtype))  # (texts, hidden + 1)
+    if earlier_windows is None:
+        earlier_windows = rows.new_zeros(int(window_texts.max()) + 1, rows.shape[1])
+    window_sums = earlier_windows.index_add(0, window_texts, rows.to(earlier_windows.dtype))  # (texts, hidden + 1)
     means = window_sums[:, :-1] / window_sums[:, -1:].clamp(min=1)
     return means.to(pooled.dtype), window_sums
 
@@ -522,7 +522,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         output_fusion=False,
         return_dict=None,
         window_texts=None,
-        window_sums=None,
+        earlier_windows=None,
     ):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         output_attentions = output_option(output_attentions, self.config.output_attentions)
@@ -553,10 +553,11 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
                 pooled, gate = self.cross_fusion(self.pooling(states_a, mask_a), self.pooling(states_b, mask_b))
                 states, weights = pooled.unsqueeze(1), mask_a.sum(-1) + mask_b.sum(-1)
                 mask = torch.ones_like(states[..., 0], dtype=torch.bool)
+        window_sums = None
         if window_texts is not None:
-            pooled, window_sums = pool_windows(pooled, weights, window_texts, window_sums)
-        elif window_sums is not None:
-            raise ValueError("`window_sums` needs `window_texts`.")
+            pooled, window_sums = pool_windows(pooled, weights, window_texts, earlier_windows)
+        elif earlier_windows is not None:
+            raise ValueError("`earlier_windows` needs `window_texts`.")
 
         outputs = [encoded[name][3] for name in encoded]
         second = outputs[1] if len(outputs) == 2 else None
@@ -705,7 +706,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         output_fusion=False,
         return_dict=None,
         window_texts=None,
-        window_sums=None,
+        earlier_windows=None,
     ):
         r"""
         Args:
@@ -730,9 +731,9 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
                 Number of the text, from 0, that each row is a window of. The outputs of the heads, and the labels, then
                 have one row for each text: the heads read the mean of the windows' pooled vectors, weighted by their
                 numbers of spans (of real tokens, without spans). Spans in the overlap of two windows count in both.
-            window_sums (`torch.FloatTensor` of shape `(texts, hidden + 1)`, *optional*):
-                `window_sums` of an earlier call for the same texts: the windows of this call are added to them, so that
-                a text of any length can be read a few windows at a time. Zeros in the first call.
+            earlier_windows (`torch.FloatTensor` of shape `(texts, hidden + 1)`, *optional*):
+                The output `window_sums` of an earlier call for the same texts, to which the windows of this call are
+                added: a text of any length can be read a few windows at a time. Zeros in the first call.
 
         Returns:
             [`DyFuLMSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
@@ -756,7 +757,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             output_fusion=output_fusion,
             return_dict=True,
             window_texts=window_texts,
-            window_sums=window_sums,
+            earlier_windows=earlier_windows,
         )
         features = self.dropout(base.pooler_output)  # (batch, hidden)
         coarse_logits = self.coarse_classifier(features)
