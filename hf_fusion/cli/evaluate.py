@@ -4,8 +4,10 @@
     hf-fusion evaluate runs/dyfulm_synthetic --dataset my_reviews.csv --columns '{"text": "review"}'
     hf-fusion evaluate runs/dashfusion_mosi --dataset MOSI/Processed/unaligned_50.pkl
 
-Without --dataset the test split of the checkpoint's recipe is used. Texts beyond the limit are read whole, in windows;
-metrics of a training with `long_texts: cut`, the default, are those of --long_texts cut. metrics.json, a LaTeX table, predictions.parquet
+Without --dataset the test split of the checkpoint's recipe is used. A DyFuLM reads texts beyond its limit whole, in
+windows; with --long_texts cut it reads them as a training with `long_texts: cut`, the default, does.
+
+metrics.json, a LaTeX table, predictions.parquet
 (ids, labels and outputs, without texts) and figures (confusion and calibration, or true and predicted scores) are
 written to the folder evaluation-SPLIT of the run.
 """

@@ -162,7 +162,7 @@ def predict_rows(
         rows (`Iterable`): each row as a `dict`, or the `DataError` of a row that could not be read.
         text_column (`str`): the column with the text.
         batch_size (`int`): the number of rows per forward pass.
-        long_texts (`str`, *optional*): `"window"` (the default for a DyFuLM) or `"cut"`; see [`FusionSentimentPipeline`].
+        long_texts (`str`, *optional*): `"window"` (default for DyFuLM) or `"cut"`; see [`FusionSentimentPipeline`].
 
     Raises:
         DataError: if the input has a column `prediction`, `truncated` or `error`, or the model cannot read windows.
