@@ -80,7 +80,6 @@ def encode_reviews(reviews: Dataset, processor, long_texts: str = "cut") -> Data
     def encode_batch(batch):  # columns of texts -> columns of ids, masks and spans
         encoded = processor.encode_text(batch["text"], return_truncated=True, return_windows=in_windows)
         truncated = encoded.pop("truncated")
-        del encoded["kept"]
         if in_windows:
             encoded[WINDOWS] = list(map(len, encoded["window_lengths"]))
         lengths = token_counts(encoded)

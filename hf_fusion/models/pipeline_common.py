@@ -271,7 +271,7 @@ class FusionSentimentAnswers:
     def _encode(self, clips, in_windows):
         """As [`preprocess`], and for each clip the fields of its answer that say whether it was cut."""
         columns = {name: [clip.get(name) for clip in clips] for name in self._modalities}
-        options = {"return_windows": True} if in_windows else {}
+        options = {"return_windows": in_windows, "return_kept": True} if self.model.config.reads_windows else {}
         batch = dict(
             self.processor(**columns, padding=True, return_tensors=self.tensor_type, return_truncated=True, **options)
         )

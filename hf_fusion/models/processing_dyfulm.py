@@ -125,6 +125,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         common_kwargs=None,
         return_truncated=False,
         return_windows=False,
+        return_kept=False,
     ):
         """
         Args:
@@ -136,9 +137,10 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np" for arrays; lists otherwise.
             text_kwargs, common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
-            return_truncated (`bool`, defaults to `False`): whether to return `truncated` and `kept` as well, of shape
-                `(texts,)`: whether the text was cut, and the share of its characters that is left (of its tokens, if
-                the tokenizers have no offsets).
+            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(texts,)`:
+                whether the text was cut.
+            return_kept (`bool`, defaults to `False`): whether to return `kept` as well, of shape `(texts,)`: the share
+                of the text's characters that is left (of its tokens, if the tokenizers have no offsets).
             return_windows (`bool`, defaults to `False`): whether to read texts of more than `max_length` tokens in
                 several windows, each of them a row, in place of cutting them; and to return `window_texts` as well, of
                 shape `(windows,)`: the number of each row's text.
@@ -167,7 +169,9 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         encode = self._encode_spans if self.has_spans else self._encode_plain
         columns, window_texts, kept = encode(texts, limit, return_windows) if texts else ({}, [], [])
         columns = {name: columns.get(name, []) for name in self.model_input_names}
-        others = {"truncated": [share < 1 for share in kept], "kept": kept} if return_truncated else {}
+        others = {"truncated": [share < 1 for share in kept]} if return_truncated else {}
+        if return_kept:
+            others["kept"] = kept
         if single and return_tensors is None and not return_windows:
             return BatchFeature({name: rows[0] for name, rows in (columns | others).items()})
         if return_windows:
