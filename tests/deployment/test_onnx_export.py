@@ -213,7 +213,9 @@ class TestInputs:
     )
     def test_of_a_dyfulm(self, make_model, processor, fields, names):
         model = make_model(**fields)
-        assert set(onnx_export.input_axes(model, processor)) == names
+        axes = onnx_export.input_axes(model, processor)
+        assert set(axes) == names | {"window_texts", "earlier_windows"}
+        assert axes["earlier_windows"] == ["texts", model.config.fusion_hidden_size + 1]
         sides = {"tokens_b" if name.endswith("_b") else "tokens" for name in names}
         assert onnx_export.axis_limits(model, processor) == dict.fromkeys(sides, processor.max_length)
 
@@ -239,7 +241,9 @@ class TestTorchExport:
         program = onnx_export.export_program(model, axes, limits).module()
         rng = np.random.default_rng(1)
         for size in sizes:
-            batch = onnx_export._random_batch(model, axes, dict(zip(("batch", *limits), size, strict=True)), rng)
+            batch = onnx_export._random_batch(
+                model, axes, {"texts": 2, **dict(zip(("batch", *limits), size, strict=True))}, rng
+            )
             with torch.no_grad():
                 expected = model(**batch, return_dict=True)
                 found = program(*batch.values())
