@@ -10,11 +10,11 @@ from hf_fusion.architectures.measure_protocol import MaskedPredictions, Protocol
 from hf_fusion.architectures.write_protocol import measure_curves, write_masked_predictions
 from hf_fusion.evaluation.kept_predictions import Predictions, measure_predictions
 from hf_fusion.evaluation.tables import latex_table
+from hf_fusion.studies.folds import mean_over_folds
 from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, write_study_predictions
 from hf_fusion.studies.record_tables import render_page
 from hf_fusion.studies.results import tidy
-from hf_fusion.studies.study import mean_over_folds
 from hf_fusion.studies.study_tables import latex_note, latex_rows, markdown_table
 from hf_fusion.studies.summaries import summarize
 from hf_fusion.utils.records import write_json

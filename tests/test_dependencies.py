@@ -106,7 +106,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it():
 
 def test_training_and_inference_need_no_extra():
     optional = set().union(*(EXTRAS[name] for name in set(EXTRAS) - {"all", "dev", "docs", "test"}))
-    rooms = "hf_fusion.training.run, hf_fusion.deployment.predictions, hf_fusion.studies.study"
+    rooms = "hf_fusion.training.run, hf_fusion.deployment.predictions, hf_fusion.studies.run_study"
     run_here(f"import sys; sys.modules.update(dict.fromkeys({sorted(optional)!r})); import {rooms}")
 
 

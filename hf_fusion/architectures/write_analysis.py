@@ -24,6 +24,7 @@ def write_analysis(
     batch_size: int = 32,
     device: str | None = None,
     format: str = "png",
+    quotes: bool = True,
     track: Track = untracked,
 ) -> tuple[list[Section], list[Path], int]:
     """
@@ -37,6 +38,7 @@ def write_analysis(
         batch_size (`int`): the number of rows per forward pass.
         device (`str`, *optional*): see [`load_pipeline`].
         format (`str`): the format of the figure files, `"png"`, `"pdf"` or `"svg"`.
+        quotes (`bool`): whether the report quotes rows, such as the worst examples.
         track (`Callable`): wraps the steps of each long part for a progress bar.
 
     Returns:
@@ -53,6 +55,8 @@ def write_analysis(
     folder = Path(output_dir or result_folder(checkpoint, f"analysis-{split}"))
     folder.mkdir(parents=True, exist_ok=True)
     sections = architecture_of(config).diagnose(classify, rows, batch_size, checkpoint, data_args, track)
+    if not quotes:
+        sections = [section.without_quotes() for section in sections]
     facts = {"checkpoint": Path(checkpoint).name, "dataset": Path(data_args.dataset).name, "split": split}
     facts.update(rows=len(rows), max_rows=data_args.max_eval_samples)
     facts.update(data_fingerprint=fingerprint({split: rows}), damage=data_args.damage)

@@ -9,7 +9,7 @@ words to audio and vision, the contrastive space and its development in training
 losses on shared parameters, if the run was trained with --log_gradients_every. Without --dataset the test split of the
 checkpoint's recipe is used. At most 500 rows are examined, in a fixed random sample; --max_eval_samples changes the
 number. report.html (with a verdict for each part), figures and report.json are written to the folder analysis-SPLIT of
-the run.
+the run; --no_quotes leaves out the quotes of single rows, such as the worst examples.
 """
 
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ class AnalyzeArguments(CheckpointArguments):
     """The arguments of `hf-fusion analyze`."""
 
     format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Format of the figure files."})
+    quotes: bool = field(default=True, metadata={"help": "Whether to quote rows, such as the worst examples."})
 
 
 def main(argv: list[str]) -> None:

@@ -30,7 +30,8 @@ def main(argv: list[str]) -> None:
     from hf_fusion.studies.predictions import collect_study_predictions
     from hf_fusion.studies.protocols import part_names, summary_names
     from hf_fusion.studies.results import draw_study, write_study
-    from hf_fusion.studies.study import Study, run_study
+    from hf_fusion.studies.run_study import run_study
+    from hf_fusion.studies.study import Study
     from hf_fusion.studies.summaries import check_metrics, summarize
 
     name = Path(args.study).stem

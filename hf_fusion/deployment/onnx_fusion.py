@@ -11,6 +11,7 @@ from hf_fusion.deployment.export_folder import ONNX_DESCRIPTION
 from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.configuration_common import as_value_error, head_widths
 from hf_fusion.models.pipeline_common import (
+    ANSWER_OPTIONS,
     DEFAULT_BATCH_SIZE,
     EARLIER_WINDOWS,
     WINDOW_SUMS,
@@ -24,7 +25,7 @@ GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = ONNX_DESCRIPTION
 FORMAT = 1  # version of the description file
 
-_OPTIONS = ("top_k", "long_texts", "return_truncated", "on_error", *MEDIA_OPTIONS)
+_OPTIONS = (*ANSWER_OPTIONS, *MEDIA_OPTIONS)
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
@@ -88,8 +89,8 @@ class OnnxModel:
                 is a text.
 
         Returns:
-            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM; with `window_texts`
-            also `window_sums`.
+            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM with these heads; with
+            `window_texts` also `window_sums`.
 
         Raises:
             ValueError: if ONNX Runtime cannot compute the graph.
@@ -175,8 +176,9 @@ class OnnxFusion(FusionSentimentAnswers):
         """`earlier_windows` for so many texts of which no window was read yet."""
         return np.zeros((count, self.model.window_width), dtype=np.float32)
 
-    def to_array(self, values, activation=None):
-        """Applies `activation` ("softmax", "sigmoid" or `None`) to an output."""
+    def to_array(self, values, activation=None, temperature=1.0):
+        """Applies `activation` ("softmax", "sigmoid" or `None`) to an output divided by `temperature`."""
+        values = values / np.float32(temperature)
         if activation == "softmax":
             values = np.exp(values - values.max(axis=-1, keepdims=True))
             return values / values.sum(axis=-1, keepdims=True)

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_fusion.data.files import read_yaml
-from hf_fusion.studies.study import SECONDS, Study, get_run_folder
+from hf_fusion.studies.folds import SECONDS
+from hf_fusion.studies.run_folders import get_run_folder
+from hf_fusion.studies.study import Study
 from hf_fusion.utils.records import ENVIRONMENT_FILE
 
 _HARDWARE = ("processor", "cores", "threads", "accelerators", "processes")

@@ -20,7 +20,8 @@ from hf_fusion.evaluation.kept_predictions import (
     write_table,
 )
 from hf_fusion.studies.intervals import find_cluster
-from hf_fusion.studies.study import Study, get_run_folder, other_predictions_file
+from hf_fusion.studies.run_folders import get_run_folder, other_predictions_file
+from hf_fusion.studies.study import Study
 from hf_fusion.utils.errors import DataError
 
 # The folder beside the result file.

@@ -27,7 +27,8 @@ from hf_fusion.studies.protocols import (
     published_table,
     summary_names,
 )
-from hf_fusion.studies.study import Study, file_name, get_run_folder
+from hf_fusion.studies.run_folders import file_name, get_run_folder
+from hf_fusion.studies.study import Study
 from hf_fusion.studies.study_tables import cost_table, latex_note, latex_rows, markdown_table
 from hf_fusion.studies.summaries import Results, resolve_families
 from hf_fusion.utils.records import ENVIRONMENT_FILE, describe_environment, write_json

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tiny_runs import LONGEST_SECONDS, Script, script, script_here, together
 
-import hf_fusion.studies.study
+import hf_fusion.studies.run_study
 from hf_fusion.evaluation.kept_predictions import measure_predictions
 from hf_fusion.studies.predictions import read_study_predictions
 
@@ -43,7 +43,7 @@ def study_here(monkeypatch):
             end = script("train", "--config", run.recipe, "--output_dir", run.folder, *run.flags)
             assert end.returncode == 0, end.stderr[-2000:]
 
-    monkeypatch.setattr(hf_fusion.studies.study, "run_all", run_all)
+    monkeypatch.setattr(hf_fusion.studies.run_study, "run_all", run_all)
     return script_here("study", monkeypatch), slots
 
 

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from hf_fusion.studies.facts import describe_selection, sum_compute
-from hf_fusion.studies.study import Study, get_run_folder
+from hf_fusion.studies.run_folders import get_run_folder
+from hf_fusion.studies.study import Study
 
 HARDWARE = {"processor": "fast", "cores": 2, "threads": 1, "accelerators": [], "processes": 1}
 

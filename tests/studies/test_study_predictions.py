@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-import hf_fusion.studies.study as study_module
+import hf_fusion.studies.run_study as run_study_module
 from hf_fusion.evaluation.kept_predictions import (
     join_predictions,
     make_predictions,
@@ -21,7 +21,9 @@ from hf_fusion.studies.predictions import (
     write_study_predictions,
 )
 from hf_fusion.studies.results import write_study
-from hf_fusion.studies.study import Study, get_run_folder, run_study
+from hf_fusion.studies.run_folders import get_run_folder
+from hf_fusion.studies.run_study import run_study
+from hf_fusion.studies.study import Study
 from hf_fusion.studies.summaries import summarize
 from hf_fusion.utils.errors import DataError
 
@@ -98,7 +100,7 @@ def finish(make, tmp_path, monkeypatch):
             parts = [make(2, "validation", 3), make(4, "test", 5)]
             write_predictions(run.folder / "predictions.parquet", join_predictions(parts))
 
-    monkeypatch.setattr(study_module, "run_all", run_all)
+    monkeypatch.setattr(run_study_module, "run_all", run_all)
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def evaluations(make, monkeypatch):
         write_predictions(keep, make(6, data_fields.get("split", "test"), 4))
         return dict(ON_OTHER_DATA)
 
-    monkeypatch.setattr(study_module, "evaluate_checkpoint", evaluate_checkpoint)
+    monkeypatch.setattr(run_study_module, "evaluate_checkpoint", evaluate_checkpoint)
     return seen
 
 
@@ -149,7 +151,7 @@ def test_older_results_get_their_predictions(study, finish, evaluations, tmp_pat
     ]  # fmt: skip
 
     (folder / "model.safetensors").touch()
-    monkeypatch.setattr(study_module, "complete_run", lambda folder, say: None)
+    monkeypatch.setattr(run_study_module, "complete_run", lambda folder, say: None)
     lines.clear()
     results = run_study(study, tmp_path, say=lines.append)
     assert evaluations == [folder] and "base, seed 1: no predictions yet, evaluating its checkpoint on other" in lines

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-import hf_fusion.studies.study as study_module
+import hf_fusion.studies.run_study as run_study_module
 from hf_fusion.architectures import architecture_of
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.evaluation.kept_predictions import measure_predictions
 from hf_fusion.evaluation.zero_shot import ZeroShotBaseline
 from hf_fusion.studies.predictions import collect_study_predictions
 from hf_fusion.studies.results import write_study
-from hf_fusion.studies.study import Study, StudyError, run_study
+from hf_fusion.studies.run_study import run_study
+from hf_fusion.studies.study import Study, StudyError
 from hf_fusion.studies.study_tables import latex_rows, markdown_table
 from hf_fusion.studies.summaries import summarize
 from hf_fusion.studies.zero_shot_variants import measure_zero_shot
@@ -126,7 +127,7 @@ class TestStudy:
                 facts = {"data_fingerprint": {"test": "f"}, "rows": {"test": 11}}
                 (run.folder / "environment.json").write_text(json.dumps(facts))
 
-        monkeypatch.setattr(study_module, "run_all", run_all)
+        monkeypatch.setattr(run_study_module, "run_all", run_all)
         return names
 
     def test_answers_once_for_all_seeds(self, study, model, trainings, tmp_path):

@@ -133,12 +133,13 @@ def attribution_section(
         "A modality can have a small share and still be costly to lose."
     )
     data, tables = {"attribution": {**shares, "gap": gap}}, {}
+    quotes = tuple(f"figures.timeline_{number}" for number in range(1, len(timelines) + 1))
     figures = {"attribution": plot_shares(shares, intervals)}
     if timelines:
         text += f" {timelines_text(timelines)}"
         figures |= {f"timeline_{number}": plot_timeline(timeline) for number, timeline in enumerate(timelines, 1)}
         tables["Columns that contribute most"] = largest_columns(by_column, settings)
-    return Section(_TITLE, text, findings, figures, tables, data)
+    return Section(_TITLE, text, findings, figures, tables, data, quotes)
 
 
 def plot_shares(shares: dict[str, dict[str, float]], intervals: dict[str, dict[str, tuple[float, float]]]) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Section:
         figures (`dict[str, Figure]`): the figures by file name without suffix.
         tables (`dict[str, list[dict]]`): the rows of each table (dicts with the same keys) by its title.
         data (`dict`): further results, for JSON.
+        quotes (`tuple(str)`): the parts that quote single rows, as paths: `"figures.NAME"`, `"tables.TITLE"`,
+            `"data.NAME.NAME"`.
     """
 
     title: str
@@ -63,6 +65,12 @@ class Section:
     figures: dict[str, Figure] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    quotes: tuple[str, ...] = ()
+
+    def without_quotes(self) -> Section:
+        """Returns the section without its quotes of single rows, for data that must not be shown."""
+        parts = {"figures": self.figures, "tables": self.tables, "data": self.data}
+        return replace(self, **_without(parts, self.quotes), quotes=())
 
     def record(self) -> dict[str, Any]:
         """Returns the section for JSON, without its figures."""
@@ -73,6 +81,15 @@ class Section:
             "tables": self.tables,
             **self.data,
         }
+
+
+def _without(data, paths, prefix=""):
+    """Returns nested results without those at the paths, whose parts are joined by dots."""
+    return {
+        name: _without(value, paths, f"{prefix}{name}.") if isinstance(value, dict) else value
+        for name, value in data.items()
+        if f"{prefix}{name}" not in paths
+    }
 
 
 def at_most(name: str, value: float, limit: float, good: str, bad: str, interval=None) -> Finding:

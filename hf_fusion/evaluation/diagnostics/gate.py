@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ _LEAST_DEVIATION = 0.01
 _MOST_OF_ONE_LAYER, _MOST_EVEN = 0.9, 0.95
 _BINS = np.linspace(0, 1, 42)  # 0.5 lies in the middle of a bin, so that gates of 0.499 and 0.501 share one
 _EXAMPLES, _FEWEST_WORDS, _MOST_WORDS = 4, 4, 18
+# Words of a table: the most extreme ones of those that occur in so many texts.
+_TABLE_WORDS, _FEWEST_TEXTS = 10, 5
+_GROUPS = 3  # of texts, by their gate
 # Sizes of the figure of words, in points and characters: a monospaced character is 0.6 of the font size wide,
 # rounded up to whole pixels.
 _FONT, _LINE_HEIGHT, _LINE_WIDTH = 9, 22, 76
@@ -50,19 +54,25 @@ class GateDiagnosis(Diagnosis):
         self._means, self._near = np.zeros(rows), np.zeros(rows)
         self._within = np.full(rows, np.nan)
         self._sums = 0.0  # (3, hidden): sums of 1, gate and gate squared over all spans
+        self._words: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))  # by word and text
+        self._predicted = np.zeros(rows, dtype=int)
         fitting = [i for i, text in enumerate(reviews["text"]) if _FEWEST_WORDS <= len(text.split()) <= _MOST_WORDS]
         self._examples: dict[int, list[dict]] = {row: [] for row in fitting[:_EXAMPLES]}
 
     def observe(self, numbers, outputs):
         """Sums and counts the gate values of each text."""
+        self._predicted[numbers] = outputs["logits"].argmax(-1).numpy()
         for row, gate in zip(numbers, _gates(outputs), strict=True):  # (spans, hidden)
             self._shares[row] = np.histogram(gate, _BINS)[0] / max(gate.size, 1)
             self._means[row], self._near[row] = gate.mean(), (np.abs(gate - 0.5) <= _AROUND_HALF).mean()
             self._within[row] = gate.mean(1).std() if len(gate) > 1 else np.nan
             gate = gate.astype(np.float64)
             self._sums = self._sums + np.stack([np.full(gate.shape[1], len(gate)), gate.sum(0), (gate**2).sum(0)])
+            spans = _spans(self.classify, self.reviews[row]["text"], gate)
+            for span in spans:
+                self._words[span["text"].strip().lower()][row].append(span["gate"])
             if row in self._examples:
-                self._examples[row] = _spans(self.classify, self.reviews[row]["text"], gate)
+                self._examples[row] = spans
 
     def section(self):
         """Checks the mean and the variation of the gate."""
@@ -70,7 +80,8 @@ class GateDiagnosis(Diagnosis):
         deviation = float(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)).mean())
         mean = float(self._means.mean())
         examples = [spans for spans in self._examples.values() if spans]
-        figures = {"gate_histogram": plot_gate_histogram(self._shares, _classes(self.classify, self.reviews))}
+        classes = _classes(self.classify, self.reviews)
+        figures = {"gate_histogram": plot_gate_histogram(self._shares, classes)}
         if examples:
             figures["gate_words"] = plot_gate_words(examples)
         return Section(
@@ -89,12 +100,46 @@ class GateDiagnosis(Diagnosis):
                          "the gate hardly depends on its input: each feature has nearly the same gate everywhere"),
             ],
             figures,
-            data={"gate": {"mean": mean, "share_near_half": float(self._near.mean()),
+            {"Gate by class": self._by_class(classes), "Texts by their gate": self._by_gate(), **self._word_tables()},
+            {"gate": {"mean": mean, "share_near_half": float(self._near.mean()),
                            "deviation_of_features": deviation, "deviation_between_texts": float(self._means.std()),
                            "deviation_between_spans": _mean_of_known(self._within),
                            "histogram": {"edges": _BINS.tolist(), "shares": self._shares.mean(0).tolist()},
                            "words": examples}},
+            quotes=("figures.gate_words", "data.gate.words"),
         )  # fmt: skip
+
+    def _by_class(self, classes):
+        return [
+            {"class": name, "texts": int(members.sum()), "gate": float(self._means[members].mean()),
+             "deviation between texts": float(self._means[members].std())}
+            for name, members in classes.items()
+        ]  # fmt: skip
+
+    def _by_gate(self):
+        """Compares the texts of which encoder B has the most, in three groups, with those of encoder A."""
+        lengths = np.array([len(text.split()) for text in self.reviews["text"]])
+        labels = self.reviews["labels"] if "labels" in self.reviews.column_names else [None] * len(lengths)
+        rows = []
+        for group in np.array_split(np.argsort(self._means, kind="stable"), min(_GROUPS, len(lengths))):
+            gates = self._means[group]
+            right = [self._predicted[i] == labels[i] for i in group if labels[i] is not None]
+            accuracy = {"accuracy": float(np.mean(right))} if right else {}
+            rows.append({"gate": f"{gates.min():.3f} to {gates.max():.3f}", "texts": len(group),
+                         "median words": float(np.median(lengths[group])), **accuracy})  # fmt: skip
+        return rows
+
+    def _word_tables(self):
+        """Lists the words with the lowest and the highest mean gate."""
+        words = [
+            {"word": word, "texts": len(texts), "gate": float(np.mean([np.mean(gates) for gates in texts.values()]))}
+            for word, texts in self._words.items()
+            if len(texts) >= _FEWEST_TEXTS and any(map(str.isalnum, word))
+        ]
+        words.sort(key=lambda row: row["gate"])
+        if not words:
+            return {}
+        return {"Words of encoder B": words[:_TABLE_WORDS], "Words of encoder A": words[: -_TABLE_WORDS - 1 : -1]}
 
 
 def compute_span_gates(classify, text: str) -> list[dict[str, Any]]:

@@ -253,7 +253,9 @@ class AlignmentDiagnosis(Diagnosis):
         )
         maps = [attention for attention in self._maps.values() if attention is not None]
         figures = {"alignment": plot_attention_maps(maps, self._rates)} if maps else {}
-        return Section("Temporal alignment", text, findings, figures, data={"alignment": data})
+        return Section(
+            "Temporal alignment", text, findings, figures, data={"alignment": data}, quotes=("figures.alignment",)
+        )
 
 
 def plot_attention_maps(

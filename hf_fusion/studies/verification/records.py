@@ -18,11 +18,11 @@ from hf_fusion.evaluation.protocol_curves import summarize_curves as summarize_p
 from hf_fusion.evaluation.robustness import summarize_curves
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
 from hf_fusion.evaluation.tables import latex_table
+from hf_fusion.studies.folds import mean_metrics
 from hf_fusion.studies.measure import compare
 from hf_fusion.studies.predictions import RunKey, read_study_predictions
 from hf_fusion.studies.protocols import part_name, protocol_tables, published_table
 from hf_fusion.studies.results import pareto
-from hf_fusion.studies.study import mean_metrics
 from hf_fusion.studies.study_tables import cost_table, latex_note, latex_rows, markdown_table
 from hf_fusion.studies.summaries import summarize
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers

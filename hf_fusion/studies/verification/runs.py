@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, digest_weights, read_predictions
-from hf_fusion.studies.study import TRANSFER_FILE, other_predictions_file
+from hf_fusion.studies.run_folders import TRANSFER_FILE, other_predictions_file
 from hf_fusion.studies.verification.checks import RECORD, FileChecks, count_numbers
 from hf_fusion.studies.verification.kept import compare_with_predictions, read_kept
 from hf_fusion.utils.errors import DataError

@@ -80,7 +80,8 @@ def test_features_that_move_against_each_other(make_pipe, reviews):
     diagnosis = GateDiagnosis(pipe, reviews)
     gate = torch.full((len(reviews), 3, 2), 0.5)
     gate[::2, :, 0], gate[::2, :, 1] = 0.2, 0.8
-    diagnosis.observe(list(range(len(reviews))), {"gate": gate, "span_mask": torch.ones(len(reviews), 3)})
+    outputs = {"gate": gate, "span_mask": torch.ones(len(reviews), 3), "logits": torch.zeros(len(reviews), 3)}
+    diagnosis.observe(list(range(len(reviews))), outputs)
     section = diagnosis.report()
     assert section.data["gate"]["deviation_between_texts"] < 1e-6 and section.findings[3].ok
     assert section.findings[3].value == pytest.approx(0.15, abs=1e-3)
@@ -161,3 +162,41 @@ class TestLayers:
         failing = names["weight of the strongest layer of encoder A"]
         assert failing.ok is False and "only layer 2 counts" in failing.text
         assert section.data["layer_attention"]["a"]["entropy"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_gate_by_class_by_text_and_by_word(make_pipe, reviews):
+    pipe = make_pipe()
+    section = examine(GateDiagnosis, pipe, reviews)
+    spans = [compute_span_gates(pipe, text) for text in reviews["text"]]
+    means = np.array([np.mean([span["gate"] for span in text]) for text in spans])
+    by_class = section.tables["Gate by class"]
+    assert [row["texts"] for row in by_class] == [8, 8, 8]
+    assert [row["gate"] for row in by_class] == pytest.approx([means[label::3].mean() for label in range(3)], abs=1e-5)
+    groups = section.tables["Texts by their gate"]
+    assert [row["texts"] for row in groups] == [8, 8, 8]
+    lowest = np.argsort(means)[:8]
+    answers = np.array(
+        [pipe.model(**pipe.processor([t], return_tensors="pt")).logits.argmax() for t in reviews["text"]]
+    )
+    assert groups[0]["accuracy"] == (answers == np.array(reviews["labels"]))[lowest].mean()
+    assert groups[0]["median words"] == np.median([len(reviews["text"][i].split()) for i in lowest])
+    words = {}
+    for number, text in enumerate(spans):
+        for span in text:
+            words.setdefault(span["text"].strip().lower(), {}).setdefault(number, []).append(span["gate"])
+    expected = {word: np.mean([np.mean(gates) for gates in texts.values()])
+                for word, texts in words.items() if len(texts) >= 5 and word.isalnum()}  # fmt: skip
+    (lowest_word, *_), (highest_word, *_) = section.tables["Words of encoder B"], section.tables["Words of encoder A"]
+    assert lowest_word["word"] == min(expected, key=expected.get)
+    assert highest_word["word"] == max(expected, key=expected.get)
+    assert highest_word["gate"] == pytest.approx(max(expected.values()), abs=1e-5)
+
+
+def test_without_labels_and_without_quotes(make_pipe, reviews):
+    section = examine(GateDiagnosis, make_pipe(), reviews.remove_columns("labels"))
+    assert [row["class"] for row in section.tables["Gate by class"]] == ["all"]
+    assert "accuracy" not in section.tables["Texts by their gate"][0]
+    hidden = section.without_quotes()
+    assert "gate_words" in section.figures and list(hidden.figures) == ["gate_histogram"]
+    assert section.data["gate"]["words"] and "words" not in hidden.data["gate"]
+    assert hidden.data["gate"]["mean"] == section.data["gate"]["mean"] and hidden.findings == section.findings
