@@ -34,13 +34,28 @@ def load_split(config, data_args: DataArguments, split: str, processor=None) -> 
         DataError: if the data cannot be read, lacks the split, or was extracted from media by other settings.
         NothingLeftError: if `damage` removes all inputs of the model from every row.
     """
+    return _prepare(config, data_args, _load(config, data_args, split)[split], processor)
+
+
+def load_splits(config, data_args: DataArguments, splits: tuple[str, ...], processor=None) -> dict[str, Dataset]:
+    """As [`load_split`], of the first of `splits`, which the data must have, and of the others that it has."""
+    data = _load(config, data_args, splits[0])
+    return {split: _prepare(config, data_args, data[split], processor) for split in splits if split in data}
+
+
+def _load(config, data_args, split):
+    """Loads all splits of the data; raises [`DataError`] if it lacks one."""
     architecture = architecture_of(config)
     data_args.complete(architecture.data_kind)
     data_args.modalities = [name for name in data_args.modalities if name in config.modalities]
     data = architecture.load(data_args, config)
     if split not in data:
         raise DataError(f"{data_args.dataset} has no {split} split; it has {', '.join(data)}.")
-    rows = data[split]
+    return data
+
+
+def _prepare(config, data_args, rows, processor):
+    """Limits and corrupts rows, and checks that they fit the model."""
     rows = data_args.limit_evaluation(rows)
     if data_args.damage:
         lost = {LOSSES[name] for name, level in data_args.damage.items() if name in LOSSES and level == MAX_SEVERITY}
@@ -50,7 +65,7 @@ def load_split(config, data_args: DataArguments, split: str, processor=None) -> 
             )
         damage = {name: level for name, level in data_args.damage.items() if _is_read(name, config)}
         rows = corrupt(rows, damage) if damage else rows
-    architecture.check_data(config, data_args, rows)
+    architecture_of(config).check_data(config, data_args, rows)
     if processor is not None:
         check_extraction(processor, data_args.dataset)
     return rows
@@ -65,7 +80,8 @@ def evaluate_checkpoint(
     checkpoint: str | Path, data_fields: dict[str, Any], batch_size: int = 32, keep: str | Path | None = None
 ) -> dict[str, float]:
     """
-    Evaluates a checkpoint.
+    Evaluates a checkpoint on texts that are cut to its limit, as training does unless the recipe says otherwise: the
+    results of a study are comparable with those of its runs.
 
     Args:
         checkpoint (`str` or `Path`): a run folder, or a name on the Hub.
@@ -88,7 +104,7 @@ def evaluate_checkpoint(
         raise RecipeError(f"Unknown data field: {error}") from error
     classify = load_pipeline(str(checkpoint))
     rows = load_split(classify.model.config, data_args, split, classify.processor)
-    predictions = predict_labelled(classify, rows, split, batch_size)
+    predictions = predict_labelled(classify, rows, split, batch_size, long_texts="cut")
     metrics = architecture_of(classify.model.config).evaluate(predictions)
     if keep is not None:
         prints = fingerprint({split: rows})

@@ -9,9 +9,13 @@
 Standard input has one text per line. For a DashFusion the input can also be an MMSA pickle, a folder of features or a
 folder that `hf-fusion prepare` wrote, and rows of .jsonl and .parquet files can have `audio` and `vision` (frames x
 features). Every input row gives one output row: its columns except the frames, `prediction`, `truncated` (whether it
-was cut to the model's limit) and `error`. A row that cannot be read, such as one without text, has the reason in
+was cut to the model's limit) and `error`. A DyFuLM reads texts beyond its limit in windows, and cuts none; with
+--long_texts cut it reads their beginning. A row that cannot be read, such as one without text, has the reason in
 `error` and no prediction; then the exit status is 1. A .csv has flat columns instead of `prediction`: label, score,
 and for a DyFuLM coarse, coarse_score and intensity.
+
+An answer of a DyFuLM below --abstain_below, or below the limit that `hf-fusion calibrate` chose, is unsure: it has no
+label, and its best classes are in `alternatives`.
 
 Videos and recordings (.mp4, .mov, .mkv, .webm, .wav, .mp3, .m4a ...) are for a DashFusion whose data was prepared from
 media files. Each file gives one row, or with --window one for each stretch of time: file, start and end (seconds), text
@@ -38,6 +42,7 @@ from hf_fusion.cli.arguments import add_text_format, make_parser, make_text_form
 FILES = ".csv, .tsv, .jsonl, .ndjson, .json, .txt (also compressed: .gz, .bz2, .xz, .zip, .zst), .xlsx and .parquet"
 OUTPUTS = (".jsonl", ".parquet", ".csv", ".csv.gz")
 DTYPES = ("float32", "bfloat16", "float16")
+LONG_TEXTS = ("window", "cut")
 
 
 def main(argv: list[str]) -> int:
@@ -55,6 +60,9 @@ def main(argv: list[str]) -> int:
         request, process_state(args.device), lambda name, note: tqdm.write(f"{name}: {note}", file=sys.stderr),
         *([curve_drawer(request)] if args.plot else []),
     )  # fmt: skip
+    if counts.unsure is not None and counts.rows:
+        share = counts.unsure / counts.rows
+        print(f"{counts.unsure} of {counts.rows} rows ({share:.1%}) are unsure, and have no label.", file=sys.stderr)
     if counts.cut:
         print(f"{counts.cut} of {counts.rows} rows are longer than the model reads and were cut.", file=sys.stderr)
     if counts.failed:
@@ -75,11 +83,23 @@ def parse_args(argv):
     )
     parser.add_argument("--text_column", default="text", help="column with the text (default: text)")
     add_text_format(parser)
+    parser.add_argument(
+        "--long_texts", choices=LONG_TEXTS,
+        help="texts beyond the limit: window reads all of them (default for DyFuLM), cut the beginning alone",
+    )  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass (default: 32)")
     parser.add_argument(
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
     )
     parser.add_argument("--dataset_options", type=json.loads, default={}, help="options for the reader of clips (JSON)")
+    parser.add_argument(
+        "--abstain_below", type=float, metavar="P",
+        help="DyFuLM: answers of a lower probability are unsure; 0: none (default: as the checkpoint is calibrated)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--uncalibrated", dest="calibration", action="store_false",
+        help="DyFuLM: leave out the calibration of the checkpoint, its temperatures and its limit",
+    )  # fmt: skip
     media = parser.add_argument_group("videos and recordings")
     media.add_argument("--window", type=window, help="seconds of each answer, or sentence (default: the whole file)")
     media.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")

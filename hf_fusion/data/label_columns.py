@@ -5,7 +5,15 @@ import logging
 import shlex
 from dataclasses import replace
 
-from hf_fusion.data.class_values import ClassValues, by_number, by_rating, ids_of_words, is_rating
+from hf_fusion.data.class_values import (
+    ClassValues,
+    ascending,
+    by_number,
+    by_rating,
+    ids_of_words,
+    is_rating,
+    values_of_names,
+)
 from hf_fusion.data.label_plan import CLASS_FIELDS, LABEL_FIELDS, LabelPlan
 from hf_fusion.data.labels import CLASS_NAMES, LabelRules, from_worst_to_best, read_rating, word_key
 from hf_fusion.utils.errors import DataError, listed
@@ -59,6 +67,7 @@ class PlanMaker:
             count = len(ids["label"]) if names is None else len(names)
             rules = replace(rules, num_labels=count, names=names or rules.names)
             fine_line = f"from column {label.column!r}: {how}" + (fine_line and f"; where it is empty, {fine_line}")
+        rules = replace(rules, values=self._values(label, rules, ids.get("label")))
         rules, coarse_ids, coarse_line = self._coarse(coarse, rules)
         rules = self._choose_heads(rules)
         if not rules.has_coarse:
@@ -114,6 +123,21 @@ class PlanMaker:
         stars = range(self.lowest_star, self.lowest_star + count)
         usual = CLASS_NAMES[5] if count == 5 else tuple(f"{star} star" + "s" * (star != 1) for star in stars)
         return replace(rules, num_labels=count, names=rules.names or usual)
+
+    def _values(self, label, rules, ids):
+        """The value of each fine class on the scale of its labels; `None` if it is not known."""
+        if label is not None:
+            if label.names or label.are_words:
+                return values_of_names(rules.names)
+            return ascending([float(key) for key in sorted(ids, key=ids.get)])
+        count, (low, high) = rules.num_labels, map(float, rules.scale)
+        if self.ratings[:1] == ["stars"]:
+            return tuple(float(self.lowest_star + i) for i in range(count))
+        if not self.ratings:
+            return None
+        if high - low == count - 1 and low == int(low):  # one step of the scale for each class
+            return tuple(low + i for i in range(count))
+        return tuple(low + (high - low) * (i + 0.5) / count for i in range(count))  # middles of equal parts
 
     def _line_of_ratings(self, rules):
         names = f" ({listed(rules.names)})" if rules.names else ""

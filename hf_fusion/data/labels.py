@@ -104,6 +104,8 @@ class LabelRules:
             has stars, scores or intensities.
         coarse_follows (`bool`, defaults to `True`): whether a coarse class follows from the fine one by `coarse`.
             `False` if the data has coarse labels of its own for all reviews.
+        values (`tuple(float, ...)`, *optional*): the value of each fine class on the scale of the labels, in ascending
+            order, such as 1 to 5 stars; found in the data, `None` where there is none.
 
     Example:
 
@@ -125,6 +127,7 @@ class LabelRules:
     has_coarse: bool | None = True
     has_intensity: bool | None = True
     coarse_follows: bool = True
+    values: tuple[float, ...] | None = None
     # whether `coarse` was given
     declares_coarse: bool = field(default=False, init=False, compare=False)
 

@@ -25,7 +25,16 @@ from hf_fusion.deployment.predict_media import (
 )
 from hf_fusion.deployment.prediction_input import check_output, check_text_column, read_input
 from hf_fusion.deployment.prediction_shards import PredictionShards
-from hf_fusion.deployment.predictions import flat_row, has_label_sets, load_pipeline, predict_rows, prediction_types
+from hf_fusion.deployment.predictions import (
+    abstains,
+    flat_row,
+    has_label_sets,
+    load_pipeline,
+    predict_rows,
+    prediction_types,
+    set_answers,
+    settle_long_texts,
+)
 from hf_fusion.media.folder import is_media_name
 from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.utils.errors import DataError, listed
@@ -46,6 +55,8 @@ class PredictionRequest:
         shard_rows: the number of rows per file in a folder.
         dataset_options: options for the reader of a source of clips.
         dtype, device, compile: see [`load_pipeline`].
+        calibration, abstain_below: see [`set_answers`].
+        long_texts: `"window"` or `"cut"`; see [`predict_rows`].
         window, hop, asr, language: for media files; see [`FusionSentimentPipeline`].
         timeout: seconds for each media file, which another process reads then; by default this one does.
         plot: where pictures of media files are drawn, for [`predict_files`] only a setting of the run.
@@ -62,6 +73,9 @@ class PredictionRequest:
     dtype: str = "float32"
     device: str | None = None
     compile: bool = False
+    calibration: bool = True
+    abstain_below: float | None = None
+    long_texts: str | None = None
     window: float | str | None = None
     hop: float | None = None
     asr: str | None = None
@@ -78,12 +92,13 @@ class PredictionRequest:
 
 @dataclass
 class PredictionCounts:
-    """The number of rows, of rows with an error, and of truncated rows. For a folder only the main process counts the
-    last two."""
+    """The number of rows, of rows with an error, of truncated and of unsure ones (`None` if no answer may be). For a
+    folder only the main process counts the last three."""
 
     rows: int = 0
     failed: int = 0
     cut: int = 0
+    unsure: int | None = None
 
 
 def predict_files(
@@ -115,6 +130,7 @@ def predict_files(
     check_output(request.output, request.input)
     device = request.device or (str(state.device) if several else None)
     classify = load_pipeline(request.checkpoint, request.dtype, device, request.compile)
+    set_answers(classify.model.config, request.calibration, request.abstain_below)
     extractor = getattr(classify.processor, "feature_extractor", None)
     if getattr(extractor, "media_extractor", None) or any(map(is_media_name, request.input)):
         files, beside = find_media(request.input)
@@ -128,7 +144,7 @@ def predict_files(
 
 
 _MEDIA_OPTIONS = ("window", "hop", "asr", "language", "timeout", "plot")
-_ROW_OPTIONS = ("text_column", "text_format", "dataset_options", "shard_rows")
+_ROW_OPTIONS = ("text_column", "text_format", "dataset_options", "shard_rows", "long_texts")
 
 
 def _check_not_set(request, names, what):
@@ -177,18 +193,21 @@ def _media_to_file(request, classify, files, report, on_media):
 
 
 def _to_file(request, classify, report):
-    counts = PredictionCounts()
     config, flat = classify.model.config, is_flat(request.output)
+    counts = PredictionCounts(unsure=0 if abstains(config) else None)
+    long_texts = settle_long_texts(config, request.long_texts)
     with RowWriter(request.output, prediction_types(config, flat)) as writer:
         rows, total = read_input(
             request.input, request.text_column, config, request.dataset_options, request.text_format
         )
         with tqdm(total=total, unit="row", file=sys.stderr) as bar:
-            for window in predict_rows(classify, rows, request.text_column, request.batch_size):
+            for window in predict_rows(classify, rows, request.text_column, request.batch_size, long_texts):
                 writer.write([flat_row(row) for row in window] if flat else window)
                 for row in window:
                     counts.rows += 1
                     counts.cut += bool(row["truncated"])
+                    if counts.unsure is not None:
+                        counts.unsure += bool(row["prediction"]["unsure"])
                     if row["error"]:
                         counts.failed += 1
                         report(f"row {counts.rows}", row["error"])
@@ -207,7 +226,7 @@ def _to_folder(request, classify, state, report):
     check_text_column(parts, request.text_column, config, request.text_format)
     shards = PredictionShards(
         request.output, parts, request.checkpoint, config, request.dtype, request.text_column, request.shard_rows,
-        request.text_format,
+        request.text_format, request.calibration, request.abstain_below, settle_long_texts(config, request.long_texts),
     )  # fmt: skip
     with shards.progress_bar() if state.is_main_process else nullcontext():
         shards.fill(
@@ -218,5 +237,5 @@ def _to_folder(request, classify, state, report):
             report=lambda row, error: report(f"row {row}", error),
         )
     # Only the main process, which finishes last, raises errors here: a launcher stops all processes if one fails.
-    failed, cut = shards.count() if state.is_main_process else (0, 0)
-    return PredictionCounts(len(shards.parts), failed, cut)
+    failed, cut, unsure = shards.count() if state.is_main_process else (0, 0, None)
+    return PredictionCounts(len(shards.parts), failed, cut, unsure)

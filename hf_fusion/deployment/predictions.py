@@ -10,6 +10,8 @@ from transformers import pipeline
 
 import hf_fusion.models  # noqa: F401 - registers the pipeline
 from hf_fusion.deployment.loading import load_checkpoint
+from hf_fusion.models.configuration_common import check_probability
+from hf_fusion.models.pipeline_common import KEPT, LONG_TEXTS, TRUNCATED
 from hf_fusion.models.processing_text import InputError, is_blank, text_problem
 from hf_fusion.utils.errors import DataError, listed
 
@@ -30,18 +32,23 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
     """
     answer = [*_CLASS, *([("labels", pa.list_(pa.string()))] if has_label_sets(config) else [])]
     ends = {"truncated": pa.bool_(), "error": pa.string()}
+    expected = [] if config.class_values is None else [("expected", pa.float64())]
     intensity = [("intensity", pa.float64())] if "intensity" in config.heads else []
+    may_abstain = abstains(config)
     if flat:
         coarse = [("coarse", pa.string()), ("coarse_score", pa.float64())] if "coarse_logits" in config.heads else []
-        return {**dict([*answer, *coarse, *intensity]), **ends}
+        doubts = [("unsure", pa.bool_()), ("alternatives", pa.string())] if may_abstain else []
+        return {**dict([*answer, *coarse, *intensity, *expected, *doubts]), **ends}
     coarse = [("coarse", pa.struct(_CLASS))] if "coarse_logits" in config.heads else []
-    return {"prediction": pa.struct([*answer, *coarse, *intensity]), **ends}
+    doubts = [("unsure", pa.bool_()), ("alternatives", pa.list_(pa.struct(_CLASS)))] if may_abstain else []
+    return {"prediction": pa.struct([*answer, *coarse, *intensity, *expected, *doubts]), **ends}
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     """
     Flattens a row of [`predict_rows`] for files without nested columns, such as csv: `prediction` is replaced by
-    `label` and `score`, and for a DyFuLM with these heads also `coarse`, `coarse_score` and `intensity`.
+    `label` and `score`, and for a DyFuLM with these heads also `coarse`, `coarse_score` and `intensity`, and where the
+    classes have values, `expected`; where answers may be unsure `unsure`, and `alternatives` as text.
 
     Raises:
         DataError: if the input has a column with one of these names.
@@ -49,6 +56,8 @@ def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for name, value in row["prediction"].items():
         answer |= {name: value["label"], f"{name}_score": value["score"]} if name == "coarse" else {name: value}
+    if answer.get("alternatives"):
+        answer["alternatives"] = ", ".join(f"{one['label']} ({one['score']:.2f})" for one in answer["alternatives"])
     if taken := [name for name in answer if name in row]:
         raise DataError(
             f"The input has a column {taken[0]!r}, which would be overwritten; rename it, or write .jsonl or .parquet, "
@@ -74,10 +83,43 @@ def has_label_sets(config) -> bool:
     return config.problem_type == "multi_label_classification"
 
 
+def abstains(config) -> bool:
+    """Whether predictions may be unsure, without a label."""
+    return bool(getattr(config, "abstain_below", None))
+
+
+def set_answers(config, calibration: bool = True, abstain_below: float | None = None) -> None:
+    """
+    Changes the answers of a loaded model, as the options of the pipeline do.
+
+    Args:
+        config: the configuration of the model, which is changed.
+        calibration (`bool`, *optional*, defaults to `True`): whether its temperatures and `abstain_below` apply.
+        abstain_below (`float`, *optional*): replaces that of the configuration; 0 for none.
+
+    Raises:
+        DataError: if the answers of the model have no temperatures, or the probability is none.
+    """
+    fields = [head.temperature for head in config.heads.values() if head.temperature]
+    if not fields and not (calibration and abstain_below is None):
+        raise DataError(f"`calibration` and `abstain_below` are for a DyFuLM, this model is a {config.model_type}.")
+    for name, value in {**dict.fromkeys(fields, 1.0), "abstain_below": None}.items() if not calibration else ():
+        setattr(config, name, value)
+    if abstain_below is not None:
+        try:
+            check_probability("abstain_below", abstain_below)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        config.abstain_below = abstain_below or None
+
+
 def _no_prediction(config):
     nothing = {"label": None, "score": None, **({"labels": None} if has_label_sets(config) else {})}
     coarse = {"coarse": dict(nothing)} if "coarse_logits" in config.heads else {}
-    return {**nothing, **coarse, **({"intensity": None} if "intensity" in config.heads else {})}
+    intensity = {"intensity": None} if "intensity" in config.heads else {}
+    expected = {} if config.class_values is None else {"expected": None}
+    doubts = {"unsure": None, "alternatives": None} if abstains(config) else {}
+    return {**nothing, **coarse, **intensity, **expected, **doubts}
 
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):
@@ -114,15 +156,38 @@ def _check_device(device):
         raise DataError(f"`device` {device!r} cannot be used here: {reason}") from error
 
 
+def settle_long_texts(config, long_texts: str | None) -> str:
+    """
+    Returns how a model reads long texts: in the way that is asked for, or by default in windows if it can.
+
+    Args:
+        config: the configuration of the model.
+        long_texts (`str`, *optional*): `"window"` or `"cut"`.
+
+    Raises:
+        DataError: if there is no such way, or the model cannot read windows.
+    """
+    if long_texts not in (None, *LONG_TEXTS):
+        raise DataError(f"`long_texts` must be one of {', '.join(LONG_TEXTS)}, got {long_texts!r}.")
+    if long_texts == "window" and not config.reads_windows:
+        raise DataError("`long_texts` window is for a DyFuLM; this model cuts long texts.")
+    return long_texts or ("window" if config.reads_windows else "cut")
+
+
 def predict_rows(
-    classify, rows: Iterable[dict[str, Any] | DataError], text_column: str = "text", batch_size: int = 32
+    classify,
+    rows: Iterable[dict[str, Any] | DataError],
+    text_column: str = "text",
+    batch_size: int = 32,
+    long_texts: str | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """
     Adds `prediction`, `truncated` and `error` to each row, window by window, in the order of the rows.
 
     `prediction` is the answer of the pipeline. A row with an `error` has `None` in all fields of `prediction`: the row
     was malformed (then its other columns are `None` too), or the model cannot read it, for instance an empty text.
-    `truncated` says whether the row was cut to the maximum length of the model. The columns `audio` and `vision` hold
+    `truncated` says whether the row was cut to the maximum length of the model, which texts for a DyFuLM are only with
+    `long_texts` "cut". The columns `audio` and `vision` hold
     the frames for a DashFusion and are left out of the output. Modalities that the model was not trained on are
     ignored.
 
@@ -131,21 +196,23 @@ def predict_rows(
         rows (`Iterable`): each row as a `dict`, or the `DataError` of a row that could not be read.
         text_column (`str`): the column with the text.
         batch_size (`int`): the number of rows per forward pass.
+        long_texts (`str`, *optional*): `"window"` (default for DyFuLM) or `"cut"`; see [`FusionSentimentPipeline`].
 
     Raises:
-        DataError: if the input has a column `prediction`, `truncated` or `error`.
+        DataError: if the input has a column `prediction`, `truncated` or `error`, or the model cannot read windows.
     """
     if batch_size < 1:
         raise DataError(f"`batch_size` must be at least 1, got {batch_size}.")
     rows = iter(rows)
     config = classify.model.config
+    options = {"batch_size": batch_size, "long_texts": settle_long_texts(config, long_texts)}
     frame_columns, modalities = config.frame_columns, config.modalities
     names: list[str] = []
     while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
         problems = [_find_problem(row, text_column, modalities, frame_columns) for row in window]
         good = [i for i, problem in enumerate(problems) if problem is None]
         clips = [_select_modalities(window[i], text_column, modalities) for i in good]
-        answers = dict(zip(good, _predict_clips(classify, clips, batch_size), strict=True))
+        answers = dict(zip(good, _predict_clips(classify, clips, options), strict=True))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
         _check_columns({name for row in window if isinstance(row, dict) for name in row})
         yield [
@@ -175,15 +242,21 @@ def _select_modalities(row, text_column, modalities):
     return {name: row.get(text_column if name == "text" else name) for name in modalities}
 
 
-def _predict_clips(classify, clips, batch_size):
+def _predict_clips(classify, clips, options):
     """Predicts clips; returns the `prediction`, `truncated` and `error` of each."""
-    answers = classify(clips, batch_size=batch_size, return_truncated=True, on_error="return")
+    answers = classify(clips, return_truncated=True, on_error="return", **options)
+    config = classify.model.config
     return [
-        _error_fields(classify.model.config, answer.reason)
-        if isinstance(answer, InputError)
-        else {"prediction": answer, "truncated": answer.pop("truncated"), "error": None}
+        _error_fields(config, answer.reason) if isinstance(answer, InputError) else _answer_fields(config, answer)
         for answer in answers
     ]
+
+
+def _answer_fields(config, answer):
+    """Returns `prediction`, `truncated` and `error` of an answer; one that is sure has no alternatives."""
+    truncated = answer.pop(TRUNCATED)
+    answer.pop(KEPT, None)
+    return {"prediction": {**_no_prediction(config), **answer}, "truncated": truncated, "error": None}
 
 
 def _find_problem(row, text_column, modalities, frame_columns):

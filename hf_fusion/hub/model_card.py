@@ -11,6 +11,7 @@ from transformers import AutoConfig
 
 from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
+from hf_fusion.hub.repository import CALIBRATION_FOLDER
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.media_frames import WEIGHT_FILES, MediaSettings
 from hf_fusion.utils.errors import FusionError
@@ -80,6 +81,7 @@ def _model_card(folder, name, base_model, base_revision):
         )
         recipe, source = read_yaml(folder / "config.yaml"), environment["dataset"]
         facts.update(_training_facts(metrics, environment))
+        facts["calibration"] = _calibration_facts(folder, metrics.get("calibration"))
         facts["teacher"] = recipe.get("teacher") and _escape(Path(recipe["teacher"]).name)
     return ModelCard.from_template(
         _card_data(name, facts["model_type"], recipe, source, metrics, base_model),
@@ -120,6 +122,37 @@ def _training_facts(metrics, environment):
         **{name: int(metrics[name]) for name in ("seed", "train_samples")},
         "train_seconds": float(metrics["train_seconds"]),
         "hardware": _escape(machine),
+    }
+
+
+def _calibration_facts(folder, record):
+    """Returns the numbers of a calibration as text, and its pictures; `None` without one."""
+    if record is None:
+        return None
+    splits = {split: record[split] for split in ("validation", "test") if split in record}
+    *_, shown = splits
+    sides = [record[shown][side] for side in ("before", "after")]
+    pictures = (
+        f"{CALIBRATION_FOLDER}/{name}.png" for name in ("reliability_fine", "reliability_coarse", "risk_coverage")
+    )
+    return {
+        "temperatures": [
+            f"{record[name]:.3f} for the {head}"
+            for name, head in (("temperature", "fine"), ("coarse_temperature", "coarse"))
+            if name in record
+        ],
+        "dataset": record.get("dataset") and _escape(record["dataset"]),
+        "not_fitted": [_escape(f"{name}: {reason}") for name, reason in record["not_fitted"].items()],
+        "split": f"{shown} ({int(record[shown]['rows'])} reviews)",
+        "metrics": {_escape(name): [_format_value(side[name]) for side in sides] for name in sides[0]},
+        "target_accuracy": record["target_accuracy"],
+        "abstain_below": record["abstain_below"] and f"{record['abstain_below']:.3f}",
+        "answered": [
+            (split, _format_share(part["coverage"]), _format_share(part["answered_accuracy"]))
+            for split, part in splits.items()
+            if "coverage" in part
+        ],
+        "pictures": [picture for picture in pictures if (folder / picture).is_file()],
     }
 
 
@@ -227,6 +260,10 @@ def _is_hub_name(name):
 def _escape(text):
     """Escapes untrusted text for one line of Markdown: it cannot end a code span, a table cell or an HTML element."""
     return escape(" ".join(str(text).split()).replace("`", "'").replace("|", "/"), quote=False)
+
+
+def _format_share(value):
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _format_value(value):

@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 from contextlib import contextmanager
+from itertools import pairwise
 from numbers import Real
 from types import UnionType
 from typing import Literal, NamedTuple, Union, get_args, get_origin
@@ -99,6 +100,18 @@ def check_range(name, value):
     """Raises `ValueError` unless `value` is (lowest, highest), in finite numbers."""
     if len(value) != 2 or not all(map(is_number, value)) or not value[0] < value[1]:
         raise ValueError(f"`{name}` must be (lowest, highest), got {value!r:.100}.")
+
+
+def check_class_values(values, num_labels):
+    """Raises `ValueError` unless `values` is `None` or a list of a finite number for each class, in ascending order."""
+    if values is None:
+        return
+    sound = isinstance(values, (list, tuple)) and len(values) == num_labels and all(map(is_number, values))
+    if not sound or any(low >= high for low, high in pairwise(values)):
+        raise ValueError(
+            f"`class_values` must be a number for each of the {num_labels} classes, in ascending order, got "
+            f"{values!r:.100}."
+        )
 
 
 def checked_config(name, value, default_model_type, other_classes=None):
@@ -203,11 +216,13 @@ class Head(NamedTuple):
         names (`str`, *optional*): the field of the configuration that names the classes; `None` for a single number.
             A model without classes in it has no such head.
         switch (`str`, *optional*): the field of the configuration that is false where a model has no such head.
+        temperature (`str`, *optional*): the field of the configuration with the temperature of the class probabilities.
     """
 
     task: str
     names: str | None = None
     switch: str | None = None
+    temperature: str | None = None
 
 
 class OptionalHeads(dict):
@@ -264,6 +279,12 @@ def head_widths(config):
     return {output: (len(getattr(config, field)),) if field else () for output, field in names.items()}
 
 
+def temperature_of(config, output):
+    """`float`: the number by which an output is divided before the softmax of an answer; 1 for a head without one."""
+    field = config.heads[output].temperature
+    return 1.0 if field is None else getattr(config, field)
+
+
 class FusionConfigMixin:
     """
     Comes before `PretrainedConfig` in the bases of a configuration. All fields are saved, and class names always agree
@@ -289,12 +310,16 @@ class FusionConfigMixin:
         class_fields (`tuple(str)`): fields that describe the classes beside those in `label_counts`; they become `None`
             where the classes are replaced.
         answer_fields (`tuple(str)`): the fields that turn outputs into answers; an exported model keeps them.
+        answer_defaults (`dict`): the values of those of them that files of earlier versions lack.
         loss_factors (`dict[str, float]`): the parts of the loss with a constant factor, by name: the output
             `{name}_loss` is multiplied by it. Other tasks have their factor in the output `loss_weights`.
         has_contrastive_loss (`bool`): whether training compares clips with each other, so that the choice of partners
             matters.
         paper (`str`, *optional*): the paper that the architecture is from, such as "arXiv 2512.01410".
+        reads_windows (`bool`): whether a text beyond the limit can be read in several windows.
         has_gate (`bool`): whether the outputs have a `gate` when asked for by `output_fusion=True`.
+        class_values (`list[float]`, *optional*): the value of each class on the scale of the labels; a field of
+            configurations whose answers have `expected`.
     """
 
     label_counts = {"num_labels": "id2label"}
@@ -306,9 +331,12 @@ class FusionConfigMixin:
     heads = {"logits": Head("prediction", "id2label")}
     class_fields = ()
     answer_fields = ("num_labels", "id2label", "problem_type")
+    answer_defaults = {}
     loss_factors = {"prediction": 1.0, "distillation": 1.0}
     has_contrastive_loss = False
+    reads_windows = False
     has_gate = False
+    class_values = None
     paper = None
     keys_to_ignore_at_inference = ()
 
@@ -391,6 +419,11 @@ class FusionConfigMixin:
         config.check()
         return loaded
 
+    def _get_generation_parameters(self):
+        """`save_pretrained` refuses settings of text generation; `temperature` is one, but here it is a field."""
+        found = super()._get_generation_parameters()
+        return {name: value for name, value in found.items() if name not in self.annotations()}
+
     def to_diff_dict(self):
         """All fields: one that is left out would come back as the default of the class that loads it."""
         fields = self.to_dict()
@@ -406,8 +439,17 @@ def _make_room(fields, changes, count, names, class_fields):
             del changes[name]
     given = [name for name in group if name in changes]
     if given and not (given == [count] and changes[count] == len(fields.get(names) or ())):
+        values = fields.get("class_values")
+        if names == "id2label" and isinstance(values, list) and len(values) != _count_in(changes, group):
+            fields["class_values"] = None  # not known of other classes
         for name in (*group, *class_fields):
             fields.pop(name, None)
+
+
+def _count_in(changes, group):
+    """The number of classes that `changes` ask for; 0 if it is not valid, which the checks say later."""
+    value = next(changes[name] for name in group if name in changes)
+    return value if isinstance(value, int) else len(value) if isinstance(value, dict) else 0
 
 
 class TaskNames(dict):

@@ -12,6 +12,7 @@ from .configuration_common import (
     as_tuple,
     as_value_error,
     check_choice,
+    check_class_values,
     check_positive,
     check_positive_integers,
     check_probability,
@@ -89,6 +90,26 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         coarse_starts (`list[int]`, *optional*):
             The fine class that each coarse class begins with, by which a coarse class follows from a fine one. Without
             it the names of the classes tell, see [`fine_to_coarse`].
+        fine_loss (`Literal["cross_entropy", "ordinal_log_loss", "corn"]`, *optional*, defaults to `"cross_entropy"`):
+            Loss of the fine classes. `"cross_entropy"` is the paper's. The other two are for classes that are numbered
+            in their order: in `"ordinal_log_loss"` (Castagnos et al. 2022) probability costs the more, the further it
+            is from the label; with `"corn"` (Shi et al. 2023) the head says for each class but the last whether the
+            text lies above it.
+        focal_gamma (`float`, *optional*, defaults to 0.0):
+            Exponent of the focal loss (Lin et al. 2017) of fine and coarse classes, which counts rows the less, the
+            better they are predicted; 2 is usual, 0 is plain cross-entropy. Only with `fine_loss="cross_entropy"`.
+        class_values (`list[float]`, *optional*):
+            Value of each fine class on the scale of the labels, in ascending order, such as 1 to 5 stars. Answers then
+            have `expected`, the mean value by the probabilities. Training takes them from the data; `None` where they
+            are not known.
+        temperature (`float`, *optional*, defaults to 1.0):
+            Temperature of the fine classes: answers have the probabilities of the logits divided by it. It is fitted on
+            validation rows (`hf-fusion calibrate`); logits and losses do not depend on it.
+        coarse_temperature (`float`, *optional*, defaults to 1.0):
+            Temperature of the coarse classes.
+        abstain_below (`float`, *optional*):
+            Probability in [0, 1) below which the best fine class is no answer: the label is then `None`, and the answer
+            is marked as `unsure`. By default, and with 0, every input gets a label.
         kwargs (*optional*):
             Fields of `PretrainedConfig`, such as `label2id`.
 
@@ -112,16 +133,18 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     tuple_fields = ("intensity_range", "loss_weights")
     attribute_map = {"hidden_size": "fusion_hidden_size"}
     heads = OptionalHeads({
-        "logits": Head("fine", "id2label"),
-        "coarse_logits": Head("coarse", "coarse_id2label"),
+        "logits": Head("fine", "id2label", temperature="temperature"),
+        "coarse_logits": Head("coarse", "coarse_id2label", temperature="coarse_temperature"),
         "intensity": Head("intensity", switch="has_intensity"),
     })  # fmt: skip
     class_fields = ("coarse_starts",)
     answer_fields = (
         "num_labels", "id2label", "problem_type", "coarse_id2label", "coarse_starts", "has_intensity",
-        "intensity_range",
+        "intensity_range", "class_values", "temperature", "coarse_temperature", "abstain_below",
     )  # fmt: skip
+    answer_defaults = {"temperature": 1.0, "coarse_temperature": 1.0, "abstain_below": None}
     loss_factors = {"distillation": 1.0}
+    reads_windows = True
     # Left out by `Trainer.predict`, so that its predictions are `logits`, one array.
     keys_to_ignore_at_inference = [
         "coarse_logits",
@@ -140,6 +163,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         "hidden_states_b",
         "attentions",
         "attentions_b",
+        "window_sums",
     ]
 
     def __init__(
@@ -165,6 +189,12 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         pooling: Literal["attention", "first"] = "attention",
         has_intensity: bool = True,
         coarse_starts: list[int] | None = None,
+        fine_loss: Literal["cross_entropy", "ordinal_log_loss", "corn"] = "cross_entropy",
+        focal_gamma: float = 0.0,
+        class_values: list[float] | None = None,
+        temperature: float = 1.0,
+        coarse_temperature: float = 1.0,
+        abstain_below: float | None = None,
         **kwargs,
     ):
         # it tells which encoders are needed
@@ -195,6 +225,11 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         self.dwa_temperature = dwa_temperature
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
+        self.fine_loss = fine_loss
+        self.focal_gamma = focal_gamma
+        self.temperature = temperature
+        self.coarse_temperature = coarse_temperature
+        self.abstain_below = abstain_below
 
         kwargs.update(num_labels=num_labels, id2label=id2label)
         settle_labels(kwargs, FINE_LABELS, len(FINE_LABELS))
@@ -202,7 +237,13 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             add_code_map(kwargs, "DyFuLM")
             super().__init__(**kwargs)
             self.to_dict()  # fails where a field of transformers has a wrong type
+        self.class_values = class_values
         self.check()
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name in ("id2label", "label2id") and self.class_values and len(self.class_values) != len(value or ()):
+            self.class_values = None  # not known of other classes
 
     def check(self):
         """Raises `ValueError` if a field has no sensible value, or an encoder in use has no configuration.
@@ -234,9 +275,19 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
                 "`loss_weights` must be three numbers of at least 0 (fine, coarse, intensity), "
                 f"got {self.loss_weights!r}."
             )
-        for name in ("dwa_temperature", "initializer_range"):
+        for name in ("dwa_temperature", "initializer_range", "temperature", "coarse_temperature"):
             check_positive(name, getattr(self, name))
         check_probability("classifier_dropout", self.classifier_dropout)
+        if self.abstain_below is not None:
+            check_probability("abstain_below", self.abstain_below)
+        check_class_values(self.class_values, self.num_labels)
+        if not is_number(self.focal_gamma) or self.focal_gamma < 0:
+            raise ValueError(f"`focal_gamma` must be at least 0, got {self.focal_gamma!r:.100}.")
+        if self.focal_gamma > 0 and self.fine_loss != "cross_entropy":
+            raise ValueError(
+                f"`focal_gamma` {self.focal_gamma:g} changes a cross-entropy, but `fine_loss` is {self.fine_loss}: set "
+                "`fine_loss` to cross_entropy, or `focal_gamma` to 0."
+            )
 
     def _check_coarse_starts(self):
         starts, count = self.coarse_starts, self.num_coarse_labels

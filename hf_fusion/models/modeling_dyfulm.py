@@ -6,6 +6,7 @@ Paper: "DyFuLM" (arXiv 2512.01410). What the paper leaves open is decided as fol
   tokenizers have a boundary), since token i of one encoder is not token i of the other;
 - the layer BiLSTM reads the masked mean of each layer's token states;
 - the heads read a learned attention pooling of the fused states (`pooling`);
+- a text beyond the limit is read in windows, whose pooled vectors are averaged, weighted by their numbers of spans;
 - the guidance is a two-layer MLP over [softmax(coarse logits); intensity], passed through 2 * sigmoid so that 1 is
   neutral; a model without one of these heads is guided by the other, without both by none.
 """
@@ -21,7 +22,15 @@ from .configuration_common import FusionConfigMixin  # noqa: F401 - travels too
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_common import FusionModelMixin
 from .modeling_labels import class_labels, score_labels
-from .modeling_losses import at_least_float32, cross_entropy, squared_error
+from .modeling_losses import (
+    at_least_float32,
+    corn_log_probabilities,
+    corn_loss,
+    cross_entropy,
+    focal_loss,
+    ordinal_log_loss,
+    squared_error,
+)
 from .modeling_text_encoder import (
     encoder_from_config,
     layer_class_names,
@@ -41,6 +50,8 @@ from .processing_text import is_blank  # noqa: F401 - travels too
 # The tasks in the order of `config.loss_weights`, and the argument with the labels of each.
 _TASKS = ("fine", "coarse", "intensity")
 _LABELS = dict(zip(_TASKS, ("labels", "coarse_labels", "intensity_labels"), strict=True))
+# Losses of the fine classes that know their order.
+_ORDINAL_LOSSES = {"ordinal_log_loss": ordinal_log_loss, "corn": corn_loss}
 
 
 @dataclass
@@ -52,7 +63,11 @@ class DyFuLMModelOutput(ModelOutput):
         last_hidden_state (`torch.FloatTensor` of shape `(batch, positions, hidden)`):
             The fused states; a position is a common span, a token (single encoder), or the whole text.
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden)`):
-            The fused states pooled into one vector.
+            The fused states pooled into one vector. With `window_texts` of shape `(texts, hidden)`: the mean over the
+            windows of a text, weighted by their numbers of spans.
+        window_sums (`torch.FloatTensor` of shape `(texts, hidden + 1)`):
+            For each text the weighted sum of the pooled vectors of its windows, and last the sum of their weights. Only
+            with `window_texts`.
         sequence_mask (`torch.BoolTensor` of shape `(batch, positions)`):
             True where `last_hidden_state` is real.
         gate (`torch.FloatTensor` of shape `(batch, spans, hidden)` or `(batch, hidden)`):
@@ -78,6 +93,7 @@ class DyFuLMModelOutput(ModelOutput):
     hidden_states_b: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
     attentions_b: tuple[torch.FloatTensor, ...] | None = None
+    window_sums: torch.FloatTensor | None = None
 
 
 @dataclass
@@ -89,13 +105,13 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`):
             Weighted sum of the losses of the tasks that have labels.
         logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
-            Fine sentiment.
+            Fine sentiment. With `config.fine_loss="corn"` these are log probabilities, in float32 or more.
         coarse_logits (`torch.FloatTensor` of shape `(batch, num_coarse_labels)`):
             Coarse sentiment; `None` without a coarse head.
         intensity (`torch.FloatTensor` of shape `(batch,)`):
             Intensity, inside `config.intensity_range`; `None` without an intensity head.
         fine_loss, coarse_loss, intensity_loss (`torch.FloatTensor` of shape `()`):
-            The loss of each task before weighting: cross-entropy, cross-entropy, mean squared error.
+            The loss of each task before weighting: `config.fine_loss`, cross-entropy, mean squared error.
         loss_weights (`torch.FloatTensor` of shape `(heads,)`):
             Factor of the fine, coarse and intensity loss in `loss`, of those that the model has.
         guidance (`torch.FloatTensor` of shape `(batch, hidden)`):
@@ -103,7 +119,8 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden)`):
             The fused states pooled into one vector, which the heads read. With `output_fusion=True`.
 
-    The other fields are those of [`DyFuLMModelOutput`].
+    The other fields are those of [`DyFuLMModelOutput`]. With `window_texts` a row of `logits`, `coarse_logits`,
+    `intensity`, `guidance` and `pooler_output` is a text; a row of the fields on the fusion inside is a window.
     """
 
     loss: torch.FloatTensor | None = None
@@ -124,6 +141,7 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
     hidden_states_b: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
     attentions_b: tuple[torch.FloatTensor, ...] | None = None
+    window_sums: torch.FloatTensor | None = None
 
 
 class DyFuLMLayerLSTM(nn.Module):
@@ -273,6 +291,23 @@ class DyFuLMCoarseHead(nn.Module):
         return nn.functional.linear(features, self.weight, self.bias)
 
 
+class DyFuLMCornHead(nn.Linear):
+    """Ordered classes by CORN (Shi et al. 2023): features -> log probabilities `(batch, classes)`, in float32 or more.
+
+    A row of the weight belongs to each class but the last: its logit says whether the text lies above the class, given
+    that it lies in it or above. The logits are shifted such that 0 everywhere gives all classes the same probability,
+    as in other heads; without that a new head would halve the probability from class to class.
+    """
+
+    def __init__(self, input_size, num_classes):
+        super().__init__(input_size, num_classes - 1)
+
+    def forward(self, features):
+        logits = at_least_float32(super().forward(features))  # (batch, classes - 1)
+        num_above = torch.arange(self.out_features, 0, -1, dtype=logits.dtype, device=logits.device)
+        return corn_log_probabilities(logits + num_above.log())
+
+
 class DyFuLMLossWeighting(nn.Module):
     """Weights of the K losses of the heads that the model has: fine, coarse, intensity. A single loss is not weighted.
 
@@ -317,6 +352,40 @@ class DyFuLMLossWeighting(nn.Module):
             ratio = torch.where((before > 0) & (last > 0), last / before.clamp(min=1e-12), torch.ones_like(last))
             factors = factors * len(ratio) * (ratio / self.temperature).softmax(dim=-1)
         return (factors * losses).sum(), factors
+
+
+def pool_windows(pooled, weights, window_texts, earlier_windows=None):
+    """
+    The weighted mean of the windows of each text.
+
+    Args:
+        pooled (`torch.Tensor` of shape `(windows, hidden)`): the pooled vector of each window.
+        weights (`torch.Tensor` of shape `(windows,)`): its weight: the number of its spans, or of its tokens where
+            there are no spans.
+        window_texts (`torch.Tensor` of shape `(windows,)`): the number of its text.
+        earlier_windows (`torch.Tensor` of shape `(texts, hidden + 1)`, *optional*): the sums of windows that were read
+            before; zeros where there are none.
+
+    Returns:
+        `tuple`: the means of shape `(texts, hidden)`, and the sums of all windows so far. A text without a window has
+        zeros.
+
+    Raises:
+        ValueError: if `window_texts` has another shape.
+    """
+    if window_texts.shape != weights.shape:
+        raise ValueError(
+            f"`window_texts` must have the shape {tuple(weights.shape)}, one text for each row, got "
+            f"{tuple(window_texts.shape)}."
+        )
+    vectors = at_least_float32(pooled)
+    weights = weights.unsqueeze(-1).to(vectors.dtype)
+    rows = torch.cat([vectors * weights, weights], dim=-1)  # (windows, hidden + 1)
+    if earlier_windows is None:
+        earlier_windows = rows.new_zeros(int(window_texts.max()) + 1, rows.shape[1])
+    window_sums = earlier_windows.index_add(0, window_texts, rows.to(earlier_windows.dtype))  # (texts, hidden + 1)
+    means = window_sums[:, :-1] / window_sums[:, -1:].clamp(min=1)
+    return means.to(pooled.dtype), window_sums
 
 
 class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
@@ -488,6 +557,8 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         output_hidden_states=None,
         output_fusion=False,
         return_dict=None,
+        window_texts=None,
+        earlier_windows=None,
     ):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         output_attentions = output_option(output_attentions, self.config.output_attentions)
@@ -501,7 +572,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         gate = span_mask = None
         if len(encoded) == 1:
             ((states, mask, _, _),) = encoded.values()
-            pooled = self.pooling(states, mask)
+            pooled, weights = self.pooling(states, mask), mask.sum(-1)
         else:
             (states_a, mask_a, _, _), (states_b, mask_b, _, _) = encoded["a"], encoded["b"]
             if states_a.shape[0] != states_b.shape[0]:
@@ -513,11 +584,16 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             if self.config.gate_level == "span" and span_ids is not None:
                 states, mask, gate = self._fuse_spans(states_a, mask_a, span_ids, states_b, mask_b, span_ids_b)
                 span_mask = mask
-                pooled = self.pooling(states, mask)
+                pooled, weights = self.pooling(states, mask), mask.sum(-1)
             else:
                 pooled, gate = self.cross_fusion(self.pooling(states_a, mask_a), self.pooling(states_b, mask_b))
-                states = pooled.unsqueeze(1)
+                states, weights = pooled.unsqueeze(1), mask_a.sum(-1) + mask_b.sum(-1)
                 mask = torch.ones_like(states[..., 0], dtype=torch.bool)
+        window_sums = None
+        if window_texts is not None:
+            pooled, window_sums = pool_windows(pooled, weights, window_texts, earlier_windows)
+        elif earlier_windows is not None:
+            raise ValueError("`earlier_windows` needs `window_texts`.")
 
         outputs = [encoded[name][3] for name in encoded]
         second = outputs[1] if len(outputs) == 2 else None
@@ -533,6 +609,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             hidden_states_b=second.hidden_states if output_hidden_states and second is not None else None,
             attentions=outputs[0].attentions if output_attentions else None,
             attentions_b=second.attentions if output_attentions and second is not None else None,
+            window_sums=window_sums,
         )
         return output if return_dict else output.to_tuple()
 
@@ -567,9 +644,11 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.coarse_classifier = DyFuLMCoarseHead(width, config.num_coarse_labels) if "coarse_logits" in heads else None
         self.intensity_regressor = nn.Linear(width, 1) if "intensity" in heads else None
         self.guidance = DyFuLMGuidance(config) if config.use_guidance and len(heads) > 1 else None
-        self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)
+        linear = DyFuLMCornHead if config.fine_loss == "corn" else nn.Linear
+        self.classifier = linear(width, config.num_labels)
         self.loss_weighting = DyFuLMLossWeighting(config)
-        self.register_buffer("class_weights", None, persistent=False)  # of the fine classes in the loss; not saved
+        for name in ("class_weights", "coarse_class_weights"):  # of the classes in the loss; not saved
+            self.register_buffer(name, None, persistent=False)
         self._no_split_modules = layer_class_names(self)
         self.post_init()
 
@@ -627,7 +706,6 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         """The losses of the heads, each with whether it has any label; predictions (the intensity in (0, 1)) and labels
         by task. A task without labels costs 0 and trains nothing."""
         self._check_problem_type()
-        class_weights = {"fine": self.class_weights}
         pairs = []
         for task, prediction in predictions.items():
             target, name, prediction = targets[task], _LABELS[task], at_least_float32(prediction)
@@ -640,10 +718,19 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
                 prediction = low + (high - low) * prediction
                 pairs.append(squared_error(prediction, score_labels(name, target, prediction, limits)))
             else:
-                target = class_labels(name, target, prediction)
-                pairs.append(cross_entropy(prediction, target, class_weights.get(task)))
+                pairs.append(self._class_loss(task, class_labels(name, target, prediction), prediction))
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
         return losses, has_labels
+
+    def _class_loss(self, task, labels, logits):
+        """The loss of the fine or the coarse classes, and whether there is any label."""
+        is_fine, gamma = task == "fine", self.config.focal_gamma
+        class_weights = self.class_weights if is_fine else self.coarse_class_weights
+        if is_fine and self.config.fine_loss in _ORDINAL_LOSSES:
+            return _ORDINAL_LOSSES[self.config.fine_loss](logits, labels, class_weights)
+        if gamma > 0:
+            return focal_loss(logits, labels, class_weights, gamma)
+        return cross_entropy(logits, labels, class_weights)
 
     def _check_heads(self, targets):
         """Raises `ValueError` for labels of a head that the model does not have."""
@@ -670,6 +757,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         output_hidden_states=None,
         output_fusion=False,
         return_dict=None,
+        window_texts=None,
+        earlier_windows=None,
     ):
         r"""
         Args:
@@ -690,6 +779,13 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
                 Token embeddings in place of `input_ids` and `input_ids_b`.
             output_fusion (`bool`, defaults to `False`):
                 Whether to return `gate`, `span_mask`, `guidance` and `pooler_output`.
+            window_texts (`torch.LongTensor` of shape `(batch,)`, *optional*):
+                Number of the text, from 0, that each row is a window of. The outputs of the heads, and the labels, then
+                have one row for each text: the heads read the mean of the windows' pooled vectors, weighted by their
+                numbers of spans (of real tokens, without spans). Spans in the overlap of two windows count in both.
+            earlier_windows (`torch.FloatTensor` of shape `(texts, hidden + 1)`, *optional*):
+                The output `window_sums` of an earlier call for the same texts, to which the windows of this call are
+                added: a text of any length can be read a few windows at a time. Zeros in the first call.
 
         Returns:
             [`DyFuLMSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
@@ -713,6 +809,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             output_hidden_states=output_hidden_states,
             output_fusion=output_fusion,
             return_dict=True,
+            window_texts=window_texts,
+            earlier_windows=earlier_windows,
         )
         features = self.dropout(base.pooler_output)  # (batch, hidden)
         coarse_logits = unit_intensity = intensity = None
@@ -756,6 +854,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             hidden_states_b=base.hidden_states_b,
             attentions=base.attentions,
             attentions_b=base.attentions_b,
+            window_sums=base.window_sums,
         )
         return output if return_dict else output.to_tuple()
 

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from hf_fusion.evaluation.metrics import lower_is_better
-from hf_fusion.training.class_weights import parse_class_weights
+from hf_fusion.training.class_weights import SETTINGS, parse_class_weights
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.fields import check_choices
 
@@ -153,12 +153,24 @@ class FusionTrainingArguments(TrainingArguments):
             "(skipped_steps in the logs)."
         },
     )
+    long_texts: Literal["cut", "window"] = field(
+        default="cut",
+        metadata={
+            "help": "DyFuLM: texts of more than max_length tokens. cut: their beginning alone; window: the whole text, "
+            "in overlapping windows, in training and evaluation. The windows of a batch of texts share a forward pass, "
+            "so that long texts need memory: use fewer of them per batch. Predictions of the pipeline are by windows "
+            "in any case."
+        },
+    )
     class_weights: list[float] | str | None = field(
         default=None,
         metadata={
             "help": "Weights of the (fine) classes in the loss of training and evaluation: balanced (by the training "
             "labels), or one number per class, such as '[4, 4, 2, 1, 1]'. Not saved with the model."
         },
+    )
+    coarse_class_weights: list[float] | str | None = field(
+        default=None, metadata={"help": "Weights of the coarse classes in the loss, likewise, such as '[2, 4, 1]'."}
     )
     keep_optimizer: bool = field(
         default=False,
@@ -189,7 +201,8 @@ class FusionTrainingArguments(TrainingArguments):
         if self.n_gpu > 1:
             logger.warning("One of %d GPUs is used; `accelerate launch` uses them all.", self.n_gpu)
             self._n_gpu = 1  # prevents `nn.DataParallel`, which cannot gather the outputs of these models
-        self.class_weights = parse_class_weights(self.class_weights)
+        for name in SETTINGS:
+            setattr(self, name, parse_class_weights(getattr(self, name), name))
         for name in ("log_gradients_every", "mining_refresh_epochs", "early_stopping_patience"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")

@@ -6,7 +6,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from hf_fusion.evaluation.similarity import SIMILARITIES, clip_vectors, pair_similarities
-from hf_fusion.models.modeling_losses import label_weight
+from hf_fusion.models.modeling_losses import corn_answers, label_weight
 
 # The labels over which each loss is a mean; contrastive losses are means over all rows of the batch.
 LOSSES = {
@@ -50,14 +50,15 @@ class LossTracker(TrainerCallback, ExportableState):
         }
 
     def add(self, outputs, inputs, config, class_weights=None):
-        """Adds the outputs, inputs and class weights of a training batch, without synchronising the device."""
+        """Adds the outputs, inputs and class weights (by the name of the labels) of a training batch, without
+        synchronising the device."""
         device = outputs["loss"].device
         rows = torch.zeros(len(NAMES), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
         places = [i for i, name in enumerate(LOSSES) if outputs.get(name) is not None]
         labels = [list(LOSSES.values())[i] for i in places]
-        counts = {label: _count(inputs[label]) for label in set(labels) if label}
-        if class_weights is not None and config.problem_type != "multi_label_classification":
-            counts["labels"] = label_weight(inputs["labels"], class_weights)
+        if class_weights is None or config.problem_type == "multi_label_classification":
+            class_weights = {}
+        counts = {label: _count(label, inputs[label], config, class_weights) for label in set(labels) if label}
         counts[None] = rows.new_tensor(len(outputs["logits"]))
         if places:  # a model may have a loss without components
             losses = torch.stack([outputs[NAMES[i]].detach().to(rows.dtype) for i in places])
@@ -124,5 +125,9 @@ class LossTracker(TrainerCallback, ExportableState):
         self.epoch = {}
 
 
-def _count(labels):
-    return (~torch.isnan(labels) if labels.is_floating_point() else labels != -100).sum()
+def _count(name, labels, config, class_weights):
+    """How much the labels of a batch count in the mean that is their loss."""
+    if labels.is_floating_point():
+        return (~torch.isnan(labels)).sum()
+    is_corn = name == "labels" and getattr(config, "fine_loss", None) == "corn"
+    return label_weight(labels, class_weights.get(name), corn_answers(labels, config.num_labels) if is_corn else None)

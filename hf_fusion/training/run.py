@@ -15,7 +15,7 @@ from transformers import AutoConfig, set_seed
 
 from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.encoders import resolve_name
-from hf_fusion.architectures.rows import encode_readable, warn_of_truncation
+from hf_fusion.architectures.rows import count_windows, encode_readable, report_windows, warn_of_truncation
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
@@ -25,6 +25,7 @@ from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
+from hf_fusion.training.calibration import calibrate_trained
 from hf_fusion.training.checkpoints import (
     CheckpointError,
     drop_optimizer_states,
@@ -117,17 +118,17 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         "left_out_or_filled": dict(unused),
         **_train(trainer, checkpoint),
     }
-    predictions = []
+    predictions = {}
     started = time.perf_counter()
     for split in SPLITS:
         if split in encoded:
-            metrics[split], part = evaluate_split(trainer, encoded[split], split)
-            predictions.append(part)
+            metrics[split], predictions[split] = evaluate_split(trainer, encoded[split], split)
     metrics["evaluation_seconds"] = round(time.perf_counter() - started, 3)
+    predictions = calibrate_trained(trainer, model_args, predictions, metrics)
     _save(trainer, model_args)
     if training_args.should_save:
         folder = Path(training_args.output_dir)
-        keep_run_predictions(folder, predictions, data_args.dataset, prints, training_args.seed)
+        keep_run_predictions(folder, list(predictions.values()), data_args.dataset, prints, training_args.seed)
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
     with _finished_if_saved(training_args):
@@ -160,7 +161,8 @@ def _load(architecture, model_args, data_args, training_args):
     data = _limit(data, data_args, training_args)
     if data_args.max_train_samples and "train" in data:
         architecture.check_training(data["train"], data_args, is_sample=True)
-    needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
+    has_validation = training_args.eval_strategy != "no" or model_args.target_accuracy is not None
+    needed = ["train", "validation"] if has_validation else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
     if model_args.transfer_dataset is None:
@@ -220,7 +222,7 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
         name = _transfer_name(model_args, data_args) if split == "transfer" else data_args.dataset
         place = f"{name} ({split})"
         encoded[split], rows_of[split], truncated[split] = encode_readable(
-            architecture, rows, processor, place, data_args.rejected_rows
+            architecture, rows, processor, place, data_args.rejected_rows, training_args.long_texts
         )
         if not data_args.augmentations or split != "train":
             data[split] = rows_of[split]
@@ -228,6 +230,9 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     if model_args.lora_encoders:
         model = _with_lora(model, processor, model_args, training_args)
     facts = {"parameters": sum(p.numel() for p in model.parameters()), "truncated": truncated}
+    if training_args.long_texts == "window":
+        facts["windows"] = {split: count_windows(rows) for split, rows in encoded.items()}
+        report_windows(facts["windows"], architecture.unit)
     make_trainer = FusionTrainer
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
@@ -335,7 +340,7 @@ def _with_answers(encoded, rows, teacher, model_args, training_args):
     dtype = torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else torch.float32
     with training_args.main_process_first(desc="running the teacher"):
         answered = [
-            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype)
+            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype, training_args.long_texts)
             for split in ("train", "transfer")
             if split in encoded
         ]

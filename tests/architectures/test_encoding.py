@@ -106,6 +106,13 @@ def test_classes_without_names_get_those_of_the_data(make_trainer, make_model, t
     assert model.config.id2label == {0: "bad", 1: "neutral", 2: "good"} and model.config.label2id["good"] == 2
 
 
+def test_classes_without_values_get_those_of_the_data(make_trainer, make_model, texts):
+    stars = Dataset.from_dict({"text": texts[:5], "stars": [1, 2, 3, 4, 5]})
+    model, other = make_model(), make_model(class_values=[0, 1, 2, 3, 4])
+    make_trainer(stars, model=model), make_trainer(stars, model=other)
+    assert model.config.class_values == [1, 2, 3, 4, 5] and other.config.class_values == [0, 1, 2, 3, 4]
+
+
 def test_classes_of_another_model(make_trainer, make_model, texts):
     words = Dataset.from_dict({"text": texts[:2], "label": ["cat", "dog"]})
     with pytest.raises(DataError, match="none of the classes"):

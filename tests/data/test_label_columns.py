@@ -378,3 +378,47 @@ class TestOrder:
         )
         assert line in str(error.value)
         assert read(tmp_path, ["gut", "sehr gut", "no"], names=("no", "gut", "sehr gut"))[0] == [1, 2, 0]
+
+
+class TestValues:
+    """Of the classes, on the scale of the labels."""
+
+    @pytest.mark.parametrize(
+        ("column", "cells", "rules", "values"),
+        [
+            ("stars", [1, 5], {}, (1, 2, 3, 4, 5)),
+            ("stars", [0, 4], {"scale": (0, 4)}, (0, 1, 2, 3, 4)),
+            ("stars", [1, 10], {"num_labels": 10}, tuple(range(1, 11))),
+            ("score", [1, 5], {}, (1, 2, 3, 4, 5)),
+            ("score", [0.0, 0.9], {"scale": (0, 1)}, (0.1, 0.3, 0.5, 0.7, 0.9)),
+            ("score", [1, 10], {"scale": (1, 10), "num_labels": 3}, (2.5, 5.5, 8.5)),
+            ("label", [0, 1, 2], {}, (0, 1, 2)),
+            ("label", [-1, 0, 1], {}, (-1, 0, 1)),
+            ("label", [0, 4], {}, (0, 4)),
+            ("label", [2, 3, 7], {"names": ("low", "mid", "high")}, (2, 3, 7)),
+            ("label", [0, 3], {"num_labels": 5}, (0, 1, 2, 3, 4)),
+            ("label", ["good", "bad", "ok"], {}, (1, 2, 3)),
+            ("label", ["very negative", "very positive", "neutral", "positive", "negative"], {}, (1, 2, 3, 4, 5)),
+            ("label", ["2 stars", "1 star"], {"names": ("1 star", "2 stars")}, (1, 2)),
+            ("label", ["6 points", "1 point"], {"names": ("6 points", "1 point")}, None),
+            ("coarse_label", [0, 1], {}, None),
+            ("intensity", [0.1, 0.5], {"num_labels": 5}, None),
+        ],
+    )
+    def test_come_from_the_column(self, tmp_path, column, cells, rules, values):
+        path = tmp_path / "reviews.jsonl"
+        rows = [{"text": f"room {i}", column: value} for i, value in enumerate(cells)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        _, found = read_reviews(ReviewSource(str(path), rules=LabelRules(**{**OPEN, **rules}), split_shares=(1, 0, 0)))
+        assert found.values == (None if values is None else pytest.approx(values))
+
+    def test_of_named_classes(self, tmp_path):
+        for names, values in {
+            ("3 stars", "1 star", "2 stars"): (1, 2, 3), ("LABEL_0", "LABEL_1"): (0, 1), ("pos", "neg"): (1, 2),
+        }.items():  # fmt: skip
+            features = Features({"text": Value("string"), "label": ClassLabel(names=list(names))})
+            rows = Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+            source = ReviewSource(
+                "rows", rules=LabelRules(**OPEN), data=DatasetDict(train=rows), split_shares=(1, 0, 0)
+            )
+            assert read_reviews(source)[1].values == values

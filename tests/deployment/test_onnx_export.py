@@ -4,9 +4,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import encoder_config
+from asserts import assert_close
+from conftest import TEXTS, encoder_config
 
-from hf_fusion import DashFusionForSequenceClassification, DyFuLMForSequenceClassification
+from hf_fusion import (
+    DashFusionForSequenceClassification,
+    DyFuLMForSequenceClassification,
+    DyFuLMProcessor,
+    FusionSentimentPipeline,
+)
 from hf_fusion.deployment import OnnxFusion
 
 onnx = pytest.importorskip("onnx")
@@ -61,6 +67,13 @@ def opset_of(folder):
     return next(item.version for item in onnx.load(folder / "model.onnx").opset_import if item.domain == "")
 
 
+def test_conditional_logits_become_log_probabilities(make_model, wordpiece, tmp_path):
+    model = make_model(cross_fusion="a", a="bert", fine_loss="corn", layer_fusion="last", class_values=[1, 2, 3, 4, 5])
+    classify = FusionSentimentPipeline(model, processor=DyFuLMProcessor(wordpiece, max_length=40), device="cpu")
+    onnx_export.export_onnx(model, classify.processor, tmp_path, num_checks=20)
+    assert_close(OnnxFusion.from_pretrained(tmp_path)(list(TEXTS), top_k=None), classify(list(TEXTS), top_k=None))
+
+
 class TestComparison:
     @pytest.mark.parametrize("kind", KINDS)
     def test_finds_a_difference_and_says_where(self, request, kind):
@@ -78,7 +91,8 @@ class TestComparison:
         with torch.no_grad():
             last.bias.sub_(0.01)
         assert found["largest_difference"] == pytest.approx(0.01, abs=1e-4)
-        assert found["where"]["output"] == "logits" and found["where"]["shape"].keys() == {"batch", *limits}
+        sizes = {"batch", *limits, *(["texts"] if kind == "exported_reviews" else [])}
+        assert found["where"]["output"] == "logits" and found["where"]["shape"].keys() == sizes
 
     def test_nan_is_a_difference(self, exported_reviews, monkeypatch):
         classify, folder = exported_reviews
@@ -115,7 +129,7 @@ class TestComparison:
         rng, model, without = np.random.default_rng(0), make_model(), 0
         axes = onnx_export.input_axes(model, processor)
         for _ in range(100):
-            sizes = {"tokens": int(rng.integers(1, 9)), "tokens_b": int(rng.integers(1, 9)), "batch": 3}
+            sizes = {"tokens": int(rng.integers(1, 9)), "tokens_b": int(rng.integers(1, 9)), "batch": 3, "texts": 2}
             batch = {
                 name: values.numpy() for name, values in onnx_export._random_batch(model, axes, sizes, rng).items()
             }
@@ -127,6 +141,7 @@ class TestComparison:
                     assert (np.diff(real) >= 0).all() and set(real) == set(range(real.max(initial=-1) + 1))
                 assert a.max() == b.max()
                 without += a.max() < 0
+            assert set(batch["window_texts"].tolist()) == {0, 1} and batch["earlier_windows"].shape[0] == 2
         assert 20 < without < 200
 
 
@@ -213,7 +228,9 @@ class TestInputs:
     )
     def test_of_a_dyfulm(self, make_model, processor, fields, names):
         model = make_model(**fields)
-        assert set(onnx_export.input_axes(model, processor)) == names
+        axes = onnx_export.input_axes(model, processor)
+        assert set(axes) == names | {"window_texts", "earlier_windows"}
+        assert axes["earlier_windows"] == ["texts", model.config.fusion_hidden_size + 1]
         sides = {"tokens_b" if name.endswith("_b") else "tokens" for name in names}
         assert onnx_export.axis_limits(model, processor) == dict.fromkeys(sides, processor.max_length)
 
@@ -239,11 +256,13 @@ class TestTorchExport:
         program = onnx_export.export_program(model, axes, limits).module()
         rng = np.random.default_rng(1)
         for size in sizes:
-            batch = onnx_export._random_batch(model, axes, dict(zip(("batch", *limits), size, strict=True)), rng)
+            batch = onnx_export._random_batch(
+                model, axes, {"texts": 2, **dict(zip(("batch", *limits), size, strict=True))}, rng
+            )
             with torch.no_grad():
                 expected = model(**batch, return_dict=True)
                 found = program(*batch.values())
-            for name, values in zip(model.config.heads, found, strict=True):
+            for name, values in zip(onnx_export.output_names(model), found, strict=True):
                 torch.testing.assert_close(values, expected[name], atol=1e-5, rtol=1e-4)
 
     def test_dyfulm(self, make_config, processor):

@@ -51,6 +51,14 @@ def test_sub_configs_may_be_of_any_kind():
         ({"fusion_hidden_size": 0}, ["fusion_hidden_size", "positive"]),
         ({"dwa_temperature": 0}, ["dwa_temperature", "above 0"]),
         ({"classifier_dropout": 1.0}, ["classifier_dropout", "[0, 1)"]),
+        ({"fine_loss": "mse"}, ["fine_loss", "'mse'", "'corn'"]),
+        ({"focal_gamma": -1}, ["focal_gamma", "at least 0", "-1"]),
+        ({"focal_gamma": "2"}, ["focal_gamma", "'2'"]),
+        ({"focal_gamma": 2, "fine_loss": "corn"}, ["focal_gamma", "`fine_loss` is corn", "cross_entropy"]),
+        ({"class_values": [1, 2, 3]}, ["class_values", "each of the 5 classes", "[1, 2, 3]"]),
+        ({"class_values": [5, 4, 3, 2, 1]}, ["class_values", "ascending"]),
+        ({"class_values": [1, 2, 3, 4, float("inf")]}, ["class_values", "a number for each"]),
+        ({"class_values": 3}, ["class_values", "got 3"]),
     ],
 )
 def test_refuses_values_that_make_no_sense(fields, words):

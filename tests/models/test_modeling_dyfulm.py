@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoModel, GPT2Config
 
 from hf_fusion import DyFuLMForSequenceClassification, DyFuLMProcessor
+from hf_fusion.models.modeling_losses import corn_loss, focal_loss, ordinal_log_loss
 
 ABLATIONS = [
     {},
@@ -235,6 +236,75 @@ class TestOutputs:
         torch.testing.assert_close(outputs.logits, make_model(gate_level="sequence")(**inputs).logits)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "fields", [{"fine_loss": "ordinal_log_loss"}, {"fine_loss": "corn"}, {"focal_gamma": 2.0}], ids=_id
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_a_half_precision_model_are_those_of_its_logits(make_model, inputs, labels, fields, dtype):
+    model = make_model(**fields).to(dtype)
+    model.class_weights = torch.tensor([2.0, 1, 1, 1, 0.5])
+    outputs = model(**inputs, **labels)
+    loss = {"corn": corn_loss, "ordinal_log_loss": ordinal_log_loss}.get(fields.get("fine_loss"), focal_loss)
+    expected, _ = loss(outputs.logits.float(), labels["labels"], model.class_weights)
+    assert outputs.fine_loss.dtype == torch.float32 and torch.isfinite(outputs.loss)
+    torch.testing.assert_close(outputs.fine_loss, expected)
+
+
+class TestCorn:
+    """The fine head has a logit for each class but the last; `logits` are the classes' log probabilities."""
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("num_labels", [2, 5])
+    def test_logits(self, make_model, inputs, num_labels):
+        model = make_model(fine_loss="corn", use_guidance=False, num_labels=num_labels)
+        outputs = model(**inputs, output_fusion=True)
+        assert model.classifier.weight.shape == (num_labels - 1, 32)
+        conditional = outputs.pooler_output @ model.classifier.weight.T + model.classifier.bias
+        shift = torch.tensor([math.log(num_labels - 1 - k) for k in range(num_labels - 1)])
+        above = torch.sigmoid(conditional + shift)
+        lowest, highest = 1 - above[:, 0], above.prod(dim=1)
+        probabilities = outputs.logits.softmax(-1)
+        assert probabilities.shape == (4, num_labels)
+        torch.testing.assert_close(probabilities, outputs.logits.exp())
+        torch.testing.assert_close(probabilities[:, [0, -1]], torch.stack([lowest, highest], dim=1))
+
+    @torch.no_grad()
+    def test_starts_without_a_preference(self, make_model, inputs):
+        model = make_model(fine_loss="corn")
+        model.classifier.weight.zero_()
+        torch.testing.assert_close(model(**inputs).logits.exp(), torch.full((4, 5), 0.2))
+
+    def test_learns(self, make_model, inputs, labels):
+        model = make_model(fine_loss="corn", cross_fusion="a")
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        for _ in range(25):
+            outputs = model(**inputs, **labels)
+            torch.testing.assert_close(outputs.fine_loss, corn_loss(outputs.logits, labels["labels"])[0])
+            optimizer.zero_grad()
+            outputs.loss.backward()
+            assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+            optimizer.step()
+        assert model(**inputs).logits.argmax(-1).tolist() == labels["labels"].tolist()
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision(self, make_model, inputs, labels, dtype):
+        model = make_model(fine_loss="corn").to(dtype)
+        outputs = model(**inputs, **labels)
+        assert outputs.logits.dtype == torch.float32 and torch.isfinite(outputs.loss)
+        torch.testing.assert_close(outputs.logits.exp().sum(-1), torch.ones(4))
+
+    def test_comes_back_and_fits_no_other_head(self, make_model, inputs, tmp_path):
+        model = make_model(fine_loss="corn")
+        model.save_pretrained(tmp_path)
+        loaded = DyFuLMForSequenceClassification.from_pretrained(tmp_path)
+        assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+        assert_close(loaded(**inputs).logits, model(**inputs).logits)
+        with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+            DyFuLMForSequenceClassification.from_pretrained(tmp_path, fine_loss="cross_entropy")
+
+
 class TestSingleEncoder:
     def test_other_encoder_is_not_built(self, make_model, inputs):
         model = make_model(cross_fusion="a")
@@ -320,6 +390,31 @@ class TestLoss:
         assert (absent.loss_weights != 0).tolist() == [n in given for n in missing]
         for task, name in (("fine", "labels"), ("coarse", "coarse_labels"), ("intensity", "intensity_labels")):
             assert (absent.get(f"{task}_loss") is None) == (name not in given)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("gamma", [0.0, 2.0])
+    def test_class_weights_and_focus(self, make_model, inputs, labels, gamma):
+        model = make_model(focal_gamma=gamma)
+        model.class_weights, model.coarse_class_weights = torch.tensor([2.0, 1, 1, 1, 0.5]), torch.tensor([3.0, 1, 0.5])
+        outputs = model(**inputs, **labels)
+        for name, logits, weights in (
+            ("fine", outputs.logits, model.class_weights), ("coarse", outputs.coarse_logits, model.coarse_class_weights)
+        ):  # fmt: skip
+            own = labels["labels" if name == "fine" else "coarse_labels"]
+            each = nn.functional.cross_entropy(logits, own, weights, reduction="none")
+            probability = logits.softmax(-1).gather(1, own[:, None]).squeeze(1)
+            expected = (each * (1 - probability) ** gamma).sum() / weights[own].sum()
+            torch.testing.assert_close(outputs[f"{name}_loss"], expected)
+        assert not any("class_weights" in name for name in model.state_dict())
+
+    @torch.no_grad()
+    def test_ordinal_log_loss_is_for_the_fine_classes(self, make_model, inputs, labels):
+        plain, ordered = make_model(), make_model(fine_loss="ordinal_log_loss")
+        one, other = plain(**inputs, **labels), ordered(**inputs, **labels)
+        assert_close(one.logits, other.logits)
+        assert_close(one.coarse_loss, other.coarse_loss)
+        assert_close(one.intensity_loss, other.intensity_loss)
+        torch.testing.assert_close(other.fine_loss, ordinal_log_loss(other.logits, labels["labels"])[0])
 
     @torch.no_grad()
     def test_passes_over_single_missing_labels(self, make_model, inputs, labels):
@@ -453,6 +548,89 @@ class TestBadInput:
         inputs["attention_mask_b"] = inputs["attention_mask_b"][:, :-1]
         with pytest.raises(ValueError, match=r"`attention_mask_b` has the shape.*encoder B"):
             make_model()(**inputs)
+
+
+WAYS = [{}, {"cross_fusion": "a"}, {"cross_fusion": "b"}, {"gate_level": "sequence"}, {"cross_fusion": "concat"}]
+
+
+class TestWindows:
+    TEXTS = ["The room was not bad. " * 6, "good", "Never again! " * 9]
+
+    @pytest.fixture
+    def windows(self, processor):
+        processor.max_length = 14
+        batch = processor(self.TEXTS, return_windows=True, return_tensors="pt")
+        assert batch["window_texts"].bincount().min() == 1 < 3 < batch["window_texts"].bincount().max()
+        return dict(batch)
+
+    @pytest.mark.parametrize("fields", WAYS, ids=_id)
+    def test_heads_read_the_mean_by_spans(self, make_model, windows, fields):
+        model = make_model(**fields)
+        numbers = windows["window_texts"]
+        alone = model(
+            **{name: values for name, values in windows.items() if name != "window_texts"}, output_fusion=True
+        )
+        if fields.get("cross_fusion") in ("a", "b"):
+            counts = windows["attention_mask_b" if fields["cross_fusion"] == "b" else "attention_mask"].sum(1)
+        elif fields.get("gate_level") == "sequence":
+            counts = windows["attention_mask"].sum(1) + windows["attention_mask_b"].sum(1)
+        else:
+            counts = windows["span_ids"].max(1).values + 1
+        outputs = model(**windows, output_fusion=True)
+        for text in range(3):
+            own = numbers == text
+            mean = (alone.pooler_output[own] * counts[own, None]).sum(0) / counts[own].sum()
+            torch.testing.assert_close(outputs.pooler_output[text], mean, atol=1e-6, rtol=1e-5)
+            coarse = model.coarse_classifier(mean)
+            torch.testing.assert_close(outputs.coarse_logits[text], coarse, atol=1e-6, rtol=1e-5)
+        assert outputs.logits.shape == (3, 5) and outputs.intensity.shape == (3,)
+        torch.testing.assert_close(outputs.window_sums[:, -1], numbers.bincount(counts).float())
+
+    def test_a_single_window_changes_nothing(self, make_model, inputs):
+        model = make_model()
+        rows = torch.arange(len(inputs["input_ids"]))
+        expected, found = model(**inputs), model(**inputs, window_texts=rows)
+        for name in ("logits", "coarse_logits", "intensity"):
+            torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-6)
+        assert expected.window_sums is None
+
+    @pytest.mark.parametrize("size", [1, 4])
+    def test_may_be_read_in_several_calls(self, make_model, windows, size):
+        model = make_model()
+        expected = model(**windows)
+        sums = torch.zeros(3, model.config.fusion_hidden_size + 1)
+        for start in range(0, len(windows["window_texts"]), size):
+            part = {name: values[start : start + size] for name, values in windows.items()}
+            outputs = model(**part, earlier_windows=sums)
+            sums = outputs.window_sums
+        for name in ("logits", "coarse_logits", "intensity"):
+            torch.testing.assert_close(outputs[name], expected[name], atol=1e-6, rtol=1e-5)
+
+    def test_the_loss_is_one_of_texts(self, make_model, windows):
+        model = make_model()
+        labels = {"labels": torch.tensor([1, 4, 0]), "intensity_labels": torch.tensor([0.2, 0.9, float("nan")])}
+        outputs = model(**windows, **labels)
+        expected = torch.nn.functional.cross_entropy(outputs.logits, labels["labels"])
+        torch.testing.assert_close(outputs.fine_loss, expected)
+        outputs.loss.backward()
+        embeddings = model.get_input_embeddings().weight.grad
+        used = windows["input_ids"][windows["span_ids"] >= 0].unique()
+        assert (embeddings[used].abs().sum(1) > 0).all(), "each window has a share"
+        with pytest.raises(ValueError, match="`labels`"):
+            model(**windows, labels=torch.zeros(len(windows["window_texts"]), dtype=torch.long))
+
+    def test_in_bfloat16(self, make_model, windows):
+        model = make_model()
+        expected = model(**windows)
+        outputs = model.to(torch.bfloat16)(**windows)
+        assert outputs.window_sums.dtype == torch.float32 and outputs.logits.dtype == torch.bfloat16
+        torch.testing.assert_close(outputs.window_sums[:, -1], expected.window_sums[:, -1])
+
+    def test_bad_input(self, make_model, windows, inputs):
+        with pytest.raises(ValueError, match=r"`window_texts` must have the shape \(\d+,\), one text for each row"):
+            make_model()(**{**windows, "window_texts": windows["window_texts"][:-1]})
+        with pytest.raises(ValueError, match="`earlier_windows` needs `window_texts`"):
+            make_model()(**inputs, earlier_windows=torch.zeros(4, 33))
 
 
 class TestFewerHeads:

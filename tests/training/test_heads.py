@@ -80,6 +80,7 @@ def check_answers(classify, config, has_coarse, has_intensity):
     answer = classify(TEXT)
     others = {"coarse"} if has_coarse else set()
     others |= {"intensity"} if has_intensity else set()
+    others |= {"expected"} if config.class_values is not None else set()
     assert answer.keys() == {"label", "score", *others} and None not in answer.values()
     first, *rest = classify(TEXT, top_k=None)
     assert (
