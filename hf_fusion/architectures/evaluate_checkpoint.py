@@ -34,13 +34,28 @@ def load_split(config, data_args: DataArguments, split: str, processor=None) -> 
         DataError: if the data cannot be read, lacks the split, or was extracted from media by other settings.
         NothingLeftError: if `damage` removes all inputs of the model from every row.
     """
+    return _prepare(config, data_args, _load(config, data_args, split)[split], processor)
+
+
+def load_with_train(config, data_args: DataArguments, split: str, processor=None) -> tuple[Dataset, Dataset | None]:
+    """As [`load_split`]; also returns all rows of the train split as they are, `None` if the data has none."""
+    data = _load(config, data_args, split)
+    return _prepare(config, data_args, data[split], processor), data.get("train")
+
+
+def _load(config, data_args, split):
+    """Loads all splits of the data; raises [`DataError`] if it lacks one."""
     architecture = architecture_of(config)
     data_args.complete(architecture.data_kind)
     data_args.modalities = [name for name in data_args.modalities if name in config.modalities]
     data = architecture.load(data_args, config)
     if split not in data:
         raise DataError(f"{data_args.dataset} has no {split} split; it has {', '.join(data)}.")
-    rows = data[split]
+    return data
+
+
+def _prepare(config, data_args, rows, processor):
+    """Limits and corrupts rows, and checks that they fit the model."""
     rows = data_args.limit_evaluation(rows)
     if data_args.damage:
         lost = {LOSSES[name] for name, level in data_args.damage.items() if name in LOSSES and level == MAX_SEVERITY}
@@ -50,7 +65,7 @@ def load_split(config, data_args: DataArguments, split: str, processor=None) -> 
             )
         damage = {name: level for name, level in data_args.damage.items() if _is_read(name, config)}
         rows = corrupt(rows, damage) if damage else rows
-    architecture.check_data(config, data_args, rows)
+    architecture_of(config).check_data(config, data_args, rows)
     if processor is not None:
         check_extraction(processor, data_args.dataset)
     return rows

@@ -21,6 +21,13 @@ class EvaluateArguments(CheckpointArguments):
 
     dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
     format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Format of the figures."})
+    evidence: bool = field(
+        default=True,
+        metadata={
+            "help": "For reviews: also the majority class and bag of words fitted on the training rows, intervals, "
+            "classes and confusion, and warnings."
+        },
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -28,7 +35,7 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from hf_fusion.architectures.write_evaluation import write_evaluation
-    from hf_fusion.cli.output import print_metrics, print_written, show_labels
+    from hf_fusion.cli.output import print_evidence, print_metrics, print_written, show_labels
     from hf_fusion.training.recipe import parse_data_arguments
     from hf_fusion.utils.quiet import silence_libraries
 
@@ -41,4 +48,5 @@ def main(argv: list[str]) -> None:
     print_metrics(
         f"{args.checkpoint} on {data_args.dataset} ({record['rows']:,} rows)", {args.split: record[args.split]}
     )
+    print_evidence(record.get("evidence"))
     print_written(folder)

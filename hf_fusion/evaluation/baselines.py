@@ -108,14 +108,15 @@ def _tfidf():
 
 def _fit_majority(train):
     """Returns the answering function, from texts to answers `(texts,)`, of each task that has labels."""
-    return {task: _fit_constant(_labelled(train, task)[1], task) for task in _tasks(train)}
+    return {task: _fit_constant(_labels(train, task)[0], task) for task in _tasks(train)}
 
 
 def _fit_linear(train, vectorizer):
     """As [`_fit_majority`], by linear models on the features of texts."""
     answering = {}
     for task in _tasks(train):
-        texts, values = _labelled(train, task)
+        values, numbers = _labels(train, task)
+        texts = list(train.select(numbers)["text"])
         analyze = vectorizer().build_analyzer()
         if len(set(values.tolist())) == 1 or not any(map(analyze, texts)):  # a single class, or no words, to fit
             answering[task] = _fit_constant(values, task)
@@ -147,11 +148,11 @@ def _tasks(rows):
     ]
 
 
-def _labelled(rows, task):
-    """Returns texts and labels of the rows with a label for the task."""
-    pairs = [(text, value) for text, value in zip(rows["text"], rows[_COLUMNS[task]], strict=True) if _is_given(value)]
-    texts, values = zip(*pairs, strict=True)
-    return list(texts), np.array(values)
+def _labels(rows, task):
+    """Returns the labels of a task, and the numbers of the rows that have one."""
+    pairs = [(value, row) for row, value in enumerate(rows[_COLUMNS[task]]) if _is_given(value)]
+    values, numbers = zip(*pairs, strict=True)
+    return np.array(values), list(numbers)
 
 
 def _is_given(value):

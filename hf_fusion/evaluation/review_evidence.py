@@ -46,10 +46,10 @@ def gather_evidence(parts: Mapping[str, Predictions], baselines: ReviewBaselines
 
     Returns:
         `dict`: `training_rows` (of each baseline) or `no_baselines` (the reason), and `splits`: for each split the
-        result of [`describe_answers`], and with baselines `baselines` (their metrics by name) and `lead` (the difference
+        result of [`describe_answers`]; with baselines `baselines` (their metrics by name) and `lead` (the difference
         of the model to bag of words in macro F1: `mean`, and its 95 % `interval` over rows, `None` if only the metrics
-        of the baselines are known). `warnings` of each split say where the model is not ahead of bag of words, and which
-        classes it never answers; they are `[]` if all is well.
+        of the baselines are known); and `warnings`, a text for each metric in which the model is not ahead of bag of
+        words, and for each head that never answers a class of the rows.
     """
     origin = {"no_baselines": baselines.absent} if baselines.absent else {"training_rows": baselines.training_rows}
     return {**origin, "splits": {split: _describe_split(split, part, baselines) for split, part in parts.items()}}
