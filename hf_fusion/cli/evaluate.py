@@ -48,5 +48,5 @@ def main(argv: list[str]) -> None:
     print_metrics(
         f"{args.checkpoint} on {data_args.dataset} ({record['rows']:,} rows)", {args.split: record[args.split]}
     )
-    print_evidence(record.get("evidence"))
+    print_evidence(record)
     print_written(folder)

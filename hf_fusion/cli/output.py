@@ -53,23 +53,23 @@ def print_metrics(title: str, columns: dict[str, dict[str, float]]) -> None:
     Console().print(table)
 
 
-def print_evidence(evidence: dict[str, Any] | None) -> None:
+def print_evidence(record: dict[str, Any]) -> None:
     """
     Prints the evidence of the last split: the model beside baselines, its classes and their confusion, and warnings.
 
     Args:
-        evidence (`dict`, *optional*): the result of [`gather_evidence`]; `None` prints nothing.
+        record (`dict`): the content of `metrics.json`; without evidence nothing is printed.
     """
     from rich.console import Console
 
-    if evidence is None:
+    if (evidence := record.get("evidence")) is None:
         return
     console = Console()
     split, part = list(evidence["splits"].items())[-1]
     baselines = part.get("baselines", {})
     if not baselines:
         console.print(f"No baselines: {evidence['no_baselines']}.", markup=False, highlight=False)
-    for table in _evidence_tables(f"{split} ({part['rows']:,} reviews)", part, baselines):
+    for table in _evidence_tables(f"{split} ({part['rows']:,} reviews)", record[split], part, baselines):
         console.print(table)
     for name, lead in part.get("lead", {}).items():
         interval = f" (95 % interval {_bounds(lead['interval'], '+.3f')})" if lead["interval"] else ""
@@ -79,26 +79,26 @@ def print_evidence(evidence: dict[str, Any] | None) -> None:
         console.print(f"Warning: {text}", style="bold yellow", markup=False, highlight=False)
 
 
-def _evidence_tables(title, part, baselines):
+def _evidence_tables(title, metrics, part, baselines):
+    from rich.markup import escape
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table("metric", "95 % interval", *baselines, title=title)
+    table = Table("metric", "model", "95 % interval", *baselines, title=title)
     for name, interval in part["intervals"].items():
-        cells = (_number(metrics.get(name)) for metrics in baselines.values())
-        table.add_row(name, _bounds(interval, ".4f") if interval else "-", *cells)
+        cells = (_number(known.get(name)) for known in baselines.values())
+        table.add_row(name, _number(metrics[name]), _bounds(interval, ".4f") if interval else "-", *cells)
     yield table
     for task, classes in part["classes"].items():
         table = Table(f"{task} class", "reviews", "predicted", "precision", "recall", "F1", title=title)
         for name, counts in classes.items():
             shares = (_number(counts[share]) for share in ("precision", "recall", "f1"))
-            table.add_row(Text(name), f"{counts['rows']:,}", f"{counts['predicted']:,}", *shares)
+            table.add_row(escape(name), f"{counts['rows']:,}", f"{counts['predicted']:,}", *shares)
         yield table
         if len(classes) > MOST_CONFUSED:
             continue
-        table = Table(Text(f"{task}: true \\ predicted"), *map(Text, classes), title=title)
+        table = Table(f"{task}: true, predicted", *map(escape, classes), title=title)
         for name, counts in zip(classes, part["confusion"][task], strict=True):
-            table.add_row(Text(name), *(f"{count:,}" for count in counts))
+            table.add_row(escape(name), *(f"{count:,}" for count in counts))
         yield table
 
 

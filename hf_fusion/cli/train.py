@@ -45,7 +45,7 @@ def train(model_args, data_args, training_args) -> dict:
         splits = {split: metrics[split] for split in ("validation", "test") if split in metrics}
         folder = training_args.output_dir
         print_metrics(f"{folder} (seed {training_args.seed})", splits)
-        print_evidence(metrics.get("evidence"))
+        print_evidence(metrics)
         print_next([("Evaluate it, with figures", f"hf-fusion evaluate {shlex.quote(folder)}")])
     return metrics
 
