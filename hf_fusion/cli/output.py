@@ -8,9 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# The most classes of which the whole confusion is printed.
-MOST_CONFUSED = 12
-
 
 def show_labels() -> None:
     """Logs the columns from which the labels are derived to standard error, in addition to warnings."""
@@ -82,6 +79,8 @@ def print_evidence(record: dict[str, Any]) -> None:
 def _evidence_tables(title, metrics, part, baselines):
     from rich.markup import escape
     from rich.table import Table
+
+    from hf_fusion.hub.model_card import MOST_CONFUSED
 
     table = Table("metric", "model", "95 % interval", *baselines, title=title)
     for name, interval in part["intervals"].items():
