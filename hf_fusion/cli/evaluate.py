@@ -6,7 +6,8 @@
 
 Without --dataset the test split of the checkpoint's recipe is used. metrics.json, a LaTeX table, predictions.parquet
 (ids, labels and outputs, without texts) and figures (confusion and calibration, or true and predicted scores) are
-written to the folder evaluation-SPLIT of the run.
+written to the folder evaluation-SPLIT of the run. For reviews it also prints and keeps the majority class and bag of
+words on the same rows, intervals, the classes, and warnings.
 """
 
 from dataclasses import dataclass, field
