@@ -14,7 +14,9 @@ from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
+from hf_fusion.data.arrow_rows import values_of
 from hf_fusion.data.clip_classes import class_names
 from hf_fusion.data.label_sets import label_vectors
 from hf_fusion.evaluation.metrics import ReviewMetrics, class_metrics, label_set_metrics, select_sentiment_metrics
@@ -116,13 +118,15 @@ def _fit_linear(train, vectorizer):
     answering = {}
     for task in _tasks(train):
         values, numbers = _labels(train, task)
-        texts = list(train.select(numbers)["text"])
+        all_texts = values_of(train, "text")
+        texts = [all_texts[number] for number in numbers]
         analyze = vectorizer().build_analyzer()
         if len(set(values.tolist())) == 1 or not any(map(analyze, texts)):  # a single class, or no words, to fit
             answering[task] = _fit_constant(values, task)
             continue
         linear = Ridge(alpha=1.0) if task == "intensity" else LogisticRegression(max_iter=1000)
-        with warnings.catch_warnings():
+        # several threads are slower for such small vectors, by far where other processes take the cores
+        with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
             answering[task] = make_pipeline(vectorizer(), linear).fit(texts, values).predict
     return answering
@@ -135,7 +139,7 @@ def _fit_constant(values, task):
 
 def _answer(answering, rows):
     """Returns the answers of each task for which the rows have labels."""
-    texts, tasks = list(rows["text"]), _tasks(rows)
+    texts, tasks = values_of(rows, "text"), _tasks(rows)
     return {task: answer(texts) for task, answer in answering.items() if task in tasks}
 
 
@@ -144,13 +148,13 @@ def _tasks(rows):
     return [
         task
         for task, column in _COLUMNS.items()
-        if column in rows.column_names and any(_is_given(value) for value in rows[column])
+        if column in rows.column_names and any(map(_is_given, values_of(rows, column)))
     ]
 
 
 def _labels(rows, task):
     """Returns the labels of a task, and the numbers of the rows that have one."""
-    pairs = [(value, row) for row, value in enumerate(rows[_COLUMNS[task]]) if _is_given(value)]
+    pairs = [(value, row) for row, value in enumerate(values_of(rows, _COLUMNS[task])) if _is_given(value)]
     values, numbers = zip(*pairs, strict=True)
     return np.array(values), list(numbers)
 
@@ -305,5 +309,5 @@ def _measure_classes(predictions, clips):
 
 def _measure(predictions, test):
     return ReviewMetrics().compute(
-        predictions=predictions, references={task: list(test[_COLUMNS[task]]) for task in predictions}
+        predictions=predictions, references={task: values_of(test, _COLUMNS[task]) for task in predictions}
     )
