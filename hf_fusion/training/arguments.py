@@ -165,7 +165,7 @@ class FusionTrainingArguments(TrainingArguments):
         default=True,
         metadata={
             "help": "Recipes for reviews: report beside the metrics the majority class and bag of words fitted on the "
-            "same rows, 95 % intervals, the classes and their confusion, and warn where the model is not ahead of bag "
+            "same rows, intervals, the classes and their confusion, and warn where the model is not ahead of bag "
             "of words or never answers a class. Studies leave it out, since it would be repeated for each run."
         },
     )
