@@ -40,6 +40,10 @@ BENCHMARKS = {
     "mining": (["mining"], "mining of partners for the supervised contrastive loss"),
     "fusion-cost": (["fusion_cost"], "multiply-adds and time of the fusion: bottleneck against self-attention"),
     "inference": (["inference"], "the pipeline: batches of similar length, bf16, padding"),
+    "alternatives": (
+        ["alternatives"],
+        "predictions of a DyFuLM against one encoder in the pipeline of transformers, and against SetFit's kind",
+    ),
     "export": (
         ["export"],
         "exported models, float32 and int8, against PyTorch: time, size, and with --checkpoint accuracy",
@@ -77,6 +81,8 @@ def parse_args():
                 help="run folder of a trained DyFuLM, to measure accuracy as well; all flags of `hf-fusion evaluate` "
                 "for the data are accepted (--dataset, --max_eval_samples ...); by default the data of its recipe",
             )
+        if name == "alternatives":
+            command.add_argument("--reviews", help="csv file with the column `text` (default: made texts)")
         if name == "media":
             command.add_argument("--video", help="file with a talking face and its voice (default: drawn pictures)")
             command.add_argument(
@@ -115,10 +121,8 @@ def check_options(args) -> BenchmarkOptions:
     for text in getattr(args, "against", ()):
         if not text.partition("=")[2].strip():
             raise RecipeError(f"--against must be NAME=COMMAND, got {text!r}.")
-    media = {name: getattr(args, name) for name in ("video", "whisper", "against") if hasattr(args, name)}
-    return BenchmarkOptions(
-        args.repeats, _device(args.device), encoder, args.quick, args.checkpoint, args.data, **media
-    )
+    own = {name: getattr(args, name) for name in ("reviews", "video", "whisper", "against") if hasattr(args, name)}
+    return BenchmarkOptions(args.repeats, _device(args.device), encoder, args.quick, args.checkpoint, args.data, **own)
 
 
 def _device(name):

@@ -319,7 +319,8 @@ def exported(classify, tmp_path_factory, name):
 def exported_reviews(bpe, unigram, tmp_path_factory):
     """A DyFuLM whose two tokenizers and encoders differ: its pipeline, and the folder of its export."""
     encoders = encoder_config("roberta", num_hidden_layers=1), encoder_config("deberta", num_hidden_layers=2)
-    model = DyFuLMForSequenceClassification(DyFuLMConfig(*encoders, layer_fusion_hidden_size=8))
+    config = DyFuLMConfig(*encoders, layer_fusion_hidden_size=8, class_values=[1, 2, 3, 4, 5])
+    model = DyFuLMForSequenceClassification(config)
     processor = DyFuLMProcessor(bpe, unigram, max_length=40)
     classify = FusionSentimentPipeline(far_from_the_start(model), processor=processor, device="cpu")
     return exported(classify, tmp_path_factory, "exported_reviews")

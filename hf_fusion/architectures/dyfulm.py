@@ -11,7 +11,7 @@ from hf_fusion.architectures.encoders import (
     resolve_name,
     two_encoders,
 )
-from hf_fusion.architectures.reviews import ReviewArchitecture, check_classes, class_fields
+from hf_fusion.architectures.reviews import ReviewArchitecture, add_class_values, check_classes, class_fields
 from hf_fusion.evaluation.diagnostics.analyze import analyze_reviews
 from hf_fusion.evaluation.diagnostics.collect import untracked
 from hf_fusion.evaluation.diagnostics.findings import Section
@@ -20,6 +20,9 @@ from hf_fusion.models.modeling_dyfulm import DyFuLMForSequenceClassification
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.fields import list_option, option
+
+# The weights change in a training, and with them the probabilities.
+_UNCALIBRATED = {"temperature": 1.0, "coarse_temperature": 1.0, "abstain_below": None}
 
 
 @dataclass
@@ -64,6 +67,15 @@ class DyFuLMFields(DistillationFields):
         "teacher: encoder A and tokenizer of its teacher."
     )
     encoder_b: dict | str | None = option("Encoder B, likewise; not needed with cross_fusion a.")
+    calibrate: bool = option(
+        "Fit a temperature for the fine and the coarse classes on validation, after the training: labels stay, their "
+        "probabilities become right on average.",
+        True,
+    )
+    target_accuracy: float | None = option(
+        "Accuracy of the answers that are given, such as 0.9: sets abstain_below by the validation rows. The answers "
+        "below it are unsure."
+    )
     encoder_layers: int | None = option("Number of layers to keep of pretrained encoders, from the first.")
     fusion_hidden_size: int | None = option("Width of the fused features; by default that of encoder A.")
 
@@ -73,7 +85,10 @@ class DyFuLMArchitecture(ReviewArchitecture):
 
     config_class = DyFuLMConfig
     recipe_fields = DyFuLMFields
-    settled_fields = ("encoder_a_config", "encoder_b_config", "num_labels", "num_coarse_labels", "intensity_range")
+    settled_fields = (
+        "encoder_a_config", "encoder_b_config", "num_labels", "num_coarse_labels", "coarse_starts", "has_intensity",
+        "intensity_range", "class_values", "temperature", "coarse_temperature",
+    )  # fmt: skip
 
     def check_recipe(self, model_args) -> None:
         """Raises [`RecipeError`] for values out of range, and for fields without effect."""
@@ -88,6 +103,7 @@ class DyFuLMArchitecture(ReviewArchitecture):
                 "`distillation_weights` must be four numbers of at least 0 (fine, coarse, intensity, pooled vector), "
                 f"one of them above it, got {weights}."
             )
+        self._check_calibration(model_args)
         if not model_args.distillation_temperature > 0:
             raise RecipeError(f"`distillation_temperature` must be above 0, got {model_args.distillation_temperature}.")
         for name in ("transfer_sources", "max_transfer_samples"):
@@ -99,6 +115,17 @@ class DyFuLMArchitecture(ReviewArchitecture):
             raise RecipeError(f"`label_weight` must be at least 0, got {model_args.label_weight}.")
         if model_args.teacher and model_args.lora_encoders:
             raise RecipeError("`lora_encoders` freezes the encoder, but a student trains it: remove it.")
+
+    def _check_calibration(self, model_args):
+        target = model_args.target_accuracy
+        if target is None:
+            return
+        if not 0 < target < 1:
+            raise RecipeError(f"`target_accuracy` must lie between 0 and 1, got {target}.")
+        if model_args.abstain_below is not None:
+            raise RecipeError("`target_accuracy` chooses `abstain_below`: remove one of the two.")
+        if not model_args.calibrate:
+            raise RecipeError("`target_accuracy` does nothing without `calibrate`.")
 
     def zero_shot_config(self, data_args) -> DyFuLMConfig:
         """Returns the classes of the data, without an encoder of use; see [`Architecture.zero_shot_config`]."""
@@ -134,8 +161,10 @@ def build_dyfulm(model_args, rules, texts, teacher=None):
         if model_args.encoder_layers is not None:
             raise RecipeError("`encoder_layers` is for new models; the encoders of `checkpoint` keep their layers.")
         checkpoint = resolve_name(model_args.checkpoint)
-        model = load_trained_model(DyFuLMForSequenceClassification, checkpoint, model_args.config_fields())
+        fields = {**_UNCALIBRATED, **model_args.config_fields()}
+        model = load_trained_model(DyFuLMForSequenceClassification, checkpoint, fields)
         check_classes(model.config, rules)
+        add_class_values(model.config, rules)
         return model, load_saved_processor(DyFuLMProcessor, checkpoint, model_args)
     specs = {"a": model_args.encoder_a, "b": model_args.encoder_b}
     if specs["a"] == TEACHER:

@@ -16,6 +16,7 @@ from hf_fusion.data.collator import LABEL_FILLS
 from hf_fusion.data.in_memory import Data, name_and_splits
 from hf_fusion.data.label_columns import LABEL_FIELDS
 from hf_fusion.data.reviews import FIELDS
+from hf_fusion.evaluation.kept_predictions import LABELS_OF_TASKS
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.utils.errors import DataError, listed
 
@@ -98,10 +99,19 @@ def encode_rows(
         if needs_encoding(train_rows) and not _is_labelled(train_rows, architecture.data_kind):
             splits["train"] = ("train_dataset", train_rows)
         rows = _label_splits(splits, config, place, column_mapping or {}, rejected_rows)[split]
+    rows = _without_other_labels(rows, config, place)
     encoded, rows, truncated = encode_readable(architecture, rows, processor, place, rejected_rows)
     _check_labels(encoded, config, place)
     warn_of_truncation({split: truncated}, {split: len(rows)}, architecture.unit, processor)
     return encoded
+
+
+def _without_other_labels(rows, config, place):
+    """Removes the labels of heads that the model does not have."""
+    used = {LABELS_OF_TASKS[head.task] for head in config.heads.values()}
+    if unused := [name for name in LABEL_FILLS if name in rows.column_names and name not in used]:
+        logger.warning("`%s`: the model has no heads for %s, which are left out.", place, listed(unused))
+    return rows.remove_columns(unused)
 
 
 def _label_splits(splits, config, place, mapping, rejected_rows):

@@ -43,6 +43,12 @@ def load_with_train(config, data_args: DataArguments, split: str, processor=None
     return _prepare(config, data_args, data[split], processor), data.get("train")
 
 
+def load_splits(config, data_args: DataArguments, splits: tuple[str, ...], processor=None) -> dict[str, Dataset]:
+    """As [`load_split`], of the first of `splits`, which the data must have, and of the others that it has."""
+    data = _load(config, data_args, splits[0])
+    return {split: _prepare(config, data_args, data[split], processor) for split in splits if split in data}
+
+
 def _load(config, data_args, split):
     """Loads all splits of the data; raises [`DataError`] if it lacks one."""
     architecture = architecture_of(config)

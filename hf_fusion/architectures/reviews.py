@@ -1,4 +1,4 @@
-"""Architectures for reviews: texts with a fine class, a coarse class and an intensity."""
+"""Architectures for reviews: texts with a fine class and, where the data has them, a coarse class and an intensity."""
 
 from typing import Any
 
@@ -30,6 +30,11 @@ class ReviewArchitecture(Architecture):
             data_args.adopt_classes(config)
         reviews, rules = read_reviews(data_args.source())
         data_args.settle(rules)
+        if data_args.num_coarse_labels not in (None, rules.num_coarse_labels) and config is None:
+            raise RecipeError(
+                f"`num_coarse_labels` is {data_args.num_coarse_labels}, but there are {rules.num_coarse_labels} coarse "
+                "classes: set `coarse_starts` to the fine class that each of them begins with, or leave it out."
+            )
         return reviews
 
     def check_training(self, train, data_args, is_sample=False) -> None:
@@ -64,14 +69,14 @@ class ReviewArchitecture(Architecture):
         the expected place of the class on the intensity range. See [`Architecture.zero_shot_outputs`].
         """
         rules = data_args.rules()
-        coarse = np.add.reduceat(probabilities, rules.coarse, axis=1)  # (rows, coarse classes)
-        places = np.linspace(*rules.intensity_range, rules.num_labels)
         tiny = np.finfo(np.float32).tiny  # a probability of 0 has no logarithm
-        return {
-            "logits": np.log(np.maximum(probabilities, tiny)),
-            "coarse_logits": np.log(np.maximum(coarse, tiny)),
-            "intensity": probabilities @ places,
-        }
+        outputs = {"logits": np.log(np.maximum(probabilities, tiny))}
+        if rules.has_coarse:
+            coarse = np.add.reduceat(probabilities, rules.coarse, axis=1)  # (rows, coarse classes)
+            outputs["coarse_logits"] = np.log(np.maximum(coarse, tiny))
+        if rules.has_intensity:
+            outputs["intensity"] = probabilities @ np.linspace(*rules.intensity_range, rules.num_labels)
+        return outputs
 
 
 def encode_reviews(reviews: Dataset, processor) -> Dataset:
@@ -105,8 +110,11 @@ def class_fields(rules: LabelRules, recipe_fields: dict[str, Any]) -> dict[str, 
     """
     fields = {
         "num_labels": rules.num_labels,
-        "num_coarse_labels": len(rules.coarse),
+        "num_coarse_labels": rules.num_coarse_labels,
+        "coarse_starts": list(rules.coarse) if rules.has_coarse and rules.coarse_follows else None,
+        "has_intensity": rules.has_intensity,
         "intensity_range": rules.intensity_range,
+        "class_values": None if rules.values is None else list(rules.values),
     }
     if "id2label" in recipe_fields:
         names, usual = list(recipe_fields["id2label"].values()), CLASS_NAMES.get(rules.num_labels)
@@ -118,7 +126,7 @@ def class_fields(rules: LabelRules, recipe_fields: dict[str, Any]) -> dict[str, 
     elif rules.names:
         fields["id2label"] = dict(enumerate(rules.names))
         fields["label2id"] = {name: i for i, name in enumerate(rules.names)}
-    if rules.coarse_names:
+    if rules.coarse_names and rules.has_coarse:
         fields["coarse_id2label"] = dict(enumerate(rules.coarse_names))
     return {**fields, **recipe_fields}
 
@@ -126,8 +134,8 @@ def class_fields(rules: LabelRules, recipe_fields: dict[str, Any]) -> dict[str, 
 def check_classes(config: PretrainedConfig, rules: LabelRules) -> None:
     """Raises [`RecipeError`] if the classes of the data are not those of the model in the same order."""
     ours, theirs = [config.num_labels], [rules.num_labels]
-    if "coarse_logits" in config.heads:
-        ours, theirs = [*ours, config.num_coarse_labels], [*theirs, len(rules.coarse)]
+    if hasattr(config, "num_coarse_labels"):
+        ours, theirs = [*ours, config.num_coarse_labels], [*theirs, rules.num_coarse_labels]
     if ours != theirs:
         raise RecipeError(
             f"The model has {_describe_counts(ours)} classes, the labels of the data have {_describe_counts(theirs)}; "
@@ -139,6 +147,8 @@ def check_classes(config: PretrainedConfig, rules: LabelRules) -> None:
             f"The model's classes are {', '.join(names)}, those of the data {', '.join(rules.names)}: set class_words "
             "to those of the model, or remove it."
         )
+    if rules.has_intensity and not getattr(config, "has_intensity", True):
+        raise RecipeError("The model has no intensity: leave has_intensity out.")
     if "intensity" in config.heads and tuple(config.intensity_range) != rules.intensity_range:
         raise RecipeError(
             "The model's intensities lie from {:g} to {:g}, those of the data from {:g} to {:g}: leave intensity_range "
@@ -147,12 +157,19 @@ def check_classes(config: PretrainedConfig, rules: LabelRules) -> None:
 
 
 def name_classes(config: PretrainedConfig, rules: LabelRules) -> None:
-    """Replaces placeholder names of classes by the names of the data."""
+    """Replaces placeholder names of classes by the names of the data, and adds their values."""
     for field, names in (("id2label", rules.names), ("coarse_id2label", rules.coarse_names)):
         ours = getattr(config, field, None)
         if names and ours and len(ours) == len(names) and are_placeholders(ours.values()):
             setattr(config, field, dict(enumerate(names)))
     config.label2id = {name: i for i, name in config.id2label.items()}
+    add_class_values(config, rules)
+
+
+def add_class_values(config: PretrainedConfig, rules: LabelRules) -> None:
+    """Sets `class_values` to those of the data, if the configuration has such a field and no values yet."""
+    if "class_values" in config.answer_fields and config.class_values is None and rules.values is not None:
+        config.class_values = list(rules.values)
 
 
 def _same_names(first, second):

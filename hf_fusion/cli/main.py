@@ -9,8 +9,8 @@ from pathlib import Path
 from hf_fusion import __version__
 from hf_fusion.cli.errors import USER_ERRORS, exit_status, get_message
 
-COMMANDS = ("quickstart", "recipes", "train", "evaluate", "predict", "prepare", "extract", "baselines", "study", "tune",
-            "verify", "analyze", "robustness", "distill", "export", "convert", "push")  # fmt: skip
+COMMANDS = ("quickstart", "recipes", "train", "evaluate", "calibrate", "predict", "prepare", "extract", "baselines",
+            "study", "tune", "verify", "analyze", "robustness", "distill", "export", "convert", "push")  # fmt: skip
 
 
 def main(argv: list[str] | None = None, program: str | None = None) -> int:

@@ -13,6 +13,9 @@ was cut to the model's limit) and `error`. A row that cannot be read, such as on
 `error` and no prediction; then the exit status is 1. A .csv has flat columns instead of `prediction`: label, score,
 and for a DyFuLM coarse, coarse_score and intensity.
 
+An answer of a DyFuLM below --abstain_below, or below the limit that `hf-fusion calibrate` chose, is unsure: it has no
+label, and its best classes are in `alternatives`.
+
 Videos and recordings (.mp4, .mov, .mkv, .webm, .wav, .mp3, .m4a ...) are for a DashFusion whose data was prepared from
 media files. Each file gives one row, or with --window one for each stretch of time: file, start and end (seconds), text
 (what is said), the prediction, and the share of the time with words, a voice and a face (`modalities`; text_share,
@@ -55,6 +58,9 @@ def main(argv: list[str]) -> int:
         request, process_state(args.device), lambda name, note: tqdm.write(f"{name}: {note}", file=sys.stderr),
         *([curve_drawer(request)] if args.plot else []),
     )  # fmt: skip
+    if counts.unsure is not None and counts.rows:
+        share = counts.unsure / counts.rows
+        print(f"{counts.unsure} of {counts.rows} rows ({share:.1%}) are unsure, and have no label.", file=sys.stderr)
     if counts.cut:
         print(f"{counts.cut} of {counts.rows} rows are longer than the model reads and were cut.", file=sys.stderr)
     if counts.failed:
@@ -80,6 +86,14 @@ def parse_args(argv):
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
     )
     parser.add_argument("--dataset_options", type=json.loads, default={}, help="options for the reader of clips (JSON)")
+    parser.add_argument(
+        "--abstain_below", type=float, metavar="P",
+        help="DyFuLM: answers of a lower probability are unsure; 0: none (default: as the checkpoint is calibrated)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--uncalibrated", dest="calibration", action="store_false",
+        help="DyFuLM: leave out the calibration of the checkpoint, its temperatures and its limit",
+    )  # fmt: skip
     media = parser.add_argument_group("videos and recordings")
     media.add_argument("--window", type=window, help="seconds of each answer, or sentence (default: the whole file)")
     media.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")

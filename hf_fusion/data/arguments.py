@@ -48,6 +48,12 @@ class ReviewFields:
         "The fine class that each coarse class begins with; 0 2 3 (the default for five classes) means 1-2 / 3 / 4-5 "
         "stars. By default those in the middle are neutral; two or three classes are their own coarse ones."
     )
+    num_coarse_labels: int | None = option(
+        "Coarse classes; 0 trains without them. By default as many as the data has, 0 if they would be the fine ones."
+    )
+    has_intensity: bool | None = option(
+        "Whether intensities are learnt; by default if the data has stars, a score or an intensity."
+    )
     intensity_range: list[float] | None = option(
         "Lowest and highest intensity, of the data's own ones and of those that scores give; 0 1 by default."
     )
@@ -237,6 +243,10 @@ class DataArguments(ClipFields, ReviewFields):
     def adopt_classes(self, config) -> None:
         """Takes number and names of the classes from a model's configuration where they are not declared (reviews)."""
         names = list(config.id2label.values())
+        if self.num_coarse_labels is None:
+            self.num_coarse_labels = getattr(config, "num_coarse_labels", 0)
+        if self.has_intensity is None:
+            self.has_intensity = "intensity" in config.heads
         if self.num_labels is None and not self.class_words:
             self.num_labels = config.num_labels
         if self.intensity_range is None and "intensity" in config.heads:
@@ -247,8 +257,11 @@ class DataArguments(ClipFields, ReviewFields):
             self.class_words = names
 
     def _adopt_coarse_classes(self, config):
-        """As [`adopt_classes`], of the coarse classes where there are not as many as usual."""
+        """As [`adopt_classes`], of the coarse classes where there are not the usual ones."""
         parts = config.num_coarse_labels
+        if config.coarse_starts is not None and tuple(config.coarse_starts) != coarse_starts(config.num_labels):
+            self.coarse_starts = list(config.coarse_starts)
+            return
         if parts == len(coarse_starts(config.num_labels)):
             return
         self.coarse_starts = [i * config.num_labels // parts for i in range(parts)]
@@ -262,7 +275,9 @@ class DataArguments(ClipFields, ReviewFields):
     def settle(self, rules: LabelRules) -> None:
         """Records classes that were derived from the data, so that the recipe repeats the run (reviews)."""
         self._settled = rules
-        self.num_labels, self.coarse_starts = rules.num_labels, list(rules.coarse)
+        self.num_labels = rules.num_labels
+        if rules.has_coarse and rules.coarse_follows:
+            self.coarse_starts = list(rules.coarse)
         if rules.names and rules.names != CLASS_NAMES.get(rules.num_labels):
             self.class_words = list(rules.names)
 
@@ -279,7 +294,14 @@ class DataArguments(ClipFields, ReviewFields):
             return self._settled
         try:
             return rules_for(
-                self.dataset, self.scale, self.num_labels, self.class_words, self.coarse_starts, self.intensity_range
+                self.dataset,
+                self.scale,
+                self.num_labels,
+                self.class_words,
+                self.coarse_starts,
+                self.intensity_range,
+                has_coarse=None if self.num_coarse_labels is None else self.num_coarse_labels > 0,
+                has_intensity=self.has_intensity,
             )
         except LabelError as error:
             raise RecipeError(

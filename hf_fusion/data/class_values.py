@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from hf_fusion.data.labels import LabelError, from_worst_to_best, read_number, read_rating, sentiment_of, word_key
@@ -122,6 +123,25 @@ def by_number(names):
     """Names that say nothing but a number, such as LABEL_0 or "class 1", in its order; `None` for others."""
     found = [_NUMBERED.fullmatch(word_key(name)) for name in names]
     return sorted(names, key=lambda name: int(word_key(name).split()[-1])) if all(found) else None
+
+
+def values_of_names(names) -> tuple[float, ...] | None:
+    """
+    The value of each class by its name, from worst to best: "4 stars" is 4, LABEL_0 is 0, and words count from 1.
+    `None` if a better class has a lower value, as in grades.
+    """
+    if all(map(is_rating, names)):
+        values = [read_rating(name)[0] for name in names]
+    elif by_number(names):
+        values = [float(word_key(name).split()[-1]) for name in names]
+    else:
+        values = [float(i) for i in range(1, len(names) + 1)]
+    return ascending(values)
+
+
+def ascending(values) -> tuple[float, ...] | None:
+    """The values, if each is above the one before; else `None`."""
+    return tuple(values) if all(low < high for low, high in pairwise(values)) else None
 
 
 def is_number(key):

@@ -2,11 +2,20 @@
 
 import json
 import logging
+import shlex
 from dataclasses import replace
 
-from hf_fusion.data.class_values import ClassValues, by_number, by_rating, ids_of_words, is_rating
+from hf_fusion.data.class_values import (
+    ClassValues,
+    ascending,
+    by_number,
+    by_rating,
+    ids_of_words,
+    is_rating,
+    values_of_names,
+)
 from hf_fusion.data.label_plan import CLASS_FIELDS, LABEL_FIELDS, LabelPlan
-from hf_fusion.data.labels import CLASS_NAMES, LabelRules, from_worst_to_best, word_key
+from hf_fusion.data.labels import CLASS_NAMES, LabelRules, from_worst_to_best, read_rating, word_key
 from hf_fusion.utils.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
@@ -30,8 +39,12 @@ class PlanMaker:
     """
 
     def __init__(self, origin: str, columns: dict[str, str], rules: LabelRules, values: dict[str, ClassValues]):
-        self.origin, self.declared, self.values = origin, rules, values
+        self.origin, self.declared, self.values = origin, rules, dict(values)
         self.columns = {name: columns[name] for name in LABEL_FIELDS if name in columns}
+        for name, wanted in {"coarse_label": rules.has_coarse, "intensity": rules.has_intensity}.items():
+            if wanted is False:
+                self.columns.pop(name, None)
+                self.values.pop(name, None)
         self.mapping = columns
         self.ratings = [name for name in ("stars", "score") if name in self.columns]
         self.lowest_star = 1
@@ -54,9 +67,23 @@ class PlanMaker:
             count = len(ids["label"]) if names is None else len(names)
             rules = replace(rules, num_labels=count, names=names or rules.names)
             fine_line = f"from column {label.column!r}: {how}" + (fine_line and f"; where it is empty, {fine_line}")
+        rules = replace(rules, values=self._values(label, rules, ids.get("label")))
         rules, coarse_ids, coarse_line = self._coarse(coarse, rules)
+        rules = self._choose_heads(rules)
+        if not rules.has_coarse:
+            coarse_line = "none, not wanted" if self.declared.has_coarse is False else "none beside the fine ones"
         lines = [f"fine classes: {fine_line}", f"coarse classes: {coarse_line}", f"intensity: {self._intensity(rules)}"]
         return LabelPlan(self.columns, rules, ids | coarse_ids, self.lowest_star, lines)
+
+    def _choose_heads(self, rules):
+        """Rules that say whether there are coarse classes and an intensity."""
+        has_coarse, has_intensity = rules.has_coarse, rules.has_intensity
+        if has_coarse is None:
+            declared = self.declared.declares_coarse or "coarse_label" in self.values
+            has_coarse = declared or len(rules.coarse) < rules.num_labels
+        if has_intensity is None:
+            has_intensity = bool(self.ratings or "intensity" in self.columns)
+        return replace(rules, has_coarse=has_coarse, has_intensity=has_intensity)
 
     def _check_same(self, values, count, other):
         """Raises `DataError` if numbers are classes by themselves, but not as many as those that fill empty cells."""
@@ -97,6 +124,21 @@ class PlanMaker:
         usual = CLASS_NAMES[5] if count == 5 else tuple(f"{star} star" + "s" * (star != 1) for star in stars)
         return replace(rules, num_labels=count, names=rules.names or usual)
 
+    def _values(self, label, rules, ids):
+        """The value of each fine class on the scale of its labels; `None` if it is not known."""
+        if label is not None:
+            if label.names or label.are_words:
+                return values_of_names(rules.names)
+            return ascending([float(key) for key in sorted(ids, key=ids.get)])
+        count, (low, high) = rules.num_labels, map(float, rules.scale)
+        if self.ratings[:1] == ["stars"]:
+            return tuple(float(self.lowest_star + i) for i in range(count))
+        if not self.ratings:
+            return None
+        if high - low == count - 1 and low == int(low):  # one step of the scale for each class
+            return tuple(low + i for i in range(count))
+        return tuple(low + (high - low) * (i + 0.5) / count for i in range(count))  # middles of equal parts
+
     def _line_of_ratings(self, rules):
         names = f" ({listed(rules.names)})" if rules.names else ""
         if not self.ratings:
@@ -110,6 +152,8 @@ class PlanMaker:
         return line + "".join(f"; where it is empty, from column {self.columns[name]!r}" for name in rest)
 
     def _intensity(self, rules):
+        if not rules.has_intensity:
+            return "none, not wanted" if self.declared.has_intensity is False else "none, as there is no score"
         own = f"as it is in column {self.columns['intensity']!r}" if "intensity" in self.columns else None
         score = "from column {!r} on the scale {:g} to {:g}".format(self.columns.get("score"), *rules.scale)
         sources = [own, score if "score" in self.columns else None]
@@ -127,6 +171,7 @@ class PlanMaker:
         if told and not self.declared.declares_coarse:
             self._check_same(values, len(rules.coarse), "the fine classes")
         names, ids, how = self._classes(values, len(rules.coarse) if told else None, None)
+        rules = replace(rules, coarse_follows=told)
         count = max(ids.values()) + 1 if names is None else len(names)
         if count != len(rules.coarse):
             if count > rules.num_labels:
@@ -186,8 +231,10 @@ class PlanMaker:
         return names, {**ids, **numbers, "-1": None}, f"{shown} ({how})"
 
     def _of_words(self, values, count, names):
-        words = values.words
+        words, how = values.words, "words of sentiment from worst to best"
         order = from_worst_to_best(words)
+        if order is None and (order := _every_star(values)):
+            how = f"ratings in their order; for intensities too {self._columns_with('stars', values.field)}"
         if names is None:
             if len(words) > MAX_CLASSES:
                 raise self._wrong(values, f"holds {len(words)} different texts ({values.shown(words)}), no classes")
@@ -198,7 +245,6 @@ class PlanMaker:
                 raise self._wrong(
                     values, f"holds {len(names)} words ({values.shown(words)}), but {count} classes are declared"
                 )
-            how = "words of sentiment from worst to best"
         else:
             how = "from worst to best, as declared"
         ids = ids_of_words([values.spellings[word] for word in words], names)
@@ -216,7 +262,11 @@ class PlanMaker:
             return self._wrong(
                 values, f"holds ratings ({values.shown(values.words)}): {self._columns_with('stars', values.field)}"
             )
-        mend = "say it: set `class_words` to WORST ... BEST."
+        words = values.names or [values.spellings[word] for word in values.words]
+        mend = (
+            "say it: set `class_words` to WORST ... BEST. Put these words in their order: in a recipe "
+            f"`class_words: {json.dumps(words, ensure_ascii=False)}`, in a command `--class_words {shlex.join(words)}`"
+        )
         if values.field == "coarse_label":
             mend = f"number the classes, or leave them out: {self._columns_with(None, values.field)}"
         return self._wrong(values, f"holds words whose order from worst to best is not known ({shown}): {mend}")
@@ -293,6 +343,15 @@ class PlanMaker:
         mapping |= {name: column for name, column in self.columns.items() if name != instead_of}
         mapping[field_name or instead_of] = own if field_name else None
         return f"set `columns` to {json.dumps(mapping, ensure_ascii=False)}"
+
+
+def _every_star(values):
+    """Words for 1, 2 ... stars in their order; `None` if they are others, or one of them does not occur."""
+    if not all(is_rating(values.spellings[word]) for word in values.words):
+        return None
+    stars = {word: read_rating(values.spellings[word])[0] for word in values.words}
+    order = sorted(stars, key=lambda word: stars[word])
+    return order if [stars[word] for word in order] == [*range(1, len(order) + 1)] else None
 
 
 def _counted_from_0(count, names):

@@ -38,7 +38,8 @@ class LabelPlan:
 
     def labels_of(self, row: dict[str, Any]) -> tuple[int | None, int | None, float | None]:
         """
-        Fine class, coarse class and intensity of a row: as given, else from stars or score; `None` if unknown.
+        Fine class, coarse class and intensity of a row: as given, else from stars or score; `None` if unknown or left
+        out by the rules.
         Without a score, the fine classes lie at even distances on the intensity scale.
 
         Raises:
@@ -68,7 +69,7 @@ class LabelPlan:
             coarse = self.rules.coarse_of_fine(fine)
         if intensity is None and fine is not None:
             intensity = self.rules.intensity_at(fine / (self.rules.num_labels - 1))
-        return fine, coarse, intensity
+        return fine, coarse if self.rules.has_coarse else None, intensity if self.rules.has_intensity else None
 
     def _class(self, name, values):
         try:
@@ -148,7 +149,7 @@ def check_classes_shown(train, rules: LabelRules, origin: str, policy: str) -> N
     """
     for column, count, name_of in (
         ("labels", rules.num_labels, rules.fine_name),
-        ("coarse_labels", len(rules.coarse), str),
+        ("coarse_labels", rules.num_coarse_labels, str),
     ):
         if column not in train.column_names:
             continue

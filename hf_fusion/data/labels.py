@@ -26,6 +26,8 @@ _GROUPED = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,000: a thousand or one?
 _UNIT = r"([\s-]*(stars?|points?))?"
 _RATING = re.compile(rf"(?P<value>[^\s/]+?){_UNIT}(\s*(/|out of|of)\s*(?P<best>[^\s/]+?){_UNIT})?", re.IGNORECASE)
 _STARS = re.compile(r"([★⭐]\ufe0f?)*(☆)*")
+_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_STARS_IN_WORDS = re.compile(rf"({'|'.join(_NUMBER_WORDS)})(?=[\s-]+(stars?|points?)\b)", re.IGNORECASE)
 # Words of sentiment and their places from worst to best.
 _INTENSE = "very|extremely|strongly|highly"
 _SLIGHT = "somewhat|slightly|weakly|mildly"
@@ -96,6 +98,14 @@ class LabelRules:
         names (`tuple(str, ...)`, *optional*): names of the fine classes, from worst to best.
         coarse_names (`tuple(str, ...)`, *optional*): names of the coarse classes.
         intensity_range (`tuple(float, float)`, defaults to (0, 1)): lowest and highest intensity.
+        has_coarse (`bool`, *optional*, defaults to `True`): whether reviews get coarse classes. `None`: where these are
+            not the fine ones once more.
+        has_intensity (`bool`, *optional*, defaults to `True`): whether reviews get an intensity. `None`: if the data
+            has stars, scores or intensities.
+        coarse_follows (`bool`, defaults to `True`): whether a coarse class follows from the fine one by `coarse`.
+            `False` if the data has coarse labels of its own for all reviews.
+        values (`tuple(float, ...)`, *optional*): the value of each fine class on the scale of the labels, in ascending
+            order, such as 1 to 5 stars; found in the data, `None` where there is none.
 
     Example:
 
@@ -114,6 +124,10 @@ class LabelRules:
     names: tuple[str, ...] | None = None
     coarse_names: tuple[str, ...] | None = None
     intensity_range: tuple[float, float] = (0.0, 1.0)
+    has_coarse: bool | None = True
+    has_intensity: bool | None = True
+    coarse_follows: bool = True
+    values: tuple[float, ...] | None = None
     # whether `coarse` was given
     declares_coarse: bool = field(default=False, init=False, compare=False)
 
@@ -161,6 +175,11 @@ class LabelRules:
             )
         if self.num_labels is not None and self.coarse[-1] >= self.num_labels:
             raise LabelError(f"A coarse class begins at fine class {self.coarse[-1]}; there are {self.num_labels}.")
+
+    @property
+    def num_coarse_labels(self) -> int:
+        """The number of coarse classes; 0 without."""
+        return len(self.coarse) if self.has_coarse else 0
 
     def intensity(self, score: float) -> float:
         """The intensity of a score: its place on the scale, on `intensity_range`."""
@@ -254,14 +273,14 @@ def read_number(value) -> float | None:
 def read_rating(value) -> tuple[float | None, float | None]:
     """
     A rating as people write it, and the best one if it says so: 4, "4.0", "4,5", "4/5", "4 out of 5", "4 stars",
-    "★★★★☆" (`None` for an empty cell).
+    "four stars", "★★★★☆" (`None` for an empty cell).
 
     Raises:
         LabelError: if it is something else.
     """
     if not isinstance(value, str) or not value.strip():
         return read_number(value), None
-    text = value.strip()
+    text = _STARS_IN_WORDS.sub(lambda match: str(_NUMBER_WORDS.index(match[0].casefold())), value.strip(), count=1)
     if _STARS.fullmatch(text):
         full, empty = len(re.findall("[★⭐]", text)), text.count("☆")
         return float(full), float(full + empty) if empty else None

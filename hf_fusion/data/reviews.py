@@ -122,9 +122,12 @@ def rules_for(
     class_words: Sequence[str] | None = None,
     coarse_starts: Sequence[int] | None = None,
     intensity_range: Sequence[float] | None = None,
+    has_coarse: bool | None = True,
+    has_intensity: bool | None = True,
 ) -> LabelRules:
     """
     The rules of the data of a name (`None`: the synthetic corpus), whose scale and classes differ from those of files.
+    The other arguments are fields of [`LabelRules`].
 
     Raises:
         LabelError: if the values do not fit together.
@@ -137,7 +140,9 @@ def rules_for(
         "intensity_range": tuple(intensity_range or (0.0, 1.0)),
     }
     coarse = None if coarse_starts is None else tuple(coarse_starts)
-    return LabelRules(num_labels=num_labels, coarse=coarse, names=tuple(class_words) if class_words else None, **ranges)
+    names = tuple(class_words) if class_words else None
+    heads = {"has_coarse": has_coarse, "has_intensity": has_intensity}
+    return LabelRules(num_labels=num_labels, coarse=coarse, names=names, **ranges, **heads)
 
 
 def load_reviews(

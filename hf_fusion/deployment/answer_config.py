@@ -9,10 +9,14 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from hf_fusion.models.configuration_common import (
     FusionConfigMixin,
     as_tuple,
+    check_boolean,
     check_choice,
+    check_class_values,
+    check_positive,
     check_probability,
     check_range,
     label_names,
+    present_heads,
 )
 from hf_fusion.models.configuration_dashfusion import DashFusionConfig, check_modalities
 
@@ -24,8 +28,8 @@ def answer_fields(config: PretrainedConfig) -> dict[str, Any]:
 
 def read_answer_config(fields: Any) -> SimpleNamespace:
     """
-    Returns a configuration with the fields for answers alone: those of [`answer_fields`], `heads`, `modalities` and
-    `frame_columns`.
+    Returns a configuration with the fields for answers alone: those of [`answer_fields`], `heads`, `modalities`,
+    `frame_columns` and `class_values`.
 
     Args:
         fields: the result of [`answer_fields`], read from a file.
@@ -37,11 +41,14 @@ def read_answer_config(fields: Any) -> SimpleNamespace:
         raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
     config_class = config_class_of(fields.get("model_type"))
     config = SimpleNamespace(model_type=config_class.model_type)
-    for name in ("heads", "modalities", "frame_columns", "answer_fields"):
+    for name in ("modalities", "frame_columns", "answer_fields", "class_values"):
         setattr(config, name, getattr(config_class, name))
     for name in config_class.answer_fields:
-        setattr(config, name, _check_field(name, fields.get(name)))
+        value = fields.get(name, config_class.answer_defaults.get(name))
+        setattr(config, name, _check_field(name, value))
     config.num_labels = len(config.id2label)
+    config.heads = present_heads(config_class.heads, config)
+    check_class_values(config.class_values, config.num_labels)
     return config
 
 
@@ -60,8 +67,15 @@ def _check_field(name, value):
         return label_names(name, value)
     if name == "problem_type":
         check_choice(name, value, DashFusionConfig.choices(name))
-    elif name in ("modality_dropout", "modality_distillation"):
+    elif name in ("modality_dropout", "modality_distillation") or (name == "abstain_below" and value is not None):
         check_probability(name, value)
+    elif name in ("temperature", "coarse_temperature"):
+        check_positive(name, value)
+    elif name == "has_intensity":
+        value = value is None or value  # files without the field are of models with all heads
+        check_boolean(name, value)
+    elif name == "coarse_starts" and value is not None:
+        value = list(as_tuple(name, value))
     elif name.endswith("_range"):
         value = as_tuple(name, value)
         check_range(name, value)

@@ -10,7 +10,7 @@ from hf_fusion.deployment.answer_config import config_class_of, read_answer_conf
 from hf_fusion.deployment.export_folder import ONNX_DESCRIPTION
 from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.configuration_common import as_value_error, head_widths
-from hf_fusion.models.pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from hf_fusion.models.pipeline_common import ANSWER_OPTIONS, DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 from hf_fusion.models.pipeline_media import OPTIONS as MEDIA_OPTIONS
 from hf_fusion.utils.extras import import_extra
 
@@ -18,7 +18,7 @@ GRAPH_FILE = "model.onnx"
 DESCRIPTION_FILE = ONNX_DESCRIPTION
 FORMAT = 1  # version of the description file
 
-_OPTIONS = ("top_k", "return_truncated", "on_error", *MEDIA_OPTIONS)
+_OPTIONS = (*ANSWER_OPTIONS, *MEDIA_OPTIONS)
 _TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
@@ -72,7 +72,7 @@ class OnnxModel:
                 ignored. The inputs of a modality may be left out if all clips lack it.
 
         Returns:
-            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM.
+            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM with these heads.
 
         Raises:
             ValueError: if ONNX Runtime cannot compute the graph.
@@ -139,8 +139,9 @@ class OnnxFusion(FusionSentimentAnswers):
                 raise ValueError(_damaged("The graph") + f": it gives no finite `{name}` for each input.")
         return outputs
 
-    def to_array(self, values, activation=None):
-        """Applies `activation` ("softmax", "sigmoid" or `None`) to an output."""
+    def to_array(self, values, activation=None, temperature=1.0):
+        """Applies `activation` ("softmax", "sigmoid" or `None`) to an output divided by `temperature`."""
+        values = values / np.float32(temperature)
         if activation == "softmax":
             values = np.exp(values - values.max(axis=-1, keepdims=True))
             return values / values.sum(axis=-1, keepdims=True)

@@ -25,7 +25,15 @@ from hf_fusion.deployment.predict_media import (
 )
 from hf_fusion.deployment.prediction_input import check_output, check_text_column, read_input
 from hf_fusion.deployment.prediction_shards import PredictionShards
-from hf_fusion.deployment.predictions import flat_row, has_label_sets, load_pipeline, predict_rows, prediction_types
+from hf_fusion.deployment.predictions import (
+    abstains,
+    flat_row,
+    has_label_sets,
+    load_pipeline,
+    predict_rows,
+    prediction_types,
+    set_answers,
+)
 from hf_fusion.media.folder import is_media_name
 from hf_fusion.media.sandbox import Sandbox
 from hf_fusion.utils.errors import DataError, listed
@@ -46,6 +54,7 @@ class PredictionRequest:
         shard_rows: the number of rows per file in a folder.
         dataset_options: options for the reader of a source of clips.
         dtype, device, compile: see [`load_pipeline`].
+        calibration, abstain_below: see [`set_answers`].
         window, hop, asr, language: for media files; see [`FusionSentimentPipeline`].
         timeout: seconds for each media file, which another process reads then; by default this one does.
         plot: where pictures of media files are drawn, for [`predict_files`] only a setting of the run.
@@ -62,6 +71,8 @@ class PredictionRequest:
     dtype: str = "float32"
     device: str | None = None
     compile: bool = False
+    calibration: bool = True
+    abstain_below: float | None = None
     window: float | str | None = None
     hop: float | None = None
     asr: str | None = None
@@ -78,12 +89,13 @@ class PredictionRequest:
 
 @dataclass
 class PredictionCounts:
-    """The number of rows, of rows with an error, and of truncated rows. For a folder only the main process counts the
-    last two."""
+    """The number of rows, of rows with an error, of truncated and of unsure ones (`None` if no answer may be). For a
+    folder only the main process counts the last three."""
 
     rows: int = 0
     failed: int = 0
     cut: int = 0
+    unsure: int | None = None
 
 
 def predict_files(
@@ -115,6 +127,7 @@ def predict_files(
     check_output(request.output, request.input)
     device = request.device or (str(state.device) if several else None)
     classify = load_pipeline(request.checkpoint, request.dtype, device, request.compile)
+    set_answers(classify.model.config, request.calibration, request.abstain_below)
     extractor = getattr(classify.processor, "feature_extractor", None)
     if getattr(extractor, "media_extractor", None) or any(map(is_media_name, request.input)):
         files, beside = find_media(request.input)
@@ -177,8 +190,8 @@ def _media_to_file(request, classify, files, report, on_media):
 
 
 def _to_file(request, classify, report):
-    counts = PredictionCounts()
     config, flat = classify.model.config, is_flat(request.output)
+    counts = PredictionCounts(unsure=0 if abstains(config) else None)
     with RowWriter(request.output, prediction_types(config, flat)) as writer:
         rows, total = read_input(
             request.input, request.text_column, config, request.dataset_options, request.text_format
@@ -189,6 +202,8 @@ def _to_file(request, classify, report):
                 for row in window:
                     counts.rows += 1
                     counts.cut += bool(row["truncated"])
+                    if counts.unsure is not None:
+                        counts.unsure += bool(row["prediction"]["unsure"])
                     if row["error"]:
                         counts.failed += 1
                         report(f"row {counts.rows}", row["error"])
@@ -207,7 +222,7 @@ def _to_folder(request, classify, state, report):
     check_text_column(parts, request.text_column, config, request.text_format)
     shards = PredictionShards(
         request.output, parts, request.checkpoint, config, request.dtype, request.text_column, request.shard_rows,
-        request.text_format,
+        request.text_format, request.calibration, request.abstain_below,
     )  # fmt: skip
     with shards.progress_bar() if state.is_main_process else nullcontext():
         shards.fill(
@@ -218,5 +233,5 @@ def _to_folder(request, classify, state, report):
             report=lambda row, error: report(f"row {row}", error),
         )
     # Only the main process, which finishes last, raises errors here: a launcher stops all processes if one fails.
-    failed, cut = shards.count() if state.is_main_process else (0, 0)
-    return PredictionCounts(len(shards.parts), failed, cut)
+    failed, cut, unsure = shards.count() if state.is_main_process else (0, 0, None)
+    return PredictionCounts(len(shards.parts), failed, cut, unsure)

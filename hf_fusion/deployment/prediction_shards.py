@@ -57,6 +57,7 @@ class PredictionShards:
         text_column: the column with the text.
         shard_rows: the number of rows per shard; the last one may have fewer.
         text_format: the format of text files.
+        calibration, abstain_below: the arguments of [`set_answers`] that changed `config`.
 
     Raises:
         DataError: if the folder has other settings or other files, or the input cannot be read.
@@ -72,6 +73,8 @@ class PredictionShards:
         text_column: str = "text",
         shard_rows: int = 100_000,
         text_format: TextFormat = AS_FOUND,
+        calibration: bool = True,
+        abstain_below: float | None = None,
     ):
         if shard_rows < 1:
             raise DataError(f"`shard_rows` must be at least 1, got {shard_rows}.")
@@ -85,6 +88,9 @@ class PredictionShards:
             "text_column": text_column,
             "shard_rows": shard_rows,
             **asdict(text_format),
+            # `None` by default, as in folders of earlier versions
+            "uncalibrated": None if calibration else True,
+            "abstain_below": abstain_below,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         others = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith((".", "_")))
@@ -223,19 +229,22 @@ class PredictionShards:
                 watcher.join()
                 show()
 
-    def count(self) -> tuple[int, int]:
+    def count(self) -> tuple[int, int, int | None]:
         """
-        Returns the number of rows with an error and of truncated rows. All shards must be complete.
+        Returns the number of rows with an error, of truncated rows, and of unsure ones (`None` if no answer may be).
+        All shards must be complete.
 
         Raises:
             DataError: if a shard is damaged or has a wrong number of rows; the message names it.
         """
-        failed = cut = 0
+        failed = cut = unsure = 0
+        may_abstain = any(field.name == "unsure" for field in self.schema.field("prediction").type)
+        columns = ["error", "truncated", *(["prediction.unsure"] if may_abstain else [])]
         for number in range(len(self)):
             start, stop = self._range(number)
             try:
                 with pq.ParquetFile(self.path(number)) as file:
-                    shard = file.read(columns=["error", "truncated"])
+                    shard = file.read(columns=columns)
             except (pa.ArrowException, OSError) as error:
                 raise DataError(
                     f"{self.path(number)} is damaged; delete it and start again to continue. {error}"
@@ -246,7 +255,9 @@ class PredictionShards:
                 )
             failed += len(shard) - shard["error"].null_count
             cut += pc.sum(shard["truncated"]).as_py() or 0
-        return failed, cut
+            if may_abstain:
+                unsure += pc.sum(pc.struct_field(shard["prediction"], "unsure")).as_py() or 0
+        return failed, cut, unsure if may_abstain else None
 
 
 def checkpoint_stamps(checkpoint: str) -> dict[str, list[int]]:

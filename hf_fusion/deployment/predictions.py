@@ -10,6 +10,7 @@ from transformers import pipeline
 
 import hf_fusion.models  # noqa: F401 - registers the pipeline
 from hf_fusion.deployment.loading import load_checkpoint
+from hf_fusion.models.configuration_common import check_probability
 from hf_fusion.models.processing_text import InputError, is_blank, text_problem
 from hf_fusion.utils.errors import DataError, listed
 
@@ -28,30 +29,34 @@ def prediction_types(config, flat: bool = False) -> dict[str, pa.DataType]:
         config: the configuration of the model.
         flat: whether to return the columns of [`flat_row`].
     """
-    has_tasks = _has_tasks(config)
     answer = [*_CLASS, *([("labels", pa.list_(pa.string()))] if has_label_sets(config) else [])]
     ends = {"truncated": pa.bool_(), "error": pa.string()}
+    expected = [] if config.class_values is None else [("expected", pa.float64())]
+    intensity = [("intensity", pa.float64())] if "intensity" in config.heads else []
+    may_abstain = abstains(config)
     if flat:
-        heads = {"coarse": pa.string(), "coarse_score": pa.float64(), "intensity": pa.float64()} if has_tasks else {}
-        return {**dict(answer), **heads, **ends}
-    heads = [("coarse", pa.struct(_CLASS)), ("intensity", pa.float64())] if has_tasks else []
-    return {"prediction": pa.struct([*answer, *heads]), **ends}
+        coarse = [("coarse", pa.string()), ("coarse_score", pa.float64())] if "coarse_logits" in config.heads else []
+        doubts = [("unsure", pa.bool_()), ("alternatives", pa.string())] if may_abstain else []
+        return {**dict([*answer, *coarse, *intensity, *expected, *doubts]), **ends}
+    coarse = [("coarse", pa.struct(_CLASS))] if "coarse_logits" in config.heads else []
+    doubts = [("unsure", pa.bool_()), ("alternatives", pa.list_(pa.struct(_CLASS)))] if may_abstain else []
+    return {"prediction": pa.struct([*answer, *coarse, *intensity, *expected, *doubts]), **ends}
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     """
     Flattens a row of [`predict_rows`] for files without nested columns, such as csv: `prediction` is replaced by
-    `label` and `score`, and for a DyFuLM also `coarse`, `coarse_score` and `intensity`.
+    `label` and `score`, and for a DyFuLM with these heads also `coarse`, `coarse_score` and `intensity`, and where the
+    classes have values, `expected`; where answers may be unsure `unsure`, and `alternatives` as text.
 
     Raises:
         DataError: if the input has a column with one of these names.
     """
-    answer = dict(row["prediction"])
-    if coarse := answer.pop("coarse", None):
-        answer = {
-            **{name: answer[name] for name in ("label", "score")},
-            **{"coarse": coarse["label"], "coarse_score": coarse["score"], "intensity": answer["intensity"]},
-        }
+    answer: dict[str, Any] = {}
+    for name, value in row["prediction"].items():
+        answer |= {name: value["label"], f"{name}_score": value["score"]} if name == "coarse" else {name: value}
+    if answer.get("alternatives"):
+        answer["alternatives"] = ", ".join(f"{one['label']} ({one['score']:.2f})" for one in answer["alternatives"])
     if taken := [name for name in answer if name in row]:
         raise DataError(
             f"The input has a column {taken[0]!r}, which would be overwritten; rename it, or write .jsonl or .parquet, "
@@ -72,19 +77,48 @@ def output_schema(columns: pa.Schema, config) -> pa.Schema:
     return pa.schema([*kept, *prediction_types(config).items()])
 
 
-def _has_tasks(config):
-    """Whether predictions have a coarse class and an intensity."""
-    return "coarse_logits" in config.heads
-
-
 def has_label_sets(config) -> bool:
     """Whether predictions have any number of labels at once."""
     return config.problem_type == "multi_label_classification"
 
 
+def abstains(config) -> bool:
+    """Whether predictions may be unsure, without a label."""
+    return bool(getattr(config, "abstain_below", None))
+
+
+def set_answers(config, calibration: bool = True, abstain_below: float | None = None) -> None:
+    """
+    Changes the answers of a loaded model, as the options of the pipeline do.
+
+    Args:
+        config: the configuration of the model, which is changed.
+        calibration (`bool`, *optional*, defaults to `True`): whether its temperatures and `abstain_below` apply.
+        abstain_below (`float`, *optional*): replaces that of the configuration; 0 for none.
+
+    Raises:
+        DataError: if the answers of the model have no temperatures, or the probability is none.
+    """
+    fields = [head.temperature for head in config.heads.values() if head.temperature]
+    if not fields and not (calibration and abstain_below is None):
+        raise DataError(f"`calibration` and `abstain_below` are for a DyFuLM, this model is a {config.model_type}.")
+    for name, value in {**dict.fromkeys(fields, 1.0), "abstain_below": None}.items() if not calibration else ():
+        setattr(config, name, value)
+    if abstain_below is not None:
+        try:
+            check_probability("abstain_below", abstain_below)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        config.abstain_below = abstain_below or None
+
+
 def _no_prediction(config):
     nothing = {"label": None, "score": None, **({"labels": None} if has_label_sets(config) else {})}
-    return {**nothing, "coarse": nothing, "intensity": None} if _has_tasks(config) else nothing
+    coarse = {"coarse": dict(nothing)} if "coarse_logits" in config.heads else {}
+    intensity = {"intensity": None} if "intensity" in config.heads else {}
+    expected = {} if config.class_values is None else {"expected": None}
+    doubts = {"unsure": None, "alternatives": None} if abstains(config) else {}
+    return {**nothing, **coarse, **intensity, **expected, **doubts}
 
 
 def load_pipeline(checkpoint: str, dtype: str = "float32", device: str | None = None, compiled: bool = False):
@@ -185,12 +219,17 @@ def _select_modalities(row, text_column, modalities):
 def _predict_clips(classify, clips, batch_size):
     """Predicts clips; returns the `prediction`, `truncated` and `error` of each."""
     answers = classify(clips, batch_size=batch_size, return_truncated=True, on_error="return")
+    config = classify.model.config
     return [
-        _error_fields(classify.model.config, answer.reason)
-        if isinstance(answer, InputError)
-        else {"prediction": answer, "truncated": answer.pop("truncated"), "error": None}
+        _error_fields(config, answer.reason) if isinstance(answer, InputError) else _answer_fields(config, answer)
         for answer in answers
     ]
+
+
+def _answer_fields(config, answer):
+    """Returns `prediction`, `truncated` and `error` of an answer; one that is sure has no alternatives."""
+    truncated = answer.pop("truncated")
+    return {"prediction": {**_no_prediction(config), **answer}, "truncated": truncated, "error": None}
 
 
 def _find_problem(row, text_column, modalities, frame_columns):

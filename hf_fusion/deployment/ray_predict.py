@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from hf_fusion.deployment.prediction_input import check_columns_of_text
-from hf_fusion.deployment.predictions import WINDOW_BATCHES, load_pipeline, output_schema, predict_rows
+from hf_fusion.deployment.predictions import WINDOW_BATCHES, load_pipeline, output_schema, predict_rows, set_answers
 from hf_fusion.utils.extras import import_extra
 
 
@@ -15,6 +15,8 @@ def predict_dataset(
     dtype: str = "float32",
     num_actors: int = 1,
     num_gpus: float = 0,
+    calibration: bool = True,
+    abstain_below: float | None = None,
 ):
     """
     Adds `prediction`, `truncated` and `error` to each row of a Ray data set, as `hf-fusion predict` does.
@@ -29,6 +31,7 @@ def predict_dataset(
         num_actors (`int`): the number of processes with a model. Each uses one core, in addition to the readers and
             writers.
         num_gpus (`float`): the number of GPUs per actor; 0 predicts on the CPU, with 0.5 two actors share a GPU.
+        calibration (`bool`), abstain_below (`float`, *optional*): see [`set_answers`].
 
     Returns:
         `ray.data.Dataset`: the predictions, computed when they are read or written (`.write_parquet(folder)`). The
@@ -46,6 +49,8 @@ def predict_dataset(
             "batch_size": batch_size,
             "dtype": dtype,
             "device": "cuda" if num_gpus else "cpu",
+            "calibration": calibration,
+            "abstain_below": abstain_below,
         },
         batch_format="pyarrow",
         batch_size=WINDOW_BATCHES * batch_size,
@@ -61,10 +66,21 @@ class RayPredictor:
     Args:
         checkpoint, dtype, device: see [`load_pipeline`].
         text_column, batch_size: see [`predict_rows`].
+        calibration, abstain_below: see [`set_answers`].
     """
 
-    def __init__(self, checkpoint: str, text_column: str, batch_size: int, dtype: str, device: str):
+    def __init__(
+        self,
+        checkpoint: str,
+        text_column: str,
+        batch_size: int,
+        dtype: str,
+        device: str,
+        calibration: bool = True,
+        abstain_below: float | None = None,
+    ):
         self.classify = load_pipeline(checkpoint, dtype, device)
+        set_answers(self.classify.model.config, calibration, abstain_below)
         self.options = {"text_column": text_column, "batch_size": batch_size}
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -54,9 +54,9 @@ def export_sequence_classifier(model, processor, folder, onnx=False, num_checks=
         track (`Callable`, *optional*, defaults to `iter`): wraps the iterable of batch numbers, for a progress bar.
 
     Returns:
-        `dict`: the description with the keys `architecture`, `max_length`, `left_out` (the heads), `check` (the
-        `largest_difference` of a probability), `onnx` (`None`, or `opset`, `inputs`, `batches`, `seed` and
-        `largest_difference` of a logit) and `versions`.
+        `dict`: the description with the keys `architecture`, `max_length`, `left_out` (the heads, and `abstain_below`
+        where it is set), `check` (the `largest_difference` of a probability), `onnx` (`None`, or `opset`, `inputs`,
+        `batches`, `seed` and `largest_difference` of a logit) and `versions`.
 
     Raises:
         ExportError: if the model has parts that no classifier of transformers has, the folder holds other files, or the
@@ -83,7 +83,8 @@ def export_sequence_classifier(model, processor, folder, onnx=False, num_checks=
         description = {
             "architecture": type(classifier).__name__,
             "max_length": processor.max_length,
-            "left_out": [head for head in model.config.heads if head != "logits"],
+            "left_out": [head for head in model.config.heads if head != "logits"]
+            + (["abstain_below"] if model.config.abstain_below else []),
             "check": {"largest_difference": difference},
             "onnx": _add_graph(classifier, tokenizer, staged, num_checks, seed, track) if onnx else None,
             "versions": {name: installed_version(name) for name in _PACKAGES},
@@ -94,11 +95,13 @@ def export_sequence_classifier(model, processor, folder, onnx=False, num_checks=
 
 def to_sequence_classifier(model) -> PreTrainedModel:
     """
-    Converts a DyFuLM to the sequence classifier of its encoder's family, with the same fine logits.
+    Converts a DyFuLM to the sequence classifier of its encoder's family, with the fine logits of its answers: divided
+    by the temperature.
 
     That classifier reads the last layer's first token. The DyFuLM must do the same: `cross_fusion` "a" or "b",
-    `layer_fusion` "last", `pooling` "first", `use_guidance` False, no projection (`fusion_hidden_size` is the width of
-    the encoder), and an encoder whose classifier in transformers has a dense layer with tanh.
+    `layer_fusion` "last", `pooling` "first", `use_guidance` False, a `fine_loss` other than "corn", no projection
+    (`fusion_hidden_size` is the width of the encoder), and an encoder whose classifier in transformers has a dense
+    layer with tanh.
 
     Args:
         model ([`DyFuLMForSequenceClassification`]): the model.
@@ -133,6 +136,8 @@ def to_sequence_classifier(model) -> PreTrainedModel:
         output: model.classifier,
     }
     weights = {f"{part}.{key}": value for part, module in parts.items() for key, value in module.state_dict().items()}
+    for name in (f"{output}.weight", f"{output}.bias"):
+        weights[name] = weights[name] / config.temperature
     classifier.load_state_dict(weights)
     return classifier.eval()
 
@@ -142,9 +147,14 @@ def _needed_changes(config):
     changes = []
     if len(config.encoder_configs) != 1:
         changes.append(f"cross_fusion a or b (it is {config.cross_fusion})")
-    for name, needed in {"layer_fusion": "last", "pooling": "first", "use_guidance": False}.items():
+    fields = {"layer_fusion": "last", "pooling": "first"}
+    if len(config.heads) > 1:  # else there is no guidance
+        fields["use_guidance"] = False
+    for name, needed in fields.items():
         if (value := getattr(config, name)) != needed:
             changes.append(f"{name} {str(needed).lower()} (it is {str(value).lower()})")
+    if config.fine_loss == "corn":
+        changes.append("fine_loss cross_entropy or ordinal_log_loss (it is corn, with a head of its own)")
     for name, encoder in config.encoder_configs.items():
         classifier = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(encoder), None)
         if classifier is None or classifier.__name__ not in _LAYERS:
@@ -171,7 +181,7 @@ def _own_tokenizer(model, processor):
 @torch.inference_mode()
 def _largest_difference(model, processor, classifier, tokenizer, seed):
     """Returns the largest difference of a probability, over texts and random tokens."""
-    suffix = "_b" if "b" in model.config.encoder_configs else ""
+    suffix, temperature = "_b" if "b" in model.config.encoder_configs else "", model.config.temperature
     texts = list(_TEXTS)
     pairs = [
         (processor(texts, return_tensors="pt"), tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
@@ -186,7 +196,7 @@ def _largest_difference(model, processor, classifier, tokenizer, seed):
         }
         pairs.append(({name + suffix: values for name, values in batch.items()}, batch))
     differences = [
-        (model(**ours).logits.softmax(-1) - classifier(**theirs).logits.softmax(-1)).abs().max().item()
+        ((model(**ours).logits / temperature).softmax(-1) - classifier(**theirs).logits.softmax(-1)).abs().max().item()
         for ours, theirs in pairs
     ]
     return float(np.max(differences))  # NaN if one is

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hf_fusion.evaluation.kept_predictions import LABELS_OF_TASKS, Predictions, choose_classes, measure_predictions
 from hf_fusion.evaluation.plots import plot_calibration, plot_confusion, save_figure
+from hf_fusion.models.configuration_common import temperature_of
 
 
 def evaluate_reviews(
@@ -19,8 +20,8 @@ def evaluate_reviews(
         picture_format (`str`): the format of the figures, `"png"`, `"pdf"` or `"svg"`.
 
     Returns:
-        `dict[str, float]`: [`ReviewMetrics`] (NaN for a task with a single class in the reviews), and
-        `fine_calibration_error` if there are fine labels.
+        `dict[str, float]`: [`ReviewMetrics`] of the calibrated probabilities (accuracy and F1 are NaN for a task with a
+        single class in the reviews).
     """
     metrics = measure_predictions(predictions)
     if folder:
@@ -28,7 +29,8 @@ def evaluate_reviews(
             labels = predictions.labels.get(LABELS_OF_TASKS.get(head.task))
             if head.names and labels is not None and (labels != -100).any():
                 names = list(getattr(predictions.config, head.names).values())
-                _draw(head.task, predictions.outputs[output], labels, names, folder, picture_format)
+                logits = predictions.outputs[output] / temperature_of(predictions.config, output)
+                _draw(head.task, logits, labels, names, folder, picture_format)
     return metrics
 
 

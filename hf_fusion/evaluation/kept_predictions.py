@@ -21,8 +21,8 @@ from hf_fusion.data.collator import LABEL_FILLS, fill_labels
 from hf_fusion.data.label_sets import label_vectors
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.deployment.answer_config import answer_fields, read_answer_config
+from hf_fusion.evaluation.calibration import calibration_error
 from hf_fusion.evaluation.metrics import compute_metrics
-from hf_fusion.evaluation.plots import calibration_error
 from hf_fusion.hub.repository import CHECKPOINT_FILES, matches
 from hf_fusion.models.configuration_common import head_widths
 from hf_fusion.models.pipeline_common import LABEL_THRESHOLD
@@ -248,8 +248,8 @@ def measure_predictions(predictions: Predictions, split: str | None = None) -> d
 
     Returns:
         `dict[str, float]`: all metrics of the split in `metrics.json` except the loss: [`ReviewMetrics`],
-        [`SentimentRegressionMetrics`], [`class_metrics`] or [`label_set_metrics`]; and for classes the
-        `calibration_error` (for reviews `fine_calibration_error`) of `hf-fusion evaluate`.
+        [`SentimentRegressionMetrics`], [`class_metrics`] or [`label_set_metrics`]; and for classes of clips the
+        `calibration_error` of `hf-fusion evaluate`.
 
     Raises:
         DataError: if the predictions have no labels, or there is no such split.
@@ -260,12 +260,10 @@ def measure_predictions(predictions: Predictions, split: str | None = None) -> d
         raise DataError("The predictions have no labels, so that they have no metrics.")
     metrics = compute_metrics(config, tuple(predictions.outputs.values()), list(labels.values()), list(labels))
     for name, head in config.heads.items():
-        is_class = LABELS_OF_TASKS.get(head.task) == "labels" and config.num_labels > 1
-        if is_class and "labels" in labels:
+        if head.task == "prediction" and config.num_labels > 1 and "labels" in labels:
             correct, confidence = judge_answers(predictions.outputs[name], labels["labels"])
             if len(correct):
-                start = "fine_" if head.task == "fine" else ""
-                metrics[f"{start}calibration_error"] = calibration_error(correct, confidence)
+                metrics["calibration_error"] = calibration_error(correct, confidence)
     return metrics
 
 

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import datasets
 import evaluate
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, softmax
 from scipy.stats import pearsonr
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
+    cohen_kappa_score,
     f1_score,
     hamming_loss,
     mean_absolute_error,
@@ -22,7 +23,8 @@ from sklearn.metrics import (
     r2_score,
 )
 
-from hf_fusion.models.configuration_common import head_widths
+from hf_fusion.evaluation.calibration import measure_coverage, measure_probabilities
+from hf_fusion.models.configuration_common import head_widths, temperature_of
 from hf_fusion.models.pipeline_common import LABEL_THRESHOLD
 from hf_fusion.utils.errors import RecipeError
 
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 _DESCRIPTION = "Fine and coarse sentiment classes and sentiment intensity of reviews."
 _CITATION = ""
 _TASKS = {"fine": "int64", "coarse": "int64", "intensity": "float64"}
+# The columns of class probabilities, which predictions may have.
+_PROBABILITIES = {"fine": "fine_probabilities", "coarse": "coarse_probabilities"}
 
 
 @dataclass(frozen=True)
@@ -51,18 +55,21 @@ class Metric:
     format: str = ".3f"
 
 
-_SHARES = ("accuracy", "uar", "recall", "acc2_has0", "acc2_non0", "acc3", "acc5", "acc7")
+_SHARES = (
+    "accuracy", "within_one", "coverage", "uar", "recall", "acc2_has0", "acc2_non0", "acc3", "acc5", "acc7",
+)  # fmt: skip
 # The only definition of the direction in which a metric improves.
 METRICS = {
     metric.name: metric
     for metric in (
         *(Metric(name, False, format=".1%") for name in _SHARES),
         *(Metric(name, False) for name in ("f1", "f1_has0", "f1_non0", "average_precision")),
-        Metric("corr", False, (-1.0, 1.0)),
+        *(Metric(name, False, (-1.0, 1.0)) for name in ("corr", "quadratic_kappa")),
         Metric("r2", False, (-math.inf, 1.0)),
-        *(Metric(name, True, (0.0, math.inf)) for name in ("mae", "mse", "rmse", "nll")),
-        Metric("brier", True, (0.0, 2.0)),
-        Metric("calibration_error", True),
+        *(Metric(name, True, (0.0, math.inf)) for name in ("mae", "mse", "rmse", "nll", "class_error")),
+        *(Metric(name, True, (0.0, 2.0)) for name in ("brier", "brier_score")),
+        *(Metric(name, True) for name in ("calibration_error", "expected_calibration_error")),
+        Metric("negative_log_likelihood", True, (0.0, math.inf)),
         Metric("hamming_loss", True),
         Metric("loss", True, (-math.inf, math.inf)),
     )
@@ -101,13 +108,17 @@ class ReviewMetrics(evaluate.Metric):
 
     `compute(predictions=..., references=...)` takes for both sides either columns,
     `{"fine": [...], "coarse": [...], "intensity": [...]}`, or a list of rows with these keys. A task may be absent from
-    both sides; a reference of -100 (classes) or NaN (intensity) or `None` leaves the row out of that task.
+    both sides; a reference of -100 (classes) or NaN (intensity) or `None` leaves the row out of that task. Predictions
+    may also have `fine_probabilities` and `coarse_probabilities`, the probabilities of the classes of each row.
 
     Returns:
         `dict[str, float]` with, for each task present: `fine_accuracy`, `fine_macro_f1`, `coarse_accuracy`,
         `coarse_macro_f1` (shares in [0, 1]; the macro F1 averages over the classes that occur in references or
-        predictions), `intensity_mae`, `intensity_mse`, `intensity_r2` and `intensity_corr` (Pearson; NaN where
-        undefined).
+        predictions), `fine_quadratic_kappa` (Cohen's kappa with quadratic weights; NaN where undefined),
+        `fine_within_one` (share of rows at most one class off), `fine_class_error` (mean distance in classes),
+        `intensity_mae`, `intensity_mse`, `intensity_r2` and `intensity_corr` (Pearson; NaN where undefined). The three
+        of the fine classes take these for numbered in their order. Of tasks with probabilities also the metrics of
+        [`measure_probabilities`], such as `fine_brier_score`.
 
     Raises:
         ValueError: if the two sides differ in length or tasks, if a prediction is NaN or Inf, or if a task has no
@@ -129,16 +140,18 @@ class ReviewMetrics(evaluate.Metric):
 
     def _info(self):
         row = {name: datasets.Value(kind) for name, kind in _TASKS.items()}
+        probabilities = {name: datasets.Sequence(datasets.Value("float64")) for name in _PROBABILITIES.values()}
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=self.__doc__,
-            features=datasets.Features({"predictions": row, "references": row}),
+            features=datasets.Features({"predictions": row | probabilities, "references": row}),
         )
 
     def add_batch(self, *, predictions=None, references=None, **kwargs):
         """Adds a batch of rows or columns; see the class."""
-        super().add_batch(predictions=_rows(predictions), references=_rows(references), **kwargs)
+        names = (*_TASKS, *_PROBABILITIES.values())
+        super().add_batch(predictions=_rows(predictions, names), references=_rows(references, _TASKS), **kwargs)
 
     def _compute(self, predictions, references):
         results: dict[str, float] = {}
@@ -153,16 +166,35 @@ class ReviewMetrics(evaluate.Metric):
             if absent:
                 raise ValueError(f"Row {absent[0]} has no finite prediction for {task!r}: {predicted[absent[0]]!r}.")
             predicted, expected = np.array([predicted[i] for i in kept]), np.array([expected[i] for i in kept])
-            results.update(
-                _intensity(predicted, expected) if task == "intensity" else _classes(task, predicted, expected)
-            )
+            if task == "intensity":
+                results |= _intensity(predicted, expected)
+                continue
+            results |= _classes(task, predicted, expected)
+            probabilities = [predictions[i][_PROBABILITIES[task]] for i in kept]
+            if all(row is not None for row in probabilities):
+                measured = measure_probabilities(np.array(probabilities), expected)
+                results |= {f"{task}_{name}": value for name, value in measured.items()}
         return results
 
 
 def _classes(task, predicted, expected):
-    return {
+    metrics = {
         f"{task}_accuracy": float(accuracy_score(expected, predicted)),
         f"{task}_macro_f1": float(f1_score(expected, predicted, average="macro", zero_division=0)),
+    }
+    return {**metrics, **_order(predicted, expected)} if task == "fine" else metrics
+
+
+def _order(predicted, expected):
+    """Computes the metrics of the fine classes that know their order."""
+    distances = np.abs(predicted - expected)
+    classes = np.arange(max(predicted.max(), expected.max()) + 1)  # a class that never occurs is a step nevertheless
+    same = len({*predicted.tolist(), *expected.tolist()}) < 2  # kappa is 0 / 0
+    kappa = math.nan if same else cohen_kappa_score(expected, predicted, labels=classes, weights="quadratic")
+    return {
+        "fine_quadratic_kappa": float(kappa),
+        "fine_within_one": float(np.mean(distances <= 1)),
+        "fine_class_error": float(distances.mean()),
     }
 
 
@@ -175,23 +207,23 @@ def _intensity(predicted, expected):
     }
 
 
-def _rows(side: Mapping[str, Sequence] | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _rows(side: Mapping[str, Sequence] | Sequence[Mapping[str, Any]], names) -> list[dict[str, Any]]:
     if not isinstance(side, Mapping):
-        return [_row(row) for row in side]
-    unknown = set(side) - set(_TASKS)
+        return [_row(row, names) for row in side]
+    unknown = set(side) - set(names)
     if unknown or not side:
-        raise ValueError(f"Expected columns {', '.join(_TASKS)}, got {', '.join(map(str, side)) or 'none'}.")
+        raise ValueError(f"Expected columns {', '.join(names)}, got {', '.join(map(str, side)) or 'none'}.")
     columns = {name: np.asarray(values).tolist() for name, values in side.items()}
     if len({len(values) for values in columns.values()}) > 1:
         raise ValueError(f"The columns differ in length: { {name: len(values) for name, values in columns.items()} }.")
-    return [_row(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    return [_row(dict(zip(columns, values, strict=True)), names) for values in zip(*columns.values(), strict=True)]
 
 
-def _row(row):
-    unknown = set(row) - set(_TASKS)
+def _row(row, names):
+    unknown = set(row) - set(names)
     if unknown or not row:
-        raise ValueError(f"Expected rows with {', '.join(_TASKS)}, got {', '.join(map(str, row)) or 'none'}.")
-    return {name: row.get(name) for name in _TASKS}
+        raise ValueError(f"Expected rows with {', '.join(names)}, got {', '.join(map(str, row)) or 'none'}.")
+    return {name: row.get(name) for name in names}
 
 
 def _column(rows, task):
@@ -349,7 +381,7 @@ def compute_metrics(config, predictions, label_ids, label_names) -> dict[str, fl
         label_names (`Sequence[str]`): the names of the labels.
     """
     if "prediction" not in [head.task for head in config.heads.values()]:
-        return compute_review_metrics(config.heads, predictions, label_ids, label_names)
+        return compute_review_metrics(config, predictions, label_ids, label_names)
     logits = predictions[0] if isinstance(predictions, (tuple, list)) else predictions
     (labels,) = label_ids
     if config.num_labels == 1:
@@ -474,10 +506,14 @@ def _label_metrics(predicted, probabilities, expected):
     }
 
 
+# Metrics of classes that are undefined where all references are of one class.
+_OF_SEVERAL_CLASSES = ("accuracy", "uar", "macro_f1", "quadratic_kappa", "within_one", "class_error")
+
+
 def mask_single_class(metrics: dict[str, float], references: dict[str, Sequence]) -> dict[str, float]:
     """
-    Replaces accuracy, UAR and F1 by NaN, with a warning, if all references are of one class: a constant prediction
-    would be perfect.
+    Replaces accuracy, UAR, F1 and the metrics of order by NaN, with a warning, if all references are of one class: a
+    constant prediction would be perfect.
 
     Args:
         metrics (`dict[str, float]`): the result of [`ReviewMetrics`], or accuracy, UAR and macro F1 of a single task.
@@ -487,35 +523,47 @@ def mask_single_class(metrics: dict[str, float], references: dict[str, Sequence]
     single = [task for task, values in references.items() if len({v for v in values if not _is_missing(v)}) < 2]
     for task in single:
         start = f"{task}_" if task else ""
-        undefined = {
-            name: math.nan for name in (f"{start}accuracy", f"{start}uar", f"{start}macro_f1") if name in metrics
-        }
+        undefined = {name: math.nan for name in (f"{start}{end}" for end in _OF_SEVERAL_CLASSES) if name in metrics}
         if undefined:
             logger.warning("%s: undefined, all references are of one class.", ", ".join(undefined))
         metrics = {**metrics, **undefined}
     return metrics
 
 
-def compute_review_metrics(heads, predictions, label_ids, label_names) -> dict[str, float]:
+def class_probabilities(config, output: str, logits: np.ndarray) -> np.ndarray:
+    """Returns the probabilities `(..., classes)` that answers have, of the logits of an output of a model."""
+    return softmax(logits.astype(np.float64) / temperature_of(config, output), axis=-1)
+
+
+def compute_review_metrics(config, predictions, label_ids, label_names) -> dict[str, float]:
     """
     Computes [`ReviewMetrics`] of the predictions that a `Trainer` gathered.
 
     Args:
-        heads (`dict[str, Head]`): the heads of the configuration, see [`FusionConfigMixin`].
+        config ([`DyFuLMConfig`]): the configuration of the model, or its fields for answers: heads, temperatures and
+            `abstain_below`.
         predictions: the logits `(rows, classes)` or intensities `(rows,)` of each head; not in a tuple if it is one.
         label_ids (`Sequence[np.ndarray]`): one array `(rows,)` for each of `label_names`.
         label_names (`Sequence[str]`): any of `labels`, `coarse_labels`, `intensity_labels`.
 
     Returns:
-        `dict[str, float]`: the metrics; those of a task with a single class in the references are NaN.
+        `dict[str, float]`: the metrics; accuracy and F1 of a task with a single class in the references are NaN. With
+        `abstain_below` also `fine_coverage` and `fine_answered_accuracy`, see [`measure_coverage`].
     """
     predictions = predictions if isinstance(predictions, (tuple, list)) else (predictions,)
-    predicted = {
-        head.task: values.argmax(-1) if head.names else values
-        for head, values in zip(heads.values(), predictions, strict=False)
-    }
+    predicted = {}
+    for (output, head), values in zip(config.heads.items(), predictions, strict=False):
+        predicted[head.task] = values.argmax(-1) if head.names else values
+        if head.names:
+            predicted[_PROBABILITIES[head.task]] = class_probabilities(config, output, values)
     task_of = {"labels": "fine", "coarse_labels": "coarse", "intensity_labels": "intensity"}
     expected = {task_of[name]: values for name, values in zip(label_names, label_ids, strict=True)}
     expected = {task: values for task, values in expected.items() if not all(map(_is_missing, values.tolist()))}
-    metrics = ReviewMetrics().compute(predictions={task: predicted[task] for task in expected}, references=expected)
+    columns = [name for task in expected for name in (task, _PROBABILITIES.get(task)) if name in predicted]
+    metrics = ReviewMetrics().compute(predictions={name: predicted[name] for name in columns}, references=expected)
+    if "fine" in expected and getattr(config, "abstain_below", None):
+        kept = expected["fine"] != -100
+        correct, confidence = predicted["fine"] == expected["fine"], predicted["fine_probabilities"].max(-1)
+        coverage = measure_coverage(correct[kept], confidence[kept], config.abstain_below)
+        metrics |= {f"fine_{name}": value for name, value in coverage.items()}
     return mask_single_class(metrics, {task: expected[task] for task in ("fine", "coarse") if task in expected})

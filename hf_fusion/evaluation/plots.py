@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from hf_fusion.evaluation.calibration import BINS, RiskCoverage, calibration_bins, calibration_error
 from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.evaluation.statistics import share_interval
 from hf_fusion.utils.extras import import_extra, missing_extra
@@ -65,7 +66,13 @@ def plot_confusion(expected: Sequence[int], predicted: Sequence[int], names: lis
     return plain_text(figure)
 
 
-def plot_calibration(correct: Sequence[bool], confidence: Sequence[float], title: str, bins: int = 10) -> Figure:
+def plot_calibration(
+    correct: Sequence[bool],
+    confidence: Sequence[float],
+    title: str,
+    bins: int = BINS,
+    before: Sequence[float] | None = None,
+) -> Figure:
     """
     Plots a reliability diagram: accuracy by confidence, with 95 % intervals, and the number of answers.
 
@@ -74,23 +81,51 @@ def plot_calibration(correct: Sequence[bool], confidence: Sequence[float], title
         confidence (`Sequence[float]`): the probability of each answer, in [0, 1].
         title (`str`): the title of the figure.
         bins (`int`, *optional*, defaults to 10): the number of equal bins of [0, 1].
+        before (`Sequence[float]`, *optional*): the probabilities before calibration, which are drawn beside.
     """
-    counts, right, confidences = _calibration_bins(correct, confidence, bins)
-    filled = counts > 0
-    shares, means = right[filled] / counts[filled], confidences[filled] / counts[filled]
-    intervals = np.array([share_interval(r, n) for r, n in zip(right[filled], counts[filled], strict=True)])
-    error = calibration_error(correct, confidence, bins)
     figure = new_figure(5, 6.4, title)
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     top.plot([0, 1], [0, 1], color=UNCLEAR, linestyle=":", label="perfectly calibrated")
-    top.errorbar(
-        means, shares, np.abs(intervals.T - shares), fmt="o-", color=BETTER, capsize=3,
-        label=f"model, 95 % intervals (expected calibration error {error:.3f})",
-    )  # fmt: skip
+    sides = [("model, 95 % intervals", confidence, BETTER)]
+    if before is not None:
+        sides = [("before, 95 % intervals", before, WORSE), ("after", confidence, BETTER)]
+    for name, values, color in sides:
+        counts, right, confidences = calibration_bins(correct, values, bins)
+        filled = counts > 0
+        shares, means = right[filled] / counts[filled], confidences[filled] / counts[filled]
+        intervals = np.array([share_interval(r, n) for r, n in zip(right[filled], counts[filled], strict=True)])
+        top.errorbar(
+            means, shares, np.abs(intervals.T - shares), fmt="o-", color=color, capsize=3,
+            label=f"{name} (expected calibration error {calibration_error(correct, values, bins):.3f})",
+        )  # fmt: skip
+        bottom.stairs(counts, np.linspace(0, 1, bins + 1), fill=True, color=color, alpha=0.6 / len(sides))
     top.set(ylabel="share of right answers", xlim=(0, 1), ylim=(-0.02, 1.02))
-    bottom.stairs(counts, np.linspace(0, 1, bins + 1), fill=True, color=BETTER, alpha=0.6)
     bottom.set(xlabel="confidence", ylabel="answers")
     legend_below(figure, top)
+    return plain_text(figure)
+
+
+def plot_risk_coverage(curves: dict[str, RiskCoverage], title: str, threshold: float | None = None) -> Figure:
+    """
+    Plots the share of wrong answers against the share of rows with an answer, if the least sure ones are not given.
+
+    Args:
+        curves (`dict[str, RiskCoverage]`): the curve of each split, see [`risk_coverage`].
+        title (`str`): the title of the figure.
+        threshold (`float`, *optional*): the lowest probability of an answer, a point of each curve.
+    """
+    figure = new_figure(5.4, 4.4, title)
+    axes = figure.subplots()
+    for (name, curve), color in zip(curves.items(), (UNCLEAR, BETTER, WORSE), strict=False):
+        axes.plot(curve.coverage, curve.risk, color=color, label=name)
+        given = np.flatnonzero(curve.least >= (threshold or 0.0))
+        if threshold and len(given):
+            place = curve.coverage[given[-1]], curve.risk[given[-1]]
+            label = f"{name}, probability {threshold:.3g} or more: {place[0]:.1%} answered, {1 - place[1]:.1%} right"
+            axes.scatter(*place, color=color, zorder=3, label=label)
+    axes.set(xlabel="share of rows with an answer", ylabel="share of wrong answers", xlim=(0, 1))
+    axes.set_ylim(bottom=0)
+    legend_below(figure, axes)
     return plain_text(figure)
 
 
@@ -267,19 +302,6 @@ def plot_benchmark(comparisons: list[dict[str, Any]], title: str) -> Figure:
     medians.set_ylabel("median", fontsize=8)
     legend_below(figure, axes)
     return plain_text(figure)
-
-
-def calibration_error(correct: Sequence[bool], confidence: Sequence[float], bins: int = 10) -> float:
-    """Returns the expected calibration error: the mean over answers of |accuracy - mean confidence| of their bin."""
-    counts, right, confidences = _calibration_bins(correct, confidence, bins)
-    return float(np.abs(right - confidences).sum() / counts.sum())
-
-
-def _calibration_bins(correct, confidence, bins):
-    """Returns the number of answers, of correct answers, and the sum of confidences of each bin."""
-    correct, confidence = np.asarray(correct, dtype=float), np.asarray(confidence, dtype=float)
-    index = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    return [np.bincount(index, weights=values, minlength=bins) for values in (None, correct, confidence)]
 
 
 def plots_available() -> bool:

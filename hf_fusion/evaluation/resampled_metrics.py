@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from hf_fusion.evaluation.metrics import clip_scores, select_sentiment_metrics, sentiment_classes
+from hf_fusion.evaluation.calibration import row_scores
+from hf_fusion.evaluation.metrics import (
+    class_probabilities,
+    clip_scores,
+    select_sentiment_metrics,
+    sentiment_classes,
+)
 from hf_fusion.evaluation.statistics import REPLICATES, number_clusters, resample_rows, sum_by_unit
 from hf_fusion.models.pipeline_common import LABEL_THRESHOLD
 
@@ -52,7 +58,7 @@ def resample_metrics(
     Returns:
         `dict[str, np.ndarray]`: by metric the table `(1 + replicates, seeds)` for [`hierarchical_estimate`]; its first
         row holds the metrics of [`compute_metrics`]. NaN where a metric is undefined. Metrics that are no functions of
-        sums (average precision, calibration error) are left out.
+        sums (average precision, calibration error, the accuracy of the answers of an `abstain_below`) are left out.
 
     Example:
 
@@ -119,8 +125,15 @@ def _review_sums(config, outputs, labels):
             metrics = _class_metrics(counts, ())
             return {f"{task}_{name}": metrics[name] for name in ("accuracy", "macro_f1")}
 
-        num_classes = len(getattr(config, head.names))
-        yield _class_sums(outputs[output].argmax(-1), expected, num_classes, name_metrics)
+        num_classes, known = len(getattr(config, head.names)), _is_known(expected)
+        predicted = outputs[output].argmax(-1)  # (seeds, rows)
+        yield _class_sums(predicted, expected, num_classes, name_metrics)
+        if head.task == "fine":
+            yield _order_sums(predicted, expected)
+        probabilities = class_probabilities(config, output, outputs[output])  # (seeds, rows, classes)
+        scores = row_scores(probabilities, np.where(known, expected, 0))
+        for name, values in zip(("brier_score", "negative_log_likelihood"), scores, strict=True):
+            yield _mean_sums(f"{head.task}_{name}", np.where(known, values, 0.0).T[..., None], known)
 
 
 def _is_known(labels):
@@ -168,6 +181,27 @@ def _class_sums(predicted, expected, num_classes, measure, kept=None):
     true = np.broadcast_to(true[:, None], guess.shape)
     features = np.concatenate([guess & true, guess, true], axis=-1).astype(np.float64)
     return _Sums(features, lambda sums: measure(_Counts(*np.split(sums, 3, axis=-1))))
+
+
+def _order_sums(predicted, expected):
+    """Returns the sums of the metrics of order for classes `(seeds, rows)` and true ones `(rows,)`."""
+    known = _is_known(expected)
+    guess, true = (np.where(known, values, 0).astype(np.float64) for values in (predicted, expected))
+    guess, true = guess.T, np.broadcast_to(true[:, None], guess.T.shape)  # (rows, seeds)
+    distances = np.abs(guess - true)
+    kept = np.broadcast_to(known[:, None], guess.shape)
+    columns = (kept, kept & (distances <= 1), distances, distances**2, guess, true, guess**2 + true**2, true**2)
+
+    def combine(sums):
+        count, near, distance, square, sum_guess, sum_true, squares, true_squares = np.moveaxis(sums, -1, 0)
+        several = count * true_squares - sum_true**2 > 0.5  # whole numbers: the rows' true classes differ
+        by_chance = squares - 2 * sum_guess * sum_true / count  # sum of squares if guesses were drawn apart
+        metrics = {
+            "quadratic_kappa": 1 - square / by_chance, "within_one": near / count, "class_error": distance / count
+        }  # fmt: skip
+        return {f"fine_{name}": np.where(several, values, np.nan) for name, values in metrics.items()}
+
+    return _Sums(np.stack(columns, axis=-1).astype(np.float64), combine)
 
 
 def _class_metrics(counts, names):

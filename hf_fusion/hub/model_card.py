@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
 from hf_fusion.hub.metric_texts import explain_metrics
+from hf_fusion.hub.repository import CALIBRATION_FOLDER
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.media_frames import WEIGHT_FILES, MediaSettings
 from hf_fusion.utils.errors import FusionError
@@ -86,6 +87,7 @@ def _model_card(folder, name, base_model, base_revision):
         facts.update(_training_facts(metrics, environment))
         facts["evidence"] = _evidence_facts(folder, metrics)
         facts |= _recipe_facts(recipe, metrics)
+        facts["calibration"] = _calibration_facts(folder, metrics.get("calibration"))
         facts["teacher"] = recipe.get("teacher") and _escape(Path(recipe["teacher"]).name)
     return ModelCard.from_template(
         _card_data(name, facts["model_type"], recipe, source, metrics, base_model),
@@ -217,6 +219,37 @@ def _class_facts(folder, task, classes, confusion):
     }
 
 
+def _calibration_facts(folder, record):
+    """Returns the numbers of a calibration as text, and its pictures; `None` without one."""
+    if record is None:
+        return None
+    splits = {split: record[split] for split in ("validation", "test") if split in record}
+    *_, shown = splits
+    sides = [record[shown][side] for side in ("before", "after")]
+    pictures = (
+        f"{CALIBRATION_FOLDER}/{name}.png" for name in ("reliability_fine", "reliability_coarse", "risk_coverage")
+    )
+    return {
+        "temperatures": [
+            f"{record[name]:.3f} for the {head}"
+            for name, head in (("temperature", "fine"), ("coarse_temperature", "coarse"))
+            if name in record
+        ],
+        "dataset": record.get("dataset") and _escape(record["dataset"]),
+        "not_fitted": [_escape(f"{name}: {reason}") for name, reason in record["not_fitted"].items()],
+        "split": f"{shown} ({int(record[shown]['rows'])} reviews)",
+        "metrics": {_escape(name): [_format_value(side[name]) for side in sides] for name in sides[0]},
+        "target_accuracy": record["target_accuracy"],
+        "abstain_below": record["abstain_below"] and f"{record['abstain_below']:.3f}",
+        "answered": [
+            (split, _format_share(part["coverage"]), _format_share(part["answered_accuracy"]))
+            for split, part in splits.items()
+            if "coverage" in part
+        ],
+        "pictures": [picture for picture in pictures if (folder / picture).is_file()],
+    }
+
+
 def _model_facts(folder):
     path = folder / "config.json"
     if not path.exists():  # a LoRA adapter: the configuration is in its base model's repository
@@ -325,6 +358,10 @@ def _escape(text):
 
 def _format_interval(interval):
     return "-" if interval is None else " to ".join(map(_format_value, interval))
+
+
+def _format_share(value):
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _format_value(value):

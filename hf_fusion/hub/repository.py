@@ -28,6 +28,8 @@ CHECKPOINT_FILES = (
 )  # fmt: skip
 SECOND_TOKENIZER = "tokenizer_b"
 RECORDS = ("config.yaml", METRICS_FILE, ENVIRONMENT_FILE)
+# The folder of a run with the pictures of its calibration, which the model card shows.
+CALIBRATION_FOLDER = "calibration"
 _CODE = (
     "configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "media_*.py", "pipeline_*.py",
 )  # fmt: skip
@@ -66,6 +68,8 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
         elif path.is_dir() and path.name == SECOND_TOKENIZER:
             files = (file for file in sorted(path.iterdir()) if matches(file.name, CHECKPOINT_FILES))
             selected.update({f"{path.name}/{file.name}": file for file in files})
+        elif path.is_dir() and path.name == CALIBRATION_FOLDER:
+            selected.update({f"{path.name}/{file.name}": file for file in _pictures(path)})
         elif path.is_dir() and matches(path.name, _PICTURES):
             selected.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in _pictures(path)})
     code = {path.name: path for path in folder.glob("*.py")}
@@ -110,6 +114,8 @@ def is_ours(name: str) -> bool:
     folder, _, file = name.rpartition("/")
     own = (*RECORDS, *CHECKPOINT_FILES, *_CODE, *_CARD_PICTURES)
     patterns = CHECKPOINT_FILES if folder == SECOND_TOKENIZER else own
+    if folder == CALIBRATION_FOLDER:
+        return file.endswith(".png")
     return folder.startswith(_DIAGNOSTICS) or (folder in ("", SECOND_TOKENIZER) and matches(file, patterns))
 
 

@@ -7,8 +7,10 @@ it knows types but no limits.
 
 import copy
 import inspect
+import re
 import sys
 from contextlib import contextmanager
+from itertools import pairwise
 from numbers import Real
 from types import UnionType
 from typing import Literal, NamedTuple, Union, get_args, get_origin
@@ -100,6 +102,18 @@ def check_range(name, value):
         raise ValueError(f"`{name}` must be (lowest, highest), got {value!r:.100}.")
 
 
+def check_class_values(values, num_labels):
+    """Raises `ValueError` unless `values` is `None` or a list of a finite number for each class, in ascending order."""
+    if values is None:
+        return
+    sound = isinstance(values, (list, tuple)) and len(values) == num_labels and all(map(is_number, values))
+    if not sound or any(low >= high for low, high in pairwise(values)):
+        raise ValueError(
+            f"`class_values` must be a number for each of the {num_labels} classes, in ascending order, got "
+            f"{values!r:.100}."
+        )
+
+
 def checked_config(name, value, default_model_type, other_classes=None):
     """
     A copy of an encoder's configuration, without the folder that it was loaded from.
@@ -127,14 +141,13 @@ def checked_config(name, value, default_model_type, other_classes=None):
 
 def named_labels(names, count):
     """Readable names where the number of classes is the usual one, else LABEL_0, LABEL_1 ..."""
-    check_label_count(count)
     return dict(enumerate(names)) if len(names) == count else {i: f"LABEL_{i}" for i in range(count)}
 
 
-def check_label_count(count):
+def check_label_count(count, least=1):
     """Raises `ValueError` unless it can be a number of classes."""
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_LABELS:
-        raise ValueError(f"The number of labels must be an integer from 1 to {MAX_LABELS:,}, got {count!r:.100}.")
+    if isinstance(count, bool) or not isinstance(count, int) or not least <= count <= MAX_LABELS:
+        raise ValueError(f"The number of labels must be an integer from {least} to {MAX_LABELS:,}, got {count!r:.100}.")
 
 
 def label_names(name, names):
@@ -172,17 +185,17 @@ def settle_labels(kwargs, usual_names, usual_count):
     kwargs["id2label"], kwargs["label2id"] = names, _swapped(names)
 
 
-def names_of_classes(field, names, count_field, count, usual_names, usual_count):
+def names_of_classes(field, names, count_field, count, usual_names, usual_count, least=1):
     """Names by number: those that are given, or the usual ones; raises `ValueError` if they are not `count`."""
+    if count is not None:
+        check_label_count(count, least)
     if names is None:
         return named_labels(usual_names, usual_count if count is None else count)
     names = label_names(field, names)
-    if count is not None:
-        check_label_count(count)
-        if count != len(names):
-            raise ValueError(
-                f"`{count_field}` is {count}, so `{field}` must name classes 0 to {count - 1}, got {names!r:.100}."
-            )
+    if count not in (None, len(names)):
+        raise ValueError(
+            f"`{count_field}` is {count}, so `{field}` must name classes 0 to {count - 1}, got {names!r:.100}."
+        )
     return names
 
 
@@ -201,16 +214,75 @@ class Head(NamedTuple):
     Args:
         task (`str`): the task's name; the output `{task}_loss` is its loss.
         names (`str`, *optional*): the field of the configuration that names the classes; `None` for a single number.
+            A model without classes in it has no such head.
+        switch (`str`, *optional*): the field of the configuration that is false where a model has no such head.
+        temperature (`str`, *optional*): the field of the configuration with the temperature of the class probabilities.
     """
 
     task: str
     names: str | None = None
+    switch: str | None = None
+    temperature: str | None = None
+
+
+class OptionalHeads(dict):
+    """The value of `heads` in the class of a configuration; an instance has those of them that its model has."""
+
+    def __get__(self, config, owner=None):
+        return self if config is None else present_heads(self, config)
+
+
+def present_heads(heads, config):
+    """
+    Selects the heads that a model has.
+
+    Args:
+        heads (`dict[str, Head]`): all heads of the architecture, by output.
+        config: the fields that name classes, and those that switch heads on.
+
+    Returns:
+        `dict[str, Head]`: in the same order.
+    """
+    fields = {output: [field for field in (head.names, head.switch) if field] for output, head in heads.items()}
+    return {output: heads[output] for output in heads if all(getattr(config, field) for field in fields[output])}
+
+
+def fine_to_coarse(config):
+    """
+    The coarse class of each fine class.
+
+    Args:
+        config: with `id2label`, `coarse_id2label` and `coarse_starts`.
+
+    Returns:
+        `list[int]` or `None`: by `coarse_starts` if that is known. Else by the names: a fine class belongs to the
+        coarse class with its name, or with the last words of it ("very negative" to "negative"); `None` if a fine class
+        belongs to none, or a coarse class gets none.
+    """
+    count, names = len(config.id2label), {name.casefold(): i for i, name in config.coarse_id2label.items()}
+    if config.coarse_starts is not None:
+        return [sum(start <= fine for start in config.coarse_starts) - 1 for fine in range(count)]
+    classes = [_named_by_end(config.id2label[fine].casefold(), names) for fine in range(count)]
+    return classes if set(classes) == set(names.values()) else None
+
+
+def _named_by_end(name, classes):
+    """The class whose name is `name`, or else its last words; `None` if there is none."""
+    words = re.split(r"[\s_-]+", name)
+    ends = (" ".join(words[first:]) for first in range(len(words)))
+    return next((classes[end] for end in (name, *ends) if end in classes), None)
 
 
 def head_widths(config):
     """`dict[str, tuple]`: for each output in `config.heads` the shape of a row: `(classes,)`, or `()` for a number."""
     names = {output: head.names for output, head in config.heads.items()}
     return {output: (len(getattr(config, field)),) if field else () for output, field in names.items()}
+
+
+def temperature_of(config, output):
+    """`float`: the number by which an output is divided before the softmax of an answer; 1 for a head without one."""
+    field = config.heads[output].temperature
+    return 1.0 if field is None else getattr(config, field)
 
 
 class FusionConfigMixin:
@@ -226,31 +298,43 @@ class FusionConfigMixin:
 
     Class attributes:
         label_counts (`dict`): the fields that count classes, and those that name them.
+        least_classes (`dict[str, int]`): the least number of classes of fields that name them; 0 for a head that may be
+            absent. 1 by default.
         usual_names (`dict`): for each field that names classes the usual names, taken where their number fits.
         tuple_fields (`tuple(str)`): fields that are tuples; JSON has lists.
         modalities (`tuple(str)`): the modalities that the model reads, some of "text", "audio" and "vision".
         frame_columns (`tuple(str)`): the columns of a data set that hold frames, read by the model or not. Empty for
             models of text.
-        heads (`dict[str, Head]`): the outputs that answer a task, by name and in the order of the model's outputs.
+        heads (`dict[str, Head]`): the outputs that answer a task, by name and in the order of the model's outputs; with
+            [`OptionalHeads`] those that the model has.
+        class_fields (`tuple(str)`): fields that describe the classes beside those in `label_counts`; they become `None`
+            where the classes are replaced.
         answer_fields (`tuple(str)`): the fields that turn outputs into answers; an exported model keeps them.
+        answer_defaults (`dict`): the values of those of them that files of earlier versions lack.
         loss_factors (`dict[str, float]`): the parts of the loss with a constant factor, by name: the output
             `{name}_loss` is multiplied by it. Other tasks have their factor in the output `loss_weights`.
         has_contrastive_loss (`bool`): whether training compares clips with each other, so that the choice of partners
             matters.
         paper (`str`, *optional*): the paper that the architecture is from, such as "arXiv 2512.01410".
         has_gate (`bool`): whether the outputs have a `gate` when asked for by `output_fusion=True`.
+        class_values (`list[float]`, *optional*): the value of each class on the scale of the labels; a field of
+            configurations whose answers have `expected`.
     """
 
     label_counts = {"num_labels": "id2label"}
+    least_classes = {}
     usual_names = {"id2label": ()}
     tuple_fields = ()
     modalities = ("text",)
     frame_columns = ()
     heads = {"logits": Head("prediction", "id2label")}
+    class_fields = ()
     answer_fields = ("num_labels", "id2label", "problem_type")
+    answer_defaults = {}
     loss_factors = {"prediction": 1.0, "distillation": 1.0}
     has_contrastive_loss = False
     has_gate = False
+    class_values = None
     paper = None
     keys_to_ignore_at_inference = ()
 
@@ -278,9 +362,11 @@ class FusionConfigMixin:
 
     def set_label_count(self, field, count):
         """Gives so many classes their usual names in `field`, unless there are as many already."""
-        check_label_count(count)
+        check_label_count(count, self.least_classes.get(field, 1))
         if len(getattr(self, field, None) or ()) != count:
             setattr(self, field, named_labels(self.usual_names[field], count))
+            for name in self.class_fields:
+                setattr(self, name, None)
 
     @classmethod
     def annotations(cls):
@@ -316,7 +402,7 @@ class FusionConfigMixin:
             fields["id2label"] = named_labels((), 2)
         changes = {name: kwargs.pop(name) for name in [*cls.field_names(), *cls.sub_configs] if name in kwargs}
         for count, names in cls.label_counts.items():
-            _make_room(fields, changes, count, names)
+            _make_room(fields, changes, count, names, cls.class_fields)
         for name in cls.sub_configs:
             saved, change = fields.get(name), changes.get(name)
             if isinstance(saved, dict) and isinstance(change, dict):
@@ -331,6 +417,11 @@ class FusionConfigMixin:
         config.check()
         return loaded
 
+    def _get_generation_parameters(self):
+        """`save_pretrained` refuses settings of text generation; `temperature` is one, but here it is a field."""
+        found = super()._get_generation_parameters()
+        return {name: value for name, value in found.items() if name not in self.annotations()}
+
     def to_diff_dict(self):
         """All fields: one that is left out would come back as the default of the class that loads it."""
         fields = self.to_dict()
@@ -338,16 +429,25 @@ class FusionConfigMixin:
         return fields
 
 
-def _make_room(fields, changes, count, names):
-    """Removes from the saved `fields` the classes that `changes` replace."""
+def _make_room(fields, changes, count, names, class_fields):
+    """Removes from the saved `fields` the classes that `changes` replace, and what describes them."""
     group = (count, names, "label2id") if names == "id2label" else (count, names)
     for name in group:
         if changes.get(name, 0) is None:
             del changes[name]
     given = [name for name in group if name in changes]
     if given and not (given == [count] and changes[count] == len(fields.get(names) or ())):
-        for name in group:
+        values = fields.get("class_values")
+        if names == "id2label" and isinstance(values, list) and len(values) != _count_in(changes, group):
+            fields["class_values"] = None  # not known of other classes
+        for name in (*group, *class_fields):
             fields.pop(name, None)
+
+
+def _count_in(changes, group):
+    """The number of classes that `changes` ask for; 0 if it is not valid, which the checks say later."""
+    value = next(changes[name] for name in group if name in changes)
+    return value if isinstance(value, int) else len(value) if isinstance(value, dict) else 0
 
 
 class TaskNames(dict):

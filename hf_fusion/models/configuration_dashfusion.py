@@ -325,11 +325,6 @@ class DashFusionConfig(FusionConfigMixin, PretrainedConfig):
         """`tuple(str)`: the modalities that the others are aligned to."""
         return MODALITIES if self.anchor == "symmetric" else (self.anchor,)
 
-    def _get_generation_parameters(self):
-        """`save_pretrained` refuses settings of text generation; `temperature` is one, but here it is a loss's."""
-        found = super()._get_generation_parameters()
-        return {name: value for name, value in found.items() if name != "temperature"}
-
     def get_text_config(self, *args, **kwargs):
         """The configuration that owns the vocabulary of `input_ids`."""
         return self.text_config.get_text_config(*args, **kwargs)

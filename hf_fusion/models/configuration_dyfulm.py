@@ -7,9 +7,12 @@ from transformers import AutoConfig, PretrainedConfig
 from .configuration_common import (
     FusionConfigMixin,
     Head,
+    OptionalHeads,
     add_code_map,
+    as_tuple,
     as_value_error,
     check_choice,
+    check_class_values,
     check_positive,
     check_positive_integers,
     check_probability,
@@ -50,19 +53,22 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             Where the two encoders are fused. `"span"` fuses over the common spans of the two tokenisations,
             `"sequence"` fuses the pooled vectors. Inputs without `span_ids` are always fused at sequence level.
         num_coarse_labels (`int`, *optional*):
-            Number of coarse sentiment classes. Defaults to the number of names in `coarse_id2label`, or else 3.
+            Number of coarse sentiment classes, 0 for a model without a coarse head. Defaults to the number of names in
+            `coarse_id2label`, or else 3.
         coarse_id2label (`dict[int, str]`, *optional*):
             Names of the coarse classes, by number. Defaults to negative, neutral and positive if there are three, else
             to LABEL_0, LABEL_1 ...
         intensity_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
             Lowest and highest intensity. The head is a sigmoid scaled to this range.
         use_guidance (`bool`, *optional*, defaults to `True`):
-            Whether coarse sentiment and intensity modulate the features of the fine head.
+            Whether coarse sentiment and intensity modulate the features of the fine head; without these two heads there
+            is no guidance.
         loss_weighting (`Literal["uncertainty", "dwa", "fixed"]`, *optional*, defaults to `"uncertainty"`):
             How the losses of the three tasks are weighted. `"uncertainty"` learns the weights (Kendall, Gal & Cipolla
             2018), `"dwa"` is dynamic weight averaging (Liu et al. 2019), `"fixed"` takes `loss_weights` alone.
         loss_weights (`tuple[float, float, float]`, *optional*, defaults to `(1.0, 1.0, 1.0)`):
-            Constant factors of the fine, coarse and intensity loss, on top of the dynamic weighting.
+            Constant factors of the fine, coarse and intensity loss, on top of the dynamic weighting. Those of absent
+            heads do not count.
         dwa_temperature (`float`, *optional*, defaults to 2.0):
             Temperature of dynamic weight averaging. Higher is closer to equal weights; it has an effect only with
             `loss_weighting="dwa"`.
@@ -79,6 +85,31 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             How the fused states become the vector that the heads read. `"attention"` is a learned attention over all
             positions; `"first"` passes the first token's state through a dense layer and tanh, as the classifiers of
             BERT and RoBERTa do, and is for a single encoder.
+        has_intensity (`bool`, *optional*, defaults to `True`):
+            Whether the model has an intensity head.
+        coarse_starts (`list[int]`, *optional*):
+            The fine class that each coarse class begins with, by which a coarse class follows from a fine one. Without
+            it the names of the classes tell, see [`fine_to_coarse`].
+        fine_loss (`Literal["cross_entropy", "ordinal_log_loss", "corn"]`, *optional*, defaults to `"cross_entropy"`):
+            Loss of the fine classes. `"cross_entropy"` is the paper's. The other two are for classes that are numbered
+            in their order: in `"ordinal_log_loss"` (Castagnos et al. 2022) probability costs the more, the further it
+            is from the label; with `"corn"` (Shi et al. 2023) the head says for each class but the last whether the
+            text lies above it.
+        focal_gamma (`float`, *optional*, defaults to 0.0):
+            Exponent of the focal loss (Lin et al. 2017) of fine and coarse classes, which counts rows the less, the
+            better they are predicted; 2 is usual, 0 is plain cross-entropy. Only with `fine_loss="cross_entropy"`.
+        class_values (`list[float]`, *optional*):
+            Value of each fine class on the scale of the labels, in ascending order, such as 1 to 5 stars. Answers then
+            have `expected`, the mean value by the probabilities. Training takes them from the data; `None` where they
+            are not known.
+        temperature (`float`, *optional*, defaults to 1.0):
+            Temperature of the fine classes: answers have the probabilities of the logits divided by it. It is fitted on
+            validation rows (`hf-fusion calibrate`); logits and losses do not depend on it.
+        coarse_temperature (`float`, *optional*, defaults to 1.0):
+            Temperature of the coarse classes.
+        abstain_below (`float`, *optional*):
+            Probability in [0, 1) below which the best fine class is no answer: the label is then `None`, and the answer
+            is marked as `unsure`. By default, and with 0, every input gets a label.
         kwargs (*optional*):
             Fields of `PretrainedConfig`, such as `label2id`.
 
@@ -97,15 +128,21 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     paper = "arXiv 2512.01410"
     sub_configs = {"encoder_a_config": AutoConfig, "encoder_b_config": AutoConfig}
     label_counts = {"num_labels": "id2label", "num_coarse_labels": "coarse_id2label"}
+    least_classes = {"coarse_id2label": 0}
     usual_names = {"id2label": FINE_LABELS, "coarse_id2label": COARSE_LABELS}
     tuple_fields = ("intensity_range", "loss_weights")
     attribute_map = {"hidden_size": "fusion_hidden_size"}
-    heads = {
-        "logits": Head("fine", "id2label"),
-        "coarse_logits": Head("coarse", "coarse_id2label"),
-        "intensity": Head("intensity"),
-    }
-    answer_fields = ("num_labels", "id2label", "problem_type", "coarse_id2label", "intensity_range")
+    heads = OptionalHeads({
+        "logits": Head("fine", "id2label", temperature="temperature"),
+        "coarse_logits": Head("coarse", "coarse_id2label", temperature="coarse_temperature"),
+        "intensity": Head("intensity", switch="has_intensity"),
+    })  # fmt: skip
+    class_fields = ("coarse_starts",)
+    answer_fields = (
+        "num_labels", "id2label", "problem_type", "coarse_id2label", "coarse_starts", "has_intensity",
+        "intensity_range", "class_values", "temperature", "coarse_temperature", "abstain_below",
+    )  # fmt: skip
+    answer_defaults = {"temperature": 1.0, "coarse_temperature": 1.0, "abstain_below": None}
     loss_factors = {"distillation": 1.0}
     # Left out by `Trainer.predict`, so that its predictions are `logits`, one array.
     keys_to_ignore_at_inference = [
@@ -148,6 +185,14 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         num_labels: int | None = None,
         id2label: dict[int, str] | None = None,
         pooling: Literal["attention", "first"] = "attention",
+        has_intensity: bool = True,
+        coarse_starts: list[int] | None = None,
+        fine_loss: Literal["cross_entropy", "ordinal_log_loss", "corn"] = "cross_entropy",
+        focal_gamma: float = 0.0,
+        class_values: list[float] | None = None,
+        temperature: float = 1.0,
+        coarse_temperature: float = 1.0,
+        abstain_below: float | None = None,
         **kwargs,
     ):
         # it tells which encoders are needed
@@ -168,14 +213,21 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         self.fusion_hidden_size = fusion_hidden_size
         self.layer_fusion_hidden_size = layer_fusion_hidden_size
         self.coarse_id2label = names_of_classes(
-            "coarse_id2label", coarse_id2label, "num_coarse_labels", num_coarse_labels, COARSE_LABELS, 3
+            "coarse_id2label", coarse_id2label, "num_coarse_labels", num_coarse_labels, COARSE_LABELS, 3, least=0
         )
+        self.has_intensity = has_intensity
+        self.coarse_starts = None if coarse_starts is None else list(as_tuple("coarse_starts", coarse_starts))
         self.intensity_range = intensity_range
         self.use_guidance = use_guidance
         self.loss_weights = loss_weights
         self.dwa_temperature = dwa_temperature
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
+        self.fine_loss = fine_loss
+        self.focal_gamma = focal_gamma
+        self.temperature = temperature
+        self.coarse_temperature = coarse_temperature
+        self.abstain_below = abstain_below
 
         kwargs.update(num_labels=num_labels, id2label=id2label)
         settle_labels(kwargs, FINE_LABELS, len(FINE_LABELS))
@@ -183,7 +235,13 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             add_code_map(kwargs, "DyFuLM")
             super().__init__(**kwargs)
             self.to_dict()  # fails where a field of transformers has a wrong type
+        self.class_values = class_values
         self.check()
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name in ("id2label", "label2id") and self.class_values and len(self.class_values) != len(value or ()):
+            self.class_values = None  # not known of other classes
 
     def check(self):
         """Raises `ValueError` if a field has no sensible value, or an encoder in use has no configuration.
@@ -204,17 +262,39 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     def _check_numbers(self):
         check_positive_integers(self, ("fusion_hidden_size", "layer_fusion_hidden_size"))
         check_range("intensity_range", self.intensity_range)
-        for name in ("num_labels", "num_coarse_labels"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"`{name}` must be at least 2 classes, got {getattr(self, name)}.")
+        if self.num_labels < 2:
+            raise ValueError(f"`num_labels` must be at least 2 classes, got {self.num_labels}.")
+        if self.num_coarse_labels == 1:
+            raise ValueError("`num_coarse_labels` must be at least 2 classes, or 0 for no coarse head, got 1.")
+        if self.coarse_starts is not None:
+            self._check_coarse_starts()
         if len(self.loss_weights) != 3 or not all(map(is_number, self.loss_weights)) or min(self.loss_weights) < 0:
             raise ValueError(
                 "`loss_weights` must be three numbers of at least 0 (fine, coarse, intensity), "
                 f"got {self.loss_weights!r}."
             )
-        for name in ("dwa_temperature", "initializer_range"):
+        for name in ("dwa_temperature", "initializer_range", "temperature", "coarse_temperature"):
             check_positive(name, getattr(self, name))
         check_probability("classifier_dropout", self.classifier_dropout)
+        if self.abstain_below is not None:
+            check_probability("abstain_below", self.abstain_below)
+        check_class_values(self.class_values, self.num_labels)
+        if not is_number(self.focal_gamma) or self.focal_gamma < 0:
+            raise ValueError(f"`focal_gamma` must be at least 0, got {self.focal_gamma!r:.100}.")
+        if self.focal_gamma > 0 and self.fine_loss != "cross_entropy":
+            raise ValueError(
+                f"`focal_gamma` {self.focal_gamma:g} changes a cross-entropy, but `fine_loss` is {self.fine_loss}: set "
+                "`fine_loss` to cross_entropy, or `focal_gamma` to 0."
+            )
+
+    def _check_coarse_starts(self):
+        starts, count = self.coarse_starts, self.num_coarse_labels
+        sound = len(starts) == count > 0 and all(type(start) is int for start in starts)
+        if not sound or starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= self.num_labels:
+            raise ValueError(
+                f"`coarse_starts` must be the fine class that each of {count} coarse classes begins with, rising from 0"
+                f" and below {self.num_labels}, got {starts!r:.100}."
+            )
 
     @property
     def has_gate(self):

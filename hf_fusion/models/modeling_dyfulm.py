@@ -7,7 +7,7 @@ Paper: "DyFuLM" (arXiv 2512.01410). What the paper leaves open is decided as fol
 - the layer BiLSTM reads the masked mean of each layer's token states;
 - the heads read a learned attention pooling of the fused states (`pooling`);
 - the guidance is a two-layer MLP over [softmax(coarse logits); intensity], passed through 2 * sigmoid so that 1 is
-  neutral.
+  neutral; a model without one of these heads is guided by the other, without both by none.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,15 @@ from .configuration_common import FusionConfigMixin  # noqa: F401 - travels too
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_common import FusionModelMixin
 from .modeling_labels import class_labels, score_labels
-from .modeling_losses import at_least_float32, cross_entropy, squared_error
+from .modeling_losses import (
+    at_least_float32,
+    corn_log_probabilities,
+    corn_loss,
+    cross_entropy,
+    focal_loss,
+    ordinal_log_loss,
+    squared_error,
+)
 from .modeling_text_encoder import (
     encoder_from_config,
     layer_class_names,
@@ -37,6 +45,12 @@ from .pipeline_fusion_sentiment import FusionSentimentPipeline  # noqa: F401 - s
 from .pipeline_media import is_media  # noqa: F401 - travels too
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import is_blank  # noqa: F401 - travels too
+
+# The tasks in the order of `config.loss_weights`, and the argument with the labels of each.
+_TASKS = ("fine", "coarse", "intensity")
+_LABELS = dict(zip(_TASKS, ("labels", "coarse_labels", "intensity_labels"), strict=True))
+# Losses of the fine classes that know their order.
+_ORDINAL_LOSSES = {"ordinal_log_loss": ordinal_log_loss, "corn": corn_loss}
 
 
 @dataclass
@@ -85,15 +99,15 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`):
             Weighted sum of the losses of the tasks that have labels.
         logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
-            Fine sentiment.
+            Fine sentiment. With `config.fine_loss="corn"` these are log probabilities, in float32 or more.
         coarse_logits (`torch.FloatTensor` of shape `(batch, num_coarse_labels)`):
-            Coarse sentiment.
+            Coarse sentiment; `None` without a coarse head.
         intensity (`torch.FloatTensor` of shape `(batch,)`):
-            Intensity, inside `config.intensity_range`.
+            Intensity, inside `config.intensity_range`; `None` without an intensity head.
         fine_loss, coarse_loss, intensity_loss (`torch.FloatTensor` of shape `()`):
-            The loss of each task before weighting: cross-entropy, cross-entropy, mean squared error.
-        loss_weights (`torch.FloatTensor` of shape `(3,)`):
-            Factor of the fine, coarse and intensity loss in `loss`.
+            The loss of each task before weighting: `config.fine_loss`, cross-entropy, mean squared error.
+        loss_weights (`torch.FloatTensor` of shape `(heads,)`):
+            Factor of the fine, coarse and intensity loss in `loss`, of those that the model has.
         guidance (`torch.FloatTensor` of shape `(batch, hidden)`):
             Factor on the features of the fine head, in [0, 2]. With `output_fusion=True`.
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden)`):
@@ -242,12 +256,14 @@ class DyFuLMGuidance(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.dense = nn.Linear(config.num_coarse_labels + 1, config.fusion_hidden_size)
+        self.dense = nn.Linear(config.num_coarse_labels + config.has_intensity, config.fusion_hidden_size)
         self.activation = nn.GELU()
         self.out_proj = nn.Linear(config.fusion_hidden_size, config.fusion_hidden_size)
 
     def forward(self, coarse_logits, unit_intensity):
-        evidence = torch.cat([coarse_logits.softmax(dim=-1), unit_intensity.unsqueeze(-1)], dim=-1)
+        evidence = [] if coarse_logits is None else [coarse_logits.softmax(dim=-1)]
+        evidence += [] if unit_intensity is None else [unit_intensity.unsqueeze(-1)]
+        evidence = torch.cat(evidence, dim=-1)  # (batch, coarse classes + 1)
         return 2 * torch.sigmoid(self.out_proj(self.activation(self.dense(evidence.to(self.dense.weight.dtype)))))
 
 
@@ -267,12 +283,29 @@ class DyFuLMCoarseHead(nn.Module):
         return nn.functional.linear(features, self.weight, self.bias)
 
 
+class DyFuLMCornHead(nn.Linear):
+    """Ordered classes by CORN (Shi et al. 2023): features -> log probabilities `(batch, classes)`, in float32 or more.
+
+    A row of the weight belongs to each class but the last: its logit says whether the text lies above the class, given
+    that it lies in it or above. The logits are shifted such that 0 everywhere gives all classes the same probability,
+    as in other heads; without that a new head would halve the probability from class to class.
+    """
+
+    def __init__(self, input_size, num_classes):
+        super().__init__(input_size, num_classes - 1)
+
+    def forward(self, features):
+        logits = at_least_float32(super().forward(features))  # (batch, classes - 1)
+        num_above = torch.arange(self.out_features, 0, -1, dtype=logits.dtype, device=logits.device)
+        return corn_log_probabilities(logits + num_above.log())
+
+
 class DyFuLMLossWeighting(nn.Module):
-    """Weights of the fine, coarse and intensity loss.
+    """Weights of the K losses of the heads that the model has: fine, coarse, intensity. A single loss is not weighted.
 
     - `"uncertainty"`: sum_k exp(-s_k) c_k L_k + s_k / 2 with learned s_k = log sigma_k^2, c = 1 for the
       classifications and 1/2 for the regression (Kendall, Gal & Cipolla 2018, Eq. 10).
-    - `"dwa"`: w_k = 3 softmax_k(r_k / T), r_k = L_k(t-1) / L_k(t-2), the loss ratio of the last two epochs
+    - `"dwa"`: w_k = K softmax_k(r_k / T), r_k = L_k(t-1) / L_k(t-2), the loss ratio of the last two epochs
       (Liu et al. 2019, Eq. 7-8). The history is a buffer, so that it is saved and resumed with the weights.
     - `"fixed"`: w_k = 1.
 
@@ -281,32 +314,35 @@ class DyFuLMLossWeighting(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.kind = config.loss_weighting
-        self.factors = config.loss_weights
+        self.tasks = tasks = [head.task for head in config.heads.values()]
+        self.kind = config.loss_weighting if len(tasks) > 1 else "fixed"
+        self.factors = [dict(zip(_TASKS, config.loss_weights, strict=True))[task] for task in tasks]
         self.temperature = config.dwa_temperature
         if self.kind == "uncertainty":
-            self.log_variance = nn.Parameter(torch.zeros(3))
+            self.log_variance = nn.Parameter(torch.zeros(len(tasks)))
         elif self.kind == "dwa":
             # mean losses of the last two epochs, the later one last; 0 = no such epoch yet
-            self.register_buffer("loss_history", torch.zeros(2, 3))
+            self.register_buffer("loss_history", torch.zeros(2, len(tasks)))
+        # 1/2 for the squared error of the intensity
+        self.scales = [0.5 if task == "intensity" else 1.0 for task in tasks]
 
     def record_epoch(self, mean_losses):
-        """Takes an epoch's mean fine, coarse and intensity loss (three numbers; 0 = task without labels)."""
+        """Takes an epoch's mean loss of each of `tasks` (0 = task without labels)."""
         if self.kind == "dwa":
             self.loss_history[0] = self.loss_history[1]
             self.loss_history[1] = self.loss_history.new_tensor(mean_losses)
 
     def forward(self, losses, has_labels):
-        """`losses` and `has_labels` of shape `(3,)` -> weighted sum `()` and weights `(3,)`."""
+        """`losses` and `has_labels` of shape `(heads,)` -> weighted sum `()` and weights `(heads,)`."""
         factors = losses.new_tensor(self.factors) * has_labels
         if self.kind == "uncertainty":
             log_variance = self.log_variance.to(losses.dtype)
-            weights = factors * torch.exp(-log_variance) * losses.new_tensor((1.0, 1.0, 0.5))
+            weights = factors * torch.exp(-log_variance) * losses.new_tensor(self.scales)
             return (weights * losses + factors * log_variance / 2).sum(), weights
         if self.kind == "dwa":
             before, last = self.loss_history.to(losses.dtype)
             ratio = torch.where((before > 0) & (last > 0), last / before.clamp(min=1e-12), torch.ones_like(last))
-            factors = factors * 3 * (ratio / self.temperature).softmax(dim=-1)
+            factors = factors * len(ratio) * (ratio / self.temperature).softmax(dim=-1)
         return (factors * losses).sum(), factors
 
 
@@ -530,7 +566,8 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
 
 class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
     """
-    DyFuLM with its three heads: fine sentiment (`logits`), coarse sentiment and intensity.
+    DyFuLM with its heads: fine sentiment (`logits`), and coarse sentiment and intensity unless the configuration leaves
+    them out.
 
     Example:
 
@@ -553,12 +590,15 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         self.num_labels = config.num_labels
         self.dyfulm = DyFuLMModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.coarse_classifier = DyFuLMCoarseHead(config.fusion_hidden_size, config.num_coarse_labels)
-        self.intensity_regressor = nn.Linear(config.fusion_hidden_size, 1)
-        self.guidance = DyFuLMGuidance(config) if config.use_guidance else None
-        self.classifier = nn.Linear(config.fusion_hidden_size, config.num_labels)
+        width, heads = config.fusion_hidden_size, config.heads
+        self.coarse_classifier = DyFuLMCoarseHead(width, config.num_coarse_labels) if "coarse_logits" in heads else None
+        self.intensity_regressor = nn.Linear(width, 1) if "intensity" in heads else None
+        self.guidance = DyFuLMGuidance(config) if config.use_guidance and len(heads) > 1 else None
+        linear = DyFuLMCornHead if config.fine_loss == "corn" else nn.Linear
+        self.classifier = linear(width, config.num_labels)
         self.loss_weighting = DyFuLMLossWeighting(config)
-        self.register_buffer("class_weights", None, persistent=False)  # of the fine classes in the loss; not saved
+        for name in ("class_weights", "coarse_class_weights"):  # of the classes in the loss; not saved
+            self.register_buffer(name, None, persistent=False)
         self._no_split_modules = layer_class_names(self)
         self.post_init()
 
@@ -612,30 +652,42 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
                 "`intensity_labels`."
             )
 
-    def _losses(self, logits, coarse_logits, unit_intensity, labels, coarse_labels, intensity_labels):
-        """The three losses, each with whether it has any label. A task without labels costs 0 and trains nothing."""
+    def _losses(self, predictions, targets):
+        """The losses of the heads, each with whether it has any label; predictions (the intensity in (0, 1)) and labels
+        by task. A task without labels costs 0 and trains nothing."""
         self._check_problem_type()
-        low, high = limits = self.config.intensity_range
-        intensity = low + (high - low) * at_least_float32(unit_intensity)
-        tasks = {
-            "labels": (labels, at_least_float32(logits)),
-            "coarse_labels": (coarse_labels, at_least_float32(coarse_logits)),
-            "intensity_labels": (intensity_labels, intensity),
-        }
-        class_weights = {"labels": self.class_weights}
         pairs = []
-        for name, (target, prediction) in tasks.items():
+        for task, prediction in predictions.items():
+            target, name, prediction = targets[task], _LABELS[task], at_least_float32(prediction)
             if target is None:
                 # `0 * sum` keeps an unlabelled head in the graph: distributed training wants a gradient for every
                 # parameter
                 pairs.append((prediction.sum() * 0, prediction.new_zeros(())))
-            elif name == "intensity_labels":
+            elif task == "intensity":
+                low, high = limits = self.config.intensity_range
+                prediction = low + (high - low) * prediction
                 pairs.append(squared_error(prediction, score_labels(name, target, prediction, limits)))
             else:
-                target = class_labels(name, target, prediction)
-                pairs.append(cross_entropy(prediction, target, class_weights.get(name)))
+                pairs.append(self._class_loss(task, class_labels(name, target, prediction), prediction))
         losses, has_labels = map(torch.stack, zip(*pairs, strict=True))
         return losses, has_labels
+
+    def _class_loss(self, task, labels, logits):
+        """The loss of the fine or the coarse classes, and whether there is any label."""
+        is_fine, gamma = task == "fine", self.config.focal_gamma
+        class_weights = self.class_weights if is_fine else self.coarse_class_weights
+        if is_fine and self.config.fine_loss in _ORDINAL_LOSSES:
+            return _ORDINAL_LOSSES[self.config.fine_loss](logits, labels, class_weights)
+        if gamma > 0:
+            return focal_loss(logits, labels, class_weights, gamma)
+        return cross_entropy(logits, labels, class_weights)
+
+    def _check_heads(self, targets):
+        """Raises `ValueError` for labels of a head that the model does not have."""
+        tasks = [head.task for head in self.config.heads.values()]
+        for task, target in targets.items():
+            if target is not None and task not in tasks:
+                raise ValueError(f"`{_LABELS[task]}` are given, but the model has no {task} head: leave them out.")
 
     @optional_labels("coarse_labels", "intensity_labels")
     def forward(
@@ -668,9 +720,9 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             labels (`torch.LongTensor` of shape `(batch,)` or `(batch, 1)`, *optional*):
                 Fine class, -100 where missing.
             coarse_labels (`torch.LongTensor` of shape `(batch,)` or `(batch, 1)`, *optional*):
-                Coarse class, -100 where missing.
+                Coarse class, -100 where missing. Not for a model without a coarse head.
             intensity_labels (`torch.FloatTensor` of shape `(batch,)` or `(batch, 1)`, *optional*):
-                Intensity inside `config.intensity_range`, NaN where missing.
+                Intensity inside `config.intensity_range`, NaN where missing. Not for a model without an intensity head.
             inputs_embeds, inputs_embeds_b (`torch.FloatTensor` of shape `(batch, tokens, encoder hidden)`, *optional*):
                 Token embeddings in place of `input_ids` and `input_ids_b`.
             output_fusion (`bool`, defaults to `False`):
@@ -680,8 +732,9 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             [`DyFuLMSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
 
         Raises:
-            ValueError: if inputs or labels have another shape, a label is none of the classes or outside the range, or
-                `config.problem_type` is another problem; names the argument.
+            ValueError: if inputs or labels have another shape, a label is none of the classes or outside the range or
+                belongs to a head that the model does not have, or `config.problem_type` is another problem; names the
+                argument.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         base = self.dyfulm(
@@ -699,30 +752,36 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             return_dict=True,
         )
         features = self.dropout(base.pooler_output)  # (batch, hidden)
-        coarse_logits = self.coarse_classifier(features)
-        unit_intensity = torch.sigmoid(self.intensity_regressor(features)).squeeze(-1)  # (batch,) in (0, 1)
+        coarse_logits = unit_intensity = intensity = None
+        if self.coarse_classifier is not None:
+            coarse_logits = self.coarse_classifier(features)
+        if self.intensity_regressor is not None:
+            low, high = self.config.intensity_range
+            unit_intensity = torch.sigmoid(self.intensity_regressor(features)).squeeze(-1)  # (batch,) in (0, 1)
+            intensity = low + (high - low) * unit_intensity
         guidance = self.guidance(coarse_logits, unit_intensity) if self.guidance is not None else None
         logits = self.classifier(features if guidance is None else features * guidance)
 
         loss = loss_weights = None
-        component_losses = [None, None, None]
-        all_labels = (labels, coarse_labels, intensity_labels)
-        if any(target is not None for target in all_labels):
-            losses, has_labels = self._losses(logits, coarse_logits, unit_intensity, *all_labels)
+        component_losses = {}
+        targets = {"fine": labels, "coarse": coarse_labels, "intensity": intensity_labels}
+        if any(target is not None for target in targets.values()):
+            self._check_heads(targets)
+            outputs = {"fine": logits, "coarse": coarse_logits, "intensity": unit_intensity}
+            outputs = {task: values for task, values in outputs.items() if values is not None}
+            losses, has_labels = self._losses(outputs, targets)
             loss, loss_weights = self.loss_weighting(losses, has_labels)
-            component_losses = [
-                None if target is None else value for target, value in zip(all_labels, losses, strict=True)
-            ]
+            losses = zip(outputs, losses, strict=True)
+            component_losses = {task: value for task, value in losses if targets[task] is not None}
 
-        low, high = self.config.intensity_range
         output = DyFuLMSequenceClassifierOutput(
             loss=loss,
             logits=logits,
             coarse_logits=coarse_logits,
-            intensity=low + (high - low) * unit_intensity,
-            fine_loss=component_losses[0],
-            coarse_loss=component_losses[1],
-            intensity_loss=component_losses[2],
+            intensity=intensity,
+            fine_loss=component_losses.get("fine"),
+            coarse_loss=component_losses.get("coarse"),
+            intensity_loss=component_losses.get("intensity"),
             loss_weights=loss_weights.detach() if loss_weights is not None else None,
             gate=base.gate,
             span_mask=base.span_mask,

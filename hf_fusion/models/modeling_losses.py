@@ -3,6 +3,9 @@
 import torch
 from torch import nn
 
+# The exponent alpha of the ordinal log loss: the middle one of those that its authors compare (1, 1.5 and 2).
+ORDINAL_EXPONENT = 1.5
+
 
 def at_least_float32(values):
     """Half-precision values in float32, for the losses; others as they are."""
@@ -18,10 +21,107 @@ def cross_entropy(logits, labels, class_weights=None):
     return total / torch.where(count > 0, count, 1), (labels != -100).any().to(total.dtype)
 
 
-def label_weight(labels, class_weights=None):
-    """How much the labels that are not -100 count in a mean: their number, or the sum of their classes' weights."""
+def label_weight(labels, class_weights=None, answers=None):
+    """How much the labels that are not -100 count in a mean: their number, or the sum of their classes' weights; each
+    times the number of its `answers` (see [`corn_answers`]) where that is given."""
+    counts = labels != -100 if answers is None else answers
+    return counts.sum() if class_weights is None else (class_weights[labels.clamp(min=0)] * counts).sum()
+
+
+def focal_loss(logits, labels, class_weights=None, gamma=2.0):
+    """
+    Focal loss (Lin et al. 2017, Eq. 5): the cross-entropy of each row, times (1 - p)^gamma for the probability p of its
+    label, so that rows which are predicted well count little. With gamma 0 it is [`cross_entropy`].
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, classes)`): the predictions.
+        labels (`torch.LongTensor` of shape `(batch,)`): classes, -100 where missing.
+        class_weights (`torch.Tensor` of shape `(classes,)`, *optional*): as in [`cross_entropy`].
+        gamma (`float`, *optional*, defaults to 2.0): at least 0.
+
+    Returns:
+        The mean, and 1 if there is any label (else 0 and 0).
+    """
+    log_probabilities = logits.log_softmax(dim=-1)
+    factors = (gamma * _of_labels(log_complements(log_probabilities), labels)).exp()
+    return _label_mean(-factors * _of_labels(log_probabilities, labels), labels, class_weights)
+
+
+def ordinal_log_loss(logits, labels, class_weights=None):
+    """
+    Ordinal log loss (Castagnos et al. 2022): -sum_i log(1 - p_i) d(label, i)^alpha over the classes i, where d is the
+    difference of the classes' numbers: probability costs the more, the further it is from the label. For alpha see
+    `ORDINAL_EXPONENT`; for arguments and result [`focal_loss`].
+    """
+    log_probabilities = logits.log_softmax(dim=-1)
+    classes = torch.arange(logits.shape[-1], device=logits.device)
+    distances = (classes - labels.unsqueeze(1)).abs().to(logits.dtype) ** ORDINAL_EXPONENT  # (batch, classes)
+    return _label_mean(-(distances * log_complements(log_probabilities)).sum(dim=-1), labels, class_weights)
+
+
+def corn_log_probabilities(conditional_logits):
+    """
+    The classes' log probabilities by the conditional ones of CORN (Shi et al. 2023).
+
+    Args:
+        conditional_logits (`torch.Tensor` of shape `(batch, classes - 1)`): for each class but the last, the logit of
+            lying above it, given that no lower class applies.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, classes)` in float32 or more: log probabilities, which are logits too (their
+        softmax are the probabilities).
+    """
+    conditional_logits = at_least_float32(conditional_logits)
+    above = nn.functional.logsigmoid(conditional_logits)
+    stays = nn.functional.logsigmoid(-conditional_logits)
+    # class k: above all lower ones, and not above k; nothing is above the last one
+    return nn.functional.pad(above.cumsum(dim=-1), (1, 0)) + nn.functional.pad(stays, (0, 1))
+
+
+def corn_loss(log_probabilities, labels, class_weights=None):
+    """
+    Loss of CORN (Shi et al. 2023): the mean binary cross-entropy of all conditional questions that the labels answer. A
+    label answers whether a text lies above each class up to its own ([`corn_answers`]); the sum over these is the
+    negative log probability of the label.
+
+    Args:
+        log_probabilities (`torch.Tensor` of shape `(batch, classes)`): the result of [`corn_log_probabilities`].
+        labels, class_weights: as in [`focal_loss`]; a weight counts for all answers of its class.
+
+    Returns:
+        The mean, and 1 if there is any label (else 0 and 0).
+    """
+    answers = corn_answers(labels, log_probabilities.shape[-1])
+    return _label_mean(-_of_labels(log_probabilities, labels), labels, class_weights, answers)
+
+
+def corn_answers(labels, num_classes):
+    """How many of the `num_classes - 1` conditional questions of CORN each label answers, 0 for a missing one."""
+    return (labels + 1).clamp(0, num_classes - 1)
+
+
+def log_complements(log_probabilities):
+    """log(1 - p) for each class of `(batch, classes)`: the log of the sum over the others, which is finite and has a
+    gradient where p rounds to 1."""
+    own = torch.eye(log_probabilities.shape[-1], dtype=torch.bool, device=log_probabilities.device)
+    others = log_probabilities.unsqueeze(-2).masked_fill(own, -torch.inf)  # (batch, classes, classes)
+    return others.logsumexp(dim=-1)
+
+
+def _of_labels(values, labels):
+    """Of `(batch, classes)` the value of each row's label; of any class where it is missing."""
+    return values.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
+
+
+def _label_mean(losses, labels, class_weights, answers=None):
+    """The sum of the rows' losses `(batch,)`, each times its class's weight, by [`label_weight`]; and 1 if there is any
+    label (else 0 and 0)."""
     present = labels != -100
-    return present.sum() if class_weights is None else (class_weights[labels.clamp(min=0)] * present).sum()
+    losses = losses.masked_fill(~present, 0.0)
+    weights = None if class_weights is None else class_weights.to(losses.dtype)
+    total = losses.sum() if weights is None else (losses * weights[labels.clamp(min=0)]).sum()
+    count = label_weight(labels, weights, answers)
+    return total / torch.where(count > 0, count, 1), present.any().to(losses.dtype)
 
 
 def squared_error(predictions, targets):

@@ -11,10 +11,10 @@ from itertools import islice
 import numpy as np
 from transformers.utils import logging
 
-from .configuration_common import check_choice
+from .configuration_common import check_boolean, check_choice, check_probability, fine_to_coarse, temperature_of
 from .pipeline_media import check_window, is_media, read, stretches_of, with_place
 from .processing_dyfulm import rows_without_tokens
-from .processing_text import InputError, is_blank, is_input_error, text_problem
+from .processing_text import InputError, aspect_words, is_blank, is_input_error, sentences_about, text_problem
 
 logger = logging.get_logger(__name__)
 
@@ -30,6 +30,12 @@ MODALITIES = ("text", "audio", "vision")
 LABEL_THRESHOLD = 0.5
 # The field of an answer that says whether the input was longer than the model reads; only where it is asked for.
 TRUNCATED = "truncated"
+# The number of classes among which an answer that is unsure leaves the choice, at most.
+ALTERNATIVES = 3
+# The options of the answers themselves, beside those of media files.
+ANSWER_OPTIONS = (
+    "top_k", "consistent", "calibration", "abstain_below", "aspects", "return_truncated", "on_error",
+)  # fmt: skip
 # Choices for inputs that cannot be read: to raise an `InputError`, or to return it in the place of the answer.
 ON_ERROR = ("raise", "return")
 
@@ -39,7 +45,8 @@ class FusionSentimentAnswers:
     The inputs, batches and answers of a pipeline.
 
     A subclass has `model` (with `config`), `processor`, `tensor_type` ("pt" or "np") and `runs_on_cpu`, and the methods
-    `forward` (tensors of a batch -> outputs by name) and `to_array` (an output -> float32 array).
+    `forward` (tensors of a batch -> outputs by name) and `to_array` (an output -> float32 array, after an activation at
+    a temperature).
     """
 
     def answers_to(self, inputs, batch_size, options):
@@ -49,8 +56,8 @@ class FusionSentimentAnswers:
         Args:
             inputs: a string, a mapping, or a list, data set or other iterable of these.
             batch_size (`int`): inputs per forward pass, at most.
-            options (`dict`): of the call: `top_k`, `return_truncated` and `on_error`; for media files `window`, `hop`,
-                `asr` and `language`.
+            options (`dict`): of the call: `top_k`, `consistent`, `calibration`, `abstain_below`, `aspects`,
+                `return_truncated` and `on_error`; for media files `window`, `hop`, `asr` and `language`.
 
         Raises:
             InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place
@@ -62,6 +69,9 @@ class FusionSentimentAnswers:
         if not (options.get("top_k") is None or options["top_k"] >= 1):
             raise ValueError(f"`top_k` must be at least 1, or None for all classes, got {options['top_k']}.")
         check_choice("on_error", options.get("on_error", "raise"), ON_ERROR)
+        self._check_consistent(options)
+        self._check_calibration(options)
+        self._check_aspects(options)
         check_window(options.get("window"), options.get("hop"))
         if options.get("window") is not None and "top_k" in options:
             raise ValueError("`top_k` is for whole inputs: leave it out with `window`.")
@@ -76,6 +86,15 @@ class FusionSentimentAnswers:
         if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):  # a `torch.utils.data.Dataset`
             return self._stream((inputs[i] for i in range(len(inputs))), batch_size, options)
         self.clip_of(inputs)  # says what is wrong with it
+
+    def _check_calibration(self, options):
+        given = [name for name in ("calibration", "abstain_below") if options.get(name) is not None]
+        if given and not hasattr(self.model.config, "abstain_below"):
+            raise ValueError(f"`{given[0]}` is for a DyFuLM, this model is a {self.model.config.model_type}.")
+        if "calibration" in given:
+            check_boolean("calibration", options["calibration"])
+        if "abstain_below" in given:
+            check_probability("abstain_below", options["abstain_below"])
 
     def _stream(self, inputs, batch_size, options):
         first = cut = 0
@@ -110,7 +129,23 @@ class FusionSentimentAnswers:
                 for entry in _entries(answer):
                     entry[TRUNCATED] = was_cut
                 answers[i] = answer
+        if options.get("aspects") is not None:
+            self._add_aspects({i: answers[i] for i in clips if not errors.has(i)}, clips, batch_size, options)
         return answers
+
+    def _add_aspects(self, answers, clips, batch_size, options):
+        """Adds `aspects` to answers, by the numbers of their texts: the answers to the sentences that name each one."""
+        words, found = aspect_words(options["aspects"]), {}
+        for i, answer in answers.items():
+            answer["aspects"] = {}
+            texts = {aspect: sentences_about(clips[i]["text"], names) for aspect, names in words.items()}
+            found |= {(i, aspect): text for aspect, text in texts.items() if text}
+        others = {name: value for name, value in options.items() if name not in ("aspects", "explain")}
+        parts = self._answer(list(found.values()), batch_size, {**others, "on_error": "return"})
+        for (i, aspect), part in zip(found, parts, strict=True):
+            if not isinstance(part, InputError):
+                del part[TRUNCATED]
+                answers[i]["aspects"][aspect] = part
 
     def _answer_media(self, value, batch_size, options):
         """The answer to a media file; with `window`, those to its stretches."""
@@ -236,18 +271,34 @@ class FusionSentimentAnswers:
             return self._encode([_without_text(clip) if i in unread else clip for i, clip in enumerate(clips)])
         return batch, truncated
 
+    def _check_aspects(self, options):
+        if options.get("aspects") is None:
+            return
+        if self._modalities != ("text",):
+            raise ValueError("`aspects` is for models that read text alone.")
+        if "top_k" in options:
+            raise ValueError("`aspects` is about the best answer: leave `top_k` out.")
+        aspect_words(options["aspects"])  # says what is wrong with them
+
+    def _check_consistent(self, options):
+        check_boolean("consistent", options.get("consistent", True))
+        if "consistent" in options and "coarse_logits" not in self.model.config.heads:
+            raise ValueError("`consistent` is for a model with a coarse head, which this one does not have.")
+
     def postprocess(self, outputs, **options):
         """The outputs of one batch -> one answer per row."""
-        if "coarse_logits" in outputs:
-            answers = self._fine_and_coarse(outputs, options.get("top_k", 1))
-        elif self.model.config.num_labels == 1:
+        if not self._has_classes:
             if "top_k" in options:
                 raise ValueError("This model predicts a score, not classes: it takes no `top_k`.")
             return self._scores(self.to_array(outputs["logits"]).squeeze(-1))
-        elif self._has_label_sets and "top_k" not in options:
-            return [_with_labels(entries) for entries in self._classes(outputs["logits"], None)]
-        else:
-            answers = self._classes(outputs["logits"], options.get("top_k", 1))
+        probabilities = self._probabilities(outputs, "logits", options)  # (batch, num_labels)
+        if self._has_label_sets and "top_k" not in options:
+            return [_with_labels(entries) for entries in self._ranked(probabilities, None)]
+        answers = self._ranked(probabilities, options.get("top_k", 1))
+        if self.model.config.heads["logits"].task == "fine":
+            self._add_heads(answers, probabilities, outputs, options)
+        if threshold := self._threshold(options):
+            self._mark_unsure(answers, probabilities, threshold, "top_k" in options)
         return answers if "top_k" in options else [answer for (answer,) in answers]
 
     def _scores(self, scores):
@@ -255,10 +306,31 @@ class FusionSentimentAnswers:
         labels = ("negative", "neutral", "positive")
         return [{"label": labels[1 + (score > middle) - (score < middle)], "score": score} for score in scores.tolist()]
 
-    def _classes(self, logits, top_k):
-        config = self.model.config
+    def _probabilities(self, outputs, name, options):
+        """The probabilities `(batch, classes)` of an output, calibrated unless that is switched off."""
         activation = "sigmoid" if self._has_label_sets else "softmax"
-        probabilities = self.to_array(logits, activation)  # (batch, num_labels)
+        temperature = temperature_of(self.model.config, name) if options.get("calibration", True) else 1.0
+        return self.to_array(outputs[name], activation, temperature)
+
+    def _threshold(self, options):
+        """The probability below which the best class is no answer; 0 for none. That of the configuration is for
+        calibrated probabilities."""
+        threshold = options.get("abstain_below")
+        if threshold is None and options.get("calibration", True):
+            threshold = getattr(self.model.config, "abstain_below", None)
+        return threshold or 0.0
+
+    def _mark_unsure(self, answers, probabilities, threshold, keep_labels):
+        """Adds `unsure` to the best class of each row, and takes the label of those that are, unless further classes
+        are asked for."""
+        for (best, *_), alternatives in zip(answers, self._ranked(probabilities, ALTERNATIVES), strict=True):
+            best["unsure"] = best["score"] < threshold
+            if best["unsure"] and not keep_labels:
+                best.update(label=None, alternatives=alternatives)
+
+    def _ranked(self, probabilities, top_k):
+        """The `top_k` most probable classes of each row."""
+        config = self.model.config
         ids = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
         return [
             [{"label": config.id2label[i], "score": score} for i, score in zip(row_ids, row_scores, strict=True)]
@@ -267,22 +339,37 @@ class FusionSentimentAnswers:
             )
         ]
 
-    def _fine_and_coarse(self, outputs, top_k):
-        names = self.model.config.coarse_id2label
-        coarse = self.to_array(outputs["coarse_logits"], "softmax")  # (batch, num_coarse_labels)
-        rows = zip(
-            self._classes(outputs["logits"], top_k),
-            coarse.argmax(axis=-1).tolist(),
-            coarse.max(axis=-1).tolist(),
-            self.to_array(outputs["intensity"]).tolist(),
-            strict=True,
-        )
+    def _add_heads(self, answers, fine, outputs, options):
+        """Adds the answers of the other heads to the best fine class of each row; `fine` are its probabilities."""
+        heads, others = self.model.config.heads, {}
+        if "coarse_logits" in heads:
+            others["coarse"] = self._coarse(fine, outputs, options)
+        if "intensity" in heads:
+            others["intensity"] = self.to_array(outputs["intensity"]).tolist()
+        if self.model.config.class_values is not None:
+            others["expected"] = (fine @ np.array(self.model.config.class_values)).tolist()
+        for i, (best, *_) in enumerate(answers):
+            best.update({name: values[i] for name, values in others.items()})
+
+    def _coarse(self, fine, outputs, options):
+        """
+        Label and score of the coarse class of each row. With `consistent` it is that of the fine class where the two
+        heads contradict each other; its score is then the sum of the probabilities of its fine classes.
+        """
+        config = self.model.config
+        scores = self._probabilities(outputs, "coarse_logits", options)  # (batch, num_coarse_labels)
+        classes = scores.argmax(axis=-1)
+        mapping = fine_to_coarse(config) if options.get("consistent", True) else None
+        if mapping is not None:
+            members = np.equal.outer(mapping, np.arange(scores.shape[1]))  # (num_labels, num_coarse_labels)
+            follows = np.array(mapping)[fine.argmax(axis=-1)]
+            differs = follows != classes
+            scores[differs] = fine[differs] @ members.astype(fine.dtype)
+            classes = follows
+        best = np.take_along_axis(scores, classes[:, None], axis=-1)[:, 0]
         return [
-            [
-                {**answer, "coarse": {"label": names[coarse_id], "score": coarse_score}, "intensity": intensity}
-                for answer in answers
-            ]
-            for answers, coarse_id, coarse_score, intensity in rows
+            {"label": config.coarse_id2label[i], "score": min(score, 1.0)}
+            for i, score in zip(classes.tolist(), best.tolist(), strict=True)
         ]
 
 

@@ -8,12 +8,12 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor, Pipe
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from .configuration_common import TEXT_TASKS
-from .pipeline_common import DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from .pipeline_common import ANSWER_OPTIONS, DEFAULT_BATCH_SIZE, FusionSentimentAnswers
 from .pipeline_media import OPTIONS as MEDIA_OPTIONS
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import InputError
 
-_OPTIONS = ("top_k", "explain", "return_truncated", "on_error", *MEDIA_OPTIONS)
+_OPTIONS = ("explain", *ANSWER_OPTIONS, *MEDIA_OPTIONS)
 _EXPLANATION_STEPS = 32
 _ACTIVATIONS = {None: lambda values: values, "softmax": lambda values: values.softmax(-1), "sigmoid": torch.sigmoid}
 
@@ -38,7 +38,20 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             mean (integrated gradients, Sundararajan et al. 2017, from a text of mask tokens). Takes as long as some 30
             texts.
         top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
-            of the single best one. Only for models that predict classes.
+            of the single best one. Only for models that predict classes. The answers of the other heads are in
+            the first one.
+        consistent (`bool`, defaults to `True`): for DyFuLM: where its coarse head contradicts the fine class, `coarse`
+            is the class that the fine one belongs to, with the sum of the probabilities of its fine classes. `False`
+            always gives the answer of the coarse head. Nothing changes where it is not known which coarse class a fine
+            one belongs to, see [`fine_to_coarse`].
+        calibration (`bool`, defaults to `True`): for DyFuLM: whether the temperatures and `abstain_below` of the
+            configuration apply, which `hf-fusion calibrate` fits. `False` gives the softmax of the model's logits.
+        abstain_below (`float`, *optional*): for DyFuLM: an answer whose probability is lower is `unsure`; in place of
+            that of the configuration, and 0 switches it off.
+        aspects (`list[str]` or `dict[str, list[str]]`, *optional*): for models of text: also return `aspects`, for each
+            of these words that the text names the answer to the sentences that name it, or one of its synonyms if it
+            has a list of them. A heuristic: the model never learned aspects, and a sentence with two of them has one
+            answer for both.
         return_truncated (`bool`, defaults to `False`): also return `truncated`: whether the input was longer than the
             model reads and was cut. Without it the number of such inputs is logged once, at the end.
         on_error (`str`, defaults to `"raise"`): `"raise"` raises an [`InputError`] for the first input that cannot be
@@ -60,12 +73,16 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     Returns:
         `dict` per input, a list of them per list, a generator of them per generator, with `label` and `score`.
         DyFuLM: the fine class and its probability, and also `coarse` (`label` and `score` of the coarse class) and
-        `intensity` (inside `model.config.intensity_range`). DashFusion: the signed score on the scale of the labels,
-        and "negative", "neutral" or "positive" as it lies below, at or above the middle of `model.config.label_range`;
-        or, if it was trained on classes, the class and its probability; of several labels at once the most probable
-        one, and as `labels` the list of all with a probability of 0.5 or more. Answers to media files have in addition
-        `start` and `end` (seconds), `text` (what is said) and `modalities` (for each one that is known, the share of
-        the time with words, a voice, a face); where nothing is known, `label` and `score` are `None`.
+        `intensity` (inside `model.config.intensity_range`), each if the model has that head, and where
+        `model.config.class_values` are known, `expected` (their mean by the probabilities of the fine classes, such as
+        3.7 stars). Where `abstain_below` is set also `unsure`: if it is `True`, `label` is `None`, `score` the
+        probability of the best class, and `alternatives` lists the three best classes with their probabilities; with
+        `top_k` the classes keep their labels. DashFusion: the signed score on the scale of the labels, and "negative",
+        "neutral" or "positive" as it lies below, at or above the middle of `model.config.label_range`; or, if it was
+        trained on classes, the class and its probability; of several labels at once the most probable one, and as
+        `labels` the list of all with a probability of 0.5 or more. Answers to media files have in addition `start` and
+        `end` (seconds), `text` (what is said) and `modalities` (for each one that is known, the share of the time with
+        words, a voice, a face); where nothing is known, `label` and `score` are `None`.
 
     Raises:
         InputError: a `ValueError`, for an input that the model cannot read, such as an empty text or the name of a
@@ -124,7 +141,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             for value, answer in zip(inputs, answers, strict=True):
                 if isinstance(answer, InputError):
                     continue
-                answer["explanation"] = self._explanation(self.clip_of(value)["text"], answer["label"])
+                best = answer["alternatives"][0] if answer["label"] is None else answer
+                answer["explanation"] = self._explanation(self.clip_of(value)["text"], best["label"])
         return answers
 
     def _explanation(self, text, label):
@@ -178,9 +196,10 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         """`bool`: whether the model is on the CPU."""
         return self.device.type == "cpu"
 
-    def to_array(self, values, activation=None):
-        """A tensor as a float32 `np.ndarray`, after `activation` ("softmax", "sigmoid" or `None`)."""
-        return _ACTIVATIONS[activation](values.float()).cpu().numpy()
+    def to_array(self, values, activation=None, temperature=1.0):
+        """A tensor as a float32 `np.ndarray`, divided by `temperature`, after `activation` ("softmax", "sigmoid" or
+        `None`)."""
+        return _ACTIVATIONS[activation](values.float() / temperature).cpu().numpy()
 
     def get_inference_context(self):
         """Inference mode: no gradients, no version counters."""

@@ -4,6 +4,7 @@ inputs that cannot."""
 import os
 import re
 import unicodedata
+from collections.abc import Mapping
 
 # Endings of videos and recordings.
 MEDIA_ENDINGS = (
@@ -25,6 +26,9 @@ _BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd")
 
 # What tools that turn a missing text into a string write.
 _MISSING = re.compile(r"\s*nan\s*", re.IGNORECASE)
+
+# Behind the mark that ends a sentence, where white space follows or the script has none; and line breaks.
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？।])\s*|\s*[\r\n]\s*")
 
 
 class InputError(ValueError):
@@ -108,6 +112,49 @@ def is_file_name(text):
     if not _FILE_NAME.fullmatch(name):
         return False
     return not re.search(r"\s", name) or _PATH_START.match(name) is not None or os.path.isfile(name)
+
+
+def aspect_words(aspects):
+    """
+    The words by which a text names each aspect.
+
+    Args:
+        aspects (`list[str]` or `dict[str, list[str]]`): the aspects, or each with its synonyms.
+
+    Returns:
+        `dict[str, list[str]]`: for each aspect itself and its synonyms.
+
+    Raises:
+        ValueError: if `aspects` is something else, or empty.
+    """
+    if isinstance(aspects, (list, tuple)) and all(isinstance(name, str) for name in aspects):
+        aspects = dict.fromkeys(aspects, ())
+    words = {}
+    if isinstance(aspects, Mapping) and all(isinstance(synonyms, (list, tuple)) for synonyms in aspects.values()):
+        words = {name: [name, *synonyms] for name, synonyms in aspects.items()}
+    if not words or not all(isinstance(word, str) and word.strip() for names in words.values() for word in names):
+        raise ValueError(
+            "`aspects` must be words, such as ['room', 'staff'], or words with lists of synonyms, such as "
+            f"{{'staff': ['waiter', 'reception']}}, got {aspects!r:.100}."
+        )
+    return words
+
+
+def sentences_about(text, words):
+    """
+    Selects the sentences of a text that name a thing.
+
+    Args:
+        text (`str`): the text.
+        words (`Sequence[str]`): the words for it, in any case. They are whole words, except in scripts without case,
+            most of which join words or write no spaces.
+
+    Returns:
+        `str`: the sentences in their order; empty if there is none.
+    """
+    whole = (rf"(?<!\w){re.escape(word)}(?!\w)" if word.upper() != word.lower() else re.escape(word) for word in words)
+    named = re.compile("|".join(whole), re.IGNORECASE)
+    return " ".join(sentence for sentence in _SENTENCE_END.split(text) if named.search(sentence))
 
 
 def _is_visible(character):

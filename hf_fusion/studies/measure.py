@@ -42,6 +42,8 @@ class BenchmarkOptions:
         checkpoint (`str`, *optional*): a trained DyFuLM for the benchmark of exports, which measures the loss of
             accuracy on labelled reviews.
         data (`list[str]`): the command-line flags of these reviews, as in `hf-fusion evaluate`.
+        reviews (`str`, *optional*): for the benchmark of alternatives, a csv file with the column `text`; made texts
+            without one.
         video (`str`, *optional*): for the benchmark of media, a file with a talking face; made without one.
         whisper (`str`): for the benchmark of media, the folder or name of the Whisper checkpoint.
         against (`list[str]`): for the benchmark of media, other programs, as `NAME=COMMAND`.
@@ -53,6 +55,7 @@ class BenchmarkOptions:
     quick: bool = False
     checkpoint: str | None = None
     data: tuple[str, ...] = ()
+    reviews: str | None = None
     video: str | None = None
     whisper: str = "openai/whisper-tiny.en"
     against: tuple[str, ...] = ()

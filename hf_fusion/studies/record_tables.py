@@ -9,7 +9,8 @@ A page marks the place of a table and describes its content in YAML:
 test data, "test" by default), `against` (another variant as reference, or one for each data), `extra` (more columns:
 parameters, train_seconds, multiply_adds, speed, paper), `baselines` with `baseline_rows`, `transpose`, `intervals`
 ("seeds", or "hierarchical" for those over seeds and test rows), and `power` (true for the smallest differences that the
-study could have seen, in the legend). Evaluations
+study could have seen, in the legend). With `protocol`, the name of one of its protocols for missing modalities, the
+table has `metrics` of `variants` under its conditions, and their summaries. Evaluations
 (`source` then maps rows to records), baselines and cross-validations have `metrics`; a benchmark has `rows` (numbers of
 comparisons) and `metrics` (shown for both sides).
 """
@@ -19,6 +20,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import yaml
@@ -31,6 +33,7 @@ _SIGNIFICANT = 0.05
 _MEMORY = {"extra_mb": "extra", "resident_mb": "resident"}  # fields of a side of a benchmark
 _STUDY = {"metrics", "variants", "data", "against", "extra", "baselines", "baseline_rows", "transpose", "intervals",
           "power"}  # fmt: skip
+_PROTOCOL = {"protocol", "metrics", "variants"}
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,11 @@ def render_table(spec: dict, results: Path, link: str) -> str:
         table, legend = _benchmark(records[0], **spec)
     elif "cross_validation" in records[0]:
         table, legend = _folds(records[0], **spec)
+    elif "protocol" in spec:
+        _check_fields(spec, _PROTOCOL)
+        table, legend = _protocol(records[0], **spec)
     elif "variants" in records[0]:
-        if unknown := set(spec) - _STUDY:
-            raise ValueError(f"unknown fields {', '.join(sorted(unknown))}; accepted: {', '.join(sorted(_STUDY))}")
+        _check_fields(spec, _STUDY)
         spec["baselines"] = records[1] if "baselines" in spec else None
         table, legend = _study(records[0], **spec)
     elif isinstance(source, dict):
@@ -131,6 +136,11 @@ def render_table(spec: dict, results: Path, link: str) -> str:
     else:
         table, legend = _baselines(records[0], **spec)
     return f"{_markdown(table)}\n\n<small>{legend} {_provenance(records[0], sources, link)}</small>"
+
+
+def _check_fields(spec, accepted):
+    if unknown := set(spec) - accepted:
+        raise ValueError(f"unknown fields {', '.join(sorted(unknown))}; accepted: {', '.join(sorted(accepted))}")
 
 
 def _sources(spec):
@@ -178,6 +188,35 @@ def _study(record, metrics, variants=None, data=("test",), against=None, extra=(
     return (list(map(list, zip(*table, strict=True))) if transpose else table), legend
 
 
+def _protocol(record, protocol, metrics, variants=None):
+    """The table of a protocol for missing modalities: a row for each of its conditions and summaries."""
+    found = record["protocols"][protocol]
+    variants = variants or list(record["variants"])
+    columns = [(variant, metric) for variant in variants for metric in metrics]
+    names = [": ".join([variant] * (len(variants) > 1) + [metric] * (len(metrics) > 1 or len(variants) == 1))
+             for variant, metric in columns]  # fmt: skip
+    table = [["", *names]]
+    for name, entry in (found["conditions"] | found["summary"]).items():
+        table.append([name.replace("_", " "), *[_spread(entry["variants"][v]["seeds"], m) for v, m in columns]])
+    seeds = list(next(iter(record["variants"].values()))["seeds"])
+    shown = f"Of {metrics[0]}: mean" if len(metrics) == 1 < len(variants) else "Mean"
+    repeats = len(found["settings"]["mask_seeds"])
+    masks = "one realisation" if repeats == 1 else f"the mean of {repeats} realisations"
+    return table, (
+        f"{shown} ± standard deviation over seeds {', '.join(seeds)}, mode {found['settings']['mode']}, {masks} of "
+        "the masks."
+    )
+
+
+def _spread(seeds, metric):
+    """Mean ± standard deviation of a metric over the seeds."""
+    values = [run[metric] for run in seeds.values() if _finite(run.get(metric))]
+    if not values:
+        return "–"
+    text = _number(mean(values)) + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _entry(record, variant, split):
     return (record if split == "test" else record["evaluate_on"][split])["variants"].get(variant)
 
@@ -200,8 +239,8 @@ def _spread_and_difference(record, variant, split, metric, against, intervals):
     entry = _entry(record, variant, split)
     if entry is None or not _finite(entry["mean"][metric]):
         return "–"
-    mean, std = entry["mean"][metric], entry["std"][metric]
-    text = _number(mean) + ("" if std is None else f" ± {std:.3f}")
+    value, std = entry["mean"][metric], entry["std"][metric]
+    text = _number(value) + ("" if std is None else f" ± {std:.3f}")
     difference = _difference(record, variant, split, metric, against)
     if difference and intervals == "hierarchical":
         difference = difference | difference.get("hierarchical", {"interval": None})

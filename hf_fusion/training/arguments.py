@@ -11,7 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 from hf_fusion.evaluation.metrics import lower_is_better
-from hf_fusion.training.class_weights import parse_class_weights
+from hf_fusion.training.class_weights import SETTINGS, parse_class_weights
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.fields import check_choices
 
@@ -161,6 +161,9 @@ class FusionTrainingArguments(TrainingArguments):
             "labels), or one number per class, such as '[4, 4, 2, 1, 1]'. Not saved with the model."
         },
     )
+    coarse_class_weights: list[float] | str | None = field(
+        default=None, metadata={"help": "Weights of the coarse classes in the loss, likewise, such as '[2, 4, 1]'."}
+    )
     evidence: bool = field(
         default=True,
         metadata={
@@ -205,7 +208,8 @@ class FusionTrainingArguments(TrainingArguments):
         if self.n_gpu > 1:
             logger.warning("One of %d GPUs is used; `accelerate launch` uses them all.", self.n_gpu)
             self._n_gpu = 1  # prevents `nn.DataParallel`, which cannot gather the outputs of these models
-        self.class_weights = parse_class_weights(self.class_weights)
+        for name in SETTINGS:
+            setattr(self, name, parse_class_weights(getattr(self, name), name))
         for name in ("log_gradients_every", "mining_refresh_epochs", "early_stopping_patience"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")

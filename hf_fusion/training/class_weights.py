@@ -6,16 +6,19 @@ import math
 import numpy as np
 
 BALANCED = "balanced"
+# For each setting the labels that it weighs, and the field of the configuration that names their classes.
+SETTINGS = {"class_weights": ("labels", "id2label"), "coarse_class_weights": ("coarse_labels", "coarse_id2label")}
 _ACCEPTED = f"{BALANCED!r} or a number of at least 0 for each class, such as [4, 4, 2, 1, 1]"
 
 
-def parse_class_weights(value):
+def parse_class_weights(value, name="class_weights"):
     """
-    Parses the setting `class_weights` of a recipe or a command line.
+    Parses one of `SETTINGS` in a recipe or a command line.
 
     Args:
         value (`str`, `list` or `None`): `"balanced"`, numbers, or a string of numbers: a JSON list, or separated by
-        commas or spaces.
+            commas or spaces.
+        name (`str`, *optional*, defaults to `"class_weights"`): the setting, for errors.
 
     Returns:
         `"balanced"`, `list[float]` or `None`.
@@ -31,13 +34,13 @@ def parse_class_weights(value):
             words = json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
         weights = [float(word) for word in words]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`class_weights` must be {_ACCEPTED}, got {value!r:.100}.") from error
+        raise ValueError(f"`{name}` must be {_ACCEPTED}, got {value!r:.100}.") from error
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-        raise ValueError(f"`class_weights` must be {_ACCEPTED}, one of them above 0, got {value!r:.100}.")
+        raise ValueError(f"`{name}` must be {_ACCEPTED}, one of them above 0, got {value!r:.100}.")
     return weights
 
 
-def compute_class_weights(setting, labels, config) -> list[float]:
+def compute_class_weights(setting, labels, config, name="class_weights") -> list[float]:
     """
     Computes the weight of each class.
 
@@ -46,23 +49,27 @@ def compute_class_weights(setting, labels, config) -> list[float]:
         labels (`list`): the labels of the training data; -100 or `None` for missing ones. Several labels are vectors
             of 0 and 1.
         config ([`PretrainedConfig`]): the configuration of the model.
+        name (`str`, *optional*, defaults to `"class_weights"`): which of `SETTINGS` it is.
 
     Returns:
         `list[float]`: the given weights, or n / (classes * rows of the class), so that all classes have the same total
         weight. For several labels, rows without the label / rows with it, so that both have the same.
 
     Raises:
-        ValueError: if the model predicts scores, the number of weights differs from that of the classes, or
-            `"balanced"` meets a class without rows.
+        ValueError: if the model predicts scores, or no such classes, the number of weights differs from that of the
+            classes, or `"balanced"` meets a class without rows.
     """
     several = any(np.ndim(label) > 0 for label in labels[:1])
     if config.num_labels == 1 or config.problem_type == "regression":
-        raise ValueError("`class_weights` is for classes; this model predicts a score.")
-    names = [str(config.id2label[number]) for number in range(config.num_labels)]
+        raise ValueError(f"`{name}` is for classes; this model predicts a score.")
+    by_number = getattr(config, SETTINGS[name][1], None)
+    if not by_number:
+        raise ValueError(f"`{name}` is for coarse classes; this model predicts none.")
+    names = [str(by_number[number]) for number in range(len(by_number))]
     if setting != BALANCED:
         if len(setting) != len(names):
             raise ValueError(
-                f"`class_weights` has {len(setting)} numbers, but there are {len(names)} classes: {', '.join(names)}."
+                f"`{name}` has {len(setting)} numbers, but there are {len(names)} classes: {', '.join(names)}."
             )
         return setting
     if several:
@@ -72,9 +79,9 @@ def compute_class_weights(setting, labels, config) -> list[float]:
         present = np.array([label for label in labels if label is not None and label != -100], dtype=np.int64)
         counts = np.bincount(present, minlength=len(names))
     if not counts.all():
-        absent = ", ".join(name for name, count in zip(names, counts, strict=True) if not count)
+        absent = ", ".join(word for word, count in zip(names, counts, strict=True) if not count)
         raise ValueError(
-            f"`class_weights` cannot be {BALANCED}: no training row is {absent}. Give a number for each class instead."
+            f"`{name}` cannot be {BALANCED}: no training row is {absent}. Give a number for each class instead."
         )
     if several:
         return ((len(vectors) - counts) / counts).tolist()

@@ -5,6 +5,7 @@ its intensity and the pooled vector that its heads read. The outputs of the teac
 once, before the training: they do not change, the teacher has its own tokenizers, and it needs no memory afterwards.
 """
 
+import copy
 import hashlib
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from hf_fusion.models.processing_dyfulm import vocabulary_fingerprint
 from hf_fusion.training.trainer import FusionTrainer
 from hf_fusion.utils.errors import RecipeError
 
-# The teacher's answers: the columns of the training data, and the fields of its output.
+# The answers of a teacher with all heads: the columns of the training data, and the fields of its output.
 ANSWERS = {
     "teacher_logits": "logits",
     "teacher_coarse_logits": "coarse_logits",
@@ -36,6 +37,11 @@ ANSWERS = {
 # Losses of a student, in the order of `distillation_weights`.
 DISTILLATION_LOSSES = tuple(f"{name}_distillation_loss" for name in ("fine", "coarse", "intensity", "pooled"))
 PROJECTION_FILE = "projection.safetensors"
+
+
+def answers_of(config) -> dict[str, str]:
+    """Returns those of `ANSWERS` that a model with the configuration gives."""
+    return {name: field for name, field in ANSWERS.items() if field == "pooler_output" or field in config.heads}
 
 
 def load_teacher(name: str, rules):
@@ -73,7 +79,7 @@ def _check_teacher(name, config):
 
 def check_student(student, teacher, is_new: bool) -> None:
     """
-    Copies the class names and the intensity range of a teacher to a new student.
+    Copies the class names and values and the intensity range of a teacher to a new student.
 
     Args:
         student, teacher ([`DyFuLMForSequenceClassification`]): two models with the same number of classes.
@@ -86,12 +92,15 @@ def check_student(student, teacher, is_new: bool) -> None:
         raise RecipeError(
             f"A student has a single encoder: set cross_fusion to a (or b); it is {student.config.cross_fusion!r}."
         )
+    if is_new and teacher.config.class_values is not None:
+        student.config.class_values = list(teacher.config.class_values)
     for name in ("id2label", "label2id", "coarse_id2label", "intensity_range"):
         ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
         if is_new:
-            setattr(student.config, name, type(theirs)(theirs))
+            setattr(student.config, name, copy.copy(theirs))
         elif ours != theirs:
             raise RecipeError(f"Student and teacher differ in `{name}`: {ours} and {theirs}.")
+    student.config.coarse_starts = copy.copy(teacher.config.coarse_starts)
 
 
 def add_answers(
@@ -119,7 +128,7 @@ def add_answers(
             stay in float32.
 
     Returns:
-        `Dataset`: the rows with the columns `ANSWERS`.
+        `Dataset`: the rows with the columns of [`answers_of`] the teacher.
     """
     model = teacher.model
     path = Path(folder) / f"teacher_answers-{_fingerprint(teacher, texts, dtype)}.arrow"
@@ -158,14 +167,15 @@ def _compute_outputs(teacher, texts, batch_size, dtype):
     """Returns the columns of the outputs in the order of the texts; batches texts of similar length."""
     rows = teacher.processor.encode_text(texts)
     order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
-    columns = {name: [None] * len(texts) for name in ANSWERS}
+    answers = answers_of(teacher.model.config)
+    columns = {name: [None] * len(texts) for name in answers}
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size].tolist()
         batch = teacher.processor.pad([{name: rows[name][i] for name in rows} for i in places], return_tensors="pt")
         device = teacher.model.device
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             outputs = teacher.model(**batch.to(device), output_fusion=True)
-        for name, field in ANSWERS.items():
+        for name, field in answers.items():
             for place, value in zip(places, outputs[field].float().cpu().numpy(), strict=True):
                 columns[name][place] = value
     return columns
@@ -178,7 +188,8 @@ def distillation_losses(outputs, targets, temperature: float) -> dict[str, torch
     Args:
         outputs (`ModelOutput`): the outputs of the student: `logits` (batch, classes), `coarse_logits`, `intensity`
             (batch,) and `pooler_output` (batch, width of the teacher).
-        targets (`dict[str, torch.Tensor]`): the outputs of the teacher by `ANSWERS`, with the same shapes.
+        targets (`dict[str, torch.Tensor]`): the outputs of the teacher by `ANSWERS`, with the same shapes; without
+            those of heads that the student does not have.
         temperature (`float`): the temperature T of the class probabilities.
 
     Returns:
@@ -186,18 +197,17 @@ def distillation_losses(outputs, targets, temperature: float) -> dict[str, torch
         and coarse classes (T^2 keeps the scale of the gradients, Hinton et al. 2015), and the mean squared error for
         intensity and pooled vector.
     """
-    fine, coarse = (
-        temperature**2
-        * distillation_loss(
-            outputs[field] / temperature, targets[f"teacher_{field}"] / temperature, "single_label_classification"
-        )
-        for field in ("logits", "coarse_logits")
-    )
-    intensity, pooled = (
-        nn.functional.mse_loss(at_least_float32(outputs[ANSWERS[name]]), targets[name])
-        for name in ("teacher_intensity", "teacher_pooled")
-    )
-    return dict(zip(DISTILLATION_LOSSES, (fine, coarse, intensity, pooled), strict=True))
+    losses = {}
+    for loss, (name, field) in zip(DISTILLATION_LOSSES, ANSWERS.items(), strict=True):
+        if name not in targets:
+            continue
+        ours, theirs = outputs[field], targets[name]
+        if field.endswith("logits"):
+            scaled = (ours / temperature, theirs / temperature)
+            losses[loss] = temperature**2 * distillation_loss(*scaled, "single_label_classification")
+        else:
+            losses[loss] = nn.functional.mse_loss(at_least_float32(ours), theirs)
+    return losses
 
 
 class DistillationCollator(FusionCollator):
@@ -230,7 +240,7 @@ class DistillationTrainer(FusionTrainer):
         label_weight (`float`): the weight of the loss on the labels.
 
     Raises:
-        ValueError: if the teacher's outputs are missing.
+        ValueError: if the teacher's outputs are missing, or `compute_loss_func` is set.
     """
 
     def __init__(
@@ -246,8 +256,11 @@ class DistillationTrainer(FusionTrainer):
         label_weight=1.0,
         **kwargs,
     ):
-        if missing := [name for name in ANSWERS if name not in train_dataset.column_names]:
+        self.answers = answers_of(model.config)
+        if missing := [name for name in self.answers if name not in train_dataset.column_names]:
             raise ValueError(f"`train_dataset` has no {missing[0]}; add the outputs of the teacher by `add_answers`.")
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("`compute_loss_func` has no effect on a student: override `model_loss` in a subclass.")
         self.temperature = temperature
         self.weights = dict(zip(DISTILLATION_LOSSES, weights, strict=True))
         self.label_weight = label_weight
@@ -262,7 +275,7 @@ class DistillationTrainer(FusionTrainer):
         """Computes the loss as in [`FusionTrainer`], and adds the distillation losses in training."""
         if not model.training:
             return super().model_loss(model, inputs, num_items_in_batch)
-        targets = {name: inputs[name] for name in ANSWERS}
+        targets = {name: inputs[name] for name in self.answers}
         inputs = {name: value for name, value in inputs.items() if name not in ANSWERS}
         outputs = model(**{**inputs, "output_fusion": True})  # the pooled vector
         losses = distillation_losses(outputs, targets, self.temperature)

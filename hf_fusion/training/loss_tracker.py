@@ -6,7 +6,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from hf_fusion.evaluation.similarity import SIMILARITIES, clip_vectors, pair_similarities
-from hf_fusion.models.modeling_losses import label_weight
+from hf_fusion.models.modeling_losses import corn_answers, label_weight
 
 # The labels over which each loss is a mean; contrastive losses are means over all rows of the batch.
 LOSSES = {
@@ -50,21 +50,22 @@ class LossTracker(TrainerCallback, ExportableState):
         }
 
     def add(self, outputs, inputs, config, class_weights=None):
-        """Adds the outputs, inputs and class weights of a training batch, without synchronising the device."""
+        """Adds the outputs, inputs and class weights (by the name of the labels) of a training batch, without
+        synchronising the device."""
         device = outputs["loss"].device
         rows = torch.zeros(len(NAMES), 2, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
         places = [i for i, name in enumerate(LOSSES) if outputs.get(name) is not None]
         labels = [list(LOSSES.values())[i] for i in places]
-        counts = {label: _count(inputs[label]) for label in set(labels) if label}
-        if class_weights is not None and config.problem_type != "multi_label_classification":
-            counts["labels"] = label_weight(inputs["labels"], class_weights)
+        if class_weights is None or config.problem_type == "multi_label_classification":
+            class_weights = {}
+        counts = {label: _count(label, inputs[label], config, class_weights) for label in set(labels) if label}
         counts[None] = rows.new_tensor(len(outputs["logits"]))
         if places:  # a model may have a loss without components
             losses = torch.stack([outputs[NAMES[i]].detach().to(rows.dtype) for i in places])
             count = torch.stack([counts[label].to(rows.dtype) for label in labels])
             rows[places] = torch.stack([losses * count, count], dim=1)
         if outputs.get("loss_weights") is not None:
-            weights = slice(NAMES.index(WEIGHTS[0]), NAMES.index(WEIGHTS[-1]) + 1)
+            weights = [NAMES.index(f"{head.task}_weight") for head in config.heads.values()]
             rows[weights, 0] = outputs["loss_weights"].detach().to(rows.dtype)
             rows[weights, 1] = (outputs["loss_weights"].detach() != 0).to(rows.dtype)
         if outputs.get("gate") is not None:
@@ -117,13 +118,16 @@ class LossTracker(TrainerCallback, ExportableState):
     def _close_epoch(self, args, model):
         """Passes the mean losses of the epoch to the model, for dynamic weight averaging."""
         self.flush(args.device)
-        sums = [self.epoch[name] for name in list(LOSSES)[: len(WEIGHTS)]]  # of fine, coarse, intensity
-        means = [total / count if count else 0.0 for total, count in sums]
+        means = {name: total / count if count else 0.0 for name, (total, count) in self.epoch.items()}
         for name, module in model.named_modules():
             if name.rpartition(".")[2] == "loss_weighting" and hasattr(module, "record_epoch"):
-                module.record_epoch(means)
+                module.record_epoch([means[f"{task}_loss"] for task in module.tasks])
         self.epoch = {}
 
 
-def _count(labels):
-    return (~torch.isnan(labels) if labels.is_floating_point() else labels != -100).sum()
+def _count(name, labels, config, class_weights):
+    """How much the labels of a batch count in the mean that is their loss."""
+    if labels.is_floating_point():
+        return (~torch.isnan(labels)).sum()
+    is_corn = name == "labels" and getattr(config, "fine_loss", None) == "corn"
+    return label_weight(labels, class_weights.get(name), corn_answers(labels, config.num_labels) if is_corn else None)

@@ -74,7 +74,7 @@ def _fault(outputs, weight):
         return f"the weights {weight} are not finite"
     losses = [name for name in LOSSES if outputs.get(name) is not None and not torch.isfinite(outputs[name])]
     if not losses:
-        return "each component is finite, so it is their weights"
+        return "each component is finite, so it is their weights, or a loss that was added to them"
     if not torch.isfinite(outputs["logits"]).all():
         return f"{', '.join(losses)}; the logits are not finite either, so it comes from the inputs or the encoders"
     return f"{', '.join(losses)}; the logits are finite, so it comes from the labels or the loss itself"

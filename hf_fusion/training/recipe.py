@@ -29,8 +29,8 @@ _DERIVED = (
 _DATA_FIELDS = {f.name for f in dataclasses.fields(DataArguments) if f.init} - {*TRAINING_FIELDS}
 # Data fields of the model, which also apply to another data set.
 _MODEL_DATA_FIELDS = {
-    "num_labels", "class_words", "coarse_starts", "intensity_range", "label_range", "classes", "several_labels",
-    "modalities",
+    "num_labels", "class_words", "num_coarse_labels", "coarse_starts", "has_intensity", "intensity_range",
+    "label_range", "classes", "several_labels", "modalities",
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from hf_fusion.evaluation.plots import plots_available
 from hf_fusion.evaluation.review_evidence import draw_confusions
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
+from hf_fusion.training.calibration import calibrate_trained
 from hf_fusion.training.checkpoints import (
     CheckpointError,
     drop_optimizer_states,
@@ -125,6 +126,7 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
         if split in encoded:
             metrics[split], predictions[split] = evaluate_split(trainer, encoded[split], split)
     metrics["evaluation_seconds"] = round(time.perf_counter() - started, 3)
+    predictions = calibrate_trained(trainer, model_args, predictions, metrics)
     _save(trainer, model_args)
     if training_args.should_save:
         folder = Path(training_args.output_dir)
@@ -163,7 +165,8 @@ def _load(architecture, model_args, data_args, training_args):
     data = _limit(data, data_args, training_args)
     if data_args.max_train_samples and "train" in data:
         architecture.check_training(data["train"], data_args, is_sample=True)
-    needed = ["train", "validation"] if training_args.eval_strategy != "no" else ["train"]
+    has_validation = training_args.eval_strategy != "no" or model_args.target_accuracy is not None
+    needed = ["train", "validation"] if has_validation else ["train"]
     if missing := [split for split in needed if split not in data]:
         raise RecipeError(f"{data_args.dataset} has no {missing[0]} split; it has {', '.join(data)}.")
     if model_args.transfer_dataset is None:

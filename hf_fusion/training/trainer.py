@@ -36,7 +36,7 @@ from hf_fusion.training.checkpoints import (
     set_aside_newer,
     writing,
 )
-from hf_fusion.training.class_weights import compute_class_weights
+from hf_fusion.training.class_weights import SETTINGS, compute_class_weights
 from hf_fusion.training.interruption import StopOnSigterm
 from hf_fusion.training.loss_tracker import LossTracker
 from hf_fusion.training.non_finite import NonFiniteGuard
@@ -156,8 +156,9 @@ class FusionTrainer(Trainer):
         self.add_callback(BestCheckpoint())
         if self.args.non_finite_loss == "skip":
             self._check_skipping()
-        if self.args.class_weights is not None:
-            self._weigh_classes()
+        for name in SETTINGS:
+            if getattr(self.args, name) is not None:
+                self._weigh_classes(name)
         self.miner = None
         if self.args.contrastive_partners != "batch" and self.train_dataset is not None:
             self.miner = self._partner_miner()
@@ -203,20 +204,23 @@ class FusionTrainer(Trainer):
         """Returns the model with the heads, without wrappers."""
         return next((module for module in self.model.modules() if "class_weights" in module._buffers), None)
 
-    def _weigh_classes(self):
-        """Sets the class weights of the model; they are not saved."""
+    def _weigh_classes(self, setting):
+        """Sets the weights of fine ("class_weights") or coarse classes of the model; they are not saved."""
         if self.train_dataset is None:
             return
-        if "labels" not in _column_names(self.train_dataset):
-            raise ValueError("`class_weights` is for data with `labels`; the training data has none.")
-        weights = compute_class_weights(
-            self.args.class_weights, _column(self.train_dataset, "labels"), self.model.config
-        )
-        names = self.model.config.id2label
+        column, names_field = SETTINGS[setting]
+        if column not in _column_names(self.train_dataset):
+            raise ValueError(f"`{setting}` is for data with `{column}`; the training data has none.")
+        if column == "labels" and self.compute_loss_func is not None:
+            raise ValueError("`class_weights` has no effect with `compute_loss_func`, which is the loss of `labels`.")
+        value, labels = getattr(self.args, setting), _column(self.train_dataset, column)
+        weights = compute_class_weights(value, labels, self.model.config, setting)
+        names = getattr(self.model.config, names_field)
         weight_list = ", ".join(f"{names[i]} {weight:.4g}" for i, weight in enumerate(weights))
         if self.args.should_log:
-            logger.warning("Weights of the classes in the loss: %s.", weight_list)
-        self._classifier.class_weights = torch.tensor(weights, device=self._classifier.device)
+            kind = "coarse classes" if column == "coarse_labels" else "classes"
+            logger.warning("Weights of the %s in the loss: %s.", kind, weight_list)
+        setattr(self._classifier, setting, torch.tensor(weights, device=self._classifier.device))
 
     def _partner_miner(self):
         config = self.model.config
@@ -307,7 +311,9 @@ class FusionTrainer(Trainer):
         """Computes the loss of the model; in training its components are logged.
 
         A subclass may override it: `inputs` are the arguments of `forward`. Without `super().compute_loss` the
-        components are not logged, and losses that are not finite are not detected.
+        components are not logged, and losses that are not finite are not detected. `compute_loss_func(outputs, labels,
+        num_items_in_batch)` is called with the fine labels instead of the model's loss of them; `outputs["loss"]` is
+        the loss of the other tasks.
         """
         if model.training and self.model.config.has_gate:
             inputs = {**inputs, "output_fusion": True}  # the gate, for the logs
@@ -325,7 +331,9 @@ class FusionTrainer(Trainer):
 
     def model_loss(self, model, inputs, num_items_in_batch=None):
         """Returns the loss of a batch and the outputs with its components; subclasses may add further losses."""
-        return super().compute_loss(model, inputs, True, num_items_in_batch)
+        # a copy, since `Trainer` takes `labels` out for `compute_loss_func`
+        loss, outputs = super().compute_loss(model, {**inputs}, True, num_items_in_batch)
+        return loss, outputs if self.compute_loss_func is None else {**outputs, "loss": loss}
 
     def _weigh_by_clips(self, loss, count):
         """Scales the loss so that its mean over processes is a mean over clips, if processes have different numbers."""
@@ -335,7 +343,7 @@ class FusionTrainer(Trainer):
 
     def _note_step(self, model, inputs, outputs, index):
         """Passes a training batch to loss tracking and mining."""
-        class_weights = getattr(self._classifier, "class_weights", None)
+        class_weights = {column: getattr(self._classifier, name, None) for name, (column, _) in SETTINGS.items()}
         self.loss_tracker.add(outputs, inputs, self.model.config, class_weights)
         every = self.args.log_gradients_every
         if every and self.state.global_step % every == 0:

@@ -37,12 +37,12 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
 def _reviews(options):
     texts = review_texts(8 if options.quick else 8 * _BATCH, seed=0)
     pipe = review_pipeline(options.text_encoder, options.device)
-    halved = _in_bf16(pipe)
+    halved = in_bf16(pipe)
     rows = [
         ("DyFuLM", f"input order, padded to {REVIEW_LIMIT}", lambda: padded_answers(pipe, texts), "pipeline", pipe),
         ("DyFuLM", "pipeline, float32", lambda: pipe(texts, batch_size=_BATCH), "pipeline, bf16", halved),
     ]
-    compiled = _in_bf16(pipe)
+    compiled = in_bf16(pipe)
     if not options.quick and _compiles(compiled.model, lambda: compiled(texts, batch_size=_BATCH)):
         rows.append(("DyFuLM", rows[1][1], rows[1][2], "pipeline, bf16, torch.compile", compiled))
     comparisons = []
@@ -75,7 +75,8 @@ def padded_answers(pipe: FusionSentimentPipeline, texts: list[str]) -> list[dict
     return answers
 
 
-def _in_bf16(pipe):
+def in_bf16(pipe: FusionSentimentPipeline) -> FusionSentimentPipeline:
+    """Copies a pipeline, with its weights in bf16."""
     model = copy.deepcopy(pipe.model).to(torch.bfloat16)
     return FusionSentimentPipeline(model, processor=pipe.processor, device=pipe.device)
 

@@ -80,6 +80,17 @@ def test_loaded_reviews_are_taken_as_they_are(make_trainer, texts):
     assert [labels_of(rows) for rows in found] == [labels_of(read)] * 4 and not any(map(needs_encoding, found))
 
 
+def test_labels_of_heads_that_the_model_does_not_have_are_left_out(make_trainer, make_model, texts, caplog):
+    raw = Dataset.from_dict({"text": texts, "stars": [1, 5] * 5})
+    read = load_reviews(raw, split_shares=(1, 0, 0))["train"]
+    trainer = make_trainer(read, raw, make_model(num_coarse_labels=0, has_intensity=False))
+    for rows in (trainer.train_dataset, trainer.eval_dataset):
+        assert [name for name in rows.column_names if name.endswith("labels")] == ["labels"]
+    assert "`train_dataset`: the model has no heads for coarse_labels, intensity_labels" in caplog.text
+    trainer.train()
+    assert trainer.evaluate().keys() >= {"eval_loss", "eval_fine_accuracy"}
+
+
 def test_the_numbers_of_a_validation_set_are_read_like_those_of_the_training_set(make_trainer, make_model, texts):
     """By itself, 0 and 1 would be the first two of three classes."""
     train = Dataset.from_dict({"text": texts, "label": [-1, 0, 1, 1, 1] * 2})
@@ -93,6 +104,13 @@ def test_classes_without_names_get_those_of_the_data(make_trainer, make_model, t
     model = make_model(num_labels=3, id2label={i: f"LABEL_{i}" for i in range(3)})
     make_trainer(Dataset.from_dict({"text": texts[:3], "label": ["good", "bad", "neutral"]}), model=model)
     assert model.config.id2label == {0: "bad", 1: "neutral", 2: "good"} and model.config.label2id["good"] == 2
+
+
+def test_classes_without_values_get_those_of_the_data(make_trainer, make_model, texts):
+    stars = Dataset.from_dict({"text": texts[:5], "stars": [1, 2, 3, 4, 5]})
+    model, other = make_model(), make_model(class_values=[0, 1, 2, 3, 4])
+    make_trainer(stars, model=model), make_trainer(stars, model=other)
+    assert model.config.class_values == [1, 2, 3, 4, 5] and other.config.class_values == [0, 1, 2, 3, 4]
 
 
 def test_classes_of_another_model(make_trainer, make_model, texts):

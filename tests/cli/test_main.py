@@ -30,8 +30,8 @@ sys.exit(main())
 SCRIPTS = {
     "ablate": "study", "convert_dashfusion_checkpoint": "convert", "evaluate_robustness": "robustness",
     "extract": "extract", "prepare_data": "prepare", "push_to_hub": "push",
-    **{name: name for name in ("analyze", "baselines", "distill", "evaluate", "export", "predict", "quickstart",
-                               "train", "tune")},
+    **{name: name for name in ("analyze", "baselines", "calibrate", "distill", "evaluate", "export", "predict",
+                               "quickstart", "train", "tune")},
 }  # fmt: skip
 
 

@@ -119,6 +119,22 @@ class TestPredictHere:
         assert [(row["label"], row["score"], bool(row["error"])) for row in bad] == [("", "", True)] * 2
         assert "2 of 3 rows have an error" in capsys.readouterr().err
 
+    def test_unsure_rows(self, checkpoint, predict, tmp_path, capsys):
+        (tmp_path / "in.csv").write_text("text\nfine\ngood bed\n")
+        for output in ("out.csv", "out.jsonl", "out.parquet", "out/"):
+            path = f"{tmp_path}/{output}"
+            assert predict(tmp_path / "in.csv", "-c", checkpoint, "-o", path, "--abstain_below", "0.9") == 0
+            assert "2 of 2 rows (100.0%) are unsure, and have no label" in capsys.readouterr().err
+        with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+            row = next(csv.DictReader(file))
+        assert (row["label"], row["unsure"]) == ("", "true") and f"({float(row['score']):.2f})" in row["alternatives"]
+        (shard,) = (tmp_path / "out").glob("part-*")
+        for path in (tmp_path / "out.jsonl", tmp_path / "out.parquet", shard):
+            answer = next(iter(read_rows(path)))["prediction"]
+            assert answer["label"] is None and answer["unsure"] and len(answer["alternatives"]) == 3
+        assert predict(tmp_path / "in.csv", "-c", checkpoint, "-o", tmp_path / "sure.csv", "--uncalibrated") == 0
+        assert "unsure" not in capsys.readouterr().err + (tmp_path / "sure.csv").read_text()
+
     @pytest.mark.parametrize("output", ["out.csv", "out.parquet", "out/"])
     def test_a_column_that_is_not_there_writes_nothing(self, checkpoint, predict, tmp_path, capsys, output):
         (tmp_path / "in.csv").write_text("id,comment\n1,fine\n")
@@ -229,7 +245,7 @@ class TestEvaluate:
         process = script("evaluate", checkpoint, "--output_dir", tmp_path)
         assert process.returncode == 0, process.stderr
         result = json.loads((tmp_path / "metrics.json").read_text())
-        assert result["rows"] == 30 and 0 <= result["test"]["fine_calibration_error"] <= 1
+        assert result["rows"] == 30 and 0 <= result["test"]["fine_expected_calibration_error"] <= 1
         assert f"{result['test']['intensity_mae']:.4f}" in process.stdout
         assert f"fine\\_accuracy & {result['test']['fine_accuracy']:.4f}" in (tmp_path / "metrics.tex").read_text()
         predictions = read_predictions(tmp_path / "predictions.parquet")

@@ -291,3 +291,134 @@ class TestCoarseColumn:
         data, rules = read_reviews(ReviewSource(str(path)))
         assert list(data["train"]["coarse_labels"]) == [1, 0, 1, 0]
         assert (rules.num_labels, rules.coarse_names) == (4, ("bad", "good"))
+
+
+class TestHeads:
+    """Coarse classes and intensities, if it is left to the data whether there are any."""
+
+    AUTO = {"has_coarse": None, "has_intensity": None}
+
+    def read(self, folder, rows, columns=None, **rules):
+        path = folder / "reviews.jsonl"
+        path.write_text(
+            "".join(json.dumps({"text": f"t {i}", "split": "train", **row}) + "\n" for i, row in enumerate(rows))
+        )
+        source = ReviewSource(
+            str(path), columns or {}, LabelRules(**{**OPEN, **self.AUTO, **rules}), split_shares=(1, 0, 0)
+        )
+        data, found = read_reviews(source)
+        return [name for name in data["train"].column_names if name.endswith("labels")], found
+
+    @pytest.mark.parametrize(
+        ("rows", "rules", "columns"),
+        [
+            ([{"label": word} for word in ("bad", "ok", "good")], {}, ["labels"]),
+            ([{"label": i} for i in range(5)], {}, ["labels", "coarse_labels"]),
+            ([{"label": i} for i in range(5)], {"has_coarse": False}, ["labels"]),
+            ([{"label": i} for i in range(2)], {"has_coarse": True}, ["labels", "coarse_labels"]),
+            ([{"label": i} for i in range(3)], {"coarse": (0, 1, 2)}, ["labels", "coarse_labels"]),
+            ([{"label": i} for i in range(2)], {"has_intensity": True}, ["labels", "intensity_labels"]),
+            ([{"stars": i} for i in (1, 2, 3)], {"scale": (1, 3)}, ["labels", "intensity_labels"]),
+            ([{"stars": i} for i in (1, 5)], {}, ["labels", "coarse_labels", "intensity_labels"]),
+            ([{"stars": i} for i in (1, 5)], {"has_intensity": False}, ["labels", "coarse_labels"]),
+            ([{"label": i, "intensity": i} for i in (0, 1)], {}, ["labels", "intensity_labels"]),
+            (
+                [{"label": i, "coarse_label": word} for i, word in enumerate(["bad", "good", "good"])], {},
+                ["labels", "coarse_labels"],
+            ),
+        ],
+    )  # fmt: skip
+    def test_what_the_data_tells(self, tmp_path, rows, rules, columns):
+        found, settled = self.read(tmp_path, rows, **rules)
+        assert found == columns
+        assert settled.has_coarse is ("coarse_labels" in columns)
+        assert settled.has_intensity is ("intensity_labels" in columns)
+        assert (settled.num_coarse_labels > 0) is settled.has_coarse
+
+    def test_is_told(self, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, "hf_fusion.data"):
+            self.read(tmp_path, [{"label": 0}, {"label": 1}])
+            self.read(tmp_path, [{"label": 0, "intensity": 0.5}, {"label": 1, "intensity": 1}], has_intensity=False)
+        lines = "\n".join(caplog.messages)
+        assert "coarse classes: none beside the fine ones" in lines
+        assert "intensity: none, as there is no score" in lines and "intensity: none, not wanted" in lines
+
+    def test_own_coarse_labels_do_not_follow_from_the_fine_ones(self, tmp_path):
+        rows = [{"label": i, "coarse_label": ["bad", "good"][i > 1]} for i in range(4)]
+        assert not self.read(tmp_path, rows)[1].coarse_follows
+        assert self.read(tmp_path, rows, coarse=(0, 2))[1].coarse_follows, "declared"
+        assert self.read(tmp_path, [{"label": i} for i in range(4)])[1].coarse_follows
+
+
+class TestOrder:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["negative", "neutral", "positive"], ["bad", "ok", "good"], ["poor", "average", "excellent"],
+            ["one star", "two stars", "three stars", "four stars", "five stars"], ["1 star", "2 stars"],
+        ],
+    )  # fmt: skip
+    def test_known_words_are_put_in_order(self, tmp_path, words):
+        classes, rules = read(tmp_path, words[::-1])
+        assert classes == [*range(len(words))][::-1] and list(rules.names) == words
+
+    def test_ratings_could_be_stars(self, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, "hf_fusion.data"):
+            read(tmp_path, ["two stars", "one star"])
+        assert """(ratings in their order; for intensities too set `columns` to {"stars": "label"})""" in caplog.text
+        assert read(tmp_path, ["Two stars", "five stars"], columns={"stars": "label"})[0] == [1, 4]
+        with pytest.raises(DataError, match="holds ratings"):
+            read(tmp_path, ["one star", "three stars"])
+
+    def test_the_line_to_write(self, tmp_path):
+        with pytest.raises(DataError) as error:
+            read(tmp_path, ["gut", "sehr gut", "no"])
+        line = (
+            """in a recipe `class_words: ["gut", "sehr gut", "no"]`, in a command `--class_words gut 'sehr gut' no`"""
+        )
+        assert line in str(error.value)
+        assert read(tmp_path, ["gut", "sehr gut", "no"], names=("no", "gut", "sehr gut"))[0] == [1, 2, 0]
+
+
+class TestValues:
+    """Of the classes, on the scale of the labels."""
+
+    @pytest.mark.parametrize(
+        ("column", "cells", "rules", "values"),
+        [
+            ("stars", [1, 5], {}, (1, 2, 3, 4, 5)),
+            ("stars", [0, 4], {"scale": (0, 4)}, (0, 1, 2, 3, 4)),
+            ("stars", [1, 10], {"num_labels": 10}, tuple(range(1, 11))),
+            ("score", [1, 5], {}, (1, 2, 3, 4, 5)),
+            ("score", [0.0, 0.9], {"scale": (0, 1)}, (0.1, 0.3, 0.5, 0.7, 0.9)),
+            ("score", [1, 10], {"scale": (1, 10), "num_labels": 3}, (2.5, 5.5, 8.5)),
+            ("label", [0, 1, 2], {}, (0, 1, 2)),
+            ("label", [-1, 0, 1], {}, (-1, 0, 1)),
+            ("label", [0, 4], {}, (0, 4)),
+            ("label", [2, 3, 7], {"names": ("low", "mid", "high")}, (2, 3, 7)),
+            ("label", [0, 3], {"num_labels": 5}, (0, 1, 2, 3, 4)),
+            ("label", ["good", "bad", "ok"], {}, (1, 2, 3)),
+            ("label", ["very negative", "very positive", "neutral", "positive", "negative"], {}, (1, 2, 3, 4, 5)),
+            ("label", ["2 stars", "1 star"], {"names": ("1 star", "2 stars")}, (1, 2)),
+            ("label", ["6 points", "1 point"], {"names": ("6 points", "1 point")}, None),
+            ("coarse_label", [0, 1], {}, None),
+            ("intensity", [0.1, 0.5], {"num_labels": 5}, None),
+        ],
+    )
+    def test_come_from_the_column(self, tmp_path, column, cells, rules, values):
+        path = tmp_path / "reviews.jsonl"
+        rows = [{"text": f"room {i}", column: value} for i, value in enumerate(cells)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        _, found = read_reviews(ReviewSource(str(path), rules=LabelRules(**{**OPEN, **rules}), split_shares=(1, 0, 0)))
+        assert found.values == (None if values is None else pytest.approx(values))
+
+    def test_of_named_classes(self, tmp_path):
+        for names, values in {
+            ("3 stars", "1 star", "2 stars"): (1, 2, 3), ("LABEL_0", "LABEL_1"): (0, 1), ("pos", "neg"): (1, 2),
+        }.items():  # fmt: skip
+            features = Features({"text": Value("string"), "label": ClassLabel(names=list(names))})
+            rows = Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+            source = ReviewSource(
+                "rows", rules=LabelRules(**OPEN), data=DatasetDict(train=rows), split_shares=(1, 0, 0)
+            )
+            assert read_reviews(source)[1].values == values

@@ -4,9 +4,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import encoder_config
+from asserts import assert_close
+from conftest import TEXTS, encoder_config
 
-from hf_fusion import DashFusionForSequenceClassification, DyFuLMForSequenceClassification
+from hf_fusion import (
+    DashFusionForSequenceClassification,
+    DyFuLMForSequenceClassification,
+    DyFuLMProcessor,
+    FusionSentimentPipeline,
+)
 from hf_fusion.deployment import OnnxFusion
 
 onnx = pytest.importorskip("onnx")
@@ -59,6 +65,13 @@ class TestFolder:
 
 def opset_of(folder):
     return next(item.version for item in onnx.load(folder / "model.onnx").opset_import if item.domain == "")
+
+
+def test_conditional_logits_become_log_probabilities(make_model, wordpiece, tmp_path):
+    model = make_model(cross_fusion="a", a="bert", fine_loss="corn", layer_fusion="last", class_values=[1, 2, 3, 4, 5])
+    classify = FusionSentimentPipeline(model, processor=DyFuLMProcessor(wordpiece, max_length=40), device="cpu")
+    onnx_export.export_onnx(model, classify.processor, tmp_path, num_checks=20)
+    assert_close(OnnxFusion.from_pretrained(tmp_path)(list(TEXTS), top_k=None), classify(list(TEXTS), top_k=None))
 
 
 class TestComparison:

@@ -91,6 +91,7 @@ class TestReviews:
         expected, found = (classify(REVIEWS) for classify in reviews)
         assert_equal(found, expected)
         assert len({answer["label"] for answer in found}) > 1 and np.ptp([a["intensity"] for a in found]) > 0.01
+        assert np.ptp([answer["expected"] for answer in found]) > 0.01
 
     @pytest.mark.parametrize("batch_size", [1, 3, 100])
     def test_do_not_depend_on_the_batch(self, reviews, batch_size):
@@ -115,6 +116,21 @@ class TestReviews:
         expected, found = (classify(REVIEWS, top_k=top_k) for classify in reviews)
         assert_equal(found, expected)
         assert len(found[0]) == min(top_k or 5, 5)
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"calibration": False}, {"top_k": 2}, {"abstain_below": 0.35}, {"abstain_below": 0}], ids=str
+    )
+    def test_calibrated_answers(self, reviews, monkeypatch, options):
+        for classify in reviews:
+            for name, value in {"temperature": 3.0, "coarse_temperature": 0.6}.items():
+                monkeypatch.setattr(classify.model.config, name, value)
+        scores = sorted(answer["score"] for answer in reviews[0](REVIEWS))
+        for classify in reviews:  # between two scores, so that some answers are unsure
+            monkeypatch.setattr(classify.model.config, "abstain_below", (scores[0] + scores[-1]) / 2)
+        expected, found = (classify(REVIEWS, **options) for classify in reviews)
+        assert_equal(found, expected)
+        if not options:
+            assert {answer["unsure"] for answer in found} == {True, False}
 
     def test_labelled_reviews_have_the_same_metrics(self, reviews):
         rows = Dataset.from_dict({"text": REVIEWS, "labels": [i % 5 for i in range(len(REVIEWS))]})
@@ -181,7 +197,7 @@ def test_bad_inputs_have_errors_in_their_places(clips_):
 
 def test_unknown_option(reviews):
     with pytest.raises(
-        ValueError, match="Unknown argument explain: accepted are `batch_size`, `top_k`, `return_truncated`, "
+        ValueError, match="Unknown argument explain: accepted are `batch_size`, `top_k`, `consistent`, "
     ):
         reviews[1]("x", explain=True)
 
@@ -237,7 +253,12 @@ class TestLoading:
             ("reviews", {"id2label": [1]}, "`id2label` must name the classes"),
             ("reviews", {"coarse_id2label": 3}, "`coarse_id2label` must name the classes"),
             ("reviews", {"problem_type": "x"}, "`problem_type` must be one of"),
-            ("reviews", {"id2label": {"0": "bad"}}, r"model\.onnx is damaged, .*`logits` has rows of \(5,\), .*\(1,\)"),
+            ("reviews", {"class_values": [1, 2]}, "`class_values` must be a number for each of the 5 classes"),
+            (
+                "reviews",
+                {"id2label": {"0": "bad"}, "class_values": None},
+                r"model\.onnx is damaged, .*`logits` has rows of \(5,\), .*\(1,\)",
+            ),
             ("clips", {"label_range": [-3, float("nan")]}, "`label_range` must be"),
             ("clips", {"modalities": ["smell"]}, "`modalities` must be"),
             ("clips", {"modality_dropout": 10**400}, "`modality_dropout` must lie in"),
@@ -310,6 +331,17 @@ class TestLoading:
         monkeypatch.setattr(type(exported.model), "__call__", lambda self, **_: {"logits": values})
         with pytest.raises(ValueError, match=r"The graph is damaged, export the checkpoint again: .*`logits`"):
             exported("Fine.")
+
+    def test_an_export_of_an_earlier_version_is_not_calibrated(self, exported_reviews, tmp_path):
+        folder = shutil.copytree(exported_reviews[1], tmp_path / "changed")
+        path = folder / "onnx_fusion.json"
+        description = json.loads(path.read_text())
+        for name in ("temperature", "coarse_temperature", "abstain_below"):
+            del description["config"][name]
+        path.write_text(json.dumps(description))
+        classify = OnnxFusion.from_pretrained(folder)
+        assert classify.model.config.temperature == 1 and classify.model.config.abstain_below is None
+        assert "unsure" not in classify("good")
 
     def test_code_in_the_folder_is_not_run(self, exported_reviews, tmp_path, monkeypatch):
         folder = shutil.copytree(exported_reviews[1], tmp_path / "code")

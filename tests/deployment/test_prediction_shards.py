@@ -79,7 +79,7 @@ def test_the_shards_together_are_the_single_file(classify, inputs, shards, tmp_p
     assert together.schema.equals(expected.schema)
     assert_close(together.to_pylist(), expected.to_pylist())
     assert_close(rows_of(tmp_path / "out"), expected.to_pylist())
-    assert found == [10, 22] and one.count() == (2, 0)
+    assert found == [10, 22] and one.count() == (2, 0, None)
     count = -(-25 // shard_rows)
     names = [f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
     assert sorted(os.listdir(tmp_path / "out")) == [".lock", "_common_metadata", SETTINGS_FILE, *names]
@@ -118,7 +118,7 @@ def test_who_is_alive_is_left_alone_and_who_dies_is_replaced(classify, shards, t
         thread.join(1)
         assert thread.is_alive() and not main.path(2).exists()
     thread.join(LONGEST_SECONDS)
-    assert not thread.is_alive() and len(rows_of(tmp_path / "out")) == 25 and main.count() == (2, 0)
+    assert not thread.is_alive() and len(rows_of(tmp_path / "out")) == 25 and main.count() == (2, 0, None)
 
 
 def test_each_process_reads_one_piece_and_helps_from_the_end(classify, shards, monkeypatch):
@@ -148,6 +148,8 @@ class TestSettings:
             ({"text_column": "review"}, "text_column was 'text' and is 'review'"),
             ({"dtype": "bfloat16"}, "dtype was 'float32' and is 'bfloat16'"),
             ({"checkpoint": "other"}, "checkpoint was .* and is 'other'"),
+            ({"abstain_below": 0.4}, "abstain_below was None and is 0.4"),
+            ({"calibration": False}, "uncalibrated was None and is True"),
         ],
     )
     def test_others_are_refused(self, shards, changes, words):
@@ -202,14 +204,22 @@ def test_columns_that_some_files_do_not_have_are_null(classify, shards, tmp_path
     table = pq.read_table(tmp_path / "out")
     assert table.schema.field("stars").type == pa.int8()
     assert table["stars"].to_pylist() == [1, 2, None, None] and table["hotel"].to_pylist() == [None, None, "x", "y"]
-    assert one.count() == (0, 0) and table["prediction"].null_count == 0
+    assert one.count() == (0, 0, None) and table["prediction"].null_count == 0
+
+
+def test_unsure_rows_are_counted(checkpoint, shards):
+    classify = load_pipeline(str(checkpoint), device="cpu")
+    classify.model.config.abstain_below = 0.9
+    one = shards(config=classify.model.config)
+    one.fill(classify)
+    assert one.count() == (2, 0, 23)
 
 
 def test_an_empty_input_gives_an_empty_shard(classify, shards, tmp_path):
     (tmp_path / "empty.csv").write_text("id,text\n")
     one = shards(paths=[str(tmp_path / "empty.csv")])
     one.fill(classify)
-    assert one.count() == (0, 0) and one.rows_done() == 0
+    assert one.count() == (0, 0, None) and one.rows_done() == 0
     table = pq.read_table(tmp_path / "out")
     assert len(table) == 0 and "prediction" in table.column_names
 

@@ -5,7 +5,7 @@ import torch
 from asserts import assert_close
 
 from hf_fusion import FusionSentimentPipeline
-from hf_fusion.deployment.predictions import flat_row, load_pipeline, predict_rows, prediction_types
+from hf_fusion.deployment.predictions import flat_row, load_pipeline, predict_rows, prediction_types, set_answers
 from hf_fusion.models.processing_text import text_problem
 from hf_fusion.utils.errors import DataError
 
@@ -90,6 +90,44 @@ def test_several_labels(clip_model, clip_processor, clips):
     assert list(flat_row(row))[1:] == list(prediction_types(model.config, flat=True))
 
 
+class TestUnsureRows:
+    def test_columns(self, classify, corpus):
+        config = classify.model.config
+        scores = sorted(answer["score"] for answer in classify(corpus[:9]))
+        set_answers(config, abstain_below=(scores[3] + scores[4]) / 2)
+        rows = [*({"text": text} for text in corpus[:9]), {"text": ""}]
+        ((*rows,),) = predict_rows(classify, rows)
+        assert [row["prediction"]["unsure"] for row in rows].count(True) == 4
+        assert rows[-1]["prediction"] == {**NO_PREDICTION, "unsure": None, "alternatives": None}
+        types = prediction_types(config)
+        pa.Table.from_pylist(rows, pa.schema({"text": pa.string(), **types}.items())).validate(full=True)
+        for row in rows:
+            answer, flat = row["prediction"], flat_row(row)
+            assert list(row) == ["text", *types] and list(flat)[1:] == list(prediction_types(config, flat=True))
+            assert bool(answer["alternatives"]) == bool(answer["unsure"]) and flat["unsure"] == answer["unsure"]
+            if answer["unsure"]:
+                assert len(answer["alternatives"]) == 3 and answer["label"] is None
+                assert flat["alternatives"].startswith(
+                    f"{answer['alternatives'][0]['label']} ({answer['score']:.2f}), "
+                )
+
+    def test_settings(self, make_config, clip_config):
+        config = make_config(temperature=2.0, coarse_temperature=3.0, abstain_below=0.7)
+        set_answers(config, abstain_below=0.2)
+        assert (config.temperature, config.abstain_below) == (2.0, 0.2)
+        set_answers(config, calibration=False)
+        assert (config.temperature, config.coarse_temperature, config.abstain_below) == (1.0, 1.0, None)
+        set_answers(config, calibration=False, abstain_below=0.5)
+        assert config.abstain_below == 0.5
+        set_answers(config, abstain_below=0)
+        assert config.abstain_below is None
+        with pytest.raises(DataError, match="abstain_below"):
+            set_answers(config, abstain_below=1.5)
+        set_answers(clip_config())
+        with pytest.raises(DataError, match="this model is a dashfusion"):
+            set_answers(clip_config(num_labels=3), abstain_below=0.5)
+
+
 class TestFlatRows:
     @pytest.mark.parametrize("scores", [False, True])
     def test_columns(self, classify, clip_model, clip_processor, scores):
@@ -101,6 +139,18 @@ class TestFlatRows:
         expected = {"id": 3, "text": "good", "label": answer["label"], "score": answer["score"], **heads}
         assert list(flat.items()) == [*expected.items(), ("truncated", False), ("error", None)]
         assert list(flat)[2:] == list(prediction_types(pipe.model.config, flat=True))
+
+    def test_values_of_classes(self, make_model, processor):
+        pipe = FusionSentimentPipeline(make_model(class_values=[1, 2, 3, 4, 5]), processor=processor, device="cpu")
+        (window,) = predict_rows(pipe, [{"text": "good"}, {"text": None}])
+        types = prediction_types(pipe.model.config)
+        table = pa.Table.from_pylist(window, pa.schema([("text", pa.string()), *types.items()]))
+        assert table["prediction"].to_pylist() == [row["prediction"] for row in window]
+        assert 1 < window[0]["prediction"]["expected"] < 5 and window[1]["prediction"]["expected"] is None
+        for row in window:
+            flat = flat_row(row)
+            assert flat["expected"] == row["prediction"]["expected"]
+            assert list(flat)[1:] == list(prediction_types(pipe.model.config, flat=True))
 
     def test_own_columns_are_not_overwritten(self, classify):
         ((row,),) = predict_rows(classify, [{"text": "good", "score": 3}])

@@ -76,6 +76,7 @@ class TestConversion:
             ({"layer_fusion": "mean"}, ["layer_fusion last (it is mean)"]),
             ({"pooling": "attention"}, ["pooling first (it is attention)"]),
             ({"use_guidance": True}, ["use_guidance false (it is true)"]),
+            ({"fine_loss": "corn"}, ["fine_loss cross_entropy or ordinal_log_loss (it is corn"]),
             ({"fusion_hidden_size": 20}, ["fusion_hidden_size 32 (it is 20)"]),
             ({"a": "deberta"}, ["encoder_a of the family Bert, Camembert", "(it is deberta-v2)"]),
             (
@@ -118,6 +119,14 @@ class TestFolder:
             assert set(scores) == {f"class {i}" for i in range(5)}
         assert description["left_out"] == ["coarse_logits", "intensity"] and description["onnx"] is None
         assert description["check"]["largest_difference"] <= 1e-5
+
+    def test_probabilities_are_calibrated(self, student, tmp_path):
+        student.model.config.temperature, student.model.config.abstain_below = 3.0, 0.5
+        description = export_sequence_classifier(student.model, student.processor, tmp_path / "out")
+        assert description["left_out"] == ["coarse_logits", "intensity", "abstain_below"]
+        answers = load_as_stranger(tmp_path / "out", list(TEXTS), tmp_path)["answers"]
+        for found, expected in zip(answers, student(list(TEXTS), top_k=None), strict=True):
+            assert [one["score"] for one in found] == pytest.approx([one["score"] for one in expected], abs=1e-5)
 
     def test_has_what_servers_read(self, student, tmp_path):
         """Text Embeddings Inference: classes and sizes in config.json, tokenizer.json, safetensors, the limit."""

@@ -129,7 +129,10 @@ def test_labels_that_rows_or_splits_lack(reviews, baseline):
     holes = [None if i % 3 == 1 else value for i, value in enumerate(reviews["labels"])]
     train = reviews.remove_columns(["labels", "intensity_labels"]).add_column("labels", holes)
     result = baseline(train, reviews)
-    assert set(result) == {"fine_accuracy", "fine_macro_f1", "coarse_accuracy", "coarse_macro_f1"}
+    assert set(result) == {
+        "fine_accuracy", "fine_macro_f1", "fine_quadratic_kappa", "fine_within_one", "fine_class_error",
+        "coarse_accuracy", "coarse_macro_f1",
+    }  # fmt: skip
     assert result["fine_accuracy"] == pytest.approx(2 / 3), "class 0 has no row with a label"
 
 

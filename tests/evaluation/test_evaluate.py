@@ -51,12 +51,19 @@ def test_reviews(tmp_path, figures):
     assert set(figures) == {"confusion_fine.svg", "confusion_coarse.svg", "calibration.svg"}
     assert metrics["fine_accuracy"] == pytest.approx(2 / 3) and metrics["coarse_accuracy"] == 0.75
     # by the fine score: bins .9 (1 of 2 right) and .5 (right)
-    assert metrics["fine_calibration_error"] == pytest.approx((2 * (0.94 - 0.5) + 0.45) / 3)
+    assert metrics["fine_expected_calibration_error"] == pytest.approx((2 * (0.94 - 0.5) + 0.45) / 3)
     (bars,) = figures["calibration.svg"].axes[0].containers
     np.testing.assert_allclose(bars[0].get_xydata(), [[0.55, 1], [0.94, 0.5]], rtol=1e-6)
     cells = {text.get_position(): text.get_text() for text in figures["confusion_fine.svg"].axes[0].texts}
     assert cells[2, 1] == "1" and cells[1, 2] == "0", "fair was taken for good, not good for fair"
     assert [text.get_text() for text in figures["confusion_coarse.svg"].axes[0].get_xticklabels()] == COARSE
+    # log(1 / p - 1) of the best against the other two is halved
+    predictions.facts["config"]["temperature"] = 2.0
+    assert evaluate_reviews(predictions, tmp_path, picture_format="svg")["fine_accuracy"] == metrics["fine_accuracy"]
+    (bars,) = figures["calibration.svg"].axes[0].containers
+    assert bars[0].get_xydata()[-1, 0] == pytest.approx(
+        np.mean([1 / (1 + 2 * np.sqrt((1 - p) / 2 / p)) for p in (0.95, 0.93)]), abs=1e-6
+    )
 
 
 def test_classes_of_clips(tmp_path, figures):

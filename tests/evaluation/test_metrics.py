@@ -6,10 +6,12 @@ import pytest
 from fresh_python import run_fresh
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from scipy.stats import pearsonr
-from sklearn.metrics import f1_score, r2_score
+from sklearn.metrics import cohen_kappa_score, f1_score, mean_absolute_error, r2_score
 
 from hf_fusion import DyFuLMConfig
+from hf_fusion.evaluation.calibration import calibration_error, measure_probabilities
 from hf_fusion.evaluation.metrics import (
     METRICS,
     ReviewMetrics,
@@ -22,7 +24,6 @@ from hf_fusion.evaluation.metrics import (
     metric_names,
     select_sentiment_metrics,
 )
-from hf_fusion.evaluation.plots import calibration_error
 from hf_fusion.utils.errors import RecipeError
 
 PREDICTED = {"fine": [0, 1, 2, 4], "coarse": [0, 0, 1, 2], "intensity": [0.1, 0.2, 0.6, 0.9]}
@@ -38,7 +39,11 @@ def test_values_by_hand():
     assert result["intensity_mse"] == pytest.approx((0.01 + 0.0025 + 0.01 + 0.01) / 4)
     assert result["intensity_r2"] == pytest.approx(r2_score(EXPECTED["intensity"], PREDICTED["intensity"]))
     assert result["intensity_corr"] == pytest.approx(pearsonr(EXPECTED["intensity"], PREDICTED["intensity"])[0])
-    assert len(result) == 8
+    # distances 0, 0, 1, 0; those of each prediction to each label in the square, by columns
+    by_chance = ((0 + 1 + 1 + 16) + (1 + 0 + 0 + 9) + (4 + 1 + 1 + 4) + (16 + 9 + 9 + 0)) / 4
+    assert result["fine_quadratic_kappa"] == pytest.approx(1 - 1 / by_chance)
+    assert result["fine_within_one"] == 1 and result["fine_class_error"] == 0.25
+    assert len(result) == 11
 
 
 def test_rows_columns_and_batches_agree():
@@ -68,6 +73,11 @@ def test_agrees_with_scikit_learn(rows):
     )
     assert result["fine_macro_f1"] == pytest.approx(f1_score(true, fine, average="macro", zero_division=0))
     assert result["fine_accuracy"] == pytest.approx(np.mean(np.equal(true, fine)))
+    assert result["fine_within_one"] == pytest.approx(np.mean(np.abs(np.subtract(true, fine)) <= 1))
+    assert result["fine_class_error"] == pytest.approx(mean_absolute_error(true, fine))
+    if len({*true, *fine}) > 1:
+        kappa = cohen_kappa_score(true, fine, labels=range(5), weights="quadratic")
+        assert result["fine_quadratic_kappa"] == pytest.approx(kappa)
     assert result["intensity_mae"] == pytest.approx(np.abs(np.subtract(intensity, target)).mean())
     if np.std(target) > 1e-3 and np.std(intensity) > 1e-3:
         assert result["intensity_corr"] == pytest.approx(np.corrcoef(intensity, target)[0, 1], abs=1e-6)
@@ -109,13 +119,42 @@ def test_what_a_trainer_gathers():
     coarse = np.eye(3)[PREDICTED["coarse"]]
     intensity = np.array(PREDICTED["intensity"])
     result = compute_review_metrics(
-        DyFuLMConfig.heads,
+        DyFuLMConfig(),
         (logits, coarse, intensity),
         (np.array(EXPECTED["intensity"]), np.array(EXPECTED["fine"])),
         ["intensity_labels", "labels"],
     )
     expected = ReviewMetrics().compute(predictions=PREDICTED, references=EXPECTED)
-    assert result == {name: value for name, value in expected.items() if not name.startswith("coarse")}
+    expected = {name: value for name, value in expected.items() if not name.startswith("coarse")}
+    measured = measure_probabilities(softmax(logits, axis=-1), np.array(EXPECTED["fine"]))
+    assert result == pytest.approx({**expected, **{f"fine_{name}": value for name, value in measured.items()}})
+
+
+def test_probabilities_are_those_of_the_configuration():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(50, 5)), rng.integers(0, 5, 50)
+    labels[3] = -100
+    config = DyFuLMConfig(temperature=2.5, abstain_below=0.3)
+    found = compute_review_metrics(config, (logits, np.zeros((50, 3)), np.zeros(50)), (labels,), ["labels"])
+    kept = labels != -100
+    probabilities = softmax(logits[kept] / 2.5, axis=-1)
+    for name, value in measure_probabilities(probabilities, labels[kept]).items():
+        assert found[f"fine_{name}"] == pytest.approx(value)
+    given = probabilities.max(-1) >= 0.3
+    assert 0 < given.mean() < 1 and found["fine_coverage"] == pytest.approx(given.mean())
+    right = probabilities.argmax(-1) == labels[kept]
+    assert found["fine_answered_accuracy"] == pytest.approx(right[given].mean())
+    assert list(found) == metric_names(config, ["labels"])
+
+
+def test_probabilities_of_rows_and_columns():
+    rows = [{"fine": 1, "fine_probabilities": [0.2, 0.8]}, {"fine": 0, "fine_probabilities": [0.6, 0.4]}]
+    found = ReviewMetrics().compute(predictions=rows, references=[{"fine": 1}, {"fine": 1}])
+    columns = {"fine": [1, 0], "fine_probabilities": [[0.2, 0.8], [0.6, 0.4]]}
+    assert ReviewMetrics().compute(predictions=columns, references={"fine": [1, 1]}) == found
+    assert found["fine_brier_score"] == pytest.approx((0.08 + 0.72) / 2) and len(found) == 8
+    with pytest.raises(ValueError, match="got fine_probabilities"):
+        ReviewMetrics().compute(predictions=columns, references={"fine_probabilities": [[0.2, 0.8], [0.6, 0.4]]})
 
 
 def test_needs_no_network_and_writes_no_files(tmp_path):
@@ -136,7 +175,7 @@ def test_a_single_class_says_nothing(caplog):
     logits = (np.eye(5)[[1, 1, 1]], np.eye(3)[[0, 0, 0]], np.zeros(3))
     names = ["labels", "coarse_labels", "intensity_labels"]
     found = compute_review_metrics(
-        DyFuLMConfig.heads, logits, (np.array([0, 1, -100]), np.array([0, 0, -100]), np.ones(3)), names
+        DyFuLMConfig(), logits, (np.array([0, 1, -100]), np.array([0, 0, -100]), np.ones(3)), names
     )
     assert found["fine_accuracy"] == 0.5 and found["intensity_mae"] == 1
     assert np.isnan(found["coarse_accuracy"]) and np.isnan(found["coarse_macro_f1"])
@@ -310,16 +349,19 @@ class TestTable:
         answers, guesses = np.where(bad, (classes + 1) % 5, classes), np.where(bad, -scores, scores)
         sides = [{"fine": fine, "coarse": fine % 3, "intensity": score} for fine, score in
                  ((answers, guesses), (classes, scores))]  # fmt: skip
+        sides[0]["fine_probabilities"] = 0.05 + 0.75 * np.eye(5)[answers]
         found = ReviewMetrics().compute(predictions=sides[0], references=sides[1])
         for dataset in ("mosi", "mosei", "sims"):
             found |= SentimentRegressionMetrics(dataset).compute(predictions=guesses, references=scores)
         found |= compute_metrics(config, np.eye(5)[answers], (classes,), ["labels"])
+        del found["fine_expected_calibration_error"]  # here best where a fifth is wrong
         found["fine_calibration_error"] = calibration_error(answers == classes, np.ones(60))
+        found["fine_coverage"] = 1 - wrong
         return found
 
     def test_better_answers_are_better_by_every_metric(self, computed):
         best, good, poor = (computed(wrong) for wrong in (0.0, 0.2, 0.7))
-        assert len(best) == 26
+        assert len(best) == 32
         for name in best:
             values = [-found[name] if lower_is_better(name) else found[name] for found in (best, good, poor)]
             assert values[0] > values[1] > values[2], name
@@ -334,7 +376,8 @@ class TestTable:
         losses = ["loss", "fine_loss", "intensity_loss", "prediction_loss", "contrastive_loss", "distillation_loss"]
         assert all(map(lower_is_better, [*losses, "rmse", "brier", "nll", "fine_nll", "intensity_rmse"]))
         assert {name for name, metric in METRICS.items() if metric.lower_is_better} == {
-            "mae", "mse", "rmse", "nll", "brier", "calibration_error", "hamming_loss", "loss",
+            "mae", "mse", "rmse", "nll", "class_error", "brier", "calibration_error", "hamming_loss", "loss",
+            "brier_score", "expected_calibration_error", "negative_log_likelihood",
         }  # fmt: skip
 
     @pytest.mark.parametrize("start", ["", "eval_", "test_", "validation_", "eval_first_"])

@@ -12,18 +12,19 @@ from fresh_python import run_fresh
 from matplotlib.colors import to_hex
 
 from hf_fusion.evaluation import plots
+from hf_fusion.evaluation.calibration import risk_coverage
 from hf_fusion.evaluation.diagnostics import attribution, contrastive, errors, gate, gradients, modalities, timelines
 from hf_fusion.evaluation.plots import (
     BETTER,
     UNCLEAR,
     WORSE,
-    calibration_error,
     difference_color,
     plot_benchmark,
     plot_calibration,
     plot_confusion,
     plot_differences,
     plot_pareto,
+    plot_risk_coverage,
     plot_robustness,
     plot_scores,
     save_figure,
@@ -81,7 +82,15 @@ FIGURES = {
         lambda: plot_confusion([0, 1, 2, 4] * 999, [1, 1, 2, 4] * 999, NAMES, LONG),
         lambda: plot_confusion([0, 1], [0, 1], ["a", "b"], "Title"),
     ],
-    "plot_calibration": [lambda: plot_calibration(rng.random(99) < 0.7, rng.random(99), LONG)],
+    "plot_calibration": [
+        lambda: plot_calibration(rng.random(99) < 0.7, rng.random(99), LONG),
+        lambda: plot_calibration(rng.random(99) < 0.7, rng.random(99), LONG, before=rng.random(99)),
+    ],
+    "plot_risk_coverage": [
+        lambda: plot_risk_coverage(
+            {name: risk_coverage(rng.random(99) < 0.7, rng.random(99)) for name in ("validation", "test")}, LONG, 0.5
+        )
+    ],
     "plot_scores": [
         lambda: plot_scores(normal(50), normal(50), LONG, (-3, 3)),
         lambda: plot_scores([0.2], [0.2], "one"),
@@ -223,14 +232,6 @@ class TestConfusion:
 
 
 class TestCalibration:
-    def test_calibration_error(self):
-        assert calibration_error([1, 1, 0, 0], [1.0, 1.0, 0.0, 0.0]) == 0
-        assert calibration_error([0, 0], [1.0, 1.0]) == 1
-        # two bins: .9 confident and right half of the time; .3 confident and never right
-        assert calibration_error([1, 0, 0, 0], [0.9, 0.9, 0.3, 0.3]) == pytest.approx(0.5 * 0.4 + 0.5 * 0.3)
-        # too little confidence in one bin makes up for none of the excess in another
-        assert calibration_error([1, 1, 0, 0], [0.25, 0.25, 0.75, 0.75]) == pytest.approx(0.75)
-
     def test_shares_with_intervals_over_confidence(self):
         top, bottom = plot_calibration([1, 0, 0, 0], [0.95, 0.93, 0.35, 0.31], "Title").axes
         (bars,) = top.containers
@@ -239,6 +240,25 @@ class TestCalibration:
         assert low == pytest.approx(0.0945, abs=1e-3) and high == pytest.approx(0.9055, abs=1e-3), "Wilson, 1 of 2"
         assert bottom.patches[0].get_data().values.tolist() == [0, 0, 0, 2, 0, 0, 0, 0, 0, 2]
         assert top.get_xlim() == (0, 1)
+
+    def test_before_beside_after(self):
+        top, bottom = plot_calibration([1, 0], [0.55, 0.58], "Title", before=[0.95, 0.91]).axes
+        before, after = top.containers
+        np.testing.assert_allclose([bars[0].get_xydata()[0] for bars in (before, after)], [[0.93, 0.5], [0.565, 0.5]])
+        assert "before" in before.get_label() and "(expected calibration error 0.065)" in after.get_label()
+        assert [patch.get_data().values.argmax() for patch in bottom.patches] == [9, 5]
+
+
+def test_risk_by_coverage_with_the_limit():
+    curves = {
+        "validation": risk_coverage([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.4]), "test": risk_coverage([1, 1], [0.8, 0.5]),
+    }  # fmt: skip
+    axes = plot_risk_coverage(curves, "Title", 0.6).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.25, 0], [0.5, 0.5], [0.75, 1 / 3], [1, 0.5]])
+    points = [collection.get_offsets()[0].tolist() for collection in axes.collections]
+    np.testing.assert_allclose(points, [[0.75, 1 / 3], [0.5, 0]])
+    assert "75.0% answered, 66.7% right" in axes.collections[0].get_label()
+    assert not plot_risk_coverage(curves, "Title").axes[0].collections
 
 
 def test_scores_span_the_range_of_labels():

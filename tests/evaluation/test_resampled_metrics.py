@@ -61,7 +61,7 @@ CASES = {
         clip_config(3, ["sad", "happy", "angry"], problem_type="multi_label_classification"),
         *draw_label_sets(rng),
     ),
-    "reviews": lambda rng: (DyFuLMConfig(), *draw_reviews(rng)),
+    "reviews": lambda rng: (DyFuLMConfig(temperature=1.7, coarse_temperature=0.6), *draw_reviews(rng)),
 }  # fmt: skip
 
 
@@ -69,7 +69,8 @@ def measure(config, outputs, labels, rows, seed):
     """The metrics of rows that are really repeated."""
     predictions = tuple(output[seed][rows] for output in outputs.values())
     metrics = compute_metrics(config, predictions, [values[rows] for values in labels.values()], list(labels))
-    return {name: value for name, value in metrics.items() if not name.endswith("average_precision")}
+    others = ("average_precision", "calibration_error")
+    return {name: value for name, value in metrics.items() if not name.endswith(others)}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -108,6 +109,12 @@ def test_a_single_class_has_no_accuracy():
     assert np.isfinite(tables["sad_recall"]).all() and np.isnan(tables["calm_recall"]).all()
 
 
+def test_a_single_class_of_reviews_has_no_order():
+    config, outputs, labels = CASES["reviews"](np.random.default_rng(2))
+    tables = resample_metrics(config, outputs, {"labels": np.ones_like(labels["labels"])}, replicates=5)
+    assert all(np.isnan(table).all() for table in tables.values()) and "fine_class_error" in tables
+
+
 def test_a_constant_score_has_no_correlation():
     config, outputs, labels = CASES["mosi"](np.random.default_rng(3))
     outputs["logits"][1] = 0.3
@@ -137,7 +144,9 @@ def test_reviews_without_some_labels():
     config, outputs, labels = CASES["reviews"](np.random.default_rng(4))
     labels["coarse_labels"][:] = -100
     del labels["intensity_labels"]
-    assert list(resample_metrics(config, outputs, labels, replicates=5)) == ["fine_accuracy", "fine_macro_f1"]
+    fine = ["fine_accuracy", "fine_macro_f1", "fine_quadratic_kappa", "fine_within_one", "fine_class_error"]
+    fine += ["fine_brier_score", "fine_negative_log_likelihood"]
+    assert list(resample_metrics(config, outputs, labels, replicates=5)) == fine
 
 
 def test_coverage_of_a_correlation():

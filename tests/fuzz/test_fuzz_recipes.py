@@ -14,7 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_runs import script_here
 
-from hf_fusion.architectures import measure_baselines, write_analysis, write_evaluation, write_robustness
+from hf_fusion.architectures import (
+    measure_baselines,
+    write_analysis,
+    write_calibration,
+    write_evaluation,
+    write_robustness,
+)
 from hf_fusion.studies.run_study import _check_same_settings
 from hf_fusion.studies.study import Study, StudyError
 from hf_fusion.studies.tuning import Search
@@ -127,6 +133,7 @@ DATA_FLAGS = ["--split", "--batch_size", "--device", "--dataset", "--dataset_opt
 DATA_COMMANDS = {
     "evaluate": (write_evaluation, ["--dtype"]),
     "analyze": (write_analysis, []),
+    "calibrate": (write_calibration, ["--target_accuracy", "--abstain_below", "--output"]),
     "baselines": (measure_baselines, ["--output"]),
     "robustness": (write_robustness, ["--corruptions", "--baseline", "--seeds"]),
 }

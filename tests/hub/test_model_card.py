@@ -81,6 +81,32 @@ def test_a_folder_of_this_machine_is_no_base_model(run_folder, clip_config):
         assert ModelCard.load(write_model_card(run_folder)).data.base_model is None
 
 
+def test_of_a_calibrated_run(run_folder):
+    assert "Calibration" not in write_model_card(run_folder).read_text()
+    path = run_folder / "metrics.json"
+    before, after = {"fine_brier_score": 0.81234}, {"fine_brier_score": 0.7}
+    sides = {"before": before, "after": after}
+    record = {
+        "temperature": 1.8, "coarse_temperature": 1.0, "abstain_below": 0.6125, "target_accuracy": 0.9,
+        "not_fitted": {"coarse": "all rows are of | one class"},
+        "validation": {**sides, "rows": 10, "coverage": 0.9, "answered_accuracy": 0.91},
+        "test": {**sides, "rows": 20, "coverage": 0.8251, "answered_accuracy": None},
+    }  # fmt: skip
+    path.write_text(json.dumps({**json.loads(path.read_text()), "calibration": record}))
+    (run_folder / "calibration").mkdir()
+    (run_folder / "calibration/risk_coverage.png").write_bytes(b"picture")
+    card = ModelCard.load(write_model_card(run_folder)).text
+    for words in ("1.800 for the fine and 1.000 for the coarse classes", "Measured on test (20 reviews)",
+                  "| fine_brier_score | 0.8123 | 0.7000 |", "below 0.613 is unsure", "an accuracy of 0.9 on validation",
+                  "| validation | 90.0% | 91.0% |",
+                  "| test | 82.5% | - |", "Not found: coarse: all rows are of / one class.",
+                  "![calibration/risk_coverage.png](calibration/risk_coverage.png)"):  # fmt: skip
+        assert words in card, words
+    assert "reliability" not in card
+    path.write_text(json.dumps({**json.loads(path.read_text()), "calibration": {**record, "abstain_below": None}}))
+    assert "is unsure" not in write_model_card(run_folder).read_text()
+
+
 def test_says_what_was_cut(run_folder):
     assert "cut at the end" not in write_model_card(run_folder).read_text()
     path = run_folder / "metrics.json"

@@ -18,7 +18,7 @@ from hf_fusion.deployment.adapters import add_lora, load_merged
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.deployment.sample_answers import sample_answers
 from hf_fusion.hub.publish import publish
-from hf_fusion.hub.repository import PublishError, check_complete, repository_files
+from hf_fusion.hub.repository import PublishError, check_complete, is_ours, repository_files
 from hf_fusion.training.checkpoints import STAGING
 from hf_fusion.utils.errors import RecipeError
 
@@ -70,6 +70,7 @@ def write_run(folder, model, processor):
 def run_folder(tmp_path, make_model, processor):
     folder = write_run(tmp_path / "run", make_model(), processor)
     for name in ("checkpoint-3/model.safetensors", "runs/events", "evaluation-test/calibration.png",
+                 "calibration/risk_coverage.png", "calibration/calibration.json",
                  "evaluation-test/metrics.json", "evaluation-test/timeline_1.png", "my_keys.py", "tokenizer_state.pkl",
                  "vocab.pickle",
                  "mining.safetensors", "projection.safetensors"):  # fmt: skip
@@ -105,6 +106,8 @@ def test_what_belongs_into_a_repository(run_folder):
     assert any(name.startswith("tokenizer_b/") for name in files)
     assert "diagnostics/evaluation-test/calibration.png" in files
     assert "diagnostics/evaluation-test/timeline_1.png" not in files, "words of a clip"
+    assert "calibration/risk_coverage.png" in files and "calibration/calibration.json" not in files
+    assert is_ours("calibration/risk_coverage.png") and not is_ours("calibration/notes.txt")
     for folder in (run_folder, run_folder / "evaluation-test"):
         (folder / "predictions.parquet").touch()
     assert not [name for name in repository_files(run_folder) if "predictions" in name], "ids and labels of rows"

@@ -8,7 +8,7 @@ import pytest
 from transformers import PretrainedConfig
 
 from hf_fusion import DashFusionConfig, DyFuLMConfig
-from hf_fusion.models.configuration_common import Head, choices_of, head_widths
+from hf_fusion.models.configuration_common import Head, choices_of, head_widths, temperature_of
 
 CONFIGS = pytest.mark.parametrize("config_class", [DyFuLMConfig, DashFusionConfig])
 ENTRY = re.compile(r"^(\w+) \(`(.+?)`, \*optional\*(?:, defaults to (.+?))?\):\n((?: {4}.+\n)+)", re.M)
@@ -71,13 +71,15 @@ def test_facts_of_dyfulm():
     config = DyFuLMConfig(num_labels=4, num_coarse_labels=2)
     assert (config.modalities, config.frame_columns) == (("text",), ())
     assert config.heads == {
-        "logits": Head("fine", "id2label"),
-        "coarse_logits": Head("coarse", "coarse_id2label"),
-        "intensity": Head("intensity"),
+        "logits": Head("fine", "id2label", temperature="temperature"),
+        "coarse_logits": Head("coarse", "coarse_id2label", temperature="coarse_temperature"),
+        "intensity": Head("intensity", switch="has_intensity"),
     }
     assert head_widths(config) == {"logits": (4,), "coarse_logits": (2,), "intensity": ()}
     assert config.loss_factors == {"distillation": 1.0} and not config.has_contrastive_loss
     assert config.has_gate and not DyFuLMConfig(cross_fusion="mean").has_gate
+    config.temperature, config.coarse_temperature = 2.0, 3.0
+    assert [temperature_of(config, output) for output in config.heads] == [2.0, 3.0, 1.0]
 
 
 def test_facts_of_dashfusion():

@@ -52,16 +52,24 @@ FIELDS = {
         "cross_fusion": ["gate", "mean", "concat", "a", "b"],
         "pooling": ["attention"],
         "gate_level": ["span", "sequence"],
-        "num_coarse_labels": [None, 2, 3, 7],
+        "num_coarse_labels": [None, 2, 3, 7, 0],
         "coarse_id2label": [None, NAMES, {"0": "bad", "1": "so", "2": "good", "3": "best"}],
         "intensity_range": [(0.0, 1.0), [-2, 2.5]],
         "use_guidance": [True, False],
+        "has_intensity": [True, False],
+        "coarse_starts": [None, [0, 1, 4]],
         "loss_weighting": ["uncertainty", "dwa", "fixed"],
         "loss_weights": [(1.0, 1.0, 1.0), [0, 2, 0.5]],
         "dwa_temperature": [2.0, 0.1],
         "classifier_dropout": [0.0, 0.1, 0.9],
         "initializer_range": [0.02, 1e-6],
+        "fine_loss": ["cross_entropy", "ordinal_log_loss", "corn"],
+        "focal_gamma": [0.0, 2, 0.5],
+        "class_values": [None, [1, 2, 3, 4, 5], [-1.0, -0.5, 0.0, 0.5, 10.0]],
         "problem_type": [None],
+        "temperature": [1.0, 0.3, 2.7],
+        "coarse_temperature": [1.0, 4.0],
+        "abstain_below": [None, 0.0, 0.55],
     },
     DashFusionConfig: {
         **COMMON,
@@ -222,6 +230,18 @@ class TestClasses:
         for loaded in (kind.from_pretrained(tmp_path, **changes), AutoConfig.from_pretrained(tmp_path, **changes)):
             assert loaded.id2label == names and loaded.num_labels == len(names)
             assert loaded.label2id == {name: i for i, name in names.items()}
+
+    def test_values_are_those_of_the_same_number(self, tmp_path):
+        DyFuLMConfig(class_values=[1, 2, 3, 4, 5]).save_pretrained(tmp_path)
+        for changes in ({}, {"num_labels": 5}, {"id2label": FIVE}, {"label2id": {name: i for i, name in FIVE.items()}}):
+            assert DyFuLMConfig.from_pretrained(tmp_path, **changes).class_values == [1, 2, 3, 4, 5]
+        for changes in ({"num_labels": 2}, {"id2label": NAMES}, {"label2id": {"no": 0, "yes": 1}}):
+            assert DyFuLMConfig.from_pretrained(tmp_path, **changes).class_values is None
+            config = DyFuLMConfig(class_values=[1, 2, 3, 4, 5])
+            setattr(config, *next(iter(changes.items())))
+            assert config.class_values is None
+        changed = DyFuLMConfig.from_pretrained(tmp_path, num_labels=2, class_values=[0, 1])
+        assert changed.class_values == [0, 1]
 
     @KINDS
     def test_changed_in_memory(self, tmp_path, kind):

@@ -84,14 +84,23 @@ def load_as_stranger(folder, texts, cache, *more, script=STRANGER):
 
 @pytest.mark.parametrize(
     ("how", "fields"),
-    [("pipeline", {"cross_fusion": "a", "a": "bert", "loss_weighting": "dwa"}), ("model and processor", {})],
+    [
+        (
+            "pipeline",
+            {"cross_fusion": "a", "a": "bert", "loss_weighting": "dwa", "temperature": 3.0},
+        ),
+        ("model and processor", {}),
+    ],
     ids=["pipeline-a", "model and processor-full"],
 )
 def test_loads_and_computes_the_same(make_model, processor, texts, tmp_path, fields, how):
     model = make_model(**fields)
     folder = tmp_path / "some.name-1"
     if how == "pipeline":
-        FusionSentimentPipeline(model, processor=processor, device="cpu").save_pretrained(folder)
+        classify = FusionSentimentPipeline(model, processor=processor, device="cpu")
+        scores = sorted(answer["score"] for answer in classify(texts))
+        model.config.abstain_below = sum(scores[1:3]) / 2  # two of four are unsure
+        classify.save_pretrained(folder)
     else:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -112,6 +121,9 @@ def test_loads_and_computes_the_same(make_model, processor, texts, tmp_path, fie
     assert [answer["label"] for answer in result["answers"]] == [answer["label"] for answer in answers]
     assert result["answers"][0]["score"] == pytest.approx(answers[0]["score"], abs=1e-6)
     assert result["inferred"]["label"] == answers[0]["label"]
+    assert [answer.get("unsure") for answer in result["answers"]] == [answer.get("unsure") for answer in answers]
+    if how == "pipeline":
+        assert {answer["unsure"] for answer in answers} == {True, False}
     assert_same_weights(*map(AutoModelForSequenceClassification.from_pretrained, (again, folder)))
     if how == "model and processor":  # saved by the stranger, loaded by the next one
         assert_close(load_as_stranger(again, texts, cache)["logits"], outputs.logits)

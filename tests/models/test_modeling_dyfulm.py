@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoModel, GPT2Config
 
 from hf_fusion import DyFuLMForSequenceClassification, DyFuLMProcessor
+from hf_fusion.models.modeling_losses import corn_loss, ordinal_log_loss
 
 ABLATIONS = [
     {},
@@ -235,6 +236,60 @@ class TestOutputs:
         torch.testing.assert_close(outputs.logits, make_model(gate_level="sequence")(**inputs).logits)
 
 
+class TestCorn:
+    """The fine head has a logit for each class but the last; `logits` are the classes' log probabilities."""
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("num_labels", [2, 5])
+    def test_logits(self, make_model, inputs, num_labels):
+        model = make_model(fine_loss="corn", use_guidance=False, num_labels=num_labels)
+        outputs = model(**inputs, output_fusion=True)
+        assert model.classifier.weight.shape == (num_labels - 1, 32)
+        conditional = outputs.pooler_output @ model.classifier.weight.T + model.classifier.bias
+        shift = torch.tensor([math.log(num_labels - 1 - k) for k in range(num_labels - 1)])
+        above = torch.sigmoid(conditional + shift)
+        lowest, highest = 1 - above[:, 0], above.prod(dim=1)
+        probabilities = outputs.logits.softmax(-1)
+        assert probabilities.shape == (4, num_labels)
+        torch.testing.assert_close(probabilities, outputs.logits.exp())
+        torch.testing.assert_close(probabilities[:, [0, -1]], torch.stack([lowest, highest], dim=1))
+
+    @torch.no_grad()
+    def test_starts_without_a_preference(self, make_model, inputs):
+        model = make_model(fine_loss="corn")
+        model.classifier.weight.zero_()
+        torch.testing.assert_close(model(**inputs).logits.exp(), torch.full((4, 5), 0.2))
+
+    def test_learns(self, make_model, inputs, labels):
+        model = make_model(fine_loss="corn", cross_fusion="a")
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        for _ in range(25):
+            outputs = model(**inputs, **labels)
+            torch.testing.assert_close(outputs.fine_loss, corn_loss(outputs.logits, labels["labels"])[0])
+            optimizer.zero_grad()
+            outputs.loss.backward()
+            assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+            optimizer.step()
+        assert model(**inputs).logits.argmax(-1).tolist() == labels["labels"].tolist()
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision(self, make_model, inputs, labels, dtype):
+        model = make_model(fine_loss="corn").to(dtype)
+        outputs = model(**inputs, **labels)
+        assert outputs.logits.dtype == torch.float32 and torch.isfinite(outputs.loss)
+        torch.testing.assert_close(outputs.logits.exp().sum(-1), torch.ones(4))
+
+    def test_comes_back_and_fits_no_other_head(self, make_model, inputs, tmp_path):
+        model = make_model(fine_loss="corn")
+        model.save_pretrained(tmp_path)
+        loaded = DyFuLMForSequenceClassification.from_pretrained(tmp_path)
+        assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+        assert_close(loaded(**inputs).logits, model(**inputs).logits)
+        with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+            DyFuLMForSequenceClassification.from_pretrained(tmp_path, fine_loss="cross_entropy")
+
+
 class TestSingleEncoder:
     def test_other_encoder_is_not_built(self, make_model, inputs):
         model = make_model(cross_fusion="a")
@@ -320,6 +375,31 @@ class TestLoss:
         assert (absent.loss_weights != 0).tolist() == [n in given for n in missing]
         for task, name in (("fine", "labels"), ("coarse", "coarse_labels"), ("intensity", "intensity_labels")):
             assert (absent.get(f"{task}_loss") is None) == (name not in given)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("gamma", [0.0, 2.0])
+    def test_class_weights_and_focus(self, make_model, inputs, labels, gamma):
+        model = make_model(focal_gamma=gamma)
+        model.class_weights, model.coarse_class_weights = torch.tensor([2.0, 1, 1, 1, 0.5]), torch.tensor([3.0, 1, 0.5])
+        outputs = model(**inputs, **labels)
+        for name, logits, weights in (
+            ("fine", outputs.logits, model.class_weights), ("coarse", outputs.coarse_logits, model.coarse_class_weights)
+        ):  # fmt: skip
+            own = labels["labels" if name == "fine" else "coarse_labels"]
+            each = nn.functional.cross_entropy(logits, own, weights, reduction="none")
+            probability = logits.softmax(-1).gather(1, own[:, None]).squeeze(1)
+            expected = (each * (1 - probability) ** gamma).sum() / weights[own].sum()
+            torch.testing.assert_close(outputs[f"{name}_loss"], expected)
+        assert not any("class_weights" in name for name in model.state_dict())
+
+    @torch.no_grad()
+    def test_ordinal_log_loss_is_for_the_fine_classes(self, make_model, inputs, labels):
+        plain, ordered = make_model(), make_model(fine_loss="ordinal_log_loss")
+        one, other = plain(**inputs, **labels), ordered(**inputs, **labels)
+        assert_close(one.logits, other.logits)
+        assert_close(one.coarse_loss, other.coarse_loss)
+        assert_close(one.intensity_loss, other.intensity_loss)
+        torch.testing.assert_close(other.fine_loss, ordinal_log_loss(other.logits, labels["labels"])[0])
 
     @torch.no_grad()
     def test_passes_over_single_missing_labels(self, make_model, inputs, labels):
@@ -453,3 +533,56 @@ class TestBadInput:
         inputs["attention_mask_b"] = inputs["attention_mask_b"][:, :-1]
         with pytest.raises(ValueError, match=r"`attention_mask_b` has the shape.*encoder B"):
             make_model()(**inputs)
+
+
+class TestFewerHeads:
+    """Models without a coarse head, without an intensity, or without both."""
+
+    @pytest.fixture(params=[(0, True), (3, False), (0, False)], ids=["intensity", "coarse", "fine"])
+    def fields(self, request):
+        return dict(zip(("num_coarse_labels", "has_intensity"), request.param, strict=True))
+
+    @staticmethod
+    def own(labels, fields):
+        absent = {"coarse_labels": not fields["num_coarse_labels"], "intensity_labels": not fields["has_intensity"]}
+        return {name: values for name, values in labels.items() if not absent.get(name)}
+
+    def test_answers_and_parameters_are_those_of_the_heads(self, make_model, inputs, fields):
+        model = make_model(**fields)
+        outputs = model(**inputs)
+        assert [name for name in type(model.config).heads if name in outputs] == list(model.config.heads)
+        names = {name.partition(".")[0] for name, _ in model.named_parameters()}
+        assert ("coarse_classifier" in names) is ("coarse_logits" in outputs)
+        assert ("intensity_regressor" in names) is ("intensity" in outputs)
+        assert ("guidance" in names) is (len(model.config.heads) > 1)
+
+    def test_labels_of_absent_heads_are_refused(self, make_model, inputs, labels, fields):
+        with pytest.raises(ValueError, match=r"`(coarse|intensity)_labels` are given, but the model has no \w+ head"):
+            make_model(**fields)(**inputs, **labels)
+
+    @pytest.mark.parametrize("weighting", ["uncertainty", "dwa", "fixed"])
+    def test_losses_are_weighted_among_those_there_are(self, make_model, inputs, labels, fields, weighting):
+        model = make_model(**fields, loss_weighting=weighting, loss_weights=(2.0, 3.0, 4.0))
+        factors = {"fine": 2.0, "coarse": 3.0, "intensity": 4.0}
+        count = len(model.config.heads)
+        for losses in ([2.0, 1.0, 0.5], [1.0, 0.9, 0.5]):
+            model.loss_weighting.record_epoch(losses[:count])
+        outputs = model(**inputs, **self.own(labels, fields))
+        outputs.loss.backward()
+        tasks = [head.task for head in model.config.heads.values()]
+        expected = torch.tensor([factors[task] for task in tasks])
+        if count > 1 and weighting == "uncertainty":
+            expected = expected * torch.tensor([0.5 if task == "intensity" else 1.0 for task in tasks])
+        elif count > 1 and weighting == "dwa":
+            expected = expected * count * (torch.tensor([0.5, 0.9]) / 2).softmax(0)
+        torch.testing.assert_close(outputs.loss_weights, expected)
+        losses = torch.stack([outputs[f"{task}_loss"] for task in tasks])
+        torch.testing.assert_close(outputs.loss, (expected * losses).sum())
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+    def test_comes_back(self, make_model, inputs, fields, tmp_path):
+        model = make_model(**fields)
+        model.save_pretrained(tmp_path)
+        loaded, report = DyFuLMForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+        assert not report["missing_keys"] and not report["unexpected_keys"]
+        assert_close(loaded(**inputs).logits, model(**inputs).logits)

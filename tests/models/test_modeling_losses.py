@@ -6,11 +6,17 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from hf_fusion.models.modeling_losses import (
+    ORDINAL_EXPONENT,
     binary_cross_entropy,
     contrastive_pairs,
+    corn_log_probabilities,
+    corn_loss,
+    cross_entropy,
     distillation_loss,
+    focal_loss,
     label_classes,
     nt_xent,
+    ordinal_log_loss,
     semantic_alignment_loss,
     supervised_contrastive_loss,
 )
@@ -230,3 +236,132 @@ class TestDistillation:
         for kind in ("regression", "single_label_classification", "multi_label_classification"):
             distillation_loss(logits, whole, kind).backward()
         assert whole.grad is None and logits.grad.abs().min() > 0
+
+
+def naive_focal(logits, labels, weights):
+    """The formula with loops, gamma 2."""
+    probabilities = softmax(logits, 1)
+    kept = [(probabilities[i, y], weights[y]) for i, y in enumerate(labels) if y != -100]
+    return sum(-w * (1 - p) ** 2 * math.log(p) for p, w in kept) / sum(w for _, w in kept)
+
+
+def naive_ordinal_log_loss(logits, labels, weights):
+    """The formula with loops over rows and classes."""
+    total = count = 0.0
+    for row, y in zip(softmax(logits, 1), labels, strict=True):
+        if y != -100:
+            total -= weights[y] * sum(math.log(1 - p) * abs(y - i) ** ORDINAL_EXPONENT for i, p in enumerate(row))
+            count += weights[y]
+    return total / count
+
+
+def naive_corn(conditional_logits, labels, weights):
+    """A binary cross-entropy for each class but the last, over the subset of rows that are not below it."""
+    total = count = 0.0
+    for k in range(conditional_logits.shape[1]):
+        for z, y in zip(conditional_logits[:, k], labels, strict=True):
+            if y >= k:
+                probability = 1 / (1 + math.exp(-z))
+                total -= weights[y] * math.log(probability if y > k else 1 - probability)
+                count += weights[y]
+    return total / count
+
+
+def corn(conditional_logits, labels, class_weights=None):
+    return corn_loss(corn_log_probabilities(conditional_logits), labels, class_weights)
+
+
+# Loss, naive reference, and how many outputs it has less than classes.
+ORDERED = {
+    "focal_loss": (focal_loss, naive_focal, 0),
+    "ordinal_log_loss": (ordinal_log_loss, naive_ordinal_log_loss, 0),
+    "corn": (corn, naive_corn, 1),
+}
+
+
+@pytest.mark.parametrize("name", ORDERED)
+class TestOrder:
+    """Losses of ordered and of rare classes."""
+
+    LABELS = (0, 4, 2, -100, 1, 4, 3)
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_agrees_with_the_formula(self, name, weighted):
+        loss, naive, fewer = ORDERED[name]
+        logits = np.random.default_rng(0).normal(0, 3, size=(len(self.LABELS), 5 - fewer)).astype(np.float32)
+        weights = np.array([2.0, 0.5, 1.0, 3.0, 0.25], np.float32) if weighted else None
+        class_weights = None if weights is None else torch.tensor(weights)
+        found, has_labels = loss(torch.tensor(logits), torch.tensor(self.LABELS), class_weights)
+        expected = naive(logits.astype(np.float64), self.LABELS, np.ones(5) if weights is None else weights)
+        assert found.item() == pytest.approx(expected, rel=1e-5) and has_labels == 1 and found.dtype == torch.float32
+
+    @pytest.mark.parametrize("classes", [2, 5])
+    def test_gradient_agrees_with_finite_differences(self, name, classes):
+        loss, _, fewer = ORDERED[name]
+        logits = torch.randn(6, classes - fewer, dtype=torch.float64, requires_grad=True)
+        labels, weights = torch.tensor([0, 1, -100, 1, 0, classes - 1]), torch.rand(classes, dtype=torch.float64)
+        assert torch.autograd.gradcheck(lambda values: loss(values, labels)[0], (logits,))
+        assert torch.autograd.gradcheck(lambda values: loss(values, labels, weights)[0], (logits,))
+
+    def test_missing_labels_cost_nothing(self, name):
+        loss, _, fewer = ORDERED[name]
+        logits = torch.randn(3, 5 - fewer, requires_grad=True)
+        some, _ = loss(logits, torch.tensor([2, -100, -100]))
+        torch.testing.assert_close(some, loss(logits[:1], torch.tensor([2]))[0])
+        none, has_labels = loss(logits, torch.tensor([-100] * 3))
+        none.backward()
+        assert none == 0 and has_labels == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
+        only_zero = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0])
+        assert loss(logits, torch.tensor([2, -100, -100]), only_zero)[0] == 0
+
+    @pytest.mark.parametrize("size", [30.0, 1e4, 1e30])
+    def test_extreme_logits(self, name, size):
+        loss, _, fewer = ORDERED[name]
+        logits = size * torch.tensor([[-1.0, 1, -1, 1, -1], [1, 1, 1, 1, 1], [-1, -1, -1, -1, 1], [1, 0, 0, 0, 0]])
+        logits = logits[:, fewer:].requires_grad_()
+        for labels in ([1, 4, 4, 0], [0, 0, 0, 4], [4, 2, 1, 2]):
+            value, _ = loss(logits, torch.tensor(labels))
+            (gradient,) = torch.autograd.grad(value, logits)
+            assert torch.isfinite(value) and torch.isfinite(gradient).all()
+
+
+def test_focal_loss_without_focus_is_cross_entropy():
+    logits, labels, weights = torch.randn(6, 3), torch.tensor([0, 2, 1, -100, 1, 2]), torch.tensor([1.0, 2.0, 0.5])
+    torch.testing.assert_close(focal_loss(logits, labels, weights, 0.0), cross_entropy(logits, labels, weights))
+    sure, unsure = (torch.tensor([[size, 0.0, 0.0]]) for size in (6.0, 0.5))
+    share = [focal_loss(one, labels[:1])[0] / cross_entropy(one, labels[:1])[0] for one in (sure, unsure)]
+    assert share[0] < 1e-4 and share[1] > 0.2
+
+
+def test_a_focal_loss_below_1_has_a_gradient_at_certainty():
+    logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    focal_loss(logits, torch.tensor([0]), gamma=0.5)[0].backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_ordinal_log_loss_grows_with_the_distance():
+    logits = 5 * torch.eye(5)[[1, 2, 3, 4]]
+    losses = [ordinal_log_loss(row[None], torch.tensor([0]))[0].item() for row in logits]
+    assert losses == sorted(losses) and losses[-1] > 5 * losses[0]
+
+
+class TestCorn:
+    def test_log_probabilities_are_those_of_the_chain(self):
+        conditional = torch.randn(8, 4, dtype=torch.float64)
+        above = torch.sigmoid(conditional)
+        expected, reached = [], torch.ones(8, dtype=torch.float64)
+        for k in range(4):
+            expected.append(reached * (1 - above[:, k]))
+            reached = reached * above[:, k]
+        expected = torch.stack([*expected, reached], dim=1)
+        found = corn_log_probabilities(conditional)
+        torch.testing.assert_close(found.exp(), expected)
+        torch.testing.assert_close(found.softmax(-1), expected)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision(self, dtype):
+        conditional = torch.tensor([[-6e4, 6e4, -6e4, 6e4], [6e4] * 4, [-6e4] * 4, [1.0, -2.0, 0.5, 3.0]], dtype=dtype)
+        found = corn_log_probabilities(conditional)
+        assert found.dtype == torch.float32 and torch.isfinite(found).all()
+        torch.testing.assert_close(found, corn_log_probabilities(conditional.float()))
+        torch.testing.assert_close(found.softmax(-1).sum(-1), torch.ones(4))

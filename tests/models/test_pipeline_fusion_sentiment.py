@@ -14,7 +14,7 @@ def pipe(make_model, processor):
 
 
 def test_answers_what_the_model_says(pipe, processor):
-    answer = pipe("The room was not bad.")
+    answer = pipe("The room was not bad.", consistent=False)
     outputs = pipe.model(**processor(["The room was not bad."], return_tensors="pt"))
     fine, coarse = outputs.logits.softmax(-1)[0], outputs.coarse_logits.softmax(-1)[0]
     assert answer["label"] == pipe.model.config.id2label[int(fine.argmax())]
@@ -22,6 +22,27 @@ def test_answers_what_the_model_says(pipe, processor):
     assert answer["coarse"]["label"] == pipe.model.config.coarse_id2label[int(coarse.argmax())]
     assert answer["coarse"]["score"] == pytest.approx(coarse.max().item(), abs=1e-6)
     assert answer["intensity"] == pytest.approx(outputs.intensity.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("fine_loss", ["cross_entropy", "corn"])
+def test_the_expected_value_of_the_classes(make_model, processor, fine_loss):
+    model = make_model(class_values=[1, 2, 3, 4, 5.5], fine_loss=fine_loss)
+    pipe = FusionSentimentPipeline(model, processor=processor, device="cpu")
+    texts = ["The room was not bad.", "good " * 9]
+    for text, answer in zip(texts, pipe(texts), strict=True):
+        probabilities = model(**processor([text], return_tensors="pt")).logits.softmax(-1)[0]
+        expected = sum(value * p.item() for value, p in zip([1, 2, 3, 4, 5.5], probabilities, strict=True))
+        assert list(answer) == ["label", "score", "coarse", "intensity", "expected"]
+        assert answer["expected"] == pytest.approx(expected, abs=1e-5)
+        every = pipe(text, top_k=None)
+        assert every[0]["expected"] == pytest.approx(expected, abs=1e-5)
+        assert not any("expected" in entry for entry in every[1:])
+        by_label = {model.config.label2id[entry["label"]]: entry["score"] for entry in every}
+        assert by_label == pytest.approx(dict(enumerate(probabilities.tolist())), abs=1e-5)
+
+
+def test_classes_without_values_have_no_expected_one(pipe):
+    assert "expected" not in pipe("good") and "expected" not in pipe("good", top_k=2)[0]
 
 
 def test_top_k(pipe):
@@ -32,6 +53,153 @@ def test_top_k(pipe):
     assert scores == sorted(scores, reverse=True)
     assert_close(pipe(["good"], top_k=1)[0][0], pipe("good"))
     assert len(pipe("good", top_k=99)) == 5
+
+
+def test_top_k_says_once_what_is_said_once(pipe):
+    best, *others = pipe("good", top_k=3)
+    assert best == pipe("good") and best.keys() == {"label", "score", "coarse", "intensity"}
+    assert len(others) == 2 and all(entry.keys() == {"label", "score"} for entry in others)
+
+
+class TestConsistency:
+    """The coarse head says what the fine one contradicts: "positive" of the text that is "negative"."""
+
+    @pytest.fixture
+    def contradicting(self, pipe, monkeypatch):
+        fine = torch.tensor([[0.1, 0.4, 0.2, 0.2, 0.1], [0.1, 0.4, 0.2, 0.2, 0.1]]).log()
+        coarse = torch.tensor([[0.2, 0.2, 0.6], [0.7, 0.2, 0.1]]).log()
+        outputs = {"logits": fine, "coarse_logits": coarse, "intensity": torch.zeros(2)}
+        monkeypatch.setattr(pipe, "_forward", lambda batch: outputs)
+        return pipe
+
+    def coarse(self, pipe, **options):
+        return [
+            (answer["coarse"]["label"], round(answer["coarse"]["score"], 5)) for answer in pipe(["a", "b"], **options)
+        ]
+
+    def test_coarse_follows_from_fine(self, contradicting):
+        assert self.coarse(contradicting) == [("negative", 0.5), ("negative", 0.7)], "0.1 + 0.4, and the head's own"
+
+    def test_the_head_itself(self, contradicting):
+        assert self.coarse(contradicting, consistent=False) == [("positive", 0.6), ("negative", 0.7)]
+
+    def test_by_the_beginnings_of_the_coarse_classes(self, contradicting):
+        contradicting.model.config.coarse_starts = [0, 1, 4]
+        assert self.coarse(contradicting) == [("neutral", 0.8), ("neutral", 0.8)]
+
+    def test_nothing_is_forced_where_nothing_is_known(self, contradicting):
+        contradicting.model.config.id2label = dict(enumerate("abcde"))
+        assert self.coarse(contradicting) == self.coarse(contradicting, consistent=False)
+
+    def test_says_what_is_wrong(self, pipe, make_model, processor):
+        with pytest.raises(ValueError, match="`consistent` must be true or false, got 'no'"):
+            pipe("a", consistent="no")
+        headless = FusionSentimentPipeline(make_model(num_coarse_labels=0), processor=processor, device="cpu")
+        with pytest.raises(ValueError, match="`consistent` is for a model with a coarse head"):
+            headless("a", consistent=False)
+
+
+class TestCalibration:
+    """Temperatures and `abstain_below` of the configuration, and their options."""
+
+    @pytest.fixture
+    def calibrated(self, make_model, processor):
+        model = make_model(temperature=4.0, coarse_temperature=0.5, abstain_below=0.4)
+        return FusionSentimentPipeline(model, processor=processor, device="cpu")
+
+    def test_probabilities_are_those_of_logits_over_temperature(self, calibrated, processor, texts):
+        with torch.no_grad():
+            outputs = calibrated.model(**processor(texts, return_tensors="pt"))
+        fine, coarse = (outputs.logits / 4).softmax(-1), (outputs.coarse_logits / 0.5).softmax(-1)
+        answers = calibrated(texts, consistent=False)
+        assert_close([answer["score"] for answer in answers], fine.max(-1).values)
+        assert_close([answer["coarse"]["score"] for answer in answers], coarse.max(-1).values)
+        every = calibrated(texts, top_k=None)
+        assert_close([sorted(entry["score"] for entry in entries) for entries in every], fine.sort(-1).values)
+
+    def test_without_it_answers_are_those_of_an_uncalibrated_model(self, calibrated, pipe, texts):
+        for options in ({}, {"top_k": None}):
+            assert_close(calibrated(texts, calibration=False, **options), pipe(texts, **options))
+        assert_close(calibrated(texts, calibration=False)[0]["score"], pipe(texts[0])["score"])
+
+    def test_an_unsure_answer_has_no_label_but_alternatives(self, calibrated, texts):
+        threshold = sorted(answer["score"] for answer in calibrated(texts))[1] + 1e-4
+        answers = calibrated(texts, abstain_below=threshold)
+        ranked = calibrated(texts, top_k=3)
+        assert [answer["unsure"] for answer in answers].count(True) == 2
+        for answer, entries in zip(answers, ranked, strict=True):
+            best = [{"label": entry["label"], "score": entry["score"]} for entry in entries]
+            assert answer["unsure"] == (answer["score"] < threshold)
+            assert answer["label"] == (None if answer["unsure"] else best[0]["label"])
+            assert answer.get("alternatives") == (best if answer["unsure"] else None)
+            assert answer["score"] == best[0]["score"] and answer["coarse"]["label"]
+
+    def test_all_classes_keep_their_labels(self, calibrated):
+        best, *others = calibrated("good", top_k=None, abstain_below=0.99)
+        assert best["unsure"] and "alternatives" not in best and all(entry["label"] for entry in (best, *others))
+        assert not any("unsure" in entry for entry in others)
+
+    def test_the_mean_of_the_classes_is_calibrated(self, calibrated, processor, texts):
+        calibrated.model.config.class_values = values = [1.0, 2.0, 3.0, 4.0, 5.0]
+        with torch.no_grad():
+            logits = calibrated.model(**processor(texts, return_tensors="pt")).logits
+        for temperature, options in ((4.0, {}), (1.0, {"calibration": False})):
+            expected = (logits / temperature).softmax(-1) @ torch.tensor(values)
+            assert_close([answer["expected"] for answer in calibrated(texts, **options)], expected)
+
+    def test_the_option_goes_before_the_configuration(self, calibrated):
+        assert calibrated("good", abstain_below=0.99)["unsure"] and not calibrated("good", abstain_below=0.01)["unsure"]
+        assert "unsure" not in calibrated("good", abstain_below=0)
+        assert "unsure" in calibrated("good", calibration=False, abstain_below=0.5)
+        assert "unsure" not in calibrated("good", calibration=False)
+
+    def test_an_unsure_answer_is_explained_by_its_best_class(self, calibrated):
+        text = "The room was not bad."
+        expected = calibrated(text, abstain_below=0, explain=True)["explanation"]
+        unsure = calibrated(text, abstain_below=0.99, explain=True)
+        assert unsure["label"] is None
+        assert_close(unsure["explanation"], expected)
+
+    @pytest.mark.parametrize(
+        "options", [{"abstain_below": 1.0}, {"abstain_below": "x"}, {"calibration": "no"}], ids=str
+    )
+    def test_bad_values(self, pipe, options):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            pipe("good", **options)
+
+    @pytest.mark.parametrize("options", [{"abstain_below": 0.5}, {"calibration": False}], ids=str)
+    def test_other_models_take_none(self, clip_model, clip_processor, options):
+        classify = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+        with pytest.raises(ValueError, match="is for a DyFuLM, this model is a dashfusion"):
+            classify("good", **options)
+
+
+class TestAspects:
+    TEXT = "The Room was not bad. The staff was rude! Breakfast? We slept well in the room."
+
+    def test_are_answers_to_the_sentences_that_name_them(self, pipe):
+        answer = pipe(self.TEXT, aspects=["room", "staff", "pool"])
+        assert answer["aspects"].keys() == {"room", "staff"}
+        assert_close(answer["aspects"]["staff"], pipe("The staff was rude!"))
+        assert_close(answer["aspects"]["room"], pipe("The Room was not bad. We slept well in the room."))
+        assert_close({name: value for name, value in answer.items() if name != "aspects"}, pipe(self.TEXT))
+
+    def test_synonyms_lists_and_other_options(self, pipe):
+        texts = ["good", self.TEXT, ""]
+        found = pipe(texts, aspects={"service": ["staff"], "bed": []}, on_error="return", return_truncated=True)
+        assert found[0]["aspects"] == {} and list(found[1]["aspects"]) == ["service"]
+        assert isinstance(found[2], InputError) and not found[1]["truncated"]
+        assert "explanation" in pipe(self.TEXT, aspects=["staff"], explain=True)
+        assert [answer["aspects"].keys() for answer in pipe(iter(texts[:2]), aspects=["staff"])] == [set(), {"staff"}]
+
+    @pytest.mark.parametrize("aspects", ["room", [], {}, [""], [1], {"room": "bed"}, {"room": [2]}, 3])
+    def test_what_are_none(self, pipe, aspects):
+        with pytest.raises(ValueError, match="`aspects` must be words"):
+            pipe(self.TEXT, aspects=aspects)
+
+    def test_top_k_is_about_something_else(self, pipe):
+        with pytest.raises(ValueError, match="leave `top_k` out"):
+            pipe(self.TEXT, aspects=["room"], top_k=2)
 
 
 def test_batches_texts_of_like_length(pipe, monkeypatch):

@@ -1,6 +1,6 @@
 import pytest
 
-from hf_fusion.models.processing_text import is_file_name, text_problem
+from hf_fusion.models.processing_text import is_file_name, sentences_about, text_problem
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,19 @@ def test_a_sentence_is_the_name_of_a_file_where_that_is_there(tmp_path, monkeypa
     assert not is_file_name("my first talk.mov")
     (tmp_path / "my first talk.mov").write_bytes(b"")
     assert is_file_name("my first talk.mov") and not is_file_name("I saw my first talk.mov")
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "expected"),
+    [
+        ("Nice room. Rude staff.", ["staff"], "Rude staff."),
+        ("Nice room.\nRude staff", ["ROOM"], "Nice room."),
+        ("A mushroom. A bedroom!", ["room"], ""),
+        ("The check-in (slow) took 1.5 hours. Fine.", ["check-in"], "The check-in (slow) took 1.5 hours."),
+        ("部屋は広い。朝食は冷たい。", ["朝食"], "朝食は冷たい。"),
+        ("الغرفة نظيفة. الموظفون طيبون.", ["غرفة"], "الغرفة نظيفة."),
+        ("a+b is good. ab is bad.", ["a+b"], "a+b is good."),
+    ],
+)
+def test_sentences_about(text, words, expected):
+    assert sentences_about(text, words) == expected

@@ -100,3 +100,22 @@ def test_tables_are_found_with_their_lines_and_records():
     assert (table.line, table.text, table.sources) == (3, "| x |", ["a", "b"])
     rest = without_tables(page)
     assert "| x |" not in rest and rest.splitlines()[-1] == "The end." and len(rest.splitlines()) == 8
+
+
+def test_a_protocol_has_a_row_for_each_condition_and_summary(tmp_path):
+    record = json.loads((RESULTS / "protocols_dashfusion_ravdess.json").read_text(encoding="utf-8"))
+    spec = {"source": "protocols_dashfusion_ravdess", "protocol": "lnln", "metrics": ["accuracy"]}
+    table = render(spec)
+    half = record["protocols"]["lnln"]["conditions"]["0.5"]["variants"]["all three"]["seeds"]
+    assert f"| 0.5 | {sum(run['accuracy'] for run in half.values()) / 3:.3f} ± " in table
+    assert "| mean incomplete | " in table and "the mean of 5 realisations of the masks" in table
+    for part in record["protocols"]["lnln"].values():
+        for entry in part.values() if isinstance(part, dict) else ():
+            if isinstance(entry, dict) and "variants" in entry:
+                entry["variants"]["other"] = {"seeds": {"1": {"accuracy": 0.25}, "2": {"accuracy": None}}}
+    record["variants"]["other"] = record["variants"]["all three"]
+    (tmp_path / "two.json").write_text(json.dumps(record))
+    table = render({**spec, "source": "two"}, tmp_path)
+    assert "|  | all three | other |" in table and "| 0.250 |" in table and "<small>Of accuracy: mean ±" in table
+    with pytest.raises(ValueError, match="unknown fields transpose; accepted: metrics, protocol, variants"):
+        render({**spec, "transpose": True})

@@ -36,6 +36,20 @@ def test_as_many_as_classes(make_config):
         compute_class_weights([1.0, 2.0], [0], make_config())
 
 
+def test_coarse_classes(make_config, clip_config):
+    assert compute_class_weights([1.0, 2.0, 0.5], [0], make_config(), "coarse_class_weights") == [1.0, 2.0, 0.5]
+    weights = compute_class_weights("balanced", [0, 0, 1, 2, -100], make_config(), "coarse_class_weights")
+    assert weights == pytest.approx([2 / 3, 4 / 3, 4 / 3])
+    with pytest.raises(ValueError, match="`coarse_class_weights` has 2 numbers, but there are 3 classes: negative"):
+        compute_class_weights([1.0, 2.0], [0], make_config(), "coarse_class_weights")
+    with pytest.raises(ValueError, match="`coarse_class_weights` cannot be balanced: no training row is neutral"):
+        compute_class_weights("balanced", [0, 2], make_config(), "coarse_class_weights")
+    with pytest.raises(ValueError, match="`coarse_class_weights` is for coarse classes; this model predicts none"):
+        compute_class_weights("balanced", [0, 2], clip_config(num_labels=3), "coarse_class_weights")
+    with pytest.raises(ValueError, match="`coarse_class_weights` must be 'balanced'"):
+        FusionTrainingArguments("run", coarse_class_weights="even", report_to="none")
+
+
 def test_only_for_classes(clip_config):
     with pytest.raises(ValueError, match="is for classes; this model predicts a score"):
         compute_class_weights("balanced", [0.5, 2.0], clip_config())

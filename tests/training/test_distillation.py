@@ -242,6 +242,25 @@ class TestTrainer:
             assert logs["mixed"][name] == pytest.approx(logs["all"][name], rel=1e-4)
         assert logs["mixed"]["fine_loss"] != pytest.approx(logs["all"]["fine_loss"], rel=1e-3)
 
+    @pytest.mark.parametrize("fine_loss", ["ordinal_log_loss", "corn"])
+    def test_students_that_know_the_order(self, make_trainer, make_student, rows, fine_loss):
+        """The teacher's classes are learnt as probabilities, whatever the head is."""
+        student = make_student(fine_loss=fine_loss)
+        weights = {"weights": (1, 0, 0, 0), "label_weight": 0.01}
+        trainer = make_trainer(
+            student, num_train_epochs=40, learning_rate=3e-3, per_device_train_batch_size=16,
+            distillation=weights, logging_steps=40,
+        )  # fmt: skip
+        trainer.train()
+        (entry,) = training_logs(trainer)
+        assert entry["fine_loss"] > 0 and entry["fine_distillation_loss"] > 0
+        before, after = (self.agreement(model, trainer, rows) for model in (make_student(), student))
+        assert after["agreement"] > 0.9 and after["distance"] < before["distance"] / 10
+
+    def test_own_losses_have_no_place(self, make_trainer):
+        with pytest.raises(ValueError, match="`compute_loss_func` has no effect on a student"):
+            make_trainer(distillation={"compute_loss_func": lambda *_, **__: 0})
+
     def test_data_without_answers(self, make_trainer, rows):
         with pytest.raises(ValueError, match=r"no teacher_pooled; .* `add_answers`"):
             make_trainer(train_dataset=rows.remove_columns("teacher_pooled"))
@@ -430,10 +449,12 @@ class TestTeacher:
         names = {str(i): name for i, name in enumerate("abcde")}
         config = json.loads((folder / "config.json").read_text())
         config |= {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+        config["class_values"] = [-2, -1, 0, 1, 2]
         (folder / "config.json").write_text(json.dumps(config))
         run(recipe(num_train_epochs=1), "--teacher", str(folder))
         student = DyFuLMForSequenceClassification.from_pretrained(tmp_path / "run")
         assert list(student.config.id2label.values()) == list("abcde"), "a new student has its teacher's"
+        assert student.config.class_values == [-2, -1, 0, 1, 2]
         flags = ["--checkpoint", str(tmp_path / "run"), "--output_dir", str(tmp_path / "more")]
         with pytest.raises(RecipeError, match=r"classes are .*, those of the data a, b, c, d, e"):
             run(recipe(encoder_a=None), *flags)

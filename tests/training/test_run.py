@@ -79,6 +79,33 @@ def check_predictions(folder, metrics):
     assert facts["weights_sha256"] == digest_weights(folder)
 
 
+def test_ordered_classes(tmp_path, recipe, corpus):
+    """From stars in a file to expected stars in answers, with a head that other losses cannot take over."""
+    data = tmp_path / "reviews.jsonl"
+    stars = [{"text": text, "stars": 1 + i % 5} for i, text in enumerate(corpus[:40])]
+    data.write_text("\n".join(map(json.dumps, stars)))
+    fields = {"dataset": str(data), "dataset_options": None, "metric_for_best_model": "fine_quadratic_kappa"}
+    weights = {"class_weights": "balanced", "coarse_class_weights": [1, 2, 1]}
+    metrics = run(recipe(**fields, **weights, fine_loss="corn"))
+    assert {"fine_quadratic_kappa", "fine_within_one", "fine_class_error"} <= set(metrics["test"])
+    check_predictions(tmp_path / "run", metrics)
+    classify = load_pipeline(str(tmp_path / "run"), device="cpu")
+    assert classify.model.config.class_values == [1, 2, 3, 4, 5] and classify.model.config.fine_loss == "corn"
+    every = classify(corpus[0], top_k=None)
+    mean = sum(entry["score"] * (1 + classify.model.config.label2id[entry["label"]]) for entry in every)
+    assert classify(corpus[0])["expected"] == pytest.approx(mean, abs=1e-5)
+    more = {
+        "checkpoint": str(tmp_path / "run"),
+        "encoder_a": None,
+        "encoder_b": None,
+        "output_dir": str(tmp_path / "b"),
+    }
+    with pytest.raises(RecipeError, match=r"do not fit the recipe .*remove the fields that change the size"):
+        run(recipe(**{**fields, **more, "fine_loss": "cross_entropy"}))
+    with pytest.raises(RecipeError, match="`focal_gamma` 2 changes a cross-entropy, but `fine_loss` is corn"):
+        run(recipe(**{**fields, "fine_loss": "corn", "focal_gamma": 2.0, "output_dir": str(tmp_path / "c")}))
+
+
 def test_the_data_of_a_run_leaves_no_temporary_files(recipe, tmp_path, monkeypatch):
     folder, reads, finish = tmp_path / "temporary", [], SplitWriter.finish
     folder.mkdir()

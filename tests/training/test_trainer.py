@@ -9,7 +9,9 @@ from transformers import TrainingArguments
 
 from hf_fusion import FusionTrainer, FusionTrainingArguments
 from hf_fusion.architectures.reviews import encode_reviews
+from hf_fusion.models.modeling_losses import corn_loss
 from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
+from hf_fusion.training.non_finite import NonFiniteLossError
 from hf_fusion.training.sampler import LengthBucketSampler
 
 COMPONENTS = ("fine_loss", "coarse_loss", "intensity_loss", "fine_weight", "coarse_weight", "intensity_weight")
@@ -177,6 +179,25 @@ def test_a_subclass_computes_its_own_loss(make_trainer, dataset):
     assert {"eval_loss", "eval_fine_accuracy"} <= set(trainer.evaluate())
 
 
+def test_a_subclass_adds_to_the_loss(make_trainer, dataset):
+    class Added(FusionTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            loss = loss + 10 * outputs["intensity"].mean()
+            return (loss, outputs) if return_outputs else loss
+
+    plain = make_trainer(per_device_train_batch_size=16, learning_rate=0.0, loss_weighting_learning_rate=0.0)
+    trainer = Added(plain.model, plain.args, train_dataset=dataset, eval_dataset=dataset,
+                    processing_class=plain.processing_class)  # fmt: skip
+    trainer.train()
+    (entry,) = training_logs(trainer)
+    with torch.no_grad():
+        rows = trainer.data_collator([dataset[i] for i in range(len(dataset))])
+        outputs = trainer.model(**trainer._prepare_inputs(rows))
+    assert entry["loss"] == pytest.approx((outputs.loss + 10 * outputs.intensity.mean()).item(), rel=1e-4)
+    assert entry["fine_loss"] == pytest.approx(outputs.fine_loss.item(), rel=1e-4)
+
+
 def test_partners_are_arguments_of_forward_too(make_clip_trainer):
     class Own(FusionTrainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -209,6 +230,84 @@ def test_class_weights_act_on_the_fine_loss_alone(make_trainer, dataset, setting
     assert entry["fine_loss"] != pytest.approx(plain["fine_loss"], rel=1e-3)
     assert "Weights of the classes in the loss: very negative" in caplog.text
     assert "class_weights" not in trainer.model.state_dict()
+
+
+def test_coarse_class_weights_act_on_the_coarse_loss_alone(make_trainer, dataset, caplog):
+    sizes = {"learning_rate": 0.0, "per_device_train_batch_size": 5, "bucket_by_length": False, "logging_steps": 4}
+    trainer = make_trainer(coarse_class_weights="2 0.5 1", **sizes)
+    trainer.train()
+    (entry,) = training_logs(trainer)
+    fine, coarse = (torch.tensor(part) for part in trainer.predict(dataset).predictions[:2])
+    expected = torch.nn.functional.cross_entropy(
+        coarse, torch.tensor(dataset["coarse_labels"]), torch.tensor([2.0, 0.5, 1.0])
+    )
+    assert entry["coarse_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    expected = torch.nn.functional.cross_entropy(fine, torch.tensor(dataset["labels"]))
+    assert entry["fine_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    assert "Weights of the coarse classes in the loss: negative 2, neutral 0.5, positive 1." in caplog.text
+
+
+@pytest.mark.parametrize("weights", [None, [2.0, 1.0, 0.5, 1.0, 3.0]])
+def test_the_loss_of_corn_is_logged_as_a_mean_over_its_answers(make_trainer, make_model, dataset, weights):
+    """Batches have as many labels, but not as many answers."""
+    fields = {"learning_rate": 0.0, "per_device_train_batch_size": 5, "bucket_by_length": False, "logging_steps": 4}
+    trainer = make_trainer(make_model(fine_loss="corn", classifier_dropout=0.0), class_weights=weights, **fields)
+    trainer.train()
+    (entry,) = training_logs(trainer)
+    logits, labels = torch.tensor(trainer.predict(dataset).predictions[0]), torch.tensor(dataset["labels"])
+    expected, _ = corn_loss(logits, labels, None if weights is None else torch.tensor(weights))
+    assert entry["fine_loss"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+class TestLossOfTheLabels:
+    """`compute_loss_func` of `Trainer` stands in place of the model's loss of the fine labels."""
+
+    @staticmethod
+    def squared_error(outputs, labels, num_items_in_batch=None):
+        expected = outputs["logits"].softmax(-1) @ torch.arange(5.0)
+        return outputs["loss"] + ((expected - labels) ** 2).mean()
+
+    def trainer(self, plain, loss=squared_error, **fields):
+        data = {"train_dataset": plain.train_dataset, "eval_dataset": plain.eval_dataset}
+        return FusionTrainer(
+            plain.model, plain.args, **data, processing_class=plain.processing_class, compute_loss_func=loss, **fields
+        )
+
+    def test_counts_with_the_other_tasks(self, make_trainer, dataset):
+        rates = {"learning_rate": 0.0, "loss_weighting_learning_rate": 0.0}
+        trainer = self.trainer(make_trainer(per_device_train_batch_size=16, **rates))
+        trainer.train()
+        (entry,) = training_logs(trainer)
+        assert {"coarse_loss", "intensity_loss"} <= set(entry) and "fine_loss" not in entry
+        rows = trainer.data_collator([dataset[i] for i in range(len(dataset))])
+        labels = rows.pop("labels")
+        with torch.no_grad():
+            expected = self.squared_error(trainer.model(**trainer._prepare_inputs(rows)), labels)
+        assert entry["loss"] == pytest.approx(expected.item(), rel=1e-4)
+        metrics = trainer.evaluate()
+        assert metrics["eval_loss"] == pytest.approx(expected.item(), rel=1e-4) and "eval_fine_accuracy" in metrics
+
+    def test_learns_from_the_labels_alone(self, make_trainer, dataset):
+        rows = dataset.remove_columns(["coarse_labels", "intensity_labels"])
+        plain = make_trainer(train_dataset=rows, num_train_epochs=3, learning_rate=3e-3)
+        plain.eval_dataset = rows
+
+        def loss(outputs, labels, num_items_in_batch=None):
+            return torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
+
+        trainer = self.trainer(plain, loss)
+        before = trainer.evaluate()["eval_fine_accuracy"]
+        trainer.train()
+        assert trainer.evaluate()["eval_fine_accuracy"] > before
+
+    def test_is_checked(self, make_trainer):
+        trainer = self.trainer(make_trainer(), lambda outputs, labels, **_: outputs["loss"] * float("nan"))
+        with pytest.raises(NonFiniteLossError, match="a loss that was added to them"):
+            trainer.train()
+
+    def test_leaves_class_weights_without_effect(self, make_trainer):
+        with pytest.raises(ValueError, match="`class_weights` has no effect with `compute_loss_func`"):
+            self.trainer(make_trainer(class_weights="balanced"))
 
 
 def test_gathers_no_large_outputs_in_evaluation(make_trainer, dataset):

@@ -5,13 +5,19 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from hf_fusion.evaluation.calibration import (
+    CalibrationError,
+    calibration_error,
+    fit_temperature,
+    measure_coverage,
+    risk_coverage,
+)
 from hf_fusion.evaluation.diagnostics.collect import Diagnosis
-from hf_fusion.evaluation.diagnostics.findings import Section, at_least, at_most
+from hf_fusion.evaluation.diagnostics.findings import Finding, Section, at_least, at_most
 from hf_fusion.evaluation.metrics import ReviewMetrics, class_metrics, select_sentiment_metrics
-from hf_fusion.evaluation.plots import calibration_error, plot_calibration, plot_confusion, plot_scores
+from hf_fusion.evaluation.plots import plot_calibration, plot_confusion, plot_risk_coverage, plot_scores
 
 _LARGEST_CALIBRATION_ERROR = 0.05
 # Signs of failure named in the papers; the limits are this package's own.
@@ -27,7 +33,8 @@ _SAMPLES = 200
 
 class ReviewErrors(Diagnosis):
     """
-    Errors on the fine classes: confusion, calibration before and after temperature scaling, worst examples.
+    Errors on the fine classes: confusion, calibration of the answers before and after temperature scaling, the risk of
+    answers by their coverage, worst examples.
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline of a DyFuLM.
@@ -35,7 +42,9 @@ class ReviewErrors(Diagnosis):
     """
 
     def __init__(self, classify, reviews: Dataset):
-        self.names = list(classify.model.config.id2label.values())
+        config = classify.model.config
+        self.names = list(config.id2label.values())
+        self._temperature, self._threshold = config.temperature, config.abstain_below
         labels = reviews["labels"] if "labels" in reviews.column_names else []
         self._kept = [i for i, label in enumerate(labels) if label is not None]
         self.applies = bool(self._kept)
@@ -44,7 +53,7 @@ class ReviewErrors(Diagnosis):
 
     def observe(self, numbers, outputs):
         """Keeps the logits of the fine classes."""
-        self._logits[numbers] = outputs["logits"].numpy()
+        self._logits[numbers] = outputs["logits"].numpy() / self._temperature
 
     def section(self):
         """Measures calibration and metrics by group, and lists the worst examples."""
@@ -73,7 +82,8 @@ class ReviewErrors(Diagnosis):
             tables["By source"] = _by_group(np.array([str(source) for source in reviews["source"]]), metrics)
         return Section(
             "Errors",
-            f"Fine classes of {len(labels):,} reviews. Temperature scaling divides the logits by a constant, fitted on "
+            f"Fine classes of {len(labels):,} reviews, with the temperature of the model's configuration, "
+            f"{self._temperature:.3g}. Temperature scaling divides the logits by a constant, fitted on "
             "one half of the rows and applied to the other; it changes no answer, only its probability. A calibrated "
             f"model, too, shows some calibration error on {len(labels):,} rows; the limit is at least as high.",
             [
@@ -83,18 +93,40 @@ class ReviewErrors(Diagnosis):
                 at_most("the same after temperature scaling", after, limit,
                         f"a temperature of {temperature:.2f} corrects it" if before > limit
                         else "no correction needed", "a temperature alone does not correct it"),
+                *self._coverage(correct, confidence),
             ],
             {
                 "confusion": plot_confusion(labels, predicted, names, "Fine sentiment"),
-                "calibration": plot_calibration(correct, confidence, "Calibration"),
+                "calibration": plot_calibration(correct, confidence, "Calibration", before=self._raw_confidence()),
                 "calibration_scaled": plot_calibration(
                     correct, confidence_scaled, f"Calibration, temperature {temperature:.2f}"
+                ),
+                "risk_coverage": plot_risk_coverage(
+                    {"model": risk_coverage(correct, confidence)}, "Answers of fine sentiment", self._threshold
                 ),
             },
             tables,
             {"calibration": {"error": before, "error_scaled": after, "temperature": temperature}},
             quotes=("tables.Worst examples",),
         )  # fmt: skip
+
+    def _raw_confidence(self):
+        """Returns the probabilities without the temperature of the model; `None` if it has none."""
+        if self._temperature == 1:
+            return None
+        return softmax(self._logits[self._kept] * self._temperature, axis=1).max(1)
+
+    def _coverage(self, correct, confidence):
+        """Informs on the answers that are given, if some may be unsure."""
+        if not self._threshold:
+            return []
+        shares = measure_coverage(correct, confidence, self._threshold)
+        limit = f"probability of at least {self._threshold:.3g}"
+        return [
+            Finding("share of texts with a label", shares["coverage"], limit, None, "the others are unsure"),
+            Finding("accuracy of these labels", shares["answered_accuracy"], limit, None,
+                    f"{correct.mean():.3f} if every text had one"),
+        ]  # fmt: skip
 
 
 def chance_calibration_error(confidence: np.ndarray) -> float:
@@ -119,14 +151,10 @@ def scale_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
     halves = [np.arange(len(labels)) % 2 == side for side in (0, 1)]
     scaled, temperatures = np.array(logits, dtype=float), []
     for fitted, judged in (halves, halves[::-1]):
-        if not fitted.any() or not judged.any():
-            continue
-
-        def loss(log_temperature, rows=fitted):
-            scores = log_softmax(logits[rows] / np.exp(log_temperature), axis=1)
-            return -scores[np.arange(rows.sum()), labels[rows]].mean()
-
-        temperatures.append(float(np.exp(minimize_scalar(loss, bounds=(-4, 4), method="bounded").x)))
+        try:
+            temperatures.append(fit_temperature(logits[fitted], labels[fitted], fewest_rows=1))
+        except CalibrationError:  # all right, or of one class: there is nothing to fit
+            temperatures.append(1.0)
         scaled[judged] = logits[judged] / temperatures[-1]
     return scaled, float(np.mean(temperatures)) if temperatures else 1.0
 

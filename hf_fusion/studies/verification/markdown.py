@@ -63,8 +63,8 @@ def read_tables(text: str) -> list[Table]:
 
 
 def read_legend(text: str) -> str:
-    """Returns the lines of a text in Markdown that belong to no table."""
-    return "\n".join(line for line in text.splitlines() if line and not line.startswith("|"))
+    """Returns the lines of a text in Markdown that belong to no table, without headings."""
+    return "\n".join(line for line in text.splitlines() if line and not line.startswith(("|", "#")))
 
 
 def compare_tables(checks: FileChecks, place: str, given: str, found: str, basis: Callable[[str], str]) -> None:

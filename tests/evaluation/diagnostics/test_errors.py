@@ -5,6 +5,7 @@ from datasets import Dataset
 from scipy.special import softmax
 
 from hf_fusion import FusionSentimentPipeline
+from hf_fusion.evaluation.calibration import calibration_error
 from hf_fusion.evaluation.diagnostics.collect import row_inputs
 from hf_fusion.evaluation.diagnostics.errors import (
     ClipClassErrors,
@@ -14,7 +15,6 @@ from hf_fusion.evaluation.diagnostics.errors import (
     chance_calibration_error,
     scale_temperature,
 )
-from hf_fusion.evaluation.plots import calibration_error
 
 
 def honest_logits(rows, classes=4, seed=0):
@@ -56,6 +56,18 @@ def examine(diagnosis, logits):
     return diagnosis.report()
 
 
+def test_a_calibrated_model_that_may_be_unsure(make_model, processor):
+    logits, labels = honest_logits(600, classes=5)
+    rows = Dataset.from_dict({"text": ["good"] * 600, "labels": labels})
+    model = make_model(temperature=4.0, abstain_below=0.6)
+    section = examine(ReviewErrors(FusionSentimentPipeline(model, processor=processor, device="cpu"), rows), 4 * logits)
+    before, after, coverage, accuracy = section.findings
+    assert before.ok and after.ok and section.data["calibration"]["temperature"] == pytest.approx(1, rel=0.25)
+    given = softmax(logits, axis=1).max(1) >= 0.6
+    assert coverage.value == pytest.approx(given.mean(), abs=1e-2) and coverage.verdict == "info"
+    assert accuracy.value == pytest.approx((logits.argmax(1) == labels)[given].mean(), abs=1e-2)
+
+
 def test_a_model_that_is_too_sure(make_model, processor):
     logits, labels = honest_logits(600, classes=5)
     texts = [" ".join(["good"] * (1 + i % 30)) for i in range(600)]
@@ -75,7 +87,7 @@ def test_a_model_that_is_too_sure(make_model, processor):
     assert chances == sorted(chances) and chances[0] == pytest.approx(
         softmax(4 * logits, axis=1)[np.arange(600), labels].min(), rel=1e-3
     )
-    assert set(section.figures) == {"confusion", "calibration", "calibration_scaled"}
+    assert set(section.figures) == {"confusion", "calibration", "calibration_scaled", "risk_coverage"}
     cells = {text.get_position(): text.get_text() for text in section.figures["confusion"].axes[0].texts}
     predicted = logits.argmax(1)
     assert cells == {(p, t): f"{((labels == t) & (predicted == p)).sum():,}" for p in range(5) for t in range(5)}

@@ -19,6 +19,7 @@ from hf_fusion.training.mining import mine_partners
 from hf_fusion.training.trainer import FusionTrainer
 from hf_fusion.utils.errors import DataError
 from scripts.benchmarks import (
+    alternatives,
     export,
     fusion_cost,
     inference,
@@ -191,6 +192,24 @@ def test_loading(one_process, tiny_encoder, monkeypatch):
     assert start["candidate"]["median"] == pytest.approx(sum(start["candidate"]["stages"].values()), rel=0.5)
     epoch = rows["40 clips, each clip of one epoch"]["candidate"]
     assert epoch["clips_per_second"] == pytest.approx(1 / epoch["median"])
+
+
+def test_alternatives_read_the_same_texts(one_process, tiny_encoder, tmp_path, monkeypatch):
+    texts = [f"Review number {i}." for i in range(12)]
+    path = tmp_path / "reviews.csv"
+    path.write_text("\n".join(["text,stars", *(f"{text},5" for text in texts), ",1"]))
+    read = {}
+
+    def compare(what, given, single, name, candidate, target, options):
+        read[name] = given
+        assert len(single(given, batch_size=4)) == len(candidate(given, batch_size=4)) == len(given)
+        return name, target
+
+    monkeypatch.setattr(alternatives, "_compare", compare)
+    monkeypatch.setattr(alternatives, "_int8", lambda classify, folder: classify)  # tested with the exports
+    rows = alternatives.run(BenchmarkOptions(text_encoder=tiny_encoder, quick=True, reviews=str(path)))
+    assert len(set(map(tuple, read.values()))) == 1 and len(set(read[rows[0][0]]) & set(texts)) == 8
+    assert dict(rows)["two encoders, float32"] == 0.75 and len(rows) == 6
 
 
 def test_inference_compares_the_same_answers(one_process, tiny_encoder, bfloat16_attention):

@@ -7,6 +7,7 @@ import pytest
 from made_results import CONFIG, FACTS, change
 from safetensors.numpy import save_file
 
+from hf_fusion.deployment.answer_config import answer_fields
 from hf_fusion.evaluation.kept_predictions import (
     Predictions,
     describe_predictions,
@@ -129,6 +130,23 @@ def test_an_evaluation_is_a_run_of_one_split(run):
     save_file({"weight": np.ones(2, np.float32)}, run / "model.safetensors")
     rows, weights = lines(folder)
     assert "rows of test: given 8, found 9" in rows and "SHA-256 of model.safetensors" in weights
+
+
+def test_the_earlier_name_of_a_metric(tmp_path, make_config):
+    rng = np.random.default_rng(0)
+    outputs = {"logits": rng.normal(size=(8, 5)), "coarse_logits": rng.normal(size=(8, 3)), "intensity": np.zeros(8)}
+    outputs = {name: values.astype(np.float32) for name, values in outputs.items()}
+    facts = {"config": answer_fields(make_config()), "data_fingerprint": {"test": "bb"}}
+    ids, splits = np.arange(8).astype(str).astype(object), np.array(["test"] * 8, dtype=object)
+    predictions = Predictions(ids, splits, {"labels": rng.integers(0, 5, 8)}, outputs, facts)
+    write_predictions(tmp_path / "predictions.parquet", predictions)
+    metrics = measure_predictions(predictions)
+    metrics["fine_calibration_error"] = metrics.pop("fine_expected_calibration_error")
+    write_json(tmp_path / "metrics.json", {"test": metrics, "rows": 8, "data_fingerprint": {"test": "bb"}, **FACTS})
+    assert lines(tmp_path) == []
+    change(tmp_path / "metrics.json", lambda content: content["test"].update(fine_calibration_error=0.5))
+    (line,) = lines(tmp_path)
+    assert "fine_calibration_error: given 0.5" in line
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
