@@ -37,6 +37,12 @@ def load_split(config, data_args: DataArguments, split: str, processor=None) -> 
     return _prepare(config, data_args, _load(config, data_args, split)[split], processor)
 
 
+def load_with_train(config, data_args: DataArguments, split: str, processor=None) -> tuple[Dataset, Dataset | None]:
+    """As [`load_split`]; also returns all rows of the train split as they are, `None` if the data has none."""
+    data = _load(config, data_args, split)
+    return _prepare(config, data_args, data[split], processor), data.get("train")
+
+
 def load_splits(config, data_args: DataArguments, splits: tuple[str, ...], processor=None) -> dict[str, Dataset]:
     """As [`load_split`], of the first of `splits`, which the data must have, and of the others that it has."""
     data = _load(config, data_args, splits[0])

@@ -11,8 +11,9 @@ from hf_fusion.architectures.rows import TRUNCATED, WINDOWS, token_counts
 from hf_fusion.data.label_plan import check_classes_shown
 from hf_fusion.data.labels import CLASS_NAMES, LabelRules, are_placeholders, word_key
 from hf_fusion.data.reviews import read_reviews
-from hf_fusion.evaluation.baselines import majority_baseline, tfidf_baseline
+from hf_fusion.evaluation.baselines import fit_review_baselines, majority_baseline, tfidf_baseline
 from hf_fusion.evaluation.evaluate_reviews import evaluate_reviews
+from hf_fusion.evaluation.review_evidence import gather_evidence
 from hf_fusion.models.processing_dyfulm import rows_without_tokens
 from hf_fusion.utils.errors import RecipeError
 
@@ -52,6 +53,10 @@ class ReviewArchitecture(Architecture):
     def evaluate(self, predictions, folder=None, picture_format="png") -> dict[str, float]:
         """Evaluates reviews by [`evaluate_reviews`]; see [`Architecture.evaluate`]."""
         return evaluate_reviews(predictions, folder, picture_format)
+
+    def gather_evidence(self, parts, rows, train=None, kept=None) -> dict[str, Any]:
+        """Gathers evidence by [`gather_evidence`]; see [`Architecture.gather_evidence`]."""
+        return gather_evidence(parts, kept if train is None else fit_review_baselines(train, rows))
 
     def measure_baselines(self, splits, data_args) -> dict[str, dict[str, float]]:
         """Measures the majority class, and linear models on TF-IDF."""

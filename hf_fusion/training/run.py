@@ -23,6 +23,8 @@ from hf_fusion.data.temporary import temporary_data
 from hf_fusion.data.transfer_reviews import read_transfer_reviews
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
+from hf_fusion.evaluation.plots import plots_available
+from hf_fusion.evaluation.review_evidence import draw_confusions
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.calibration import calibrate_trained
@@ -129,6 +131,8 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     if training_args.should_save:
         folder = Path(training_args.output_dir)
         keep_run_predictions(folder, list(predictions.values()), data_args.dataset, prints, training_args.seed)
+        if training_args.evidence and predictions:
+            metrics |= _gather_evidence(architecture, predictions, data, folder)
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
     with _finished_if_saved(training_args):
@@ -263,9 +267,23 @@ def _train(trainer, checkpoint):
         )
     return {
         "train_seconds": round(time.perf_counter() - started, 1),
+        "epochs": round(trainer.state.epoch, 2),
+        "learning_rate": trainer.args.learning_rate,
         "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
         **({"skipped_steps": trainer.skipped_steps} if trainer.skipped_steps else {}),
     }
+
+
+def _gather_evidence(architecture, predictions, data, folder):
+    """Returns the evidence for `metrics.json`, and draws the confusions of the last split; nothing for clips."""
+    rows = {split: data[split] for split in predictions}
+    evidence = architecture.gather_evidence(predictions, rows, data["train"])
+    if evidence is None:
+        return {}
+    if plots_available():
+        *_, last = predictions.values()
+        draw_confusions(last, folder)
+    return {"evidence": evidence}
 
 
 def _save(trainer, model_args):
