@@ -1,7 +1,7 @@
 """The interface of an architecture, and the register of all architectures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from hf_fusion.data.arguments import DataArguments, DataKind
+from hf_fusion.evaluation.baselines import ReviewBaselines
 from hf_fusion.evaluation.diagnostics.collect import Track, untracked
 from hf_fusion.evaluation.diagnostics.findings import Section
 from hf_fusion.evaluation.kept_predictions import Predictions, predict_labelled
@@ -101,10 +102,19 @@ class Architecture(ABC):
         """
 
     @abstractmethod
-    def encode(self, rows: Dataset, processor: ProcessorMixin) -> Dataset:
+    def encode(self, rows: Dataset, processor: ProcessorMixin, long_texts: str = "cut") -> Dataset:
         """
         Encodes rows for the collator: the inputs and labels of the model, `length` (0 = no input), and
         `{modality}_truncated` for each modality.
+
+        Args:
+            rows (`Dataset`): a split of the result of `load`.
+            processor (`ProcessorMixin`): the processor of the model.
+            long_texts (`str`): `"cut"`, or `"window"` for all windows of a text in its row; then `text_windows` is
+                their number.
+
+        Raises:
+            RecipeError: if the model reads no windows.
         """
 
     @abstractmethod
@@ -131,6 +141,26 @@ class Architecture(ABC):
             track (`Callable`): wraps the predictions for a progress bar.
         """
         return self.evaluate(predict_labelled(classify, rows, batch_size=batch_size, track=track))
+
+    def gather_evidence(
+        self,
+        parts: Mapping[str, Predictions],
+        rows: Mapping[str, Dataset],
+        train: Dataset | None = None,
+        kept: ReviewBaselines | None = None,
+    ) -> dict[str, Any] | None:
+        """
+        Gathers evidence beside the metrics: intervals, classes, confusion, baselines on the same rows, and warnings.
+        `None`, the default, for an architecture without.
+
+        Args:
+            parts (`Mapping[str, Predictions]`): the predictions of each split.
+            rows (`Mapping[str, Dataset]`): the rows of these splits, in the same order.
+            train (`Dataset`, *optional*): the training rows, to fit the baselines on.
+            kept ([`ReviewBaselines`], *optional*): the baselines if there are no training rows, or the reason why there
+                are none.
+        """
+        return None
 
     @abstractmethod
     def measure_baselines(self, splits: DatasetDict, data_args: DataArguments) -> dict[str, dict[str, float]]:

@@ -37,6 +37,12 @@ def load_split(config, data_args: DataArguments, split: str, processor=None) -> 
     return _prepare(config, data_args, _load(config, data_args, split)[split], processor)
 
 
+def load_with_train(config, data_args: DataArguments, split: str, processor=None) -> tuple[Dataset, Dataset | None]:
+    """As [`load_split`]; also returns all rows of the train split as they are, `None` if the data has none."""
+    data = _load(config, data_args, split)
+    return _prepare(config, data_args, data[split], processor), data.get("train")
+
+
 def load_splits(config, data_args: DataArguments, splits: tuple[str, ...], processor=None) -> dict[str, Dataset]:
     """As [`load_split`], of the first of `splits`, which the data must have, and of the others that it has."""
     data = _load(config, data_args, splits[0])
@@ -80,7 +86,8 @@ def evaluate_checkpoint(
     checkpoint: str | Path, data_fields: dict[str, Any], batch_size: int = 32, keep: str | Path | None = None
 ) -> dict[str, float]:
     """
-    Evaluates a checkpoint.
+    Evaluates a checkpoint on texts that are cut to its limit, as training does unless the recipe says otherwise: the
+    results of a study are comparable with those of its runs.
 
     Args:
         checkpoint (`str` or `Path`): a run folder, or a name on the Hub.
@@ -103,7 +110,7 @@ def evaluate_checkpoint(
         raise RecipeError(f"Unknown data field: {error}") from error
     classify = load_pipeline(str(checkpoint))
     rows = load_split(classify.model.config, data_args, split, classify.processor)
-    predictions = predict_labelled(classify, rows, split, batch_size)
+    predictions = predict_labelled(classify, rows, split, batch_size, long_texts="cut")
     metrics = architecture_of(classify.model.config).evaluate(predictions)
     if keep is not None:
         prints = fingerprint({split: rows})

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
 
 def train(model_args, data_args, training_args) -> dict:
     """Trains by [`run_training`], prints the metrics, and returns its result."""
-    from hf_fusion.cli.output import print_metrics, print_next, show_labels
+    from hf_fusion.cli.output import print_evidence, print_metrics, print_next, show_labels
     from hf_fusion.training.duration import EstimateDuration
     from hf_fusion.training.run import run_training
     from hf_fusion.utils.quiet import silence_libraries
@@ -45,6 +45,7 @@ def train(model_args, data_args, training_args) -> dict:
         splits = {split: metrics[split] for split in ("validation", "test") if split in metrics}
         folder = training_args.output_dir
         print_metrics(f"{folder} (seed {training_args.seed})", splits)
+        print_evidence(metrics)
         print_next([("Evaluate it, with figures", f"hf-fusion evaluate {shlex.quote(folder)}")])
     return metrics
 

@@ -1,17 +1,22 @@
 """Baselines: constant predictions, and linear models on counts of words."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
+from hf_fusion.data.arrow_rows import values_of
 from hf_fusion.data.clip_classes import class_names
 from hf_fusion.data.label_sets import label_vectors
 from hf_fusion.evaluation.metrics import ReviewMetrics, class_metrics, label_set_metrics, select_sentiment_metrics
@@ -20,58 +25,138 @@ _ALPHAS = np.logspace(-1, 6, 29)
 # of the penalty of logistic regression
 _INVERSES = np.logspace(-4, 1, 11)
 _MAX_TERMS = 200_000
+# Rows to fit word counts on beside a training: reviews of 100 words take half a minute.
+_MOST_LINEAR_ROWS = 20_000
+# Words of two letters or more, as in scikit-learn; characters where a script has no spaces between words.
+_WORDS = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]{2,}"
 _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
+
+
+@dataclass
+class ReviewBaselines:
+    """
+    Baselines of reviews on the rows on which a model was evaluated.
+
+    Args:
+        metrics (`dict`): the [`ReviewMetrics`] by split and name of the baseline.
+        training_rows (`dict[str, int]`): the number of rows by the name of the baseline that was fitted on them.
+        answers (`dict`, *optional*): by split and name the answers of each task ("fine", "coarse", "intensity"),
+            `(rows,)`; empty if only the metrics were kept.
+        absent (`str`, *optional*): the reason why there are none.
+
+    Example:
+
+    ```python
+    from datasets import Dataset
+    from hf_fusion.evaluation.baselines import fit_review_baselines
+
+    train = Dataset.from_dict({"text": ["good room", "bad bar", "good bar"], "labels": [1, 0, 1]})
+    test = Dataset.from_dict({"text": ["bad room", "good"], "labels": [0, 1]})
+    fit_review_baselines(train, {"test": test}).metrics["test"]["majority"]["fine_accuracy"]  # 0.5
+    ```
+    """
+
+    metrics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    training_rows: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, dict[str, dict[str, np.ndarray]]] = field(default_factory=dict)
+    absent: str | None = None
+
+
+def fit_review_baselines(train: Dataset, splits: Mapping[str, Dataset]) -> ReviewBaselines:
+    """
+    Fits the most frequent class and bag of words (logistic regression on word counts; ridge regression for the
+    intensity) on training rows, and measures them on other rows.
+
+    Args:
+        train (`Dataset`): reviews with the columns `text` and any of `labels`, `coarse_labels`, `intensity_labels`. Of
+            more than 20,000 rows bag of words takes 20,000, always the same ones.
+        splits (`Mapping[str, Dataset]`): the rows to measure on, by split.
+    """
+    sample = train
+    if len(train) > _MOST_LINEAR_ROWS:
+        drawn = np.random.default_rng(0).choice(len(train), _MOST_LINEAR_ROWS, replace=False)
+        sample = train.select(np.sort(drawn))
+    fitted = {"majority": _fit_majority(train), "bag of words": _fit_linear(sample, _word_counts)}
+    baselines = ReviewBaselines(training_rows={"majority": len(train), "bag of words": len(sample)})
+    for split, rows in splits.items():
+        baselines.answers[split] = {name: _answer(tasks, rows) for name, tasks in fitted.items()}
+        baselines.metrics[split] = {name: _measure(part, rows) for name, part in baselines.answers[split].items()}
+    return baselines
 
 
 def majority_baseline(train, test) -> dict[str, float]:
     """Predicts the most frequent classes and the mean intensity of `train`; returns [`ReviewMetrics`] on `test`."""
-    predictions = {}
-    for task in _tasks(train, test):
-        _, values = _labelled(train, task)
-        constant = values.mean() if task == "intensity" else np.bincount(values).argmax()
-        predictions[task] = np.full(len(test), constant)
-    return _measure(predictions, test)
+    return _measure(_answer(_fit_majority(train), test), test)
 
 
 def bag_of_words_baseline(train, test) -> dict[str, float]:
     """Fits logistic regression and ridge regression on word counts; returns [`ReviewMetrics`] on `test`."""
-    return _linear_baseline(train, test, CountVectorizer)
+    return _measure(_answer(_fit_linear(train, _word_counts), test), test)
 
 
 def tfidf_baseline(train, test) -> dict[str, float]:
     """Like [`bag_of_words_baseline`], with the TF-IDF of words and word pairs."""
-    return _linear_baseline(
-        train, test, lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_TERMS)
-    )
+
+    return _measure(_answer(_fit_linear(train, _tfidf), test), test)
 
 
-def _linear_baseline(train, test, vectorizer):
-    predictions = {}
-    for task in _tasks(train, test):
-        texts, values = _labelled(train, task)
-        if len(set(values.tolist())) == 1:  # a single class cannot be fitted
-            predictions[task] = np.full(len(test), values[0])
+def _word_counts():
+    return CountVectorizer(token_pattern=_WORDS)
+
+
+def _tfidf():
+    return TfidfVectorizer(token_pattern=_WORDS, ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_TERMS)
+
+
+def _fit_majority(train):
+    """Returns the answering function, from texts to answers `(texts,)`, of each task that has labels."""
+    return {task: _fit_constant(_labels(train, task)[0], task) for task in _tasks(train)}
+
+
+def _fit_linear(train, vectorizer):
+    """As [`_fit_majority`], by linear models on the features of texts."""
+    answering = {}
+    for task in _tasks(train):
+        values, numbers = _labels(train, task)
+        all_texts = values_of(train, "text")
+        texts = [all_texts[number] for number in numbers]
+        analyze = vectorizer().build_analyzer()
+        if len(set(values.tolist())) == 1 or not any(map(analyze, texts)):  # a single class, or no words, to fit
+            answering[task] = _fit_constant(values, task)
             continue
         linear = Ridge(alpha=1.0) if task == "intensity" else LogisticRegression(max_iter=1000)
-        model = make_pipeline(vectorizer(), linear).fit(texts, values)
-        predictions[task] = model.predict(list(test["text"]))
-    return _measure(predictions, test)
+        # several threads are slower for such small vectors, by far where other processes take the cores
+        with warnings.catch_warnings(), threadpool_limits(1):
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            answering[task] = make_pipeline(vectorizer(), linear).fit(texts, values).predict
+    return answering
 
 
-def _tasks(train, test):
-    """Returns the tasks for which both splits have labels."""
+def _fit_constant(values, task):
+    value = values.mean() if task == "intensity" else np.bincount(values).argmax()
+    return lambda texts: np.full(len(texts), value)
+
+
+def _answer(answering, rows):
+    """Returns the answers of each task for which the rows have labels."""
+    texts, tasks = values_of(rows, "text"), _tasks(rows)
+    return {task: answer(texts) for task, answer in answering.items() if task in tasks}
+
+
+def _tasks(rows):
+    """Returns the tasks for which rows have labels."""
     return [
         task
         for task, column in _COLUMNS.items()
-        if all(column in rows.column_names and any(_is_given(v) for v in rows[column]) for rows in (train, test))
+        if column in rows.column_names and any(map(_is_given, values_of(rows, column)))
     ]
 
 
-def _labelled(rows, task):
-    """Returns texts and labels of the rows with a label for the task."""
-    pairs = [(text, value) for text, value in zip(rows["text"], rows[_COLUMNS[task]], strict=True) if _is_given(value)]
-    texts, values = zip(*pairs, strict=True)
-    return list(texts), np.array(values)
+def _labels(rows, task):
+    """Returns the labels of a task, and the numbers of the rows that have one."""
+    pairs = [(value, row) for row, value in enumerate(values_of(rows, _COLUMNS[task])) if _is_given(value)]
+    values, numbers = zip(*pairs, strict=True)
+    return np.array(values), list(numbers)
 
 
 def _is_given(value):
@@ -224,5 +309,5 @@ def _measure_classes(predictions, clips):
 
 def _measure(predictions, test):
     return ReviewMetrics().compute(
-        predictions=predictions, references={task: list(test[_COLUMNS[task]]) for task in predictions}
+        predictions=predictions, references={task: values_of(test, _COLUMNS[task]) for task in predictions}
     )

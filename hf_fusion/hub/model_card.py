@@ -4,6 +4,7 @@ import json
 import re
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import SafetensorError, safe_open
@@ -11,6 +12,7 @@ from transformers import AutoConfig
 
 from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
+from hf_fusion.hub.metric_texts import explain_metrics
 from hf_fusion.hub.repository import CALIBRATION_FOLDER
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.media_frames import WEIGHT_FILES, MediaSettings
@@ -27,6 +29,8 @@ _FRAMES = {
 _LICENSES = {"whisper": "MIT for OpenAI's checkpoints", "clip": "that of its checkpoint"}
 # Packages whose versions the card names.
 _VERSIONS = ("hf-fusion", "torch", "transformers")
+# The most classes of which a table shows the whole confusion.
+MOST_CONFUSED = 12
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 
@@ -81,6 +85,8 @@ def _model_card(folder, name, base_model, base_revision):
         )
         recipe, source = read_yaml(folder / "config.yaml"), environment["dataset"]
         facts.update(_training_facts(metrics, environment))
+        facts["evidence"] = _evidence_facts(folder, metrics)
+        facts |= _recipe_facts(recipe, metrics)
         facts["calibration"] = _calibration_facts(folder, metrics.get("calibration"))
         facts["teacher"] = recipe.get("teacher") and _escape(Path(recipe["teacher"]).name)
     return ModelCard.from_template(
@@ -119,9 +125,97 @@ def _training_facts(metrics, environment):
             if count
         ],
         "metric_names": list(shown[splits[0]]) if splits else [],
+        "explained": explain_metrics(shown[splits[0]]) if splits else [],
         **{name: int(metrics[name]) for name in ("seed", "train_samples")},
         "train_seconds": float(metrics["train_seconds"]),
         "hardware": _escape(machine),
+    }
+
+
+def _recipe_facts(recipe, metrics):
+    """Describes encoders, epochs and learning rates; runs of earlier versions lack some."""
+    fields = {"encoder_a": "Encoder A", "encoder_b": "Encoder B", "text_encoder": "Text encoder"}
+    encoders = [f"{word}: {_describe_encoder(recipe[field])}" for field, word in fields.items() if recipe.get(field)]
+    if recipe.get("checkpoint"):
+        encoders = [f"Continued from {_describe_encoder(recipe['checkpoint'])}"]
+    rates = f"{metrics['learning_rate']:g}" if "learning_rate" in metrics else None
+    if rates and recipe.get("fusion_learning_rate") is not None:
+        rates += f" (fusion and heads {float(recipe['fusion_learning_rate']):g})"
+    count = metrics.get("epochs")
+    epochs = count and f"{count:g} epoch{'' if count == 1 else 's'}"
+    return {"encoders": encoders, "rates": rates, "epochs": epochs, "license": recipe.get("license")}
+
+
+def _describe_encoder(spec):
+    """Describes an encoder of a recipe: a link to the Hub, a folder, weights inside a package, or a new encoder."""
+    if isinstance(spec, dict):
+        return f"a new {_escape(spec.get('model_type', 'encoder'))}, from random weights"
+    if spec == "teacher":
+        return "that of the teacher"
+    if spec.startswith("package:"):
+        return f"`{_escape(spec.removeprefix('package:'))}` (weights inside an installed package)"
+    if _is_hub_name(spec):
+        return f"[{_escape(spec)}](https://huggingface.co/{quote(spec)})"
+    return f"`{_escape(Path(spec).name)}` (a local folder)"
+
+
+def _link_paper(paper):
+    """Links the paper of an architecture, such as "arXiv 2512.01410"."""
+    number = re.search(r"arXiv (\d{4}\.\d{4,5})", paper)
+    return f"[{paper}](https://arxiv.org/abs/{number[1]})" if number else _escape(paper)
+
+
+def _evidence_facts(folder, metrics):
+    """Returns the evidence on the last split as text; `None` without."""
+    evidence = metrics.get("evidence")
+    if evidence is None:
+        return None
+    split, part = list(evidence["splits"].items())[-1]
+    baselines = part.get("baselines", {})
+    rows = evidence.get("training_rows", {})
+    return {
+        "split": split,
+        "rows": f"{int(part['rows']):,}",
+        "fitted": f"fitted on {', '.join(f'{int(number):,}' for number in dict.fromkeys(rows.values()))} training rows",
+        "no_baselines": _escape(evidence.get("no_baselines", "")),
+        "baselines": [_escape(name) for name in baselines],
+        "compared": [
+            [
+                _escape(name), _format_value(metrics[split].get(name)), _format_interval(interval),
+                *(_format_value(known.get(name)) for known in baselines.values()),
+            ]
+            for name, interval in part["intervals"].items()
+        ],
+        "leads": [
+            f"Lead over bag of words in `{_escape(name)}`: {lead['mean']:+.4f}"
+            + (f" (95 % interval {_format_interval(lead['interval'])})." if lead["interval"] else ".")
+            for name, lead in part.get("lead", {}).items()
+        ],
+        "heads": [
+            _class_facts(folder, task, classes, part["confusion"][task]) for task, classes in part["classes"].items()
+        ],
+        "warnings": [_escape(text) for text in part["warnings"]],
+    }  # fmt: skip
+
+
+def _class_facts(folder, task, classes, confusion):
+    """Returns the table of a head's classes as text, with the confusion of a few classes, and its picture."""
+    names = [_escape(name) for name in classes]
+    shown = len(names) <= MOST_CONFUSED
+    rows = [
+        [
+            name, *(f"{int(counts[count])}" for count in ("rows", "predicted")),
+            *(_format_value(counts[share]) for share in ("precision", "recall", "f1")),
+            *(f"{int(count)}" for count in (answered if shown else ())),
+        ]
+        for name, counts, answered in zip(names, classes.values(), confusion, strict=True)
+    ]  # fmt: skip
+    picture = f"confusion_{task}.png"
+    return {
+        "task": _escape(task),
+        "rows": rows,
+        "answers": names if shown else [],
+        "picture": picture if (folder / picture).is_file() else None,
     }
 
 
@@ -167,7 +261,7 @@ def _model_facts(folder):
     return {
         "model_type": config.model_type,
         "architecture": _escape(type(config).__name__.removesuffix("Config")),
-        "paper": config.paper,
+        "paper": config.paper and _link_paper(config.paper),
         "reads_clips": bool(config.frame_columns),
         "unit": "clip" if config.frame_columns else "review",
         "outputs": [_describe_head(head, config) for head in config.heads.values()],
@@ -241,7 +335,7 @@ def _card_data(name, model_type, recipe, source, metrics, adapted=None):
     ]
     return ModelCardData(
         library_name="peft" if adapted else "transformers",
-        license="apache-2.0",
+        license=recipe.get("license"),
         pipeline_tag="text-classification",
         tags=["sentiment-analysis", model_type, "hf-fusion"],
         base_model=base_models or None,
@@ -260,6 +354,10 @@ def _is_hub_name(name):
 def _escape(text):
     """Escapes untrusted text for one line of Markdown: it cannot end a code span, a table cell or an HTML element."""
     return escape(" ".join(str(text).split()).replace("`", "'").replace("|", "/"), quote=False)
+
+
+def _format_interval(interval):
+    return "-" if interval is None else " to ".join(map(_format_value, interval))
 
 
 def _format_share(value):

@@ -33,6 +33,7 @@ CALIBRATION_FOLDER = "calibration"
 _CODE = (
     "configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "media_*.py", "pipeline_*.py",
 )  # fmt: skip
+_CARD_PICTURES = ("confusion_fine.png", "confusion_coarse.png")
 _DIAGNOSTICS = "diagnostics"
 _PRIVATE = "timeline_*"  # pictures of single clips with their words
 _PICTURES = ("evaluation-*", "analysis-*", "robustness-*")  # folders with pictures of results
@@ -62,7 +63,7 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
         raise PublishError(no_such_folder(str(folder)))
     selected = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and matches(path.name, ("README.md", *RECORDS, *CHECKPOINT_FILES)):
+        if path.is_file() and matches(path.name, ("README.md", *RECORDS, *CHECKPOINT_FILES, *_CARD_PICTURES)):
             selected[path.name] = path
         elif path.is_dir() and path.name == SECOND_TOKENIZER:
             files = (file for file in sorted(path.iterdir()) if matches(file.name, CHECKPOINT_FILES))
@@ -111,7 +112,8 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 def is_ours(name: str) -> bool:
     """Whether a file of a repository comes from an earlier upload, so that it may be deleted."""
     folder, _, file = name.rpartition("/")
-    patterns = CHECKPOINT_FILES if folder == SECOND_TOKENIZER else (*RECORDS, *CHECKPOINT_FILES, *_CODE)
+    own = (*RECORDS, *CHECKPOINT_FILES, *_CODE, *_CARD_PICTURES)
+    patterns = CHECKPOINT_FILES if folder == SECOND_TOKENIZER else own
     if folder == CALIBRATION_FOLDER:
         return file.endswith(".png")
     return folder.startswith(_DIAGNOSTICS) or (folder in ("", SECOND_TOKENIZER) and matches(file, patterns))

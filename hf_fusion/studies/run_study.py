@@ -98,7 +98,8 @@ def _unfinished_runs(study, folder, say):
         if study.is_baseline(name):
             baselines.setdefault((name, fold), []).append((run_folder, changes))
             continue
-        flags = ["--resume_from_checkpoint", "last", *_flags(changes)]
+        # `evidence` is no setting, since it changes no result; the tables of the study have its own
+        flags = ["--resume_from_checkpoint", "last", "--evidence", "no", *_flags(changes)]
         is_student = study.find_teacher(name) is not None
         if is_student and "teacher_answers" not in changes:
             # students of one teacher share its answers; no setting, since it changes no result

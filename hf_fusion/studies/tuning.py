@@ -223,7 +223,8 @@ def _run_trial(trial, search, folder):
     path = run_folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     try:
-        metrics = run_training(*parse_recipe(["--config", str(path)]), callbacks=[_Reporter(trial, search.metric)])
+        arguments = parse_recipe(["--config", str(path), "--evidence", "no"])
+        metrics = run_training(*arguments, callbacks=[_Reporter(trial, search.metric)])
         if "validation" not in metrics:
             raise RecipeError("A search compares metrics of the validation split, which the data lacks.")
         value = metrics["validation"][search.metric]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -153,6 +154,15 @@ class FusionTrainingArguments(TrainingArguments):
             "(skipped_steps in the logs)."
         },
     )
+    long_texts: Literal["cut", "window"] = field(
+        default="cut",
+        metadata={
+            "help": "DyFuLM: texts of more than max_length tokens. cut: their beginning alone; window: the whole text, "
+            "in overlapping windows, in training and evaluation. The windows of a batch of texts share a forward pass, "
+            "so that long texts need memory: use fewer of them per batch. Predictions of the pipeline are by windows "
+            "in any case."
+        },
+    )
     class_weights: list[float] | str | None = field(
         default=None,
         metadata={
@@ -162,6 +172,21 @@ class FusionTrainingArguments(TrainingArguments):
     )
     coarse_class_weights: list[float] | str | None = field(
         default=None, metadata={"help": "Weights of the coarse classes in the loss, likewise, such as '[2, 4, 1]'."}
+    )
+    evidence: bool = field(
+        default=True,
+        metadata={
+            "help": "Recipes for reviews: report beside the metrics the majority class and bag of words fitted on the "
+            "same rows, intervals, the classes and their confusion, and warn where the model is not ahead of bag "
+            "of words or never answers a class. Studies leave it out, since it would be repeated for each run."
+        },
+    )
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Recipes: the license of the trained weights for the model card, an identifier of the Hub such as "
+            "apache-2.0 or cc-by-nc-4.0; none by default."
+        },
     )
     keep_optimizer: bool = field(
         default=False,
@@ -201,6 +226,11 @@ class FusionTrainingArguments(TrainingArguments):
             raise ValueError(f"`layer_decay` must lie in (0, 1], got {self.layer_decay}.")
         if self.early_stopping_patience is not None and self.metric_for_best_model is None:
             raise ValueError("`early_stopping_patience` needs `metric_for_best_model`, or `load_best_model_at_end`.")
+        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
+            raise ValueError(
+                "`license` must be an identifier of the Hub in lower case, such as apache-2.0, cc-by-nc-4.0 or other "
+                f"(https://huggingface.co/docs/hub/repositories-licenses lists them), got {self.license!r:.100}."
+            )
         self._check_partners()
 
     def _check_inherited(self):

@@ -27,7 +27,7 @@ def train(
     recipe: str | Path | Mapping[str, Any], *, callbacks: list[TrainerCallback] | None = None, **overrides: Any
 ) -> TrainingResult:
     """
-    Trains a model with a recipe.
+    Trains a model with a recipe, and logs the warnings of its [`TrainingResult`].
 
     Args:
         recipe (`str`, `Path` or `dict`): a YAML file, the name of a shipped recipe, or a `dict` of fields.
@@ -63,7 +63,10 @@ def train(
         )
     with quiet_libraries():
         model_args, data_args, training_args = recipe_arguments(recipe, **overrides)
-        return train_by_recipe(model_args, data_args, training_args, callbacks)
+        result = train_by_recipe(model_args, data_args, training_args, callbacks)
+    for text in result.warnings:
+        logger.warning(text)
+    return result
 
 
 def evaluate(

@@ -10,18 +10,24 @@ from hf_fusion.training.trainer import FusionTrainer
 @dataclass(repr=False)
 class TrainingResult:
     """
-    A finished training. Its `repr` is a table of its metrics.
+    A finished training. Its `repr` is a table of its metrics, with its warnings.
 
     Args:
         folder (`Path`): the run folder with the checkpoint, which [`FusionSentimentPipeline.from_pretrained`] takes.
         metrics (`dict`): the content of its `metrics.json`; `metrics["validation"]` and `metrics["test"]` hold the
-            metrics of these splits by name.
+            metrics of these splits by name, and for reviews `metrics["evidence"]` the result of [`gather_evidence`].
         trainer ([`FusionTrainer`]): the trainer with the model that was best on validation.
     """
 
     folder: Path
     metrics: dict[str, Any]
     trainer: FusionTrainer = field(compare=False)
+
+    @property
+    def warnings(self) -> list[str]:
+        """`list[str]`: where the model is not ahead of bag of words on the last split, and classes it never answers."""
+        *_, last = [{}, *self.metrics.get("evidence", {}).get("splits", {}).values()]
+        return last.get("warnings", [])
 
     def __repr__(self):
         splits = [split for split in ("validation", "test") if split in self.metrics]
@@ -34,4 +40,4 @@ class TrainingResult:
             values = (self.metrics[split].get(name) for split in splits)
             shown = (f"{'' if value is None else format(value, '.4f'):>12}" for value in values)
             lines.append("".join([f"{name:<{width}}", *shown]))
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"Warning: {text}" for text in self.warnings)])

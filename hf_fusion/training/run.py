@@ -15,7 +15,7 @@ from transformers import AutoConfig, set_seed
 
 from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.encoders import resolve_name
-from hf_fusion.architectures.rows import encode_readable, warn_of_truncation
+from hf_fusion.architectures.rows import count_windows, encode_readable, report_windows, warn_of_truncation
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
@@ -23,6 +23,8 @@ from hf_fusion.data.temporary import temporary_data
 from hf_fusion.data.transfer_reviews import read_transfer_reviews
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.evaluation.metrics import metric_names
+from hf_fusion.evaluation.plots import plots_available
+from hf_fusion.evaluation.review_evidence import draw_confusions
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import PublishError
 from hf_fusion.training.calibration import calibrate_trained
@@ -129,6 +131,8 @@ def train_by_recipe(model_args, data_args, training_args, callbacks=None) -> Tra
     if training_args.should_save:
         folder = Path(training_args.output_dir)
         keep_run_predictions(folder, list(predictions.values()), data_args.dataset, prints, training_args.seed)
+        if training_args.evidence and predictions:
+            metrics |= _gather_evidence(architecture, predictions, data, folder)
         write_json(Path(training_args.output_dir) / METRICS_FILE, metrics)
         write_model_card(training_args.output_dir)
     with _finished_if_saved(training_args):
@@ -222,7 +226,7 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
         name = _transfer_name(model_args, data_args) if split == "transfer" else data_args.dataset
         place = f"{name} ({split})"
         encoded[split], rows_of[split], truncated[split] = encode_readable(
-            architecture, rows, processor, place, data_args.rejected_rows
+            architecture, rows, processor, place, data_args.rejected_rows, training_args.long_texts
         )
         if not data_args.augmentations or split != "train":
             data[split] = rows_of[split]
@@ -230,6 +234,9 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     if model_args.lora_encoders:
         model = _with_lora(model, processor, model_args, training_args)
     facts = {"parameters": sum(p.numel() for p in model.parameters()), "truncated": truncated}
+    if training_args.long_texts == "window":
+        facts["windows"] = {split: count_windows(rows) for split, rows in encoded.items()}
+        report_windows(facts["windows"], architecture.unit)
     make_trainer = FusionTrainer
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
@@ -260,9 +267,23 @@ def _train(trainer, checkpoint):
         )
     return {
         "train_seconds": round(time.perf_counter() - started, 1),
+        "epochs": round(trainer.state.epoch, 2),
+        "learning_rate": trainer.args.learning_rate,
         "best_checkpoint": os.path.basename(trainer.state.best_model_checkpoint or "") or None,
         **({"skipped_steps": trainer.skipped_steps} if trainer.skipped_steps else {}),
     }
+
+
+def _gather_evidence(architecture, predictions, data, folder):
+    """Returns the evidence for `metrics.json`, and draws the confusions of the last split; nothing for clips."""
+    rows = {split: data[split] for split in predictions}
+    evidence = architecture.gather_evidence(predictions, rows, data["train"])
+    if evidence is None:
+        return {}
+    if plots_available():
+        *_, last = predictions.values()
+        draw_confusions(last, folder)
+    return {"evidence": evidence}
 
 
 def _save(trainer, model_args):
@@ -337,7 +358,7 @@ def _with_answers(encoded, rows, teacher, model_args, training_args):
     dtype = torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else torch.float32
     with training_args.main_process_first(desc="running the teacher"):
         answered = [
-            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype)
+            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype, training_args.long_texts)
             for split in ("train", "transfer")
             if split in encoded
         ]

@@ -71,3 +71,33 @@ def test_metrics_fit_a_narrow_terminal(capsys, monkeypatch):
     output.print_metrics("runs/mine (seed 1)", {"validation": {"mae": 0.5}, "test": {"mae": 0.25}})
     text = capsys.readouterr().out
     assert "0.5000" in text and "0.2500" in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_evidence_of_the_last_split(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    classes = {"[bold]": {"rows": 12, "predicted": 0, "precision": None, "recall": 0.0, "f1": 0.0},
+               "good": {"rows": 1208, "predicted": 1220, "precision": 0.99, "recall": 1.0, "f1": 0.995}}  # fmt: skip
+    part = {
+        "rows": 1220,
+        "intervals": {"fine_accuracy": [0.38, 0.81], "intensity_corr": None},
+        "classes": {"fine": classes},
+        "confusion": {"fine": [[0, 12], [0, 1208]]},
+        "baselines": {"majority": {"fine_accuracy": 0.6}, "bag of words": {"fine_accuracy": 0.75}},
+        "lead": {"fine_macro_f1": {"mean": -0.1, "interval": [-0.2, 0.05]}},
+        "warnings": ["On test the model is not ahead."],
+    }
+    record = {"test": {"fine_accuracy": 0.7, "intensity_corr": None}, "evidence": {"splits": {"test": part}}}
+    output.print_evidence(record)
+    lines = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    for line in ("fine_accuracy 0.7000 0.3800 to 0.8100 0.6000 0.7500", "intensity_corr - - - -",
+                 "[bold] 12 0 - 0.0000 0.0000", "good 1,208 1,220 0.9900 1.0000 0.9950", "good 0 1,208",
+                 "Lead over bag of words in fine_macro_f1: -0.100 (95 % interval -0.200 to +0.050)"):  # fmt: skip
+        assert line in lines, line
+    assert lines[-1] == "Warning: On test the model is not ahead."
+    for name in ("baselines", "lead"):
+        del part[name]
+    record["evidence"]["no_baselines"] = "the data has no train split"
+    output.print_evidence(record)
+    assert capsys.readouterr().out.startswith("No baselines: the data has no train split.")
+    output.print_evidence({"test": {}})
+    assert capsys.readouterr().out == ""

@@ -3,9 +3,11 @@ import pytest
 from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hf_fusion.data.clips import ClipSource, load_clips
+from hf_fusion.evaluation import baselines as baselines_module
 from hf_fusion.evaluation.baselines import (
     bag_of_words_baseline,
     class_baselines,
+    fit_review_baselines,
     label_set_baselines,
     majority_baseline,
     mean_baseline,
@@ -132,3 +134,32 @@ def test_labels_that_rows_or_splits_lack(reviews, baseline):
         "coarse_accuracy", "coarse_macro_f1",
     }  # fmt: skip
     assert result["fine_accuracy"] == pytest.approx(2 / 3), "class 0 has no row with a label"
+
+
+def test_both_baselines_of_several_splits_at_once(reviews):
+    splits = {"validation": reviews.select(range(9)), "test": reviews.select(range(4, 30))}
+    fitted = fit_review_baselines(reviews, splits)
+    for split, rows in splits.items():
+        assert fitted.metrics[split]["majority"] == majority_baseline(reviews, rows)
+        assert fitted.metrics[split]["bag of words"] == bag_of_words_baseline(reviews, rows)
+        assert fitted.answers[split]["bag of words"]["fine"].tolist() == rows["labels"][:]
+    assert fitted.training_rows == {"majority": 30, "bag of words": 30}
+
+
+def test_many_training_rows_are_sampled_for_bag_of_words(reviews, monkeypatch):
+    monkeypatch.setattr(baselines_module, "_MOST_LINEAR_ROWS", 12)
+    first, second = (fit_review_baselines(reviews, {"test": reviews}) for _ in range(2))
+    assert first.training_rows == {"majority": 30, "bag of words": 12} and first.metrics == second.metrics
+
+
+def test_bag_of_words_reads_scripts_without_spaces():
+    train = Dataset.from_dict(
+        {"text": ["很好的房间", "房间太差了", "服务好", "差的服务"] * 5, "labels": [1, 0, 1, 0] * 5}
+    )
+    test = Dataset.from_dict({"text": ["早餐好", "早餐差"], "labels": [1, 0]})
+    assert bag_of_words_baseline(train, test)["fine_accuracy"] == 1
+
+
+def test_texts_without_words_give_the_majority():
+    rows = Dataset.from_dict({"text": ["a", "b", "!"], "labels": [1, 0, 1], "intensity_labels": [0.9, 0.2, 0.7]})
+    assert bag_of_words_baseline(rows, rows) == majority_baseline(rows, rows)

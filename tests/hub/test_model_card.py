@@ -26,7 +26,7 @@ def run_folder(tmp_path, make_config):
 
 def test_says_what_the_run_says(run_folder):
     card = ModelCard.load(write_model_card(run_folder))
-    assert card.data.license == "apache-2.0" and card.data.base_model == ["acme/encoder"]
+    assert card.data.license is None and card.data.base_model == ["acme/encoder"]
     (result,) = card.data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_name) == ("fine_accuracy", 0.61234, "reviews.csv")
     for words in ("| fine_accuracy | 0.6123 | 0.6123 |", "| intensity_corr | - | - |", "test (20 reviews)", "seed 3",
@@ -143,4 +143,97 @@ def test_networks_and_their_licences_are_named(run_folder, clip_config):
     assert "speech recognition by `acme/'asr'`" in card
     (run_folder / "face.safetensors").write_bytes(b"\0" * 99)
     with pytest.raises(CardError, match=r"face\.safetensors"):
+        write_model_card(run_folder)
+
+
+def change(folder, name, **fields):
+    path = folder / name
+    read, write = (json.loads, json.dumps) if name.endswith(".json") else (yaml.safe_load, yaml.safe_dump)
+    path.write_text(write({**read(path.read_text()), **fields}))
+
+
+def test_names_encoders_epochs_rates_paper_and_license(run_folder):
+    card = write_model_card(run_folder).read_text()
+    assert "[arXiv 2512.01410](https://arxiv.org/abs/2512.01410)" in card
+    assert "Encoder A: [acme/encoder](https://huggingface.co/acme/encoder); Encoder B: `inside/model` (weights" in card
+    assert "None was given." in card and "epoch" not in card and "learning rate" not in card, "of an earlier version"
+    change(run_folder, "metrics.json", epochs=1.0, learning_rate=2e-5)
+    encoders = {"encoder_a": {"model_type": "bert"}, "encoder_b": "/home/me/`own`"}
+    change(run_folder, "config.yaml", license="cc-by-4.0", fusion_learning_rate=0.001, **encoders)
+    card = ModelCard.load(write_model_card(run_folder))
+    assert card.data.license == "cc-by-4.0" and "`cc-by-4.0`, given by those who trained it" in card.text
+    assert "1 epoch, learning rate 2e-05 (fusion and heads 0.001), " in card.text
+    assert "Encoder A: a new bert, from random weights; Encoder B: `'own'` (a local folder)" in card.text
+    change(run_folder, "config.yaml", checkpoint="acme/before", encoder_a=None, encoder_b=None)
+    assert "Continued from [acme/before](" in write_model_card(run_folder).read_text()
+
+
+def test_explains_its_metrics(run_folder):
+    card = write_model_card(run_folder).read_text()
+    assert "- `fine_accuracy`: share of rows with the right class; higher is better." in card
+    assert "- `intensity_corr`: Pearson correlation" in card
+
+
+@pytest.fixture
+def evidence():
+    """On validation nothing, on test a model that never answers one class, the name of which is untrusted."""
+    classes = {
+        "bad|<b>": {"rows": 12, "predicted": 0, "precision": None, "recall": 0.0, "f1": 0.0},
+        "good": {"rows": 8, "predicted": 20, "precision": 0.4, "recall": 1.0, "f1": 0.5714},
+    }
+    metrics = {"majority": {"fine_accuracy": 0.6}, "bag of words": {"fine_accuracy": 0.75}}
+    part = {
+        "rows": 20,
+        "intervals": {"fine_accuracy": [0.38, 0.81], "intensity_corr": None},
+        "classes": {"fine": classes},
+        "confusion": {"fine": [[0, 12], [0, 8]]},
+        "baselines": metrics,
+        "lead": {"fine_macro_f1": {"mean": -0.1, "interval": [-0.2, 0.05]}},
+        "warnings": ['On test the model never answers the fine class "bad|<b>" (12 of 20 reviews).'],
+    }
+    return {"training_rows": {"majority": 64000, "bag of words": 20000}, "splits": {"validation": {}, "test": part}}
+
+
+def test_evidence(run_folder, evidence):
+    assert "bag of words" not in write_model_card(run_folder).read_text(), "a run without"
+    change(run_folder, "metrics.json", evidence=evidence)
+    text = ModelCard.load(write_model_card(run_folder)).text
+    results = text.partition("## Results")[2].lstrip()
+    assert results.startswith('> **Warning:** On test the model never answers the fine class "bad/&lt;b&gt;" (12 of')
+    for words in ("| metric | test | 95 % interval | majority | bag of words |",
+                  "| fine_accuracy | 0.6123 | 0.3800 to 0.8100 | 0.6000 | 0.7500 |",
+                  "| intensity_corr | - | - | - | - |", "fitted on 64,000, 20,000 training rows",
+                  "- Lead over bag of words in `fine_macro_f1`: -0.1000 (95 % interval -0.2000 to 0.0500).",
+                  "| fine class | reviews | predicted | precision | recall | F1 | → bad/&lt;b&gt; | → good |",
+                  "| bad/&lt;b&gt; | 12 | 0 | - | 0.0000 | 0.0000 | 0 | 12 |",
+                  "| good | 8 | 20 | 0.4000 | 1.0000 | 0.5714 | 0 | 8 |"):  # fmt: skip
+        assert words in text, words
+    assert "confusion_fine.png" not in text, "there is no picture"
+    (run_folder / "confusion_fine.png").touch()
+    assert "(confusion_fine.png)" in write_model_card(run_folder).read_text()
+
+
+def test_evidence_without_baselines(run_folder, evidence):
+    for name in ("baselines", "lead"):
+        del evidence["splits"]["test"][name]
+    change(run_folder, "metrics.json", evidence={"no_baselines": "no <train>", "splits": evidence["splits"]})
+    text = write_model_card(run_folder).read_text()
+    assert (
+        "There are no baselines: no &lt;train&gt;." in text and "| fine_accuracy | 0.6123 | 0.3800 to 0.8100 |" in text
+    )
+
+
+def test_the_confusion_of_many_classes_is_left_to_the_picture(run_folder, evidence):
+    part = evidence["splits"]["test"]
+    part["classes"]["fine"] = {str(i): part["classes"]["fine"]["good"] for i in range(13)}
+    part["confusion"]["fine"] = np.eye(13).astype(int).tolist()
+    change(run_folder, "metrics.json", evidence=evidence)
+    text = write_model_card(run_folder).read_text()
+    assert "| fine class | reviews | predicted | precision | recall | F1 |\n" in text and "→" not in text
+
+
+def test_damaged_evidence_is_an_error(run_folder, evidence):
+    del evidence["splits"]["test"]["confusion"]
+    change(run_folder, "metrics.json", evidence=evidence)
+    with pytest.raises(CardError, match="do not have the format"):
         write_model_card(run_folder)

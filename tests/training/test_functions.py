@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -53,15 +54,22 @@ def test_a_training_gives_folder_metrics_and_trainer(result):
 def test_a_result_prints_as_a_table(result):
     first, head, *rows = str(result).splitlines()
     assert first.startswith(f"{result.folder} (seed 42, ") and head.split() == ["validation", "test"]
+    rows, warnings = rows[: len(result.metrics["test"])], rows[len(result.metrics["test"]) :]
     assert [row.split()[0] for row in rows] == list(result.metrics["test"])
+    assert warnings == [f"Warning: {text}" for text in result.metrics["evidence"]["splits"]["test"]["warnings"]]
     name, *values = rows[0].split()
     assert values == [f"{result.metrics[split][name]:.4f}" for split in ("validation", "test")]
     assert len({len(row) for row in [head, *rows]}) == 1
 
 
-def test_recipes_are_files_or_mappings(tmp_path, monkeypatch, result):
+def test_recipes_are_files_or_mappings(tmp_path, monkeypatch, result, caplog):
     seen = []
-    monkeypatch.setattr("hf_fusion.training.functions.train_by_recipe", lambda *groups: seen.append(groups[:3]))
+
+    def train_by_recipe(*groups):
+        seen.append(groups[:3])
+        return SimpleNamespace(warnings=["it loses"])
+
+    monkeypatch.setattr("hf_fusion.training.functions.train_by_recipe", train_by_recipe)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump({**TINY, "output_dir": "there"}))
     for recipe in (path, str(path), {**TINY, "output_dir": Path("there")}):
@@ -74,6 +82,7 @@ def test_recipes_are_files_or_mappings(tmp_path, monkeypatch, result):
             [0.5, 0.25, 0.25],
         )
         assert training_args.seed == 7 and training_args.output_dir == "there"
+    assert caplog.messages == ["it loses"] * 3
     seen.clear()
     hf_fusion.train("dyfulm_synthetic", max_steps=3)
     assert seen[0][2].max_steps == 3 and seen[0][2].output_dir == "runs/dyfulm_synthetic", "a recipe of the package"

@@ -3,12 +3,13 @@
 import math
 import re
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hf_fusion.studies.verification.checks import NOTHING, FileChecks, is_number
+from hf_fusion.studies.verification.checks import NOTHING, RECORD, FileChecks, is_number
 from hf_fusion.studies.verification.markdown import printed_tolerance, read_tables
 from hf_fusion.utils.errors import DataError
 
@@ -25,7 +26,8 @@ def read_card(path: Path) -> tuple[dict[str, Any], list]:
     Reads the numbers of a model card.
 
     Returns:
-        `tuple`: the values of its metadata, exact, by metric; and the cells of its table, `(metric, split, text)`.
+        `tuple`: the values of its metadata, exact, by metric; and the cells of its tables of metrics,
+        `(metric, column, text)`: a column is a split, or one beside it, such as a baseline.
 
     Raises:
         DataError: if its metadata is damaged.
@@ -40,7 +42,7 @@ def read_card(path: Path) -> tuple[dict[str, Any], list]:
             f"{path}: the metadata of the card is damaged ({' '.join(str(error).split())[:200]})."
         ) from error
     cells = [
-        (row[0], re.match(r"\w+", column)[0], cell)
+        (row[0], column.partition(" (")[0], cell)
         for table in read_tables(text) if table.header[0] == "metric"
         for row in table.rows
         for column, cell in zip(table.header[1:], row[1:], strict=True)
@@ -48,7 +50,9 @@ def read_card(path: Path) -> tuple[dict[str, Any], list]:
     return values, cells
 
 
-def check_card(checks: FileChecks, metrics: Metrics, basis: str, source: str) -> None:
+def check_card(
+    checks: FileChecks, metrics: Metrics, basis: str, source: str, evidence: dict[str, Any] | None = None
+) -> None:
     """
     Compares a card with the metrics of its run.
 
@@ -57,22 +61,51 @@ def check_card(checks: FileChecks, metrics: Metrics, basis: str, source: str) ->
         metrics (`dict`): the metrics of the run by split; a split that was not kept is absent.
         basis (`str`): what these metrics rest on.
         source (`str`): the place of the metrics.
+        evidence (`dict`, *optional*): the evidence of the run on its last split, see [`gather_evidence`].
     """
+    baselines, evidence = (evidence or {}).get("baselines", {}), evidence or {}
+    columns = {**metrics, **baselines, **({"95 % interval": evidence["intervals"]} if evidence else {})}
     values, cells = read_card(checks.path)
     for metric, given in values.items():
         checks.count(basis if "test" in metrics else NOTHING)
         if "test" in metrics:
             checks.compare(f"model-index, {metric} (from {source})", given, metrics["test"].get(metric))
-    for metric, split, text in cells:
-        known = metrics.get(split, values if split == "test" else None)
-        checks.count(basis if split in metrics else NOTHING)
+    for metric, column, text in cells:
+        known = columns.get(column, values if column == "test" else None)
+        checks.count(RECORD if column in baselines else basis if column in columns else NOTHING)
         if known is not None:
-            _compare_cell(checks, f"row {metric!r}, column {split!r}", text, known.get(metric))
+            _compare_cell(checks, f"row {metric!r}, column {column!r}", text, known.get(metric))
+    _check_classes(checks, basis if evidence else NOTHING, evidence)
+
+
+def _check_classes(checks, basis, evidence):
+    """Compares the tables of classes, "fine class" and "coarse class", whose rows are in the order of the classes."""
+    for table in read_tables(checks.path.read_text(encoding="utf-8")):
+        task, _, word = table.header[0].partition(" ")
+        if word != "class":
+            continue
+        known = []
+        if evidence:
+            counts = evidence["classes"].get(task, {}).values()
+            numbers = [[part[name] for name in ("rows", "predicted", "precision", "recall", "f1")] for part in counts]
+            answers = evidence["confusion"].get(task, [])
+            known = [[*some, *others] for some, others in zip(numbers, answers, strict=True)]
+        if evidence and len(known) != len(table.rows):
+            checks.fail(f"table of the {task} classes", f"{len(table.rows)} classes", f"{len(known)} classes")
+            continue
+        for row, found in zip_longest(table.rows, known, fillvalue=()):
+            checks.count(basis, len(row) - 1)
+            for column, cell, number in zip(table.header[1:], row[1:], found, strict=False):
+                _compare_cell(checks, f"row {row[0]!r}, column {column!r}", cell, number)
 
 
 def _compare_cell(checks, place, text, found):
-    given = float(text) if re.fullmatch(r"-?\d*\.?\d+", text) else None
-    checks.compare(place, given, found, printed_tolerance(text))
+    """Compares a cell with a number, or with both bounds of an interval."""
+    given = text.split(" to ")
+    bounds = found if isinstance(found, list) else [found] * len(given)
+    for number, bound in zip_longest(given, bounds):
+        value = float(number) if number and re.fullmatch(r"-?\d*\.?\d+", number) else None
+        checks.compare(place, value, bound, printed_tolerance(number or ""))
 
 
 def find_run(values: dict[str, float], runs: Iterable[tuple[str, dict]]) -> str | None:

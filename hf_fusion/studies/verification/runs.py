@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, digest_weights, read_predictions
+from hf_fusion.evaluation.review_evidence import describe_answers
 from hf_fusion.studies.run_folders import TRANSFER_FILE, other_predictions_file
-from hf_fusion.studies.verification.checks import RECORD, FileChecks, count_numbers
+from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
 from hf_fusion.studies.verification.kept import compare_with_predictions, read_kept
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
@@ -17,6 +19,20 @@ def read_metrics(folder: Path) -> dict[str, dict[str, float | None]]:
     """Reads the metrics of a folder by split; raises [`DataError`] if its `metrics.json` is damaged."""
     content = _read_json(folder / METRICS_FILE)
     return {split: content[split] for split in SPLITS if isinstance(content.get(split), dict)}
+
+
+def read_evidence(folder: Path) -> dict[str, Any] | None:
+    """Reads the evidence of a folder on its last split, which its card shows; `None` without."""
+    *_, last = [None, *_read_evidence(_read_json(folder / METRICS_FILE)).values()]
+    return last
+
+
+def _read_evidence(content):
+    """Returns the evidence by split; raises [`DataError`] if it is damaged."""
+    splits, parts = content.get("evidence", {}).get("splits", {}), {"intervals", "classes", "confusion"}
+    if not all(isinstance(part, dict) and parts <= set(part) for part in splits.values()):
+        raise DataError(f"{METRICS_FILE}: the evidence is damaged.")
+    return splits
 
 
 def check_run(folder: Path) -> FileChecks:
@@ -40,6 +56,10 @@ def check_run(folder: Path) -> FileChecks:
     for split, metrics in splits.items():
         is_kept = predictions is not None and split in predictions.splits
         compare_with_predictions(checks, split, metrics, predictions.of_split(split) if is_kept else None)
+    for split, part in _read_evidence(content).items():
+        is_kept = predictions is not None and split in predictions.splits
+        found = describe_answers(predictions.of_split(split)) if is_kept else {}
+        checks.compare_all(f"evidence of {split}", part, found, PREDICTIONS)
     if (folder / TRANSFER_FILE).is_file():
         _check_other_data(checks, _read_json(folder / TRANSFER_FILE))
     return checks

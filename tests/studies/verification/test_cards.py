@@ -4,7 +4,7 @@ import pytest
 from made_results import make_card
 
 from hf_fusion.studies.verification.cards import check_card, find_run, is_card, read_card
-from hf_fusion.studies.verification.checks import NOTHING, PREDICTIONS, FileChecks
+from hf_fusion.studies.verification.checks import NOTHING, PREDICTIONS, RECORD, FileChecks
 from hf_fusion.utils.errors import DataError
 
 TEST, VALIDATION = {"mae": 0.71234567, "corr": 0.5}, {"mae": 0.6, "corr": 0.41}
@@ -75,3 +75,39 @@ def test_the_run_of_a_card_is_found_by_its_metrics():
     assert find_run({"mae": 0.71234567, "corr": 0.4}, runs) == "b"
     assert find_run({"mae": 0.1, "corr": 0.2}, runs) is None and find_run({}, runs) is None
     assert find_run({"mae": 0.7}, []) is None
+
+
+EVIDENCE = {
+    "intervals": {"mae": [0.65, 0.78]},
+    "baselines": {"majority": {"mae": 0.9}},
+    "classes": {"fine": {"bad": {"rows": 3, "predicted": 1, "precision": 1.0, "recall": 1 / 3, "f1": 0.5}}},
+    "confusion": {"fine": [[1, 2]]},
+}
+TABLES = """
+| metric | test | 95 % interval | majority |
+|---|---|---|---|
+| mae | 0.7123 | 0.6500 to 0.7800 | 0.9000 |
+
+| fine class | reviews | predicted | precision | recall | F1 | → bad | → good |
+|---|---|---|---|---|---|---|---|
+| bad | 3 | 1 | 1.0000 | 0.3333 | 0.5000 | 1 | 2 |
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "line"), [
+    ("", "", None),
+    ("0.6500 to", "0.6600 to", "row 'mae', column '95 % interval': given 0.66, found 0.65"),
+    ("to 0.7800", "to -", "row 'mae', column '95 % interval': given no number, found 0.78"),
+    ("0.9000", "0.9100", "row 'mae', column 'majority': given 0.91, found 0.9"),
+    ("0.3333", "0.3433", "row 'bad', column 'recall': given 0.3433, found 0.3333333333"),
+    ("| 2 |", "| 1 |", "row 'bad', column '→ good': given 1, found 2"),
+    ("| bad | 3 |", "| bad | 3 |\n| ok | 3 |", "table of the fine classes: given 2 classes, found 1 classes"),
+])  # fmt: skip
+def test_evidence(card, old, new, line):
+    card.write_text(card.read_text() + TABLES.replace(old, new))
+    checks = FileChecks(card, "card")
+    check_card(checks, {"test": TEST, "validation": VALIDATION}, PREDICTIONS, "run", EVIDENCE)
+    if line is None:
+        assert checks.disagreements == [] and checks.counts == {PREDICTIONS: 6 + 2 + 7, RECORD: 1}
+    else:
+        assert [str(one).split(" (tol")[0] for one in checks.disagreements] == [line]
