@@ -15,10 +15,12 @@ from tiny_runs import TINY, TINY_CLIPS, launch, run, together, train
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
 from hf_fusion.architectures.base import architecture_of
+from hf_fusion.architectures.dyfulm import build_dyfulm
 from hf_fusion.architectures.evaluate_checkpoint import load_split
 from hf_fusion.data import temporary
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.data.clips import ClipSource, load_clips
+from hf_fusion.data.labels import LabelRules
 from hf_fusion.data.prepare import prepare_clips
 from hf_fusion.data.split_writer import SplitWriter
 from hf_fusion.deployment.predictions import load_pipeline
@@ -82,7 +84,7 @@ def check_predictions(folder, metrics):
 def test_ordered_classes(tmp_path, recipe, corpus):
     """From stars in a file to expected stars in answers, with a head that other losses cannot take over."""
     data = tmp_path / "reviews.jsonl"
-    stars = [{"text": text, "stars": 1 + i % 5} for i, text in enumerate(corpus[:40])]
+    stars = [{"text": text[:80], "stars": 1 + i % 5} for i, text in enumerate(corpus[:40])]
     data.write_text("\n".join(map(json.dumps, stars)))
     fields = {"dataset": str(data), "dataset_options": None, "metric_for_best_model": "fine_quadratic_kappa"}
     weights = {"class_weights": "balanced", "coarse_class_weights": [1, 2, 1]}
@@ -102,6 +104,11 @@ def test_ordered_classes(tmp_path, recipe, corpus):
     }
     with pytest.raises(RecipeError, match=r"do not fit the recipe .*remove the fields that change the size"):
         run(recipe(**{**fields, **more, "fine_loss": "cross_entropy"}))
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "class_values": None}))
+    model_args, *_ = parse_recipe(["--config", recipe(**{**fields, **more})])
+    model, _ = build_dyfulm(model_args, LabelRules(values=(0.0, 1.0, 2.0, 3.0, 4.0)), [])
+    assert model.config.class_values == [0, 1, 2, 3, 4], "a checkpoint without values gets those of the data"
     with pytest.raises(RecipeError, match="`focal_gamma` 2 changes a cross-entropy, but `fine_loss` is corn"):
         run(recipe(**{**fields, "fine_loss": "corn", "focal_gamma": 2.0, "output_dir": str(tmp_path / "c")}))
 
