@@ -4,6 +4,7 @@
     python scripts/benchmark.py fusion-cost
     python scripts/benchmark.py loading --repeats 3 --output runs/loading.json
     python scripts/benchmark.py export --checkpoint runs/dyfulm_hotel_reviews --max_eval_samples 1000
+    python scripts/benchmark.py long-texts --checkpoint runs/dyfulm_hotel_reviews --repeats 5
     python scripts/benchmark.py media --video talk.mp4 --repeats 3
 
 Prints a table and writes a JSON file with every pair, and a figure beside it: runs/benchmark_NAME/benchmark_NAME.json
@@ -48,6 +49,10 @@ BENCHMARKS = {
         ["export"],
         "exported models, float32 and int8, against PyTorch: time, size, and with --checkpoint accuracy",
     ),
+    "long-texts": (
+        ["long_texts"],
+        "texts beyond the limit: windows against cut, a very long text, and texts that fit",
+    ),
     "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
     "prediction-memory": (["prediction_memory"], "resident memory over a million predicted rows"),
     "start": (["start"], "start of commands: help, against the import of torch and transformers"),
@@ -75,7 +80,7 @@ def parse_args():
         )  # fmt: skip
         command.add_argument("--format", choices=FORMATS, default="png", help="format of the figure (default: png)")
         command.add_argument("--quick", action="store_true", help="tiny inputs as a check, without meaningful results")
-        if name == "export":
+        if name in ("export", "long-texts"):
             command.add_argument(
                 "--checkpoint",
                 help="run folder of a trained DyFuLM, to measure accuracy as well; all flags of `hf-fusion evaluate` "

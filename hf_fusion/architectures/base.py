@@ -102,10 +102,19 @@ class Architecture(ABC):
         """
 
     @abstractmethod
-    def encode(self, rows: Dataset, processor: ProcessorMixin) -> Dataset:
+    def encode(self, rows: Dataset, processor: ProcessorMixin, long_texts: str = "cut") -> Dataset:
         """
         Encodes rows for the collator: the inputs and labels of the model, `length` (0 = no input), and
         `{modality}_truncated` for each modality.
+
+        Args:
+            rows (`Dataset`): a split of the result of `load`.
+            processor (`ProcessorMixin`): the processor of the model.
+            long_texts (`str`): `"cut"`, or `"window"` for all windows of a text in its row; then `text_windows` is
+                their number.
+
+        Raises:
+            RecipeError: if the model reads no windows.
         """
 
     @abstractmethod

@@ -63,8 +63,10 @@ class ClipArchitecture(Architecture):
         check_clip_classes(config, data_args.classes, data_args.several_labels)
         check_widths(config, rows)
 
-    def encode(self, rows, processor) -> Dataset:
+    def encode(self, rows, processor, long_texts="cut") -> Dataset:
         """Encodes clips by [`encode_clips`]; see [`Architecture.encode`]."""
+        if long_texts == "window":
+            raise RecipeError("`long_texts` window is for reviews; the texts of clips are cut: remove it.")
         return encode_clips(rows, processor)
 
     def evaluate(self, predictions, folder=None, picture_format="png") -> dict[str, float]:

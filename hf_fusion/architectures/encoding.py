@@ -74,6 +74,7 @@ def encode_rows(
     column_mapping: Mapping[str, str] | None = None,
     train_rows: Dataset | None = None,
     rejected_rows: str = "error",
+    long_texts: str = "cut",
 ) -> Dataset:
     """
     Reads, checks, labels and encodes rows for the classes of a model, in the same way as training with a recipe.
@@ -87,6 +88,7 @@ def encode_rows(
         column_mapping (`dict[str, str]`, *optional*): the field of each column with another name.
         train_rows (`Dataset`, *optional*): the training rows, if `rows` are others. The classes are taken from both.
         rejected_rows (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out unusable rows.
+        long_texts (`str`, *optional*, defaults to `"cut"`): `"window"` keeps all windows of texts beyond the limit.
 
     Raises:
         DataError: if a column is missing, or a row does not fit its declaration.
@@ -100,7 +102,7 @@ def encode_rows(
             splits["train"] = ("train_dataset", train_rows)
         rows = _label_splits(splits, config, place, column_mapping or {}, rejected_rows)[split]
     rows = _without_other_labels(rows, config, place)
-    encoded, rows, truncated = encode_readable(architecture, rows, processor, place, rejected_rows)
+    encoded, rows, truncated = encode_readable(architecture, rows, processor, place, rejected_rows, long_texts)
     _check_labels(encoded, config, place)
     warn_of_truncation({split: truncated}, {split: len(rows)}, architecture.unit, processor)
     return encoded

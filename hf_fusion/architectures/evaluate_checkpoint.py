@@ -86,7 +86,8 @@ def evaluate_checkpoint(
     checkpoint: str | Path, data_fields: dict[str, Any], batch_size: int = 32, keep: str | Path | None = None
 ) -> dict[str, float]:
     """
-    Evaluates a checkpoint.
+    Evaluates a checkpoint on texts that are cut to its limit, as training does unless the recipe says otherwise: the
+    results of a study are comparable with those of its runs.
 
     Args:
         checkpoint (`str` or `Path`): a run folder, or a name on the Hub.
@@ -109,7 +110,7 @@ def evaluate_checkpoint(
         raise RecipeError(f"Unknown data field: {error}") from error
     classify = load_pipeline(str(checkpoint))
     rows = load_split(classify.model.config, data_args, split, classify.processor)
-    predictions = predict_labelled(classify, rows, split, batch_size)
+    predictions = predict_labelled(classify, rows, split, batch_size, long_texts="cut")
     metrics = architecture_of(classify.model.config).evaluate(predictions)
     if keep is not None:
         prints = fingerprint({split: rows})

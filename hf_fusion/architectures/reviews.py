@@ -7,7 +7,7 @@ from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig
 
 from hf_fusion.architectures.base import Architecture
-from hf_fusion.architectures.rows import TRUNCATED, token_counts
+from hf_fusion.architectures.rows import TRUNCATED, WINDOWS, token_counts
 from hf_fusion.data.label_plan import check_classes_shown
 from hf_fusion.data.labels import CLASS_NAMES, LabelRules, are_placeholders, word_key
 from hf_fusion.data.reviews import read_reviews
@@ -46,9 +46,9 @@ class ReviewArchitecture(Architecture):
         """Checks the classes; see [`Architecture.check_data`]."""
         check_classes(config, data_args.rules())
 
-    def encode(self, rows, processor) -> Dataset:
+    def encode(self, rows, processor, long_texts="cut") -> Dataset:
         """Encodes reviews by [`encode_reviews`]; see [`Architecture.encode`]."""
-        return encode_reviews(rows, processor)
+        return encode_reviews(rows, processor, long_texts)
 
     def evaluate(self, predictions, folder=None, picture_format="png") -> dict[str, float]:
         """Evaluates reviews by [`evaluate_reviews`]; see [`Architecture.evaluate`]."""
@@ -79,15 +79,19 @@ class ReviewArchitecture(Architecture):
         return outputs
 
 
-def encode_reviews(reviews: Dataset, processor) -> Dataset:
+def encode_reviews(reviews: Dataset, processor, long_texts: str = "cut") -> Dataset:
     """
-    Replaces the text by the inputs of the model, `length` (of the longer tokenisation) and `text_truncated`. A text
-    without tokens has the length 0, see [`drop_unreadable`].
+    Replaces the text by the inputs of the model, `length` (of the longer tokenisation) and `text_truncated`; with
+    `long_texts` "window" also `text_windows` and the lengths of the windows. A text without tokens has the length 0,
+    see [`drop_unreadable`].
     """
+    in_windows = long_texts == "window"
 
     def encode_batch(batch):  # columns of texts -> columns of ids, masks and spans
-        encoded = processor.encode_text(batch["text"], return_truncated=True)
+        encoded = processor.encode_text(batch["text"], return_truncated=True, return_windows=in_windows)
         truncated = encoded.pop("truncated")
+        if in_windows:
+            encoded[WINDOWS] = list(map(len, encoded["window_lengths"]))
         lengths = token_counts(encoded)
         for i in rows_without_tokens(encoded, processor.tokenizers):
             lengths[i] = 0

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 from datasets import Dataset
 
-from hf_fusion.data.arrow_rows import lengths_of
+from hf_fusion.data.arrow_rows import lengths_of, values_of
 from hf_fusion.data.splits import report_rejected
 from hf_fusion.models.feature_extraction_dashfusion import STREAMS
 from hf_fusion.utils.errors import DataError
@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 # Columns of encoded rows that mark truncated modalities.
 TRUNCATED = {name: f"{name}_truncated" for name in ("text", *STREAMS)}
+# Column with the number of windows of the text, if long texts are read in windows.
+WINDOWS = "text_windows"
 
 
 def drop_unreadable(encoded: Dataset, rows: Dataset, place: str, rejected_rows: str) -> tuple[Dataset, Dataset]:
@@ -46,7 +48,7 @@ def drop_unreadable(encoded: Dataset, rows: Dataset, place: str, rejected_rows: 
 
 
 def encode_readable(
-    architecture, rows: Dataset, processor, place: str, rejected_rows: str
+    architecture, rows: Dataset, processor, place: str, rejected_rows: str, long_texts: str = "cut"
 ) -> tuple[Dataset, Dataset, dict[str, int]]:
     """
     Encodes rows, and removes those that the model cannot read.
@@ -55,12 +57,13 @@ def encode_readable(
         architecture ([`Architecture`]): the architecture of the model.
         rows, place, rejected_rows: see [`drop_unreadable`].
         processor (`ProcessorMixin`): the processor of the model.
+        long_texts (`str`): `"cut"` or `"window"`; see [`Architecture.encode`].
 
     Returns:
         `tuple[Dataset, Dataset, dict[str, int]]`: the encoded rows, the same rows before encoding, and the number of
         truncated rows by modality.
     """
-    encoded, rows = drop_unreadable(architecture.encode(rows, processor), rows, place, rejected_rows)
+    encoded, rows = drop_unreadable(architecture.encode(rows, processor, long_texts), rows, place, rejected_rows)
     encoded, truncated = take_truncated(encoded)
     return encoded, rows, truncated
 
@@ -76,6 +79,14 @@ def take_truncated(encoded: Dataset) -> tuple[Dataset, dict[str, int]]:
     """Removes the `{modality}_truncated` columns; returns the other columns, and the number of truncated rows."""
     counts = {name: sum(encoded[column]) for name, column in TRUNCATED.items() if column in encoded.column_names}
     return encoded.remove_columns([TRUNCATED[name] for name in counts]), counts
+
+
+def count_windows(encoded: Dataset) -> dict[str, int]:
+    """Returns the number of texts with several windows, and of all windows; nothing if texts are not read so."""
+    if WINDOWS not in encoded.column_names:
+        return {}
+    counts = np.array(values_of(encoded, WINDOWS))
+    return {"texts": int((counts > 1).sum()), "windows": int(counts.sum())}
 
 
 def warn_of_truncation(counts: dict[str, dict[str, int]], rows: dict[str, int], unit: str, processor) -> None:
@@ -96,6 +107,16 @@ def warn_of_truncation(counts: dict[str, dict[str, int]], rows: dict[str, int], 
                     "%s of %s %s %ss are cut to their first %d %s.",
                     f"{count:,}", f"{rows[split]:,}", split, unit, get_length_limit(processor, name), parts,
                 )  # fmt: skip
+
+
+def report_windows(counts: dict[str, dict[str, int]], unit: str) -> None:
+    """Logs the counts of [`count_windows`] by split."""
+    for split, found in counts.items():
+        if found["texts"]:
+            logger.warning(
+                "%s %s %ss are read in several windows (%s windows in all).",
+                f"{found['texts']:,}", split, unit, f"{found['windows']:,}",
+            )  # fmt: skip
 
 
 def token_counts(encoded: Dataset | dict[str, list]) -> list[int]:

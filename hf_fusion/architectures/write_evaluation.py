@@ -7,7 +7,7 @@ from pathlib import Path
 from hf_fusion.architectures.base import architecture_of
 from hf_fusion.architectures.evaluate_checkpoint import load_with_train
 from hf_fusion.data.arguments import DataArguments
-from hf_fusion.deployment.predictions import load_pipeline
+from hf_fusion.deployment.predictions import load_pipeline, settle_long_texts
 from hf_fusion.evaluation.baselines import ReviewBaselines
 from hf_fusion.evaluation.kept_predictions import (
     PREDICTIONS_FILE,
@@ -32,6 +32,7 @@ def write_evaluation(
     format: str = "png",
     evidence: bool = True,
     track: Callable[[Iterable, int, str], Iterable] = lambda answers, total, unit: answers,
+    long_texts: str | None = None,
 ) -> tuple[dict, Path]:
     """
     Evaluates a checkpoint on one split of labelled data.
@@ -51,6 +52,7 @@ def write_evaluation(
             same rows).
         track (`Callable`): wraps the predictions for a progress bar; called with the predictions, their number and
             unit.
+        long_texts (`str`, *optional*): `"window"` or `"cut"`; by default windows, if the model can read them.
 
     Returns:
         `tuple`: the content of `metrics.json`, and the folder.
@@ -60,19 +62,20 @@ def write_evaluation(
     """
     classify = load_pipeline(checkpoint, dtype, device)
     config = classify.model.config
+    long_texts = settle_long_texts(config, long_texts)
     rows, train = load_with_train(config, data_args, split, classify.processor)
     folder = Path(output_dir or result_folder(checkpoint, f"evaluation-{split}"))
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture_of(config)
     predictions = predict_labelled(
-        classify, rows, split, batch_size, lambda outputs: track(outputs, len(rows), architecture.unit)
+        classify, rows, split, batch_size, lambda outputs: track(outputs, len(rows), architecture.unit), long_texts
     )
     metrics = architecture.evaluate(predictions, folder if plots_available() else None, format)
-    prints, changes = fingerprint({split: rows}), {"dtype": dtype, "damage": data_args.damage}
+    prints, changes = fingerprint({split: rows}), {"dtype": dtype, "damage": data_args.damage, "long_texts": long_texts}
     predictions.facts |= describe_predictions(checkpoint, data_args.dataset, prints, **changes)
     write_predictions(folder / PREDICTIONS_FILE, predictions)
     facts = {"checkpoint": Path(checkpoint).name, "dataset": Path(data_args.dataset).name, "dtype": dtype}
-    facts.update(split=split, rows=len(rows), data_fingerprint=prints, damage=data_args.damage)
+    facts.update(split=split, rows=len(rows), long_texts=long_texts, data_fingerprint=prints, damage=data_args.damage)
     record = {split: metrics, **describe_environment(**facts)}
     if evidence:
         record |= _gather_evidence(architecture, predictions, rows, train, Path(checkpoint), split, data_args)

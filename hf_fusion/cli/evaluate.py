@@ -4,7 +4,10 @@
     hf-fusion evaluate runs/dyfulm_synthetic --dataset my_reviews.csv --columns '{"text": "review"}'
     hf-fusion evaluate runs/dashfusion_mosi --dataset MOSI/Processed/unaligned_50.pkl
 
-Without --dataset the test split of the checkpoint's recipe is used. metrics.json, a LaTeX table, predictions.parquet
+Without --dataset the test split of the checkpoint's recipe is used. A DyFuLM reads texts beyond its limit whole, in
+windows; with --long_texts cut it reads them as a training with `long_texts: cut`, the default, does.
+
+metrics.json, a LaTeX table, predictions.parquet
 (ids, labels and outputs, without texts) and figures (confusion and calibration, or true and predicted scores) are
 written to the folder evaluation-SPLIT of the run. For reviews it also prints and keeps the majority class and bag of
 words on the same rows, intervals, the classes, and warnings.
@@ -21,6 +24,9 @@ class EvaluateArguments(CheckpointArguments):
     """The arguments of `hf-fusion evaluate`."""
 
     dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
+    long_texts: Literal["window", "cut"] | None = field(
+        default=None, metadata={"help": "Texts beyond the limit: window reads them whole (default for DyFuLM), or cut."}
+    )
     format: Literal["png", "pdf", "svg"] = field(default="png", metadata={"help": "Format of the figures."})
     evidence: bool = field(
         default=True,

@@ -9,7 +9,8 @@
 Standard input has one text per line. For a DashFusion the input can also be an MMSA pickle, a folder of features or a
 folder that `hf-fusion prepare` wrote, and rows of .jsonl and .parquet files can have `audio` and `vision` (frames x
 features). Every input row gives one output row: its columns except the frames, `prediction`, `truncated` (whether it
-was cut to the model's limit) and `error`. A row that cannot be read, such as one without text, has the reason in
+was cut to the model's limit) and `error`. A DyFuLM reads texts beyond its limit in windows, and cuts none; with
+--long_texts cut it reads their beginning. A row that cannot be read, such as one without text, has the reason in
 `error` and no prediction; then the exit status is 1. A .csv has flat columns instead of `prediction`: label, score,
 and for a DyFuLM coarse, coarse_score and intensity.
 
@@ -41,6 +42,7 @@ from hf_fusion.cli.arguments import add_text_format, make_parser, make_text_form
 FILES = ".csv, .tsv, .jsonl, .ndjson, .json, .txt (also compressed: .gz, .bz2, .xz, .zip, .zst), .xlsx and .parquet"
 OUTPUTS = (".jsonl", ".parquet", ".csv", ".csv.gz")
 DTYPES = ("float32", "bfloat16", "float16")
+LONG_TEXTS = ("window", "cut")
 
 
 def main(argv: list[str]) -> int:
@@ -81,6 +83,10 @@ def parse_args(argv):
     )
     parser.add_argument("--text_column", default="text", help="column with the text (default: text)")
     add_text_format(parser)
+    parser.add_argument(
+        "--long_texts", choices=LONG_TEXTS,
+        help="texts beyond the limit: window reads all of them (default for DyFuLM), cut the beginning alone",
+    )  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass (default: 32)")
     parser.add_argument(
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"

@@ -29,7 +29,7 @@ def answer_fields(config: PretrainedConfig) -> dict[str, Any]:
 def read_answer_config(fields: Any) -> SimpleNamespace:
     """
     Returns a configuration with the fields for answers alone: those of [`answer_fields`], `heads`, `modalities`,
-    `frame_columns` and `class_values`.
+    `frame_columns`, `class_values` and `reads_windows`.
 
     Args:
         fields: the result of [`answer_fields`], read from a file.
@@ -41,7 +41,7 @@ def read_answer_config(fields: Any) -> SimpleNamespace:
         raise ValueError(f"`config` must be a mapping, got {fields!r:.100}.")
     config_class = config_class_of(fields.get("model_type"))
     config = SimpleNamespace(model_type=config_class.model_type)
-    for name in ("modalities", "frame_columns", "answer_fields", "class_values"):
+    for name in ("modalities", "frame_columns", "answer_fields", "class_values", "reads_windows"):
         setattr(config, name, getattr(config_class, name))
     for name in config_class.answer_fields:
         value = fields.get(name, config_class.answer_defaults.get(name))

@@ -14,6 +14,7 @@ from torch import nn
 from hf_fusion.deployment.answer_config import answer_fields
 from hf_fusion.deployment.export_folder import ExportError, export_folder
 from hf_fusion.deployment.onnx_fusion import DESCRIPTION_FILE, FORMAT, GRAPH_FILE, OnnxModel
+from hf_fusion.models.pipeline_common import EARLIER_WINDOWS, WINDOW_SUMS, WINDOW_TEXTS
 from hf_fusion.utils.extras import import_extra
 from hf_fusion.utils.records import installed_version, write_json
 
@@ -67,7 +68,7 @@ def _write(model, processor, folder, int8, num_checks, seed, track):
     graph = folder / GRAPH_FILE
     save_graph(model, axes, limits, graph)
     processor.save_pretrained(folder)
-    config, outputs = model.config, list(model.config.heads)
+    config, outputs = model.config, output_names(model)
     description = {
         "format": FORMAT,
         "config": answer_fields(config),
@@ -102,7 +103,8 @@ def input_axes(model, processor):
 
     Returns:
         `dict[str, list]`: the axes of each input: "batch", then "tokens", "tokens_b", "audio_frames" or
-        "vision_frames", then the number of features per frame.
+        "vision_frames", then the number of features per frame. For windows of long texts `window_texts` has the axis
+        "batch", and `earlier_windows` the axis "texts" and its width.
     """
     config = model.config
     axes = {}
@@ -116,6 +118,8 @@ def input_axes(model, processor):
             frames = ["batch", f"{name}_frames"]
             axes[f"{name}_features"] = [*frames, getattr(config, f"{name}_feature_size")]
             axes[f"{name}_attention_mask"] = frames
+    if config.reads_windows:
+        axes |= {WINDOW_TEXTS: ["batch"], EARLIER_WINDOWS: ["texts", config.fusion_hidden_size + 1]}
     return axes
 
 
@@ -129,8 +133,12 @@ def axis_limits(model, processor):
 
 
 def output_names(model) -> list[str]:
-    """Returns the names of the outputs of a graph: the heads of our models, `logits` of a sequence classifier."""
-    return list(getattr(model.config, "heads", ("logits",)))
+    """
+    Returns the names of the outputs of a graph: the heads of our models and the sums of windows, `logits` of a sequence
+    classifier.
+    """
+    reads_windows = getattr(model.config, "reads_windows", False)
+    return [*getattr(model.config, "heads", ("logits",)), *([WINDOW_SUMS] if reads_windows else [])]
 
 
 def _encoders(model):
@@ -162,11 +170,12 @@ def export_program(model, axes, limits):
             least 2 positions in the program, not in the ONNX graph.
     """
     # all sizes differ, so that the exporter does not unify two axes
-    sizes = {axis: min(limit, 5 + i) for i, (axis, limit) in enumerate(limits.items())} | {"batch": 3}
+    sizes = {axis: min(limit, 5 + i) for i, (axis, limit) in enumerate(limits.items())} | {"batch": 3, "texts": 2}
     example = _random_batch(model, axes, sizes, np.random.default_rng(0))
     dynamic = torch.export.Dim.DYNAMIC
     shapes = tuple(
-        {i: dynamic for i, axis in enumerate(names[:2]) if limits.get(axis, 2) > 1} for names in axes.values()
+        {i: dynamic for i, axis in enumerate(names[:2]) if isinstance(axis, str) and limits.get(axis, 2) > 1}
+        for names in axes.values()
     )
     with torch.no_grad(), _eager_attention(model):
         return torch.export.export(_Positional(model, axes), tuple(example.values()), dynamic_shapes=(shapes,))
@@ -205,7 +214,7 @@ def save_graph(model, axes, limits, path):
         for size, axis in zip(node.type.tensor_type.shape.dim, axes[node.name], strict=True):
             if size.HasField("dim_param"):
                 names[size.dim_param] = axis
-            elif axis == "batch" or limits.get(axis, 1) > 1:
+            elif axis in ("batch", "texts") or limits.get(axis, 1) > 1:
                 raise ExportError(f"The axis {axis} of {node.name} became the constant {size.dim_value}.")
     for node in [*graph.input, *graph.output]:
         for size in node.type.tensor_type.shape.dim:
@@ -255,7 +264,7 @@ def quantize(path):
 def compare_with_torch(model, graph, axes, limits, seed, numbers):
     """
     Compares the outputs of a graph with those of its model on random batches: 1 to 5 rows, any lengths, padding on
-    either side, texts without a common span, missing modalities.
+    either side, texts without a common span, several windows of a text, missing modalities.
 
     Args:
         model ([`PreTrainedModel`]): the model.
@@ -272,10 +281,13 @@ def compare_with_torch(model, graph, axes, limits, seed, numbers):
     for number in numbers:
         sizes = {axis: _any_length(rng, limit) for axis, limit in limits.items()}
         sizes["batch"] = int(rng.integers(1, _MOST_ROWS + 1))
+        if WINDOW_TEXTS in axes:
+            sizes["texts"] = int(rng.integers(1, sizes["batch"] + 1))
         batch = _random_batch(model, axes, sizes, rng)
         with torch.inference_mode():
             expected = model(**batch, return_dict=True)
         outputs = graph(**{name: values.numpy() for name, values in batch.items()})
+        outputs.pop(WINDOW_SUMS, None)  # grow with the number of spans; the heads read them
         for name, values in outputs.items():
             difference = np.abs(values - expected[name].numpy()).max().item()
             difference = difference if math.isfinite(difference) else math.inf
@@ -293,12 +305,19 @@ def _any_length(rng, limit):
 def _random_batch(model, axes, sizes, rng):
     """Creates the input tensors by name; `sizes` holds the size of each axis."""
     rows = sizes["batch"]
-    masks = {axis: _random_mask(rng, rows, size) for axis, size in sizes.items() if axis != "batch"}
+    masks = {axis: _random_mask(rng, rows, size) for axis, size in sizes.items() if axis not in ("batch", "texts")}
     _drop_modalities(masks, rng, rows)
     spans = _random_spans(masks, rng) if "span_ids" in axes else {}
     batch = {}
-    for name, (_, axis, *width) in axes.items():
-        if name.startswith("span_ids"):
+    for name, (_, *others) in axes.items():
+        axis, *width = others or (None,)
+        if name == WINDOW_TEXTS:
+            values = np.sort(
+                np.concatenate([np.arange(sizes["texts"]), rng.integers(sizes["texts"], size=rows)])[:rows]
+            )
+        elif name == EARLIER_WINDOWS:
+            values = rng.standard_normal((sizes["texts"], axis), dtype=np.float32)
+        elif name.startswith("span_ids"):
             values = spans[axis]
         elif "attention_mask" in name:
             values = masks[axis]

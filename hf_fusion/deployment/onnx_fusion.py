@@ -10,7 +10,14 @@ from hf_fusion.deployment.answer_config import config_class_of, read_answer_conf
 from hf_fusion.deployment.export_folder import ONNX_DESCRIPTION
 from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.configuration_common import as_value_error, head_widths
-from hf_fusion.models.pipeline_common import ANSWER_OPTIONS, DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from hf_fusion.models.pipeline_common import (
+    ANSWER_OPTIONS,
+    DEFAULT_BATCH_SIZE,
+    EARLIER_WINDOWS,
+    WINDOW_SUMS,
+    WINDOW_TEXTS,
+    FusionSentimentAnswers,
+)
 from hf_fusion.models.pipeline_media import OPTIONS as MEDIA_OPTIONS
 from hf_fusion.utils.extras import import_extra
 
@@ -34,6 +41,7 @@ class OnnxModel:
         config (`SimpleNamespace`): the fields of the model's configuration for predictions: labels, ranges ...
         description (`dict`): the description of the export.
         widths (`dict[str, tuple]`): the shape of a row of each output.
+        reads_windows (`bool`): whether the graph can read a text in several windows; those of earlier versions cannot.
 
     Raises:
         ImportError: if `onnxruntime` is not installed.
@@ -47,6 +55,7 @@ class OnnxModel:
         self.widths = head_widths(self.config)
         self.session = _session(Path(folder) / GRAPH_FILE, num_threads)
         self._inputs = {node.name: node for node in self.session.get_inputs()}
+        self.reads_windows = WINDOW_TEXTS in self._inputs
         with as_value_error(_damaged(Path(folder) / GRAPH_FILE)):
             self._check_graph()
 
@@ -54,6 +63,11 @@ class OnnxModel:
     def input_names(self):
         """`list[str]`: the names of the graph's inputs."""
         return list(self._inputs)
+
+    @property
+    def window_width(self):
+        """`int`: the number of values of a text in `window_sums`."""
+        return self._inputs[EARLIER_WINDOWS].shape[1]
 
     def _check_graph(self):
         """Raises `ValueError` unless the graph has the outputs of the model and inputs of supported types."""
@@ -64,15 +78,19 @@ class OnnxModel:
         for name, node in self._inputs.items():
             if node.type not in _TYPES or not all(isinstance(size, int) for size in node.shape[2:]):
                 raise ValueError(f"its input {name!r} is a {node.type} of the shape {node.shape}.")
+        if self.reads_windows and not (EARLIER_WINDOWS in self._inputs and isinstance(self.window_width, int)):
+            raise ValueError(f"it has the input {WINDOW_TEXTS!r} without the sums that belong to it.")
 
     def __call__(self, **inputs):
         """
         Args:
             inputs (`np.ndarray`): the inputs with the names and axes in `description["inputs"]`. Other names are
-                ignored. The inputs of a modality may be left out if all clips lack it.
+                ignored. The inputs of a modality may be left out if all clips lack it, those for windows if each row
+                is a text.
 
         Returns:
-            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM with these heads.
+            `dict[str, np.ndarray]`: `logits`, and `coarse_logits` and `intensity` for a DyFuLM with these heads; with
+            `window_texts` also `window_sums`.
 
         Raises:
             ValueError: if ONNX Runtime cannot compute the graph.
@@ -82,8 +100,9 @@ class OnnxModel:
             name: inputs[name].astype(_TYPES[node.type], copy=False) if name in inputs else _padding_input(node, size)
             for name, node in self._inputs.items()
         }
+        names = [*self.widths, *([WINDOW_SUMS] if WINDOW_TEXTS in inputs else [])]
         with as_value_error("ONNX Runtime cannot compute the graph"):
-            return dict(zip(self.widths, self.session.run(list(self.widths), feed), strict=True))
+            return dict(zip(names, self.session.run(names, feed), strict=True))
 
 
 class OnnxFusion(FusionSentimentAnswers):
@@ -94,8 +113,9 @@ class OnnxFusion(FusionSentimentAnswers):
         classify("The room was not clean, but the staff was wonderful.")
         classify([{"text": "Fine.", "audio": frames}], batch_size=8)
 
-    See [`FusionSentimentPipeline`] for inputs and answers. `explain` is not supported, since it needs gradients. Media
-    files are read where torch is installed, or by another processor's `read_media`, whose clips are inputs too.
+    See [`FusionSentimentPipeline`] for inputs and answers. Long texts are read whole, as there; a graph that an
+    earlier version exported cuts them, and says so. `explain` is not supported, since it needs gradients. Media files
+    are read where torch is installed, or by another processor's `read_media`, whose clips are inputs too.
 
     Args:
         model ([`OnnxModel`]): the graph.
@@ -117,7 +137,7 @@ class OnnxFusion(FusionSentimentAnswers):
             processor = PROCESSOR_MAPPING[config_class_of(model.config.model_type)].from_pretrained(
                 folder, trust_remote_code=False
             )
-            unknown = sorted(set(model.input_names) - set(processor.model_input_names))
+            unknown = sorted(set(model.input_names) - {*processor.model_input_names, WINDOW_TEXTS, EARLIER_WINDOWS})
             if unknown:
                 raise ValueError(f"it does not make the input {unknown[0]!r} of the graph.")
         return cls(model, processor)
@@ -133,11 +153,28 @@ class OnnxFusion(FusionSentimentAnswers):
     def forward(self, batch):
         """Computes the outputs of the model by name for the tensors of a batch."""
         outputs = self.model(**batch)
-        rows = len(next(iter(batch.values())))
+        rows = len(batch[EARLIER_WINDOWS] if EARLIER_WINDOWS in batch else next(iter(batch.values())))
         for name, values in outputs.items():
-            if values.shape != (rows, *self.model.widths[name]) or not np.isfinite(values).all():
+            width = (self.model.window_width,) if name == WINDOW_SUMS else self.model.widths[name]
+            if values.shape != (rows, *width) or not np.isfinite(values).all():
                 raise ValueError(_damaged("The graph") + f": it gives no finite `{name}` for each input.")
         return outputs
+
+    @property
+    def reads_windows(self):
+        """`bool`: whether the graph reads a text that is too long for it in several windows."""
+        return self.model.reads_windows
+
+    @property
+    def whole_text_advice(self):
+        """`str`: the way to answers of whole texts."""
+        if self.model.config.reads_windows and not self.reads_windows:
+            return "The graph is of an earlier version: export the checkpoint again to read long texts whole."
+        return super().whole_text_advice
+
+    def no_windows(self, count):
+        """`earlier_windows` for so many texts of which no window was read yet."""
+        return np.zeros((count, self.model.window_width), dtype=np.float32)
 
     def to_array(self, values, activation=None, temperature=1.0):
         """Applies `activation` ("softmax", "sigmoid" or `None`) to an output divided by `temperature`."""
@@ -183,6 +220,10 @@ def _session(path, num_threads):
 
 
 def _padding_input(node, size):
-    """Creates an input for a modality that all rows lack: one position of padding."""
+    """Creates an input that is not given: a modality that all rows lack is one position of padding, a row is a text."""
+    if node.name == WINDOW_TEXTS:
+        return np.arange(size)
+    if node.name == EARLIER_WINDOWS:
+        return np.zeros((size, node.shape[1]), dtype=np.float32)
     shape = [size, 1, *node.shape[2:]]
     return np.full(shape, -1 if node.name.startswith("span_ids") else 0, dtype=_TYPES[node.type])

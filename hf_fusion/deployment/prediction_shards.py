@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.parts import Parts, stamp, survey
-from hf_fusion.deployment.predictions import output_schema, predict_rows
+from hf_fusion.deployment.predictions import output_schema, predict_rows, settle_long_texts
 from hf_fusion.hub.repository import CHECKPOINT_FILES, SECOND_TOKENIZER
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
@@ -58,6 +58,7 @@ class PredictionShards:
         shard_rows: the number of rows per shard; the last one may have fewer.
         text_format: the format of text files.
         calibration, abstain_below: the arguments of [`set_answers`] that changed `config`.
+        long_texts: `"window"` or `"cut"`; see [`predict_rows`].
 
     Raises:
         DataError: if the folder has other settings or other files, or the input cannot be read.
@@ -75,10 +76,12 @@ class PredictionShards:
         text_format: TextFormat = AS_FOUND,
         calibration: bool = True,
         abstain_below: float | None = None,
+        long_texts: str | None = None,
     ):
         if shard_rows < 1:
             raise DataError(f"`shard_rows` must be at least 1, got {shard_rows}.")
         self.folder, self.text_column, self.shard_rows = Path(folder), text_column, shard_rows
+        self.long_texts = settle_long_texts(config, long_texts)
         settings = {
             "inputs": {path: stamp(path) for path in paths},
             "checkpoint": checkpoint,
@@ -91,6 +94,8 @@ class PredictionShards:
             # `None` by default, as in folders of earlier versions
             "uncalibrated": None if calibration else True,
             "abstain_below": abstain_below,
+            # folders of earlier versions, which cut, do not say
+            "long_texts": None if self.long_texts == "cut" else self.long_texts,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         others = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith((".", "_")))
@@ -169,7 +174,8 @@ class PredictionShards:
                 return False
             if not self.path(number).is_file():  # another process may have completed it meanwhile
                 start, stop = self._range(number)
-                windows = predict_rows(classify, self.parts.read(start, stop), self.text_column, batch_size)
+                rows = self.parts.read(start, stop)
+                windows = predict_rows(classify, rows, self.text_column, batch_size, self.long_texts)
                 self._write(number, self._count_rows(windows, start, file, report))
             claim.unlink(missing_ok=True)
         return True

@@ -11,6 +11,7 @@ from transformers import pipeline
 import hf_fusion.models  # noqa: F401 - registers the pipeline
 from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.models.configuration_common import check_probability
+from hf_fusion.models.pipeline_common import KEPT, LONG_TEXTS, TRUNCATED
 from hf_fusion.models.processing_text import InputError, is_blank, text_problem
 from hf_fusion.utils.errors import DataError, listed
 
@@ -155,15 +156,38 @@ def _check_device(device):
         raise DataError(f"`device` {device!r} cannot be used here: {reason}") from error
 
 
+def settle_long_texts(config, long_texts: str | None) -> str:
+    """
+    Returns how a model reads long texts: in the way that is asked for, or by default in windows if it can.
+
+    Args:
+        config: the configuration of the model.
+        long_texts (`str`, *optional*): `"window"` or `"cut"`.
+
+    Raises:
+        DataError: if there is no such way, or the model cannot read windows.
+    """
+    if long_texts not in (None, *LONG_TEXTS):
+        raise DataError(f"`long_texts` must be one of {', '.join(LONG_TEXTS)}, got {long_texts!r}.")
+    if long_texts == "window" and not config.reads_windows:
+        raise DataError("`long_texts` window is for a DyFuLM; this model cuts long texts.")
+    return long_texts or ("window" if config.reads_windows else "cut")
+
+
 def predict_rows(
-    classify, rows: Iterable[dict[str, Any] | DataError], text_column: str = "text", batch_size: int = 32
+    classify,
+    rows: Iterable[dict[str, Any] | DataError],
+    text_column: str = "text",
+    batch_size: int = 32,
+    long_texts: str | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """
     Adds `prediction`, `truncated` and `error` to each row, window by window, in the order of the rows.
 
     `prediction` is the answer of the pipeline. A row with an `error` has `None` in all fields of `prediction`: the row
     was malformed (then its other columns are `None` too), or the model cannot read it, for instance an empty text.
-    `truncated` says whether the row was cut to the maximum length of the model. The columns `audio` and `vision` hold
+    `truncated` says whether the row was cut to the maximum length of the model, which texts for a DyFuLM are only with
+    `long_texts` "cut". The columns `audio` and `vision` hold
     the frames for a DashFusion and are left out of the output. Modalities that the model was not trained on are
     ignored.
 
@@ -172,21 +196,23 @@ def predict_rows(
         rows (`Iterable`): each row as a `dict`, or the `DataError` of a row that could not be read.
         text_column (`str`): the column with the text.
         batch_size (`int`): the number of rows per forward pass.
+        long_texts (`str`, *optional*): `"window"` (default for DyFuLM) or `"cut"`; see [`FusionSentimentPipeline`].
 
     Raises:
-        DataError: if the input has a column `prediction`, `truncated` or `error`.
+        DataError: if the input has a column `prediction`, `truncated` or `error`, or the model cannot read windows.
     """
     if batch_size < 1:
         raise DataError(f"`batch_size` must be at least 1, got {batch_size}.")
     rows = iter(rows)
     config = classify.model.config
+    options = {"batch_size": batch_size, "long_texts": settle_long_texts(config, long_texts)}
     frame_columns, modalities = config.frame_columns, config.modalities
     names: list[str] = []
     while window := list(islice(rows, WINDOW_BATCHES * batch_size)):
         problems = [_find_problem(row, text_column, modalities, frame_columns) for row in window]
         good = [i for i, problem in enumerate(problems) if problem is None]
         clips = [_select_modalities(window[i], text_column, modalities) for i in good]
-        answers = dict(zip(good, _predict_clips(classify, clips, batch_size), strict=True))
+        answers = dict(zip(good, _predict_clips(classify, clips, options), strict=True))
         names = names or next((list(row) for row in window if isinstance(row, dict)), [])
         _check_columns({name for row in window if isinstance(row, dict) for name in row})
         yield [
@@ -216,9 +242,9 @@ def _select_modalities(row, text_column, modalities):
     return {name: row.get(text_column if name == "text" else name) for name in modalities}
 
 
-def _predict_clips(classify, clips, batch_size):
+def _predict_clips(classify, clips, options):
     """Predicts clips; returns the `prediction`, `truncated` and `error` of each."""
-    answers = classify(clips, batch_size=batch_size, return_truncated=True, on_error="return")
+    answers = classify(clips, return_truncated=True, on_error="return", **options)
     config = classify.model.config
     return [
         _error_fields(config, answer.reason) if isinstance(answer, InputError) else _answer_fields(config, answer)
@@ -228,7 +254,8 @@ def _predict_clips(classify, clips, batch_size):
 
 def _answer_fields(config, answer):
     """Returns `prediction`, `truncated` and `error` of an answer; one that is sure has no alternatives."""
-    truncated = answer.pop("truncated")
+    truncated = answer.pop(TRUNCATED)
+    answer.pop(KEPT, None)
     return {"prediction": {**_no_prediction(config), **answer}, "truncated": truncated, "error": None}
 
 

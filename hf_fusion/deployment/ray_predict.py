@@ -17,6 +17,7 @@ def predict_dataset(
     num_gpus: float = 0,
     calibration: bool = True,
     abstain_below: float | None = None,
+    long_texts: str | None = None,
 ):
     """
     Adds `prediction`, `truncated` and `error` to each row of a Ray data set, as `hf-fusion predict` does.
@@ -32,6 +33,7 @@ def predict_dataset(
             writers.
         num_gpus (`float`): the number of GPUs per actor; 0 predicts on the CPU, with 0.5 two actors share a GPU.
         calibration (`bool`), abstain_below (`float`, *optional*): see [`set_answers`].
+        long_texts (`str`, *optional*): `"window"` or `"cut"`; see [`predict_rows`].
 
     Returns:
         `ray.data.Dataset`: the predictions, computed when they are read or written (`.write_parquet(folder)`). The
@@ -51,6 +53,7 @@ def predict_dataset(
             "device": "cuda" if num_gpus else "cpu",
             "calibration": calibration,
             "abstain_below": abstain_below,
+            "long_texts": long_texts,
         },
         batch_format="pyarrow",
         batch_size=WINDOW_BATCHES * batch_size,
@@ -65,7 +68,7 @@ class RayPredictor:
 
     Args:
         checkpoint, dtype, device: see [`load_pipeline`].
-        text_column, batch_size: see [`predict_rows`].
+        text_column, batch_size, long_texts: see [`predict_rows`].
         calibration, abstain_below: see [`set_answers`].
     """
 
@@ -78,10 +81,11 @@ class RayPredictor:
         device: str,
         calibration: bool = True,
         abstain_below: float | None = None,
+        long_texts: str | None = None,
     ):
         self.classify = load_pipeline(checkpoint, dtype, device)
         set_answers(self.classify.model.config, calibration, abstain_below)
-        self.options = {"text_column": text_column, "batch_size": batch_size}
+        self.options = {"text_column": text_column, "batch_size": batch_size, "long_texts": long_texts}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         config = self.classify.model.config

@@ -204,6 +204,7 @@ def predict_labelled(
     split: str = "test",
     batch_size: int = 32,
     track: Callable[[Iterable], Iterable] = iter,
+    long_texts: str | None = None,
 ) -> Predictions:
     """
     Runs a pipeline over labelled rows.
@@ -214,11 +215,12 @@ def predict_labelled(
         split (`str`, *optional*, defaults to `"test"`): the name of the split.
         batch_size (`int`, *optional*, defaults to 32): the number of rows per forward pass.
         track (`Callable`, *optional*): wraps the outputs, one for each row, for a progress bar.
+        long_texts (`str`, *optional*): `"window"` or `"cut"`; by default that of the pipeline.
     """
     config = classify.model.config
     names = [name for name in config.modalities if name in rows.column_names]
     inputs = in_batches(ArrowRows(rows.select_columns(names)))
-    found = list(track(_answering_outputs(classify)(inputs, batch_size=batch_size)))
+    found = list(track(_answering_outputs(classify)(inputs, batch_size=batch_size, long_texts=long_texts)))
     outputs = {
         name: np.array([row[name] for row in found], np.float32).reshape(len(found), *width)
         for name, width in head_widths(config).items()

@@ -316,6 +316,7 @@ class FusionConfigMixin:
         has_contrastive_loss (`bool`): whether training compares clips with each other, so that the choice of partners
             matters.
         paper (`str`, *optional*): the paper that the architecture is from, such as "arXiv 2512.01410".
+        reads_windows (`bool`): whether a text beyond the limit can be read in several windows.
         has_gate (`bool`): whether the outputs have a `gate` when asked for by `output_fusion=True`.
         class_values (`list[float]`, *optional*): the value of each class on the scale of the labels; a field of
             configurations whose answers have `expected`.
@@ -333,6 +334,7 @@ class FusionConfigMixin:
     answer_defaults = {}
     loss_factors = {"prediction": 1.0, "distillation": 1.0}
     has_contrastive_loss = False
+    reads_windows = False
     has_gate = False
     class_values = None
     paper = None

@@ -144,6 +144,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
     )  # fmt: skip
     answer_defaults = {"temperature": 1.0, "coarse_temperature": 1.0, "abstain_below": None}
     loss_factors = {"distillation": 1.0}
+    reads_windows = True
     # Left out by `Trainer.predict`, so that its predictions are `logits`, one array.
     keys_to_ignore_at_inference = [
         "coarse_logits",
@@ -162,6 +163,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
         "hidden_states_b",
         "attentions",
         "attentions_b",
+        "window_sums",
     ]
 
     def __init__(

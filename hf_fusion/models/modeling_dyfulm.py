@@ -6,6 +6,7 @@ Paper: "DyFuLM" (arXiv 2512.01410). What the paper leaves open is decided as fol
   tokenizers have a boundary), since token i of one encoder is not token i of the other;
 - the layer BiLSTM reads the masked mean of each layer's token states;
 - the heads read a learned attention pooling of the fused states (`pooling`);
+- a text beyond the limit is read in windows, whose pooled vectors are averaged, weighted by their numbers of spans;
 - the guidance is a two-layer MLP over [softmax(coarse logits); intensity], passed through 2 * sigmoid so that 1 is
   neutral; a model without one of these heads is guided by the other, without both by none.
 """
@@ -62,7 +63,11 @@ class DyFuLMModelOutput(ModelOutput):
         last_hidden_state (`torch.FloatTensor` of shape `(batch, positions, hidden)`):
             The fused states; a position is a common span, a token (single encoder), or the whole text.
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden)`):
-            The fused states pooled into one vector.
+            The fused states pooled into one vector. With `window_texts` of shape `(texts, hidden)`: the mean over the
+            windows of a text, weighted by their numbers of spans.
+        window_sums (`torch.FloatTensor` of shape `(texts, hidden + 1)`):
+            For each text the weighted sum of the pooled vectors of its windows, and last the sum of their weights. Only
+            with `window_texts`.
         sequence_mask (`torch.BoolTensor` of shape `(batch, positions)`):
             True where `last_hidden_state` is real.
         gate (`torch.FloatTensor` of shape `(batch, spans, hidden)` or `(batch, hidden)`):
@@ -88,6 +93,7 @@ class DyFuLMModelOutput(ModelOutput):
     hidden_states_b: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
     attentions_b: tuple[torch.FloatTensor, ...] | None = None
+    window_sums: torch.FloatTensor | None = None
 
 
 @dataclass
@@ -113,7 +119,8 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden)`):
             The fused states pooled into one vector, which the heads read. With `output_fusion=True`.
 
-    The other fields are those of [`DyFuLMModelOutput`].
+    The other fields are those of [`DyFuLMModelOutput`]. With `window_texts` a row of `logits`, `coarse_logits`,
+    `intensity`, `guidance` and `pooler_output` is a text; a row of the fields on the fusion inside is a window.
     """
 
     loss: torch.FloatTensor | None = None
@@ -134,6 +141,7 @@ class DyFuLMSequenceClassifierOutput(ModelOutput):
     hidden_states_b: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
     attentions_b: tuple[torch.FloatTensor, ...] | None = None
+    window_sums: torch.FloatTensor | None = None
 
 
 class DyFuLMLayerLSTM(nn.Module):
@@ -346,6 +354,40 @@ class DyFuLMLossWeighting(nn.Module):
         return (factors * losses).sum(), factors
 
 
+def pool_windows(pooled, weights, window_texts, earlier_windows=None):
+    """
+    The weighted mean of the windows of each text.
+
+    Args:
+        pooled (`torch.Tensor` of shape `(windows, hidden)`): the pooled vector of each window.
+        weights (`torch.Tensor` of shape `(windows,)`): its weight: the number of its spans, or of its tokens where
+            there are no spans.
+        window_texts (`torch.Tensor` of shape `(windows,)`): the number of its text.
+        earlier_windows (`torch.Tensor` of shape `(texts, hidden + 1)`, *optional*): the sums of windows that were read
+            before; zeros where there are none.
+
+    Returns:
+        `tuple`: the means of shape `(texts, hidden)`, and the sums of all windows so far. A text without a window has
+        zeros.
+
+    Raises:
+        ValueError: if `window_texts` has another shape.
+    """
+    if window_texts.shape != weights.shape:
+        raise ValueError(
+            f"`window_texts` must have the shape {tuple(weights.shape)}, one text for each row, got "
+            f"{tuple(window_texts.shape)}."
+        )
+    vectors = at_least_float32(pooled)
+    weights = weights.unsqueeze(-1).to(vectors.dtype)
+    rows = torch.cat([vectors * weights, weights], dim=-1)  # (windows, hidden + 1)
+    if earlier_windows is None:
+        earlier_windows = rows.new_zeros(int(window_texts.max()) + 1, rows.shape[1])
+    window_sums = earlier_windows.index_add(0, window_texts, rows.to(earlier_windows.dtype))  # (texts, hidden + 1)
+    means = window_sums[:, :-1] / window_sums[:, -1:].clamp(min=1)
+    return means.to(pooled.dtype), window_sums
+
+
 class DyFuLMPreTrainedModel(FusionModelMixin, PreTrainedModel):
     """Base of all DyFuLM classes: weight initialisation, and the settings that loading reads."""
 
@@ -515,6 +557,8 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         output_hidden_states=None,
         output_fusion=False,
         return_dict=None,
+        window_texts=None,
+        earlier_windows=None,
     ):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         output_attentions = output_option(output_attentions, self.config.output_attentions)
@@ -528,7 +572,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
         gate = span_mask = None
         if len(encoded) == 1:
             ((states, mask, _, _),) = encoded.values()
-            pooled = self.pooling(states, mask)
+            pooled, weights = self.pooling(states, mask), mask.sum(-1)
         else:
             (states_a, mask_a, _, _), (states_b, mask_b, _, _) = encoded["a"], encoded["b"]
             if states_a.shape[0] != states_b.shape[0]:
@@ -540,11 +584,16 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             if self.config.gate_level == "span" and span_ids is not None:
                 states, mask, gate = self._fuse_spans(states_a, mask_a, span_ids, states_b, mask_b, span_ids_b)
                 span_mask = mask
-                pooled = self.pooling(states, mask)
+                pooled, weights = self.pooling(states, mask), mask.sum(-1)
             else:
                 pooled, gate = self.cross_fusion(self.pooling(states_a, mask_a), self.pooling(states_b, mask_b))
-                states = pooled.unsqueeze(1)
+                states, weights = pooled.unsqueeze(1), mask_a.sum(-1) + mask_b.sum(-1)
                 mask = torch.ones_like(states[..., 0], dtype=torch.bool)
+        window_sums = None
+        if window_texts is not None:
+            pooled, window_sums = pool_windows(pooled, weights, window_texts, earlier_windows)
+        elif earlier_windows is not None:
+            raise ValueError("`earlier_windows` needs `window_texts`.")
 
         outputs = [encoded[name][3] for name in encoded]
         second = outputs[1] if len(outputs) == 2 else None
@@ -560,6 +609,7 @@ class DyFuLMModel(DyFuLMPreTrainedModel):
             hidden_states_b=second.hidden_states if output_hidden_states and second is not None else None,
             attentions=outputs[0].attentions if output_attentions else None,
             attentions_b=second.attentions if output_attentions and second is not None else None,
+            window_sums=window_sums,
         )
         return output if return_dict else output.to_tuple()
 
@@ -707,6 +757,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
         output_hidden_states=None,
         output_fusion=False,
         return_dict=None,
+        window_texts=None,
+        earlier_windows=None,
     ):
         r"""
         Args:
@@ -727,6 +779,13 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
                 Token embeddings in place of `input_ids` and `input_ids_b`.
             output_fusion (`bool`, defaults to `False`):
                 Whether to return `gate`, `span_mask`, `guidance` and `pooler_output`.
+            window_texts (`torch.LongTensor` of shape `(batch,)`, *optional*):
+                Number of the text, from 0, that each row is a window of. The outputs of the heads, and the labels, then
+                have one row for each text: the heads read the mean of the windows' pooled vectors, weighted by their
+                numbers of spans (of real tokens, without spans). Spans in the overlap of two windows count in both.
+            earlier_windows (`torch.FloatTensor` of shape `(texts, hidden + 1)`, *optional*):
+                The output `window_sums` of an earlier call for the same texts, to which the windows of this call are
+                added: a text of any length can be read a few windows at a time. Zeros in the first call.
 
         Returns:
             [`DyFuLMSequenceClassifierOutput`], or a tuple of its fields that are not `None` if `return_dict=False`.
@@ -750,6 +809,8 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             output_hidden_states=output_hidden_states,
             output_fusion=output_fusion,
             return_dict=True,
+            window_texts=window_texts,
+            earlier_windows=earlier_windows,
         )
         features = self.dropout(base.pooler_output)  # (batch, hidden)
         coarse_logits = unit_intensity = intensity = None
@@ -793,6 +854,7 @@ class DyFuLMForSequenceClassification(DyFuLMPreTrainedModel):
             hidden_states_b=base.hidden_states_b,
             attentions=base.attentions,
             attentions_b=base.attentions_b,
+            window_sums=base.window_sums,
         )
         return output if return_dict else output.to_tuple()
 

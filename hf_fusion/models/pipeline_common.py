@@ -28,13 +28,20 @@ _SHORTEST_SHARE = 0.85
 MODALITIES = ("text", "audio", "vision")
 # Of several labels at once, those of this probability and above apply.
 LABEL_THRESHOLD = 0.5
-# The field of an answer that says whether the input was longer than the model reads; only where it is asked for.
-TRUNCATED = "truncated"
+# The fields of an answer that say whether the input was cut, and of texts the share that was read; only where they are
+# asked for.
+TRUNCATED, KEPT = "truncated", "kept"
+# Choices for texts that are longer than the model reads at once: to read all of them in windows, or to cut them.
+LONG_TEXTS = ("window", "cut")
+# The inputs of a model for windows, see `DyFuLMForSequenceClassification.forward`.
+WINDOW_TEXTS, EARLIER_WINDOWS = "window_texts", "earlier_windows"
+# Its output for windows, which is the next call's `earlier_windows`.
+WINDOW_SUMS = "window_sums"
 # The number of classes among which an answer that is unsure leaves the choice, at most.
 ALTERNATIVES = 3
 # The options of the answers themselves, beside those of media files.
 ANSWER_OPTIONS = (
-    "top_k", "consistent", "calibration", "abstain_below", "aspects", "return_truncated", "on_error",
+    "top_k", "consistent", "calibration", "abstain_below", "aspects", "long_texts", "return_truncated", "on_error",
 )  # fmt: skip
 # Choices for inputs that cannot be read: to raise an `InputError`, or to return it in the place of the answer.
 ON_ERROR = ("raise", "return")
@@ -45,8 +52,8 @@ class FusionSentimentAnswers:
     The inputs, batches and answers of a pipeline.
 
     A subclass has `model` (with `config`), `processor`, `tensor_type` ("pt" or "np") and `runs_on_cpu`, and the methods
-    `forward` (tensors of a batch -> outputs by name) and `to_array` (an output -> float32 array, after an activation at
-    a temperature).
+    `forward` (tensors of a batch -> outputs by name), `to_array` (an output -> float32 array, after an activation at a
+    temperature) and `no_windows` (number of texts -> the first `earlier_windows`).
     """
 
     def answers_to(self, inputs, batch_size, options):
@@ -57,7 +64,7 @@ class FusionSentimentAnswers:
             inputs: a string, a mapping, or a list, data set or other iterable of these.
             batch_size (`int`): inputs per forward pass, at most.
             options (`dict`): of the call: `top_k`, `consistent`, `calibration`, `abstain_below`, `aspects`,
-                `return_truncated` and `on_error`; for media files `window`, `hop`, `asr` and `language`.
+                `long_texts`, `return_truncated` and `on_error`; for media files `window`, `hop`, `asr` and `language`.
 
         Raises:
             InputError: for an input that cannot be read, unless `on_error` is "return": then the error is in the place
@@ -72,6 +79,7 @@ class FusionSentimentAnswers:
         self._check_consistent(options)
         self._check_calibration(options)
         self._check_aspects(options)
+        self._check_long_texts(options.get("long_texts"))
         check_window(options.get("window"), options.get("hop"))
         if options.get("window") is not None and "top_k" in options:
             raise ValueError("`top_k` is for whole inputs: leave it out with `window`.")
@@ -79,7 +87,9 @@ class FusionSentimentAnswers:
             return self.answers_to([inputs], batch_size, options)[0]
         if isinstance(inputs, (list, tuple)):
             answers = self._answer(inputs, batch_size, options)
-            _warn_of_cut(_take_truncated(answers, options), len(answers))
+            cut = _CutInputs()
+            cut.take(answers, options)
+            cut.warn(len(answers), self.whole_text_advice)
             return answers
         if isinstance(inputs, Iterable):
             return self._stream(iter(inputs), batch_size, options)
@@ -97,15 +107,15 @@ class FusionSentimentAnswers:
             check_probability("abstain_below", options["abstain_below"])
 
     def _stream(self, inputs, batch_size, options):
-        first = cut = 0
+        first, cut = 0, _CutInputs()
         try:
             while ahead := list(_read_ahead(inputs, LOOKAHEAD_BATCHES * batch_size)):
                 answers = self._answer(ahead, batch_size, options, first)
                 first += len(ahead)
-                cut += _take_truncated(answers, options)
+                cut.take(answers, options)
                 yield from answers
         finally:
-            _warn_of_cut(cut, first)
+            cut.warn(first, self.whole_text_advice)
 
     def _answer(self, inputs, batch_size, options, first=0):
         """The answers to a list of inputs, the first of which has the number `first`."""
@@ -121,17 +131,50 @@ class FusionSentimentAnswers:
             logger.warning_once("`window` is for media files: texts and arrays of frames have one answer each.")
         least = max(batch_size // 4, 2) if self.runs_on_cpu else batch_size
         batches = _batches({i: _length(clip) for i, clip in clips.items()}, batch_size, least)
-        for rows, batch, truncated in _one_ahead(lambda rows: self._prepare(clips, rows, errors), batches):
+        in_windows = self._in_windows(options)
+        prepared = _one_ahead(lambda rows: self._prepare(clips, rows, errors, in_windows), batches)
+        for rows, batch, flags in prepared:
             if not rows:
                 continue
-            answered = self.postprocess(self.forward(batch), **options)
-            for i, answer, was_cut in zip(rows, answered, truncated, strict=True):
+            answered = self.postprocess(self._outputs(batch, batch_size), **options)
+            for i, answer, own in zip(rows, answered, flags, strict=True):
                 for entry in _entries(answer):
-                    entry[TRUNCATED] = was_cut
+                    entry.update(own)
                 answers[i] = answer
         if options.get("aspects") is not None:
             self._add_aspects({i: answers[i] for i in clips if not errors.has(i)}, clips, batch_size, options)
         return answers
+
+    @property
+    def reads_windows(self):
+        """`bool`: whether the model reads a text that is too long for it in several windows."""
+        return self.model.config.reads_windows
+
+    @property
+    def whole_text_advice(self):
+        """`str`: the way to answers of whole texts; empty if there is none."""
+        return '`long_texts="window"` reads long texts whole.' if self.reads_windows else ""
+
+    def _check_long_texts(self, choice):
+        """Raises `ValueError` unless `long_texts` is one of its values, and one that the model has."""
+        check_choice("long_texts", choice, (None, *LONG_TEXTS))
+        if choice == "window" and not self.reads_windows:
+            raise ValueError(f"`long_texts` window: this model cuts long texts. {self.whole_text_advice}".rstrip())
+
+    def _in_windows(self, options):
+        """Whether long texts are read in windows."""
+        return self.reads_windows and options.get("long_texts") in (None, "window")
+
+    def _outputs(self, batch, batch_size):
+        """The outputs for a batch: in one forward pass, or if it has more windows than `batch_size` in several."""
+        if WINDOW_TEXTS not in batch:
+            return self.forward(batch)
+        earlier = self.no_windows(int(batch[WINDOW_TEXTS][-1]) + 1)
+        for start in range(0, len(batch[WINDOW_TEXTS]), batch_size):
+            windows = {name: values[start : start + batch_size] for name, values in batch.items()}
+            outputs = self.forward({**windows, EARLIER_WINDOWS: earlier})
+            earlier = outputs[WINDOW_SUMS]
+        return outputs
 
     def _add_aspects(self, answers, clips, batch_size, options):
         """Adds `aspects` to answers, by the numbers of their texts: the answers to the sentences that name each one."""
@@ -144,7 +187,8 @@ class FusionSentimentAnswers:
         parts = self._answer(list(found.values()), batch_size, {**others, "on_error": "return"})
         for (i, aspect), part in zip(found, parts, strict=True):
             if not isinstance(part, InputError):
-                del part[TRUNCATED]
+                for name in (TRUNCATED, KEPT):
+                    part.pop(name, None)
                 answers[i]["aspects"][aspect] = part
 
     def _answer_media(self, value, batch_size, options):
@@ -205,18 +249,18 @@ class FusionSentimentAnswers:
         """`str`: where the networks that read media run."""
         return "cpu"
 
-    def _prepare(self, clips, rows, errors):
-        """As [`_encode`], of the clips of some rows: the rows that can be read, their batch and `truncated`."""
+    def _prepare(self, clips, rows, errors, in_windows):
+        """As [`_encode`], of the clips of some rows: the rows that can be read, their batch and flags."""
         try:
-            return rows, *self._encode([clips[i] for i in rows])
+            return rows, *self._encode([clips[i] for i in rows], in_windows)
         except ValueError as error:  # one by one, to find out which; in the order of the inputs
             if not is_input_error(error):
                 raise
             for i in sorted(rows):
                 with errors.of(i):
-                    self._encode([clips[i]])
+                    self._encode([clips[i]], in_windows)
         rows = [i for i in rows if not errors.has(i)]
-        return rows, *(self._encode([clips[i] for i in rows]) if rows else (None, None))
+        return rows, *(self._encode([clips[i] for i in rows], in_windows) if rows else (None, None))
 
     def clip_of(self, value):
         """An input -> a dict with the modalities that it has; raises [`InputError`] if it cannot be read."""
@@ -255,21 +299,30 @@ class FusionSentimentAnswers:
         """The modalities that the model reads."""
         return self.model.config.modalities
 
-    def preprocess(self, clips):
-        """A list of dicts of modalities -> the tensors of one batch."""
-        return self._encode(clips)[0]
+    def preprocess(self, clips, in_windows=False):
+        """A list of dicts of modalities -> the tensors of one batch; long texts are cut, or give several rows each."""
+        return self._encode(clips, in_windows)[0]
 
-    def _encode(self, clips):
-        """A list of dicts of modalities -> the tensors of one batch, and for each clip whether it was cut."""
+    def _encode(self, clips, in_windows):
+        """As [`preprocess`], and for each clip the fields of its answer that say whether it was cut."""
         columns = {name: [clip.get(name) for clip in clips] for name in self._modalities}
-        batch = dict(self.processor(**columns, padding=True, return_tensors=self.tensor_type, return_truncated=True))
-        truncated = batch.pop(TRUNCATED).tolist()
+        options = {"return_windows": in_windows, "return_kept": True} if self.model.config.reads_windows else {}
+        batch = dict(
+            self.processor(**columns, padding=True, return_tensors=self.tensor_type, return_truncated=True, **options)
+        )
+        flags = {name: batch.pop(name).tolist() for name in (TRUNCATED, KEPT) if name in batch}
+        flags = [dict(zip(flags, values, strict=True)) for values in zip(*flags.values(), strict=True)]
         if "attention_mask" not in batch:
-            return batch, truncated
-        unread = [i for i in rows_without_tokens(batch, self.processor.tokenizers) if "text" in clips[i]]
+            return batch, flags
+        rows = rows_without_tokens(batch, self.processor.tokenizers)
+        texts = batch[WINDOW_TEXTS].tolist() if in_windows else range(len(clips))
+        unread = {texts[row] for row in rows if "text" in clips[texts[row]]}
         if unread:  # nothing to tokenizers, although characters are there
-            return self._encode([_without_text(clip) if i in unread else clip for i, clip in enumerate(clips)])
-        return batch, truncated
+            clips = [_without_text(clip) if i in unread else clip for i, clip in enumerate(clips)]
+            return self._encode(clips, in_windows)
+        if len(texts) == len(clips):  # each text is read at once
+            batch.pop(WINDOW_TEXTS, None)
+        return batch, flags
 
     def _check_aspects(self, options):
         if options.get("aspects") is None:
@@ -411,20 +464,30 @@ def _entries(answer):
     return [answer] if isinstance(answer, dict) else answer
 
 
-def _take_truncated(answers, options):
-    """Takes `truncated` from answers that are not asked to have it; returns how many of these inputs were cut."""
-    if options.get("return_truncated"):
-        return 0
-    flags = [[entry.pop(TRUNCATED) for entry in _entries(answer)] for answer in answers]
-    return sum(map(any, flags))
+class _CutInputs:
+    """Counts inputs that were cut, and the share of their texts that was read."""
 
+    def __init__(self):
+        self.count, self.share = 0, 0.0
 
-def _warn_of_cut(count, total):
-    if count:
-        logger.warning(
-            f"{count} of {total} inputs are longer than the model reads, and were cut at the end. With "
-            "`return_truncated=True` each answer says whether its input was."
-        )
+    def take(self, answers, options):
+        """Takes the fields on the cut from answers that are not asked to have them."""
+        if options.get("return_truncated"):
+            return
+        for answer in answers:
+            flags = [{name: entry.pop(name, None) for name in (TRUNCATED, KEPT)} for entry in _entries(answer)]
+            if any(flag[TRUNCATED] for flag in flags):
+                self.count += 1
+                self.share += flags[0][KEPT] or 0.0
+
+    def warn(self, total, advice):
+        """Logs one line if inputs were cut."""
+        if self.count:
+            share = f" ({self.share / self.count:.0%} of such a text was read, on average)" if self.share else ""
+            logger.warning(
+                f"{self.count} of {total} inputs are longer than the model reads, and were cut at the end{share}. With "
+                f"`return_truncated=True` each answer says whether its input was. {advice}".rstrip()
+            )
 
 
 class _ErrorLog:

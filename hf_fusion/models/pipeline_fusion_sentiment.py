@@ -8,7 +8,13 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor, Pipe
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from .configuration_common import TEXT_TASKS
-from .pipeline_common import ANSWER_OPTIONS, DEFAULT_BATCH_SIZE, FusionSentimentAnswers
+from .pipeline_common import (
+    ANSWER_OPTIONS,
+    DEFAULT_BATCH_SIZE,
+    EARLIER_WINDOWS,
+    WINDOW_TEXTS,
+    FusionSentimentAnswers,
+)
 from .pipeline_media import OPTIONS as MEDIA_OPTIONS
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
 from .processing_text import InputError
@@ -31,12 +37,13 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     content of a video or recording, and `{"media": file, "text": transcript}`; see [`DashFusionProcessor.read_media`].
 
     Args:
-        batch_size (`int`, *optional*, defaults to 32): inputs per forward pass, at most.
+        batch_size (`int`, *optional*, defaults to 32): inputs per forward pass, at most; of long texts windows, so that
+            the memory does not grow with the text.
         explain (`bool`, defaults to `False`): for DyFuLM: also return `explanation`, for each common span of the text
             `start` and `end` (characters), `text`, `gate` (mean share of encoder A in [0, 1]; `None` without a gate for
             each span) and `relevance`: how much the span adds to the logit of the answer against the other classes'
             mean (integrated gradients, Sundararajan et al. 2017, from a text of mask tokens). Takes as long as some 30
-            texts.
+            texts, and for a text in several windows twice that for each of them.
         top_k (`int`, *optional*): return the `top_k` most probable classes (`None`: all) as a list per input, instead
             of the single best one. Only for models that predict classes. The answers of the other heads are in
             the first one.
@@ -52,8 +59,13 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             of these words that the text names the answer to the sentences that name it, or one of its synonyms if it
             has a list of them. A heuristic: the model never learned aspects, and a sentence with two of them has one
             answer for both.
+        long_texts (`str`, *optional*): for texts of more tokens than the model reads at once. `"window"`, the default
+            for DyFuLM, reads the whole text in overlapping windows; the heads read the mean of their pooled vectors,
+            weighted by their numbers of spans. `"cut"` reads the beginning alone.
         return_truncated (`bool`, defaults to `False`): also return `truncated`: whether the input was longer than the
-            model reads and was cut. Without it the number of such inputs is logged once, at the end.
+            model reads and was cut; and for DyFuLM `kept`: the share of the text that was read (of its characters, or
+            of its tokens where tokenizers have no offsets). Without it the number of such inputs is logged once, at the
+            end.
         on_error (`str`, defaults to `"raise"`): `"raise"` raises an [`InputError`] for the first input that cannot be
             read. `"return"` returns the error, with `number` and `reason`, in the place of that input's answer, and
             answers the others.
@@ -65,7 +77,7 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             more, the time between them gets no answer.
         asr (`str` or a speech recognition pipeline, *optional*): writes the transcripts of media files that have none.
         language (`str`, *optional*): what is spoken in them.
-        truncation (`bool`): may be `True`, as pipelines of transformers take it: long texts are always cut.
+        truncation (`bool`): may be `True`, as pipelines of transformers take it: the same as `long_texts="cut"`.
 
     `pipeline("text-classification", ...)` and `"sentiment-analysis"` give this pipeline too. For a single string they
     return a list, as these tasks do.
@@ -115,8 +127,9 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         self.model.eval()  # a model straight from training would answer with dropout
 
     def _sanitize_parameters(self, **kwargs):
-        if kwargs.get("truncation") is True:  # which it does anyway
+        if kwargs.get("truncation") is True:
             kwargs.pop("truncation")
+            kwargs.setdefault("long_texts", "cut")
         unknown = sorted(set(kwargs) - {*_OPTIONS, "trust_remote_code"})
         if unknown:
             accepted = ", ".join(f"`{name}`" for name in ("batch_size", *_OPTIONS))
@@ -142,49 +155,89 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
                 if isinstance(answer, InputError):
                     continue
                 best = answer["alternatives"][0] if answer["label"] is None else answer
-                answer["explanation"] = self._explanation(self.clip_of(value)["text"], best["label"])
+                text = self.clip_of(value)["text"]
+                answer["explanation"] = self._explanation(text, best["label"], self._in_windows(options))
         return answers
 
-    def _explanation(self, text, label):
+    def _explanation(self, text, label, in_windows):
         """Gate and relevance of each common span of one text, for one fine class."""
-        spans = self.processor.spans_of(text)
-        batch = self._ensure_tensor_on_device(self.preprocess([{"text": text}]), device=self.device)
-        with torch.inference_mode():
-            outputs = self.model(**batch, output_fusion=True)
-        gate = [None] * len(spans)
-        if outputs.get("span_mask") is not None and spans:
-            gate = outputs.gate[0, : len(spans)].float().mean(-1).tolist()
-        relevance = self._relevance(batch, self.model.config.label2id[label], len(spans)) if spans else []
+        spans = self.processor.spans_of(text, "window" if in_windows else "cut")
+        if not spans:
+            return []
+        batch = self._ensure_tensor_on_device(self.preprocess([{"text": text}], in_windows), device=self.device)
+        batch.pop(WINDOW_TEXTS, None)
+        firsts = self.processor.first_spans_of(text) if in_windows else [0]
+        windows = [{name: values[i : i + 1] for name, values in batch.items()} for i in range(len(firsts))]
+        gates, counts = torch.zeros(len(spans)), torch.zeros(len(spans))
+        for first, window in zip(firsts, windows, strict=True):
+            with torch.inference_mode():
+                outputs = self.model(**window, output_fusion=True)
+            if outputs.get("span_mask") is not None:
+                gate = outputs.gate[0, outputs.span_mask[0]].float().mean(-1).cpu()
+                gates[first : first + len(gate)] += gate
+                counts[first : first + len(gate)] += 1
+        gates = (gates / counts).tolist() if counts.any() else [None] * len(spans)
+        relevance = self._relevance(windows, firsts, self.model.config.label2id[label], len(spans))
         return [
-            {"start": start, "end": end, "text": text[start:end], "gate": share, "relevance": value}
-            for (start, end), share, value in zip(spans, gate, relevance, strict=True)
+            {"start": start, "end": end, "text": text[start:end], "gate": gate, "relevance": value}
+            for (start, end), gate, value in zip(spans, gates, relevance, strict=True)
         ]
 
-    def _relevance(self, batch, label_id, num_spans):
-        """Integrated gradients of one logit against the mean of all, summed over the tokens of each span."""
+    def _relevance(self, windows, firsts, label_id, num_spans):
+        """
+        Integrated gradients of one logit against the mean of all, summed over the tokens of each span.
+
+        The steps of the path are texts for the model. Of these one window at a time is read with gradients, beside the
+        sums of the others: memory does not grow with the text.
+        """
+        steps = torch.arange(_EXPLANATION_STEPS, device=self.device)
+        own = None
+        if len(windows) > 1:
+            with torch.inference_mode():
+                paths = ({**others, **path} for others, path, _ in map(self._paths, windows))
+                own = torch.stack([self.model(**path, window_texts=steps).window_sums for path in paths])
+            own, total = own.clone(), own.sum(0)  # outside of inference mode, for the gradients
+        relevance = torch.zeros(num_spans)
+        for i, (first, window) in enumerate(zip(firsts, windows, strict=True)):
+            others, paths, ways = self._paths(window)
+            sums = {} if own is None else {WINDOW_TEXTS: steps, EARLIER_WINDOWS: total - own[i]}
+            # cuDNN has no gradient of a recurrent layer in evaluation
+            with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+                logits = self.model(**others, **paths, **sums).logits.float()
+                margin = (logits[:, label_id] - logits.mean(-1)).sum()
+                gradients = torch.autograd.grad(margin, list(paths.values()))
+            for (way, span_ids), gradient in zip(ways, gradients, strict=True):
+                tokens = (way * gradient.mean(0)).sum(-1).float().cpu()  # (tokens,)
+                # special tokens do not move: theirs is 0
+                relevance.index_add_(0, first + span_ids.cpu().clamp(min=0), tokens)
+        return relevance.tolist()
+
+    def _paths(self, window):
+        """
+        The path from a window of mask tokens to a window itself.
+
+        Returns:
+            `tuple`: the inputs of all steps without the tokens; by name the embeddings on the path `(steps, tokens,
+            hidden)`; and for each of these the way that a token goes `(tokens, hidden)` with the span of each token.
+        """
         shares = (torch.arange(_EXPLANATION_STEPS, device=self.device) + 0.5) / _EXPLANATION_STEPS
-        inputs = {name: values.expand(len(shares), *values.shape[1:]) for name, values in batch.items()}
-        ways = {}
+        others = {name: values.expand(len(shares), *values.shape[1:]) for name, values in window.items()}
+        paths, ways = {}, []
         for name, encoder in self.model.dyfulm.encoders.items():
             suffix, tokenizer = ("_b", self.processor.tokenizer_b) if name == "b" else ("", self.processor.tokenizer)
-            ids, span_ids = inputs.pop("input_ids" + suffix)[:1], batch["span_ids" + suffix]
+            ids, span_ids = others.pop("input_ids" + suffix)[:1], window["span_ids" + suffix]
             unknown = next(i for i in (tokenizer.mask_token_id, tokenizer.unk_token_id, 0) if i is not None)
             # not from zero: a layer norm right after the embeddings would undo the scaling
             embed = encoder.get_input_embeddings()
             start, end = embed(torch.where(span_ids < 0, ids, unknown)).detach(), embed(ids).detach()
-            path = (start + shares.view(-1, 1, 1).to(start.dtype) * (end - start)).requires_grad_()
-            inputs["inputs_embeds" + suffix] = path  # (steps, tokens, hidden)
-            ways[suffix] = path, (end - start)[0], span_ids[0]
-        # cuDNN has no gradient of a recurrent layer in evaluation
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            logits = self.model(**inputs).logits.float()
-            margin = (logits[:, label_id] - logits.mean(-1)).sum()
-            gradients = torch.autograd.grad(margin, [path for path, _, _ in ways.values()])
-        total = torch.zeros(num_spans)
-        for (_, way, span_ids), gradient in zip(ways.values(), gradients, strict=True):
-            tokens = (way * gradient.mean(0)).sum(-1).float().cpu()  # (tokens,)
-            total.index_add_(0, span_ids.cpu().clamp(min=0), tokens)  # special tokens do not move: theirs is 0
-        return total.tolist()
+            path = start + shares.view(-1, 1, 1).to(start.dtype) * (end - start)  # (steps, tokens, hidden)
+            paths["inputs_embeds" + suffix] = path.requires_grad_(not torch.is_inference_mode_enabled())
+            ways.append(((end - start)[0], span_ids[0]))
+        return others, paths, ways
+
+    def no_windows(self, count):
+        """`earlier_windows` for so many texts of which no window was read yet."""
+        return torch.zeros(count, self.model.config.fusion_hidden_size + 1)
 
     @property
     def media_device(self):

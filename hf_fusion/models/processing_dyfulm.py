@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
@@ -11,6 +12,9 @@ from transformers import BatchFeature, ProcessorMixin
 from .processing_text import InputError
 
 DEFAULT_MAX_LENGTH = 512
+# Share of its tokens that a window of a long text repeats of the one before: enough for the clause that is cut off at
+# its end, and an eighth more work.
+WINDOW_OVERLAP = 1 / 8
 # All white space of Unicode lies below this code; the last entry stands for everything from there on.
 _WHITESPACE_END = 0x3001
 _IS_WHITESPACE = np.array([chr(code).isspace() for code in range(_WHITESPACE_END)] + [False])
@@ -40,10 +44,13 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
     where both tokenizers have a token boundary (white space apart, which tokenizers attach to either side). Every
     token belongs to one span; special tokens and padding have -1. A text that one of the tokenizers reads as nothing
     at all has no spans. Texts beyond `max_length` tokens are cut at the same character for both tokenizers, at a
-    common boundary if there is one.
+    common boundary if there is one; or, with `return_windows`, they are read whole, in windows that begin and end at
+    boundaries of spans. A window repeats an eighth of the one before. The text is tokenised once: a window has the
+    tokens of the whole text between its boundaries, with the special tokens around them. A span that is longer than a
+    window, such as a word of thousands of characters, is divided into parts of equally many tokens.
 
-    Tokenizers without offsets ("slow" ones) give no spans; DyFuLM then fuses the pooled vectors, and each tokenizer
-    cuts long texts on its own.
+    Tokenizers without offsets ("slow" ones) give no spans; DyFuLM then fuses the pooled vectors, each tokenizer cuts
+    long texts on its own, and windows are parts of equally many tokens, without overlap.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): tokenizer of encoder A.
@@ -64,6 +71,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
     batch = processor(texts, return_tensors="pt")
     sorted(batch)  # attention_mask, attention_mask_b, input_ids, input_ids_b, span_ids, span_ids_b
     processor.spans_of(texts[0])  # [(0, 3), (4, 7), ...]: places of the common spans
+    processor(" ".join(texts), max_length=8, return_windows=True)["window_texts"]  # [0, 0 ...]: windows of one text
     ```
     """
 
@@ -103,7 +111,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
     @property
     def padded_columns(self):
         """Names of the columns of a row that [`pad`] pads."""
-        return self.model_input_names
+        return self.model_input_names + ["window_lengths" + suffix for suffix in _SUFFIXES]
 
     def __call__(
         self,
@@ -116,6 +124,8 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         text_kwargs=None,
         common_kwargs=None,
         return_truncated=False,
+        return_windows=False,
+        return_kept=False,
     ):
         """
         Args:
@@ -127,12 +137,18 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
             pad_to_multiple_of (`int`, *optional*): rounds the padded lengths up.
             return_tensors (`str`, *optional*): "pt" or "np" for arrays; lists otherwise.
             text_kwargs, common_kwargs (`dict`, *optional*): the same options by name, as in other processors.
-            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(batch,)`:
+            return_truncated (`bool`, defaults to `False`): whether to return `truncated` as well, of shape `(texts,)`:
                 whether the text was cut.
+            return_kept (`bool`, defaults to `False`): whether to return `kept` as well, of shape `(texts,)`: the share
+                of the text's characters that is left (of its tokens, if the tokenizers have no offsets).
+            return_windows (`bool`, defaults to `False`): whether to read texts of more than `max_length` tokens in
+                several windows, each of them a row, in place of cutting them; and to return `window_texts` as well, of
+                shape `(windows,)`: the number of each row's text.
 
         Returns:
             `BatchFeature` with `input_ids`, `attention_mask`, `span_ids` and the same with `_b`, each of shape
-            `(batch, tokens)`. A single string without `return_tensors` gives unbatched lists.
+            `(batch, tokens)`, where the rows are the texts or the windows. A single string without `return_tensors` and
+            `return_windows` gives unbatched lists.
 
         Raises:
             ValueError: if a text is no string or cannot be encoded (lone surrogates), `max_length` is too small, or an
@@ -150,31 +166,51 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         check_max_length(self.tokenizers, max_length)
 
         limit = max_length if truncation else None
-        if not texts:  # which tokenizers do not take
-            columns, truncated = {name: [] for name in self.model_input_names}, []
-        else:
-            encode = self._encode_spans if self.has_spans else self._encode_plain
-            columns, truncated = encode(texts, limit)
-        flags = {"truncated": truncated} if return_truncated else {}
-        if single and return_tensors is None:
-            return BatchFeature({name: rows[0] for name, rows in (columns | flags).items()})
-        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors, flags)
+        encode = self._encode_spans if self.has_spans else self._encode_plain
+        columns, window_texts, kept = encode(texts, limit, return_windows) if texts else ({}, [], [])
+        columns = {name: columns.get(name, []) for name in self.model_input_names}
+        others = {"truncated": [share < 1 for share in kept]} if return_truncated else {}
+        if return_kept:
+            others["kept"] = kept
+        if single and return_tensors is None and not return_windows:
+            return BatchFeature({name: rows[0] for name, rows in (columns | others).items()})
+        if return_windows:
+            others["window_texts"] = window_texts
+        return self._pad_columns(columns, padding, max_length, pad_to_multiple_of, return_tensors, others)
 
-    def encode_text(self, texts, return_truncated=False):
-        """Texts -> unpadded rows for [`pad`], as lists by the names of `model_input_names`; see `__call__`."""
-        return dict(self(texts, padding=False, return_truncated=return_truncated))
+    def encode_text(self, texts, return_truncated=False, return_windows=False):
+        """
+        Texts -> unpadded rows for [`pad`], one for each text; see `__call__`.
+
+        Returns:
+            `dict` of lists, by the names of `model_input_names`. With `return_windows` a row holds the windows of its
+            text, one after the other, and `window_lengths` and `window_lengths_b` their numbers of tokens.
+        """
+        encoded = dict(self(texts, padding=False, return_truncated=return_truncated, return_windows=return_windows))
+        if not return_windows:
+            return encoded
+        bounds = np.searchsorted(encoded.pop("window_texts"), np.arange(len(texts) + 1)).tolist()
+        places = [slice(*pair) for pair in pairwise(bounds)]
+        for suffix in _SUFFIXES:
+            lengths = [len(ids) for ids in encoded["input_ids" + suffix]]
+            encoded["window_lengths" + suffix] = [lengths[place] for place in places]
+        for name in self.model_input_names:
+            encoded[name] = [list(chain.from_iterable(encoded[name][place])) for place in places]
+        return encoded
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         """
         Pads rows that were encoded before, for a collator.
 
         Args:
-            features (`list[dict]` or `dict` of lists): rows with the keys of `model_input_names`. Other columns, such
-                as `labels`, are passed on.
+            features (`list[dict]` or `dict` of lists): rows with the keys of `model_input_names`, and with
+                `window_lengths` and `window_lengths_b` if they hold several windows (see [`encode_text`]). Other
+                columns, such as `labels`, are passed on.
             padding, max_length, pad_to_multiple_of, return_tensors: as in `__call__`.
 
         Returns:
-            `BatchFeature` of the same keys, each of shape `(batch, tokens)` where it was padded.
+            `BatchFeature` of the same keys, each of shape `(batch, tokens)` where it was padded. If a text has several
+            windows, each window is a row, and `window_texts` of shape `(windows,)` are the numbers of their texts.
 
         Raises:
             ValueError: if a row lacks one of the keys, or with `return_tensors` if another column holds no numbers.
@@ -187,41 +223,55 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
                 raise ValueError(f"Row {missing} has no `{name}`; its keys are {sorted(rows[missing])}.")
             columns[name] = [list(row[name]) for row in rows]
         others = other_columns(rows, self.padded_columns, return_tensors)
+        if any(len(row.get("window_lengths", ())) > 1 for row in rows):
+            for name, column in columns.items():
+                suffix = "_b" if name.endswith("_b") else ""
+                lengths = [row["window_lengths" + suffix] for row in rows]
+                columns[name] = [window for pair in zip(column, lengths, strict=True) for window in _divided(*pair)]
+            counts = [len(row["window_lengths"]) for row in rows]
+            others["window_texts"] = np.repeat(np.arange(len(rows)), counts).tolist()
         return self._pad_columns(
             columns, padding, max_length or self.max_length, pad_to_multiple_of, return_tensors, others
         )
 
-    def _encode_plain(self, texts, limit):
-        columns, truncated = {}, [False] * len(texts)
-        for tokenizer, suffix in zip(self.tokenizers, _SUFFIXES, strict=True):
-            encoded = tokenizer(texts, truncation=limit is not None, max_length=limit, return_attention_mask=True)
-            columns["input_ids" + suffix] = encoded["input_ids"]
-            columns["attention_mask" + suffix] = encoded["attention_mask"]
-            for row in truncated_rows(tokenizer, texts, encoded["input_ids"], limit):
-                truncated[row] = True
-        return columns, truncated
+    def _encode_plain(self, texts, limit, in_windows):
+        """The rows of texts without spans, the number of each row's text, and the share that is left of each text."""
+        sides, kept = [], np.ones(len(texts))
+        for tokenizer in self.tokenizers:
+            options = {"truncation": limit is not None and not in_windows, "max_length": limit, "verbose": False}
+            encoded = tokenizer(texts, return_attention_mask=False, return_special_tokens_mask=True, **options)
+            if not in_windows:
+                for row, count in truncated_rows(tokenizer, texts, encoded["input_ids"], limit).items():
+                    kept[row] = min(kept[row], limit / count)
+            unknown = [np.full(len(ids), -1) for ids in encoded["input_ids"]]
+            sides.append(list(zip(encoded["input_ids"], encoded["special_tokens_mask"], unknown, strict=True)))
+        return *_rows_of_texts(zip(*sides, strict=True), limit), kept.tolist()
 
-    def _encode_spans(self, texts, limit):
-        readings, truncated = self._readings(texts, limit)
-        columns = {name: [] for name in self.model_input_names}
+    def _encode_spans(self, texts, limit, in_windows):
+        """As [`_encode_plain`], of texts with spans."""
+        readings, kept = self._readings(texts, None if in_windows else limit)
+        pairs = []
         for text, pair in zip(texts, readings, strict=True):
             spans = common_spans(text, *((offsets, special) for _, offsets, special in pair))
-            for (ids, _, _), span_ids, suffix in zip(pair, spans, _SUFFIXES, strict=True):
-                columns["input_ids" + suffix].append(ids)
-                columns["attention_mask" + suffix].append([1] * len(ids))
-                columns["span_ids" + suffix].append(span_ids.tolist())
-        return columns, truncated
+            sides = zip(pair, spans, strict=True)
+            pairs.append([(ids, special, span_ids) for (ids, _, special), span_ids in sides])
+        return *_rows_of_texts(pairs, limit), kept
 
-    def spans_of(self, text):
+    def spans_of(self, text, long_texts="window"):
         """
         The common spans of a text, as `span_ids` numbers them.
+
+        Args:
+            text (`str`): the text.
+            long_texts (`str`, defaults to `"window"`): `"window"` for those of the whole text, which its windows share;
+                `"cut"` for those of the part that is left of a long text.
 
         Returns:
             `list[tuple[int, int]]`: for each span the characters `[start, end)`; empty where there are no spans.
         """
         if not self.has_spans:
             return []
-        ((pair,), _) = self._readings([text], self.max_length)
+        ((pair,), _) = self._readings([text], self.max_length if long_texts == "cut" else None)
         sides = [(offsets, special) for _, offsets, special in pair]
         places = {}
         for (offsets, _), span_ids in zip(sides, common_spans(text, *sides), strict=True):
@@ -231,13 +281,29 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
                     places[span] = (min(first, start), max(last, end))
         return [places[span] for span in sorted(places)]
 
+    def first_spans_of(self, text):
+        """
+        The first common span of each window of a text.
+
+        Args:
+            text (`str`): the text.
+
+        Returns:
+            `list[int]`: for each window the number in `spans_of(text)` of the span that its `span_ids` call 0.
+        """
+        ((pair,), _) = self._readings([text], None)
+        spans = common_spans(text, *((offsets, special) for _, offsets, special in pair))
+        sides = [(ids, special, span_ids) for (ids, _, special), span_ids in zip(pair, spans, strict=True)]
+        return [first for first, _ in _windows(sides, self.max_length)]
+
     def _readings(self, texts, limit):
-        """As [`_read`], of the beginning that fits into `limit` tokens; and for each text whether it was cut."""
-        readings = self._read(texts)
-        truncated = [limit is not None and max(len(ids) for ids, _, _ in pair) > limit for pair in readings]
-        for i in np.flatnonzero(truncated):
-            readings[i] = self._cut(texts[i], readings[i], limit)
-        return readings, truncated
+        """As [`_read`], of the beginning that fits into `limit` tokens; and the share of each text that is left."""
+        readings, kept = self._read(texts), [1.0] * len(texts)
+        for i, pair in enumerate(readings):
+            if limit is not None and max(len(ids) for ids, _, _ in pair) > limit:
+                readings[i], end = self._cut(texts[i], pair, limit)
+                kept[i] = end / len(texts[i])
+        return readings, kept
 
     def _read(self, texts):
         """Each text as a pair of (ids, offsets, is special token), one for each tokenizer."""
@@ -263,7 +329,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
         return list(zip(*sides, strict=True))
 
     def _cut(self, text, pair, limit):
-        """Reads the longest beginning of `text` that both tokenizers hold in `limit` tokens."""
+        """Reads the longest beginning of `text` that both tokenizers hold in `limit` tokens; also gives its length."""
         while max(len(ids) for ids, _, _ in pair) > limit:
             end = len(text)
             for ids, offsets, special in pair:
@@ -274,7 +340,7 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
                     end = min(end, int(tokens[kept:, 0].min()), len(text) - 1)
             text = text[: _last_common_boundary(text, pair, end)]
             (pair,) = self._read([text])
-        return pair
+        return pair, len(text)
 
     def _pad_columns(self, columns, padding, max_length, pad_to_multiple_of, return_tensors, others=()):
         columns = pad_token_columns(columns, self.tokenizers, padding, max_length, pad_to_multiple_of)
@@ -352,19 +418,22 @@ def pad_token_columns(columns, tokenizers, padding, max_length, pad_to_multiple_
 
 def truncated_rows(tokenizer, texts, rows, limit):
     """
-    The numbers of the texts that lost tokens to truncation.
+    The texts that lost tokens to truncation.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): the tokenizer of the rows.
         texts (`list[str]`): the texts.
         rows (`list[list[int]]`): their tokens, at most `limit` each.
         limit (`int` or `None`): most tokens of a row; `None` cuts nothing.
+
+    Returns:
+        `dict[int, int]`: by the number of the text, the number of tokens that it has whole.
     """
     full = [i for i, ids in enumerate(rows) if limit is not None and len(ids) >= limit]
     if not full:
-        return []
+        return {}
     whole = tokenizer([texts[i] for i in full], truncation=False, return_attention_mask=False, verbose=False)
-    return [i for i, ids in zip(full, whole["input_ids"], strict=True) if len(ids) > limit]
+    return {i: len(ids) for i, ids in zip(full, whole["input_ids"], strict=True) if len(ids) > limit}
 
 
 def rows_without_tokens(columns, tokenizers):
@@ -501,6 +570,129 @@ def _last_common_boundary(text, pair, end):
     """The last position up to `end` where both tokenisations have a boundary; `end` itself if there is none."""
     sides = [offsets[~special].T for _, offsets, special in pair]
     return int(np.flatnonzero(_free_positions(sides, len(text))[: end + 1])[-1]) or end
+
+
+def _rows_of_texts(pairs, limit):
+    """
+    The rows of texts: one for each text, or one for each window of those that have more than `limit` tokens.
+
+    Args:
+        pairs (`Iterable`): for each text two sides, one for each tokenizer: ids, whether each token is a special one,
+            and its span.
+        limit (`int` or `None`): most tokens of a row.
+
+    Returns:
+        Two values: `dict` of the rows by name, and the number of each row's text.
+    """
+    columns = {name + suffix: [] for suffix in _SUFFIXES for name in ("input_ids", "attention_mask", "span_ids")}
+    numbers = []
+    for number, sides in enumerate(pairs):
+        fits = limit is None or max(len(ids) for ids, _, _ in sides) <= limit
+        windows = [(0, [(ids, spans) for ids, _, spans in sides])] if fits else _windows(sides, limit)
+        for _, window in windows:
+            numbers.append(number)
+            for (ids, spans), suffix in zip(window, _SUFFIXES, strict=True):
+                columns["input_ids" + suffix].append(ids)
+                columns["attention_mask" + suffix].append([1] * len(ids))
+                columns["span_ids" + suffix].append(spans.tolist())
+    return columns, numbers
+
+
+def _windows(sides, limit):
+    """
+    The windows of a text, each of at most `limit` tokens; see [`DyFuLMProcessor`].
+
+    Args:
+        sides: as in [`_rows_of_texts`].
+        limit (`int`): most tokens of a window, special ones included.
+
+    Returns:
+        `list[tuple]`: for each window the number of its first span, and for each side its ids and spans from 0.
+    """
+    parts = [_without_special(*side) for side in sides]
+    rooms = np.array([limit - len(front) - len(end) for front, _, _, end in parts])
+    starts, stops = _units([spans for _, _, spans, _ in parts], rooms)
+    windows = []
+    for first, last in _window_bounds(starts, stops, rooms):
+        number, window = 0, []
+        for (front, ids, spans, end), start, stop in zip(parts, starts[first], stops[last], strict=True):
+            own = spans[start:stop]
+            if len(own) and own[0] >= 0:
+                number = int(own[0])
+                own = own - number
+            own = np.concatenate([np.full(len(front), -1), own, np.full(len(end), -1)])
+            window.append(([*front, *ids[start:stop], *end], own))
+        windows.append((number, window))
+    return windows
+
+
+def _without_special(ids, special, spans):
+    """The special tokens in front of a text, ids and spans of the text itself, and the special tokens behind it."""
+    real = np.flatnonzero(~np.asarray(special, dtype=bool))
+    start, stop = (real[0], real[-1] + 1) if len(real) else (len(ids), len(ids))
+    return ids[:start], ids[start:stop], spans[start:stop], ids[stop:]
+
+
+def _units(spans, rooms):
+    """
+    The pieces that a window holds or not: the common spans, and equal parts of spans that no window holds.
+
+    Args:
+        spans: for each side the span of each token, or -1 for all.
+        rooms (`np.ndarray` of shape `(2,)`): most tokens of a window.
+
+    Returns:
+        Two `np.ndarray` of shape `(units, 2)`: for each unit the first token of each side, and the one after its last.
+    """
+    sizes = np.array([len(side) for side in spans])
+    if not sizes.all() or spans[0][0] < 0:
+        return _equal_parts(np.zeros_like(sizes), sizes, rooms)
+    starts = np.stack([np.searchsorted(side, np.arange(spans[0][-1] + 1)) for side in spans], axis=1)
+    stops = np.concatenate([starts[1:], sizes[None]])
+    too_long = (stops - starts > rooms).any(axis=1)
+    if not too_long.any():
+        return starts, stops
+    parts = [
+        _equal_parts(start, stop, rooms) if divide else (start[None], stop[None])
+        for start, stop, divide in zip(starts, stops, too_long, strict=True)
+    ]
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _equal_parts(start, stop, rooms):
+    """
+    Divides the tokens of both sides into as few parts as fit. A side with fewer tokens than parts repeats them, so that
+    each part has one.
+    """
+    sizes = stop - start
+    count = max(int((-(-sizes // rooms)).max()), 1)
+    bounds = start + np.arange(count + 1)[:, None] * sizes // count  # (parts + 1, 2)
+    starts = np.minimum(bounds[:-1], np.maximum(stop - 1, start))
+    return starts, np.maximum(bounds[1:], np.minimum(starts + 1, stop))
+
+
+def _window_bounds(starts, stops, rooms):
+    """The first and the last unit of each window; `starts` and `stops` are those of [`_units`]."""
+
+    def last_from(first):
+        ends = starts[first] + rooms
+        return min(int(np.searchsorted(stops[:, side], ends[side], side="right")) for side in (0, 1)) - 1
+
+    repeated = (rooms * WINDOW_OVERLAP).astype(np.int64)
+    bounds = [(0, last_from(0))]
+    while (last := bounds[-1][1]) < len(starts) - 1:
+        places = stops[last] - repeated
+        first = max(int(np.searchsorted(starts[:, side], places[side])) for side in (0, 1))
+        first = min(first, last + 1)
+        if last_from(first) <= last:  # no room for the next unit beside the repeated ones
+            first = last + 1
+        bounds.append((first, last_from(first)))
+    return bounds
+
+
+def _divided(values, lengths):
+    """A list in consecutive parts of the given lengths."""
+    return [values[stop - length : stop] for length, stop in zip(lengths, accumulate(lengths), strict=True)]
 
 
 def check_max_length(tokenizers, max_length):

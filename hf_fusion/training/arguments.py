@@ -154,6 +154,15 @@ class FusionTrainingArguments(TrainingArguments):
             "(skipped_steps in the logs)."
         },
     )
+    long_texts: Literal["cut", "window"] = field(
+        default="cut",
+        metadata={
+            "help": "DyFuLM: texts of more than max_length tokens. cut: their beginning alone; window: the whole text, "
+            "in overlapping windows, in training and evaluation. The windows of a batch of texts share a forward pass, "
+            "so that long texts need memory: use fewer of them per batch. Predictions of the pipeline are by windows "
+            "in any case."
+        },
+    )
     class_weights: list[float] | str | None = field(
         default=None,
         metadata={

@@ -111,6 +111,7 @@ def add_answers(
     batch_size: int,
     device,
     dtype: torch.dtype = torch.float32,
+    long_texts: str = "cut",
 ) -> Dataset:
     """
     Adds the teacher's outputs for its text to each row: in evaluation mode, independent of the other texts of the batch
@@ -121,23 +122,24 @@ def add_answers(
         texts (`Dataset`): the same rows with their `text`.
         teacher ([`FusionSentimentPipeline`]): the result of [`load_teacher`]; it stays on its device.
         folder (`str` or `Path`): the folder for the cache file of the outputs. Its name holds a hash of the teacher's
-            weights, vocabularies and `max_length`, of `dtype`, and of the texts.
+            weights, vocabularies and `max_length`, of `dtype`, `long_texts`, and of the texts.
         batch_size (`int`): the number of texts per forward pass.
         device: the device to compute on.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): the precision of the forward pass; the weights
             stay in float32.
+        long_texts (`str`, *optional*, defaults to `"cut"`): `"window"` lets the teacher read long texts whole.
 
     Returns:
         `Dataset`: the rows with the columns of [`answers_of`] the teacher.
     """
     model = teacher.model
-    path = Path(folder) / f"teacher_answers-{_fingerprint(teacher, texts, dtype)}.arrow"
+    path = Path(folder) / f"teacher_answers-{_fingerprint(teacher, texts, dtype, long_texts)}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
     home = model.device
     model.eval().to(device)
     try:
         answers = texts.select_columns(["text"]).map(
-            lambda batch: _compute_outputs(teacher, batch["text"], batch_size, dtype),
+            lambda batch: _compute_outputs(teacher, batch["text"], batch_size, dtype, long_texts),
             batched=True,
             batch_size=batch_size * WINDOW_BATCHES,
             remove_columns=["text"],
@@ -151,9 +153,10 @@ def add_answers(
     return concatenate_datasets([encoded, answers], axis=1)
 
 
-def _fingerprint(teacher, texts, dtype):
+def _fingerprint(teacher, texts, dtype, long_texts):
     processor = teacher.processor
     reader = (processor.max_length, *map(vocabulary_fingerprint, processor.tokenizers), str(dtype))
+    reader += () if long_texts == "cut" else (long_texts,)  # answers of earlier versions, which cut, are still found
     digest = hashlib.sha256(repr(reader).encode())
     for name, tensor in teacher.model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -163,9 +166,9 @@ def _fingerprint(teacher, texts, dtype):
 
 
 @torch.no_grad()
-def _compute_outputs(teacher, texts, batch_size, dtype):
+def _compute_outputs(teacher, texts, batch_size, dtype, long_texts):
     """Returns the columns of the outputs in the order of the texts; batches texts of similar length."""
-    rows = teacher.processor.encode_text(texts)
+    rows = teacher.processor.encode_text(texts, return_windows=long_texts == "window")
     order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
     answers = answers_of(teacher.model.config)
     columns = {name: [None] * len(texts) for name in answers}

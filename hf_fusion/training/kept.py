@@ -22,7 +22,7 @@ from hf_fusion.evaluation.kept_predictions import (
     make_predictions,
     write_predictions,
 )
-from hf_fusion.training.recipe import read_data_arguments
+from hf_fusion.training.recipe import read_data_arguments, read_recipe
 from hf_fusion.training.trainer import find_labels
 from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, fingerprint
@@ -120,12 +120,13 @@ def _predict_splits(folder, splits):
     classify = load_pipeline(str(folder))
     model, processor = classify.model, classify.processor
     parts, prints = [], {}
+    long_texts = read_recipe(str(folder / "config.yaml")).get("long_texts", "cut")
     for split in splits:
         data_args = read_data_arguments(folder)
         rows = load_split(model.config, data_args, split, processor)
         place = f"{data_args.dataset} ({split})"
         architecture = architecture_of(model.config)
-        encoded, rows, _ = encode_readable(architecture, rows, processor, place, data_args.rejected_rows)
+        encoded, rows, _ = encode_readable(architecture, rows, processor, place, data_args.rejected_rows, long_texts)
         outputs = compute_outputs(model, processor, encoded)
         parts.append(make_predictions(model.config, encoded, split, outputs))
         prints |= fingerprint({split: rows})

@@ -15,7 +15,7 @@ from transformers import AutoConfig, set_seed
 
 from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.encoders import resolve_name
-from hf_fusion.architectures.rows import encode_readable, warn_of_truncation
+from hf_fusion.architectures.rows import count_windows, encode_readable, report_windows, warn_of_truncation
 from hf_fusion.data.corruption import augment
 from hf_fusion.data.files import read_yaml
 from hf_fusion.data.tally import tallied
@@ -226,7 +226,7 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
         name = _transfer_name(model_args, data_args) if split == "transfer" else data_args.dataset
         place = f"{name} ({split})"
         encoded[split], rows_of[split], truncated[split] = encode_readable(
-            architecture, rows, processor, place, data_args.rejected_rows
+            architecture, rows, processor, place, data_args.rejected_rows, training_args.long_texts
         )
         if not data_args.augmentations or split != "train":
             data[split] = rows_of[split]
@@ -234,6 +234,9 @@ def _trainer(architecture, model_args, data_args, training_args, data, callbacks
     if model_args.lora_encoders:
         model = _with_lora(model, processor, model_args, training_args)
     facts = {"parameters": sum(p.numel() for p in model.parameters()), "truncated": truncated}
+    if training_args.long_texts == "window":
+        facts["windows"] = {split: count_windows(rows) for split, rows in encoded.items()}
+        report_windows(facts["windows"], architecture.unit)
     make_trainer = FusionTrainer
     if teacher is not None:
         make_trainer = _distillation(model, model_args, teacher)
@@ -355,7 +358,7 @@ def _with_answers(encoded, rows, teacher, model_args, training_args):
     dtype = torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else torch.float32
     with training_args.main_process_first(desc="running the teacher"):
         answered = [
-            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype)
+            add_answers(encoded[split], rows[split], teacher, folder, size, device, dtype, training_args.long_texts)
             for split in ("train", "transfer")
             if split in encoded
         ]

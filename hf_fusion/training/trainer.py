@@ -183,8 +183,9 @@ class FusionTrainer(Trainer):
             return rows
         with self.args.main_process_first(desc="encoding the data"):
             return encode_rows(
-                rows, self.model.config, self.processing_class, place, self._column_mapping, train, self._rejected_rows
-            )
+                rows, self.model.config, self.processing_class, place, self._column_mapping, train, self._rejected_rows,
+                self.args.long_texts,
+            )  # fmt: skip
 
     def _mask_rows(self, train_masks):
         """Returns the training rows, which lose parts when they are read."""

@@ -26,7 +26,7 @@ from scripts.benchmarks.inputs import REVIEW_LIMIT, review_texts
 _BATCH = 32
 _TARGET = 2.5  # least speed-up of int8
 _CHECKS = 20
-_METRICS = ("fine_accuracy", "fine_macro_f1", "coarse_accuracy", "coarse_macro_f1", "intensity_mae")
+METRICS = ("fine_accuracy", "fine_macro_f1", "coarse_accuracy", "coarse_macro_f1", "intensity_mae")
 
 
 @dataclass
@@ -38,8 +38,8 @@ class _Reviews:
 def run(options: BenchmarkOptions) -> list[Comparison]:
     """Compares PyTorch with ONNX Runtime in float32 and int8: speed in batches and one by one, and file size."""
     silence_exporter()
-    plain = _pipeline(options)
-    rows = _labelled(plain, options)
+    plain = review_classifier(options)
+    rows = labelled_reviews(plain, options)
     with temporary_folder() as folder:
         folders = {"float32": Path(folder, "float32"), "int8": Path(folder, "int8")}
         export_onnx(plain.model, plain.processor, folders["float32"], num_checks=_CHECKS)
@@ -58,7 +58,8 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
         return [*comparisons, compare("DyFuLM, file of the graph", "bytes", [pair], *names)]
 
 
-def _pipeline(options):
+def review_classifier(options: BenchmarkOptions) -> FusionSentimentPipeline:
+    """Loads the pipeline of the checkpoint, or builds that of an untrained DyFuLM; on the CPU."""
     if options.checkpoint:
         try:
             classify = load_pipeline(options.checkpoint, device="cpu")
@@ -75,7 +76,7 @@ def _pipeline(options):
     return FusionSentimentPipeline(model, processor=processor, device="cpu")
 
 
-def _labelled(classify, options):
+def labelled_reviews(classify: FusionSentimentPipeline, options: BenchmarkOptions):
     """Returns labelled reviews if there is a checkpoint."""
     if not options.checkpoint:
         return None
@@ -87,7 +88,7 @@ def _quality(classify, rows):
     if rows is None:
         return {}
     metrics = evaluate_reviews(predict_labelled(classify, rows, batch_size=_BATCH))
-    return {"reviews": len(rows), "metrics": {name: metrics[name] for name in _METRICS if name in metrics}}
+    return {"reviews": len(rows), "metrics": {name: metrics[name] for name in METRICS if name in metrics}}
 
 
 def _speed(plain, exported, reference, candidate, options, target):

@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 from datasets import Array2D, Dataset, Features, Value
 
+from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.clips import encode_clips
 from hf_fusion.architectures.reviews import encode_reviews
-from hf_fusion.architectures.rows import drop_unreadable, take_truncated, warn_of_truncation
+from hf_fusion.architectures.rows import (
+    count_windows,
+    drop_unreadable,
+    report_windows,
+    take_truncated,
+    warn_of_truncation,
+)
 from hf_fusion.data.tally import tallied
-from hf_fusion.utils.errors import DataError
+from hf_fusion.utils.errors import DataError, RecipeError
 
 LOGGER = "hf_fusion.architectures.rows"
 
@@ -42,6 +49,23 @@ def test_reviews_that_are_cut_are_counted(processor, caplog):
     assert [record.getMessage() for record in caplog.records if record.name == LOGGER] == [
         "2 of 4 train reviews are cut to their first 9 tokens."
     ]
+
+
+def test_reviews_in_windows_are_counted(processor, clip_processor, clip_table, caplog):
+    processor.max_length = 9
+    rows = Dataset.from_dict({"id": list("abc"), "text": ["good", "the bar " * 30, "bad"]})
+    encoded = encode_reviews(rows, processor, "window")
+    assert encoded["text_truncated"][:] == [False] * 3 and encoded["text_windows"][1] > 5
+    assert encoded["length"][1] == max(len(encoded[1][name]) for name in ("input_ids", "input_ids_b"))
+    counts = count_windows(encoded)
+    assert counts == {"texts": 1, "windows": 2 + encoded["text_windows"][1]}
+    assert count_windows(encode_reviews(rows, processor)) == {}
+    report_windows({"train": counts, "test": {"texts": 0, "windows": 7}}, "review")
+    assert [record.getMessage() for record in caplog.records if record.name == LOGGER] == [
+        f"1 train reviews are read in several windows ({counts['windows']} windows in all)."
+    ]
+    with pytest.raises(RecipeError, match="`long_texts` window is for reviews"):
+        architecture_of("dashfusion").encode(clip_table, clip_processor, "window")
 
 
 def test_clips_that_are_cut_are_counted_by_modality(clip_processor, clip_table, caplog):

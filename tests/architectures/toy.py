@@ -81,8 +81,8 @@ class ToyArchitecture(ReviewArchitecture):
         model = ToyForSequenceClassification(ToyConfig(vocab_size=len(tokenizer), **fields))
         return model, DyFuLMProcessor(tokenizer, max_length=64)
 
-    def encode(self, rows, processor):
-        return encode_reviews(rows, processor).remove_columns(["coarse_labels", "intensity_labels"])
+    def encode(self, rows, processor, long_texts="cut"):
+        return encode_reviews(rows, processor, long_texts).remove_columns(["coarse_labels", "intensity_labels"])
 
     def diagnose(self, classify, rows, folder, batch_size, checkpoint, data_args):
         return []

@@ -145,11 +145,17 @@ class TestPredictHere:
     def test_rows_that_are_cut(self, checkpoint, predict, tmp_path, capsys):
         (tmp_path / "in.jsonl").write_text(json.dumps({"text": "good " * 600}) + '\n{"text": "good"}\n')
         for output in ("out.jsonl", "out/"):
-            assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/{output}") == 0
+            cut = ("--long_texts", "cut")
+            assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/{output}", *cut) == 0
             assert "1 of 2 rows are longer than the model reads and were cut" in capsys.readouterr().err
         (shard,) = (tmp_path / "out").glob("part-*")
         for path in (tmp_path / "out.jsonl", shard):
             assert [row["truncated"] for row in read_rows(path)] == [True, False]
+        assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/whole.jsonl") == 0
+        assert "longer than the model reads" not in capsys.readouterr().err
+        rows = list(read_rows(tmp_path / "whole.jsonl"))
+        assert [row["truncated"] for row in rows] == [False, False]
+        assert rows[0]["prediction"] != next(iter(read_rows(tmp_path / "out.jsonl")))["prediction"]
 
 
 @pytest.mark.parametrize(

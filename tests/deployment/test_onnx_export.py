@@ -91,7 +91,8 @@ class TestComparison:
         with torch.no_grad():
             last.bias.sub_(0.01)
         assert found["largest_difference"] == pytest.approx(0.01, abs=1e-4)
-        assert found["where"]["output"] == "logits" and found["where"]["shape"].keys() == {"batch", *limits}
+        sizes = {"batch", *limits, *(["texts"] if kind == "exported_reviews" else [])}
+        assert found["where"]["output"] == "logits" and found["where"]["shape"].keys() == sizes
 
     def test_nan_is_a_difference(self, exported_reviews, monkeypatch):
         classify, folder = exported_reviews
@@ -128,7 +129,7 @@ class TestComparison:
         rng, model, without = np.random.default_rng(0), make_model(), 0
         axes = onnx_export.input_axes(model, processor)
         for _ in range(100):
-            sizes = {"tokens": int(rng.integers(1, 9)), "tokens_b": int(rng.integers(1, 9)), "batch": 3}
+            sizes = {"tokens": int(rng.integers(1, 9)), "tokens_b": int(rng.integers(1, 9)), "batch": 3, "texts": 2}
             batch = {
                 name: values.numpy() for name, values in onnx_export._random_batch(model, axes, sizes, rng).items()
             }
@@ -140,6 +141,7 @@ class TestComparison:
                     assert (np.diff(real) >= 0).all() and set(real) == set(range(real.max(initial=-1) + 1))
                 assert a.max() == b.max()
                 without += a.max() < 0
+            assert set(batch["window_texts"].tolist()) == {0, 1} and batch["earlier_windows"].shape[0] == 2
         assert 20 < without < 200
 
 
@@ -226,7 +228,9 @@ class TestInputs:
     )
     def test_of_a_dyfulm(self, make_model, processor, fields, names):
         model = make_model(**fields)
-        assert set(onnx_export.input_axes(model, processor)) == names
+        axes = onnx_export.input_axes(model, processor)
+        assert set(axes) == names | {"window_texts", "earlier_windows"}
+        assert axes["earlier_windows"] == ["texts", model.config.fusion_hidden_size + 1]
         sides = {"tokens_b" if name.endswith("_b") else "tokens" for name in names}
         assert onnx_export.axis_limits(model, processor) == dict.fromkeys(sides, processor.max_length)
 
@@ -252,11 +256,13 @@ class TestTorchExport:
         program = onnx_export.export_program(model, axes, limits).module()
         rng = np.random.default_rng(1)
         for size in sizes:
-            batch = onnx_export._random_batch(model, axes, dict(zip(("batch", *limits), size, strict=True)), rng)
+            batch = onnx_export._random_batch(
+                model, axes, {"texts": 2, **dict(zip(("batch", *limits), size, strict=True))}, rng
+            )
             with torch.no_grad():
                 expected = model(**batch, return_dict=True)
                 found = program(*batch.values())
-            for name, values in zip(model.config.heads, found, strict=True):
+            for name, values in zip(onnx_export.output_names(model), found, strict=True):
                 torch.testing.assert_close(values, expected[name], atol=1e-5, rtol=1e-4)
 
     def test_dyfulm(self, make_config, processor):

@@ -138,6 +138,27 @@ class TestReviews:
         assert found == pytest.approx(expected, abs=1e-4)
 
 
+class TestLongTexts:
+    LONG = ["The room was not clean, but the staff was wonderful. " * 6, "😀" * 200, "Fine."]
+
+    @pytest.mark.parametrize("batch_size", [2, 32])
+    def test_are_read_whole(self, reviews, batch_size):
+        expected, found = (classify(self.LONG, batch_size=batch_size) for classify in reviews)
+        assert_equal(found, expected)
+        cut = reviews[1](self.LONG, long_texts="cut")
+        assert_equal(cut, reviews[0](self.LONG, long_texts="cut"))
+        assert max(abs(one["intensity"] - other["intensity"]) for one, other in zip(cut, found, strict=True)) > 1e-3
+
+    def test_a_graph_of_an_earlier_version_cuts_and_says_so(self, reviews, monkeypatch):
+        lines = []
+        monkeypatch.setattr("hf_fusion.models.pipeline_common.logger.warning", lines.append)
+        monkeypatch.setattr(reviews[1].model, "reads_windows", False)
+        assert_equal(reviews[1](self.LONG), reviews[0](self.LONG, long_texts="cut", return_truncated=False))
+        assert lines[0].startswith("2 of 3 inputs are longer") and "export the checkpoint again" in lines[0]
+        with pytest.raises(ValueError, match=r"cuts long texts\. The graph is of an earlier version"):
+            reviews[1](self.LONG, long_texts="window")
+
+
 class TestClips:
     def test_answers_are_the_pipelines(self, clips_, inputs):
         expected, found = (classify(inputs) for classify in clips_)

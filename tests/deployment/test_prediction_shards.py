@@ -147,6 +147,7 @@ class TestSettings:
             ({"shard_rows": 8}, "shard_rows was 7 and is 8"),
             ({"text_column": "review"}, "text_column was 'text' and is 'review'"),
             ({"dtype": "bfloat16"}, "dtype was 'float32' and is 'bfloat16'"),
+            ({"long_texts": "cut"}, "long_texts was 'window' and is None"),
             ({"checkpoint": "other"}, "checkpoint was .* and is 'other'"),
             ({"abstain_below": 0.4}, "abstain_below was None and is 0.4"),
             ({"calibration": False}, "uncalibrated was None and is True"),

@@ -5,7 +5,14 @@ import torch
 from asserts import assert_close
 
 from hf_fusion import FusionSentimentPipeline
-from hf_fusion.deployment.predictions import flat_row, load_pipeline, predict_rows, prediction_types, set_answers
+from hf_fusion.deployment.predictions import (
+    flat_row,
+    load_pipeline,
+    predict_rows,
+    prediction_types,
+    set_answers,
+    settle_long_texts,
+)
 from hf_fusion.models.processing_text import text_problem
 from hf_fusion.utils.errors import DataError
 
@@ -55,8 +62,23 @@ def test_what_is_no_text_has_an_error_and_no_label(classify):
 
 def test_rows_that_are_cut_are_told(classify):
     classify.processor.max_length = 12
-    ((*rows,),) = predict_rows(classify, [{"text": "a fine bar " * n} for n in (1, 9)] + [{"text": ""}])
-    assert [row["truncated"] for row in rows] == [False, True, None]
+    given = [{"text": "a fine bar " * n} for n in (1, 9)] + [{"text": ""}]
+    ((*rows,),) = predict_rows(classify, given, long_texts="cut")
+    assert [row["truncated"] for row in rows] == [False, True, None] and "kept" not in rows[1]["prediction"]
+    ((*whole,),) = predict_rows(classify, given)
+    assert [row["truncated"] for row in whole] == [False, False, None] and "kept" not in whole[1]["prediction"]
+    assert_close(whole[1]["prediction"], classify("a fine bar " * 9))
+    assert whole[1]["prediction"] != rows[1]["prediction"]
+
+
+def test_ways_to_read_long_texts(classify, clip_model):
+    config, clips = classify.model.config, clip_model().config
+    assert [settle_long_texts(config, way) for way in (None, "window", "cut")] == ["window", "window", "cut"]
+    assert [settle_long_texts(clips, way) for way in (None, "cut")] == ["cut", "cut"]
+    with pytest.raises(DataError, match="`long_texts` window is for a DyFuLM"):
+        settle_long_texts(clips, "window")
+    with pytest.raises(DataError, match="`long_texts` must be one of window, cut, got 'fold'"):
+        settle_long_texts(config, "fold")
 
 
 def test_clips(clip_model, clip_processor, clips):

@@ -63,6 +63,17 @@ def test_frames_are_read_and_left_out(clip_model, clip_processor, clips, tmp_pat
     assert_close(out["prediction"].to_pylist(), answers)
 
 
+def test_long_texts_are_read_whole_or_cut(checkpoint):
+    table = pa.Table.from_pylist([{"text": "good " * 700}, {"text": "good"}])
+    whole, cut = (
+        RayPredictor(checkpoint, "text", 2, "float32", "cpu", way)(table).to_pylist() for way in (None, "cut")
+    )
+    assert [row["truncated"] for row in whole] == [False, False]
+    assert [row["truncated"] for row in cut] == [True, False]
+    assert whole[0]["prediction"] != cut[0]["prediction"]
+    assert_close(whole[1]["prediction"], cut[1]["prediction"])
+
+
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.data", None)
     with pytest.raises(ImportError, match=r"hf-fusion\[ray\]"):

@@ -47,7 +47,8 @@ def test_there_are_some_of_both():
 @pytest.mark.parametrize("name", [path.stem for path in CHECKPOINTS])
 def test_by_the_package(folders, name):
     inputs = json.loads((folders[name] / "expected.json").read_text())["inputs"]
-    assert_same_answers(load_pipeline(str(folders[name]), device="cpu")(inputs), folders[name])
+    options = {"consistent": False} if name.endswith("dyfulm") else {}  # the coarse head's own answers, as then
+    assert_same_answers(load_pipeline(str(folders[name]), device="cpu")(inputs, **options), folders[name])
 
 
 def test_by_their_own_code(folders, tmp_path):

@@ -403,7 +403,7 @@ def test_loads_from_the_hub_and_a_pinned_revision_stays(online, run_folder, make
     assert len(answers) == 2 and set(answers[0]) == {"label", "score", "coarse", "intensity"}
     write_run(run_folder, make_model(initializer_range=0.9), processor)
     code = run_folder / "pipeline_common.py"
-    code.write_text(code.read_text().replace('"intensity": ', '"strength": '))
+    code.write_text(code.read_text().replace('others["intensity"]', 'others["strength"]'))
     publish(run_folder, REPO)
     pinned = load_as_stranger(online, tmp_path / "two", revision=first, code_revision=first)
     assert_close(pinned, answers)  # old weights, old code

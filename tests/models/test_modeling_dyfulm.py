@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoModel, GPT2Config
 
 from hf_fusion import DyFuLMForSequenceClassification, DyFuLMProcessor
-from hf_fusion.models.modeling_losses import corn_loss, ordinal_log_loss
+from hf_fusion.models.modeling_losses import corn_loss, focal_loss, ordinal_log_loss
 
 ABLATIONS = [
     {},
@@ -234,6 +234,21 @@ class TestOutputs:
         outputs = make_model()(**spanless, output_fusion=True)
         assert outputs.gate.shape == (4, 32)
         torch.testing.assert_close(outputs.logits, make_model(gate_level="sequence")(**inputs).logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "fields", [{"fine_loss": "ordinal_log_loss"}, {"fine_loss": "corn"}, {"focal_gamma": 2.0}], ids=_id
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_a_half_precision_model_are_those_of_its_logits(make_model, inputs, labels, fields, dtype):
+    model = make_model(**fields).to(dtype)
+    model.class_weights = torch.tensor([2.0, 1, 1, 1, 0.5])
+    outputs = model(**inputs, **labels)
+    loss = {"corn": corn_loss, "ordinal_log_loss": ordinal_log_loss}.get(fields.get("fine_loss"), focal_loss)
+    expected, _ = loss(outputs.logits.float(), labels["labels"], model.class_weights)
+    assert outputs.fine_loss.dtype == torch.float32 and torch.isfinite(outputs.loss)
+    torch.testing.assert_close(outputs.fine_loss, expected)
 
 
 class TestCorn:
@@ -533,6 +548,89 @@ class TestBadInput:
         inputs["attention_mask_b"] = inputs["attention_mask_b"][:, :-1]
         with pytest.raises(ValueError, match=r"`attention_mask_b` has the shape.*encoder B"):
             make_model()(**inputs)
+
+
+WAYS = [{}, {"cross_fusion": "a"}, {"cross_fusion": "b"}, {"gate_level": "sequence"}, {"cross_fusion": "concat"}]
+
+
+class TestWindows:
+    TEXTS = ["The room was not bad. " * 6, "good", "Never again! " * 9]
+
+    @pytest.fixture
+    def windows(self, processor):
+        processor.max_length = 14
+        batch = processor(self.TEXTS, return_windows=True, return_tensors="pt")
+        assert batch["window_texts"].bincount().min() == 1 < 3 < batch["window_texts"].bincount().max()
+        return dict(batch)
+
+    @pytest.mark.parametrize("fields", WAYS, ids=_id)
+    def test_heads_read_the_mean_by_spans(self, make_model, windows, fields):
+        model = make_model(**fields)
+        numbers = windows["window_texts"]
+        alone = model(
+            **{name: values for name, values in windows.items() if name != "window_texts"}, output_fusion=True
+        )
+        if fields.get("cross_fusion") in ("a", "b"):
+            counts = windows["attention_mask_b" if fields["cross_fusion"] == "b" else "attention_mask"].sum(1)
+        elif fields.get("gate_level") == "sequence":
+            counts = windows["attention_mask"].sum(1) + windows["attention_mask_b"].sum(1)
+        else:
+            counts = windows["span_ids"].max(1).values + 1
+        outputs = model(**windows, output_fusion=True)
+        for text in range(3):
+            own = numbers == text
+            mean = (alone.pooler_output[own] * counts[own, None]).sum(0) / counts[own].sum()
+            torch.testing.assert_close(outputs.pooler_output[text], mean, atol=1e-6, rtol=1e-5)
+            coarse = model.coarse_classifier(mean)
+            torch.testing.assert_close(outputs.coarse_logits[text], coarse, atol=1e-6, rtol=1e-5)
+        assert outputs.logits.shape == (3, 5) and outputs.intensity.shape == (3,)
+        torch.testing.assert_close(outputs.window_sums[:, -1], numbers.bincount(counts).float())
+
+    def test_a_single_window_changes_nothing(self, make_model, inputs):
+        model = make_model()
+        rows = torch.arange(len(inputs["input_ids"]))
+        expected, found = model(**inputs), model(**inputs, window_texts=rows)
+        for name in ("logits", "coarse_logits", "intensity"):
+            torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-6)
+        assert expected.window_sums is None
+
+    @pytest.mark.parametrize("size", [1, 4])
+    def test_may_be_read_in_several_calls(self, make_model, windows, size):
+        model = make_model()
+        expected = model(**windows)
+        sums = torch.zeros(3, model.config.fusion_hidden_size + 1)
+        for start in range(0, len(windows["window_texts"]), size):
+            part = {name: values[start : start + size] for name, values in windows.items()}
+            outputs = model(**part, earlier_windows=sums)
+            sums = outputs.window_sums
+        for name in ("logits", "coarse_logits", "intensity"):
+            torch.testing.assert_close(outputs[name], expected[name], atol=1e-6, rtol=1e-5)
+
+    def test_the_loss_is_one_of_texts(self, make_model, windows):
+        model = make_model()
+        labels = {"labels": torch.tensor([1, 4, 0]), "intensity_labels": torch.tensor([0.2, 0.9, float("nan")])}
+        outputs = model(**windows, **labels)
+        expected = torch.nn.functional.cross_entropy(outputs.logits, labels["labels"])
+        torch.testing.assert_close(outputs.fine_loss, expected)
+        outputs.loss.backward()
+        embeddings = model.get_input_embeddings().weight.grad
+        used = windows["input_ids"][windows["span_ids"] >= 0].unique()
+        assert (embeddings[used].abs().sum(1) > 0).all(), "each window has a share"
+        with pytest.raises(ValueError, match="`labels`"):
+            model(**windows, labels=torch.zeros(len(windows["window_texts"]), dtype=torch.long))
+
+    def test_in_bfloat16(self, make_model, windows):
+        model = make_model()
+        expected = model(**windows)
+        outputs = model.to(torch.bfloat16)(**windows)
+        assert outputs.window_sums.dtype == torch.float32 and outputs.logits.dtype == torch.bfloat16
+        torch.testing.assert_close(outputs.window_sums[:, -1], expected.window_sums[:, -1])
+
+    def test_bad_input(self, make_model, windows, inputs):
+        with pytest.raises(ValueError, match=r"`window_texts` must have the shape \(\d+,\), one text for each row"):
+            make_model()(**{**windows, "window_texts": windows["window_texts"][:-1]})
+        with pytest.raises(ValueError, match="`earlier_windows` needs `window_texts`"):
+            make_model()(**inputs, earlier_windows=torch.zeros(4, 33))
 
 
 class TestFewerHeads:

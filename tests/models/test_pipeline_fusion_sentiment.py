@@ -275,6 +275,88 @@ def test_a_text_without_tokens_has_no_answer(pipe, monkeypatch):
         pipe(["good", ""])
 
 
+class TestWindows:
+    LONG = ["the room was not bad at all. " * 9, "we would never come back! " * 4, "😀" * 60, "x" * 300]
+    TEXTS = ["good", LONG[0], "a bad bed", LONG[1], LONG[2], "breakfast was cold", LONG[3]]
+
+    @pytest.fixture
+    def short(self, pipe):
+        """A pipeline that reads twelve tokens at once."""
+        pipe.processor.max_length = 12
+        return pipe
+
+    def test_the_whole_text_is_read(self, short):
+        """The last word of a text counts, by the mean of its windows."""
+        for long in self.LONG[:2]:
+            first, other = short([long + "good", long + "awful"], top_k=None)
+            assert max(abs(a["intensity"] - b["intensity"]) for a, b in zip(first, other, strict=True)) > 1e-4
+            first, other = short([long + "good", long + "awful"], top_k=None, long_texts="cut")
+            assert_close(first, other, atol=1e-6)
+
+    def test_answers_are_those_of_one_forward_pass(self, short):
+        batch = short.processor(self.TEXTS, return_windows=True, return_tensors="pt")
+        assert batch["window_texts"].bincount().max() > 5
+        with torch.inference_mode():
+            outputs = short.model(**batch)
+        answers = short(self.TEXTS)
+        assert [answer["intensity"] for answer in answers] == pytest.approx(outputs.intensity.tolist(), abs=1e-6)
+        scores = outputs.logits.softmax(-1).max(-1).values.tolist()
+        assert [answer["score"] for answer in answers] == pytest.approx(scores, abs=1e-6)
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
+    def test_do_not_depend_on_neighbours_and_batch_size(self, short, batch_size):
+        expected = [short(text) for text in self.TEXTS]
+        assert_close(short(self.TEXTS, batch_size=batch_size), expected, atol=1e-5)
+        assert_close(list(short(iter(self.TEXTS[::-1]), batch_size=batch_size))[::-1], expected, atol=1e-5)
+
+    def test_a_text_of_one_window_has_the_answer_of_cut(self, short):
+        texts = ["good", "a bad bed", "not bad"]
+        assert_close(short(texts), short(texts, long_texts="cut"), atol=1e-6)
+        assert_close(short([*texts, *self.LONG])[:3], short(texts, long_texts="cut"), atol=1e-6)
+
+    def test_texts_of_one_window_go_the_usual_way(self, short, monkeypatch):
+        """Without an input for windows, and tokenised once."""
+        names, calls, forward = set(), [], short._forward
+        monkeypatch.setattr(short, "_forward", lambda batch: names.update(batch) or forward(batch))
+        read = type(short.processor)._read
+        monkeypatch.setattr(
+            type(short.processor), "_read", lambda self, texts: calls.extend(texts) or read(self, texts)
+        )
+        short(["good", "a bad bed"])
+        assert names == set(short.processor.model_input_names) and sorted(calls) == ["a bad bed", "good"]
+        calls.clear()
+        short(self.LONG)
+        assert sorted(calls) == sorted(self.LONG), "long texts too"
+
+    def test_no_forward_pass_has_more_rows_than_the_batch_size(self, short, monkeypatch):
+        rows, forward = [], short._forward
+        monkeypatch.setattr(short, "_forward", lambda batch: rows.append(len(batch["input_ids"])) or forward(batch))
+        short(self.TEXTS, batch_size=4)
+        assert max(rows) == 4 and sum(rows) > 30
+
+    def test_nothing_is_cut(self, short, monkeypatch):
+        lines = []
+        monkeypatch.setattr("hf_fusion.models.pipeline_common.logger.warning", lines.append)
+        for answer in short(self.LONG, return_truncated=True):
+            assert answer["truncated"] is False and answer["kept"] == 1
+        short(self.LONG, long_texts="window")
+        assert not lines
+
+    def test_a_text_without_tokens_among_long_ones(self, short, monkeypatch):
+        monkeypatch.setattr("hf_fusion.models.pipeline_common.text_problem", lambda text: None)
+        answers = short([self.LONG[0], "", self.LONG[1]], on_error="return")
+        assert isinstance(answers[1], InputError) and answers[1].number == 1
+        assert_close(answers[::2], short(self.LONG[:2]))
+
+    def test_unknown_ways(self, short, clip_model, clip_processor):
+        with pytest.raises(ValueError, match="`long_texts` must be one of None, 'window', 'cut', got 'fold'"):
+            short("good", long_texts="fold")
+        clips = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+        with pytest.raises(ValueError, match="`long_texts` window: this model cuts long texts"):
+            clips("good", long_texts="window")
+        assert clips("good", long_texts="cut") == clips("good")
+
+
 class TestTruncation:
     LONG = "the room was not bad at all " * 3
 
@@ -288,21 +370,27 @@ class TestTruncation:
 
     def test_is_told_once(self, short):
         pipe, lines = short
-        pipe(["good", self.LONG, "bad", self.LONG], batch_size=1)
-        pipe("good")
-        assert len(list(pipe(iter([self.LONG] + ["good"] * 15 + [self.LONG] * 2), batch_size=1))) == 18
-        pipe(self.LONG)
+        pipe(["good", self.LONG, "bad", self.LONG], batch_size=1, long_texts="cut")
+        pipe("good", long_texts="cut")
+        stream = iter([self.LONG] + ["good"] * 15 + [self.LONG] * 2)
+        assert len(list(pipe(stream, batch_size=1, long_texts="cut"))) == 18
+        pipe(self.LONG, truncation=True)
         assert [line.partition(" inputs")[0] for line in lines] == ["2 of 4", "3 of 18", "1 of 1"]
+        kept = round(100 * pipe.processor(self.LONG, return_kept=True)["kept"])
+        assert 0 < kept < 100 and all(f"({kept}% of such a text was read, on average)" in line for line in lines)
 
     def test_is_in_the_answers_that_ask_for_it(self, short):
         pipe, lines = short
         given = ["good", self.LONG, "bad"]
-        answers = pipe(given, return_truncated=True)
+        cut = {"long_texts": "cut", "return_truncated": True}
+        answers = pipe(given, **cut)
         assert [answer.pop("truncated") for answer in answers] == [False, True, False] and not lines
-        assert_close(answers, pipe(given))
-        assert [entry["truncated"] for entry in pipe(self.LONG, top_k=3, return_truncated=True)] == [True] * 3
-        assert "truncated" not in pipe(self.LONG, top_k=2)[0]
-        assert all(answer["truncated"] for answer in pipe(iter([self.LONG] * 3), return_truncated=True))
+        kept = [answer.pop("kept") for answer in answers]
+        assert kept == pytest.approx(pipe.processor(given, return_kept=True)["kept"]) and kept[1] < 1
+        assert_close(answers, pipe(given, long_texts="cut"))
+        assert [entry["truncated"] for entry in pipe(self.LONG, top_k=3, **cut)] == [True] * 3
+        assert not {"truncated", "kept"} & set(pipe(self.LONG, top_k=2, long_texts="cut")[0])
+        assert all(answer["truncated"] for answer in pipe(iter([self.LONG] * 3), **cut))
 
 
 class TestExplanation:
@@ -331,8 +419,33 @@ class TestExplanation:
         for label in (0, 3):
             margins = [(logits[label] - logits.mean()).item() for logits in
                        (pipe.model(**given).logits[0] for given in (masked, batch))]  # fmt: skip
-            found = sum(pipe._relevance(batch, label, spans))
+            found = sum(pipe._relevance([dict(batch)], [0], label, spans))
             assert found == pytest.approx(margins[1] - margins[0], rel=0.01, abs=0.005)
+
+    def test_covers_all_windows_of_a_long_text(self, pipe, processor, monkeypatch):
+        """Each span has its place, its gate and its relevance, and all of them together explain the answer."""
+        pipe.processor.max_length = 12
+        text = "The room was not bad. " * 4 + "Never again!"
+        answer = pipe(text, explain=True)
+        found, cut = answer["explanation"], pipe(text, explain=True, long_texts="cut")["explanation"]
+        assert [(span["start"], span["end"]) for span in found] == processor.spans_of(text)
+        assert found[-1]["end"] == len(text) and len(cut) < len(found) / 2
+        assert all(0 < span["gate"] < 1 for span in found) and found[-1]["relevance"] != 0
+        batch = pipe.processor([text], return_windows=True, return_tensors="pt")
+        assert len(batch["window_texts"]) > 3
+        gates = pipe.model(**batch, output_fusion=True)
+        assert found[0]["gate"] == pytest.approx(gates.gate[0, 0].mean().item(), abs=1e-5)
+        monkeypatch.setattr("hf_fusion.models.pipeline_fusion_sentiment._EXPLANATION_STEPS", 300)
+        masked = {name: values.clone() for name, values in batch.items()}
+        for s, tokenizer in (("", processor.tokenizer), ("_b", processor.tokenizer_b)):
+            masked[f"input_ids{s}"][batch[f"span_ids{s}"] >= 0] = (
+                tokenizer.unk_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+            )
+        label = pipe.model.config.label2id[answer["label"]]
+        margins = [(logits[label] - logits.mean()).item() for logits in
+                   (pipe.model(**given).logits[0] for given in (masked, batch))]  # fmt: skip
+        found = sum(span["relevance"] for span in pipe(text, explain=True)["explanation"])
+        assert found == pytest.approx(margins[1] - margins[0], rel=0.02, abs=0.005)
 
     def test_what_is_not_read_is_not_relevant(self, pipe):
         with torch.no_grad():  # the second encoder loses its vote

@@ -1,5 +1,6 @@
 import json
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -257,3 +258,153 @@ class TestSaving:
         path.write_text(json.dumps(content))
         with pytest.raises(ValueError, match="`tokenizer` is not the one"):
             DyFuLMProcessor.from_pretrained(tmp_path)
+
+
+class TestWindows:
+    @staticmethod
+    def check(processor, text, limit):
+        """Everything that must hold for the windows of one text; returns their number."""
+        whole = processor(text, truncation=False)
+        rows = processor(text, max_length=limit, padding=False, return_windows=True)
+        count = len(rows["input_ids"])
+        assert rows["window_texts"] == [0] * count
+        if max(len(whole["input_ids"]), len(whole["input_ids_b"])) <= limit:
+            assert count == 1 and all(rows[name] == [whole[name]] for name in processor.model_input_names)
+            return 1
+        last_spans = []
+        for suffix in ("", "_b"):
+            ids = whole["input_ids" + suffix]
+            special = len(processor.tokenizer("")["input_ids"]) // 2
+            real, end = ids[special : len(ids) - special], 0
+            for window, mask, spans in zip(
+                *(rows[name + suffix] for name in ("input_ids", "attention_mask", "span_ids")), strict=True
+            ):
+                assert len(window) <= limit and mask == [1] * len(window) and len(spans) == len(window)
+                assert window[:special] == ids[:special] and window[len(window) - special :] == ids[-special:]
+                assert all(span == -1 for span in (*spans[:special], *spans[len(spans) - special :]))
+                own = window[special : len(window) - special]
+                place = next(i for i in range(end, -1, -1) if real[i : i + len(own)] == own)
+                end = max(end, place + len(own))
+                inner = spans[special : len(spans) - special]
+                if inner and inner[0] >= 0:
+                    assert sorted(set(inner)) == list(range(inner[-1] + 1)) and inner == sorted(inner)
+                last_spans.append(max(inner, default=-1))
+            assert end == len(real), "nothing is lost"
+        assert last_spans[:count] == last_spans[count:], "both sides have the same spans"
+        return count
+
+    @given(
+        text=st.text(max_size=150) | st.lists(st.sampled_from(["great", "not", "😀", "très", "早餐", "...", "x" * 40]))
+        .map(" ".join),
+        limit=st.integers(3, 20),
+        pair=st.tuples(*[st.sampled_from(KINDS)] * 2),
+    )  # fmt: skip
+    def test_of_any_unicode(self, tokenizers, text, limit, pair):
+        self.check(DyFuLMProcessor(tokenizers[pair[0]], tokenizers[pair[1]]), text, limit)
+
+    @pytest.mark.parametrize("text", AWKWARD)
+    @pytest.mark.parametrize("limit", [3, 5, 40])
+    def test_of_awkward_texts(self, tokenizers, text, limit):
+        self.check(DyFuLMProcessor(tokenizers["bpe"], tokenizers["wordpiece"]), text * 3, limit)
+
+    @pytest.mark.parametrize("unit", ["The breakfast was not good. ", "x", "😀", "e\u0301", " "])
+    def test_of_a_hundred_thousand_characters(self, tokenizers, unit, monkeypatch):
+        """Each tokenizer reads the text once."""
+        calls, call = [], PreTrainedTokenizerFast.__call__
+        monkeypatch.setattr(
+            PreTrainedTokenizerFast, "__call__", lambda self, *a, **k: calls.append(1) or call(self, *a, **k)
+        )
+        processor = DyFuLMProcessor(tokenizers["bpe"], tokenizers["unigram"])
+        rows = processor((unit * 100_000)[:100_000], max_length=64, padding=False, return_windows=True)
+        assert len(calls) == 2
+        sides = [rows["input_ids"], rows["input_ids_b"]]
+        assert max(len(window) for side in sides for window in side) <= 64
+        fullest = max(sum(map(len, side)) for side in sides)
+        assert len(rows["window_texts"]) <= 1 + fullest / 50, "all but the last one are full"
+
+    def test_overlap_by_an_eighth_at_common_boundaries(self, tokenizers):
+        processor = DyFuLMProcessor(tokenizers["bpe"], tokenizers["wordpiece"])
+        text = "The breakfast was not good and the room was cold. " * 20
+        rows, spans = processor(text, max_length=42, padding=False, return_windows=True), processor.spans_of(text)
+        firsts = DyFuLMProcessor(*processor.tokenizers, max_length=42).first_spans_of(text)
+        assert firsts[0] == 0 and len(firsts) == len(rows["window_texts"])
+        for number, (first, second) in enumerate(pairwise(firsts)):
+            last = first + max(rows["span_ids"][number])
+            assert first < second <= last + 1 and 0 < last + 1 - second <= 5
+        assert firsts[-1] + max(rows["span_ids"][-1]) == len(spans) - 1
+
+    def test_a_longer_beginning_fills_the_same_windows(self, tokenizers):
+        processor = DyFuLMProcessor(tokenizers["bpe"], tokenizers["wordpiece"])
+        text = "The breakfast was not good and the room was cold. " * 20
+        short, long = (
+            processor(value, max_length=30, padding=False, return_windows=True) for value in (text[:500], text)
+        )
+        count = len(short["window_texts"]) - 1
+        assert count > 2 and short["input_ids_b"][:count] == long["input_ids_b"][:count]
+
+    def test_of_many_texts(self, processor, texts):
+        given = ["", *texts, "good " * 50]
+        rows = processor(
+            given, max_length=12, padding=False, return_windows=True, return_truncated=True, return_kept=True
+        )
+        counts = [self.check(processor, text, 12) for text in given]
+        assert rows["window_texts"] == [i for i, count in enumerate(counts) for _ in range(count)]
+        assert rows["truncated"] == [False] * 6 and rows["kept"] == [1] * 6
+        batch = processor(given, max_length=12, return_windows=True, return_tensors="pt")
+        assert batch["window_texts"].shape == (sum(counts),) and batch["input_ids"].shape[0] == sum(counts)
+        assert processor([], padding=False, return_windows=True)["window_texts"] == []
+
+    def test_rows_of_a_data_set_are_texts(self, processor, texts):
+        processor.max_length = 12
+        given = [*texts, "good " * 50]
+        encoded = processor.encode_text(given, return_windows=True)
+        assert all(len(values) == len(given) for values in encoded.values())
+        rows = [{name: values[i] for name, values in encoded.items()} for i in range(len(given))]
+        padded, expected = (
+            processor.pad([{**row, "labels": i} for i, row in enumerate(rows)], return_tensors="np"),
+            processor(given, return_windows=True, return_tensors="np"),
+        )
+        assert padded.pop("labels").tolist() == list(range(len(given)))
+        assert set(padded) == set(expected) and all((padded[name] == expected[name]).all() for name in expected)
+        # a batch without a long text is an ordinary one
+        short = processor.encode_text(["good", "bad"], return_windows=True)
+        assert "window_texts" not in processor.pad(short) and short["window_lengths"] == [[3], [3]]
+
+    def test_tokenizers_without_offsets(self, bpe, wordpiece, texts, monkeypatch):
+        processor = DyFuLMProcessor(bpe, wordpiece)
+        monkeypatch.setattr(PreTrainedTokenizerFast, "is_fast", property(lambda self: False), raising=False)
+        given = [*texts, "good " * 50]
+        rows = processor(given, max_length=12, padding=False, return_windows=True)
+        for suffix, tokenizer in (("", bpe), ("_b", wordpiece)):
+            for i, text in enumerate(given):
+                own = [ids[1:-1] for ids, number in zip(rows["input_ids" + suffix], rows["window_texts"], strict=True)
+                       if number == i]  # fmt: skip
+                assert max(map(len, own)) <= 10
+                assert [id for ids in own for id in ids] == tokenizer(text)["input_ids"][1:-1], "in order, once"
+        cut = processor(given, max_length=12, padding=False, return_truncated=True, return_kept=True)
+        assert [share < 1 for share in cut["kept"]] == cut["truncated"] and cut["truncated"][-1]
+        counts = [len(tokenizer(given[-1])["input_ids"]) for tokenizer in (bpe, wordpiece)]
+        assert cut["kept"][-1] == pytest.approx(12 / max(counts))
+
+    def test_a_side_without_tokens(self, tokenizers, monkeypatch):
+        """One tokenizer reads nothing: the windows of the other have no spans."""
+        processor = DyFuLMProcessor(tokenizers["bpe"], tokenizers["wordpiece"])
+        read = DyFuLMProcessor._read
+
+        def nothing_on_side_b(self, texts):
+            return [(a, (ids[:1] + ids[-1:], offsets[[0, -1]], special[[0, -1]])) for a, (ids, offsets, special) in
+                    read(self, texts)]  # fmt: skip
+
+        monkeypatch.setattr(DyFuLMProcessor, "_read", nothing_on_side_b)
+        rows = processor("The bed was good. " * 9, max_length=10, padding=False, return_windows=True)
+        assert len(rows["window_texts"]) > 3 and {len(ids) for ids in rows["input_ids_b"]} == {2}
+        assert {span for spans in rows["span_ids"] for span in spans} == {-1}
+
+    def test_how_much_is_cut(self, tokenizers):
+        processor = DyFuLMProcessor(tokenizers["bpe"], tokenizers["wordpiece"])
+        text = "The breakfast was not good. " * 10
+        cut = processor([text, "good"], max_length=16, padding=False, return_kept=True)
+        assert cut["kept"][1] == 1
+        beginning = text[: round(cut["kept"][0] * len(text))]
+        assert processor(beginning, truncation=False)["input_ids"] == cut["input_ids"][0]
+        assert processor.spans_of(text) != processor.spans_of(text, "cut") or processor.max_length > 100

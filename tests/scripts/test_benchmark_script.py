@@ -12,6 +12,7 @@ NAMES = (
     "fusion-cost",
     "inference",
     "export",
+    "long-texts",
     "loading",
     "prediction-memory",
     "media",

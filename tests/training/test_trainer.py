@@ -7,7 +7,8 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from hf_fusion import FusionTrainer, FusionTrainingArguments
+from hf_fusion import FusionSentimentPipeline, FusionTrainer, FusionTrainingArguments
+from hf_fusion.architectures.outputs import compute_outputs
 from hf_fusion.architectures.reviews import encode_reviews
 from hf_fusion.models.modeling_losses import corn_loss
 from hf_fusion.training.checkpoints import STAGING, newest_sound_checkpoint
@@ -485,3 +486,38 @@ def test_logs_the_loss_of_the_second_pass(make_clip_trainer, clip_model, partner
         parts = log["prediction_loss"] + trainer.model.config.contrastive_weight * log["contrastive_loss"]
         assert log["loss"] == pytest.approx(parts + log["distillation_loss"], rel=1e-3) and log["distillation_loss"] > 0
         assert log["gradient_norm_distillation"] > 0
+
+
+class TestWindows:
+    """Training on whole long texts."""
+
+    @pytest.fixture
+    def long(self, corpus, processor):
+        processor.max_length = 16
+        rows = [
+            {"text": f"{text} {text}" if i % 3 else "good", "stars": 1 + i % 5} for i, text in enumerate(corpus[:12])
+        ]
+        return Dataset.from_list(rows)
+
+    def test_batches_are_texts_with_all_their_windows(self, make_trainer, long):
+        trainer = make_trainer(train_dataset=long, long_texts="window", learning_rate=1e-3)
+        batch = next(iter(trainer.get_train_dataloader()))
+        assert batch["labels"].shape == (4,) and batch["window_texts"].max() == 3
+        assert len(batch["window_texts"]) == len(batch["input_ids"]) > 8
+        before = trainer.evaluate(trainer.train_dataset)
+        trainer.train()
+        assert all(math.isfinite(entry["loss"]) for entry in training_logs(trainer))
+        assert trainer.evaluate(trainer.train_dataset)["eval_loss"] < before["eval_loss"]
+
+    def test_metrics_are_those_of_the_pipeline(self, make_trainer, long, processor):
+        trainer = make_trainer(train_dataset=long, long_texts="window")
+        logits = trainer.predict(trainer.train_dataset).predictions[0]
+        classify = FusionSentimentPipeline(trainer.model, processor=processor, device="cpu")
+        scores = torch.tensor(logits).softmax(-1).max(-1).values.tolist()
+        assert [answer["score"] for answer in classify(long["text"][:])] == pytest.approx(scores, abs=1e-5)
+        outputs = compute_outputs(trainer.model, processor, trainer.train_dataset, batch_size=3)
+        assert outputs["logits"] == pytest.approx(logits, abs=1e-5)
+
+    def test_cut_is_the_default(self, make_trainer, long):
+        batch = next(iter(make_trainer(train_dataset=long).get_train_dataloader()))
+        assert "window_texts" not in batch and len(batch["input_ids"]) == 4

@@ -413,6 +413,18 @@ def _check_single(checks, record):
     checks.count(RECORD, count_numbers({split: record[split] for split in SPLITS if split in record}))
 
 
+def _check_analysis(checks, record):
+    """Reports of `hf-fusion analyze`: the verdict of each finding follows from its value and limit."""
+    checks.count(RECORD, count_numbers(record["sections"]))
+    for section in record["sections"]:
+        for finding in section["findings"]:
+            words, _, limit = finding["limit"].rpartition(" ")
+            if words in ("at most", "at least"):
+                kept = finding["value"] <= float(limit) if words == "at most" else finding["value"] >= float(limit)
+                if kept is not finding["ok"]:
+                    checks.fail(f"{section['title']}, {finding['name']}, ok", finding["ok"], kept)
+
+
 # The kinds of records: keys by which they are known, and their check.
 _KINDS: dict[str, tuple[tuple[str, ...], Callable[[FileChecks, dict], None]]] = {
     "study": (("study",), _check_study),
@@ -420,5 +432,6 @@ _KINDS: dict[str, tuple[tuple[str, ...], Callable[[FileChecks, dict], None]]] = 
     "benchmark": (("comparisons",), _check_benchmark),
     "protocol": (("conditions",), _check_protocol),
     "robustness": (("curves",), _check_robustness),
+    "analysis": (("sections",), _check_analysis),
     "evaluation": (SPLITS, _check_single),
 }

@@ -25,6 +25,7 @@ from scripts.benchmarks import (
     inference,
     inputs,
     loading,
+    long_texts,
     mining,
     prediction_memory,
     scaling,
@@ -331,6 +332,28 @@ class TestExport:
         monkeypatch.setattr(export, "load_pipeline", lambda checkpoint, device: clips)
         with pytest.raises(DataError, match="is not a DyFuLM"):
             export.run(options)
+
+
+class TestLongTexts:
+    def test_accuracy_cost_and_ordinary_texts(self, make_model, processor, monkeypatch, tmp_path):
+        processor.max_length = 80
+        classify = FusionSentimentPipeline(make_model(), processor=processor, device="cpu")
+        monkeypatch.setattr(export, "load_pipeline", lambda checkpoint, device: classify)
+        monkeypatch.setattr(long_texts, "in_child", lambda function, variables, **given: function(**given))
+        # another thread of this process may need memory meanwhile
+        monkeypatch.setattr(long_texts, "peak_bytes", lambda run, device: run() and 1)
+        (tmp_path / "config.yaml").write_text("dataset: synthetic-reviews\ndataset_options: {num_test: 40}\n")
+        options = BenchmarkOptions(repeats=1, quick=True, checkpoint=str(tmp_path))
+        narrow, wide, memory, seconds, ordinary = long_texts.run(options)
+        for row, limit in ((narrow, 64), (wide, 80)):
+            assert row["what"] == f"longest tenth of 40 reviews, {limit} tokens at once: wrong fine classes"
+            for side, name in (("reference", "cut"), ("candidate", "window")):
+                assert row[side]["name"] == name and row[side]["reviews"] == 4
+                assert row[side]["median"] == pytest.approx(1 - row[side]["metrics"]["fine_accuracy"])
+        assert memory["unit"] == "bytes" and seconds["unit"] == "CPU seconds"
+        assert memory["candidate"]["windows"] > 5 * memory["reference"]["windows"] > 0
+        assert ordinary["candidate"]["largest_difference"] < 1e-6
+        assert ordinary["target"] == 0.97 and ordinary["what"] == "8 reviews of one window"
 
 
 def test_help_starts_sooner_than_the_libraries(monkeypatch):

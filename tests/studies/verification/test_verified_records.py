@@ -328,3 +328,16 @@ def test_a_damaged_record_names_its_kind(study):
     with pytest.raises(DataError, match=r"made\.json: does not have the format of a study \(KeyError: 'seeds'\)"):
         lines(study)
     assert json.loads(study.read_text())["study"]
+
+
+def test_the_verdicts_of_an_analysis(tmp_path):
+    path = tmp_path / "analysis.json"
+    findings = [
+        {"name": "gate", "value": 0.95, "limit": "at most 0.9", "ok": False},
+        {"name": "space", "value": 0.5, "limit": "at least 0.6", "ok": False},
+        {"name": "share", "value": 0.3, "limit": "an equal share is 0.25", "ok": None},
+    ]
+    path.write_text(json.dumps({**FACTS, "sections": [{"title": "Gate", "findings": findings}]}))
+    assert lines(path) == [] and record_kind(read_record(path)) == "analysis"
+    change(path, set_at("sections", 0, "findings", 0, "ok", value=True))
+    assert lines(path) == ["Gate, gate, ok: given True, found False"]
