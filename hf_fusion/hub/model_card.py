@@ -177,6 +177,7 @@ def _evidence_facts(folder, metrics):
         "split": split,
         "rows": f"{int(part['rows']):,}",
         "fitted": f"fitted on {', '.join(f'{int(number):,}' for number in dict.fromkeys(rows.values()))} training rows",
+        "has_intensity": any(name.startswith("intensity") for name in part["intervals"]),
         "no_baselines": _escape(evidence.get("no_baselines", "")),
         "baselines": [_escape(name) for name in baselines],
         "compared": [
