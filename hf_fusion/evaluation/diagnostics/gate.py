@@ -304,13 +304,13 @@ def _gates(outputs):
 
 def _spans(classify, text, gate):
     """Returns the common spans of a text with their mean gates; none if there is one gate for the whole text."""
-    spans = classify.processor.spans_of(text)
+    spans = classify.processor.spans_of(text, long_texts="cut")
     if not spans or classify.model.config.gate_level != "span":
         return []
     values = gate.mean(1).tolist()
     return [
         {"start": start, "end": end, "text": text[start:end], "gate": value}
-        for (start, end), value in zip(spans, values, strict=False)  # a long text is cut
+        for (start, end), value in zip(spans, values, strict=False)
     ]
 
 
