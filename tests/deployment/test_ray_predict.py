@@ -66,7 +66,8 @@ def test_frames_are_read_and_left_out(clip_model, clip_processor, clips, tmp_pat
 def test_long_texts_are_read_whole_or_cut(checkpoint):
     table = pa.Table.from_pylist([{"text": "good " * 700}, {"text": "good"}])
     whole, cut = (
-        RayPredictor(checkpoint, "text", 2, "float32", "cpu", way)(table).to_pylist() for way in (None, "cut")
+        RayPredictor(checkpoint, "text", 2, "float32", "cpu", long_texts=way)(table).to_pylist()
+        for way in (None, "cut")
     )
     assert [row["truncated"] for row in whole] == [False, False]
     assert [row["truncated"] for row in cut] == [True, False]
