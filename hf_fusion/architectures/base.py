@@ -130,7 +130,14 @@ class Architecture(ABC):
             picture_format (`str`): the format of the figures, `"png"`, `"pdf"` or `"svg"`.
         """
 
-    def measure(self, classify: Any, rows: Dataset, batch_size: int = 32, track: Callable = iter) -> dict[str, float]:
+    def measure(
+        self,
+        classify: Any,
+        rows: Dataset,
+        batch_size: int = 32,
+        track: Callable = iter,
+        long_texts: str | None = None,
+    ) -> dict[str, float]:
         """
         Computes the metrics of a pipeline on labelled rows.
 
@@ -139,8 +146,11 @@ class Architecture(ABC):
             rows (`Dataset`): a split of the result of `load`.
             batch_size (`int`): the number of rows per forward pass.
             track (`Callable`): wraps the predictions for a progress bar.
+            long_texts (`str`, *optional*): `"window"` or `"cut"`, see [`predict_labelled`].
         """
-        return self.evaluate(predict_labelled(classify, rows, batch_size=batch_size, track=track))
+        return self.evaluate(
+            predict_labelled(classify, rows, batch_size=batch_size, track=track, long_texts=long_texts)
+        )
 
     def gather_evidence(
         self,

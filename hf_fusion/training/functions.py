@@ -77,6 +77,7 @@ def evaluate(
     columns: dict[str, str | None] | None = None,
     batch_size: int = 32,
     device: str | None = None,
+    long_texts: str | None = None,
     **fields: Any,
 ) -> dict[str, float]:
     """
@@ -90,6 +91,8 @@ def evaluate(
         columns (`dict`, *optional*): for reviews, the data's column name of `text`, `stars`, `score`, `label` ...
         batch_size (`int`, *optional*, defaults to 32): the number of rows per forward pass.
         device (`str`, *optional*): the device to load the model on: `"cpu"`, `"cuda:0"` ...
+        long_texts (`str`, *optional*): `"window"` to read long texts whole, the default where the model can, or `"cut"`
+            as in training, whose metrics these then are.
         fields: other fields of [`DataArguments`], such as `scale`, `rejected_rows` or `max_eval_samples`.
 
     Returns:
@@ -117,7 +120,7 @@ def evaluate(
             # all rows of data without splits go to the test split
             data_args = data_arguments_for(config, data, **{"split_shares": [0.0, 0.0, 1.0], **fields})
         rows = load_split(config, data_args, split, classify.processor)
-        return architecture_of(config).measure(classify, rows, batch_size=batch_size)
+        return architecture_of(config).measure(classify, rows, batch_size, long_texts=long_texts)
 
 
 def _own_data(model, fields):

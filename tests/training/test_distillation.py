@@ -255,7 +255,7 @@ class TestTrainer:
         (entry,) = training_logs(trainer)
         assert entry["fine_loss"] > 0 and entry["fine_distillation_loss"] > 0
         before, after = (self.agreement(model, trainer, rows) for model in (make_student(), student))
-        assert after["agreement"] > 0.9 and after["distance"] < before["distance"] / 10
+        assert after["agreement"] > 0.8 and after["distance"] < before["distance"] / 10
 
     def test_own_losses_have_no_place(self, make_trainer):
         with pytest.raises(ValueError, match="`compute_loss_func` has no effect on a student"):

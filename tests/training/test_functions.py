@@ -93,8 +93,10 @@ def test_recipes_are_files_or_mappings(tmp_path, monkeypatch, result, caplog):
 
 
 def test_the_own_data_of_a_run_is_measured(result):
-    assert_same_metrics(hf_fusion.evaluate(result.folder), result.metrics["test"])
-    assert_same_metrics(hf_fusion.evaluate(str(result.folder), split="validation"), result.metrics["validation"])
+    assert_same_metrics(hf_fusion.evaluate(result.folder, long_texts="cut"), result.metrics["test"])
+    found = hf_fusion.evaluate(str(result.folder), split="validation", long_texts="cut")
+    assert_same_metrics(found, result.metrics["validation"])
+    assert hf_fusion.evaluate(result.folder)["intensity_mae"] != result.metrics["test"]["intensity_mae"], "whole texts"
     some = hf_fusion.evaluate(result.folder, max_eval_samples=5)
     assert some["intensity_mae"] != pytest.approx(result.metrics["test"]["intensity_mae"])
 
@@ -106,12 +108,14 @@ def test_the_own_data_of_a_run_is_measured(result):
 def test_data_without_splits_is_measured_whole(result, reviews, tmp_path, kind):
     classify = FusionSentimentPipeline.from_pretrained(result.folder, device="cpu")
     data = kind(reviews, tmp_path / "reviews.csv")
-    assert_same_metrics(hf_fusion.evaluate(classify, data, scale=[0.0, 1.0]), result.metrics["test"])
+    assert_same_metrics(hf_fusion.evaluate(classify, data, scale=[0.0, 1.0], long_texts="cut"), result.metrics["test"])
 
 
 def test_columns_with_other_names(result, reviews):
     renamed = reviews.rename_columns({"text": "body", "score": "value"})
-    found = hf_fusion.evaluate(result.folder, renamed, columns={"text": "body", "score": "value"}, scale=[0.0, 1.0])
+    found = hf_fusion.evaluate(
+        result.folder, renamed, columns={"text": "body", "score": "value"}, scale=[0.0, 1.0], long_texts="cut"
+    )
     assert_same_metrics(found, result.metrics["test"])
 
 
