@@ -18,6 +18,7 @@ from hf_fusion.utils.extras import import_extra
 logger = logging.getLogger(__name__)
 
 _DELIMITERS = (",", ";", "\t", "|")
+_NO_DELIMITER = "\x1f"  # of a file with one column: a character that no text has
 _NAMES = {"\t": "a tab", " ": "a space"}
 # A row of more lines is one whose quotation mark was never closed.
 _MAX_ROW_LINES = 1000
@@ -288,6 +289,10 @@ def _find_layout(path, text_format, *_stamp):
     delimiter = text_format.delimiter or (declared and declared[1]) or _found_delimiter(sample, encoding, usual)
     if not text_format.delimiter and delimiter != usual:
         logger.warning("%s: fields are separated by %s.", path, _NAMES.get(delimiter, repr(delimiter)))
+    if not text_format.delimiter and not declared and _has_one_column(sample, encoding):
+        if any(len(fields) > 1 for fields in _good_rows(enumerate(sample, 1), Layout(encoding, delimiter))):
+            logger.warning("%s: one column, since its first line has no delimiter; all else is text.", path)
+        delimiter = _NO_DELIMITER
     layout = Layout(encoding, delimiter, declares=bool(declared))
     numbered = list(enumerate(sample, 1))[layout.declares :]
     rows = _good_rows(numbered, layout)
@@ -323,6 +328,14 @@ def _found_delimiter(sample, encoding, usual):
         return usual
     others = [mark for mark in _DELIMITERS if mark != usual and _divides(sample, Layout(encoding, mark))]
     return others[0] if len(others) == 1 else usual
+
+
+def _has_one_column(sample, encoding):
+    """Whether no delimiter divides the first line, so that those in other lines are text."""
+    layouts = [Layout(encoding, mark) for mark in _DELIMITERS]
+    return bool(sample) and all(
+        len(fields) == 1 for layout in layouts for fields in _good_rows([(1, sample[0])], layout)
+    )
 
 
 def _divides(sample, layout):

@@ -52,6 +52,13 @@ class TestDelimiters:
         path = write("a.csv", "text\none; two\nthree | four\n")
         assert texts_of(path) == ["one; two", "three | four"]
 
+    @pytest.mark.parametrize("ending", ["csv", "tsv"])
+    def test_one_column_is_read_whole(self, write, ending, caplog):
+        path = write(f"a.{ending}", 'text\nfine, clean; and\tquiet\n"good, ""very"" good"\nbad\n')
+        assert texts_of(path) == ["fine, clean; and\tquiet", 'good, "very" good', "bad"]
+        assert caplog.text.count("one column, since its first line has no delimiter") == 1
+        assert texts_of(write("b.csv", "text\na, b\n"), delimiter=",") == ["line 2"], "as given"
+
     @pytest.mark.parametrize("mark", ";|\t")
     def test_commas_in_a_quoted_review_are_none(self, write, mark):
         path = write("a.csv", f'"text"{mark}"label"\n"Food good\nRoom, too\nfine"{mark}"good"\n')
