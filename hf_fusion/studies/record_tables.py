@@ -364,13 +364,17 @@ def _duration(seconds):
 
 
 def _rows(record):
-    """Sizes of the splits of a study, which may differ between its variants."""
+    """Sizes of the splits of a study, which may differ between its variants and folds."""
     data = record.get("data")
     if not data:
         return ""
-    sizes = [data["rows"]] if "rows" in data else [entry["rows"] for entry in data.values()]
-    kinds = dict.fromkeys(f"{s['train']:,} / {s['validation']:,} / {s['test']:,}" for s in sizes)
+    kinds = dict.fromkeys(f"{s['train']:,} / {s['validation']:,} / {s['test']:,}" for s in _sizes(data))
     return f"Rows for training / validation / test: {'; '.join(kinds)}. "
+
+
+def _sizes(data):
+    """The rows of each split: of one data set, or of those of each variant, each fold, or both."""
+    return [data["rows"]] if "rows" in data else [size for part in data.values() for size in _sizes(part)]
 
 
 def _finite(value):

@@ -49,6 +49,6 @@ def test_check_sees_another_number(records, capsys):
     def mend(record):
         record["variants"]["DyFuLM"]["mean"]["fine_accuracy"] += 0.001
 
-    records("dyfulm_hotel_reviews", mend)
+    records("dyfulm_mpnet_minilm", mend)
     assert generate_docs.main(["--check"]) == 1
     assert "README.md: not up to date" in capsys.readouterr().out
