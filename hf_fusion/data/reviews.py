@@ -141,8 +141,14 @@ def rules_for(
     }
     coarse = None if coarse_starts is None else tuple(coarse_starts)
     names = tuple(class_words) if class_words else None
-    heads = {"has_coarse": has_coarse, "has_intensity": has_intensity}
-    return LabelRules(num_labels=num_labels, coarse=coarse, names=names, **ranges, **heads)
+    return LabelRules(
+        num_labels=num_labels,
+        coarse=coarse,
+        names=names,
+        has_coarse=has_coarse,
+        has_intensity=has_intensity,
+        **ranges,
+    )
 
 
 def load_reviews(

@@ -26,8 +26,8 @@ class TrainingResult:
     @property
     def warnings(self) -> list[str]:
         """`list[str]`: where the model is not ahead of bag of words on the last split, and classes it never answers."""
-        *_, last = [{}, *self.metrics.get("evidence", {}).get("splits", {}).values()]
-        return last.get("warnings", [])
+        parts = list(self.metrics.get("evidence", {}).get("splits", {}).values())
+        return parts[-1].get("warnings", []) if parts else []
 
     def __repr__(self):
         splits = [split for split in ("validation", "test") if split in self.metrics]
