@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from hf_fusion.models.processing_text import is_file_name, sentences_about, text_problem
@@ -58,7 +60,15 @@ def test_a_sentence_is_the_name_of_a_file_where_that_is_there(tmp_path, monkeypa
         ("部屋は広い。朝食は冷たい。", ["朝食"], "朝食は冷たい。"),
         ("الغرفة نظيفة. الموظفون طيبون.", ["غرفة"], "الغرفة نظيفة."),
         ("a+b is good. ab is bad.", ["a+b"], "a+b is good."),
+        ("Nice room. Rude staff.", [" staff "], "Rude staff."),
+        ("Nice room  \n\n  rude staff", ["staff"], "rude staff"),
     ],
 )
 def test_sentences_about(text, words, expected):
     assert sentences_about(text, words) == expected
+
+
+def test_long_white_space_is_read_once():
+    start = time.process_time()
+    assert sentences_about("Nice" + " " * 100_000 + "room.", ["room"]).endswith("room.")
+    assert time.process_time() - start < 2, "it took half a minute where each space began a search"
