@@ -129,7 +129,7 @@ def calibrate_reviews(
     if _FITTED not in parts:
         raise CalibrationError("No temperature was fitted: there is no validation split to fit it on.")
     raw = {split: _with_fields(part, {"temperature": 1.0, "coarse_temperature": 1.0}) for split, part in parts.items()}
-    fields, not_fitted = _fit_temperatures(raw[_FITTED])
+    fields, not_fitted = _fit_temperatures(parts[_FITTED])
     scaled = {split: _with_fields(part, fields) for split, part in raw.items()}
     fields["abstain_below"] = scaled[_FITTED].config.abstain_below if abstain_below is None else abstain_below or None
     if target_accuracy is not None:
@@ -149,8 +149,11 @@ def calibrate_reviews(
 
 
 def _fit_temperatures(predictions):
-    """Returns the temperatures by their fields, and for each head without one the reason; raises if none has one."""
-    fields = {head.temperature: 1.0 for head in predictions.config.heads.values() if head.temperature is not None}
+    """Returns the temperatures by their fields, and for each head that keeps its own the reason; raises if all do."""
+    config = predictions.config
+    fields = {
+        head.temperature: temperature_of(config, output) for output, head in config.heads.items() if head.temperature
+    }
     fitted, not_fitted = {}, {}
     for output, head, labels in _heads_with_labels(predictions):
         known = labels != -100

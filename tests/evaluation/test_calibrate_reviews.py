@@ -102,12 +102,12 @@ def test_without_a_coarse_head(make_part):
 
 
 def test_one_head_that_cannot_be_fitted_is_said(make_part):
-    part = make_part("validation")
+    part = make_part("validation", coarse_temperature=1.5)
     part.labels["coarse_labels"][:] = 1
     found = calibrate_reviews({"validation": part})
     assert found.record["not_fitted"] == {"coarse": "all rows are of one class"}
     assert found.problems == ["coarse is not calibrated: all rows are of one class."]
-    assert found.fields["coarse_temperature"] == 1 and found.fields["temperature"] > 2
+    assert found.fields["coarse_temperature"] == 1.5 and found.fields["temperature"] > 2, "it stays as it was"
 
 
 @pytest.mark.parametrize(
