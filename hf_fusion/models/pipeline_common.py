@@ -98,11 +98,10 @@ class FusionSentimentAnswers:
         self.clip_of(inputs)  # says what is wrong with it
 
     def _check_calibration(self, options):
+        check_boolean("calibration", options.get("calibration", True))
         given = [name for name in ("calibration", "abstain_below") if options.get(name) is not None]
         if given and not hasattr(self.model.config, "abstain_below"):
             raise ValueError(f"`{given[0]}` is for a DyFuLM, this model is a {self.model.config.model_type}.")
-        if "calibration" in given:
-            check_boolean("calibration", options["calibration"])
         if "abstain_below" in given:
             check_probability("abstain_below", options["abstain_below"])
 

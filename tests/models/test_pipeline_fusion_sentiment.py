@@ -161,7 +161,9 @@ class TestCalibration:
         assert_close(unsure["explanation"], expected)
 
     @pytest.mark.parametrize(
-        "options", [{"abstain_below": 1.0}, {"abstain_below": "x"}, {"calibration": "no"}], ids=str
+        "options",
+        [{"abstain_below": 1.0}, {"abstain_below": "x"}, {"calibration": "no"}, {"calibration": None}],
+        ids=str,
     )
     def test_bad_values(self, pipe, options):
         with pytest.raises(ValueError, match=next(iter(options))):
