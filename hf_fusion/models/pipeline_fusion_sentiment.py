@@ -159,6 +159,7 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
                 answer["explanation"] = self._explanation(text, best["label"], self._in_windows(options))
         return answers
 
+    @torch.inference_mode(False)  # a caller's would leave no gradients
     def _explanation(self, text, label, in_windows):
         """Gate and relevance of each common span of one text, for one fine class."""
         spans = self.processor.spans_of(text, "window" if in_windows else "cut")

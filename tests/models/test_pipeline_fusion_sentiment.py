@@ -398,6 +398,11 @@ class TestTruncation:
 class TestExplanation:
     TEXT = "The room was not bad, but breakfast was cold."
 
+    def test_in_inference_mode(self, pipe):
+        expected = pipe("The room was good.", explain=True)
+        with torch.inference_mode():
+            assert_close(pipe("The room was good.", explain=True), expected)
+
     def test_spans_and_gates(self, pipe, processor):
         answer = pipe(self.TEXT, explain=True)
         assert_close({**answer, "explanation": 0}, {**pipe(self.TEXT), "explanation": 0})
