@@ -12,6 +12,7 @@ from hf_fusion.models.configuration_common import (
     check_boolean,
     check_choice,
     check_class_values,
+    check_coarse_starts,
     check_positive,
     check_probability,
     check_range,
@@ -49,6 +50,8 @@ def read_answer_config(fields: Any) -> SimpleNamespace:
     config.num_labels = len(config.id2label)
     config.heads = present_heads(config_class.heads, config)
     check_class_values(config.class_values, config.num_labels)
+    if "coarse_logits" in config_class.heads:
+        check_coarse_starts(config.coarse_starts, len(config.coarse_id2label), config.num_labels)
     return config
 
 
@@ -74,8 +77,6 @@ def _check_field(name, value):
     elif name == "has_intensity":
         value = value is None or value  # files without the field are of models with all heads
         check_boolean(name, value)
-    elif name == "coarse_starts" and value is not None:
-        value = list(as_tuple(name, value))
     elif name.endswith("_range"):
         value = as_tuple(name, value)
         check_range(name, value)

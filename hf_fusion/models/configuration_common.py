@@ -114,6 +114,18 @@ def check_class_values(values, num_labels):
         )
 
 
+def check_coarse_starts(starts, count, num_labels):
+    """Raises `ValueError` unless `starts` is `None` or the first fine class of each of `count` coarse classes."""
+    if starts is None:
+        return
+    sound = isinstance(starts, list) and len(starts) == count > 0 and all(type(start) is int for start in starts)
+    if not sound or starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= num_labels:
+        raise ValueError(
+            f"`coarse_starts` must be the fine class that each of {count} coarse classes begins with, rising from 0"
+            f" and below {num_labels}, got {starts!r:.100}."
+        )
+
+
 def checked_config(name, value, default_model_type, other_classes=None):
     """
     A copy of an encoder's configuration, without the folder that it was loaded from.

@@ -13,6 +13,7 @@ from .configuration_common import (
     as_value_error,
     check_choice,
     check_class_values,
+    check_coarse_starts,
     check_positive,
     check_positive_integers,
     check_probability,
@@ -268,8 +269,7 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             raise ValueError(f"`num_labels` must be at least 2 classes, got {self.num_labels}.")
         if self.num_coarse_labels == 1:
             raise ValueError("`num_coarse_labels` must be at least 2 classes, or 0 for no coarse head, got 1.")
-        if self.coarse_starts is not None:
-            self._check_coarse_starts()
+        check_coarse_starts(self.coarse_starts, self.num_coarse_labels, self.num_labels)
         if len(self.loss_weights) != 3 or not all(map(is_number, self.loss_weights)) or min(self.loss_weights) < 0:
             raise ValueError(
                 "`loss_weights` must be three numbers of at least 0 (fine, coarse, intensity), "
@@ -287,15 +287,6 @@ class DyFuLMConfig(FusionConfigMixin, PretrainedConfig):
             raise ValueError(
                 f"`focal_gamma` {self.focal_gamma:g} changes a cross-entropy, but `fine_loss` is {self.fine_loss}: set "
                 "`fine_loss` to cross_entropy, or `focal_gamma` to 0."
-            )
-
-    def _check_coarse_starts(self):
-        starts, count = self.coarse_starts, self.num_coarse_labels
-        sound = len(starts) == count > 0 and all(type(start) is int for start in starts)
-        if not sound or starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= self.num_labels:
-            raise ValueError(
-                f"`coarse_starts` must be the fine class that each of {count} coarse classes begins with, rising from 0"
-                f" and below {self.num_labels}, got {starts!r:.100}."
             )
 
     @property

@@ -275,6 +275,7 @@ class TestLoading:
             ("reviews", {"coarse_id2label": 3}, "`coarse_id2label` must name the classes"),
             ("reviews", {"problem_type": "x"}, "`problem_type` must be one of"),
             ("reviews", {"class_values": [1, 2]}, "`class_values` must be a number for each of the 5 classes"),
+            ("reviews", {"coarse_starts": [1, 2, 3]}, "`coarse_starts` must be the fine class that each of 3 coarse"),
             (
                 "reviews",
                 {"id2label": {"0": "bad"}, "class_values": None},
