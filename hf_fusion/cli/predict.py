@@ -12,7 +12,7 @@ features). Every input row gives one output row: its columns except the frames, 
 was cut to the model's limit) and `error`. A DyFuLM reads texts beyond its limit in windows, and cuts none; with
 --long_texts cut it reads their beginning. A row that cannot be read, such as one without text, has the reason in
 `error` and no prediction; then the exit status is 1. A .csv has flat columns instead of `prediction`: label, score,
-and for a DyFuLM coarse, coarse_score and intensity.
+and for a DyFuLM, as far as its answers have them, coarse, coarse_score, intensity, expected, unsure and alternatives.
 
 An answer of a DyFuLM below --abstain_below, or below the limit that `hf-fusion calibrate` chose, is unsure: it has no
 label, and its best classes are in `alternatives`.

@@ -226,7 +226,7 @@ def _to_folder(request, classify, state, report):
     check_text_column(parts, request.text_column, config, request.text_format)
     shards = PredictionShards(
         request.output, parts, request.checkpoint, config, request.dtype, request.text_column, request.shard_rows,
-        request.text_format, request.calibration, request.abstain_below, settle_long_texts(config, request.long_texts),
+        request.text_format, request.calibration, request.abstain_below, request.long_texts,
     )  # fmt: skip
     with shards.progress_bar() if state.is_main_process else nullcontext():
         shards.fill(

@@ -187,9 +187,8 @@ def predict_rows(
     `prediction` is the answer of the pipeline. A row with an `error` has `None` in all fields of `prediction`: the row
     was malformed (then its other columns are `None` too), or the model cannot read it, for instance an empty text.
     `truncated` says whether the row was cut to the maximum length of the model, which texts for a DyFuLM are only with
-    `long_texts` "cut". The columns `audio` and `vision` hold
-    the frames for a DashFusion and are left out of the output. Modalities that the model was not trained on are
-    ignored.
+    `long_texts` "cut". The columns `audio` and `vision` hold the frames for a DashFusion and are left out of the
+    output. Modalities that the model was not trained on are ignored.
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline.
