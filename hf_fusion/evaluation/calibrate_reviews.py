@@ -35,8 +35,8 @@ class Calibration:
         fields (`dict`): the fields of the configuration: `temperature`, `coarse_temperature` (with a coarse head) and
             `abstain_below`.
         record (`dict`): what `metrics.json` keeps: these fields; `target_accuracy`; for each split `rows`, the metrics
-            `before` and `after`, and with a limit and fine labels `coverage` and `answered_accuracy`; and `not_fitted`, the reason for
-            each head or limit that could not be found.
+            `before` and `after`, and with a limit and fine labels `coverage` and `answered_accuracy`; and `not_fitted`,
+            the reason for each head or limit that could not be found.
         predictions (`dict[str, Predictions]`): the predictions of each split with these fields.
 
     Example:
