@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
     print(f"Temperatures: {found}")
     for problem in calibration.problems:
         print(problem)
-    for split in splits if record["abstain_below"] else ():
+    for split in (split for split in splits if "coverage" in record[split]):
         given, right = (record[split][name] for name in ("coverage", "answered_accuracy"))
         print(
             f"Of {split}, {given:.1%} have an answer of a probability of {record['abstain_below']:.3f} or more"

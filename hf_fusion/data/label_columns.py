@@ -86,10 +86,14 @@ class PlanMaker:
         return replace(rules, has_coarse=has_coarse, has_intensity=has_intensity)
 
     def _check_same(self, values, count, other):
-        """Raises `DataError` if numbers are classes by themselves, but not as many as those that fill empty cells."""
-        numbers = values.numbers
-        whole = len(numbers) > 1 and (numbers == [*range(len(numbers))] or tuple(numbers) in _POLARITIES)
-        if values.names or values.are_words or not whole or len(numbers) == count:
+        """Raises `DataError` if values are classes by themselves, but not as many as those that fill empty cells."""
+        if values.are_words:
+            classes = [values.spellings[word] for word in from_worst_to_best(values.words) or ()]
+        else:
+            classes = values.numbers
+            whole = classes == [*range(len(classes))] or tuple(classes) in _POLARITIES
+            classes = [int(number) for number in classes] if whole else []
+        if values.names or len(classes) in (0, 1, count):
             return
         fewer = self._columns_with(None, values.field)
         mend = f"leave this column out ({fewer})"
@@ -100,7 +104,7 @@ class PlanMaker:
             mend += f", or the other: set `columns` to {other_columns} and `rejected_rows` to drop"
         raise self._wrong(
             values,
-            f"holds the {len(numbers)} classes {_joined([int(number) for number in numbers])}, and {values.missing} "
+            f"holds the {len(classes)} classes {_joined(classes)}, and {values.missing} "
             f"empty cells, but {other} would fill these with {count} classes. Take one of them: {mend}",
         )
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -227,7 +228,8 @@ def are_placeholders(names) -> bool:
 
 def word_key(word: str) -> str:
     """The common spelling of words for one class: "Very_Negative" and "very neg" have the same."""
-    words = re.sub(r"[\s_-]+", " ", word).strip().casefold().split()
+    # an accent is a part of its letter, or a character of its own
+    words = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", word)).strip().casefold().split()
     return " ".join(_SYNONYMS.get(part, part) for part in words)
 
 

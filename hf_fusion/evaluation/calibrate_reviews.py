@@ -35,8 +35,8 @@ class Calibration:
         fields (`dict`): the fields of the configuration: `temperature`, `coarse_temperature` (with a coarse head) and
             `abstain_below`.
         record (`dict`): what `metrics.json` keeps: these fields; `target_accuracy`; for each split `rows`, the metrics
-            `before` and `after`, and with a limit `coverage` and `answered_accuracy`; and `not_fitted`, the reason for
-            each head or limit that could not be found.
+            `before` and `after`, and with a limit and fine labels `coverage` and `answered_accuracy`; and `not_fitted`,
+            the reason for each head or limit that could not be found.
         predictions (`dict[str, Predictions]`): the predictions of each split with these fields.
 
     Example:
@@ -61,24 +61,26 @@ class Calibration:
 
     def draw(self, folder: Path, picture_format: str = "png") -> None:
         """
-        Writes `reliability_fine.png` and `reliability_coarse.png` (before and after, of test or else validation), and
-        `risk_coverage.png`.
+        Writes `reliability_fine.png` and `reliability_coarse.png` (before and after, of test or else validation), and,
+        where fine labels are known, `risk_coverage.png`.
 
         Args:
             folder (`Path`): the folder, which is created.
             picture_format (`str`, *optional*, defaults to `"png"`): `"png"`, `"pdf"` or `"svg"`.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        split = list(self.predictions)[-1]
+        *_, split = (name for name, part in self.predictions.items() if any(_heads_with_labels(part)))
         for output, head, labels in _heads_with_labels(self.predictions[split]):
             right, before = _judge(self.predictions[split], output, labels, 1.0)
             after = _judge(self.predictions[split], output, labels)[1]
             title = f"{head.task.capitalize()} sentiment, {split}"
             figure = plot_calibration(right, after, title, before=before)
             save_figure(figure, folder / f"reliability_{head.task}.{picture_format}")
-        curves = {name: risk_coverage(*_fine_answers(part)) for name, part in self.predictions.items()}
-        figure = plot_risk_coverage(curves, "Answers of fine sentiment", self.fields["abstain_below"])
-        save_figure(figure, folder / f"risk_coverage.{picture_format}")
+        answers = {name: _fine_answers(part) for name, part in self.predictions.items()}
+        curves = {name: risk_coverage(*part) for name, part in answers.items() if len(part[0])}
+        if curves:
+            figure = plot_risk_coverage(curves, "Answers of fine sentiment", self.fields["abstain_below"])
+            save_figure(figure, folder / f"risk_coverage.{picture_format}")
 
 
 def has_temperatures(config: Any) -> bool:
@@ -143,8 +145,9 @@ def calibrate_reviews(
     record = {**fields, "target_accuracy": target_accuracy, "not_fitted": not_fitted}
     for split, part in scaled.items():
         record[split] = {"rows": len(part), "before": _measure(raw[split]), "after": _measure(part)}
-        if fields["abstain_below"]:
-            record[split] |= measure_coverage(*_fine_answers(part), fields["abstain_below"])
+        answers = _fine_answers(part)
+        if fields["abstain_below"] and len(answers[0]):
+            record[split] |= measure_coverage(*answers, fields["abstain_below"])
     return Calibration(fields, record, scaled)
 
 

@@ -105,10 +105,8 @@ def _model_card(folder, name, base_model, base_revision):
 
 def _training_facts(metrics, environment):
     splits = [split for split in ("validation", "test") if split in metrics]
-    shown = {
-        split: {_escape(name): _format_value(value) for name, value in metrics[split].items() if name != "loss"}
-        for split in splits
-    }
+    names = list(dict.fromkeys(name for split in splits for name in metrics[split] if name != "loss"))
+    shown = {split: {_escape(name): _format_value(metrics[split].get(name)) for name in names} for split in splits}
     hardware, versions = environment["hardware"], environment.get("versions", {})
     machine = ", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores of {hardware['processor']}"
     return {
@@ -124,8 +122,9 @@ def _training_facts(metrics, environment):
             for name, count in counts.items()
             if count
         ],
-        "metric_names": list(shown[splits[0]]) if splits else [],
-        "explained": explain_metrics(shown[splits[0]]) if splits else [],
+        "metric_names": list(map(_escape, names)),
+        "explained": explain_metrics(map(_escape, names)),
+        "undefined": any("-" in values.values() for values in shown.values()),
         **{name: int(metrics[name]) for name in ("seed", "train_samples")},
         "train_seconds": float(metrics["train_seconds"]),
         "hardware": _escape(machine),
@@ -225,7 +224,7 @@ def _calibration_facts(folder, record):
     if record is None:
         return None
     splits = {split: record[split] for split in ("validation", "test") if split in record}
-    *_, shown = splits
+    *_, shown = (split for split, part in splits.items() if part["after"])  # the last one with classes
     sides = [record[shown][side] for side in ("before", "after")]
     pictures = (
         f"{CALIBRATION_FOLDER}/{name}.png" for name in ("reliability_fine", "reliability_coarse", "risk_coverage")

@@ -37,6 +37,11 @@ def calibrate_trained(
         calibration = calibrate_reviews(predictions, model_args.target_accuracy)
     except CalibrationError as error:
         logger.warning(str(error))
+        if model_args.target_accuracy is not None:
+            logger.warning(
+                "`target_accuracy` %g chooses no `abstain_below` without it: no answer is unsure.",
+                model_args.target_accuracy,
+            )
         return predictions
     for problem in calibration.problems:
         logger.warning(problem)

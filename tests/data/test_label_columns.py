@@ -249,6 +249,8 @@ class TestRatings:
         assert read(tmp_path, [0, 1, None], extra={"stars": 5}, num_labels=5)[0] == [0, 1, 4]
         with pytest.raises(DataError, match=r"holds the 2 classes 0, 1, .* the fine classes would .* 3 classes"):
             read(tmp_path, [0, 1, None], "coarse_label", extra={"stars": 5})
+        with pytest.raises(DataError, match=r"holds the 3 classes bad, ok, good, and 1 .*'stars' .* 5 classes"):
+            read(tmp_path, ["good", "bad", None, "ok"], extra={"stars": 5})
 
 
 class TestColumns:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_fusion.data.labels import LabelError, LabelRules, coarse_starts, read_number, warn_of_other_scale
+from hf_fusion.data.labels import LabelError, LabelRules, coarse_starts, read_number, warn_of_other_scale, word_key
 
 
 def test_stars():
@@ -106,3 +106,7 @@ def test_errors_say_what_was_given():
         "x",
     )
     assert str(whole) == "no number: 'x' is none of 0 to 4"
+
+
+def test_letters_with_accents_have_one_spelling():
+    assert word_key("Ne\u0301gatif") == word_key("n\xe9gatif ") != word_key("negatif")

@@ -128,3 +128,14 @@ def test_pictures(make_part, tmp_path):
 
 def test_models_with_temperatures(make_config, clip_config):
     assert has_temperatures(make_config()) and not has_temperatures(clip_config(num_labels=3))
+
+
+def test_a_test_split_without_classes_leaves_the_measures_of_validation(make_part, tmp_path):
+    pytest.importorskip("matplotlib")
+    parts = {"validation": make_part("validation"), "test": make_part("test", labels=())}
+    parts["test"].labels["intensity_labels"] = np.linspace(0, 1, 600)
+    found = calibrate_reviews(parts, abstain_below=0.5)
+    assert 0 < found.record["validation"]["coverage"] < 1
+    assert found.record["test"] == {"rows": 600, "before": {}, "after": {}}
+    found.draw(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3

@@ -63,8 +63,9 @@ def test_a_further_training_begins_without_it(finished, recipe):
 
 def test_too_few_rows_are_said(recipe, caplog):
     with caplog.at_level(logging.WARNING):
-        assert "calibration" not in run(recipe(max_steps=1))
+        assert "calibration" not in run(recipe(max_steps=1, target_accuracy=0.9))
     assert "No temperature was fitted on validation (fine: there are 17 rows" in caplog.text
+    assert "`target_accuracy` 0.9 chooses no `abstain_below` without it: no answer is unsure." in caplog.text
 
 
 @pytest.mark.parametrize(
