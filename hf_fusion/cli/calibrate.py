@@ -49,6 +49,7 @@ def main(argv: list[str]) -> None:
     from hf_fusion.hub.repository import CALIBRATION_FOLDER
     from hf_fusion.training.recipe import parse_data_arguments
     from hf_fusion.utils.quiet import silence_libraries
+    from hf_fusion.utils.records import METRICS_FILE
 
     silence_libraries()
     show_labels()
@@ -74,5 +75,7 @@ def main(argv: list[str]) -> None:
         )
     if args.target_accuracy is not None and record["abstain_below"] is None:
         print(f"All answers together reach {args.target_accuracy:g} on validation: none is unsure.")
+    if (folder / METRICS_FILE).is_file():
+        print("The other metrics in metrics.json and the card are from before; `hf-fusion evaluate` gives new ones.")
     print(f"Calibrated: {folder}")
     print_written(folder / CALIBRATION_FOLDER)

@@ -7,6 +7,7 @@ import shutil
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 from conftest import encoder_config, far_from_the_start
 from tiny_runs import script_here
 
@@ -20,6 +21,7 @@ PICTURES = {"reliability_fine.png", "reliability_coarse.png", "risk_coverage.png
 @pytest.fixture(scope="module")
 def classify(bpe, unigram):
     """A model that is too sure of its answers, of which many are wrong, see `data`."""
+    torch.manual_seed(0)
     config = DyFuLMConfig(encoder_config("bert", num_hidden_layers=1), cross_fusion="a", layer_fusion_hidden_size=8)
     model = far_from_the_start(DyFuLMForSequenceClassification(config))
     return FusionSentimentPipeline(model, processor=DyFuLMProcessor(bpe, max_length=32), device="cpu")
