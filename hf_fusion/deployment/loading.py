@@ -7,6 +7,7 @@ from transformers import AutoProcessor
 
 import hf_fusion.models  # noqa: F401 - registers the models
 from hf_fusion.deployment.adapters import is_adapter, load_adapter
+from hf_fusion.deployment.export_folder import ONNX_DESCRIPTION
 from hf_fusion.deployment.whole_model import load_whole_model
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name
 from hf_fusion.utils.errors import DataError
@@ -31,11 +32,16 @@ def load_checkpoint(
         `tuple`: the [`DyFuLMForSequenceClassification`] or [`DashFusionForSequenceClassification`], and its processor.
 
     Raises:
-        DataError: if weights are missing, unexpected or have other shapes, a file of the checkpoint is damaged, or the
-            model is not one of this package.
+        DataError: if weights are missing, unexpected or have other shapes, a file of the checkpoint is damaged, the
+            model is not one of this package, or the folder is an export.
         OSError: if there is no such checkpoint, or it has no weights in `.safetensors`; pickles are not read.
         ImportError: if the checkpoint is a LoRA adapter and `peft` is not installed.
     """
+    if (Path(checkpoint) / ONNX_DESCRIPTION).is_file():
+        raise DataError(
+            f"{checkpoint} is an exported model, which hf_fusion.deployment.OnnxFusion loads. Name the checkpoint that "
+            "it was exported from."
+        )
     check_checkpoint_name(checkpoint)
     try:
         with quiet_libraries():  # everything that their reports warn about raises an error here

@@ -176,8 +176,8 @@ def _first_real_in_front(features, mask):
     frames are padded, that frame has the first position."""
     padding_before = (mask.long().cumsum(1) == 0).sum(1, keepdim=True)
     places = torch.arange(mask.shape[1], device=mask.device)
-    # no two keys are equal: ONNX has no stable sort
-    order = (places + 2**31 * (places < padding_before)).argsort(dim=1)  # (batch, frames)
+    # no two keys are equal: ONNX has no stable sort; and none needs more than 32 bits, in which some runtimes compute
+    order = (places + 2**30 * (places < padding_before)).argsort(dim=1)  # (batch, frames)
     return features.gather(1, order.unsqueeze(-1).expand_as(features)), mask.gather(1, order)
 
 
@@ -359,8 +359,8 @@ class DashFusionModel(DashFusionPreTrainedModel):
         if self.training and outputs.get("pooler_output") is not None:  # a gradient for a pooler that is not used
             states = states + outputs.pooler_output.mean() * 0
         # Real tokens in front, whichever side the tokenizer pads: the fusion takes the first ones.
-        # No two keys are equal: ONNX has no stable sort.
-        order = (torch.arange(mask.shape[1], device=mask.device) - 2**31 * mask.long()).argsort(dim=1)
+        # No two keys are equal: ONNX has no stable sort; and none needs more than 32 bits.
+        order = (torch.arange(mask.shape[1], device=mask.device) - 2**30 * mask.long()).argsort(dim=1)
         states = states.gather(1, order.unsqueeze(-1).expand_as(states))
         return (states, mask.gather(1, order), present), outputs
 

@@ -53,3 +53,9 @@ def test_a_head_of_another_size(folder):
         match=r"classifier.bias have the shape \(2,\), but the configuration makes it \(5,\): 5 classes, and 2",
     ):
         load_checkpoint(str(folder))
+
+
+def test_an_export_is_no_checkpoint(folder):
+    (folder / "onnx_fusion.json").write_text("{}")
+    with pytest.raises(DataError, match=r"is an exported model, which hf_fusion\.deployment\.OnnxFusion loads"):
+        load_checkpoint(str(folder))

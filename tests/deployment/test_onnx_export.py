@@ -57,6 +57,28 @@ class TestFolder:
         assert axes["input_ids"] == ["batch", "tokens"] and axes["audio_features"] == ["batch", "audio_frames", 3]
         assert axes["vision_attention_mask"] == ["batch", "vision_frames"]
 
+    def test_integers_fit_32_bits(self, export):
+        """Runtimes such as OpenVINO compute with 32 bits. The largest number of 64 is the open end of a slice."""
+        graph = graph_of(export[1])
+        constants = [item.t for node in graph.node for item in node.attribute if item.HasField("t")]
+        arrays = [onnx.numpy_helper.to_array(tensor) for tensor in [*graph.initializer, *constants]]
+        values = np.concatenate([array.ravel() for array in arrays if array.dtype == np.int64])
+        assert np.abs(values[values != np.iinfo(np.int64).max]).max() < 2**31
+
+    def test_openvino_reads_the_graph(self, export):
+        openvino = pytest.importorskip("openvino")
+        classify, folder = export
+        axes = onnx_export.input_axes(classify.model, classify.processor)
+        limits = onnx_export.axis_limits(classify.model, classify.processor)
+        graph = openvino.Core().compile_model(folder / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+        def compute(**inputs):
+            results = graph({name: np.ascontiguousarray(values) for name, values in inputs.items()})
+            return {output.any_name: values for output, values in results.items()}
+
+        found = onnx_export.compare_with_torch(classify.model, compute, axes, limits, 0, range(200))
+        assert found["largest_difference"] < 1e-4, found
+
     def test_says_nothing_of_the_machine(self, export):
         graph = (export[1] / "model.onnx").read_bytes()
         assert not any(word in graph for word in (b"site-packages", b".py", str(export[1]).encode()))

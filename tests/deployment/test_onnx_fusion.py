@@ -118,7 +118,17 @@ class TestReviews:
         assert len(found[0]) == min(top_k or 5, 5)
 
     @pytest.mark.parametrize(
-        "options", [{}, {"calibration": False}, {"top_k": 2}, {"abstain_below": 0.35}, {"abstain_below": 0}], ids=str
+        "options",
+        [
+            {},
+            {"calibration": False},
+            {"top_k": 2},
+            {"abstain_below": 0.35},
+            {"abstain_below": 0},
+            {"return_truncated": True},
+            {"long_texts": "cut", "return_truncated": True},
+        ],
+        ids=str,
     )
     def test_calibrated_answers(self, reviews, monkeypatch, options):
         for classify in reviews:
@@ -128,9 +138,12 @@ class TestReviews:
         for classify in reviews:  # between two scores, so that some answers are unsure
             monkeypatch.setattr(classify.model.config, "abstain_below", (scores[0] + scores[-1]) / 2)
         expected, found = (classify(REVIEWS, **options) for classify in reviews)
-        assert_equal(found, expected)
-        if not options:
+        assert_close(found, expected, atol=1e-5)
+        if not options or "return_truncated" in options:
             assert {answer["unsure"] for answer in found} == {True, False}
+            assert all(("alternatives" in answer) == answer["unsure"] for answer in found)
+        if "return_truncated" in options:
+            assert (min(answer["kept"] for answer in found) < 1) == ("long_texts" in options)
 
     def test_labelled_reviews_have_the_same_metrics(self, reviews):
         rows = Dataset.from_dict({"text": REVIEWS, "labels": [i % 5 for i in range(len(REVIEWS))]})
