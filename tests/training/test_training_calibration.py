@@ -10,6 +10,7 @@ from tiny_runs import TINY, TINY_CLIPS, run, train
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.evaluation import calibrate_reviews
 from hf_fusion.evaluation.kept_predictions import measure_predictions, read_predictions
+from hf_fusion.studies.verification import verify
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.utils.errors import RecipeError
 
@@ -61,11 +62,23 @@ def test_a_further_training_begins_without_it(finished, recipe):
     assert json.loads(open(f"{folder}/config.json").read())["temperature"] == 1  # noqa: SIM115
 
 
-def test_too_few_rows_are_said(recipe, caplog):
+def test_its_numbers_are_verified(finished):
+    run_checks, card_checks = verify([finished[0]])
+    assert not run_checks.disagreements and not card_checks.disagreements
+    assert set(card_checks.counts) == {"predictions", "record"}, "no number rests on nothing"
+
+
+def test_too_few_rows_are_said(recipe, caplog, tmp_path):
     with caplog.at_level(logging.WARNING):
-        assert "calibration" not in run(recipe(max_steps=1, target_accuracy=0.9))
-    assert "No temperature was fitted on validation (fine: there are 17 rows" in caplog.text
-    assert "`target_accuracy` 0.9 chooses no `abstain_below` without it: no answer is unsure." in caplog.text
+        problem = run(recipe(max_steps=1, target_accuracy=0.9))["calibration"]["problem"]
+    assert problem.startswith("No temperature was fitted on validation (fine: there are 17 rows")
+    assert problem.endswith("`target_accuracy` 0.9 chooses no `abstain_below` without it: no answer is unsure.")
+    assert problem in caplog.text
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["calibration"] == {"problem": problem}
+    assert (
+        f"## Calibration\n\n{problem.replace('`', chr(39))}\n\n## Training" in (tmp_path / "run/README.md").read_text()
+    )
+    assert not any(checks.disagreements for checks in verify([tmp_path / "run"]))
 
 
 @pytest.mark.parametrize(
