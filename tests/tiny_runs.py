@@ -59,7 +59,7 @@ def train(fields, folder):
 
 
 class Script:
-    """A command, or a file of `scripts/`, in a process of its own, which has the libraries already."""
+    """A command, a script or `accelerate launch`, in a process of its own, which has the libraries already."""
 
     def __init__(self, name, *args, stdin="", environment=None):
         self.name, self.args, self.streams = name, [*map(str, args)], tempfile.TemporaryDirectory()
@@ -118,6 +118,10 @@ def _run_script(name, args, streams, environment):
         with open(Path(streams, stream), mode) as file:
             os.dup2(file.fileno(), number)
         setattr(sys, stream, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process lives
+    if name == "accelerate launch":
+        sys.argv = [name, *args]
+        runpy.run_module("accelerate.commands.launch", run_name="__main__")
+        return
     if not name.endswith(".py"):
         sys.argv = ["hf-fusion", name, *args]
         sys.exit(main())
@@ -152,11 +156,7 @@ def script_here(name, monkeypatch):
 
 
 def launch(processes, path, *args):
-    """Runs a file, or with "-m" a module, as `accelerate launch` does."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
-               "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes", str(processes)]  # fmt: skip
-    command += ["--multi_gpu"] if processes > 1 else []
-    return subprocess.run(
-        [*command, path, *map(str, args)], cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True,
-        check=False, timeout=LONGEST_SECONDS,
-    )  # fmt: skip
+    """Runs a file, or with "-m" a module, by `accelerate launch`, which has the libraries already; they do not."""
+    options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    options += ["--num_processes", str(processes), *(["--multi_gpu"] if processes > 1 else [])]
+    return Script("accelerate launch", *options, path, *args).join()

@@ -47,12 +47,6 @@ def study_here(monkeypatch):
     return script_here("study", monkeypatch), slots
 
 
-@pytest.mark.parametrize("name", ["study", "tune", "analyze", "robustness", "distill"])
-def test_help_teaches(name):
-    process = script(name, "--help")
-    assert process.returncode == 0 and "    hf-fusion " in process.stdout
-
-
 def test_a_killed_study_goes_on(write, study_here, tmp_path, capsys, monkeypatch):
     """Killed after its first run: the second start repeats nothing that was finished, and writes every result."""
     recipe = write("recipe.yaml", RECIPE)
