@@ -200,7 +200,7 @@ def _to_file(request, classify, report):
     counts = PredictionCounts(unsure=0 if abstains(config) else None)
     options = {
         "long_texts": settle_long_texts(config, request.long_texts),
-        "aspects": settle_aspects(config, request.aspects, request.consistent),
+        "aspects": settle_aspects(config, request.aspects),
     }
     with RowWriter(request.output, prediction_types(config, flat, **options)) as writer:
         rows, total = read_input(

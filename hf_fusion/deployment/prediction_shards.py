@@ -28,6 +28,7 @@ from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.parts import Parts, stamp, survey
 from hf_fusion.deployment.predictions import (
     Aspects,
+    check_consistent,
     output_schema,
     predict_rows,
     settle_aspects,
@@ -90,7 +91,8 @@ class PredictionShards:
             raise DataError(f"`shard_rows` must be at least 1, got {shard_rows}.")
         self.folder, self.text_column, self.shard_rows = Path(folder), text_column, shard_rows
         self.long_texts, self.consistent = settle_long_texts(config, long_texts), consistent
-        self.aspects = settle_aspects(config, aspects, consistent)
+        self.aspects = settle_aspects(config, aspects)
+        check_consistent(config, consistent)
         settings = {
             "inputs": {path: stamp(path) for path in paths},
             "checkpoint": checkpoint,

@@ -207,20 +207,17 @@ def settle_long_texts(config, long_texts: str | None) -> str:
     return long_texts or ("window" if config.reads_windows else "cut")
 
 
-def settle_aspects(config, aspects: Aspects | None, consistent: bool = True) -> dict[str, list[str]] | None:
+def settle_aspects(config, aspects: Aspects | None) -> dict[str, list[str]] | None:
     """
-    Returns each aspect with its synonyms, after checking that the model has answers about aspects, and consistent ones.
+    Returns each aspect with its synonyms.
 
     Args:
         config: the configuration of the model.
         aspects (`list[str]` or `dict[str, list[str]]`, *optional*): see [`FusionSentimentPipeline`].
-        consistent (`bool`, *optional*, defaults to `True`): see [`FusionSentimentPipeline`].
 
     Raises:
-        DataError: if the aspects are none, the model reads more than text, or has no coarse head for `consistent`.
+        DataError: if the aspects are none, or the model reads more than text.
     """
-    if not consistent and "coarse_logits" not in config.heads:
-        raise DataError("`consistent` is for a model with a coarse head, which this one does not have.")
     if aspects is None:
         return None
     if tuple(config.modalities) != ("text",):
@@ -229,6 +226,12 @@ def settle_aspects(config, aspects: Aspects | None, consistent: bool = True) -> 
         return {name: words[1:] for name, words in aspect_words(aspects).items()}
     except ValueError as error:
         raise DataError(str(error)) from error
+
+
+def check_consistent(config, consistent: bool) -> None:
+    """Raises [`DataError`] if the answer of a coarse head is asked for, and the model has none."""
+    if not consistent and "coarse_logits" not in config.heads:
+        raise DataError("`consistent` is for a model with a coarse head, which this one does not have.")
 
 
 def predict_rows(
@@ -248,8 +251,8 @@ def predict_rows(
     `truncated` says whether the row was cut to the maximum length of the model, which texts for a DyFuLM are only with
     `long_texts` "cut"; then rows also have `kept`, the share of the text that was read. With `aspects` each prediction
     has them all: `None` for one that the text does not name, and with an `error` where its sentences cannot be read.
-    The columns `audio` and `vision` hold the frames for a DashFusion and are left out of the
-    output. Modalities that the model was not trained on are ignored.
+    The columns `audio` and `vision` hold the frames for a DashFusion and are left out of the output. Modalities that
+    the model was not trained on are ignored.
 
     Args:
         classify ([`FusionSentimentPipeline`]): the pipeline.
@@ -268,7 +271,8 @@ def predict_rows(
     rows = iter(rows)
     config = classify.model.config
     long_texts = settle_long_texts(config, long_texts)
-    aspects = settle_aspects(config, aspects, consistent)
+    aspects = settle_aspects(config, aspects)
+    check_consistent(config, consistent)
     options = {"batch_size": batch_size, "long_texts": long_texts, "aspects": aspects}
     options |= {} if consistent else {"consistent": False}
     added = prediction_types(config, long_texts=long_texts, aspects=aspects)
