@@ -1,5 +1,6 @@
 """Recipes of runs that take seconds, and ways to run them."""
 
+import gc
 import importlib
 import importlib.util
 import multiprocessing
@@ -25,6 +26,9 @@ LONGEST_SECONDS = 900
 # What children start with: to import it again for each would take longer than to train.
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "hf_fusion.studies.results", "tiny_runs"])
+# Collections of the children leave out what is there; accelerate makes several in each training.
+gc.collect()
+gc.freeze()
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 TINY = {
     "dataset_options": {"num_train": 64, "num_validation": 17, "num_test": 13},
