@@ -25,12 +25,17 @@ ROOT = Path(__file__).parents[1]
 LONGEST_SECONDS = 900
 # What children start with: to import it again for each would take longer than to train.
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "hf_fusion.studies.results", "tiny_runs"])
+CHILDREN.set_forkserver_preload([
+    "matplotlib.backends.backend_agg", "torch.utils.tensorboard", "transformers.models.bert.modeling_bert",
+    "transformers.models.roberta.modeling_roberta", "hf_fusion.training.run", "hf_fusion.studies.results", "tiny_runs",
+])  # fmt: skip
 # Collections of the children leave out what is there; accelerate makes several in each training.
 gc.collect()
 gc.freeze()
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+# Without evidence, which takes as long as the training: tests that read it set it to true.
 TINY = {
+    "evidence": False,
     "dataset_options": {"num_train": 64, "num_validation": 17, "num_test": 13},
     "encoder_a": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16,
                   "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},

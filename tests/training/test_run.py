@@ -40,7 +40,7 @@ from hf_fusion.utils.errors import DataError, RecipeError
 def finished(tmp_path_factory):
     """The folder of a DyFuLM run, to look at, and its metrics."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return folder, train(TINY, folder)
+    return folder, train({**TINY, "evidence": True}, folder)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate_reviews, "fit_temperature", lambda logits, labels: found[logits.shape[1]])
         fields = {**TINY, "dataset_options": SIZES, "target_accuracy": 0.05}
-        return folder, train({**fields, "class_weights": None}, folder)
+        return folder, train({**fields, "evidence": True}, folder)
 
 
 def test_is_part_of_the_checkpoint_and_of_the_metrics(finished):
