@@ -179,9 +179,11 @@ class TestScripts:
         assert process.stderr.startswith("evaluate.py: ") and "none: no such folder" in process.stderr
 
     def test_by_a_launcher(self, tmp_path):
-        for words in (["scripts/train.py"], ["-m", "hf_fusion.cli.train"], ["-m", "hf_fusion", "train"]):
-            process = launch(1, *words, "--config", tmp_path / "none.yaml")
-            assert "none.yaml: no such recipe" in process.stderr, words
+        """Studies start their trainings by `-m hf_fusion.cli.train`, see `test_studies` and those of a wheel."""
+        process = launch(1, "scripts/train.py", "--config", tmp_path / "none.yaml")
+        assert "none.yaml: no such recipe" in process.stderr
+        process = launch(1, "-m", "hf_fusion", "predict", "--help")
+        assert process.stdout.startswith("usage: hf-fusion predict "), process.stderr
 
 
 def test_what_help_repeats_is_what_the_library_knows():
