@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
 from asserts import assert_close
@@ -66,6 +68,18 @@ def test_its_numbers_are_verified(finished):
     run_checks, card_checks = verify([finished[0]])
     assert not run_checks.disagreements and not card_checks.disagreements
     assert set(card_checks.counts) == {"predictions", "record"}, "no number rests on nothing"
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_changed_number_is_told(finished, tmp_path, side):
+    folder = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["calibration"]["test"][side]["coarse_brier_score"] = 0.123
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    run_checks, card_checks = verify([folder])
+    (wrong,) = map(str, run_checks.disagreements)
+    assert wrong.startswith(f"calibration.test.{side}.coarse_brier_score: given 0.123, found ")
+    assert any(f"column '{side}'" in str(one) for one in card_checks.disagreements)
 
 
 def test_too_few_rows_are_said(recipe, caplog, tmp_path):
