@@ -28,7 +28,10 @@ def test_both_answers_are_measured(module):
 
     cases = [{"text": "Cold soup was cold. Fine bed.", "aspect": "soup", "label": "negative"}]
     cases += [{"text": "Cold soup was cold. Fine bed.", "aspect": "bed", "label": "positive"}]
-    measured = module.measure(classify, cases)
+    answers = module.answer_both_ways(classify, cases)
+    measured = module.measure(answers, cases)
     assert {side: metrics["coarse_accuracy"] for side, metrics in measured.items()} == {
         "whole review": 0.5, "sentences": 1.0,
     }  # fmt: skip
+    difference = module.compare([answers, answers], cases)
+    assert difference["mean"] == 0.5 and difference["over"] == "seeds and rows"
