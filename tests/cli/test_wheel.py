@@ -99,19 +99,18 @@ def test_train_study_and_predict(bin_folder, tmp_path):
     place = run(bin_folder / "python", "-c", "import hf_fusion.cli as p; print(p.__file__)", cwd=tmp_path).stdout
     assert place.startswith(str(bin_folder.parent)), "not the checkout"
 
-    assert run(command, "--version", cwd=tmp_path).stdout.startswith("hf-fusion ")
-
     flags = [word for name, value in TINY.items() for word in
              (f"--{name}", json.dumps(value) if isinstance(value, dict) else value)]  # fmt: skip
+    train = "train", "--config", "dyfulm_synthetic", *flags, "--output_dir", "runs/mine"
+    process = run_all(command, [train, ("predict", "-c", "runs/mine")], cwd=tmp_path, input="Not a bad stay.\n")
+    assert "fine_accuracy" in process.stdout and "LOAD REPORT" not in process.stderr
+    assert json.loads(process.stdout.splitlines()[-1])["prediction"]["label"]
+    environment = json.loads((tmp_path / "runs/mine/environment.json").read_text())
+    assert environment["command"].startswith("hf-fusion train --config dyfulm_synthetic --dataset_options")
+
     study = {"recipe": "scripts/recipes/dyfulm_synthetic.yaml", "seeds": [1], "overrides": TINY,
              "variants": {"last": {"layer_fusion": "last"}}}  # fmt: skip
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
-    train = "train", "--config", "dyfulm_synthetic", *flags, "--output_dir", "runs/mine"
-    lines = [train, ("study", "mine.yaml"), ("predict", "-c", "runs/mine")]
-    process = run_all(command, lines, cwd=tmp_path, input="Not a bad stay.\n")
-    assert "fine_accuracy" in process.stdout and "LOAD REPORT" not in process.stderr
-    environment = json.loads((tmp_path / "runs/mine/environment.json").read_text())
-    assert environment["command"].startswith("hf-fusion train --config dyfulm_synthetic --dataset_options")
+    run(command, "study", "mine.yaml", cwd=tmp_path)
     record = json.loads((tmp_path / "runs/study_mine/mine.json").read_text())
     assert set(record["variants"]) == {"last"} and (tmp_path / "runs/study_mine/last/seed-1/metrics.json").is_file()
-    assert json.loads(process.stdout.splitlines()[-1])["prediction"]["label"]
