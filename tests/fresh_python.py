@@ -13,11 +13,13 @@ from pathlib import Path
 
 # Reads requests, answers each with the exit status of the child that ran it.
 SERVER = """
-import json, os, sys, traceback
+import gc, json, os, sys, traceback
 import jinja2, PIL.Image, safetensors.torch, scipy.optimize, scipy.stats, tokenizers, torch.distributed.fsdp, yaml
 import torch._dynamo.aot_compile, torch.distributed.checkpoint, torch.nn.attention.flex_attention, torch.onnx.ops
 strangers = {name.partition(".")[0] for name in sys.modules}
 assert not strangers & {"hf_fusion", "transformers", "huggingface_hub", "accelerate", "datasets", "peft"}, strangers
+gc.collect()
+gc.freeze()  # collections of the children leave out what is there
 
 def run(code, args, cwd, env, streams):
     os.environ.clear()

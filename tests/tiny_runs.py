@@ -1,5 +1,6 @@
 """Recipes of runs that take seconds, and ways to run them."""
 
+import gc
 import importlib
 import importlib.util
 import multiprocessing
@@ -24,9 +25,17 @@ ROOT = Path(__file__).parents[1]
 LONGEST_SECONDS = 900
 # What children start with: to import it again for each would take longer than to train.
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["hf_fusion.training.run", "hf_fusion.studies.results", "tiny_runs"])
+CHILDREN.set_forkserver_preload([
+    "matplotlib.backends.backend_agg", "torch.utils.tensorboard", "transformers.models.bert.modeling_bert",
+    "transformers.models.roberta.modeling_roberta", "hf_fusion.training.run", "hf_fusion.studies.results", "tiny_runs",
+])  # fmt: skip
+# Collections of the children leave out what is there; accelerate makes several in each training.
+gc.collect()
+gc.freeze()
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+# Without evidence, which takes as long as the training: tests that read it set it to true.
 TINY = {
+    "evidence": False,
     "dataset_options": {"num_train": 64, "num_validation": 17, "num_test": 13},
     "encoder_a": {"model_type": "bert", "tokenizer": "wordpiece", "vocab_size": 300, "hidden_size": 16,
                   "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
@@ -59,7 +68,7 @@ def train(fields, folder):
 
 
 class Script:
-    """A command, or a file of `scripts/`, in a process of its own, which has the libraries already."""
+    """A command, a script or `accelerate launch`, in a process of its own, which has the libraries already."""
 
     def __init__(self, name, *args, stdin="", environment=None):
         self.name, self.args, self.streams = name, [*map(str, args)], tempfile.TemporaryDirectory()
@@ -118,6 +127,10 @@ def _run_script(name, args, streams, environment):
         with open(Path(streams, stream), mode) as file:
             os.dup2(file.fileno(), number)
         setattr(sys, stream, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process lives
+    if name == "accelerate launch":
+        sys.argv = [name, *args]
+        runpy.run_module("accelerate.commands.launch", run_name="__main__")
+        return
     if not name.endswith(".py"):
         sys.argv = ["hf-fusion", name, *args]
         sys.exit(main())
@@ -152,11 +165,7 @@ def script_here(name, monkeypatch):
 
 
 def launch(processes, path, *args):
-    """Runs a file, or with "-m" a module, as `accelerate launch` does."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
-               "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes", str(processes)]  # fmt: skip
-    command += ["--multi_gpu"] if processes > 1 else []
-    return subprocess.run(
-        [*command, path, *map(str, args)], cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True,
-        check=False, timeout=LONGEST_SECONDS,
-    )  # fmt: skip
+    """Runs a file, or with "-m" a module, by `accelerate launch`, which has the libraries already; they do not."""
+    options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    options += ["--num_processes", str(processes), *(["--multi_gpu"] if processes > 1 else [])]
+    return Script("accelerate launch", *options, path, *args).join()

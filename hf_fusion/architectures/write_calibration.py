@@ -15,8 +15,16 @@ from hf_fusion.data.arguments import DataArguments
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.evaluation.calibrate_reviews import Calibration, calibrate_reviews, has_temperatures
 from hf_fusion.evaluation.calibration import CalibrationError
-from hf_fusion.evaluation.kept_predictions import predict_labelled
+from hf_fusion.evaluation.kept_predictions import (
+    PREDICTIONS_FILE,
+    Predictions,
+    measure_predictions,
+    predict_labelled,
+    read_predictions,
+    write_predictions,
+)
 from hf_fusion.evaluation.plots import plots_available
+from hf_fusion.evaluation.review_evidence import describe_answers
 from hf_fusion.hub.model_card import write_model_card
 from hf_fusion.hub.repository import CALIBRATION_FOLDER, RECORDS
 from hf_fusion.utils.errors import RecipeError
@@ -54,11 +62,13 @@ def write_calibration(
 
     Returns:
         `tuple`: the [`Calibration`], and the folder of the calibrated checkpoint. Its folder `calibration` has
-        `calibration.json` and, with the extra `plots`, the pictures of [`Calibration.draw`]; a run folder with records
-        has the result in `metrics.json` and in its model card.
+        `calibration.json` and, with the extra `plots`, the pictures of [`Calibration.draw`]. A run folder with records
+        has the result in `metrics.json` and in its model card; where it has kept its predictions, its metrics and their
+        evidence are measured again, as those of the calibrated answers.
 
     Raises:
         CalibrationError: if nothing can be fitted, or the answers do not reach `target_accuracy`; nothing is written.
+        DataError: if the kept predictions of the run are damaged; nothing is written.
         RecipeError, DataError, OSError: see [`load_pipeline`] and [`load_split`]; also for a model without
             temperatures, an `output` that is not empty, and a name on the Hub without `output`.
     """
@@ -76,6 +86,7 @@ def write_calibration(
     calibration = calibrate_reviews(parts, target_accuracy, abstain_below)
     if reason := calibration.record["not_fitted"].get("abstain_below"):
         raise CalibrationError(f"`target_accuracy` {target_accuracy} cannot be reached: {reason}. Nothing was changed.")
+    kept = _read_kept(Path(checkpoint))
     folder = _place(classify, checkpoint, output)
     _write_fields(folder, calibration.fields, classify.model)
     calibration.record["dataset"] = Path(data_args.dataset).name
@@ -83,7 +94,7 @@ def write_calibration(
     write_json(folder / CALIBRATION_FOLDER / RECORD_FILE, {**calibration.record, **describe_environment(**facts)})
     if plots_available():
         calibration.draw(folder / CALIBRATION_FOLDER)
-    _update_records(folder, calibration.record)
+    _update_records(folder, calibration, kept)
     return calibration, folder
 
 
@@ -130,10 +141,35 @@ def _write_fields(folder: Path, fields: dict[str, float | None], model: PreTrain
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **fields})
 
 
-def _update_records(folder, record):
-    """Adds the record to `metrics.json` and to the model card of a run folder."""
+def _read_kept(folder):
+    """Returns the kept predictions of a run folder; `None` without."""
+    path = folder / PREDICTIONS_FILE
+    return read_predictions(path) if path.is_file() else None
+
+
+def _update_records(folder: Path, calibration: Calibration, kept: Predictions | None) -> None:
+    """
+    Adds the record to `metrics.json` and to the model card of a run folder, and measures its kept predictions again.
+    """
     path = folder / METRICS_FILE
     if path.is_file():
-        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "calibration": record})
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if kept is not None:
+            calibrated = kept.with_fields(calibration.fields)
+            _measure_again(metrics, kept, calibrated)
+            write_predictions(folder / PREDICTIONS_FILE, calibrated)
+        write_json(path, {**metrics, "calibration": calibration.record})
     if all((folder / name).is_file() for name in RECORDS):
         write_model_card(folder)
+
+
+def _measure_again(metrics, before, after):
+    """Replaces the metrics of predictions, and the evidence that follows from them alone, by those of others."""
+    evidence = metrics.get("evidence", {}).get("splits", {})
+    for split in dict.fromkeys(after.splits.tolist()):
+        if split in metrics:
+            old, part = measure_predictions(before, split), after.of_split(split)
+            others = {name: value for name, value in metrics[split].items() if name not in old}
+            metrics[split] = {**others, **measure_predictions(part)}
+            if split in evidence:
+                evidence[split] |= describe_answers(part)

@@ -14,8 +14,9 @@ there is one. Without --dataset the data of the checkpoint's recipe is used.
 
 The folder `calibration` of the checkpoint gets calibration.json and pictures:
 reliability before and after, wrong answers by the share that is answered. A
-run folder has the result in metrics.json and in its model card, too. Exports
-of the checkpoint are to be made again.
+run folder has the result in metrics.json and in its model card, too, and its
+kept predictions are measured again. Exports of the checkpoint are to be made
+again.
 """
 
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> None:
 
     from hf_fusion.architectures.write_calibration import write_calibration
     from hf_fusion.cli.output import print_metrics, print_written, show_labels
+    from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE
     from hf_fusion.hub.repository import CALIBRATION_FOLDER
     from hf_fusion.training.recipe import parse_data_arguments
     from hf_fusion.utils.quiet import silence_libraries
@@ -75,7 +77,9 @@ def main(argv: list[str]) -> None:
         )
     if args.target_accuracy is not None and record["abstain_below"] is None:
         print(f"All answers together reach {args.target_accuracy:g} on validation: none is unsure.")
-    if (folder / METRICS_FILE).is_file():
+    if (folder / METRICS_FILE).is_file() and not (folder / PREDICTIONS_FILE).is_file():
         print("The other metrics in metrics.json and the card are from before; `hf-fusion evaluate` gives new ones.")
+    for evaluation in sorted(folder.glob("evaluation-*")):
+        print(f"{evaluation} is from before; `hf-fusion evaluate` writes it again.")
     print(f"Calibrated: {folder}")
     print_written(folder / CALIBRATION_FOLDER)

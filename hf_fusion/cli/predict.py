@@ -2,6 +2,7 @@
 
     echo "Not a bad stay at all." | hf-fusion predict --checkpoint runs/dyfulm_synthetic
     hf-fusion predict reviews.csv --text_column review --output predictions.parquet --checkpoint runs/...
+    hf-fusion predict reviews.csv --aspects room staff=reception,waiter --output aspects.csv --checkpoint runs/...
     hf-fusion predict unaligned_50.pkl --output predictions.jsonl --checkpoint runs/dashfusion_mosi
     accelerate launch -m hf_fusion predict reviews/ --output predictions/ --checkpoint runs/dyfulm_synthetic
     hf-fusion predict talk.mp4 lectures/ --window 10 --hop 2 --output curve.csv --plot curve.png --checkpoint runs/...
@@ -10,9 +11,14 @@ Standard input has one text per line. For a DashFusion the input can also be an 
 folder that `hf-fusion prepare` wrote, and rows of .jsonl and .parquet files can have `audio` and `vision` (frames x
 features). Every input row gives one output row: its columns except the frames, `prediction`, `truncated` (whether it
 was cut to the model's limit) and `error`. A DyFuLM reads texts beyond its limit in windows, and cuts none; with
---long_texts cut it reads their beginning. A row that cannot be read, such as one without text, has the reason in
-`error` and no prediction; then the exit status is 1. A .csv has flat columns instead of `prediction`: label, score,
-and for a DyFuLM, as far as its answers have them, coarse, coarse_score, intensity, expected, unsure and alternatives.
+--long_texts cut it reads their beginning, and `kept` says which share. A row that cannot be read, such as one without
+text, has the reason in `error` and no prediction; then the exit status is 1. A .csv has flat columns instead of
+`prediction`: label, score, and for a DyFuLM, as far as its answers have them, coarse, coarse_score, intensity,
+expected, unsure and alternatives.
+
+With --aspects the prediction has `aspects`: for each word that the text names the answer to the sentences that name it,
+or one of its synonyms (word=synonym,synonym); in a .csv label_WORD, score_WORD and error_WORD, the reason why these
+sentences cannot be read.
 
 An answer of a DyFuLM below --abstain_below, or below the limit that `hf-fusion calibrate` chose, is unsure: it has no
 label, and its best classes are in `alternatives`.
@@ -34,6 +40,7 @@ even kill -9, the same command continues, with any number of processes. Two on a
 """
 
 import json
+import os
 import sys
 
 from hf_fusion.cli.arguments import add_text_format, make_parser, make_text_format
@@ -100,6 +107,14 @@ def parse_args(argv):
         "--uncalibrated", dest="calibration", action="store_false",
         help="DyFuLM: leave out the calibration of the checkpoint, its temperatures and its limit",
     )  # fmt: skip
+    parser.add_argument(
+        "--inconsistent", dest="consistent", action="store_false",
+        help="DyFuLM: `coarse` is the answer of the coarse head, where it contradicts the fine class too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--aspects", nargs="+", type=aspect, metavar="WORD",
+        help="DyFuLM: also answer about these words, each alone or with synonyms: room staff=reception,waiter",
+    )  # fmt: skip
     media = parser.add_argument_group("videos and recordings")
     media.add_argument("--window", type=window, help="seconds of each answer, or sentence (default: the whole file)")
     media.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")
@@ -123,7 +138,18 @@ def parse_args(argv):
         help="compile the model by torch.compile: minutes at the start, faster on long inputs",
     )
     parser.add_argument("--device", help="cpu, cuda:0 ... (default: the accelerator, if there is one)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.aspects is not None:
+        args.aspects = dict(args.aspects)
+        if args.input == ["-"] and (files := [*filter(os.path.exists, args.aspects)]):
+            parser.error(f"{files[0]} is a value of --aspects, and there is no input: give the input first.")
+    return args
+
+
+def aspect(value: str) -> tuple[str, list[str]]:
+    """Parses a value of --aspects: a word, and its synonyms."""
+    word, mark, synonyms = value.partition("=")
+    return word, synonyms.split(",") if mark else []
 
 
 def window(value: str) -> float | str:

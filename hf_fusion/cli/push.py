@@ -69,7 +69,8 @@ def _print_files(files):
 
 def _print_model(model, has_answers):
     fields = getattr(model.config, "usual_names", ("id2label",))
-    names = "; ".join(", ".join(getattr(model.config, field).values()) for field in fields)
+    heads = (getattr(model.config, field) for field in fields)
+    names = "; ".join(", ".join(classes.values()) for classes in heads if classes)
     print(f"Loads as {type(model).__name__} with {model.num_parameters():,} weights and the classes {names}.")
     print(
         "Its outputs equal those after training."

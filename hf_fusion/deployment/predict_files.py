@@ -33,6 +33,7 @@ from hf_fusion.deployment.predictions import (
     predict_rows,
     prediction_types,
     set_answers,
+    settle_aspects,
     settle_long_texts,
 )
 from hf_fusion.media.folder import is_media_name
@@ -56,7 +57,7 @@ class PredictionRequest:
         dataset_options: options for the reader of a source of clips.
         dtype, device, compile: see [`load_pipeline`].
         calibration, abstain_below: see [`set_answers`].
-        long_texts: `"window"` or `"cut"`; see [`predict_rows`].
+        long_texts, consistent, aspects: see [`predict_rows`].
         window, hop, asr, language: for media files; see [`FusionSentimentPipeline`].
         timeout: seconds for each media file, which another process reads then; by default this one does.
         plot: where pictures of media files are drawn, for [`predict_files`] only a setting of the run.
@@ -76,6 +77,8 @@ class PredictionRequest:
     calibration: bool = True
     abstain_below: float | None = None
     long_texts: str | None = None
+    consistent: bool = True
+    aspects: dict[str, list[str]] | None = None
     window: float | str | None = None
     hop: float | None = None
     asr: str | None = None
@@ -144,7 +147,7 @@ def predict_files(
 
 
 _MEDIA_OPTIONS = ("window", "hop", "asr", "language", "timeout", "plot")
-_ROW_OPTIONS = ("text_column", "text_format", "dataset_options", "shard_rows", "long_texts")
+_ROW_OPTIONS = ("text_column", "text_format", "dataset_options", "shard_rows", "long_texts", "consistent", "aspects")
 
 
 def _check_not_set(request, names, what):
@@ -195,13 +198,18 @@ def _media_to_file(request, classify, files, report, on_media):
 def _to_file(request, classify, report):
     config, flat = classify.model.config, is_flat(request.output)
     counts = PredictionCounts(unsure=0 if abstains(config) else None)
-    long_texts = settle_long_texts(config, request.long_texts)
-    with RowWriter(request.output, prediction_types(config, flat)) as writer:
+    options = {
+        "long_texts": settle_long_texts(config, request.long_texts),
+        "aspects": settle_aspects(config, request.aspects),
+    }
+    with RowWriter(request.output, prediction_types(config, flat, **options)) as writer:
         rows, total = read_input(
             request.input, request.text_column, config, request.dataset_options, request.text_format
         )
         with tqdm(total=total, unit="row", file=sys.stderr) as bar:
-            for window in predict_rows(classify, rows, request.text_column, request.batch_size, long_texts):
+            for window in predict_rows(
+                classify, rows, request.text_column, request.batch_size, consistent=request.consistent, **options
+            ):
                 writer.write([flat_row(row) for row in window] if flat else window)
                 for row in window:
                     counts.rows += 1
@@ -226,7 +234,8 @@ def _to_folder(request, classify, state, report):
     check_text_column(parts, request.text_column, config, request.text_format)
     shards = PredictionShards(
         request.output, parts, request.checkpoint, config, request.dtype, request.text_column, request.shard_rows,
-        request.text_format, request.calibration, request.abstain_below, request.long_texts,
+        request.text_format, request.calibration, request.abstain_below, request.long_texts, request.consistent,
+        request.aspects,
     )  # fmt: skip
     with shards.progress_bar() if state.is_main_process else nullcontext():
         shards.fill(

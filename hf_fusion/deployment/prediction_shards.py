@@ -26,7 +26,14 @@ from tqdm import tqdm
 
 from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.parts import Parts, stamp, survey
-from hf_fusion.deployment.predictions import output_schema, predict_rows, settle_long_texts
+from hf_fusion.deployment.predictions import (
+    Aspects,
+    check_consistent,
+    output_schema,
+    predict_rows,
+    settle_aspects,
+    settle_long_texts,
+)
 from hf_fusion.hub.repository import CHECKPOINT_FILES, SECOND_TOKENIZER
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import write_json
@@ -58,7 +65,7 @@ class PredictionShards:
         shard_rows: the number of rows per shard; the last one may have fewer.
         text_format: the format of text files.
         calibration, abstain_below: the arguments of [`set_answers`] that changed `config`.
-        long_texts: `"window"` or `"cut"`; see [`predict_rows`].
+        long_texts, consistent, aspects: see [`predict_rows`].
 
     Raises:
         DataError: if the folder has other settings or other files, or the input cannot be read.
@@ -77,11 +84,15 @@ class PredictionShards:
         calibration: bool = True,
         abstain_below: float | None = None,
         long_texts: str | None = None,
+        consistent: bool = True,
+        aspects: Aspects | None = None,
     ):
         if shard_rows < 1:
             raise DataError(f"`shard_rows` must be at least 1, got {shard_rows}.")
         self.folder, self.text_column, self.shard_rows = Path(folder), text_column, shard_rows
-        self.long_texts = settle_long_texts(config, long_texts)
+        self.long_texts, self.consistent = settle_long_texts(config, long_texts), consistent
+        self.aspects = settle_aspects(config, aspects)
+        check_consistent(config, consistent)
         settings = {
             "inputs": {path: stamp(path) for path in paths},
             "checkpoint": checkpoint,
@@ -96,6 +107,8 @@ class PredictionShards:
             "abstain_below": abstain_below,
             # folders of earlier versions, which cut, do not say
             "long_texts": None if self.long_texts == "cut" else self.long_texts,
+            "inconsistent": None if consistent else True,
+            "aspects": self.aspects,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         others = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith((".", "_")))
@@ -115,7 +128,7 @@ class PredictionShards:
 
     def _begin(self, paths, config, settings, text_format):
         counts, columns = survey(paths, text_format)
-        pq.write_metadata(output_schema(columns, config), self.folder / _SCHEMA_FILE)
+        pq.write_metadata(output_schema(columns, config, self.long_texts, self.aspects), self.folder / _SCHEMA_FILE)
         write_json(
             self.folder / SETTINGS_FILE, {"settings": settings, "rows": counts}
         )  # written last: it marks the folder as ready
@@ -175,7 +188,9 @@ class PredictionShards:
             if not self.path(number).is_file():  # another process may have completed it meanwhile
                 start, stop = self._range(number)
                 rows = self.parts.read(start, stop)
-                windows = predict_rows(classify, rows, self.text_column, batch_size, self.long_texts)
+                windows = predict_rows(
+                    classify, rows, self.text_column, batch_size, self.long_texts, self.consistent, self.aspects
+                )
                 self._write(number, self._count_rows(windows, start, file, report))
             claim.unlink(missing_ok=True)
         return True

@@ -3,7 +3,15 @@
 import pyarrow as pa
 
 from hf_fusion.deployment.prediction_input import check_columns_of_text
-from hf_fusion.deployment.predictions import WINDOW_BATCHES, load_pipeline, output_schema, predict_rows, set_answers
+from hf_fusion.deployment.predictions import (
+    WINDOW_BATCHES,
+    Aspects,
+    load_pipeline,
+    output_schema,
+    predict_rows,
+    set_answers,
+    settle_long_texts,
+)
 from hf_fusion.utils.extras import import_extra
 
 
@@ -18,6 +26,8 @@ def predict_dataset(
     calibration: bool = True,
     abstain_below: float | None = None,
     long_texts: str | None = None,
+    consistent: bool = True,
+    aspects: Aspects | None = None,
 ):
     """
     Adds `prediction`, `truncated` and `error` to each row of a Ray data set, as `hf-fusion predict` does.
@@ -33,7 +43,7 @@ def predict_dataset(
             writers.
         num_gpus (`float`): the number of GPUs per actor; 0 predicts on the CPU, with 0.5 two actors share a GPU.
         calibration (`bool`), abstain_below (`float`, *optional*): see [`set_answers`].
-        long_texts (`str`, *optional*): `"window"` or `"cut"`; see [`predict_rows`].
+        long_texts (`str`, *optional*), consistent (`bool`), aspects (*optional*): see [`predict_rows`].
 
     Returns:
         `ray.data.Dataset`: the predictions, computed when they are read or written (`.write_parquet(folder)`). The
@@ -54,6 +64,8 @@ def predict_dataset(
             "calibration": calibration,
             "abstain_below": abstain_below,
             "long_texts": long_texts,
+            "consistent": consistent,
+            "aspects": aspects,
         },
         batch_format="pyarrow",
         batch_size=WINDOW_BATCHES * batch_size,
@@ -68,7 +80,7 @@ class RayPredictor:
 
     Args:
         checkpoint, dtype, device: see [`load_pipeline`].
-        text_column, batch_size, long_texts: see [`predict_rows`].
+        text_column, batch_size, long_texts, consistent, aspects: see [`predict_rows`].
         calibration, abstain_below: see [`set_answers`].
     """
 
@@ -82,14 +94,20 @@ class RayPredictor:
         calibration: bool = True,
         abstain_below: float | None = None,
         long_texts: str | None = None,
+        consistent: bool = True,
+        aspects: Aspects | None = None,
     ):
         self.classify = load_pipeline(checkpoint, dtype, device)
         set_answers(self.classify.model.config, calibration, abstain_below)
-        self.options = {"text_column": text_column, "batch_size": batch_size, "long_texts": long_texts}
+        self.answer_options = {
+            "long_texts": settle_long_texts(self.classify.model.config, long_texts),
+            "aspects": aspects,
+        }
+        self.options = {"text_column": text_column, "batch_size": batch_size, "consistent": consistent}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         config = self.classify.model.config
         check_columns_of_text("The data set", batch.column_names, self.options["text_column"], config)
-        windows = predict_rows(self.classify, batch.to_pylist(), **self.options)
-        schema = output_schema(batch.schema, config)
+        windows = predict_rows(self.classify, batch.to_pylist(), **self.options, **self.answer_options)
+        schema = output_schema(batch.schema, config, **self.answer_options)
         return pa.Table.from_pylist([row for window in windows for row in window], schema=schema)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hf_fusion.models.configuration_common import temperature_of
 # The metrics of `ReviewMetrics` that a temperature changes.
 _METRICS = ("expected_calibration_error", "brier_score", "negative_log_likelihood")
 _FITTED, _MEASURED = "validation", ("validation", "test")
+_NO_TEMPERATURES = {"temperature": 1.0, "coarse_temperature": 1.0}
 
 
 @dataclass
@@ -130,25 +131,40 @@ def calibrate_reviews(
     parts = {split: parts[split] for split in _MEASURED if split in parts}
     if _FITTED not in parts:
         raise CalibrationError("No temperature was fitted: there is no validation split to fit it on.")
-    raw = {split: _with_fields(part, {"temperature": 1.0, "coarse_temperature": 1.0}) for split, part in parts.items()}
     fields, not_fitted = _fit_temperatures(parts[_FITTED])
-    scaled = {split: _with_fields(part, fields) for split, part in raw.items()}
-    fields["abstain_below"] = scaled[_FITTED].config.abstain_below if abstain_below is None else abstain_below or None
+    fitted = parts[_FITTED].with_fields(fields)
+    fields["abstain_below"] = fitted.config.abstain_below if abstain_below is None else abstain_below or None
     if target_accuracy is not None:
         try:
-            threshold = choose_threshold(*_fine_answers(scaled[_FITTED]), target_accuracy)
+            threshold = choose_threshold(*_fine_answers(fitted), target_accuracy)
         except CalibrationError as error:
             not_fitted["abstain_below"] = str(error)
         else:
             fields["abstain_below"] = threshold or None
-    scaled = {split: _with_fields(part, fields) for split, part in raw.items()}
+    scaled = {split: part.with_fields(fields) for split, part in parts.items()}
     record = {**fields, "target_accuracy": target_accuracy, "not_fitted": not_fitted}
-    for split, part in scaled.items():
-        record[split] = {"rows": len(part), "before": _measure(raw[split]), "after": _measure(part)}
-        answers = _fine_answers(part)
-        if fields["abstain_below"] and len(answers[0]):
-            record[split] |= measure_coverage(*answers, fields["abstain_below"])
-    return Calibration(fields, record, scaled)
+    return Calibration(fields, {**record, **measure_calibration(scaled)}, scaled)
+
+
+def measure_calibration(parts: Mapping[str, Predictions]) -> dict[str, dict[str, Any]]:
+    """
+    Measures calibrated predictions, and the same ones without temperatures.
+
+    Args:
+        parts (`Mapping[str, Predictions]`): the predictions of each split with the fields of the calibration.
+
+    Returns:
+        `dict`: for each split `rows`, the metrics `before` and `after`, and with a limit and fine labels `coverage` and
+        `answered_accuracy`.
+    """
+    record = {}
+    for split, part in parts.items():
+        before = _measure(part.with_fields(_NO_TEMPERATURES))
+        record[split] = {"rows": len(part), "before": before, "after": _measure(part)}
+        answers, limit = _fine_answers(part), part.config.abstain_below
+        if limit and len(answers[0]):
+            record[split] |= measure_coverage(*answers, limit)
+    return record
 
 
 def _fit_temperatures(predictions):
@@ -191,11 +207,6 @@ def _fine_answers(predictions):
     """[`_judge`] of the fine classes."""
     labels = predictions.labels.get("labels", np.full(len(predictions), -100))
     return _judge(predictions, "logits", labels)
-
-
-def _with_fields(predictions, fields):
-    """Returns predictions of a model with other fields of the configuration."""
-    return replace(predictions, facts={**predictions.facts, "config": {**predictions.facts["config"], **fields}})
 
 
 def _measure(predictions):

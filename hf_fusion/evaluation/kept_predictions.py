@@ -87,6 +87,10 @@ class Predictions:
         except ValueError as error:
             raise DataError(f"The facts of the predictions are damaged: {error}") from error
 
+    def with_fields(self, fields: Mapping[str, Any]) -> "Predictions":
+        """Returns the same outputs with other fields of the model's configuration, such as `temperature`."""
+        return replace(self, facts={**self.facts, "config": {**self.facts["config"], **fields}})
+
     def select(self, rows: np.ndarray) -> "Predictions":
         """Returns the predictions of some rows: their numbers, or a mask."""
         labels, outputs = ({name: part[rows] for name, part in side.items()} for side in (self.labels, self.outputs))

@@ -220,11 +220,13 @@ def _class_facts(folder, task, classes, confusion):
 
 
 def _calibration_facts(folder, record):
-    """Returns the numbers of a calibration as text, and its pictures; `None` without one."""
+    """Returns the numbers of a calibration as text, and its pictures; `None` without one, and if it failed why."""
     if record is None:
         return None
+    if "problem" in record:
+        return {"problem": _escape(record["problem"])}
     splits = {split: record[split] for split in ("validation", "test") if split in record}
-    *_, shown = (split for split, part in splits.items() if part["after"])  # the last one with classes
+    shown = shown_split(record)
     sides = [record[shown][side] for side in ("before", "after")]
     pictures = (
         f"{CALIBRATION_FOLDER}/{name}.png" for name in ("reliability_fine", "reliability_coarse", "risk_coverage")
@@ -248,6 +250,12 @@ def _calibration_facts(folder, record):
         ],
         "pictures": [picture for picture in pictures if (folder / picture).is_file()],
     }
+
+
+def shown_split(record: dict) -> str:
+    """Returns the split of a calibration whose metrics the card shows: the last one with labels of classes."""
+    *_, shown = (split for split in ("validation", "test") if record.get(split, {}).get("after"))
+    return shown
 
 
 def _model_facts(folder):

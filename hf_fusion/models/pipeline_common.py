@@ -185,10 +185,9 @@ class FusionSentimentAnswers:
         others = {name: value for name, value in options.items() if name not in ("aspects", "explain")}
         parts = self._answer(list(found.values()), batch_size, {**others, "on_error": "return"})
         for (i, aspect), part in zip(found, parts, strict=True):
-            if not isinstance(part, InputError):
-                for name in (TRUNCATED, KEPT):
-                    part.pop(name, None)
-                answers[i]["aspects"][aspect] = part
+            if isinstance(part, InputError):
+                part = {"label": None, "score": None, "error": part.reason}
+            answers[i]["aspects"][aspect] = {name: part[name] for name in part if name not in (TRUNCATED, KEPT)}
 
     def _answer_media(self, value, batch_size, options):
         """The answer to a media file; with `window`, those to its stretches."""

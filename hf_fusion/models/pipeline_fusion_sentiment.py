@@ -57,8 +57,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             that of the configuration, and 0 switches it off.
         aspects (`list[str]` or `dict[str, list[str]]`, *optional*): for models of text: also return `aspects`, for each
             of these words that the text names the answer to the sentences that name it, or one of its synonyms if it
-            has a list of them. A heuristic: the model never learned aspects, and a sentence with two of them has one
-            answer for both.
+            has a list of them. Sentences that cannot be read have no `label` and `score`, but an `error`, the reason.
+            A heuristic: the model never learned aspects, and a sentence with two of them has one answer for both.
         long_texts (`str`, *optional*): for texts of more tokens than the model reads at once. `"window"`, the default
             for DyFuLM, reads the whole text in overlapping windows; the heads read the mean of their pooled vectors,
             weighted by their numbers of spans. `"cut"` reads the beginning alone.
@@ -77,7 +77,8 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
             more, the time between them gets no answer.
         asr (`str` or a speech recognition pipeline, *optional*): writes the transcripts of media files that have none.
         language (`str`, *optional*): what is spoken in them.
-        truncation (`bool`): may be `True`, as pipelines of transformers take it: the same as `long_texts="cut"`.
+        truncation (`bool`): may be `True`, as pipelines of transformers take it: the same as `long_texts="cut"`, and an
+            error together with `"window"`.
 
     `pipeline("text-classification", ...)` and `"sentiment-analysis"` give this pipeline too. For a single string they
     return a list, as these tasks do.
@@ -129,7 +130,11 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     def _sanitize_parameters(self, **kwargs):
         if kwargs.get("truncation") is True:
             kwargs.pop("truncation")
-            kwargs.setdefault("long_texts", "cut")
+            if kwargs.get("long_texts") == "window":
+                raise ValueError(
+                    "`truncation=True` cuts long texts, `long_texts` window reads them whole: give one of the two."
+                )
+            kwargs["long_texts"] = kwargs.get("long_texts") or "cut"
         unknown = sorted(set(kwargs) - {*_OPTIONS, "trust_remote_code"})
         if unknown:
             accepted = ", ".join(f"`{name}`" for name in ("batch_size", *_OPTIONS))

@@ -25,7 +25,7 @@ def calibrate_trained(
         model_args ([`ModelArguments`]): the model part of the recipe.
         predictions (`dict[str, Predictions]`): the predictions of each split.
         metrics (`dict`): the content of `metrics.json`, which gets the metrics of the calibrated predictions, and
-            `calibration`, the record of [`Calibration`].
+            `calibration`, the record of [`Calibration`], or `problem`, the reason why there is none.
 
     Returns:
         `dict[str, Predictions]`: the calibrated predictions; those given if no temperature can be fitted.
@@ -36,12 +36,14 @@ def calibrate_trained(
     try:
         calibration = calibrate_reviews(predictions, model_args.target_accuracy)
     except CalibrationError as error:
-        logger.warning(str(error))
+        problem = str(error)
         if model_args.target_accuracy is not None:
-            logger.warning(
-                "`target_accuracy` %g chooses no `abstain_below` without it: no answer is unsure.",
-                model_args.target_accuracy,
+            problem += (
+                f" `target_accuracy` {model_args.target_accuracy:g} chooses no `abstain_below` without it: no answer "
+                "is unsure."
             )
+        logger.warning(problem)
+        metrics["calibration"] = {"problem": problem}
         return predictions
     for problem in calibration.problems:
         logger.warning(problem)

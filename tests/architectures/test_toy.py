@@ -80,7 +80,7 @@ def test_studies(tmp_path):
     (site / "entry_points.txt").write_text("[hf_fusion.architectures]\ntoy = toy:ToyArchitecture\n")
     study = {
         "recipe": str(tmp_path / "recipe.yaml"),
-        "variants": {"wide": {}, "narrow": {"toy_width": 2}},
+        "variants": {"narrow": {"toy_width": 2}},
         "seeds": [1],
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
@@ -90,7 +90,8 @@ def test_studies(tmp_path):
     command += ["--output", tmp_path / "study.json"]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=True, cwd=Path(__file__).parents[2])
     found = json.loads((tmp_path / "study.json").read_text())["variants"]
-    assert set(found) == {"wide", "narrow"} and "fine_accuracy" in found["narrow"]["mean"]
+    assert set(found) == {"narrow"} and "fine_accuracy" in found["narrow"]["mean"]
+    assert json.loads((tmp_path / "runs/narrow/seed-1/config.json").read_text())["toy_width"] == 2
 
 
 def test_names_are_taken_once(registered):

@@ -15,7 +15,7 @@ from hf_fusion.training.recipe import read_data_arguments
 def run_folder(tmp_path_factory):
     """A run on some of the training rows, which only the run itself knows."""
     folder = tmp_path_factory.mktemp("evaluated") / "run"
-    train({**TINY, "max_train_samples": 40, "report_to": "none", "license": "cc-by-4.0"}, folder)
+    train({**TINY, "evidence": True, "max_train_samples": 40, "report_to": "none", "license": "cc-by-4.0"}, folder)
     return folder
 
 

@@ -12,8 +12,15 @@ from conftest import encoder_config, far_from_the_start
 from tiny_runs import script_here
 
 from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor, FusionSentimentPipeline
+from hf_fusion.architectures.evaluate_checkpoint import load_splits
+from hf_fusion.data.arguments import DataArguments
 from hf_fusion.deployment.predictions import load_pipeline
-from hf_fusion.evaluation.kept_predictions import measure_predictions, read_predictions
+from hf_fusion.evaluation.baselines import ReviewBaselines
+from hf_fusion.evaluation.kept_predictions import measure_predictions, predict_labelled, read_predictions
+from hf_fusion.evaluation.review_evidence import gather_evidence
+from hf_fusion.studies.verification import verify
+from hf_fusion.training.kept import keep_run_predictions
+from hf_fusion.utils.records import fingerprint
 
 PICTURES = {"reliability_fine.png", "reliability_coarse.png", "risk_coverage.png"}
 
@@ -118,7 +125,58 @@ def test_a_copy_with_a_target(checkpoint, calibrate, tmp_path, capsys, data, mon
     assert not calibrate(output, "--abstain_below", "0") and read_config(output)["abstain_below"] is None
 
 
-def test_a_run_folder_has_the_result_in_its_records(checkpoint, calibrate, tmp_path):
+@pytest.fixture
+def finished(checkpoint, classify, data):
+    """The checkpoint as a run folder with records and kept predictions, which `verify` finds in order."""
+    rows = load_splits(classify.model.config, DataArguments(dataset=str(data)), ("validation", "test"))
+    parts = {split: predict_labelled(classify, part, split) for split, part in rows.items()}
+    metrics = {split: {"loss": 1.0, **measure_predictions(part)} for split, part in parts.items()}
+    metrics["evidence"] = gather_evidence(parts, ReviewBaselines(absent="none were fitted"))
+    metrics |= {"seed": 3, "train_samples": 64, "train_seconds": 1.5}
+    hardware = {"accelerators": [], "cores": 2, "processor": "Some CPU"}
+    environment = {"dataset": "reviews.csv", "rows": {split: len(part) for split, part in rows.items()}}
+    environment |= {"hardware": hardware, "data_fingerprint": fingerprint(rows)}
+    (checkpoint / "metrics.json").write_text(json.dumps(metrics))
+    (checkpoint / "environment.json").write_text(json.dumps(environment))
+    (checkpoint / "config.yaml").write_text("seed: 3\n")
+    keep_run_predictions(checkpoint, list(parts.values()), "reviews.csv", fingerprint(rows), seed=3)
+    assert not any(checks.disagreements for checks in verify([checkpoint]))
+    return checkpoint
+
+
+def test_kept_predictions_are_measured_again(finished, calibrate, capsys):
+    before = json.loads((finished / "metrics.json").read_text())
+    (finished / "evaluation-test").mkdir()
+    assert not calibrate(finished, "--abstain_below", "0.3")
+    printed = capsys.readouterr().out
+    assert "evaluation-test is from before" in printed and "other metrics" not in printed
+    after, config = json.loads((finished / "metrics.json").read_text()), read_config(finished)
+    kept = read_predictions(finished / "predictions.parquet")
+    assert kept.config.temperature == config["temperature"] and kept.config.abstain_below == 0.3
+    for split in ("validation", "test"):
+        assert after[split]["loss"] == 1 and after[split]["fine_accuracy"] == before[split]["fine_accuracy"]
+        assert {name: after[split][name] for name in after["calibration"][split]["after"]} == pytest.approx(
+            after["calibration"][split]["after"]
+        )
+        name = "fine_negative_log_likelihood"
+        old, new = (content["evidence"]["splits"][split]["intervals"][name] for content in (before, after))
+        assert new[0] < after[split][name] < new[1] and new[1] < old[1]
+    assert not any(checks.disagreements for checks in verify([finished]))
+    assert f"{after['test']['fine_brier_score']:.4f}" in (finished / "README.md").read_text()
+
+    # the share of answers goes with the limit
+    assert "fine_coverage" in after["test"] and not calibrate(finished, "--abstain_below", "0")
+    assert "fine_coverage" not in json.loads((finished / "metrics.json").read_text())["test"]
+
+
+def test_damaged_predictions_change_nothing(finished, calibrate, capsys):
+    (finished / "predictions.parquet").write_bytes(b"PAR1")
+    assert calibrate(finished) == 2 and "is damaged" in capsys.readouterr().err
+    assert "temperature" not in json.loads((finished / "metrics.json").read_text())
+    assert read_config(finished)["temperature"] == 1 and not (finished / "calibration").exists()
+
+
+def test_a_run_folder_has_the_result_in_its_records(checkpoint, calibrate, tmp_path, capsys):
     scores = {"loss": 1.0, "fine_accuracy": 0.6}
     metrics = {"seed": 3, "train_samples": 64, "train_seconds": 1.5, "validation": scores, "test": scores}
     hardware = {"accelerators": [], "cores": 2, "processor": "Some CPU"}
@@ -131,6 +189,7 @@ def test_a_run_folder_has_the_result_in_its_records(checkpoint, calibrate, tmp_p
     written = json.loads((checkpoint / "metrics.json").read_text())
     record = written.pop("calibration")
     assert written == metrics and record["target_accuracy"] == 0.85
+    assert "The other metrics in metrics.json and the card are from before" in capsys.readouterr().out
     card = (checkpoint / "README.md").read_text()
     assert f"| test | {record['test']['coverage']:.1%} | {record['test']['answered_accuracy']:.1%} |" in card
 

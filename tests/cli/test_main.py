@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from fresh_python import run_fresh
 from tiny_runs import ROOT, launch, script_here
 
 from hf_fusion.cli import predict, prepare, recipes, study
@@ -85,7 +86,7 @@ class TestHelp:
 def test_registers_the_models_when_imported():
     """What `hf-fusion` leaves to its commands, any other program gets at once."""
     code = "import hf_fusion; from transformers import AutoConfig; print(type(AutoConfig.for_model('dyfulm')).__name__)"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    process = run_fresh(code, cwd=ROOT, env=dict(os.environ))
     assert process.stdout == "DyFuLMConfig\n", process.stderr
 
 
@@ -169,15 +170,20 @@ class TestScripts:
 
     def test_as_users_run_them(self, tmp_path):
         """In a fresh process; the error of the library `evaluate` being hidden would be another one."""
-        command = [sys.executable, ROOT / "scripts/evaluate.py", tmp_path / "none", "--dataset", "synthetic-reviews"]
-        process = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        folder = ROOT / "scripts"
+        code = f"import runpy, sys; sys.argv[0] = {str(folder / 'evaluate.py')!r}; sys.path[0] = {str(folder)!r}; "
+        code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+        words = tmp_path / "none", "--dataset", "synthetic-reviews"
+        process = run_fresh(code, *words, cwd=tmp_path, env=dict(os.environ))
         assert process.returncode == 2
         assert process.stderr.startswith("evaluate.py: ") and "none: no such folder" in process.stderr
 
     def test_by_a_launcher(self, tmp_path):
-        for words in (["scripts/train.py"], ["-m", "hf_fusion.cli.train"], ["-m", "hf_fusion", "train"]):
-            process = launch(1, *words, "--config", tmp_path / "none.yaml")
-            assert "none.yaml: no such recipe" in process.stderr, words
+        """Studies start their trainings by `-m hf_fusion.cli.train`, see `test_studies` and those of a wheel."""
+        process = launch(1, "scripts/train.py", "--config", tmp_path / "none.yaml")
+        assert "none.yaml: no such recipe" in process.stderr
+        process = launch(1, "-m", "hf_fusion", "predict", "--help")
+        assert process.stdout.startswith("usage: hf-fusion predict "), process.stderr
 
 
 def test_what_help_repeats_is_what_the_library_knows():

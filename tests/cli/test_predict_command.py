@@ -16,6 +16,7 @@ from tiny_runs import Script, script, script_here, together
 
 from hf_fusion import FusionSentimentPipeline
 from hf_fusion.data.files import read_rows
+from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.evaluation.kept_predictions import measure_predictions, read_predictions
 
 
@@ -144,18 +145,51 @@ class TestPredictHere:
 
     def test_rows_that_are_cut(self, checkpoint, predict, tmp_path, capsys):
         (tmp_path / "in.jsonl").write_text(json.dumps({"text": "good " * 600}) + '\n{"text": "good"}\n')
-        for output in ("out.jsonl", "out/"):
+        for output in ("out.jsonl", "out.csv", "out/"):
             cut = ("--long_texts", "cut")
             assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/{output}", *cut) == 0
             assert "1 of 2 rows are longer than the model reads and were cut" in capsys.readouterr().err
         (shard,) = (tmp_path / "out").glob("part-*")
-        for path in (tmp_path / "out.jsonl", shard):
-            assert [row["truncated"] for row in read_rows(path)] == [True, False]
+        for path in (tmp_path / "out.jsonl", tmp_path / "out.csv", shard):
+            assert [str(row["truncated"]).lower() for row in read_rows(path)] == ["true", "false"]
+            kept = [float(row["kept"]) for row in read_rows(path)]
+            assert 0 < kept[0] < 1 and kept[1] == 1
         assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/whole.jsonl") == 0
         assert "longer than the model reads" not in capsys.readouterr().err
         rows = list(read_rows(tmp_path / "whole.jsonl"))
         assert [row["truncated"] for row in rows] == [False, False]
         assert rows[0]["prediction"] != next(iter(read_rows(tmp_path / "out.jsonl")))["prediction"]
+
+    def test_aspects(self, checkpoint, predict, tmp_path, capsys, monkeypatch):
+        (tmp_path / "in.jsonl").write_text(json.dumps({"text": "The waiter was rude. Good bed."}) + "\n")
+        words = ("--inconsistent", "--aspects", "room", "front desk=waiter,reception desk")
+        for output in ("out.csv", "out.jsonl", "out/"):
+            assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/{output}", *words) == 0
+        (shard,) = (tmp_path / "out").glob("part-*")
+        expected = load_pipeline(str(checkpoint), device="cpu")("The waiter was rude.", consistent=False)
+        for path in (tmp_path / "out.jsonl", shard):
+            (row,) = read_rows(path)
+            assert row["prediction"]["aspects"]["room"] is None
+            assert_close(row["prediction"]["aspects"]["front desk"], {**expected, "error": None})
+        with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+            (row,) = csv.DictReader(file)
+        assert row["label_front desk"] == expected["label"] and row["label_room"] == row["error_front desk"] == ""
+
+        # of an input after the flag nothing would be read
+        monkeypatch.chdir(tmp_path)
+        assert predict("-c", checkpoint, "--aspects", "room", "in.jsonl") == 2
+        assert "in.jsonl is a value of --aspects, and there is no input" in capsys.readouterr().err
+
+    def test_answers_of_the_coarse_head(self, checkpoint, predict, tmp_path, corpus):
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in corpus[:40]))
+        found = []
+        for flags in ((), ("--inconsistent",)):
+            assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/out.jsonl", *flags) == 0
+            found.append([row["prediction"]["coarse"] for row in read_rows(tmp_path / "out.jsonl")])
+        classify = load_pipeline(str(checkpoint), device="cpu")
+        answers = [[answer["coarse"] for answer in classify(corpus[:40], consistent=way)] for way in (True, False)]
+        assert_close(found, answers)
+        assert found[0] != found[1], "else nothing is tested"
 
 
 @pytest.mark.parametrize(

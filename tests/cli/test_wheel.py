@@ -30,6 +30,20 @@ def run(*words, cwd, **options):
     return process
 
 
+def run_all(command, lines, **options):
+    """Runs the same command several times in one process, which takes long to import the libraries."""
+    program = (
+        "import json, runpy, sys\n"
+        "command, lines = sys.argv[1], json.loads(sys.argv[2])\n"
+        "for words in lines:\n"
+        "    sys.argv = [command, *words]\n"
+        "    try: runpy.run_path(command, run_name='__main__')\n"
+        "    except SystemExit as end: assert not end.code, words"
+    )
+    words = json.dumps([[*map(str, line)] for line in lines])
+    return run(command.parent / "python", "-c", program, command, words, **options)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
@@ -87,8 +101,10 @@ def test_train_study_and_predict(bin_folder, tmp_path):
 
     flags = [word for name, value in TINY.items() for word in
              (f"--{name}", json.dumps(value) if isinstance(value, dict) else value)]  # fmt: skip
-    process = run(command, "train", "--config", "dyfulm_synthetic", *flags, "--output_dir", "runs/mine", cwd=tmp_path)
+    train = "train", "--config", "dyfulm_synthetic", *flags, "--output_dir", "runs/mine"
+    process = run_all(command, [train, ("predict", "-c", "runs/mine")], cwd=tmp_path, input="Not a bad stay.\n")
     assert "fine_accuracy" in process.stdout and "LOAD REPORT" not in process.stderr
+    assert json.loads(process.stdout.splitlines()[-1])["prediction"]["label"]
     environment = json.loads((tmp_path / "runs/mine/environment.json").read_text())
     assert environment["command"].startswith("hf-fusion train --config dyfulm_synthetic --dataset_options")
 
@@ -98,6 +114,3 @@ def test_train_study_and_predict(bin_folder, tmp_path):
     run(command, "study", "mine.yaml", cwd=tmp_path)
     record = json.loads((tmp_path / "runs/study_mine/mine.json").read_text())
     assert set(record["variants"]) == {"last"} and (tmp_path / "runs/study_mine/last/seed-1/metrics.json").is_file()
-
-    process = run(command, "predict", "-c", "runs/mine", cwd=tmp_path, input="Not a bad stay.\n")
-    assert json.loads(process.stdout)["prediction"]["label"]

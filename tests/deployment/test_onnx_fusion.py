@@ -145,6 +145,12 @@ class TestReviews:
         if "return_truncated" in options:
             assert (min(answer["kept"] for answer in found) < 1) == ("long_texts" in options)
 
+    def test_aspects(self, reviews):
+        texts = [*REVIEWS, "A good stay.\nroom.jpg"]
+        expected, found = (classify(texts, aspects={"room": [], "staff": ["waiter"]}) for classify in reviews)
+        assert_equal(found, expected)
+        assert "is the name of a file" in found[-1]["aspects"]["room"]["error"]
+
     def test_labelled_reviews_have_the_same_metrics(self, reviews):
         rows = Dataset.from_dict({"text": REVIEWS, "labels": [i % 5 for i in range(len(REVIEWS))]})
         expected, found = (evaluate_reviews(predict_labelled(classify, rows)) for classify in reviews)

@@ -216,6 +216,21 @@ def test_unsure_rows_are_counted(checkpoint, shards):
     assert one.count() == (2, 0, 23)
 
 
+def test_options_of_answers(classify, shards, tmp_path):
+    options = {"long_texts": "cut", "consistent": False, "aspects": {"room": ["bed"]}}
+    one = shards(**options)
+    one.fill(classify)
+    good = [row for row in rows_of(tmp_path / "out") if not row["error"]]
+    answers = classify([row["text"] for row in good], batch_size=1, **options)
+    found = [row["prediction"]["aspects"]["room"] for row in good]
+    assert any(found) and [bool(part) for part in found] == [bool(answer["aspects"]) for answer in answers]
+    assert_close([row["prediction"]["coarse"] for row in good], [answer["coarse"] for answer in answers])
+    assert {row["kept"] for row in good} == {1.0}
+    assert len(shards(**options)) == len(one), "the same settings go on"
+    with pytest.raises(DataError, match="inconsistent was True and is None; aspects was"):
+        shards(long_texts="cut")
+
+
 def test_an_empty_input_gives_an_empty_shard(classify, shards, tmp_path):
     (tmp_path / "empty.csv").write_text("id,text\n")
     one = shards(paths=[str(tmp_path / "empty.csv")])

@@ -8,6 +8,7 @@ from hf_fusion import FusionSentimentPipeline
 from hf_fusion.deployment.predictions import (
     flat_row,
     load_pipeline,
+    output_schema,
     predict_rows,
     prediction_types,
     set_answers,
@@ -65,8 +66,20 @@ def test_rows_that_are_cut_are_told(classify):
     given = [{"text": "a fine bar " * n} for n in (1, 9)] + [{"text": ""}]
     ((*rows,),) = predict_rows(classify, given, long_texts="cut")
     assert [row["truncated"] for row in rows] == [False, True, None] and "kept" not in rows[1]["prediction"]
-    ((*whole,),) = predict_rows(classify, given)
+    assert [row["kept"] for row in rows] == [
+        1,
+        classify(given[1], long_texts="cut", return_truncated=True)["kept"],
+        None,
+    ]
+    assert 0 < rows[1]["kept"] < 0.5
+    for flat in (False, True):
+        types = prediction_types(classify.model.config, flat, long_texts="cut")
+        assert [list(flat_row(row) if flat else row)[1:] for row in rows] == [list(types)] * 3
+    with pytest.raises(DataError, match="column 'kept', which would be overwritten"):
+        list(predict_rows(classify, [{"text": "good", "kept": 3}], long_texts="cut"))
+    ((*whole,),) = predict_rows(classify, [{**row, "kept": "mine"} for row in given])
     assert [row["truncated"] for row in whole] == [False, False, None] and "kept" not in whole[1]["prediction"]
+    assert all(flat_row(row)["kept"] == "mine" for row in whole)
     assert_close(whole[1]["prediction"], classify("a fine bar " * 9))
     assert whole[1]["prediction"] != rows[1]["prediction"]
 
@@ -110,6 +123,46 @@ def test_several_labels(clip_model, clip_processor, clips):
     table = pa.Table.from_pylist([row, wrong], schema=pa.schema([("text", pa.string()), *kinds.items()]))
     assert table["prediction"].to_pylist() == [row["prediction"], wrong["prediction"]]
     assert list(flat_row(row))[1:] == list(prediction_types(model.config, flat=True))
+
+
+class TestAspects:
+    ASPECTS = {"room": [], "staff": ["waiter"]}
+
+    def test_columns(self, make_model, processor):
+        classify = FusionSentimentPipeline(make_model(class_values=[1, 2, 3, 4, 5]), processor=processor, device="cpu")
+        config, options = classify.model.config, {"aspects": self.ASPECTS}
+        given = [{"text": text} for text in ("The waiter was good.", "Fine.\nroom.jpg", "")]
+        ((*rows,),) = predict_rows(classify, given, **options)
+        named, unread, wrong = (row["prediction"]["aspects"] for row in rows)
+        assert_close(named, {"room": None, "staff": {**classify("The waiter was good."), "error": None}})
+        assert unread["room"]["label"] is unread["room"]["coarse"]["label"] is None and unread["staff"] is None
+        assert unread["room"]["error"].startswith("The text is the name of a file")
+        assert wrong == {"room": None, "staff": None} and rows[2]["error"] == "'text' is empty" and not rows[1]["error"]
+        table = pa.Table.from_pylist(rows, output_schema(pa.schema({"text": pa.string()}), config, **options))
+        assert table.to_pylist() == rows
+        flat = [flat_row(row) for row in rows]
+        assert [list(row)[1:] for row in flat] == [list(prediction_types(config, flat=True, **options))] * 3
+        assert flat[0]["label_staff"] == named["staff"]["label"] and flat[0]["score_room"] is None
+        assert [row["error_room"] for row in flat] == [None, unread["room"]["error"], None]
+
+    def test_other_models_have_none(self, clip_model, clip_processor):
+        clips = FusionSentimentPipeline(clip_model(), processor=clip_processor, device="cpu")
+        with pytest.raises(DataError, match="`aspects` is for models that read text alone"):
+            list(predict_rows(clips, [{"text": "good"}], aspects=["room"]))
+        with pytest.raises(DataError, match="`consistent` is for a model with a coarse head"):
+            list(predict_rows(clips, [{"text": "good"}], consistent=False))
+
+    def test_what_are_none(self, classify):
+        with pytest.raises(DataError, match="`aspects` must be words"):
+            list(predict_rows(classify, [{"text": "good"}], aspects={"": []}))
+
+
+def test_the_coarse_head_may_contradict(classify, corpus):
+    rows = [{"text": text} for text in corpus[:40]]
+    for consistent in (True, False):
+        ((*found,),) = predict_rows(classify, rows, consistent=consistent)
+        assert_close([row["prediction"] for row in found], classify(corpus[:40], consistent=consistent))
+    assert classify(corpus[:40]) != classify(corpus[:40], consistent=False), "else nothing is tested"
 
 
 class TestUnsureRows:

@@ -71,8 +71,14 @@ def test_long_texts_are_read_whole_or_cut(checkpoint):
     )
     assert [row["truncated"] for row in whole] == [False, False]
     assert [row["truncated"] for row in cut] == [True, False]
-    assert whole[0]["prediction"] != cut[0]["prediction"]
+    assert whole[0]["prediction"] != cut[0]["prediction"] and "kept" not in whole[0] and 0 < cut[0]["kept"] < 1
     assert_close(whole[1]["prediction"], cut[1]["prediction"])
+
+
+def test_aspects(checkpoint):
+    predictor = RayPredictor(checkpoint, "text", 2, "float32", "cpu", consistent=False, aspects=["bed"])
+    named, other = predictor(pa.Table.from_pylist([{"text": "A good bed."}, {"text": "good"}])).to_pylist()
+    assert named["prediction"]["aspects"]["bed"]["label"] and other["prediction"]["aspects"] == {"bed": None}
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

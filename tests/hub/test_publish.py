@@ -434,22 +434,30 @@ def test_the_script(server, run_folder):
     environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0",
                    "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
 
-    program = (
-        "import runpy, sys; sys.path.insert(0, 'scripts')\n"
-        "runpy.run_path('scripts/push_to_hub.py', run_name='__main__')"
-    )
+    program = """
+import json, runpy, sys
+sys.path.insert(0, "scripts")
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["scripts/push_to_hub.py", *words]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        print("STATUS", end.code)
+"""
 
-    def run(*flags):
-        return run_fresh(program, run_folder, *flags, cwd=ROOT, env=environment)
+    def run(*commands):
+        words = json.dumps([[str(run_folder), *words] for words in commands])
+        process = run_fresh(program, words, cwd=ROOT, env=environment)
+        assert process.returncode == 0, process.stderr
+        return process, [line for line in process.stdout.splitlines() if line.startswith("STATUS")]
 
-    process = run(REPO, "--dry_run")
-    assert process.returncode == 0 and "model.safetensors" in process.stdout and not server.repos, process.stderr
-    process = run(REPO)
-    assert process.returncode == 0, process.stderr
+    process, ends = run([REPO, "--dry_run"], ["not/a/name"])
+    assert ends == ["STATUS 0", "STATUS 2"] and "model.safetensors" in process.stdout and not server.repos
+    assert process.stderr.splitlines()[-1].startswith("push_to_hub.py: ") and "Traceback" not in process.stderr
+    process, ends = run([REPO])
     sha = server.repos[REPO].branches["main"]
-    assert f'revision="{sha}", code_revision="{sha}"' in process.stdout and f"/{REPO}/commit/{sha}" in process.stdout
-    process = run("not/a/name")
-    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
+    assert ends == ["STATUS 0"] and f"/{REPO}/commit/{sha}" in process.stdout, process.stderr
+    assert f'revision="{sha}", code_revision="{sha}"' in process.stdout
 
 
 class TestDryRun:
@@ -473,6 +481,11 @@ class TestDryRun:
         assert status == 0
         assert f"the classes {', '.join(model.config.id2label.values())}; negative, neutral, positive." in streams.out
         assert f"DyFuLMForSequenceClassification with {model.num_parameters():,} weights" in streams.out
+
+    def test_says_no_more_than_there_is(self, tmp_path, make_model, processor, push):
+        model = make_model(id2label=dict(enumerate(["poor", "fair", "fine"])), num_coarse_labels=0, has_intensity=False)
+        status, streams = push(write_run(tmp_path / "run", model, processor), "--dry_run")
+        assert status == 0 and "and the classes poor, fair, fine.\n" in streams.out
 
     @pytest.mark.parametrize("flags", [["--dry_run"], []], ids=["dry", "real"])
     def test_a_head_of_another_size(self, run_folder, push, flags):

@@ -1,12 +1,11 @@
 """Contrastive losses over the batches of two processes, against one process with the joined batch."""
 
-import os
 from datetime import timedelta
 
 import pytest
 import torch
 from conftest import encoder_config
-from tiny_runs import LONGEST_SECONDS
+from tiny_runs import CHILDREN, LONGEST_SECONDS
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -73,8 +72,12 @@ def step(rank, folder):
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gathered")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.multiprocessing.spawn(step, (str(folder),), nprocs=2)
+    processes = [CHILDREN.Process(target=step, args=(rank, str(folder))) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(LONGEST_SECONDS)
+    assert [process.exitcode for process in processes] == [0, 0]
     return folder, [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 

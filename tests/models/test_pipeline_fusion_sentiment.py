@@ -194,6 +194,11 @@ class TestAspects:
         assert "explanation" in pipe(self.TEXT, aspects=["staff"], explain=True)
         assert [answer["aspects"].keys() for answer in pipe(iter(texts[:2]), aspects=["staff"])] == [set(), {"staff"}]
 
+    def test_sentences_that_cannot_be_read_say_why(self, pipe):
+        (answer,) = pipe(["A good stay; see below.\nroom.jpg"], aspects=["room", "stay"])
+        assert answer["aspects"]["room"].pop("error").startswith("The text is the name of a file, 'room.jpg'")
+        assert answer["aspects"]["room"] == {"label": None, "score": None} and answer["aspects"]["stay"]["label"]
+
     @pytest.mark.parametrize("aspects", ["room", [], {}, [""], [1], {"room": "bed"}, {"room": [2]}, 3])
     def test_what_are_none(self, pipe, aspects):
         with pytest.raises(ValueError, match="`aspects` must be words"):
@@ -202,6 +207,21 @@ class TestAspects:
     def test_top_k_is_about_something_else(self, pipe):
         with pytest.raises(ValueError, match="leave `top_k` out"):
             pipe(self.TEXT, aspects=["room"], top_k=2)
+
+
+def test_truncation_cuts_as_in_pipelines_of_transformers(pipe):
+    long = "good " * 900
+    cut = pipe(long, long_texts="cut", return_truncated=True)
+    assert cut["truncated"]
+    for options in ({}, {"long_texts": None}, {"long_texts": "cut"}):
+        assert_close(pipe(long, truncation=True, return_truncated=True, **options), cut)
+    whole = FusionSentimentPipeline(model=pipe.model, processor=pipe.processor, device="cpu", long_texts="window")
+    assert_close(whole(long, truncation=True, return_truncated=True), cut)
+    both = {"truncation": True, "long_texts": "window"}
+    with pytest.raises(ValueError, match="`truncation=True` cuts long texts, `long_texts` window reads them whole"):
+        pipe(long, **both)
+    with pytest.raises(ValueError, match="give one of the two"):
+        FusionSentimentPipeline(model=pipe.model, processor=pipe.processor, device="cpu", **both)
 
 
 def test_batches_texts_of_like_length(pipe, monkeypatch):

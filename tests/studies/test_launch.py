@@ -1,12 +1,12 @@
 """Several processes at a time, with small programs in the place of training."""
 
+import os
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
-from tiny_runs import LONGEST_SECONDS
+from tiny_runs import CHILDREN, LONGEST_SECONDS
 
 from hf_fusion.studies import launch
 from hf_fusion.studies.launch import Run, run_all
@@ -82,22 +82,25 @@ def test_the_command(tmp_path, monkeypatch):
     assert words[words.index("--config") + 1] == "recipe.yaml" and words[-2:] == ["--seed", "3"]
 
 
+def run_long(folder):
+    """A run that takes long, in a child."""
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what is in the background deaf to Ctrl-C
+    launch._command = lambda *_: [sys.executable, "-c", PROGRAM, "200", "0"]
+    run_all([Run("long", "recipe.yaml", folder)], 1)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_what_ends_this_process_ends_the_runs(tmp_path, name):
-    words = [sys.executable, "-c", PROGRAM, "200", "0"]
-    program = (
-        # shells start what is in the background deaf to Ctrl-C
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from pathlib import Path; from hf_fusion.studies import launch; launch._command = lambda *_: {words!r}\n"
-        f"launch.run_all([launch.Run('long', 'recipe.yaml', Path({str(tmp_path)!r}))], 1)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    process = CHILDREN.Process(target=run_long, args=(tmp_path,))
+    process.start()
     log = tmp_path / "train.log"
     while not (log.exists() and log.stat().st_size):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.1)
-    process.send_signal(getattr(signal, name))
-    assert process.wait(LONGEST_SECONDS) != 0
+    os.kill(process.pid, getattr(signal, name))
+    process.join(LONGEST_SECONDS)
+    assert process.exitcode not in (0, None)
     size = log.stat().st_size
     time.sleep(0.5)
     assert log.stat().st_size == size

@@ -34,7 +34,7 @@ def assert_same_metrics(found, of_the_run):
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "reviews"
-    return hf_fusion.train(TINY, output_dir=folder, num_train_epochs=2, report_to=("none",))
+    return hf_fusion.train(TINY, output_dir=folder, num_train_epochs=2, report_to=("none",), evidence=True)
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def fields_of(path, classes, has_coarse):
 def test_from_a_file_to_all_that_is_made_of_it(tmp_path, classes, has_coarse, has_intensity):
     path, folder = tmp_path / "reviews.csv", tmp_path / "run"
     write_reviews(path, classes, has_coarse, has_intensity)
-    metrics = train(fields_of(path, classes, has_coarse), folder)
+    metrics = train({**fields_of(path, classes, has_coarse), "evidence": True}, folder)
     names = ["fine", *["coarse"] * has_coarse, *["intensity"] * has_intensity]
     assert {name.partition("_")[0] for name in metrics["test"]} == {"loss", *names}
 

@@ -40,7 +40,7 @@ from hf_fusion.utils.errors import DataError, RecipeError
 def finished(tmp_path_factory):
     """The folder of a DyFuLM run, to look at, and its metrics."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return folder, train(TINY, folder)
+    return folder, train({**TINY, "evidence": True}, folder)
 
 
 @pytest.fixture(scope="module")
@@ -426,7 +426,13 @@ def test_of_a_checkpoint_only_weights_that_fit_are_taken(request, tmp_path, monk
         run(recipe(**dict.fromkeys(encoders)), *flags)
 
 
-def test_two_processes_train_like_one(recipe, tmp_path):
+@pytest.mark.parametrize(
+    "start",
+    # by the launcher the processes import the libraries anew, which takes most of the time
+    [together, pytest.param(launch, marks=pytest.mark.nightly)],
+    ids=["together", "launched"],
+)
+def test_two_processes_train_like_one(recipe, tmp_path, start):
     """The same global batch gives the same losses, gradients and metrics; odd split sizes count each row once."""
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     encoders = {name: {**TINY[name], **dropout} for name in ("encoder_a", "encoder_b")}
@@ -438,7 +444,7 @@ def test_two_processes_train_like_one(recipe, tmp_path):
         if processes == 1:
             run(path, *map(str, flags))
         else:
-            process = launch(processes, "scripts/train.py", "--config", path, *flags)
+            process = start(processes, "scripts/train.py" if start is launch else "train.py", "--config", path, *flags)
             assert process.returncode == 0, process.stderr[-3000:]
         state = json.loads((folder / "trainer_state.json").read_text())
         results[processes] = (

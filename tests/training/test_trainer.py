@@ -288,6 +288,23 @@ class TestLossOfTheLabels:
         metrics = trainer.evaluate()
         assert metrics["eval_loss"] == pytest.approx(expected.item(), rel=1e-4) and "eval_fine_accuracy" in metrics
 
+    @pytest.mark.parametrize("cross_fusion", ["gate", "a"])
+    def test_leaves_the_labels_to_a_subclass(self, make_trainer, make_model, dataset, cross_fusion):
+        class Own(FusionTrainer):
+            seen = []
+
+            def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+                loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+                self.seen += inputs["labels"].tolist()
+                return (loss, outputs) if return_outputs else loss
+
+        plain = make_trainer(make_model(cross_fusion=cross_fusion), num_train_epochs=1)
+        trainer = Own(plain.model, plain.args, train_dataset=dataset, eval_dataset=dataset,
+                      processing_class=plain.processing_class, compute_loss_func=self.squared_error)  # fmt: skip
+        trainer.train()
+        trainer.evaluate()
+        assert sorted(trainer.seen) == sorted(2 * list(dataset["labels"]))
+
     def test_learns_from_the_labels_alone(self, make_trainer, dataset):
         rows = dataset.remove_columns(["coarse_labels", "intensity_labels"])
         plain = make_trainer(train_dataset=rows, num_train_epochs=3, learning_rate=3e-3)

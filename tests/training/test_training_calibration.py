@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
 from asserts import assert_close
@@ -10,6 +12,7 @@ from tiny_runs import TINY, TINY_CLIPS, run, train
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.evaluation import calibrate_reviews
 from hf_fusion.evaluation.kept_predictions import measure_predictions, read_predictions
+from hf_fusion.studies.verification import verify
 from hf_fusion.training.recipe import parse_recipe
 from hf_fusion.utils.errors import RecipeError
 
@@ -24,7 +27,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate_reviews, "fit_temperature", lambda logits, labels: found[logits.shape[1]])
         fields = {**TINY, "dataset_options": SIZES, "target_accuracy": 0.05}
-        return folder, train({**fields, "class_weights": None}, folder)
+        return folder, train({**fields, "evidence": True}, folder)
 
 
 def test_is_part_of_the_checkpoint_and_of_the_metrics(finished):
@@ -61,11 +64,35 @@ def test_a_further_training_begins_without_it(finished, recipe):
     assert json.loads(open(f"{folder}/config.json").read())["temperature"] == 1  # noqa: SIM115
 
 
-def test_too_few_rows_are_said(recipe, caplog):
+def test_its_numbers_are_verified(finished):
+    run_checks, card_checks = verify([finished[0]])
+    assert not run_checks.disagreements and not card_checks.disagreements
+    assert set(card_checks.counts) == {"predictions", "record"}, "no number rests on nothing"
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_changed_number_is_told(finished, tmp_path, side):
+    folder = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["calibration"]["test"][side]["coarse_brier_score"] = 0.123
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    run_checks, card_checks = verify([folder])
+    (wrong,) = map(str, run_checks.disagreements)
+    assert wrong.startswith(f"calibration.test.{side}.coarse_brier_score: given 0.123, found ")
+    assert any(f"column '{side}'" in str(one) for one in card_checks.disagreements)
+
+
+def test_too_few_rows_are_said(recipe, caplog, tmp_path):
     with caplog.at_level(logging.WARNING):
-        assert "calibration" not in run(recipe(max_steps=1, target_accuracy=0.9))
-    assert "No temperature was fitted on validation (fine: there are 17 rows" in caplog.text
-    assert "`target_accuracy` 0.9 chooses no `abstain_below` without it: no answer is unsure." in caplog.text
+        problem = run(recipe(max_steps=1, target_accuracy=0.9))["calibration"]["problem"]
+    assert problem.startswith("No temperature was fitted on validation (fine: there are 17 rows")
+    assert problem.endswith("`target_accuracy` 0.9 chooses no `abstain_below` without it: no answer is unsure.")
+    assert problem in caplog.text
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["calibration"] == {"problem": problem}
+    assert (
+        f"## Calibration\n\n{problem.replace('`', chr(39))}\n\n## Training" in (tmp_path / "run/README.md").read_text()
+    )
+    assert not any(checks.disagreements for checks in verify([tmp_path / "run"]))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +40,26 @@ def write_report(
         for name, figure in zip(names, section.figures.values(), strict=True):
             save_figure(figure, folder / name)
         parts.append({**section.record(), "pictures": names})
-    page.write_text(render_report(title, facts, sections), encoding="utf-8")
+    drawn = folder if picture_format == "png" else None
+    page.write_text(render_report(title, facts, sections, drawn), encoding="utf-8")
     write_json(record, {**facts, "sections": parts})
     return [page, record]
 
 
-def render_report(title: str, facts: dict[str, Any], sections: list[Section]) -> str:
-    """Renders the HTML page of a report; see [`write_report`]."""
+def render_report(title: str, facts: dict[str, Any], sections: list[Section], drawn: Path | None = None) -> str:
+    """
+    Renders the HTML page of a report; see [`write_report`].
+
+    Args:
+        title, facts, sections: see [`write_report`].
+        drawn (`Path`, *optional*): a folder with the figures as PNG files, which the page embeds; by default it draws
+            them.
+    """
     environment = Environment(
         loader=PackageLoader("hf_fusion.evaluation.diagnostics", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"short": _short, "embedded": _encode_png}
+    environment.filters |= {"short": _short, "embedded": partial(_encode_png, drawn)}
     shown = {name: value for name, value in facts.items() if isinstance(value, (str, int, float))}
     return environment.get_template(_TEMPLATE).render(title=title, facts=shown, sections=sections)
 
@@ -59,8 +68,11 @@ def _short(value):
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _encode_png(figure):
-    """Renders a figure as PNG in base64."""
+def _encode_png(drawn, name, figure):
+    """Returns a figure as PNG in base64: the file in the folder `drawn`, or without a folder drawn here."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
+    if drawn is None:
+        figure.savefig(content, format="png", dpi=150)
+    else:
+        content.write((drawn / f"{name}.png").read_bytes())
     return base64.b64encode(content.getvalue()).decode("ascii")

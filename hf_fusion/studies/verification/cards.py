@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from hf_fusion.hub.model_card import shown_split
 from hf_fusion.studies.verification.checks import NOTHING, RECORD, FileChecks, is_number
 from hf_fusion.studies.verification.markdown import printed_tolerance, read_tables
 from hf_fusion.utils.errors import DataError
@@ -51,7 +52,12 @@ def read_card(path: Path) -> tuple[dict[str, Any], list]:
 
 
 def check_card(
-    checks: FileChecks, metrics: Metrics, basis: str, source: str, evidence: dict[str, Any] | None = None
+    checks: FileChecks,
+    metrics: Metrics,
+    basis: str,
+    source: str,
+    evidence: dict[str, Any] | None = None,
+    calibration: dict[str, Any] | None = None,
 ) -> None:
     """
     Compares a card with the metrics of its run.
@@ -62,9 +68,15 @@ def check_card(
         basis (`str`): what these metrics rest on.
         source (`str`): the place of the metrics.
         evidence (`dict`, *optional*): the evidence of the run on its last split, see [`gather_evidence`].
+        calibration (`dict`, *optional*): the record of its calibration, see [`Calibration`].
     """
     baselines, evidence = (evidence or {}).get("baselines", {}), evidence or {}
     columns = {**metrics, **baselines, **({"95 % interval": evidence["intervals"]} if evidence else {})}
+    bases = dict.fromkeys(columns, basis) | dict.fromkeys(baselines, RECORD)
+    if calibration is not None:
+        sides = {side: calibration[shown_split(calibration)][side] for side in ("before", "after")}
+        columns |= sides
+        bases |= dict.fromkeys(sides, _calibration_basis(basis, calibration))
     values, cells = read_card(checks.path)
     for metric, given in values.items():
         checks.count(basis if "test" in metrics else NOTHING)
@@ -72,10 +84,31 @@ def check_card(
             checks.compare(f"model-index, {metric} (from {source})", given, metrics["test"].get(metric))
     for metric, column, text in cells:
         known = columns.get(column, values if column == "test" else None)
-        checks.count(RECORD if column in baselines else basis if column in columns else NOTHING)
+        checks.count(bases.get(column, NOTHING))
         if known is not None:
             _compare_cell(checks, f"row {metric!r}, column {column!r}", text, known.get(metric))
     _check_classes(checks, basis if evidence else NOTHING, evidence)
+    _check_answered(checks, basis, calibration)
+
+
+def _calibration_basis(basis, calibration):
+    """Returns what a calibration rests on: that on other data on its record."""
+    return RECORD if "dataset" in calibration else basis
+
+
+def _check_answered(checks, basis, calibration):
+    """Compares the table of the answers that are given, whose shares are percentages of each split."""
+    for table in read_tables(checks.path.read_text(encoding="utf-8")):
+        if table.header != ["split", "answered", "right"]:
+            continue
+        for split, *cells in table.rows:
+            checks.count(NOTHING if calibration is None else _calibration_basis(basis, calibration), len(cells))
+            if calibration is None:
+                continue
+            part = calibration.get(split, {})
+            for column, cell, name in zip(table.header[1:], cells, ("coverage", "answered_accuracy"), strict=True):
+                found = 100 * part[name] if is_number(part.get(name)) else None
+                _compare_cell(checks, f"row {split!r}, column {column!r}", cell.removesuffix("%"), found)
 
 
 def _check_classes(checks, basis, evidence):

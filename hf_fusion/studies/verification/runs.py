@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hf_fusion.evaluation.calibrate_reviews import measure_calibration
 from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, digest_weights, read_predictions
 from hf_fusion.evaluation.review_evidence import describe_answers
 from hf_fusion.studies.run_folders import TRANSFER_FILE, other_predictions_file
@@ -35,6 +36,22 @@ def _read_evidence(content):
     return splits
 
 
+def read_calibration(folder: Path) -> dict[str, Any] | None:
+    """Reads the record of a calibration; `None` if there is none, or it failed."""
+    return _read_calibration(_read_json(folder / METRICS_FILE))
+
+
+def _read_calibration(content):
+    """Returns the record of a calibration; raises [`DataError`] if it is damaged."""
+    record = content.get("calibration")
+    if record is None or (isinstance(record, dict) and "problem" in record):
+        return None
+    splits = [record[split] for split in SPLITS if split in record] if isinstance(record, dict) else []
+    if not any(isinstance(part, dict) and {"before", "after"} <= set(part) for part in splits):
+        raise DataError(f"{METRICS_FILE}: the calibration is damaged.")
+    return record
+
+
 def check_run(folder: Path) -> FileChecks:
     """
     Checks the metrics of a folder against its predictions, and these against the other files.
@@ -60,6 +77,7 @@ def check_run(folder: Path) -> FileChecks:
         is_kept = predictions is not None and split in predictions.splits
         found = describe_answers(predictions.of_split(split)) if is_kept else {}
         checks.compare_all(f"evidence of {split}", part, found, PREDICTIONS)
+    _check_calibration(checks, _read_calibration(content), predictions)
     if (folder / TRANSFER_FILE).is_file():
         _check_other_data(checks, _read_json(folder / TRANSFER_FILE))
     return checks
@@ -77,6 +95,17 @@ def _check_facts(checks, predictions, environment):
         found = rows.get(split) if isinstance(rows, dict) else rows
         if found is not None:
             checks.compare(f"{PREDICTIONS_FILE}, rows of {split}", int((predictions.splits == split).sum()), found)
+
+
+def _check_calibration(checks, record, predictions):
+    """Compares a calibration with the predictions that it was fitted on; one on other data rests on its record."""
+    if record is None:
+        return
+    found = {}
+    if "dataset" not in record and predictions is not None and not predictions.facts.get("recomputed"):
+        splits = [split for split in SPLITS if split in record and split in predictions.splits]
+        found = measure_calibration({split: predictions.of_split(split) for split in splits})
+    checks.compare_all("calibration", record, found, PREDICTIONS)
 
 
 def _check_weights(checks, file, facts):

@@ -9,7 +9,7 @@ from hf_fusion.studies.verification.checks import FileChecks
 from hf_fusion.studies.verification.history import History
 from hf_fusion.studies.verification.pages import RESULTS, check_page, check_prose, find_results
 from hf_fusion.studies.verification.records import check_record, collect_runs, read_record
-from hf_fusion.studies.verification.runs import check_run, read_evidence, read_metrics
+from hf_fusion.studies.verification.runs import check_run, read_calibration, read_evidence, read_metrics
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import METRICS_FILE
 
@@ -123,8 +123,8 @@ class _Verification:
             self.checked[path] = check_run(path)
             self._check_commits(self.checked[path])
             if (path / "README.md").is_file():
-                basis = self.checked[path].basis
-                self._check_markdown(path / "README.md", read_metrics(path), basis, read_evidence(path))
+                known = {"evidence": read_evidence(path), "calibration": read_calibration(path)}
+                self._check_markdown(path / "README.md", read_metrics(path), self.checked[path].basis, **known)
         elif path.suffix == ".json":
             self.record(path)
         elif path.suffix == ".md":
@@ -159,17 +159,17 @@ class _Verification:
         if checks.commits:
             checks.later_changes = self.history.count_later_changes(checks.commits[0])
 
-    def _check_markdown(self, path, metrics=None, basis=None, evidence=None):
+    def _check_markdown(self, path, metrics=None, basis=None, **known):
         text = path.read_text(encoding="utf-8")
         if is_card(text):
             self.checked[path] = FileChecks(path, "card")
-            self._check_card(self.checked[path], text, metrics, basis, evidence)
+            self._check_card(self.checked[path], text, metrics, basis, known)
         elif CARD_TEMPLATE not in text and metrics is None:
             self.checked[path] = check_page(path, text, self.record, self.history)
 
-    def _check_card(self, checks, text, metrics, basis, evidence):
+    def _check_card(self, checks, text, metrics, basis, known):
         if metrics is not None:
-            check_card(checks, metrics, basis, METRICS_FILE, evidence)
+            check_card(checks, metrics, basis, METRICS_FILE, **known)
             return
         results = find_results(checks.path)
         studies = [path for path in sorted(results.glob("*.json")) if _is_record(path)] if results else []

@@ -111,3 +111,42 @@ def test_evidence(card, old, new, line):
         assert checks.disagreements == [] and checks.counts == {PREDICTIONS: 6 + 2 + 7, RECORD: 1}
     else:
         assert [str(one).split(" (tol")[0] for one in checks.disagreements] == [line]
+
+
+CALIBRATION = {
+    "validation": {"rows": 9, "before": {"fine_brier_score": 0.8}, "after": {"fine_brier_score": 0.7}},
+    "test": {"rows": 8, "before": {"fine_brier_score": 0.85}, "after": {"fine_brier_score": 0.75}, "coverage": 0.625,
+             "answered_accuracy": 0.8},
+}  # fmt: skip
+CALIBRATION_TABLES = """
+| metric | before | after |
+|---|---|---|
+| fine_brier_score | 0.8500 | 0.7500 |
+
+| split | answered | right |
+|---|---|---|
+| test | 62.5% | 80.0% |
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "line"), [
+    ("", "", None),
+    ("0.8500", "0.8000", "row 'fine_brier_score', column 'before': given 0.8, found 0.85"),
+    ("0.7500", "0.7600", "row 'fine_brier_score', column 'after': given 0.76, found 0.75"),
+    ("62.5%", "63.5%", "row 'test', column 'answered': given 63.5, found 62.5"),
+    ("80.0%", "-", "row 'test', column 'right': given no number, found 80"),
+])  # fmt: skip
+@pytest.mark.parametrize(("dataset", "basis"), [({}, PREDICTIONS), ({"dataset": "new.csv"}, RECORD)], ids=["", "other"])
+def test_calibration(card, old, new, line, dataset, basis):
+    card.write_text(card.read_text() + CALIBRATION_TABLES.replace(old, new))
+    checks = FileChecks(card, "card")
+    check_card(checks, {"test": TEST, "validation": VALIDATION}, PREDICTIONS, "run", None, {**CALIBRATION, **dataset})
+    assert [str(one).split(" (tol")[0] for one in checks.disagreements] == ([] if line is None else [line])
+    expected = {PREDICTIONS: 6}
+    expected[basis] = expected.get(basis, 0) + 4
+    assert checks.counts == expected
+
+
+def test_a_calibration_without_its_record_rests_on_nothing(card):
+    card.write_text(card.read_text() + CALIBRATION_TABLES)
+    assert check(card).counts == {PREDICTIONS: 6, NOTHING: 4}

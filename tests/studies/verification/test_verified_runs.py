@@ -62,6 +62,13 @@ def test_changed_metrics_are_told(run):
     assert line.startswith("test.mae: given 0.123, found ") and "(tolerance" in line
 
 
+@pytest.mark.parametrize("record", [[], {}, {"test": 3}, {"test": {"before": {}}}], ids=str)
+def test_a_damaged_calibration_is_an_error(run, record):
+    change(run / "metrics.json", lambda content: content.update(calibration=record))
+    with pytest.raises(DataError, match="the calibration is damaged"):
+        check_run(run)
+
+
 @pytest.mark.parametrize("part", ["outputs", "labels"])
 def test_changed_predictions_are_told(run, part):
     predictions = read_predictions(run / "predictions.parquet")
