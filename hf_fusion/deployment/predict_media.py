@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from glob import glob, has_magic
@@ -164,6 +164,7 @@ class MediaPredictor:
         batch_size: the number of stretches per forward pass.
         sandbox: the process that reads the files, for those of strangers; by default this one.
         checkpoint: the folder or name of the model, for the sandbox.
+        modalities: the modalities that are read; all of the model by default.
 
     Raises:
         DataError: if the model reads no media files, or cannot read so long a window at once.
@@ -179,6 +180,7 @@ class MediaPredictor:
         batch_size: int = 32,
         sandbox: Sandbox | None = None,
         checkpoint: str | None = None,
+        modalities: Sequence[str] | None = None,
     ):
         try:
             check_window(window, hop)
@@ -187,7 +189,7 @@ class MediaPredictor:
         self.classify, self.window, self.hop, self.batch_size = classify, window, hop, batch_size
         self.asr, self.language = asr, language
         self.sandbox, self.checkpoint = sandbox, checkpoint
-        self._modalities = classify.model.config.modalities
+        self._modalities = modalities or classify.model.config.modalities
         extractor = getattr(classify.processor, "feature_extractor", None)
         media = getattr(extractor, "media_extractor", None)
         if media is None:
@@ -219,15 +221,18 @@ class MediaPredictor:
     def _run(self, function, *args):
         return self.sandbox.run(function, *args) if self.sandbox else function(*args)
 
-    def predict(self, file: str, progress: Callable[[float], None] | None = None) -> MediaPrediction:
+    def predict(
+        self, file: str, progress: Callable[[float], None] | None = None, transcript: str | os.PathLike | None = None
+    ) -> MediaPrediction:
         """
         Predicts one file. One that cannot be read, or of which nothing is known, has an `error`.
 
         Args:
             file: the file.
             progress: called with the seconds of media that were read since the last call.
+            transcript: a file of subtitles; by default the one beside the file.
         """
-        transcript = find_subtitles(Path(file)) if "text" in self._modalities else None
+        transcript = (transcript or find_subtitles(Path(file))) if "text" in self._modalities else None
         notes = [f"the words are those of {transcript}"] if transcript else []
         try:
             clip = self._read(file, transcript, progress)

@@ -280,7 +280,7 @@ class FusionSentimentAnswers:
             reads = f"{accepted[0]} only" if len(accepted) == 1 else _listed(accepted, "and")
             raise InputError(f"This model reads {reads}; the input also has {', '.join(map(repr, ignored))}.")
         missing = [name for name in accepted if name not in clip]
-        if missing and not _learned_without(self.model.config):
+        if missing and not learned_without(self.model.config):
             logger.warning_once(
                 f"An input has no {missing[0]}, and this model was never trained to do without: unless "
                 "some of its training data had none either, such answers are guesses. Train with "
@@ -520,7 +520,7 @@ def _listed(words, last):
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-def _learned_without(config):
+def learned_without(config):
     """Whether training hid modalities of clips, so that the model can do without some."""
     return any(getattr(config, name, 0) for name in ("modality_dropout", "modality_distillation"))
 

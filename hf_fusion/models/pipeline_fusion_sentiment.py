@@ -127,6 +127,11 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         super().__init__(*args, **kwargs)
         self.model.eval()  # a model straight from training would answer with dropout
 
+    @property
+    def explains(self):
+        """`bool`: whether the model takes `explain`."""
+        return self.model.config.model_type == "dyfulm" and self.processor.has_spans
+
     def _sanitize_parameters(self, **kwargs):
         if kwargs.get("truncation") is True:
             kwargs.pop("truncation")
@@ -145,7 +150,7 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         batch_size = self._batch_size or DEFAULT_BATCH_SIZE if batch_size is None else batch_size
         options = {**self._postprocess_params, **self._sanitize_parameters(**kwargs)[2]}
         if options.get("explain"):
-            if self.model.config.model_type != "dyfulm" or not self.processor.has_spans:
+            if not self.explains:
                 raise ValueError("`explain` is for a DyFuLM whose tokenizers both give offsets.")
             if "top_k" in options:
                 raise ValueError("`explain` is about the best answer: leave `top_k` out.")
