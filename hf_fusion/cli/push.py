@@ -4,6 +4,7 @@
     hf-fusion push runs/mine me/my-dyfulm --private
     hf-fusion push runs/lora/base me/my-base              # the base model of a LoRA adapter, first
     hf-fusion push runs/lora me/my-lora --base_model me/my-base
+    hf-fusion push runs/mine me/my-dyfulm --space me/my-demo   # and a Space with the page of `hf-fusion demo`
 
 Weights, code, processor, pipeline, model card, records and figures are published; training states, logs and pickles
 are not. Log in first with `hf auth login`, or set HF_TOKEN to a token with write access. You only need transformers
@@ -21,12 +22,15 @@ def main(argv: list[str]) -> None:
     from hf_fusion.deployment.sample_answers import check_answers
     from hf_fusion.hub.publish import publish
     from hf_fusion.hub.repository import check_repository
+    from hf_fusion.hub.space import publish_space, space_files
     from hf_fusion.utils.quiet import silence_libraries
 
     silence_libraries()
     _print_files(check_repository(args.folder, args.repo_id, args.base_model))
     model, processor = load_checkpoint(args.folder, base_model=args.base_model)
     _print_model(model, check_answers(args.folder, model, processor))
+    if args.space:
+        _print_space(args.space, space_files(args.folder, args.repo_id, args.space))
     if args.dry_run:
         return
     commit = publish(
@@ -38,6 +42,8 @@ def main(argv: list[str]) -> None:
     else:
         pinned = f'revision="{commit.oid}", code_revision="{commit.oid}"'
         print(f'pipeline("fusion-sentiment", model="{args.repo_id}", trust_remote_code=True, {pinned})')
+    if args.space:
+        print(f"The Space: {publish_space(args.folder, args.repo_id, args.space, args.private).commit_url}")
 
 
 def parse_args(argv):
@@ -50,10 +56,21 @@ def parse_args(argv):
     parser.add_argument("--message", default="Upload a checkpoint", help="commit message")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--base_model", help="for a LoRA adapter: the repository of its base model")
+    parser.add_argument("--space", metavar="USER/NAME", help="also publish a Space that shows the checkpoint")
     parser.add_argument(
         "--dry_run", action="store_true", help="list the files and check the checkpoint, upload nothing"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.space and (args.revision or args.create_pr):
+        parser.error("--space shows the main branch: leave --revision and --create_pr out.")
+    return args
+
+
+def _print_space(name, files):
+    print(f"\nThe Space {name}:")
+    for file, content in files.items():
+        print(f"\n--- {file}\n{content}", end="")
+    print()
 
 
 def _print_files(files):

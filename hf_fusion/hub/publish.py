@@ -94,9 +94,9 @@ def publish(
         )
 
 
-def check_private(api: HfApi, repo_id: str) -> None:
+def check_private(api: HfApi, repo_id: str, repo_type: str = "model") -> None:
     """Raises [`PublishError`] if the repository is public."""
-    if not api.repo_info(repo_id).private:
+    if not api.repo_info(repo_id, repo_type=repo_type).private:
         raise PublishError(f"{repo_id} exists and is public. Make it private on the Hub, or choose another name.")
 
 

@@ -183,10 +183,11 @@ def _describe(model, clip):
         answer.headline, answer.score = ", ".join(applies) or "no label", ""
     if unsure:
         answer.alternatives = [f"{entry['label']} ({entry['score']:.0%})" for entry in ranked[:3]]
-    bars = [
-        Bar(entry["label"], entry["score"], f"{entry['score']:.1%}", entry["label"] in (applies or [best["label"]]))
-        for entry in ranked
-    ]
+    chosen = applies or [best["label"]]
+    entries = ranked  # few classes stay in their own order, so that answers can be compared
+    if len(ranked) <= MOST_BARS:
+        entries = sorted(ranked, key=lambda entry: config.label2id[entry["label"]])
+    bars = [Bar(entry["label"], entry["score"], f"{entry['score']:.1%}", entry["label"] in chosen) for entry in entries]
     answer.charts.append(Chart("Labels" if sets else "Fine classes" if "coarse" in best else "Classes", bars))
     if coarse := best.get("coarse"):
         bar = Bar(coarse["label"], coarse["score"], f"{coarse['score']:.1%}", True)
@@ -219,6 +220,9 @@ def _explain(model, text):
         if span["start"] > end:
             words.append(Word(text[end : span["start"]]))
         start, end = max(span["start"], end), max(span["end"], end)
+        blanks = len(text[start:end]) - len(text[start:end].lstrip())  # before the word
+        words.append(Word(text[start : start + blanks]))
+        start += blanks
         words.append(
             Word(text[start:end], _tint(span["relevance"] / most, _RELEVANCE_STEPS, ("for", "against")),
                  _encoder_tint(span["gate"]), span["relevance"], span["gate"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hf_fusion.data.decoding import FILE_KINDS
+from hf_fusion.data.decoding import FILE_KINDS, TextFormat
 from hf_fusion.deployment.demo.answers import answer_clip, answer_text
 from hf_fusion.deployment.demo.checkpoints import DemoModel, load_models
 from hf_fusion.deployment.demo.clips import load_demo_clips
@@ -102,7 +102,7 @@ class DemoPage:
         self._recordings = RecordingReader(models, self.settings.timeout, self.settings.asr, self.settings.language)
         self._folder = TemporaryDirectory(prefix="hf_fusion_demo_")
         self._tables = Path(self._folder.name, "tables")
-        os.environ["GRADIO_TEMP_DIR"] = self._folder.name  # of the uploads; read by the components
+        self._set_upload_folder()
         self.blocks = self._build()
 
     def __enter__(self):
@@ -138,11 +138,12 @@ class DemoPage:
         """
         if mcp:
             import_extra("mcp", "mcp")
+        self._set_upload_folder()
         try:
             _, url, share_url = self.blocks.queue(max_size=_WAITING).launch(
                 server_name=host, server_port=port, share=share, mcp_server=mcp, prevent_thread_lock=True, quiet=True,
                 max_file_size=f"{self.settings.max_file_size}mb", ssr_mode=False, run_history=False, pwa=False,
-                enable_monitoring=False, footer_links=["settings"], theme=make_theme(), css=page_css(),
+                enable_monitoring=False, footer_links=[], theme=make_theme(), css=page_css(),
             )  # fmt: skip
         except OSError as error:
             raise DataError(f"{host or '127.0.0.1'}, port {port or 'from 7860 on'}: {error}") from error
@@ -156,6 +157,10 @@ class DemoPage:
         self._recordings.close()
         self._folder.cleanup()
 
+    def _set_upload_folder(self):
+        """Both the components and the server ask the environment for it."""
+        os.environ["GRADIO_TEMP_DIR"] = self._folder.name
+
     # --- layout ---
 
     def _build(self):
@@ -166,12 +171,12 @@ class DemoPage:
         ) as blocks:
             gradio.HTML(render_models(self.models))
             with gradio.Tabs():
+                if self.models[0].reads_media:
+                    self._add_recordings()
                 if self._clips:
                     self._add_clips()
                 elif "text" in self._config.modalities:
                     self._add_texts()
-                if self.models[0].reads_media:
-                    self._add_recordings()
                 self._add_files()
             gradio.HTML(
                 '<p class="hf-note">Answers are guesses of a model. Texts and files stay on the machine that runs this '
@@ -187,7 +192,10 @@ class DemoPage:
             with gradio.Column(scale=2, min_width=300):
                 text = self._text_box("Text", "A review, or any other text")
                 with gradio.Row():
-                    clear, button = gradio.Button("Clear"), gradio.Button("Answer", variant="primary")
+                    clear, button = (
+                        gradio.Button("Clear", min_width=80),
+                        gradio.Button("Answer", variant="primary", min_width=80),
+                    )
                 examples = gradio.Column()
             answer = self._answer_column()
             with examples:
@@ -246,11 +254,15 @@ class DemoPage:
                     ["text"], value="text", label="Column with the text", allow_custom_value=True,
                     info="csv, tsv, json, jsonl, txt, xlsx or parquet; encoding and delimiter are found.",
                 )  # fmt: skip
+                with gradio.Accordion("Format of a text file, if it is not found", open=False):
+                    encoding = gradio.Textbox(label="Encoding", placeholder="cp1252")
+                    delimiter = gradio.Textbox(label="Delimiter", placeholder="; or tab")
                 button = gradio.Button("Answer", variant="primary")
                 download = gradio.DownloadButton("Download the table (.csv)", visible=False)
             answer = self._answer_column()
-        self._on([file.change], self._show_columns, file, [column, answer, download])
-        self._on([button.click], self._answer_file, [file, column], [answer, download])
+        given = [file, encoding, delimiter]
+        self._on([file.change, encoding.blur, delimiter.blur], self._show_columns, given, [column, answer, download])
+        self._on([button.click], self._answer_file, [*given, column], [answer, download])
 
     def _text_box(self, label, placeholder):
         return self._gradio.Textbox(
@@ -319,24 +331,26 @@ class DemoPage:
 
         return _or_error(answer, files or ())
 
-    def _show_columns(self, file):
+    def _show_columns(self, file, encoding, delimiter):
         """The columns of a file that was uploaded; an answer to the one before it is taken away."""
         gradio = self._gradio
         unchanged, hidden = gradio.Dropdown(), gradio.DownloadButton(visible=False)
         if file is None:
             return unchanged, _NOTHING, hidden
         try:
-            names, likely = text_columns(file)
+            names, likely = text_columns(file, _text_format(encoding, delimiter))
         except FusionError as error:
             return unchanged, render_error(_without_folders(str(error), [file])), hidden
         return gradio.Dropdown(names, value=likely), _NOTHING, hidden
 
-    def _answer_file(self, file, column):
+    def _answer_file(self, file, encoding, delimiter, column):
         hidden = self._gradio.DownloadButton(visible=False)
         if file is None:
             return render_error("Upload a file first."), hidden
         try:
-            table = predict_table(self.models, file, str(column), self.settings.max_rows)
+            table = predict_table(
+                self.models, file, str(column), self.settings.max_rows, _text_format(encoding, delimiter)
+            )
             shutil.rmtree(self._tables, ignore_errors=True)  # gradio has a copy of the last one, for an hour
             self._tables.mkdir()
             path = write_table(table, self._tables, file)
@@ -363,6 +377,10 @@ def _checked(text):
     if len(text or "") > MOST_CHARACTERS:
         raise DataError(f"The text has {len(text):,} characters; this page takes up to {MOST_CHARACTERS:,}.")
     return text or ""
+
+
+def _text_format(encoding, delimiter):
+    return TextFormat((encoding or "").strip() or None, (delimiter or "").strip() or None)
 
 
 def _or_error(answer, files=()):

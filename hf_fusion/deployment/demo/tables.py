@@ -1,11 +1,11 @@
 """Predicts an uploaded file of rows, for a table on the page and a file to download."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hf_fusion.data.decoding import AS_FOUND, TextFormat
 from hf_fusion.data.files import RowWriter, count_rows, read_rows_or_errors
 from hf_fusion.deployment.demo.checkpoints import DemoModel
 from hf_fusion.deployment.prediction_input import check_text_column
@@ -39,17 +39,20 @@ class PredictedTable:
     agreement: float | None = None
 
 
-def text_columns(path: str) -> tuple[list[str], str | None]:
+def text_columns(path: str, text_format: TextFormat = AS_FOUND) -> tuple[list[str], str | None]:
     """
     Finds the columns of a file.
 
     Returns:
-        `tuple`: their names, and the likely one with the text: "text", or the one with the longest words.
+        `tuple`: their names, and the likely one with the text: "text", or the one with the longest values.
 
     Raises:
         DataError: if the file cannot be read.
     """
-    rows = [row for row in islice(read_rows_or_errors(path), _FIRST_ROWS) if isinstance(row, dict)]
+    found = list(islice(read_rows_or_errors(path, text_format=text_format), _FIRST_ROWS))
+    rows = [row for row in found if isinstance(row, dict)]
+    if found and not rows:
+        raise found[0]
     lengths: dict[str, int] = {}
     for row in rows:
         for name, value in row.items():
@@ -64,7 +67,7 @@ def predict_table(
     path: str,
     text_column: str,
     max_rows: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    text_format: TextFormat = AS_FOUND,
 ) -> PredictedTable:
     """
     Predicts the rows of a file with each model.
@@ -74,25 +77,25 @@ def predict_table(
         path: the file.
         text_column: the column with the text.
         max_rows: rows beyond this number are left out; `total` counts them.
-        progress: called with the number of rows that are done, and of all.
+        text_format: the format of a text file, where its content does not tell.
 
     Raises:
         DataError: if the file cannot be read, or has no such column.
     """
     config = models[0].config
-    check_text_column([path], text_column, config)
-    total = count_rows(path)
+    check_text_column([path], text_column, config, text_format)
+    total = count_rows(path, text_format)
     names = {name for model in models for name in prediction_types(model.config, flat=True)} | {"prediction"}
     table = PredictedTable(total=total)
-    rows = [_renamed(row, names, table.renamed) for row in islice(read_rows_or_errors(path), max_rows)]
+    rows = [
+        _renamed(row, names, table.renamed)
+        for row in islice(read_rows_or_errors(path, text_format=text_format), max_rows)
+    ]
     text_column = table.renamed.get(text_column, text_column)
-    answered = []
-    for number, model in enumerate(models):
-        done = []
-        for window in predict_rows(model, rows, text_column, BATCH_SIZE):
-            done += map(flat_row, window)
-            progress(number * len(rows) + len(done), len(models) * len(rows))
-        answered.append(done)
+    answered = [
+        [flat_row(row) for window in predict_rows(model, rows, text_column, BATCH_SIZE) for row in window]
+        for model in models
+    ]
     table.failed = sum(any(row["error"] for row in parts) for parts in zip(*answered, strict=True))
     table.cut = sum(any(row["truncated"] for row in parts) for parts in zip(*answered, strict=True))
     if len(models) == 1:
