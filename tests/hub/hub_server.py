@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import huggingface_hub
 import pytest
 import transformers
+import yaml
 
 TOKEN = "hf_writer"
 
@@ -22,6 +23,7 @@ TOKEN = "hf_writer"
 @dataclass
 class Repo:
     private: bool = False
+    sdk: str | None = None  # of a Space, whose name begins with "spaces/"
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # files by commit
     branches: dict[str, str] = field(default_factory=dict)
 
@@ -133,19 +135,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def create_repo(self):
         content = json.loads(self.body)
-        repo_id = f"{content['organization']}/{content['name']}"
+        kind = "spaces/" if content.get("type") == "space" else ""
+        repo_id = f"{kind}{content['organization']}/{content['name']}"
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self.reply(401, {"error": "Invalid username or password."})
         elif repo_id in self.server.repos:
             self.reply(409, {"error": "exists", "url": f"{self.server.url}/{repo_id}"})
         else:
             private = content.get("private") is True or content.get("visibility") == "private"
-            repo = self.server.repos[repo_id] = Repo(private)
+            repo = self.server.repos[repo_id] = Repo(private, content.get("sdk"))
             repo.commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"})
             self.reply(200, {"url": f"{self.server.url}/{repo_id}", "name": repo_id})
 
     def validate_yaml(self):
-        self.reply(200, {"errors": [], "warnings": []})
+        """Of the metadata of a Space the fields without which the Hub does not start it."""
+        content = json.loads(self.body)
+        data = yaml.safe_load(content["content"].split("---")[1]) if content.get("repoType") == "space" else {}
+        errors = [] if data.get("sdk", "gradio") == "gradio" else [{"message": f"unknown sdk {data['sdk']!r}"}]
+        self.reply(400 if errors else 200, {"errors": errors, "warnings": []})
 
     def create_branch(self, repo_id, branch):
         if repo := self.repo(repo_id, write=True):
@@ -243,11 +250,15 @@ class Handler(BaseHTTPRequestHandler):
 
 
 _ID = r"([^/]+/[^/]+)"
+_SPACE = r"(spaces/[^/]+/[^/]+)"
 ROUTES = [
     ("POST", "/api/repos/create", "create_repo"),
     ("POST", "/api/validate-yaml", "validate_yaml"),
     ("POST", f"/api/models/{_ID}/branch/(.+)", "create_branch"),
     ("POST", f"/api/models/{_ID}/preupload/(.+)", "preupload"),
+    ("POST", f"/api/{_SPACE}/preupload/(.+)", "preupload"),
+    ("POST", f"/api/{_SPACE}/commit/(.+)", "commit"),
+    ("GET", f"/api/{_SPACE}", "info"),
     ("POST", f"/{_ID}.git/info/lfs/objects/batch", "lfs_batch"),
     ("PUT", r"/lfs/(\w+)", "lfs_put"),
     ("POST", f"/api/models/{_ID}/commit/(.+)", "commit"),
