@@ -15,6 +15,8 @@ nothing there. `hf-fusion push --space` puts the same page on the Hub.
 """
 
 import json
+import signal
+import sys
 
 from hf_fusion.cli.arguments import make_parser
 
@@ -28,6 +30,7 @@ def main(argv: list[str]) -> None:
     from hf_fusion.utils.quiet import silence_libraries
 
     silence_libraries()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # uploads are deleted on the way out
     fields = {name: value for name, value in vars(args).items() if name in DemoSettings.__dataclass_fields__}
     settings = DemoSettings(**fields)
     with DemoPage(load_models([args.checkpoint, *filter(None, [args.other])], args.device), settings) as page:

@@ -1,6 +1,6 @@
 """The answers of a checkpoint as the page shows them: words, lengths of bars, and the colors of the words of a text."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from hf_fusion.deployment.demo.checkpoints import DemoModel
@@ -15,6 +15,8 @@ MOST_BARS = 8
 _RELEVANCE_STEPS = (0.1, 0.35, 0.7)
 _GATE_STEPS = (0.02, 0.1, 0.25)
 _STRONGEST = 5
+_WAIT = "The words are being colored ..."
+_TOO_LONG = f"Words are colored up to {MOST_EXPLAINED:,} characters; this text has {{:,}}."
 
 
 @dataclass
@@ -117,16 +119,22 @@ class Answer:
 
 
 def answer_text(model: DemoModel, text: str) -> Answer:
-    """Answers a text, with an explanation where the model has one."""
+    """Answers a text; [`explain_answer`] adds the explanation."""
     try:
         answer = _describe(model, {"text": text})
-        if model.explains and len(text) <= MOST_EXPLAINED:
-            answer.explanation = _explain(model, text)
-        elif model.explains:
-            answer.notes.append(f"Words are colored up to {MOST_EXPLAINED:,} characters; this text has {len(text):,}.")
-        return answer
     except InputError as error:
         return Answer(model.name, error.reason)
+    if model.explains:
+        answer.notes.append(_WAIT if len(text) <= MOST_EXPLAINED else _TOO_LONG.format(len(text)))
+    return answer
+
+
+def explain_answer(model: DemoModel, text: str, answer: Answer) -> Answer:
+    """The answer with an explanation, where the model has one and the text is not too long; otherwise as it is."""
+    if _WAIT not in answer.notes:
+        return answer
+    notes = [note for note in answer.notes if note != _WAIT]
+    return replace(answer, notes=notes, explanation=_explain(model, text))
 
 
 def answer_clip(model: DemoModel, clip: dict, chosen: list[str]) -> Answer:

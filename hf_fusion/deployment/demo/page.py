@@ -1,16 +1,16 @@
 """The page: tabs for texts, clips, files and recordings, and the server behind it."""
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_fusion.data.decoding import FILE_KINDS, TextFormat
-from hf_fusion.deployment.demo.answers import answer_clip, answer_text
+from hf_fusion.deployment.demo.answers import answer_clip, answer_text, explain_answer
 from hf_fusion.deployment.demo.checkpoints import DemoModel, load_models
 from hf_fusion.deployment.demo.clips import load_demo_clips
 from hf_fusion.deployment.demo.recordings import RecordingReader
@@ -72,7 +72,7 @@ class DemoSettings:
 class DemoPage:
     """
     A page in the browser for one checkpoint, or for two side by side. What is uploaded lies in a folder of its own,
-    which is deleted with the page.
+    which is deleted when the process ends.
 
     Args:
         models (`list[DemoModel]`): the checkpoints.
@@ -100,9 +100,7 @@ class DemoPage:
         self._config = models[0].config
         self._clips = load_demo_clips(models[0], self.settings.dataset, self.settings.dataset_options)
         self._recordings = RecordingReader(models, self.settings.timeout, self.settings.asr, self.settings.language)
-        self._folder = TemporaryDirectory(prefix="hf_fusion_demo_")
-        self._tables = Path(self._folder.name, "tables")
-        self._set_upload_folder()
+        self._tables = TemporaryDirectory(prefix="tables_", dir=_upload_folder().name)
         self.blocks = self._build()
 
     def __enter__(self):
@@ -138,7 +136,6 @@ class DemoPage:
         """
         if mcp:
             import_extra("mcp", "mcp")
-        self._set_upload_folder()
         try:
             _, url, share_url = self.blocks.queue(max_size=_WAITING).launch(
                 server_name=host, server_port=port, share=share, mcp_server=mcp, prevent_thread_lock=True, quiet=True,
@@ -155,11 +152,7 @@ class DemoPage:
         """Stops the server, and deletes what was uploaded."""
         self.blocks.close(verbose=False)
         self._recordings.close()
-        self._folder.cleanup()
-
-    def _set_upload_folder(self):
-        """Both the components and the server ask the environment for it."""
-        os.environ["GRADIO_TEMP_DIR"] = self._folder.name
+        self._tables.cleanup()
 
     # --- layout ---
 
@@ -303,12 +296,17 @@ class DemoPage:
             raise self._gradio.Error(str(error), print_exception=False) from error
 
     def _answer_text(self, text):
-        return _or_error(lambda: self._text_answers(text))
+        """The answers at once, and again with their explanations, which take longer."""
+        answers = []
 
-    def _text_answers(self, text):
-        answers = [answer_text(model, _checked(text)) for model in self.models]
-        unseen = any(answer.explanation is None and not answer.error for answer in answers)
-        return render_answers(answers, text if unseen else None)
+        def answer():
+            answers.extend(answer_text(model, _checked(text)) for model in self.models)
+            return render_answers(answers, text)
+
+        yield _or_error(answer)
+        explained = [explain_answer(model, text, given) for model, given in zip(self.models, answers, strict=False)]
+        if any(answer.explanation for answer in explained):
+            yield render_answers(explained, None if all(answer.explanation for answer in explained) else text)
 
     def _show_clip(self, number):
         clip = self._clips[number]
@@ -351,9 +349,10 @@ class DemoPage:
             table = predict_table(
                 self.models, file, str(column), self.settings.max_rows, _text_format(encoding, delimiter)
             )
-            shutil.rmtree(self._tables, ignore_errors=True)  # gradio has a copy of the last one, for an hour
-            self._tables.mkdir()
-            path = write_table(table, self._tables, file)
+            folder = Path(self._tables.name)
+            for earlier in folder.iterdir():  # gradio has a copy of it, for an hour
+                earlier.unlink()
+            path = write_table(table, folder, file)
         except (FusionError, InputError) as error:
             return render_error(_without_folders(str(error), [file])), hidden
         return render_table(table), self._gradio.DownloadButton(value=str(path), visible=True)
@@ -377,6 +376,14 @@ def _checked(text):
     if len(text or "") > MOST_CHARACTERS:
         raise DataError(f"The text has {len(text):,} characters; this page takes up to {MOST_CHARACTERS:,}.")
     return text or ""
+
+
+@cache
+def _upload_folder():
+    """The folder of uploads. gradio has one for each process, and asks the environment for it at any time."""
+    folder = TemporaryDirectory(prefix="hf_fusion_demo_")
+    os.environ["GRADIO_TEMP_DIR"] = folder.name
+    return folder
 
 
 def _text_format(encoding, delimiter):

@@ -7,13 +7,27 @@ import numpy as np
 import pytest
 from demo_inputs import FEW_CLIPS, HOSTILE, TURNED
 
-from hf_fusion.deployment.demo.answers import MOST_BARS, MOST_EXPLAINED, Answer, Bar, Chart, answer_clip, answer_text
+from hf_fusion.deployment.demo.answers import (
+    MOST_BARS,
+    MOST_EXPLAINED,
+    Answer,
+    Bar,
+    Chart,
+    answer_clip,
+    answer_text,
+    explain_answer,
+)
 from hf_fusion.deployment.demo.checkpoints import check_comparable, load_models
 from hf_fusion.deployment.demo.clips import load_demo_clips
 from hf_fusion.deployment.demo.rendering import render_answers, render_error, render_models
 from hf_fusion.utils.errors import DataError
 
 pytest_plugins = ["demo_models"]
+
+
+def explained(model, text):
+    return explain_answer(model, text, answer_text(model, text))
+
 
 TEXT = "The room was not bad at all, but breakfast was cold."
 
@@ -61,7 +75,10 @@ def test_a_text_has_the_numbers_of_the_pipeline(review_model):
 
 
 def test_words_are_the_whole_text_with_relevance_and_gate(review_model):
-    explanation = answer_text(review_model, TEXT).explanation
+    assert answer_text(review_model, TEXT).notes == ["The words are being colored ..."]
+    answer = explained(review_model, TEXT)
+    explanation = answer.explanation
+    assert answer.notes == []
     assert "".join(word.text for word in explanation.words) == TEXT
     spans = review_model(TEXT, explain=True)["explanation"]
     known = [word for word in explanation.words if word.value is not None]
@@ -78,7 +95,7 @@ def test_words_are_the_whole_text_with_relevance_and_gate(review_model):
 
 
 def test_an_unsure_answer_names_the_alternatives(other_model):
-    answer = answer_text(other_model, TEXT)
+    answer = explained(other_model, TEXT)
     assert answer.unsure and len(answer.alternatives) == 3 and len(answer.charts) == 1
     assert answer.explanation.label == answer.headline
     html = render_answers([answer])
@@ -87,7 +104,7 @@ def test_an_unsure_answer_names_the_alternatives(other_model):
 
 def test_a_long_text_is_answered_without_colors(review_model):
     text = "The bed was good. " * (MOST_EXPLAINED // 18 + 1)
-    answer = answer_text(review_model, text)
+    answer = explained(review_model, text)
     assert answer.explanation is None and answer.headline
     assert answer.notes == [f"Words are colored up to 2,000 characters; this text has {len(text):,}."]
     assert text in render_answers([answer], text)
@@ -103,7 +120,7 @@ def test_the_reason_of_a_text_that_cannot_be_read(review_model, text, reason):
 
 @pytest.mark.parametrize("text", [HOSTILE, TURNED, "a\x00b\x1bc good", "&amp; <b>bold</b> \"quoted\" 'single'"])
 def test_what_is_typed_is_only_text(review_model, text):
-    page = ParsedPage(render_answers([answer_text(review_model, text)], text))
+    page = ParsedPage(render_answers([explained(review_model, text)], text))
     assert page.tags <= TAGS and page.attributes <= ATTRIBUTES
     shown = re.sub(r"[\x00\x1b]", "�", text)
     assert page.texts == [shown, shown, shown]  # by relevance, by encoder, and whole

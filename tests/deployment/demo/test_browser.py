@@ -121,6 +121,7 @@ def ask(page, text):
     page.get_by_role("textbox", name="Text").fill(text)
     page.get_by_role("button", name="Answer", exact=True).click()
     page.locator(".hf-headline, .hf-error").first.wait_for()
+    page.get_by_text("The words are being colored").first.wait_for(state="hidden")
 
 
 def check_page(page):
@@ -238,7 +239,7 @@ def test_a_video_has_its_score_over_time_under_the_player(visit, recordings_url,
     (tmp_path / "talk.vtt").write_text(words)
     page = visit(recordings_url, PHONE)
     page.locator("input[type=file]").set_input_files([tmp_path / "talk.mp4", tmp_path / "talk.vtt"])
-    page.get_by_text("talk.vtt").first.wait_for()
+    page.locator(".file-preview tr").nth(1).wait_for()
     page.get_by_label("Seconds of each answer").fill("1")
     page.get_by_role("button", name="Answer", exact=True).filter(visible=True).click()
     page.locator(".hf-curve").wait_for()
