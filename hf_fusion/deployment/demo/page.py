@@ -227,7 +227,7 @@ class DemoPage:
             with gradio.Row():
                 with gradio.Column(scale=2, min_width=300):
                     files = gradio.File(
-                        label="Video or recording, and its subtitles (.srt, .vtt) if there are any", file_types=endings,
+                        label="Recording and subtitles (.srt, .vtt)", file_types=endings,
                         file_count="multiple",
                     )  # fmt: skip
                     window = gradio.Number(4, label="Seconds of each answer", minimum=0.5, maximum=600)

@@ -30,6 +30,7 @@ def render_answers(answers: list[Answer], text: str | None = None) -> str:
 def render_table(table: PredictedTable) -> str:
     """The first rows of a table, and what is to be known of it."""
     columns = list(dict.fromkeys(name for row in table.rows for name in row))
+    columns.sort(key=lambda name: name != "error" or not table.failed)  # errors are read first
     return _render("table", table=table, columns=columns, shown=table.rows[:SHOWN_ROWS])
 
 
