@@ -210,7 +210,7 @@ class DemoPage:
                 )  # fmt: skip
                 facts = gradio.HTML(render_note(first.facts))
                 text = self._text_box("Text of the clip", "None: the clip is answered without text")
-                text.value = first.modalities.get("text", "")
+                text.value, text.visible = first.modalities.get("text", ""), "text" in self._config.modalities
                 chosen = self._modality_boxes()
                 button = gradio.Button("Answer", variant="primary")
             answer = self._answer_column()
