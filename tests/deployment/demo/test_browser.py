@@ -44,6 +44,11 @@ LOW_CONTRAST = """() => {
   }
   return low;
 }"""
+# Parts of a card that reach beyond it, beside those that scroll.
+BEYOND_CARD = """() => [...document.querySelectorAll(".hf-card *")]
+  .filter((e) => e.checkVisibility() && !e.parentElement.closest(".hf-wide"))
+  .filter((e) => e.getBoundingClientRect().right > e.closest(".hf-card").getBoundingClientRect().right)
+  .map((e) => e.outerHTML.slice(0, 120))"""
 # Controls without a name for readers of the screen.
 NAMELESS = """() => [...document.querySelectorAll("input, textarea, button, select, video, audio, svg[role=img]")]
   .filter((e) => e.checkVisibility() && !e.closest("[aria-hidden=true]"))
@@ -127,6 +132,7 @@ def ask(page, text):
 def check_page(page):
     """No horizontal scrolling, enough contrast, and a name for each control."""
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    assert page.evaluate(BEYOND_CARD) == []
     assert page.evaluate(LOW_CONTRAST) == []
     assert page.evaluate(NAMELESS) == []
 
