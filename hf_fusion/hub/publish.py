@@ -44,8 +44,9 @@ def publish(
     Uploads a run folder as one commit, so that nobody loads a partly uploaded repository.
 
     The model card is rewritten with the repository's name in its snippets, and local directories are removed from the
-    records. A whole model gets `handler.py` and `requirements.txt` for Inference Endpoints. Weights, code, tokenizers and pictures of an earlier upload that the folder no longer has are deleted in
-    the same commit; all other files of the repository stay.
+    records. A whole model gets `handler.py` and `requirements.txt` for Inference Endpoints. Weights, code, tokenizers
+    and pictures of an earlier upload that the folder no longer has are deleted in the same commit; all other files of
+    the repository stay.
 
     Args:
         folder (`str` or `Path`): the run folder.

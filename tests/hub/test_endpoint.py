@@ -60,7 +60,7 @@ def test_a_handler_around_a_loaded_pipeline(review_classifier):
 
 def test_an_exported_folder_says_how_it_is_loaded(tmp_path):
     (tmp_path / "onnx_fusion.json").write_text("{}")
-    with pytest.raises(ValueError, match="OnnxFusion.from_pretrained"):
+    with pytest.raises(ValueError, match=r"OnnxFusion\.from_pretrained"):
         EndpointHandler(str(tmp_path))
 
 
