@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from asserts import assert_close
 from conftest import TEXTS
-from tiny_runs import ENVIRONMENT, LONGEST_SECONDS, ROOT, script_here
+from tiny_runs import ENVIRONMENT, LONGEST_SECONDS, ROOT, Script, script_here
 
 pytest.importorskip("uvicorn")
 LONG = "The room was not clean, but the staff was wonderful. " * 40
@@ -27,24 +28,28 @@ for name in "torch accelerate datasets evaluate matplotlib onnx pyarrow rich sci
 from hf_fusion.cli.main import main
 sys.exit(main(["serve", *sys.argv[1:]]))
 """
-COMMAND = "import sys; from hf_fusion.cli.main import main; sys.exit(main(['serve', *sys.argv[1:]]))"
 
 
 @contextlib.contextmanager
-def served(code, *words):
-    """A server on a free port; gives the process and the port."""
-    command = [sys.executable, "-c", code, *map(str, words), "--port", "0"]
-    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-    ) as process:
-        try:
-            line = process.stdout.readline()
-            assert line.startswith("Serving at http://127.0.0.1:"), (line, process.stderr.read())
-            yield process, int(line.split()[2].rpartition(":")[2])
-        finally:
-            if process.poll() is None:
-                process.kill()
+def served(*words):
+    """A server on a free port, in a process that has the libraries already; gives the process and the port."""
+    script = Script("serve", *words, "--port", "0")
+    try:
+        output = Path(script.streams.name, "stdout")
+        wait_for(lambda: not script.process.is_alive() or (output.exists() and output.read_text()))
+        yield script, port_in(output.read_text())
+    finally:
+        script.process.kill()
+
+
+def port_in(line):
+    assert line.startswith("Serving at http://127.0.0.1:"), line
+    return int(line.split()[2].rpartition(":")[2])
+
+
+def stop(script):
+    os.kill(script.process.pid, signal.SIGTERM)
+    return script.join()
 
 
 def ask(port, inputs=None, path="/predict", **parameters):
@@ -74,7 +79,7 @@ def wait_for(condition):
 
 def test_signals_cancellation_and_answers_under_load(review_checkpoint, review_classifier):
     expected = {text: review_classifier(text) for text in (*TEXTS, LONG)}
-    with served(COMMAND, review_checkpoint, "--max_batch_size", 4, "--timeout", 900) as (process, port):
+    with served(review_checkpoint, "--max_batch_size", 4, "--timeout", 900) as (script, port):
         assert ask(port, path="/ready") == (200, {"status": "ready"})
         assert ask(port, path="/info")[1]["model"] == review_checkpoint.name
         status, answers = ask(port, [*TEXTS, LONG])
@@ -99,28 +104,34 @@ def test_signals_cancellation_and_answers_under_load(review_checkpoint, review_c
         with ThreadPoolExecutor(12) as threads:
             late = [threads.submit(ask, port, text) for text in [LONG, *TEXTS] * 2]
             wait_for(lambda: metric(port, "hf_fusion_request_seconds_count") >= 4)
-            process.send_signal(signal.SIGTERM)
+            os.kill(script.process.pid, signal.SIGTERM)
             for text, answer in zip([LONG, *TEXTS] * 2, late, strict=True):
                 with contextlib.suppress(ConnectionError, http.client.HTTPException):  # had not been accepted
                     status, found = answer.result()
                     assert status == 200
                     assert_close(found, expected[text])
-        assert process.wait(LONGEST_SECONDS) == 0, process.stderr.read()
+        ended = script.join()
+        assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended.stderr
         with pytest.raises(ConnectionError):
             ask(port, "Good.")
-        assert "Traceback" not in process.stderr.read()
 
 
 def test_an_export_needs_no_torch(exported_reviews):
     classify, folder = exported_reviews
-    with served(WITHOUT_TORCH, folder) as (process, port):
-        status, answers = ask(port, [*TEXTS, LONG], return_truncated=True)
-        assert status == 200
-        assert_close(answers, classify([*TEXTS, LONG], return_truncated=True), atol=1e-4)
-        assert ask(port, path="/info")[1]["runtime"] == "onnxruntime"
-        assert ask(port, "Good.", explain=True)[0] == 400
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(LONGEST_SECONDS) == 0
+    command = [sys.executable, "-c", WITHOUT_TORCH, folder, "--port", "0"]
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            port = port_in(process.stdout.readline())
+            status, answers = ask(port, [*TEXTS, LONG], return_truncated=True)
+            assert status == 200
+            assert_close(answers, classify([*TEXTS, LONG], return_truncated=True), atol=1e-4)
+            assert ask(port, path="/info")[1]["runtime"] == "onnxruntime"
+            assert ask(port, "Good.", explain=True)[0] == 400
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LONGEST_SECONDS) == 0
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -167,7 +178,7 @@ def test_ten_minutes_of_load(review_checkpoint, review_classifier):
     texts = [f"The {a} was {b} {c}." for a in ("room", "bed", "bar") for b in ("not", "very") for c in ("good", "bad")]
     expected = dict(zip(texts, review_classifier(texts), strict=True))
     wrong, counts, memory = [], [0] * 16, []
-    with served(COMMAND, review_checkpoint) as (process, port):
+    with served(review_checkpoint) as (script, port):
         end = time.monotonic() + 600
 
         def load(number):
@@ -183,10 +194,9 @@ def test_ten_minutes_of_load(review_checkpoint, review_classifier):
             thread.start()
         while any(thread.is_alive() for thread in threads):
             time.sleep(5)
-            with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+            with open(f"/proc/{script.process.pid}/status", encoding="ascii") as file:
                 memory.append(next(int(line.split()[1]) for line in file if line.startswith("VmRSS")))
         assert not wrong and min(counts) > 10
         settled = memory[len(memory) // 5]
         assert memory[-1] < 1.1 * settled, memory
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(LONGEST_SECONDS) == 0
+        assert stop(script).returncode == 0
