@@ -305,7 +305,9 @@ def _check_names(mapping, accepted, place="", kind="invalid_request"):
     """Raises [`RequestError`] if a mapping has another name than the accepted ones."""
     unknown = [name for name in mapping if name not in accepted]
     if unknown:
-        raise RequestError(f"Accepted are {', '.join(accepted)}.", f"{place}{unknown[0]:.50}", kind)
+        raise RequestError(
+            f"There is no such name. Accepted are {', '.join(accepted)}.", f"{place}{unknown[0]:.50}", kind
+        )
 
 
 def _parameter_error(error, parameters):

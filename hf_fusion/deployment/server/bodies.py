@@ -18,6 +18,8 @@ JSON, MULTIPART = "application/json", "multipart/form-data"
 _LARGE = 2**15
 # All bodies together take so many times the memory of the largest one.
 _BODIES = 16
+# Of a body that is too large so many times its limit is read and dropped.
+_DISCARDED = 4
 
 
 class BodyReader:
@@ -40,10 +42,12 @@ class BodyReader:
         [`QueueFullError`] if too many others are being read.
         """
         limit, size = self.limits[kind], 0
+        receive: Receive = request.receive
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
+            if "expect" not in request.headers:
+                await _discard(receive, _DISCARDED * limit)
             raise _too_large(limit)
-        receive: Receive = request.receive
 
         async def receive_limited():
             nonlocal size
@@ -52,6 +56,7 @@ class BodyReader:
             size += count
             self.held[kind] += count
             if size > limit:
+                await _discard(receive, _DISCARDED * limit)
                 raise _too_large(limit)
             if self.held[kind] > _BODIES * limit:
                 raise QueueFullError(1)
@@ -70,6 +75,15 @@ class BodyReader:
             if len(body) >= _LARGE:
                 return await asyncio.to_thread(lambda: read(parse_json(body)))
             return read(parse_json(body))
+
+
+async def _discard(receive, most):
+    """Reads the rest of a body that is refused: a client that is still sending would miss the answer."""
+    while most > 0:
+        message = await receive()
+        most -= len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
 
 
 def kind_of(request: Request) -> str:

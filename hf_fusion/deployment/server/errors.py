@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 # The status of a request whose client went away: no answer is sent.
 CLIENT_GONE = 499
 _STATUS = {"invalid_request": 400, "invalid_input": 422, "too_large": 413}
-_KINDS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
+_KINDS = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
+_ADVICE = {
+    404: "There is no such path; /openapi.json describes the server.",
+    405: "This path takes another method; /openapi.json describes the server.",
+}
 
 
 class JSONResponse(Response):
@@ -57,10 +61,8 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, HTTPException):
-        headers = dict(error.headers or {})
-        return error_response(_KINDS.get(error.status_code, "error"), error.detail, error.status_code, headers=headers)
+        status, headers = error.status_code, dict(error.headers or {})
+        message = _ADVICE.get(status, error.detail)
+        return error_response(_KINDS.get(status, "invalid_request"), message, status, headers=headers)
     logger.error("A request to %s failed", request.url.path, exc_info=error)
     return error_response("internal", "The server failed on this request; its log has the reason.", 500)
-
-
-HANDLED = (RequestError, QueueFullError, RequestTimeoutError, ClientDisconnect, HTTPException, Exception)

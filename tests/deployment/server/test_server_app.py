@@ -11,12 +11,15 @@ import pytest
 from asserts import assert_close
 from conftest import AUDIO_SIZE, TEXTS, VISION_SIZE
 
-from hf_fusion.models.handler import PARAMETERS, EndpointHandler
+from hf_fusion.models.handler import PARAMETERS, EndpointHandler, RequestError
 
 pytest.importorskip("starlette")
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from hf_fusion.deployment.server.app import Server
+from hf_fusion.deployment.server.batching import QueueFullError
+from hf_fusion.deployment.server.bodies import BodyReader
 from hf_fusion.deployment.server.options import ServerOptions
 from hf_fusion.utils.errors import DataError
 
@@ -195,18 +198,56 @@ class TestRefusals:
         assert error_of(ask(reviews, "a", {"aspects": words}), 413)["field"] == "parameters.aspects"
 
     def test_large_bodies(self, reviews):
-        """Also without a length, while they arrive: the rest is not read."""
+        """Also without a length, while they arrive."""
         error_of(reviews.post("/predict", json={"inputs": "a" * 200_000}), 413)
-        read = []
 
         def chunks():
-            for i in range(1000):
-                read.append(i)
+            for _ in range(200):
                 yield b" " * 1000
 
         headers = {"content-type": "application/json"}
         response = reviews.post("/predict", content=chunks(), headers=headers)
         assert error_of(response, 413)["type"] == "too_large" and response.headers["connection"] == "close"
+
+    def test_no_more_is_held_of_a_body_than_its_limit(self):
+        """However long it is: the rest is dropped, and of an endless one not even read."""
+        bodies, sent = BodyReader(1000, 1000), []
+
+        async def receive():
+            sent.append(max(bodies.held.values()))
+            return {"type": "http.request", "body": b" " * 100, "more_body": True}
+
+        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+        with pytest.raises(RequestError, match="larger than 1,000 bytes"):
+            asyncio.run(bodies.read_json(request, lambda data: data))
+        assert len(sent) == 51 and max(sent) <= 1100 and set(bodies.held.values()) == {0}
+
+    def test_bodies_together_have_a_limit(self):
+        bodies = BodyReader(1000, 1000)
+
+        async def scenario():
+            ended = asyncio.Event()
+
+            async def receive(parts):
+                if parts:
+                    return {"type": "http.request", "body": parts.pop(), "more_body": True}
+                await ended.wait()
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            def read():
+                parts = [b" " * 900]
+                scope = {"type": "http", "method": "POST", "headers": []}
+                return bodies.read_json(Request(scope, lambda: receive(parts)), lambda data: data)
+
+            held = [asyncio.ensure_future(read()) for _ in range(17)]
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFullError):
+                await read()
+            ended.set()
+            results = await asyncio.gather(*held, return_exceptions=True)
+            assert all(isinstance(one, RequestError) for one in results) and bodies.held["application/json"] == 0
+
+        asyncio.run(scenario())
 
     def test_other_types_and_paths(self, reviews):
         assert "application/json" in error_of(reviews.post("/predict", content="{}"), 415)["message"]
