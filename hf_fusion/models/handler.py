@@ -112,10 +112,16 @@ class EndpointHandler:
     Example:
 
     ```python
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor, FusionSentimentPipeline
+    from hf_fusion.data.tokenizers import train_tokenizer
     from hf_fusion.models.handler import EndpointHandler
 
-    handler = EndpointHandler("runs/mine")
-    handler({"inputs": ["The bed was good.", "The bed was not good."], "parameters": {"top_k": 2}})
+    texts = ["The bed was good.", "The room was not clean."]
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = DyFuLMForSequenceClassification(DyFuLMConfig(encoder_a_config=encoder, encoder_b_config=encoder))
+    processor = DyFuLMProcessor(train_tokenizer(texts, "wordpiece", 100))
+    handler = EndpointHandler(classify=FusionSentimentPipeline(model=model, processor=processor))
+    handler({"inputs": texts, "parameters": {"top_k": 2}})  # for a checkpoint: EndpointHandler("runs/mine")
     ```
     """
 
