@@ -66,9 +66,10 @@ def test_refusals_are_counted():
 
 @pytest.mark.parametrize("answer", [(200, ANSWERS[0]), (500, ANSWERS[1]), (200, {**ANSWERS[1], "score": 0.3334})])
 def test_a_swapped_or_wrong_answer_is_an_error(answer):
-    with answering(lambda text: answer if text == "b" else (200, ANSWERS[TEXTS.index(text)])) as port:
-        with pytest.raises(RuntimeError, match="Request 1: "):
-            Work(TEXTS, ANSWERS).send(port, 3, clients=1)
+    right = [(200, one) for one in ANSWERS]
+    respond = dict(zip(TEXTS, [right[0], answer, right[2]], strict=True)).get
+    with answering(respond) as port, pytest.raises(RuntimeError, match="Request 1: "):
+        Work(TEXTS, ANSWERS).send(port, 3, clients=1)
 
 
 def test_same_answers():
