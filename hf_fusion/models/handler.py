@@ -234,7 +234,7 @@ class EndpointHandler:
 
     def _read_input(self, value, field):
         if isinstance(value, str):
-            return self._check_text(value, field)
+            return self.check_text(value, field)
         if not isinstance(value, dict):
             raise RequestError(f"Expected a text or an object, got {_shown(value)}.", field, "invalid_input")
         _check_names(value, MODALITIES, f"{field}.", "invalid_input")
@@ -242,13 +242,14 @@ class EndpointHandler:
         if not clip:
             raise RequestError(f"Expected any of {', '.join(MODALITIES)}.", field, "invalid_input")
         if "text" in clip:
-            self._check_text(clip["text"], f"{field}.text")
+            self.check_text(clip["text"], f"{field}.text")
         for name in MODALITIES[1:]:
             if name in clip:
                 clip[name] = self._read_frames(clip[name], f"{field}.{name}")
         return clip
 
-    def _check_text(self, text, field):
+    def check_text(self, text, field):
+        """The text; raises [`RequestError`] if it is none, or too long."""
         if not isinstance(text, str):
             raise RequestError(f"Expected a string, got {_shown(text)}.", field, "invalid_input")
         if len(text) > self.max_text_length:

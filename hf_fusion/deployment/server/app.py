@@ -109,9 +109,12 @@ class Server:
             self.bodies.limited(request, MULTIPART) as limited,
             limited.form(max_files=1, max_fields=_MOST_FIELDS) as form,
         ):
-            parameters, inputs = await self.uploads.read(form)
-        parameters = self.handler.read_parameters(parameters, 1)
-        return Inputs(inputs, parameters, parameters.pop("on_error", "raise"), True)
+            file, text, given = self.uploads.read_fields(form)
+            if text is not None:
+                self.handler.check_text(text, "text")
+            parameters = self.handler.read_parameters(given, 1)
+            clip = await self.uploads.read_file(file, text, parameters.get("language"))
+        return Inputs([clip], parameters, parameters.pop("on_error", "raise"), True)
 
     async def health(self, request: Request) -> Response:
         """GET /health"""
@@ -197,7 +200,8 @@ class Gate:
             self.metrics.note_request(path, status, perf_counter() - start)
 
     def _allows(self, request):
-        if self._expected is None or request.url.path in OPEN_ROUTES:
+        # not `request.url`, which a header of the request can change
+        if self._expected is None or request.scope["path"] in OPEN_ROUTES:
             return True
         given = request.headers.get("authorization", "").encode("latin-1")
         return hmac.compare_digest(given, self._expected)
@@ -208,7 +212,7 @@ async def _within(seconds: float, work: Awaitable[Any]) -> Any:
     try:
         return await asyncio.wait_for(work, seconds)
     except asyncio.TimeoutError as error:
-        raise RequestTimeoutError(f"The request did not arrive whole within {seconds:g} s.") from error
+        raise RequestTimeoutError(f"The request did not arrive whole within {seconds:g} s.", 408) from error
 
 
 async def _attended(request: Request, seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
@@ -220,7 +224,7 @@ async def _attended(request: Request, seconds: float, work: Coroutine[Any, Any, 
             return answering.result()
         if leaving.done():
             raise ClientDisconnect
-        raise RequestTimeoutError("The answer took longer than the limit of this server; try again later.")
+        raise RequestTimeoutError("The answer took longer than the limit of this server; try again later.", 504)
     finally:
         answering.cancel()
         leaving.cancel()

@@ -38,7 +38,17 @@ class JSONResponse(Response):
 
 
 class RequestTimeoutError(Exception):
-    """A request took longer than its limit."""
+    """
+    A request took longer than its limit.
+
+    Args:
+        message (`str`): what took so long.
+        status (`int`): 408 if the client did, 504 if the server did.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
 
 
 def error_response(
@@ -57,12 +67,12 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, QueueFullError):
         return error_response("overloaded", str(error), 503, headers={"retry-after": str(error.retry_after)})
     if isinstance(error, RequestTimeoutError):
-        return error_response("timeout", str(error), 504, headers={"connection": "close"})
+        return error_response("timeout", str(error), error.status, headers={"connection": "close"})
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, HTTPException):
         status, headers = error.status_code, dict(error.headers or {})
         message = _ADVICE.get(status, error.detail)
         return error_response(_KINDS.get(status, "invalid_request"), message, status, headers=headers)
-    logger.error("A request to %s failed", request.url.path, exc_info=error)
+    logger.error("A request to %r failed", request.scope["path"], exc_info=error)
     return error_response("internal", "The server failed on this request; its log has the reason.", 500)

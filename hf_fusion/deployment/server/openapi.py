@@ -24,6 +24,7 @@ _PARAMETERS = {
 _ERRORS = {
     400: "The request is not valid; `field` names the part.",
     401: "The key is missing or wrong.",
+    408: "The request did not arrive whole within the limit.",
     413: "The request, a text or a clip is larger than the limit; `field` names it.",
     415: "The body is neither JSON nor a form.",
     422: "The input cannot be read.",

@@ -51,41 +51,53 @@ class MediaUploads:
         self._sandbox.close()
         self._pool.shutdown(cancel_futures=True)
 
-    async def read(self, form: FormData) -> tuple[dict[str, Any], list[Any]]:
+    def read_fields(self, form: FormData) -> tuple[UploadFile, str | None, Any]:
         """
-        Reads the fields `media` (a file), `text` (what is said in it, optional) and `parameters` (JSON, optional).
+        Reads the fields of a form.
 
         Returns:
-            `tuple`: the parameters, and a list with the clip, or with a [`RequestError`] if it cannot be read.
+            `tuple`: the file `media`, the `text` that is said in it (optional), and `parameters` (JSON, optional).
 
         Raises:
             RequestError: if the form has other fields.
-            QueueFullError: if too many files wait.
         """
         unknown = [name for name in form if name not in FIELDS]
         if unknown:
-            raise RequestError(f"Accepted are {', '.join(FIELDS)}.", unknown[0][:50])
+            raise RequestError(f"There is no such name. Accepted are {', '.join(FIELDS)}.", unknown[0][:50])
         files, text = form.getlist("media"), form.get("text")
         if len(files) != 1 or not isinstance(files[0], UploadFile):
             raise RequestError("Expected one file (in curl: -F media=@talk.mp4).", "media")
-        for name in ("text", "parameters"):
+        for name in FIELDS[1:]:
             if not isinstance(form.get(name, ""), str):
                 raise RequestError("Expected a value, not a file.", name)
         if text is not None and text.strip().lower().endswith(SUBTITLE_ENDINGS):
             raise RequestError("Expected the words that are said, not the name of a file.", "text")
-        parameters = parse_json(form.get("parameters") or "{}", "parameters")
+        return files[0], text or None, parse_json(form.get("parameters") or "{}", "parameters")
+
+    async def read_file(self, file: UploadFile, text: str | None, language: str | None) -> Any:
+        """
+        Reads a media file.
+
+        Args:
+            file (`UploadFile`): the file.
+            text (`str`, *optional*): what is said in it.
+            language (`str`, *optional*): what is spoken, for speech recognition.
+
+        Returns:
+            [`MediaClip`], or a [`RequestError`] if it cannot be read.
+
+        Raises:
+            QueueFullError: if too many files wait.
+        """
         if self._waiting >= _MOST_WAITING:
             raise QueueFullError(max(1, int(self.timeout)))
+        options = {**self._options, "transcript": text, "language": language}
         self._waiting += 1
         try:
-            language = parameters.get("language") if isinstance(parameters, dict) else None
-            options = {**self._options, "transcript": text or None, "language": language}
-            return parameters, [await self._read_file(files[0], options)]
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self._read_in_thread, file, options)
         finally:
             self._waiting -= 1
-
-    async def _read_file(self, upload, options):
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read_in_thread, upload, options)
 
     def _read_in_thread(self, upload, options):
         with tempfile.NamedTemporaryFile(prefix="hf_fusion-", delete=False) as file:

@@ -306,6 +306,8 @@ class TestRoutes:
                 assert error_of(client.get("/info", headers=headers), 401)
                 response = client.post("/predict", json={"inputs": "a"}, headers=headers)
                 assert error_of(response, 401) and response.headers["www-authenticate"] == "Bearer"
+            for host in ("x/health?", "x/health#"):  # would change the path of the address
+                assert error_of(client.get("/info", headers={"host": host}), 401)
             headers = {"authorization": "Bearer secret-1"}
             assert client.post("/predict", json={"inputs": "Good."}, headers=headers).status_code == 200
         assert "secret" not in caplog.text
