@@ -56,7 +56,8 @@ class BodyReader:
             size += count
             self.held[kind] += count
             if size > limit:
-                await _discard(receive, _DISCARDED * limit)
+                if message.get("more_body"):
+                    await _discard(receive, _DISCARDED * limit)
                 raise _too_large(limit)
             if self.held[kind] > _BODIES * limit:
                 raise QueueFullError(1)
