@@ -51,13 +51,17 @@ def run(options: BenchmarkOptions) -> list[Comparison]:
         expected = load_pipeline(checkpoint, device=options.device)(texts)
         work = Work(texts, expected)
         with _started(_plain(checkpoint, options.device)) as plain, _started(_serve(checkpoint, options)) as served:
+            for server in (plain, served):
+                work.send(server.port, CLIENTS)  # warm-up
             pairs = alternate(
                 lambda: work.send(plain.port, pair), lambda: work.send(served.port, pair), options.repeats
             )
             memory = _memory_over(work, served, many)
-        overload = _overload(work, checkpoint, options)
-        end = _end_under_load(work, checkpoint, options)
-    return [*_compare_pairs(pairs, pair), _compare_memory(memory, many, {"overload": overload, "sigterm": end})]
+        facts = {
+            "overload": _overload(work, checkpoint, options),
+            "sigterm": _end_under_load(work, checkpoint, options),
+        }
+    return [*_compare_pairs(pairs, pair), _compare_memory(memory, many, facts)]
 
 
 @dataclass
