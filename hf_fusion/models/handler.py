@@ -54,6 +54,15 @@ class RequestError(ValueError):
         field (`str`, *optional*): the part of the request, such as `"parameters.top_k"` or `"inputs[2].audio"`.
         kind (`str`, *optional*, defaults to `"invalid_request"`): `"invalid_request"`, `"invalid_input"` or
             `"too_large"`.
+
+    Example:
+
+    ```python
+    from hf_fusion.models.handler import RequestError
+
+    error = RequestError("Expected integer or null, got '2'.", "parameters.top_k")
+    error.as_dict()["error"]["field"]  # "parameters.top_k"
+    ```
     """
 
     def __init__(self, message, field=None, kind="invalid_request"):
