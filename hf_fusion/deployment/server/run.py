@@ -1,5 +1,6 @@
 """Runs the web application until a signal ends it."""
 
+import logging
 import signal
 import socket
 import sys
@@ -38,6 +39,8 @@ def run_server(app: Starlette, host: str, port: int) -> None:
         KeyboardInterrupt: after Ctrl-C.
     """
     listener = _listen(host, port)
+    # warnings on single inputs would fill the log; clients ask for them by `return_truncated`
+    logging.getLogger("hf_fusion.models").setLevel(logging.ERROR)
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         app, http="h11", ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
