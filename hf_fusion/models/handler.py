@@ -216,7 +216,10 @@ class EndpointHandler:
         try:
             return self.classify(inputs, batch_size=self.batch_size, on_error="return", **parameters)
         except ValueError as error:
-            raise _parameter_error(error, parameters) from error
+            refusal = _parameter_error(error, parameters)
+            if refusal.field == "parameters":  # it names none of them: an error of the model
+                raise
+            raise refusal from error
 
     def write(self, request, answers):
         """The answers to the readable inputs of a request -> its result, as values for JSON; raises

@@ -58,6 +58,15 @@ def test_a_handler_around_a_loaded_pipeline(review_classifier):
         handle({"inputs": {"text": "x" * 50_001}})
 
 
+def test_an_error_of_the_model_is_none_of_the_request():
+    def classify(inputs, **options):
+        raise ValueError("The graph is damaged")
+
+    with pytest.raises(ValueError, match="damaged") as caught:
+        EndpointHandler(classify=classify)({"inputs": "Good."})
+    assert not isinstance(caught.value, RequestError)
+
+
 def test_an_exported_folder_says_how_it_is_loaded(tmp_path):
     (tmp_path / "onnx_fusion.json").write_text("{}")
     with pytest.raises(ValueError, match=r"OnnxFusion\.from_pretrained"):

@@ -24,7 +24,7 @@ from hf_fusion.deployment.server.errors import JSONResponse, RequestTimeoutError
 from hf_fusion.deployment.server.metrics import CONTENT_TYPE, ServerMetrics
 from hf_fusion.deployment.server.openapi import describe_api
 from hf_fusion.deployment.server.options import ServerOptions
-from hf_fusion.models.handler import PARAMETERS, EndpointHandler
+from hf_fusion.models.handler import PARAMETERS, EndpointHandler, RequestError
 from hf_fusion.models.handler import Request as Inputs
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,15 @@ class Server:
                 self.handler.check_text(text, "text")
             parameters = self.handler.read_parameters(given, 1)
             clip = await self.uploads.read_file(file, text, parameters.get("language"))
+        self._check_windows(clip, parameters)
         return Inputs([clip], parameters, parameters.pop("on_error", "raise"), True)
+
+    def _check_windows(self, clip, parameters):
+        """Raises [`RequestError`] if a file has too many windows."""
+        step, most = parameters.get("hop") or parameters.get("window"), self.options.max_inputs
+        if isinstance(step, (int, float)) and not isinstance(clip, RequestError) and clip.seconds / step > most:
+            message = f"At most {most} windows, and {clip.seconds:.0f} seconds have more of {step:g} seconds."
+            raise RequestError(message, "parameters.window", "too_large")
 
     async def health(self, request: Request) -> Response:
         """GET /health"""

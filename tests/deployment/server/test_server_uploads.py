@@ -24,7 +24,7 @@ def sound(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(media_pipeline, media_checkpoint):
-    options = ServerOptions(max_text_length=200, max_media_mb=1, media_timeout=900)
+    options = ServerOptions(max_inputs=10, max_text_length=200, max_media_mb=1, media_timeout=900)
     uploads = MediaUploads(media_pipeline, str(media_checkpoint), options.media_timeout)
     handler = EndpointHandler(classify=media_pipeline, **options.handler_limits())
     with TestClient(Server(handler, options, "acme/model", uploads).app) as client:
@@ -49,6 +49,8 @@ def test_answers_are_the_pipelines(client, media_pipeline, sound):
     expected = media_pipeline({"media": sound}, window=1.0, return_truncated=True)
     assert len(found) == 3
     assert_close(found, expected)
+    many = error_of(send(client, content, parameters=json.dumps({"window": 1.0, "hop": 0.1})), 413)
+    assert many["field"] == "parameters.window" and "At most 10 windows" in many["message"]
 
 
 def test_a_file_that_cannot_be_read_is_named_as_it_was_sent(client):
