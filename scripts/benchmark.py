@@ -55,6 +55,7 @@ BENCHMARKS = {
     ),
     "loading": (["loading"], "a corpus of 16,326 clips: start, memory, clips per second"),
     "prediction-memory": (["prediction_memory"], "resident memory over a million predicted rows"),
+    "serving": (["serving"], "hf-fusion serve against a route that calls the pipeline for each request"),
     "start": (["start"], "start of commands: help, against the import of torch and transformers"),
     "media": (["media"], "reading of video and sound: CPU time, memory, and the time to a curve"),
     "scaling": (["scaling"], "growth of the fusion's cost with the length of the clips"),
@@ -86,8 +87,10 @@ def parse_args():
                 help="run folder of a trained DyFuLM, to measure accuracy as well; all flags of `hf-fusion evaluate` "
                 "for the data are accepted (--dataset, --max_eval_samples ...); by default the data of its recipe",
             )
-        if name == "alternatives":
+        if name in ("alternatives", "serving"):
             command.add_argument("--reviews", help="csv file with the column `text` (default: made texts)")
+        if name == "serving":
+            command.add_argument("--checkpoint", help="run folder of a trained DyFuLM (default: new weights)")
         if name == "media":
             command.add_argument("--video", help="file with a talking face and its voice (default: drawn pictures)")
             command.add_argument(
@@ -101,7 +104,7 @@ def parse_args():
             )  # fmt: skip
     args, rest = parser.parse_known_args()
     args.checkpoint, args.data = getattr(args, "checkpoint", None), tuple(rest)
-    if rest and not args.checkpoint:
+    if rest and (not args.checkpoint or args.name == "serving"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return args
 

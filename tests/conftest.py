@@ -347,6 +347,38 @@ def exported_clips(wordpiece, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def review_classifier(bpe, unigram):
+    """A tiny DyFuLM that reads long texts in windows."""
+    torch.manual_seed(0)
+    encoders = encoder_config("roberta", num_hidden_layers=1), encoder_config("bert", num_hidden_layers=1)
+    config = DyFuLMConfig(*encoders, layer_fusion_hidden_size=8, class_values=[1, 2, 3, 4, 5])
+    model = far_from_the_start(DyFuLMForSequenceClassification(config))
+    return FusionSentimentPipeline(model, processor=DyFuLMProcessor(bpe, unigram, max_length=40), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def review_checkpoint(review_classifier, tmp_path_factory):
+    """The folder of [`review_classifier`]."""
+    folder = tmp_path_factory.mktemp("served") / "reviews"
+    review_classifier.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_classifier(wordpiece):
+    """A tiny DashFusion on arrays of frames."""
+    config = DashFusionConfig(
+        encoder_config("bert", num_hidden_layers=1), audio_feature_size=AUDIO_SIZE, vision_feature_size=VISION_SIZE,
+        max_audio_length=MAX_AUDIO, max_vision_length=MAX_VISION, hidden_size=16, num_attention_heads=4,
+        alignment_head_size=4, num_encoder_layers=1, num_bottleneck_tokens=4, modality_dropout=0.1,
+    )  # fmt: skip
+    model = far_from_the_start(DashFusionForSequenceClassification(config))
+    extractor = DashFusionFeatureExtractor(AUDIO_SIZE, VISION_SIZE, MAX_AUDIO, MAX_VISION)
+    processor = DashFusionProcessor(wordpiece, extractor, max_length=40)
+    return FusionSentimentPipeline(model, processor=processor, device="cpu")
+
+
+@pytest.fixture(scope="session")
 def media_pipeline(wordpiece):
     """A tiny DashFusion of text and voice that reads media files: 20 descriptors a second, no network."""
     extractor = DashFusionFeatureExtractor(

@@ -78,6 +78,9 @@ NEEDS = {
     "openpyxl": ("data.tables", "list(_sheet_records('a.xlsx'))", "excel"),
     "optuna": ("studies", "import_module('hf_fusion.studies.tuning')", "tune"),
     "peft": ("deployment.adapters", "add_lora(None)", "peft"),
+    "python_multipart": ("cli.serve", "main(['runs/x'])", "serve"),
+    "starlette": ("cli.serve", "main(['runs/x'])", "serve"),
+    "uvicorn": ("cli.serve", "main(['runs/x'])", "serve"),
     "ray": ("deployment.ray_predict", "predict_dataset(None, 'runs/x')", "ray"),
 }
 WITHOUT_EACH = """

@@ -253,9 +253,7 @@ class MediaPredictor:
             "device": self.classify.media_device, "modalities": list(self._modalities),
         }  # fmt: skip
         if self.sandbox:
-            values = self.sandbox.run(read_values, file, self.checkpoint, options)
-            words = [Word(*word) for word in values["words"]]
-            return MediaClip(**{**values, "words": words, "settings": MediaSettings.from_dict(values["settings"])})
+            return read_apart(self.sandbox, file, self.checkpoint, options)
         facts = describe_file(file)
         has_vision = facts["has_video"] and self._settings.vision and "vision" in self._modalities
         streams = facts["has_audio"] + bool(has_vision)  # each reports its own seconds
@@ -275,6 +273,13 @@ def describe_file(file: str) -> dict[str, Any]:
     """Returns `seconds` (0 if unknown), `has_audio` and `has_video` of a media file; raises [`InputError`]."""
     facts = MediaReader(file).facts
     return {"seconds": facts.seconds or 0.0, "has_audio": facts.has_audio, "has_video": facts.has_video}
+
+
+def read_apart(sandbox: Sandbox, file: str, checkpoint: str, options: dict[str, Any]) -> MediaClip:
+    """Reads a media file in the process of a sandbox; the arguments are those of [`read_values`]."""
+    values = sandbox.run(read_values, file, checkpoint, options)
+    words = [Word(*word) for word in values["words"]]
+    return MediaClip(**{**values, "words": words, "settings": MediaSettings.from_dict(values["settings"])})
 
 
 def read_values(file: str, checkpoint: str, options: dict[str, Any]) -> dict[str, Any]:

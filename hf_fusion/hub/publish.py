@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import ADAPTER_CONFIG_NAME
 
+from hf_fusion.hub.endpoint import endpoint_files
 from hf_fusion.hub.model_card import CardError, model_card
 from hf_fusion.hub.repository import (
     RECORDS,
@@ -43,8 +44,9 @@ def publish(
     Uploads a run folder as one commit, so that nobody loads a partly uploaded repository.
 
     The model card is rewritten with the repository's name in its snippets, and local directories are removed from the
-    records. Weights, code, tokenizers and pictures of an earlier upload that the folder no longer has are deleted in
-    the same commit; all other files of the repository stay.
+    records. A whole model gets `handler.py` and `requirements.txt` for Inference Endpoints. Weights, code, tokenizers
+    and pictures of an earlier upload that the folder no longer has are deleted in the same commit; all other files of
+    the repository stay.
 
     Args:
         folder (`str` or `Path`): the run folder.
@@ -68,6 +70,8 @@ def publish(
     content.update(
         {name: _strip_directories(files[name]) for name in ("config.yaml", ENVIRONMENT_FILE) if name in files}
     )
+    if base_model is None:  # an adapter has no model of its own to load
+        content.update(endpoint_files())
     api = HfApi(token=token)
     revision_of_base = _newest_commit(api, base_model) if base_model else None
     if "README.md" not in files or set(RECORDS) <= set(files):

@@ -33,6 +33,8 @@ CALIBRATION_FOLDER = "calibration"
 _CODE = (
     "configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "media_*.py", "pipeline_*.py",
 )  # fmt: skip
+# Written for Inference Endpoints when a whole model is published.
+HANDLER_FILES = ("handler.py", "requirements.txt")
 _CARD_PICTURES = ("confusion_fine.png", "confusion_coarse.png")
 _DIAGNOSTICS = "diagnostics"
 _PRIVATE = "timeline_*"  # pictures of single clips with their words
@@ -112,7 +114,7 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 def is_ours(name: str) -> bool:
     """Whether a file of a repository comes from an earlier upload, so that it may be deleted."""
     folder, _, file = name.rpartition("/")
-    own = (*RECORDS, *CHECKPOINT_FILES, *_CODE, *_CARD_PICTURES)
+    own = (*RECORDS, *CHECKPOINT_FILES, *_CODE, *HANDLER_FILES, *_CARD_PICTURES)
     patterns = CHECKPOINT_FILES if folder == SECOND_TOKENIZER else own
     if folder == CALIBRATION_FOLDER:
         return file.endswith(".png")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from threading import Lock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from transformers.utils import logging
@@ -45,6 +47,10 @@ ANSWER_OPTIONS = (
 )  # fmt: skip
 # Choices for inputs that cannot be read: to raise an `InputError`, or to return it in the place of the answer.
 ON_ERROR = ("raise", "return")
+
+# The lock of each processor: its tokenizers serve one thread at a time. One that cuts texts while another one counts
+# their tokens would give wrong rows, or wait for it forever.
+_TOKENIZER_LOCKS = WeakKeyDictionary()
 
 
 class FusionSentimentAnswers:
@@ -293,6 +299,11 @@ class FusionSentimentAnswers:
         return _with_readable_text(clip)
 
     @property
+    def tokenizer_lock(self):
+        """`threading.Lock`: held while the processor reads texts, so that several threads can call the pipeline."""
+        return _TOKENIZER_LOCKS.setdefault(self.processor, Lock())
+
+    @property
     def _modalities(self):
         """The modalities that the model reads."""
         return self.model.config.modalities
@@ -305,9 +316,9 @@ class FusionSentimentAnswers:
         """As [`preprocess`], and for each clip the fields of its answer that say whether it was cut."""
         columns = {name: [clip.get(name) for clip in clips] for name in self._modalities}
         options = {"return_windows": in_windows, "return_kept": True} if self.model.config.reads_windows else {}
-        batch = dict(
-            self.processor(**columns, padding=True, return_tensors=self.tensor_type, return_truncated=True, **options)
-        )
+        options |= {"padding": True, "return_tensors": self.tensor_type, "return_truncated": True}
+        with self.tokenizer_lock:
+            batch = dict(self.processor(**columns, **options))
         flags = {name: batch.pop(name).tolist() for name in (TRUNCATED, KEPT) if name in batch}
         flags = [dict(zip(flags, values, strict=True)) for values in zip(*flags.values(), strict=True)]
         if "attention_mask" not in batch:

@@ -172,12 +172,13 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
     @torch.inference_mode(False)  # a caller's would leave no gradients
     def _explanation(self, text, label, in_windows):
         """Gate and relevance of each common span of one text, for one fine class."""
-        spans = self.processor.spans_of(text, "window" if in_windows else "cut")
+        with self.tokenizer_lock:
+            spans = self.processor.spans_of(text, "window" if in_windows else "cut")
+            firsts = self.processor.first_spans_of(text) if in_windows else [0]
         if not spans:
             return []
         batch = self._ensure_tensor_on_device(self.preprocess([{"text": text}], in_windows), device=self.device)
         batch.pop(WINDOW_TEXTS, None)
-        firsts = self.processor.first_spans_of(text) if in_windows else [0]
         windows = [{name: values[i : i + 1] for name, values in batch.items()} for i in range(len(firsts))]
         gates, counts = torch.zeros(len(spans)), torch.zeros(len(spans))
         for first, window in zip(firsts, windows, strict=True):

@@ -39,11 +39,11 @@ class BenchmarkOptions:
         device (`str`): the device of the models and tensors.
         text_encoder (`str`): the folder or name of the pretrained text encoder and its tokenizer.
         quick (`bool`): whether to run a tiny configuration as a check, without meaningful results.
-        checkpoint (`str`, *optional*): a trained DyFuLM for the benchmark of exports, which measures the loss of
-            accuracy on labelled reviews.
+        checkpoint (`str`, *optional*): a trained DyFuLM for the benchmark of serving, and for that of exports, which
+            measures the loss of accuracy on labelled reviews.
         data (`list[str]`): the command-line flags of these reviews, as in `hf-fusion evaluate`.
-        reviews (`str`, *optional*): for the benchmark of alternatives, a csv file with the column `text`; made texts
-            without one.
+        reviews (`str`, *optional*): for the benchmarks of alternatives and serving, a csv file with the column `text`;
+            made texts without one.
         video (`str`, *optional*): for the benchmark of media, a file with a talking face; made without one.
         whisper (`str`): for the benchmark of media, the folder or name of the Whisper checkpoint.
         against (`list[str]`): for the benchmark of media, other programs, as `NAME=COMMAND`.
@@ -183,12 +183,12 @@ def result_record(name: str, comparisons: list[Comparison], options: BenchmarkOp
     return {"benchmark": name, "quick": options.quick, **environment, "comparisons": complete}
 
 
-def resident_bytes(field: str = "VmRSS") -> int:
+def resident_bytes(field: str = "VmRSS", process: int | str = "self") -> int:
     """
-    Returns the resident memory of this process on Linux: "VmRSS" is the current one, "VmHWM" the peak (since the last
+    Returns the resident memory of a process on Linux: "VmRSS" is the current one, "VmHWM" the peak (since the last
     start of [`peak_bytes`]), "RssAnon" the current one without the pages of mapped files, which the system can reclaim.
     """
-    with open("/proc/self/status", encoding="ascii") as file:
+    with open(f"/proc/{process}/status", encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
@@ -17,7 +16,7 @@ from hf_fusion.models.pipeline_fusion_sentiment import FusionSentimentPipeline
 from hf_fusion.models.processing_dyfulm import DyFuLMProcessor
 from hf_fusion.studies.measure import BenchmarkOptions, Comparison, compare, timed_pairs
 from scripts.benchmarks.inference import in_bf16, review_pipeline
-from scripts.benchmarks.inputs import REVIEW_LIMIT, review_texts
+from scripts.benchmarks.inputs import REVIEW_LIMIT, read_reviews, review_texts
 
 _BATCH, _COUNT, _QUICK_COUNT = 32, 2000, 8
 _CLASSES, _STUDENT_LAYERS = 5, 2
@@ -61,10 +60,7 @@ def _compare(what, texts, single, name, candidate, target, options):
 
 def _texts(options):
     count = _QUICK_COUNT if options.quick else _COUNT
-    if not options.reviews:
-        return review_texts(count, seed=0)
-    texts = pd.read_csv(options.reviews, usecols=["text"])["text"].dropna()
-    return texts.sample(min(count, len(texts)), random_state=0).tolist()
+    return read_reviews(options.reviews, count) if options.reviews else review_texts(count, seed=0)
 
 
 def _plain_classifier(options):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -89,6 +90,12 @@ def review_texts(count: int, seed: int, mean: int = REVIEW_TOKENS, limit: int = 
     """Creates texts with `mean` tokens on average and at most `limit`, including special tokens."""
     tokens = np.maximum(np.rint(limit * length_fractions(count, seed, mean / limit)), 3).astype(int)
     return make_texts(tokens - 2, seed)
+
+
+def read_reviews(path: str, count: int) -> list[str]:
+    """Draws texts from the column `text` of a csv file, at most `count`, the same ones each time."""
+    texts = pd.read_csv(path, usecols=["text"])["text"].dropna()
+    return texts.sample(min(count, len(texts)), random_state=0).tolist()
 
 
 def make_texts(counts: np.ndarray, seed: int) -> list[str]:

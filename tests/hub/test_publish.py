@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from hf_fusion.deployment.adapters import add_lora, load_merged
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.deployment.sample_answers import sample_answers
+from hf_fusion.hub.endpoint import endpoint_files
 from hf_fusion.hub.publish import publish
 from hf_fusion.hub.repository import PublishError, check_complete, is_ours, repository_files
 from hf_fusion.training.checkpoints import STAGING
@@ -154,7 +155,7 @@ def test_a_shard_that_is_missing(run_folder):
 def test_one_commit_with_all_of_it(online, run_folder):
     commit = publish(run_folder, REPO)
     files = online.repos[REPO].commits[commit.oid]
-    assert set(files) == {*repository_files(run_folder), "README.md", ".gitattributes"}
+    assert set(files) == {*repository_files(run_folder), *endpoint_files(), "README.md", ".gitattributes"}
     assert files["model.safetensors"] == (run_folder / "model.safetensors").read_bytes()
     assert len(online.repos[REPO].commits) == 2, "the repository's first, and ours"
     card = ModelCard(files["README.md"].decode())

@@ -17,6 +17,7 @@ NAMES = (
     "prediction-memory",
     "media",
     "scaling",
+    "serving",
     "start",
 )
 

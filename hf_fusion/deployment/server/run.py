@@ -1,0 +1,63 @@
+"""Runs the web application until a signal ends it."""
+
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+from starlette.applications import Starlette
+
+_BACKLOG = 2048
+
+
+class _AnnouncedServer(uvicorn.Server):
+    """Prints its address once it takes requests."""
+
+    def __init__(self, config, address):
+        super().__init__(config)
+        self.address = address
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        if self.started:
+            print(f"Serving at {self.address} (SIGTERM or Ctrl-C ends it)", flush=True)
+
+
+def run_server(app: Starlette, host: str, port: int) -> None:
+    """
+    Serves an application. SIGTERM and Ctrl-C close the socket, and end it after the answers to all requests that were
+    accepted; a second Ctrl-C at once.
+
+    Args:
+        app (`Starlette`): the application.
+        host (`str`): the address.
+        port (`int`): the port; 0 for any that is free.
+
+    Raises:
+        OSError: if the address cannot be used.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    listener = _listen(host, port)
+    # warnings on single inputs would fill the log; clients ask for them by `return_truncated`
+    logging.getLogger("hf_fusion.models").setLevel(logging.ERROR)
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        app, http="h11", ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False, timeout_keep_alive=30,
+    )  # fmt: skip
+    with listener:
+        _AnnouncedServer(config, f"http://{shown}:{listener.getsockname()[1]}").run(sockets=[listener])
+
+
+def exit_on_sigterm() -> None:
+    """Ends this process with status 0 on SIGTERM; uvicorn raises the signal again once all is answered."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
+def _listen(host, port):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise OSError(f"{host}:{port} cannot be used: {getattr(error, 'strerror', None) or error}") from error
