@@ -16,13 +16,14 @@ from transformers.utils import (
 
 from hf_fusion.hub.checkpoint_names import no_such_folder
 from hf_fusion.models.media_frames import WEIGHT_FILES
+from hf_fusion.models.modeling_fingerprint import FINGERPRINT_FILE
 from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
 # Weights, configurations and tokenizers: the files that decide the predictions of a checkpoint.
 CHECKPOINT_FILES = (
     SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*.safetensors", ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_CONFIG_NAME,
-    *WEIGHT_FILES.values(),
+    *WEIGHT_FILES.values(), FINGERPRINT_FILE,
     "config.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab*.json", "vocab*.txt", "merges.txt", "*.model", "*.bpe",
 )  # fmt: skip
