@@ -10,7 +10,8 @@ from hf_fusion import __version__
 from hf_fusion.cli.errors import USER_ERRORS, exit_status, get_message
 
 COMMANDS = ("quickstart", "recipes", "train", "evaluate", "calibrate", "predict", "prepare", "extract", "baselines",
-            "study", "tune", "verify", "analyze", "robustness", "distill", "export", "convert", "push")  # fmt: skip
+            "study", "tune", "verify", "analyze", "robustness", "distill", "export", "convert", "push",
+            "doctor")  # fmt: skip
 
 
 def main(argv: list[str] | None = None, program: str | None = None) -> int:

@@ -54,7 +54,7 @@ def sample_weights(model, state_dict=None) -> dict[str, list[float]]:
 
 
 def write_fingerprint(model, folder, state_dict=None) -> None:
-    """Writes the fingerprint of a model that is saved into `folder`; removes an earlier one if nothing can be sampled."""
+    """Writes the fingerprint of a model that is saved into `folder`; removes an earlier one if none can be made."""
     path = Path(folder, FINGERPRINT_FILE)
     weights = sample_weights(model, state_dict)
     if not weights:
@@ -99,7 +99,7 @@ def read_fingerprint(checkpoint, **options) -> dict[str, list[float]] | None:
 
 
 def changed_weights(fingerprint, weights) -> list[str]:
-    """Returns the names of weights whose values differ from the fingerprint; both as [`sample_weights`] returns them."""
+    """Returns the names of weights that differ from a fingerprint; both as [`sample_weights`] returns them."""
     return [
         name
         for name in fingerprint
@@ -137,9 +137,9 @@ def check_loaded(model, report, checkpoint, **options) -> None:
     if changed:
         raise ValueError(
             f"{checkpoint}: {len(changed)} of {len(fingerprint)} weights are not those that were saved, such as "
-            f"{changed[0]}. Either this version of transformers ({transformers.__version__}) gave them new values while "
-            "loading, as some versions before 5.13 do with custom models: install a newer one (pip install --upgrade "
-            f"transformers). Or the file of weights was exchanged: if that was on purpose, delete {FINGERPRINT_FILE}."
+            f"{changed[0]}. Either transformers {transformers.__version__} gave them new values while loading, as some "
+            "versions before 5.13 do with custom models: pip install --upgrade transformers. Or the file of weights "
+            f"was exchanged: if that was on purpose, delete {FINGERPRINT_FILE}."
         )
 
 

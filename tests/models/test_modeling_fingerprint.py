@@ -10,7 +10,6 @@ from hf_fusion.deployment.loading import load_checkpoint
 from hf_fusion.models.modeling_fingerprint import FINGERPRINT_FILE, changed_weights, read_fingerprint, sample_weights
 from hf_fusion.utils.errors import DataError
 
-
 FORGOTTEN = "dyfulm.layer_fusion_a.lstm.weight_ih_l0"
 
 
@@ -45,9 +44,7 @@ def test_every_tensor_has_four_values(folder, make_model):
 
 
 def test_loading_that_changes_weights_is_an_error(folder, reinitialising):
-    with pytest.raises(
-        ValueError, match=rf"1 of \d+ weights are not those .*{FORGOTTEN[7:]}.*pip install"
-    ):
+    with pytest.raises(ValueError, match=rf"1 of \d+ weights are not those .*{FORGOTTEN[7:]}.*pip install"):
         AutoModelForSequenceClassification.from_pretrained(folder)
     with pytest.raises(ValueError, match="not those that were saved"):
         FusionSentimentPipeline.from_pretrained(folder, device="cpu")
