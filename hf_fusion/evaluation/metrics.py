@@ -174,7 +174,7 @@ class ReviewMetrics(evaluate.Metric):
             probabilities = [predictions[i][_PROBABILITIES[task]] for i in kept]
             if all(row is not None for row in probabilities):
                 if len(probabilities[0]) < 3:
-                    results.pop("fine_within_one", None)
+                    results.pop(f"{task}_within_one", None)
                 measured = measure_probabilities(np.array(probabilities), expected)
                 results |= {f"{task}_{name}": value for name, value in measured.items()}
         return results

@@ -274,7 +274,7 @@ def _describe_encoder(spec):
         return "that of the teacher"
     if spec.startswith("package:"):
         return f"`{_escape(spec.removeprefix('package:'))}` (weights inside an installed package)"
-    if _is_hub_name(spec):
+    if is_hub_name(spec):
         return f"[{_escape(spec)}](https://huggingface.co/{quote(spec)})"
     return f"`{_escape(Path(spec).name)}` (a local folder)"
 
@@ -396,15 +396,15 @@ def _model_facts(folder):
         "outputs": [_describe_head(head, config) for head in config.heads.values()],
         "modalities": modalities,
         "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
-        "pipeline_tag": _pipeline_tag(config),
+        "pipeline_tag": pipeline_tag(config),
         "widths": widths,
         "has_classes": config.num_labels > 1,
         "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
     }
 
 
-def _pipeline_tag(config):
-    """Returns the task of the Hub that fits; those for clips answer with classes or scores as well."""
+def pipeline_tag(config) -> str:
+    """Returns the task of the Hub that fits a configuration; those for clips answer with classes or scores as well."""
     if "vision" in config.frame_columns or "vision" in config.modalities:
         return "video-classification"
     return "audio-classification" if "audio" in config.modalities else "text-classification"
@@ -484,7 +484,7 @@ def _find_base_models(recipe, adapted):
     if adapted:
         return [adapted], "adapter"
     names = [recipe.get(field) for field in ("checkpoint", "encoder_a", "encoder_b", "text_encoder")]
-    names = list(dict.fromkeys(name for name in names if isinstance(name, str) and _is_hub_name(name)))
+    names = list(dict.fromkeys(name for name in names if isinstance(name, str) and is_hub_name(name)))
     return names, "finetune" if names else None
 
 
@@ -516,10 +516,10 @@ def _emission_data(emissions, is_finetuned):
 
 def _is_public_dataset(source):
     """Whether data was loaded by a name of the Hub."""
-    return _is_hub_name(source) and "/" in source and not source.lower().endswith(DATA_FILE_KINDS)
+    return is_hub_name(source) and "/" in source and not source.lower().endswith(DATA_FILE_KINDS)
 
 
-def _is_hub_name(name):
+def is_hub_name(name: str) -> bool:
     """Whether a name is valid on the Hub and is not a local folder."""
     return re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) is not None and not Path(name).exists()
 

@@ -168,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
         data = yaml.safe_load(content.split("---")[1])
         languages = data.get("language", [])
         problems = [
-            *(["pipeline_tag"] if data.get("pipeline_tag") not in PIPELINE_TAGS else []),
+            *(["pipeline_tag"] if data.get("pipeline_tag", PIPELINE_TAGS[0]) not in PIPELINE_TAGS else []),
             *(["base_model_relation"] if data.get("base_model_relation", "finetune") not in RELATIONS else []),
             *(["language"] if not all(re.fullmatch("[a-z]{2,3}|multilingual", code)
                                       for code in ([languages] if isinstance(languages, str) else languages)) else []),
@@ -180,7 +180,7 @@ class Handler(BaseHTTPRequestHandler):
                                      for result in model["results"]) else []),
         ]  # fmt: skip
         if problems:
-            self.reply(400, f"Invalid metadata: {', '.join(problems)}".encode())
+            self.reply(400, {"errors": [{"message": f"{name} is not valid"} for name in problems], "warnings": []})
         else:
             self.reply(200, {"errors": [], "warnings": []})
 

@@ -156,7 +156,7 @@ def test_one_commit_with_all_of_it(online, run_folder):
     online.datasets["acme/reviews"] = {"private": False, "cardData": {"language": ["en", "fr"]}}
     commit = publish(run_folder, REPO)
     files = online.repos[REPO].commits[commit.oid]
-    assert set(files) == {*repository_files(run_folder), "README.md", ".gitattributes"}
+    assert set(files) == {*repository_files(run_folder), "README.md", "notebook.ipynb", ".gitattributes"}
     assert files["model.safetensors"] == (run_folder / "model.safetensors").read_bytes()
     assert len(online.repos[REPO].commits) == 2, "the repository's first, and ours"
     card = ModelCard(files["README.md"].decode())
@@ -165,6 +165,11 @@ def test_one_commit_with_all_of_it(online, run_folder):
     assert card.data.language == ["en", "fr"] and card.data.base_model_relation == "finetune"
     card.validate()
     assert card.data.base_model == ["acme/encoder"] and card.data.model_name == "tiny-dyfulm"
+
+
+def newest(server, name):
+    repo = server.repos[name]
+    return repo.commits[repo.branches["main"]]
 
 
 @pytest.mark.parametrize("information", [None, {"private": True, "cardData": {"language": "en"}}])
@@ -552,6 +557,9 @@ class TestDryRun:
         status, streams = push(folders[0], "--dry_run")
         assert status == 0 and "Its outputs equal those after training" in streams.out
         shutil.copy(folders[1] / "model.safetensors", folders[0])
+        status, streams = push(folders[0], *flags)
+        assert status == 2 and "weights are not those that were saved" in streams.err
+        shutil.copy(folders[1] / "weight_fingerprint.json", folders[0])
         status, streams = push(folders[0], *flags)
         assert status == 2 and "differ from those at the end of its training" in streams.err
 
