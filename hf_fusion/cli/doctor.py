@@ -42,7 +42,7 @@ def print_findings(findings, counts):
     """Prints a line for each finding and their counts."""
     for finding in findings:
         print(f"{finding.status:8} {finding.check:14} {finding.message}")
-    print("{} faults, {} warnings.".format(*counts.values()))
+    print("Faults: {}, warnings: {}.".format(*counts.values()))
 
 
 def print_json(checkpoint, findings, counts):

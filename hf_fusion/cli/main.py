@@ -72,5 +72,6 @@ def _help():
         *lines, "",
         "`hf-fusion COMMAND --help` explains a command; --version prints the version.",
         "Exit status: 0 done; 1 done, but rows have an error instead of a prediction,",
-        "or numbers disagree (verify); 2 an error to correct; 128 + N ended by signal N.",
+        "numbers disagree (verify), or a checkpoint is broken (doctor); 2 an error to",
+        "correct; 128 + N ended by signal N.",
     ])  # fmt: skip

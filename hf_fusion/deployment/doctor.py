@@ -236,8 +236,8 @@ def _check_code(folder):
         return OK, f"{len(names)} files, equal to those of {package}"
     return WARNING, (
         f"{len(changed)} of {len(names)} files differ from those of {package}, such as {changed[0]}: the checkpoint "
-        f"was saved by another version{_saved_by(folder)}, or they were changed. hf_fusion runs its own code, "
-        "trust_remote_code=True that of the checkpoint. To renew it, save the pipeline again: "
+        f"was saved by another version or commit{_saved_by(folder)}, or they were changed. hf_fusion runs its own "
+        "code, trust_remote_code=True that of the checkpoint. To renew it, save the pipeline again: "
         "`load_pipeline(FOLDER).save_pretrained(FOLDER)`."
     )
 

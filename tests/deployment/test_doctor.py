@@ -69,7 +69,7 @@ def test_weights_that_loading_changes(folder, monkeypatch, capsys):
     assert main(["doctor", str(folder)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("fault    weights") and "are not those that were saved" in line for line in lines)
-    assert lines[-1] == "1 faults, 0 warnings."
+    assert lines[-1] == "Faults: 1, warnings: 0."
     (folder / FINGERPRINT_FILE).unlink()
     findings = examine(folder)
     assert findings["values"][0] == "fault" and WEIGHT in findings["values"][1]
@@ -80,7 +80,11 @@ def test_files_configuration_and_code(folder):
     (folder / "modeling_labels.py").write_text("# of another version\n")
     (folder / "environment.json").write_text('{"versions": {"hf-fusion": "0.0.9"}}')
     status, message = examine(folder)["code"]
-    assert status == "warning" and "such as modeling_labels.py" in message and "another version (0.0.9)" in message
+    assert (
+        status == "warning"
+        and "such as modeling_labels.py" in message
+        and "another version or commit (0.0.9)" in message
+    )
     (folder / "modeling_labels.py").unlink()
     assert examine(folder)["files"] == ("fault", examine(folder)["files"][1])
     assert "lacks modeling_labels.py" in examine(folder)["files"][1]
