@@ -165,6 +165,8 @@ def describe_gaps(card: ModelCard) -> list[str]:
 def _model_card(folder, name, base_model, base_revision, details):
     facts = _model_facts(folder)
     metrics, recipe, source, emissions = {}, {}, None, None
+    if details.carbon_intensity is not None and not (folder / METRICS_FILE).is_file():
+        raise CardError(f"{folder} records no training whose emissions could be estimated: remove the intensity.")
     if all((folder / record).is_file() for record in (METRICS_FILE, ENVIRONMENT_FILE, "config.yaml")):
         metrics, environment = (
             json.loads((folder / file).read_text("utf-8")) for file in (METRICS_FILE, ENVIRONMENT_FILE)

@@ -94,6 +94,8 @@ def publish(
         content["README.md"] = str(card).encode()
         for sentence in describe_gaps(card):
             logger.warning(sentence)
+    elif details not in (None, CardDetails()):
+        raise PublishError(f"{folder} has a README.md of its own, and no records of a run: write such facts into it.")
     notebook = make_notebook(read_notebook_facts(folder, repo_id, base_model, revision_of_base))
     content[NOTEBOOK_FILE] = json.dumps(notebook, indent=1, ensure_ascii=False).encode()
     if base_model:

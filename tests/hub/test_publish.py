@@ -185,6 +185,17 @@ def test_only_public_data_sets_are_named(online, run_folder, information, caplog
     card.validate()
 
 
+def test_facts_for_a_card_that_is_not_written(online, run_folder):
+    (run_folder / "metrics.json").unlink()
+    with pytest.raises(PublishError, match="records no training"):
+        publish(run_folder, REPO, details=CardDetails(carbon_intensity=400))
+    (run_folder / "README.md").write_text("Mine.")
+    with pytest.raises(PublishError, match=r"a README\.md of its own"):
+        publish(run_folder, REPO, details=CardDetails(languages=("en",)))
+    publish(run_folder, REPO)
+    assert newest(online, REPO)["README.md"] == b"Mine."
+
+
 def test_the_notebook_runs(online, run_folder, monkeypatch, capsys):
     publish(run_folder, REPO)
     notebook = json.loads(newest(online, REPO)["notebook.ipynb"])
