@@ -71,7 +71,7 @@ def parse_args(argv):
         help="grams of CO2 for a kilowatt hour where it was trained, for an estimate of the emissions",
     )  # fmt: skip
     electricity.add_argument(
-        "--country", help="or the country, by its code of three letters: DEU ...; needs codecarbon"
+        "--country", help="or the country, by its code of three letters: DEU ...; needs the extra carbon"
     )
     card.add_argument("--watts", type=float, help="power of the hardware (default: of its kind, at full load)")
     parser.add_argument(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_fusion.utils.errors import FusionError
+from hf_fusion.utils.extras import import_extra
 
 # Watts of a processor core at work, a round figure for servers.
 _CORE_WATTS = 12.0
@@ -90,16 +91,10 @@ def read_intensity(country: str) -> float:
         country (`str`): its code of three letters, such as "DEU".
 
     Raises:
-        EmissionsError: if codecarbon is not installed, or does not know the country.
+        EmissionsError: if codecarbon does not know the country.
+        ImportError: if the extra `carbon` is not installed.
     """
-    try:
-        from codecarbon.input import DataSource
-    except ImportError as error:
-        raise EmissionsError(
-            "The intensity of a country is from codecarbon, which is not installed: pip install codecarbon, or give "
-            "the grams of CO2 for a kilowatt hour yourself (--carbon_intensity)."
-        ) from error
-    known = DataSource().get_global_energy_mix_data()
+    known = import_extra("codecarbon.input", "carbon").DataSource().get_global_energy_mix_data()
     if country.upper() not in known:
         raise EmissionsError(
             f"codecarbon knows no country {country!r:.20}: give its code of three letters, such as DEU."

@@ -165,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
     def validate_yaml(self):
         """Checks the metadata of a card by rules of the Hub's documentation."""
         content = json.loads(self.body)["content"]
-        data = yaml.safe_load(content.split("---")[1])
+        data = yaml.safe_load(content.split("---")[1]) if content.startswith("---") else {}
         languages = data.get("language", [])
         problems = [
             *(["pipeline_tag"] if data.get("pipeline_tag", PIPELINE_TAGS[0]) not in PIPELINE_TAGS else []),

@@ -39,8 +39,8 @@ def test_unknown_power_and_wrong_numbers():
 
 
 def test_countries_of_codecarbon(monkeypatch):
-    monkeypatch.setitem(sys.modules, "codecarbon.input", None)
-    with pytest.raises(EmissionsError, match="pip install codecarbon"):
+    monkeypatch.setitem(sys.modules, "codecarbon", None)
+    with pytest.raises(ImportError, match=r"pip install 'hf-fusion\[carbon\]'"):
         read_intensity("DEU")
 
     class DataSource:
