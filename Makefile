@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install quickstart test docs tables fuzz nightly oldest lint format clean
+.PHONY: help install quickstart test docs tables fuzz nightly matrix lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,14 +37,20 @@ docs: install  ## Build the documents into build/site, strictly
 tables: install  ## Write the tables of README.md and docs/ from model_cards/results
 	$(BIN)/python scripts/generate_docs.py
 
-nightly: fuzz  ## That, and the whole test suite with what takes long: trainings killed ten times each, all faults
+nightly: fuzz matrix  ## That, and the whole test suite with what takes long: trainings killed ten times each, all faults
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --nightly
 
-oldest:  ## Test models and saved checkpoints under the oldest transformers that is supported
-	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet $(TORCH)
-	.venv-oldest/bin/python -m pip install --quiet --editable ".[dev]" "transformers==5.5.0"
-	.venv-oldest/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/models tests/hub/test_compatibility.py
+# Each version has a small environment over .venv, with the older packages that it asks for; .venv itself has the newest.
+MATRIX ?= 5.5.0 5.13.0
+MATRIX_TESTS ?= tests/models tests/hub/test_compatibility.py
+
+matrix: $(MATRIX:%=matrix-%)  ## Test models and saved checkpoints under older versions of transformers
+
+matrix-%: install
+	test -x .venv-$*/bin/python || $(BIN)/python -m venv --without-pip .venv-$*
+	$(BIN)/python .ci/overlay.py .venv-$*
+	.venv-$*/bin/python -m pip install --quiet "transformers==$*"
+	.venv-$*/bin/python -m pytest -p no:cacheprovider $(MATRIX_TESTS)
 
 # A failure is found again by the same seed; other seeds are other cases. The limit makes a memory bomb an error.
 SEED ?= 0
@@ -62,4 +68,4 @@ format: install  ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 
 clean:  ## Remove .venv and caches
-	rm -rf $(VENV) .venv-oldest .pytest_cache .ruff_cache .mypy_cache .hypothesis build
+	rm -rf $(VENV) .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis build

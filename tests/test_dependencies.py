@@ -68,6 +68,7 @@ def test_all_is_every_extra_of_users():
 
 # For each optional package an expression that needs it, with the module in which it is, and the extra.
 NEEDS = {
+    "codecarbon": ("hub.emissions", "read_intensity('DEU')", "carbon"),
     "faiss": ("training.mining", "list(_search_with_faiss(None, None, 0, 0, None, None))", "faiss"),
     "gradio": ("deployment.demo.theme", "make_theme()", "demo"),
     "gliclass": ("evaluation.zero_shot", "ZeroShotBaseline('gliclass', 'acme/x').load()", "gliclass"),

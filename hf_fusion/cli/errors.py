@@ -1,7 +1,8 @@
 """The errors that users can correct, their messages, and the exit status of all commands.
 
-0: done. 1: done, but rows have an error instead of a prediction, or numbers disagree (`verify`). 2: an error that the
-user can correct. 128 + N: signal N ended the command. Any other exception is a bug and keeps its traceback.
+0: done. 1: done, but rows have an error instead of a prediction, numbers disagree (`verify`), or a checkpoint is broken
+(`doctor`). 2: an error that the user can correct. 128 + N: signal N ended the command. Any other exception is a bug and
+keeps its traceback.
 """
 
 import signal

@@ -50,8 +50,10 @@ def main(argv: list[str]) -> None:
 
 def _export_onnx(args, model, processor, track):
     from hf_fusion.deployment.onnx_export import export_onnx
+    from hf_fusion.hub.export_card import write_export_card
 
     done = export_onnx(model, processor, args.folder, args.int8, args.checks, args.seed, track)
+    write_export_card(args.folder, args.checkpoint, model.config, done)
     _print_difference(done["check"], f" ({done['check']['where']['output']})")
     if args.int8:
         print(f"After quantisation: {done['check']['largest_difference_int8']:.2g}, on random tokens")

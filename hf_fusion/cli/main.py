@@ -11,7 +11,7 @@ from hf_fusion.cli.errors import USER_ERRORS, exit_status, get_message
 
 COMMANDS = ("quickstart", "recipes", "train", "evaluate", "calibrate", "predict", "prepare", "extract", "baselines",
             "study", "tune", "verify", "analyze", "robustness", "distill", "export", "serve", "demo", "convert",
-            "push")  # fmt: skip
+            "push", "doctor")  # fmt: skip
 
 
 def main(argv: list[str] | None = None, program: str | None = None) -> int:
@@ -72,5 +72,6 @@ def _help():
         *lines, "",
         "`hf-fusion COMMAND --help` explains a command; --version prints the version.",
         "Exit status: 0 done; 1 done, but rows have an error instead of a prediction,",
-        "or numbers disagree (verify); 2 an error to correct; 128 + N ended by signal N.",
+        "numbers disagree (verify), or a checkpoint is broken (doctor); 2 an error to",
+        "correct; 128 + N ended by signal N.",
     ])  # fmt: skip

@@ -149,7 +149,7 @@ def check_classes_shown(train, rules: LabelRules, origin: str, policy: str) -> N
     """
     for column, count, name_of in (
         ("labels", rules.num_labels, rules.fine_name),
-        ("coarse_labels", rules.num_coarse_labels, str),
+        ("coarse_labels", rules.num_coarse_labels, rules.coarse_name),
     ):
         if column not in train.column_names:
             continue

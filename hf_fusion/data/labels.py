@@ -220,6 +220,10 @@ class LabelRules:
         """The name of a fine class, or its number."""
         return self.names[fine] if self.names else str(fine)
 
+    def coarse_name(self, coarse: int) -> str:
+        """The name of a coarse class, or its number."""
+        return self.coarse_names[coarse] if self.coarse_names else str(coarse)
+
 
 def are_placeholders(names) -> bool:
     """Whether names of classes are placeholders: LABEL_0, LABEL_1 ..."""

@@ -15,9 +15,21 @@ _TEXTS = ("The room was lovely, but nobody came to clean it.", "It broke on the 
 _TOLERANCE = 1e-3
 
 
+def sample_inputs(config) -> list[dict]:
+    """Returns two clips of random frames, or two texts, as the pipeline reads them."""
+    rows: list[dict] = [{"text": text} if "text" in config.modalities else {} for text in _TEXTS]
+    for name in set(config.modalities) - {"text"}:
+        frames = min(6, getattr(config, f"max_{name}_length"))
+        shape = (len(rows), frames, getattr(config, f"{name}_feature_size"))
+        values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    return rows
+
+
 def sample_answers(model, processor) -> dict[str, list]:
     """
-    Computes the outputs of the heads by name, for two clips of random frames or two texts.
+    Computes the outputs of the heads by name for [`sample_inputs`].
 
     Args:
         model: a DyFuLM or DashFusion with a head; it is converted to float32 on the CPU.
@@ -25,12 +37,9 @@ def sample_answers(model, processor) -> dict[str, list]:
     """
     model = model.float().cpu().eval()
     config = model.config
-    columns = {"text": list(_TEXTS)}
-    for name in set(config.modalities) - {"text"}:
-        frames = min(6, getattr(config, f"max_{name}_length"))
-        shape = (len(_TEXTS), frames, getattr(config, f"{name}_feature_size"))
-        columns[name] = list(np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    inputs = processor(**{name: columns[name] for name in config.modalities}, padding=True, return_tensors="pt")
+    rows = sample_inputs(config)
+    columns = {name: [row[name] for row in rows] for name in config.modalities}
+    inputs = processor(**columns, padding=True, return_tensors="pt")
     with torch.no_grad():
         outputs = model(**inputs)
     names = sorted(set(outputs) - {"loss", *config.keys_to_ignore_at_inference})

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from datasets import Dataset, DatasetDict
@@ -30,6 +31,7 @@ _MOST_LINEAR_ROWS = 20_000
 # Words of two letters or more, as in scikit-learn; characters where a script has no spaces between words.
 _WORDS = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]{2,}"
 _COLUMNS = {"fine": "labels", "coarse": "coarse_labels", "intensity": "intensity_labels"}
+_PROBABILITIES = "{}_probabilities"  # the name of the answers with the probabilities of a task
 
 
 @dataclass
@@ -41,7 +43,8 @@ class ReviewBaselines:
         metrics (`dict`): the [`ReviewMetrics`] by split and name of the baseline.
         training_rows (`dict[str, int]`): the number of rows by the name of the baseline that was fitted on them.
         answers (`dict`, *optional*): by split and name the answers of each task ("fine", "coarse", "intensity"),
-            `(rows,)`; empty if only the metrics were kept.
+            `(rows,)`, and of the first two the probabilities ("fine_probabilities" ...), `(rows, classes)`; empty if
+            only the metrics were kept.
         absent (`str`, *optional*): the reason why there are none.
 
     Example:
@@ -64,8 +67,8 @@ class ReviewBaselines:
 
 def fit_review_baselines(train: Dataset, splits: Mapping[str, Dataset]) -> ReviewBaselines:
     """
-    Fits the most frequent class and bag of words (logistic regression on word counts; ridge regression for the
-    intensity) on training rows, and measures them on other rows.
+    Fits the most frequent class, whose probabilities are the shares of the classes, and bag of words (logistic
+    regression on word counts; ridge regression for the intensity) on training rows, and measures them on other rows.
 
     Args:
         train (`Dataset`): reviews with the columns `text` and any of `labels`, `coarse_labels`, `intensity_labels`. Of
@@ -109,7 +112,10 @@ def _tfidf():
 
 
 def _fit_majority(train):
-    """Returns the answering function, from texts to answers `(texts,)`, of each task that has labels."""
+    """
+    Returns the answering function of each task that has labels, from texts to probabilities `(texts, classes)` or, for
+    the intensity, values `(texts,)`.
+    """
     return {task: _fit_constant(_labels(train, task)[0], task) for task in _tasks(train)}
 
 
@@ -128,19 +134,31 @@ def _fit_linear(train, vectorizer):
         # several threads are slower for such small vectors, by far where other processes take the cores
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
-            answering[task] = make_pipeline(vectorizer(), linear).fit(texts, values).predict
+            fitted = make_pipeline(vectorizer(), linear).fit(texts, values)
+        answering[task] = fitted.predict if task == "intensity" else partial(_probabilities, fitted)
     return answering
 
 
+def _probabilities(fitted, texts):
+    """Returns the probabilities `(texts, classes)` of a classifier, 0 for classes without a training row."""
+    probabilities = np.zeros((len(texts), fitted.classes_.max() + 1))
+    probabilities[:, fitted.classes_] = fitted.predict_proba(texts)
+    return probabilities
+
+
 def _fit_constant(values, task):
-    value = values.mean() if task == "intensity" else np.bincount(values).argmax()
-    return lambda texts: np.full(len(texts), value)
+    constant = values.mean() if task == "intensity" else np.bincount(values) / len(values)
+    return lambda texts: np.broadcast_to(constant, (len(texts), *np.shape(constant)))
 
 
 def _answer(answering, rows):
-    """Returns the answers of each task for which the rows have labels."""
-    texts, tasks = values_of(rows, "text"), _tasks(rows)
-    return {task: answer(texts) for task, answer in answering.items() if task in tasks}
+    """Returns the answers of each task for which the rows have labels, and the probabilities of their classes."""
+    texts, tasks, answers = values_of(rows, "text"), _tasks(rows), {}
+    for task in (task for task in answering if task in tasks):
+        answers[task] = values = answering[task](texts)
+        if task != "intensity":
+            answers |= {task: values.argmax(-1), _PROBABILITIES.format(task): values}
+    return answers
 
 
 def _tasks(rows):
@@ -307,7 +325,22 @@ def _measure_classes(predictions, clips):
     return class_metrics(predictions, test["label"][:], test.features["label"].names)
 
 
-def _measure(predictions, test):
-    return ReviewMetrics().compute(
-        predictions=predictions, references={task: values_of(test, _COLUMNS[task]) for task in predictions}
-    )
+def _measure(answers, test):
+    """Returns the [`ReviewMetrics`] of answers; no likelihood if a true class had no row in training."""
+    references = {task: values_of(test, column) for task, column in _COLUMNS.items() if task in answers}
+    predictions, unseen = dict(answers), []
+    for task, labels in references.items():
+        name = _PROBABILITIES.format(task)
+        if name in answers:
+            predictions[name], impossible = _widen(answers[name], labels)
+            unseen += [f"{task}_negative_log_likelihood"] * impossible
+    return ReviewMetrics().compute(predictions=predictions, references=references) | dict.fromkeys(unseen, np.nan)
+
+
+def _widen(probabilities, labels):
+    """Adds columns for true classes that the training lacks; also returns whether a true class has probability 0."""
+    known = np.array([label if _is_given(label) else -100 for label in labels])
+    missing = max(known.max() + 1 - probabilities.shape[1], 0)
+    probabilities = np.pad(probabilities, ((0, 0), (0, missing)))
+    rows = np.flatnonzero(known != -100)
+    return probabilities, bool((probabilities[rows, known[rows]] == 0).any())

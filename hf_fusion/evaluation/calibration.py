@@ -37,7 +37,7 @@ def calibration_bins(correct: Sequence[bool], confidence: Sequence[float], bins:
 
 def measure_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """
-    Computes the metrics of class probabilities; less is better for all of them.
+    Computes the metrics of class probabilities; lower is better for all of them.
 
     Args:
         probabilities (`np.ndarray` of shape `(rows, classes)`): the probabilities of each row.

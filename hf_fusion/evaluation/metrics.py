@@ -115,10 +115,11 @@ class ReviewMetrics(evaluate.Metric):
         `dict[str, float]` with, for each task present: `fine_accuracy`, `fine_macro_f1`, `coarse_accuracy`,
         `coarse_macro_f1` (shares in [0, 1]; the macro F1 averages over the classes that occur in references or
         predictions), `fine_quadratic_kappa` (Cohen's kappa with quadratic weights; NaN where undefined),
-        `fine_within_one` (share of rows at most one class off), `fine_class_error` (mean distance in classes),
-        `intensity_mae`, `intensity_mse`, `intensity_r2` and `intensity_corr` (Pearson; NaN where undefined). The three
-        of the fine classes take these for numbered in their order. Of tasks with probabilities also the metrics of
-        [`measure_probabilities`], such as `fine_brier_score`.
+        `fine_within_one` (share of rows at most one class off; absent if the probabilities are of two classes, where
+        it is always 1), `fine_class_error` (mean distance in classes), `intensity_mae`, `intensity_mse`, `intensity_r2`
+        and `intensity_corr` (Pearson; NaN where undefined). The three of the fine classes take these for numbered in
+        their order. Of tasks with probabilities also the metrics of [`measure_probabilities`], such as
+        `fine_brier_score`.
 
     Raises:
         ValueError: if the two sides differ in length or tasks, if a prediction is NaN or Inf, or if a task has no
@@ -172,6 +173,8 @@ class ReviewMetrics(evaluate.Metric):
             results |= _classes(task, predicted, expected)
             probabilities = [predictions[i][_PROBABILITIES[task]] for i in kept]
             if all(row is not None for row in probabilities):
+                if len(probabilities[0]) < 3:
+                    results.pop(f"{task}_within_one", None)
                 measured = measure_probabilities(np.array(probabilities), expected)
                 results |= {f"{task}_{name}": value for name, value in measured.items()}
         return results

@@ -129,7 +129,7 @@ def _review_sums(config, outputs, labels):
         predicted = outputs[output].argmax(-1)  # (seeds, rows)
         yield _class_sums(predicted, expected, num_classes, name_metrics)
         if head.task == "fine":
-            yield _order_sums(predicted, expected)
+            yield _order_sums(predicted, expected, num_classes)
         probabilities = class_probabilities(config, output, outputs[output])  # (seeds, rows, classes)
         scores = row_scores(probabilities, np.where(known, expected, 0))
         for name, values in zip(("brier_score", "negative_log_likelihood"), scores, strict=True):
@@ -183,7 +183,7 @@ def _class_sums(predicted, expected, num_classes, measure, kept=None):
     return _Sums(features, lambda sums: measure(_Counts(*np.split(sums, 3, axis=-1))))
 
 
-def _order_sums(predicted, expected):
+def _order_sums(predicted, expected, num_classes):
     """Returns the sums of the metrics of order for classes `(seeds, rows)` and true ones `(rows,)`."""
     known = _is_known(expected)
     guess, true = (np.where(known, values, 0).astype(np.float64) for values in (predicted, expected))
@@ -199,6 +199,8 @@ def _order_sums(predicted, expected):
         metrics = {
             "quadratic_kappa": 1 - square / by_chance, "within_one": near / count, "class_error": distance / count
         }  # fmt: skip
+        if num_classes < 3:  # it would always be 1
+            del metrics["within_one"]
         return {f"fine_{name}": np.where(several, values, np.nan) for name, values in metrics.items()}
 
     return _Sums(np.stack(columns, axis=-1).astype(np.float64), combine)

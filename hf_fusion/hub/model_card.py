@@ -2,21 +2,26 @@
 
 import json
 import re
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
+from hf_fusion.hub.emissions import estimate_emissions
 from hf_fusion.hub.metric_texts import explain_metrics
 from hf_fusion.hub.repository import CALIBRATION_FOLDER
+from hf_fusion.hub.study_seeds import summarize_seeds
 from hf_fusion.models.configuration_dashfusion import MODALITIES
 from hf_fusion.models.media_frames import WEIGHT_FILES, MediaSettings
 from hf_fusion.utils.errors import FusionError
+from hf_fusion.utils.languages import check_language
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
 _FRAMES = {
@@ -34,9 +39,53 @@ MOST_CONFUSED = 12
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 
+_LANGUAGES = {clips.SYNTHETIC: "en", reviews.SYNTHETIC: "en"}
+# Texts with which the page of a model can be tried.
+_WIDGET = [
+    {"text": "The room was not clean, but the staff made up for it.", "example_title": "contrast"},
+    {"text": "It broke on the second day, and nobody answered my letters.", "example_title": "complaint"},
+]
+
 
 class CardError(FusionError, ValueError):
-    """The records of a run are damaged; the message names the file and the reason."""
+    """The records of a run are damaged, or facts for its card are not valid; the message names file and reason."""
+
+
+@dataclass(frozen=True)
+class CardDetails:
+    """
+    What the records of a run do not say, for its model card.
+
+    Args:
+        languages (`tuple[str, ...]`): of the texts, codes of two or three letters such as "en"; by default those of the
+            recipe or, for synthetic data, English.
+        dataset (`bool`, *optional*): whether the data set of the run is public on the Hub; by default it is if the
+            data was loaded by a name of the Hub.
+        new_version (`str`, *optional*): the model on the Hub that replaces this one.
+        carbon_intensity (`float`, *optional*): grams of CO2 for a kilowatt hour where the model was trained, for an
+            estimate of the emissions.
+        country (`str`, *optional*): where it was trained.
+        watts (`float`, *optional*): the power of the hardware, see [`estimate_emissions`].
+
+    Raises:
+        CardError: if a language or `new_version` is not valid.
+    """
+
+    languages: tuple[str, ...] = ()
+    dataset: bool | None = None
+    new_version: str | None = None
+    carbon_intensity: float | None = None
+    country: str | None = None
+    watts: float | None = None
+
+    def __post_init__(self):
+        try:
+            for code in self.languages:
+                check_language(code)
+            if self.new_version is not None:
+                validate_repo_id(self.new_version)
+        except ValueError as error:
+            raise CardError(str(error)) from error
 
 
 def write_model_card(folder) -> Path:
@@ -47,7 +96,11 @@ def write_model_card(folder) -> Path:
 
 
 def model_card(
-    folder, name: str | None = None, base_model: str | None = None, base_revision: str | None = None
+    folder,
+    name: str | None = None,
+    base_model: str | None = None,
+    base_revision: str | None = None,
+    details: CardDetails | None = None,
 ) -> ModelCard:
     """
     Creates the model card of a run folder from its `config.json`, `config.yaml`, `metrics.json` and
@@ -59,6 +112,7 @@ def model_card(
             name by default.
         base_model (`str`, *optional*): for a LoRA adapter, the model on the Hub that it was trained on.
         base_revision (`str`, *optional*): the commit of `base_model`.
+        details ([`CardDetails`], *optional*): what the records do not say.
 
     Returns:
         `ModelCard`: the card with its metadata for the Hub.
@@ -68,7 +122,10 @@ def model_card(
     """
     folder = Path(folder)
     try:
-        return _model_card(folder, folder.name if name is None else name, base_model, base_revision)
+        name = folder.resolve().name if name is None else name
+        return _model_card(folder, name, base_model, base_revision, details or CardDetails())
+    except FusionError:
+        raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, OSError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise CardError(
@@ -76,9 +133,40 @@ def model_card(
         ) from error
 
 
-def _model_card(folder, name, base_model, base_revision):
+def read_dataset(folder: Path) -> str | None:
+    """Returns the data set that a run was trained on, if its name is one of the Hub; `None` for other data."""
+    path = Path(folder, ENVIRONMENT_FILE)
+    source = json.loads(path.read_text("utf-8")).get("dataset") if path.is_file() else None
+    return source if isinstance(source, str) and _is_public_dataset(source) else None
+
+
+def read_notebook_facts(folder, name: str, base_model: str | None = None, base_revision: str | None = None) -> dict:
+    """Returns the facts for [`make_notebook`]; see [`model_card`] for the arguments."""
+    facts = _model_facts(Path(folder))
+    return {
+        **{key: facts[key] for key in ("reads_clips", "widths", "has_classes")},
+        "has_text": "text" in facts["modalities"],
+        "name": name,
+        "base_model": base_model,
+        "base_revision": base_revision,
+    }
+
+
+def describe_gaps(card: ModelCard) -> list[str]:
+    """Returns a sentence for each fact that a card leaves out since nobody gave it, with the flag that does."""
+    sentences = {
+        "language": "no language, by which the Hub finds models: give --language en",
+        "license": "no license, without which nobody may use the weights: give `license` in config.yaml",
+        "co2_eq_emissions": "no estimate of CO2 emissions: give --carbon_intensity, in grams for a kilowatt hour",
+    }
+    return [f"The card has {text}." for name, text in sentences.items() if not card.data.get(name)]
+
+
+def _model_card(folder, name, base_model, base_revision, details):
     facts = _model_facts(folder)
-    metrics, recipe, source = {}, {}, None
+    metrics, recipe, source, emissions = {}, {}, None, None
+    if details.carbon_intensity is not None and not (folder / METRICS_FILE).is_file():
+        raise CardError(f"{folder} records no training whose emissions could be estimated: remove the intensity.")
     if all((folder / record).is_file() for record in (METRICS_FILE, ENVIRONMENT_FILE, "config.yaml")):
         metrics, environment = (
             json.loads((folder / file).read_text("utf-8")) for file in (METRICS_FILE, ENVIRONMENT_FILE)
@@ -89,8 +177,11 @@ def _model_card(folder, name, base_model, base_revision):
         facts |= _recipe_facts(recipe, metrics)
         facts["calibration"] = _calibration_facts(folder, metrics.get("calibration"))
         facts["teacher"] = recipe.get("teacher") and _escape(Path(recipe["teacher"]).name)
+        facts["seeds"] = _seed_facts(folder, facts["splits"])
+        emissions = _estimate_emissions(metrics, environment, details)
+        facts["emissions"] = emissions and _emission_facts(emissions)
     return ModelCard.from_template(
-        _card_data(name, facts["model_type"], recipe, source, metrics, base_model),
+        _card_data(name, facts, recipe, source, metrics, base_model, details, emissions),
         template_path=str(TEMPLATE),
         name=name,
         title=_escape(name),
@@ -131,6 +222,38 @@ def _training_facts(metrics, environment):
     }
 
 
+def _seed_facts(folder, splits):
+    """Returns the metrics over all seeds of a study on the last split as text; `None` without a study."""
+    summary = splits and summarize_seeds(folder, splits[-1])
+    if not summary:
+        return None
+    rows = [
+        (_escape(name), _format_value(row["mean"]), _format_value(row["std"]), _format_interval(row["interval"]))
+        for name, row in summary["metrics"].items()
+    ]
+    return {"split": splits[-1], "numbers": ", ".join(map(str, summary["seeds"])), "rows": rows}
+
+
+def _estimate_emissions(metrics, environment, details):
+    if details.carbon_intensity is None:
+        return None
+    return estimate_emissions(
+        metrics["train_seconds"], environment["hardware"], details.carbon_intensity, details.watts, details.country
+    )
+
+
+def _emission_facts(emissions):
+    """Returns the numbers of an estimate as text."""
+    return {
+        "grams": f"{emissions.grams:.3g}",
+        "seconds": f"{emissions.seconds:g}",
+        "watts": f"{emissions.watts:g}",
+        "power_source": _escape(emissions.power_source),
+        "intensity": f"{emissions.intensity:g}",
+        "country": emissions.country and _escape(emissions.country),
+    }
+
+
 def _recipe_facts(recipe, metrics):
     """Describes encoders, epochs and learning rates; runs of earlier versions lack some."""
     fields = {"encoder_a": "Encoder A", "encoder_b": "Encoder B", "text_encoder": "Text encoder"}
@@ -153,7 +276,7 @@ def _describe_encoder(spec):
         return "that of the teacher"
     if spec.startswith("package:"):
         return f"`{_escape(spec.removeprefix('package:'))}` (weights inside an installed package)"
-    if _is_hub_name(spec):
+    if is_hub_name(spec):
         return f"[{_escape(spec)}](https://huggingface.co/{quote(spec)})"
     return f"`{_escape(Path(spec).name)}` (a local folder)"
 
@@ -275,8 +398,18 @@ def _model_facts(folder):
         "outputs": [_describe_head(head, config) for head in config.heads.values()],
         "modalities": modalities,
         "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
+        "pipeline_tag": pipeline_tag(config),
+        "widths": widths,
+        "has_classes": config.num_labels > 1,
         "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
     }
+
+
+def pipeline_tag(config) -> str:
+    """Returns the task of the Hub that fits a configuration; those for clips answer with classes or scores as well."""
+    if "vision" in config.frame_columns or "vision" in config.modalities:
+        return "video-classification"
+    return "audio-classification" if "audio" in config.modalities else "text-classification"
 
 
 def _media_facts(folder):
@@ -321,40 +454,74 @@ def _describe_head(head, config):
     return "an {} from {:g} to {:g}".format(head.task, *map(float, getattr(config, f"{head.task}_range")))
 
 
-def _card_data(name, model_type, recipe, source, metrics, adapted=None):
-    encoders = [recipe.get(field) for field in ("encoder_a", "encoder_b", "text_encoder")]
-    base_models = (
-        [adapted]
-        if adapted
-        else [encoder for encoder in encoders if isinstance(encoder, str) and _is_hub_name(encoder)]
-    )
-    is_public = source and _is_hub_name(source) and "/" in source and not source.lower().endswith(DATA_FILE_KINDS)
-    results = [
-        EvalResult(
-            task_type="text-classification",
-            dataset_type=Path(source).name,
-            dataset_name=Path(source).name,
-            dataset_split="test",
-            metric_type=metric,
-            metric_value=value,
-        )
-        for metric, value in metrics.get("test", {}).items()
-        if metric != "loss" and value is not None
-    ]
+def _card_data(name, facts, recipe, source, metrics, adapted, details, emissions):
+    base_models, relation = _find_base_models(recipe, adapted)
+    is_public = source and (_is_public_dataset(source) if details.dataset is None else details.dataset)
+    results = _list_results(metrics, source, is_public, facts["pipeline_tag"])
+    languages = list(details.languages or filter(None, (recipe.get("language") or _LANGUAGES.get(source),)))
+    is_tried_in_english = not facts["reads_clips"] and (not languages or "en" in languages)
+    optional = {
+        "base_model_relation": relation,
+        "new_version": details.new_version,
+        "widget": _WIDGET if is_tried_in_english else None,
+        "co2_eq_emissions": emissions and _emission_data(emissions, bool(base_models or recipe.get("checkpoint"))),
+    }
     return ModelCardData(
+        language=languages[0] if len(languages) == 1 else languages or None,
         library_name="peft" if adapted else "transformers",
         license=recipe.get("license"),
-        pipeline_tag="text-classification",
-        tags=["sentiment-analysis", model_type, "hf-fusion"],
+        pipeline_tag=facts["pipeline_tag"],
+        tags=["sentiment-analysis", facts["model_type"], "hf-fusion"],
         base_model=base_models or None,
         model_name=name.rpartition("/")[2],
         datasets=[source] if is_public else None,
         metrics=[result.metric_type for result in results] or None,
         eval_results=results or None,
+        **{name: value for name, value in optional.items() if value is not None},
     )
 
 
-def _is_hub_name(name):
+def _find_base_models(recipe, adapted):
+    """Returns the models of the Hub that the weights come from, and their relation to this one."""
+    if adapted:
+        return [adapted], "adapter"
+    names = [recipe.get(field) for field in ("checkpoint", "encoder_a", "encoder_b", "text_encoder")]
+    names = list(dict.fromkeys(name for name in names if isinstance(name, str) and is_hub_name(name)))
+    return names, "finetune" if names else None
+
+
+def _list_results(metrics, source, is_public, pipeline_tag):
+    """Returns the metrics on test for the metadata, or on validation where there is no test split."""
+    split = "test" if "test" in metrics else "validation"
+    return [
+        EvalResult(
+            task_type=pipeline_tag,
+            dataset_type=source if is_public else Path(source).name,
+            dataset_name=Path(source).name,
+            dataset_split=split,
+            metric_type=metric,
+            metric_value=value,
+        )
+        for metric, value in metrics.get(split, {}).items()
+        if metric != "loss" and value is not None
+    ]
+
+
+def _emission_data(emissions, is_finetuned):
+    return {
+        "emissions": float(f"{emissions.grams:.3g}"),
+        "source": f"training time * {emissions.watts:g} W ({emissions.power_source}) * {emissions.intensity:g} g/kWh",
+        "training_type": "fine-tuning" if is_finetuned else "pre-training",
+        **({"geographical_location": emissions.country} if emissions.country else {}),
+    }
+
+
+def _is_public_dataset(source):
+    """Whether data was loaded by a name of the Hub."""
+    return is_hub_name(source) and "/" in source and not source.lower().endswith(DATA_FILE_KINDS)
+
+
+def is_hub_name(name: str) -> bool:
     """Whether a name is valid on the Hub and is not a local folder."""
     return re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) is not None and not Path(name).exists()
 

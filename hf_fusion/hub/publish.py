@@ -1,9 +1,11 @@
 """Publishes a run folder as one commit on the Hub."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
@@ -17,7 +19,15 @@ from huggingface_hub.errors import (
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from hf_fusion.hub.endpoint import endpoint_files
-from hf_fusion.hub.model_card import CardError, model_card
+from hf_fusion.hub.model_card import (
+    CardDetails,
+    CardError,
+    describe_gaps,
+    model_card,
+    read_dataset,
+    read_notebook_facts,
+)
+from hf_fusion.hub.notebook import NOTEBOOK_FILE, make_notebook
 from hf_fusion.hub.repository import (
     RECORDS,
     PublishError,
@@ -26,6 +36,8 @@ from hf_fusion.hub.repository import (
     read_json,
 )
 from hf_fusion.utils.records import ENVIRONMENT_FILE
+
+logger = logging.getLogger(__name__)
 
 _RETRY_ADVICE = "Check whether the repository has the commit, then try again."
 
@@ -39,14 +51,16 @@ def publish(
     create_pr: bool = False,
     base_model: str | None = None,
     token: str | None = None,
+    details: CardDetails | None = None,
 ) -> CommitInfo:
     """
     Uploads a run folder as one commit, so that nobody loads a partly uploaded repository.
 
-    The model card is rewritten with the repository's name in its snippets, and local directories are removed from the
-    records. A whole model gets `handler.py` and `requirements.txt` for Inference Endpoints. Weights, code, tokenizers
-    and pictures of an earlier upload that the folder no longer has are deleted in the same commit; all other files of
-    the repository stay.
+    The model card is rewritten with the repository's name in its snippets, a notebook that runs the checkpoint is
+    added, and local directories are removed from the records. The metadata names the data set, and its language, if it
+    is public on the Hub. A whole model gets `handler.py` and `requirements.txt` for Inference Endpoints. Weights, code,
+    tokenizers and pictures of an earlier upload that the folder no longer has are deleted in the same commit; all
+    other files of the repository stay.
 
     Args:
         folder (`str` or `Path`): the run folder.
@@ -58,6 +72,7 @@ def publish(
         base_model (`str`, *optional*): required for a LoRA adapter, refused for a whole model: the repository of the
             model that the adapter was trained on (the folder `base` of its run, published before).
         token (`str`, *optional*): the access token; by default the one of `hf auth login` or `HF_TOKEN`.
+        details ([`CardDetails`], *optional*): facts for the model card that the run does not record.
 
     Returns:
         `CommitInfo`: the commit; its `oid` is the revision to pin.
@@ -76,9 +91,17 @@ def publish(
     revision_of_base = _newest_commit(api, base_model) if base_model else None
     if "README.md" not in files or set(RECORDS) <= set(files):
         try:
-            content["README.md"] = str(model_card(folder, repo_id, base_model, revision_of_base)).encode()
+            details = _ask_for_dataset(api, folder, details or CardDetails())
+            card = model_card(folder, repo_id, base_model, revision_of_base, details)
         except CardError as error:
             raise PublishError(str(error)) from error
+        content["README.md"] = str(card).encode()
+        for sentence in describe_gaps(card):
+            logger.warning(sentence)
+    elif details not in (None, CardDetails()):
+        raise PublishError(f"{folder} has a README.md of its own, and no records of a run: write such facts into it.")
+    notebook = make_notebook(read_notebook_facts(folder, repo_id, base_model, revision_of_base))
+    content[NOTEBOOK_FILE] = json.dumps(notebook, indent=1, ensure_ascii=False).encode()
     if base_model:
         pinned = {"base_model_name_or_path": base_model, "revision": revision_of_base}
         adapter = {**read_json(files[ADAPTER_CONFIG_NAME]), **pinned}
@@ -98,6 +121,47 @@ def publish(
         )
 
 
+def add_to_collection(repo_id: str, collection: str, private: bool = False, token: str | None = None) -> str:
+    """
+    Adds a model to a collection; nothing happens if it is in there already.
+
+    Args:
+        repo_id (`str`): the model.
+        collection (`str`): the slug of a collection, as in its address ("user/title-0123456789abcdef01234567"), or a
+            title: that collection of the model's owner, created if there is none.
+        private (`bool`, *optional*, defaults to `False`): whether a new collection is private.
+        token (`str`, *optional*): as for [`publish`].
+
+    Returns:
+        `str`: the address of the collection.
+
+    Raises:
+        PublishError: if the collection cannot be changed.
+    """
+    api = HfApi(token=token)
+    with hub_errors(repo_id, api.endpoint, f"{repo_id} was published, but not added to the collection"):
+        slug = collection
+        if "/" not in collection:
+            owner = repo_id.partition("/")[0]
+            slug = api.create_collection(collection, namespace=owner, private=private, exists_ok=True).slug
+        return api.add_collection_item(slug, item_id=repo_id, item_type="model", exists_ok=True).url
+
+
+def _ask_for_dataset(api, folder, details):
+    """Completes the details by those of the data set on the Hub."""
+    source = read_dataset(folder)
+    if source is None or details.dataset is not None:
+        return details
+    try:
+        info = api.dataset_info(source)
+    except (HfHubHTTPError, HTTPError, OSError, ValueError):
+        logger.warning("The card does not name the data set: %s is not on %s.", source, api.endpoint)
+        return replace(details, dataset=False)
+    known = info.card_data.get("language") if info.card_data else None
+    languages = [known] if isinstance(known, str) else known or ()
+    return replace(details, dataset=not info.private, languages=details.languages or tuple(map(str, languages)))
+
+
 def check_private(api: HfApi, repo_id: str, repo_type: str = "model") -> None:
     """Raises [`PublishError`] if the repository is public."""
     if not api.repo_info(repo_id, repo_type=repo_type).private:
@@ -105,14 +169,17 @@ def check_private(api: HfApi, repo_id: str, repo_type: str = "model") -> None:
 
 
 @contextmanager
-def hub_errors(repo_id: str, endpoint: str) -> Iterator[None]:
-    """Re-raises errors of the Hub at `endpoint`, the network and the disk as [`PublishError`]."""
+def hub_errors(repo_id: str, endpoint: str, before: str | None = None) -> Iterator[None]:
+    """
+    Re-raises errors of the Hub at `endpoint`, the network and the disk as [`PublishError`], whose message begins with
+    `before`.
+    """
     try:
         yield
     except PublishError:
         raise
     except (HfHubHTTPError, HTTPError, OSError, ValueError, RuntimeError) as error:
-        raise PublishError(_explain(error, repo_id, endpoint)) from error
+        raise PublishError(": ".join(filter(None, (before, _explain(error, repo_id, endpoint))))) from error
 
 
 def _newest_commit(api, base_model):

@@ -15,14 +15,16 @@ from transformers.utils import (
 )
 
 from hf_fusion.hub.checkpoint_names import no_such_folder
+from hf_fusion.hub.notebook import NOTEBOOK_FILE
 from hf_fusion.models.media_frames import WEIGHT_FILES
+from hf_fusion.models.modeling_fingerprint import FINGERPRINT_FILE
 from hf_fusion.utils.errors import FusionError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
 # Weights, configurations and tokenizers: the files that decide the predictions of a checkpoint.
 CHECKPOINT_FILES = (
     SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*.safetensors", ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_CONFIG_NAME,
-    *WEIGHT_FILES.values(),
+    *WEIGHT_FILES.values(), FINGERPRINT_FILE,
     "config.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab*.json", "vocab*.txt", "merges.txt", "*.model", "*.bpe",
 )  # fmt: skip
@@ -30,7 +32,7 @@ SECOND_TOKENIZER = "tokenizer_b"
 RECORDS = ("config.yaml", METRICS_FILE, ENVIRONMENT_FILE)
 # The folder of a run with the pictures of its calibration, which the model card shows.
 CALIBRATION_FOLDER = "calibration"
-_CODE = (
+CODE = (
     "configuration_*.py", "modeling_*.py", "processing_*.py", "feature_extraction_*.py", "media_*.py", "pipeline_*.py",
 )  # fmt: skip
 # Written for Inference Endpoints when a whole model is published.
@@ -61,6 +63,17 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
         PublishError: if the folder does not exist, a configuration cannot be read, or a file links out of the folder.
     """
     folder = Path(folder)
+    selected = select_files(folder)
+    for path in selected.values():  # a link could publish any file of the machine
+        if folder.resolve() not in path.resolve().parents:
+            raise PublishError(
+                f"{path} is a link out of the folder, or lies behind one; copy the file itself into the folder."
+            )
+    return selected
+
+
+def select_files(folder: Path) -> dict[str, Path]:
+    """Selects as [`repository_files`], but accepts links, of which snapshots in the cache of the Hub consist."""
     if not folder.is_dir():
         raise PublishError(no_such_folder(str(folder)))
     selected = {}
@@ -75,12 +88,7 @@ def repository_files(folder: str | Path) -> dict[str, Path]:
         elif path.is_dir() and matches(path.name, _PICTURES):
             selected.update({f"{_DIAGNOSTICS}/{path.name}/{file.name}": file for file in _pictures(path)})
     code = {path.name: path for path in folder.glob("*.py")}
-    selected.update({name: code[name] for name in sorted(_needed_code({**code, **selected})) if name in code})
-    for path in selected.values():  # a link could publish any file of the machine
-        if folder.resolve() not in path.resolve().parents:
-            raise PublishError(
-                f"{path} is a link out of the folder, or lies behind one; copy the file itself into the folder."
-            )
+    selected.update({name: code[name] for name in sorted(needed_code({**code, **selected})) if name in code})
     return selected
 
 
@@ -114,7 +122,7 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 def is_ours(name: str) -> bool:
     """Whether a file of a repository comes from an earlier upload, so that it may be deleted."""
     folder, _, file = name.rpartition("/")
-    own = (*RECORDS, *CHECKPOINT_FILES, *_CODE, *HANDLER_FILES, *_CARD_PICTURES)
+    own = (NOTEBOOK_FILE, *RECORDS, *CHECKPOINT_FILES, *CODE, *HANDLER_FILES, *_CARD_PICTURES)
     patterns = CHECKPOINT_FILES if folder == SECOND_TOKENIZER else own
     if folder == CALIBRATION_FOLDER:
         return file.endswith(".png")
@@ -137,7 +145,7 @@ def check_complete(files: dict[str, Path]) -> None:
         missing += sorted(set(map(str, shards.values())) - set(files))
     elif SAFE_WEIGHTS_NAME not in files and ADAPTER_CONFIG_NAME not in files:
         missing.append(SAFE_WEIGHTS_NAME)
-    missing += sorted(_needed_code(files) - set(files))
+    missing += sorted(needed_code(files) - set(files))
     if missing:
         raise PublishError(
             f"The folder is not a complete checkpoint: it lacks {', '.join(dict.fromkeys(missing))}. Save model and "
@@ -181,7 +189,7 @@ def _named_code(content):
     return {name.rpartition("--")[2].partition(".")[0] + ".py" for name in names}
 
 
-def _needed_code(files):
+def needed_code(files: dict[str, Path]) -> set[str]:
     """Returns the Python files that the configurations name, and all that these import by `from .sibling`."""
     named = [_named_code(read_json(files[name])) for name in ("config.json", "processor_config.json") if name in files]
     waiting, selected = [name for names in named for name in names], set()

@@ -1,4 +1,4 @@
-"""Pickling and saving of models that hold text encoders of transformers."""
+"""Pickling, saving and loading of models that hold text encoders of transformers."""
 
 import copy
 import shutil
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
+
+from .modeling_fingerprint import FINGERPRINT_FILE, check_loaded, write_fingerprint
 
 # Encoder classes that were built in this process, see `FusionModelMixin`.
 _BUILT = set()
@@ -18,8 +20,20 @@ class FusionModelMixin:
 
     A model that has answered can be pickled, and used in another process: transformers records hidden states by hooks,
     which it installs at the first call and which are no part of a pickle, and by a table of the classes that were built
-    in this process. Weights are saved with the permissions of the files beside them.
+    in this process. Weights are saved with the permissions of the files beside them, and with a fingerprint by which
+    loading finds weights that are not the saved ones.
     """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
+        """As `PreTrainedModel.from_pretrained`; raises `ValueError` if the loaded weights are not the saved ones."""
+        options = dict(kwargs)  # transformers removes some
+        model, report = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
+        if pretrained_model_name_or_path is not None and options.get("state_dict") is None:
+            check_loaded(model, report, pretrained_model_name_or_path, **options)
+        return (model, report) if output_loading_info else model
 
     def __getstate__(self):
         return _without_recorders(self, {}).__dict__
@@ -30,10 +44,17 @@ class FusionModelMixin:
             if isinstance(module, PreTrainedModel) and not isinstance(module, FusionModelMixin):
                 _note_class(module)
 
-    def save_pretrained(self, save_directory, *args, **kwargs):
+    def save_pretrained(self, save_directory, is_main_process=True, state_dict=None, **kwargs):
         """As `PreTrainedModel.save_pretrained`."""
-        super().save_pretrained(save_directory, *args, **kwargs)
+        if is_main_process and not getattr(self, "_hf_peft_config_loaded", False):  # else it saves an adapter
+            write_fingerprint(self, save_directory, state_dict)
+        super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs)
         make_readable(save_directory)
+
+    def _get_files_timestamps(self, working_dir):
+        # With `push_to_hub=True` those files are uploaded that are newer than this: the fingerprint is one of them.
+        times = super()._get_files_timestamps(working_dir)
+        return {name: time for name, time in times.items() if name != FINGERPRINT_FILE}
 
 
 def make_readable(folder):

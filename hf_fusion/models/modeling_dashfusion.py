@@ -31,6 +31,7 @@ from .modeling_dashfusion_layers import (
     Stream,
 )
 from .modeling_dyfulm import DyFuLMModel
+from .modeling_fingerprint import check_loaded  # noqa: F401 - travels too
 from .modeling_labels import class_labels, score_labels, several_labels
 from .modeling_losses import (
     at_least_float32,

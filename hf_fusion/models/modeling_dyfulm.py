@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 from .configuration_common import FusionConfigMixin  # noqa: F401 - travels too
 from .configuration_dyfulm import DyFuLMConfig
 from .modeling_common import FusionModelMixin
+from .modeling_fingerprint import check_loaded  # noqa: F401 - travels too
 from .modeling_labels import class_labels, score_labels
 from .modeling_losses import (
     at_least_float32,

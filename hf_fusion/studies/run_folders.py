@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-SETTINGS_FILE = "study_settings.json"
 TRANSFER_FILE = "transfer.json"
 ANSWERS_FOLDER = "teacher_answers"
 

@@ -17,7 +17,6 @@ from hf_fusion.studies.launch import Run, run_all
 from hf_fusion.studies.protocols import measure_run, part_names
 from hf_fusion.studies.run_folders import (
     ANSWERS_FOLDER,
-    SETTINGS_FILE,
     TRANSFER_FILE,
     get_run_folder,
     other_predictions_file,
@@ -26,7 +25,7 @@ from hf_fusion.studies.study import Study, StudyError
 from hf_fusion.studies.zero_shot_variants import measure_zero_shot
 from hf_fusion.training.kept import complete_run
 from hf_fusion.utils.errors import FusionError, RecipeError
-from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, write_json
+from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, STUDY_SETTINGS_FILE, write_json
 from hf_fusion.utils.shipped import find_file
 
 
@@ -212,13 +211,13 @@ def _predict_again(run_folder, data_fields, file, say):
 def _check_same_settings(run_folder, recipe, fields):
     """Raises [`StudyError`] if a folder holds a run with other settings."""
     fields = {name: value for name, value in fields.items() if not name.endswith("_token")}
-    path = run_folder / SETTINGS_FILE
+    path = run_folder / STUDY_SETTINGS_FILE
     content = read_yaml(str(find_file(recipe, "recipe")))
     settings = json.dumps({"recipe": content, "changes": fields}, indent=2, sort_keys=True, default=str)
     if path.exists() and path.read_text(encoding="utf-8") != settings:
         raise StudyError(
-            f"{run_folder} holds a run with other settings (see its {SETTINGS_FILE}). Remove it, or choose another "
-            "folder."
+            f"{run_folder} holds a run with other settings (see its {STUDY_SETTINGS_FILE}). Remove it, or choose "
+            "another folder."
         )
     run_folder.mkdir(parents=True, exist_ok=True)
     path.write_text(settings, encoding="utf-8")

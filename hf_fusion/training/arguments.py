@@ -14,6 +14,7 @@ from hf_fusion.evaluation.metrics import lower_is_better
 from hf_fusion.training.class_weights import SETTINGS, parse_class_weights
 from hf_fusion.utils.errors import RecipeError
 from hf_fusion.utils.fields import check_choices
+from hf_fusion.utils.languages import check_language
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +189,13 @@ class FusionTrainingArguments(TrainingArguments):
             "apache-2.0 or cc-by-nc-4.0; none by default."
         },
     )
+    language: str | None = field(
+        default=None,
+        metadata={
+            "help": "Recipes: the language of the texts for the model card, a code of two or three letters such as en; "
+            "none by default, but English for synthetic data."
+        },
+    )
     keep_optimizer: bool = field(
         default=False,
         metadata={
@@ -231,6 +239,8 @@ class FusionTrainingArguments(TrainingArguments):
                 "`license` must be an identifier of the Hub in lower case, such as apache-2.0, cc-by-nc-4.0 or other "
                 f"(https://huggingface.co/docs/hub/repositories-licenses lists them), got {self.license!r:.100}."
             )
+        if self.language is not None:
+            check_language(self.language)
         self._check_partners()
 
     def _check_inherited(self):

@@ -18,6 +18,8 @@ from datasets import Array2D, DatasetDict
 
 METRICS_FILE = "metrics.json"
 ENVIRONMENT_FILE = "environment.json"
+# In the folder of a run of a study: its recipe and changes.
+STUDY_SETTINGS_FILE = "study_settings.json"
 
 _PACKAGES = (
     "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft", "numpy", "scikit-learn", "onnxruntime",

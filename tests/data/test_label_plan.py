@@ -21,6 +21,12 @@ class TestClassesShown:
         with pytest.raises(DataError, match=r"of 3 classes .* only 0 \(1 rows\), 2 \(2 rows\); it never shows 1"):
             self.check([0, 2, 2], 3)
 
+    def test_coarse_classes_are_named(self):
+        rules = LabelRules(num_labels=3, coarse_names=("bad", "fair", "good"))
+        rows = Dataset.from_dict({"labels": [0, 1, 2], "coarse_labels": [0, 0, 2]})
+        with pytest.raises(DataError, match=r"3 coarse classes .* only bad \(2 rows\), good \(1 rows\).* shows fair"):
+            check_classes_shown(rows, rules, "x.csv", "error")
+
     def test_fewer_than_declared(self):
         with pytest.raises(DataError, match="If there are only 2, set `num_labels` to 2"):
             self.check([0, 1], 5)

@@ -15,6 +15,8 @@ from hf_fusion.evaluation.baselines import (
     tfidf_baseline,
 )
 
+PROBABLE = ("expected_calibration_error", "brier_score", "negative_log_likelihood")
+
 
 @pytest.fixture
 def reviews():
@@ -131,9 +133,23 @@ def test_labels_that_rows_or_splits_lack(reviews, baseline):
     result = baseline(train, reviews)
     assert set(result) == {
         "fine_accuracy", "fine_macro_f1", "fine_quadratic_kappa", "fine_within_one", "fine_class_error",
-        "coarse_accuracy", "coarse_macro_f1",
+        "coarse_accuracy", "coarse_macro_f1", *(f"{task}_{name}" for task in ("fine", "coarse") for name in PROBABLE),
     }  # fmt: skip
     assert result["fine_accuracy"] == pytest.approx(2 / 3), "class 0 has no row with a label"
+
+
+def test_probabilities_of_the_majority_are_the_shares_of_classes(reviews):
+    train = reviews.select(range(20))
+    shares = np.bincount(train["labels"], minlength=5) / 20
+    labels = np.array(reviews["labels"])
+    result = majority_baseline(train, reviews)
+    assert result["fine_brier_score"] == pytest.approx(((np.eye(5)[labels] - shares) ** 2).sum(1).mean())
+    assert result["fine_negative_log_likelihood"] == pytest.approx(-np.log(shares[labels]).mean())
+    without = reviews.filter(lambda row: row["labels"] != 4)
+    for baseline in (majority_baseline, bag_of_words_baseline):
+        result = baseline(without, reviews)
+        assert np.isnan(result["fine_negative_log_likelihood"]), "a class without a row has no likelihood"
+        assert 0 < result["fine_brier_score"] < 2
 
 
 def test_both_baselines_of_several_splits_at_once(reviews):

@@ -152,7 +152,14 @@ def test_probabilities_of_rows_and_columns():
     found = ReviewMetrics().compute(predictions=rows, references=[{"fine": 1}, {"fine": 1}])
     columns = {"fine": [1, 0], "fine_probabilities": [[0.2, 0.8], [0.6, 0.4]]}
     assert ReviewMetrics().compute(predictions=columns, references={"fine": [1, 1]}) == found
-    assert found["fine_brier_score"] == pytest.approx((0.08 + 0.72) / 2) and len(found) == 8
+    assert found["fine_brier_score"] == pytest.approx((0.08 + 0.72) / 2) and len(found) == 7
+    assert "fine_within_one" not in found, "of two classes it is always 1"
+    wide = [[0.2, 0.8, 0.0], [0.6, 0.4, 0.0]]
+    wider = ReviewMetrics().compute(
+        predictions={**columns, "fine_probabilities": wide, "coarse": [0, 1], "coarse_probabilities": [[1, 0], [0, 1]]},
+        references={"fine": [1, 1], "coarse": [0, 1]},
+    )
+    assert wider["fine_within_one"] == 1, "of three"
     with pytest.raises(ValueError, match="got fine_probabilities"):
         ReviewMetrics().compute(predictions=columns, references={"fine_probabilities": [[0.2, 0.8], [0.6, 0.4]]})
 

@@ -18,6 +18,8 @@ import transformers
 import yaml
 
 TOKEN = "hf_writer"
+PIPELINE_TAGS = ("text-classification", "audio-classification", "video-classification")
+RELATIONS = ("adapter", "finetune", "merge", "quantized")
 
 
 @dataclass
@@ -38,6 +40,19 @@ class Repo:
 
 
 @dataclass
+class Collection:
+    title: str
+    private: bool = False
+    items: list[str] = field(default_factory=list)
+
+    def describe(self, slug):
+        items = [{"_id": str(i), "id": name, "type": "model", "position": i} for i, name in enumerate(self.items)]
+        return {"slug": slug, "title": self.title, "owner": {"name": slug.partition("/")[0]}, "items": items,
+                "lastUpdated": "2026-01-01T00:00:00.000Z", "position": 0, "private": self.private, "theme": "blue",
+                "upvotes": 0}  # fmt: skip
+
+
+@dataclass
 class Fault:
     """What happens to the next `times` requests whose `METHOD path` matches: a status, "drop", "truncate" or "slow"."""
 
@@ -53,6 +68,8 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.repos: dict[str, Repo] = {}
         self.objects: dict[str, bytes] = {}  # large files by their SHA-256
+        self.collections: dict[str, Collection] = {}  # by slug
+        self.datasets: dict[str, dict] = {}  # information by name
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -148,11 +165,60 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, {"url": f"{self.server.url}/{repo_id}", "name": repo_id})
 
     def validate_yaml(self):
-        """Of the metadata of a Space the fields without which the Hub does not start it."""
+        """Checks the metadata of a card by rules of the Hub's documentation."""
+        content = json.loads(self.body)["content"]
+        data = yaml.safe_load(content.split("---")[1]) if content.startswith("---") else {}
+        languages = data.get("language", [])
+        problems = [
+            *(["sdk"] if data.get("sdk", "gradio") != "gradio" else []),
+            *(["pipeline_tag"] if data.get("pipeline_tag", PIPELINE_TAGS[0]) not in PIPELINE_TAGS else []),
+            *(["base_model_relation"] if data.get("base_model_relation", "finetune") not in RELATIONS else []),
+            *(["language"] if not all(re.fullmatch("[a-z]{2,3}|multilingual", code)
+                                      for code in ([languages] if isinstance(languages, str) else languages)) else []),
+            *(["widget"] if not all(isinstance(item.get("text"), str) for item in data.get("widget", [])) else []),
+            *(["new_version"] if "/" not in data.get("new_version", "/") else []),
+            *(["co2_eq_emissions"] if not isinstance(data.get("co2_eq_emissions", {}).get("emissions", 0.0), float)
+              else []),
+            *(["model-index"] if any(not result["metrics"] for model in data.get("model-index", [])
+                                     for result in model["results"]) else []),
+        ]  # fmt: skip
+        if problems:
+            self.reply(400, {"errors": [{"message": f"{name} is not valid"} for name in problems], "warnings": []})
+        else:
+            self.reply(200, {"errors": [], "warnings": []})
+
+    def create_collection(self):
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.reply(401, {"error": "Invalid username or password."})
+            return
         content = json.loads(self.body)
-        data = yaml.safe_load(content["content"].split("---")[1]) if content.get("repoType") == "space" else {}
-        errors = [] if data.get("sdk", "gradio") == "gradio" else [{"message": f"unknown sdk {data['sdk']!r}"}]
-        self.reply(400 if errors else 200, {"errors": errors, "warnings": []})
+        slug = f"{content['namespace']}/{content['title'].lower().replace(' ', '-')}-{24 * '0'}"
+        known = slug in self.server.collections
+        collection = self.server.collections.setdefault(slug, Collection(content["title"], content["private"]))
+        self.reply(409 if known else 200, collection.describe(slug))
+
+    def get_collection(self, slug):
+        if slug in self.server.collections:
+            self.reply(200, self.server.collections[slug].describe(slug))
+        else:
+            self.reply(404, {"error": "Collection not found"})
+
+    def add_item(self, slug):
+        collection = self.server.collections.get(slug)
+        if collection is None:
+            self.reply(404, {"error": "Collection not found"})
+            return
+        item = json.loads(self.body)["item"]
+        known = item["id"] in collection.items
+        if not known:
+            collection.items.append(item["id"])
+        self.reply(409 if known else 200, collection.describe(slug))
+
+    def dataset_info(self, name):
+        if name not in self.server.datasets:
+            self.reply(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+            return
+        self.reply(200, {"id": name, "tags": [], "downloads": 0, "likes": 0, **self.server.datasets[name]})
 
     def create_branch(self, repo_id, branch):
         if repo := self.repo(repo_id, write=True):
@@ -254,6 +320,10 @@ _SPACE = r"(spaces/[^/]+/[^/]+)"
 ROUTES = [
     ("POST", "/api/repos/create", "create_repo"),
     ("POST", "/api/validate-yaml", "validate_yaml"),
+    ("POST", "/api/collections", "create_collection"),
+    ("GET", f"/api/collections/{_ID}", "get_collection"),
+    ("POST", f"/api/collections/{_ID}/items?", "add_item"),
+    ("GET", f"/api/datasets/{_ID}", "dataset_info"),
     ("POST", f"/api/models/{_ID}/branch/(.+)", "create_branch"),
     ("POST", f"/api/models/{_ID}/preupload/(.+)", "preupload"),
     ("POST", f"/api/{_SPACE}/preupload/(.+)", "preupload"),

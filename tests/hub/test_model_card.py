@@ -1,11 +1,13 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, metadata_load
+from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from hf_fusion.hub.model_card import CardError, write_model_card
+from hf_fusion.hub.model_card import CardDetails, CardError, describe_gaps, model_card, write_model_card
 from hf_fusion.models.media_frames import Network
 
 
@@ -68,6 +70,7 @@ def test_of_a_dashfusion(run_folder, clip_config):
     (run_folder / "config.yaml").write_text(yaml.safe_dump(recipe))
     card = ModelCard.load(write_model_card(run_folder))
     assert card.data.base_model == ["acme/text"] and "dashfusion" in card.data.tags
+    assert card.data.pipeline_tag == "video-classification" and "widget" not in card.data.to_dict()
     for words in ("A DashFusion: clips to a sentiment score from -3 to 3", "vision frames have 5 features",
                   "test (20 clips)", '"vision": np.zeros((40, 5))', "arXiv 2512.05515"):  # fmt: skip
         assert words in card.text, words
@@ -251,3 +254,85 @@ def test_damaged_evidence_is_an_error(run_folder, evidence):
     change(run_folder, "metrics.json", evidence=evidence)
     with pytest.raises(CardError, match="do not have the format"):
         write_model_card(run_folder)
+
+
+def test_metadata_that_the_run_does_not_record(run_folder, online):
+    """The validators of huggingface_hub accept all of it."""
+    card = model_card(run_folder)
+    data = card.data.to_dict()
+    assert data["base_model_relation"] == "finetune" and len(data["widget"]) == 2
+    assert not {"language", "new_version", "co2_eq_emissions", "datasets"} & set(data)
+    gaps = describe_gaps(card)
+    assert [word in gap for word, gap in zip(("language", "license", "CO2"), gaps, strict=True)] == [True] * 3
+    change(run_folder, "config.yaml", language="de", license="mit")
+    details = CardDetails(new_version="acme/newer", carbon_intensity=400.0, country="DEU")
+    card = model_card(run_folder, details=details)
+    assert describe_gaps(card) == [] and "widget" not in card.data.to_dict(), "the examples are English"
+    assert card.data.language == "de" and card.data.new_version == "acme/newer"
+    assert card.data.co2_eq_emissions == {
+        "emissions": 0.004, "source": "training time * 24 W (2 processor cores at 12 W) * 400 g/kWh",
+        "training_type": "fine-tuning", "geographical_location": "DEU",
+    }  # fmt: skip
+    assert "About 0.004 g of CO2 were emitted, an estimate: 1.5 s * 24 W * 400 g/kWh / 3,600,000." in card.text
+    assert "2 processor cores at 12 W, the intensity of the electricity that of DEU by codecarbon" in card.text
+    card = model_card(run_folder, details=CardDetails(("en", "zh"), watts=100.0, carbon_intensity=400.0))
+    assert card.data.language == ["en", "zh"] and "The power is\nas given by those who trained it" in card.text
+    card.validate()
+    assert online.requests == ["POST /api/validate-yaml"]
+    card.data.pipeline_tag = "guessing"
+    with pytest.raises(ValueError, match="pipeline_tag"):
+        card.validate()
+
+
+@pytest.mark.parametrize("wrong", [{"languages": ("English",)}, {"new_version": "a/b/c"}])
+def test_details_that_are_not_valid(wrong):
+    with pytest.raises(CardError):
+        CardDetails(**wrong)
+
+
+def test_the_index_of_results_is_there_without_a_test_split(run_folder):
+    def read():
+        return model_index_to_eval_results(metadata_load(write_model_card(run_folder))["model-index"])
+
+    name, (result,) = read()
+    assert (name, result.dataset_split, result.dataset_type) == ("my-run", "test", "reviews.csv")
+    path = run_folder / "metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["test"]
+    path.write_text(json.dumps(metrics))
+    _, (result,) = read()
+    assert (result.dataset_split, result.metric_type, result.metric_value) == ("validation", "fine_accuracy", 0.61234)
+
+
+def test_synthetic_data_is_english(run_folder):
+    change(run_folder, "environment.json", dataset="synthetic-reviews")
+    assert model_card(run_folder).data.language == "en"
+
+
+def test_a_continued_model_and_an_adapter(run_folder):
+    change(run_folder, "config.yaml", checkpoint="acme/before", encoder_a=None)
+    data = model_card(run_folder).data
+    assert data.base_model == ["acme/before"] and data.base_model_relation == "finetune"
+    data = model_card(run_folder, "acme/lora", "acme/base").data
+    assert data.base_model == ["acme/base"] and data.base_model_relation == "adapter"
+
+
+def test_seeds_of_a_study(run_folder, tmp_path):
+    variant = tmp_path / "study/DyFuLM"
+    for seed, accuracy in ((1, 0.6), (2, 0.7), (4, 0.8)):
+        shutil.copytree(run_folder, variant / f"seed-{seed}")
+        change(variant / f"seed-{seed}", "metrics.json", seed=seed, test={"fine_accuracy": accuracy, "loss": 1.0})
+    assert "over seeds" not in write_model_card(variant / "seed-1").read_text(), "three folders, but no study"
+    (variant / "seed-1/study_settings.json").write_text("{}")
+    (variant / "seed-3").mkdir()  # unfinished
+    text = write_model_card(variant / "seed-1").read_text()
+    assert "Over the seeds 1, 2, 4 of the study that this run is part of, on test" in text
+    assert "| fine_accuracy | 0.7000 | 0.1000 | 0.4516 to 0.9484 |" in text
+    for seed in (2, 4):
+        (variant / f"seed-{seed}/metrics.json").unlink()
+    assert "over seeds" not in write_model_card(variant / "seed-1").read_text(), "one seed has no interval"
+
+
+def test_one_wording(run_folder):
+    test_of_a_calibrated_run(run_folder)
+    assert "less is better" not in write_model_card(run_folder).read_text()

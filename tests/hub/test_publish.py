@@ -18,7 +18,8 @@ from hf_fusion.deployment.adapters import add_lora, load_merged
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.deployment.sample_answers import sample_answers
 from hf_fusion.hub.endpoint import endpoint_files
-from hf_fusion.hub.publish import publish
+from hf_fusion.hub.model_card import CardDetails
+from hf_fusion.hub.publish import add_to_collection, publish
 from hf_fusion.hub.repository import PublishError, check_complete, is_ours, repository_files
 from hf_fusion.training.checkpoints import STAGING
 from hf_fusion.utils.errors import RecipeError
@@ -153,15 +154,76 @@ def test_a_shard_that_is_missing(run_folder):
 
 
 def test_one_commit_with_all_of_it(online, run_folder):
+    online.datasets["acme/reviews"] = {"private": False, "cardData": {"language": ["en", "fr"]}}
     commit = publish(run_folder, REPO)
     files = online.repos[REPO].commits[commit.oid]
-    assert set(files) == {*repository_files(run_folder), *endpoint_files(), "README.md", ".gitattributes"}
+    expected = {*repository_files(run_folder), *endpoint_files(), "README.md", "notebook.ipynb", ".gitattributes"}
+    assert set(files) == expected
     assert files["model.safetensors"] == (run_folder / "model.safetensors").read_bytes()
     assert len(online.repos[REPO].commits) == 2, "the repository's first, and ours"
     card = ModelCard(files["README.md"].decode())
     assert f'model="{REPO}"' in card.text and "torch 2.13.0, transformers 5.23.0" in card.text
     assert card.data.datasets == ["acme/reviews"] and card.data.metrics == ["fine_accuracy"]
+    assert card.data.language == ["en", "fr"] and card.data.base_model_relation == "finetune"
+    card.validate()
     assert card.data.base_model == ["acme/encoder"] and card.data.model_name == "tiny-dyfulm"
+
+
+def newest(server, name):
+    repo = server.repos[name]
+    return repo.commits[repo.branches["main"]]
+
+
+@pytest.mark.parametrize("information", [None, {"private": True, "cardData": {"language": "en"}}])
+def test_only_public_data_sets_are_named(online, run_folder, information, caplog):
+    if information:
+        online.datasets["acme/reviews"] = information
+    publish(run_folder, REPO, details=CardDetails(languages=("de",), carbon_intensity=400, watts=100))
+    card = ModelCard(newest(online, REPO)["README.md"].decode())
+    assert card.data.datasets is None and card.data.language == "de"
+    assert ("acme/reviews is not on" in caplog.text) is (information is None)
+    assert "The card has no license" in caplog.text and "no language" not in caplog.text
+    assert card.data.co2_eq_emissions["emissions"] == 0.0167
+    card.validate()
+
+
+def test_facts_for_a_card_that_is_not_written(online, run_folder):
+    (run_folder / "metrics.json").unlink()
+    with pytest.raises(PublishError, match="records no training"):
+        publish(run_folder, REPO, details=CardDetails(carbon_intensity=400))
+    (run_folder / "README.md").write_text("Mine.")
+    with pytest.raises(PublishError, match=r"a README\.md of its own"):
+        publish(run_folder, REPO, details=CardDetails(languages=("en",)))
+    publish(run_folder, REPO)
+    assert newest(online, REPO)["README.md"] == b"Mine."
+
+
+def test_the_notebook_runs(online, run_folder, monkeypatch, capsys):
+    publish(run_folder, REPO)
+    notebook = json.loads(newest(online, REPO)["notebook.ipynb"])
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5) and len(notebook["cells"]) == 6
+    assert len({cell["id"] for cell in notebook["cells"]}) == 6
+    fields = {"markdown": {"cell_type", "metadata", "source", "id"}}
+    fields["code"] = fields["markdown"] | {"outputs", "execution_count"}
+    assert all(set(cell) == fields[cell["cell_type"]] for cell in notebook["cells"])
+    monkeypatch.chdir(run_folder.parent)
+    shutil.copytree(run_folder, REPO)  # the name is that of a folder here
+    scope = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(cell["source"], scope)
+    assert capsys.readouterr().out.count("'label'") >= 7
+
+
+def test_collections(online, run_folder):
+    publish(run_folder, REPO)
+    address = add_to_collection(REPO, "My models", private=True)
+    assert address == f"{online.url}/collections/acme/my-models-{24 * '0'}"
+    slug = address.removeprefix(f"{online.url}/collections/")
+    assert add_to_collection(REPO, slug) == add_to_collection(REPO, "My models") == address
+    assert online.collections[slug].items == [REPO] and online.collections[slug].private
+    with pytest.raises(PublishError, match="was published, but not added to the collection"):
+        add_to_collection(REPO, "acme/other-0")
 
 
 def test_what_is_gone_is_deleted_in_the_same_commit(online, run_folder):
@@ -508,6 +570,9 @@ class TestDryRun:
         status, streams = push(folders[0], "--dry_run")
         assert status == 0 and "Its outputs equal those after training" in streams.out
         shutil.copy(folders[1] / "model.safetensors", folders[0])
+        status, streams = push(folders[0], *flags)
+        assert status == 2 and "weights are not those that were saved" in streams.err
+        shutil.copy(folders[1] / "weight_fingerprint.json", folders[0])
         status, streams = push(folders[0], *flags)
         assert status == 2 and "differ from those at the end of its training" in streams.err
 
