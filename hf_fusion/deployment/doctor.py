@@ -85,9 +85,15 @@ def examine(checkpoint: str, trust_remote_code: bool = False, revision: str | No
     Example:
 
     ```python
+    from hf_fusion import DyFuLMConfig, DyFuLMForSequenceClassification, DyFuLMProcessor
+    from hf_fusion.data.tokenizers import train_tokenizer
     from hf_fusion.deployment.doctor import examine
 
-    faults = [finding for finding in examine("runs/mine") if finding.status == "fault"]
+    encoder = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = DyFuLMForSequenceClassification(DyFuLMConfig(encoder_a_config=encoder, encoder_b_config=encoder))
+    model.save_pretrained("mine")
+    DyFuLMProcessor(train_tokenizer(["The bed was good."], "wordpiece", 100)).save_pretrained("mine")
+    [finding for finding in examine("mine") if finding.status == "fault"]
     ```
     """
     check_checkpoint_name(checkpoint)

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from hf_fusion.data import clips, reviews
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
-from hf_fusion.hub.emissions import estimate_emissions
+from hf_fusion.hub.emissions import EmissionsError, estimate_emissions
 from hf_fusion.hub.metric_texts import explain_metrics
 from hf_fusion.hub.repository import CALIBRATION_FOLDER
 from hf_fusion.hub.study_seeds import summarize_seeds
@@ -119,12 +119,13 @@ def model_card(
 
     Raises:
         CardError: if one of the files does not have the format that training writes.
+        EmissionsError: if the emissions cannot be estimated from the given details.
     """
     folder = Path(folder)
     try:
         name = folder.resolve().name if name is None else name
         return _model_card(folder, name, base_model, base_revision, details or CardDetails())
-    except FusionError:
+    except (CardError, EmissionsError):
         raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, OSError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
