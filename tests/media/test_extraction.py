@@ -144,6 +144,10 @@ def test_files_that_take_too_long(media, tmp_path):
     assert "voice.wav cannot be read: it took longer than the limit of 0.001 s" in done.error
 
 
+def finished_files(cache):
+    return [path for path in cache.rglob("*.npz") if not path.parent.name.startswith("writing-")]
+
+
 def workers_of(folder):
     """Processes that have this temporary folder."""
     found = []
@@ -180,7 +184,7 @@ def test_an_interrupted_run_continues(number, tmp_path):
     while workers_of(temporary) and time.monotonic() - ended < 30:
         time.sleep(0.1)
     assert not workers_of(temporary)
-    known = [path for path in cache.rglob("*.npz") if not path.parent.name.startswith("writing-")]
+    known = finished_files(cache)
     assert 0 < len(known) < _MANY and not (tmp_path / "out").exists(), (end.returncode, end.stderr[-3000:])
     if number == signal.SIGINT:
         assert (end.returncode, "the same command continues" in end.stderr) == (130, True), end.stderr[-2000:]
