@@ -175,7 +175,7 @@ def test_an_interrupted_run_continues(number, tmp_path):
     (videos / "labels.csv").write_text("id,label\n" + "".join(f"{i},{i % 3}\n" for i in range(_MANY)))
     words = (videos, tmp_path / "out", "--vision", "none", "--cache", cache)
     run = Script("prepare", *words, "--workers", "2", environment={"TMPDIR": str(temporary)})
-    while not list(cache.rglob("*.npz")):
+    while not finished_files(cache):
         assert run.process.is_alive(), run.join().stderr
         time.sleep(0.02)
     os.kill(run.process.pid, number)
