@@ -326,15 +326,20 @@ def exported_reviews(bpe, unigram, tmp_path_factory):
     return exported(classify, tmp_path_factory, "exported_reviews")
 
 
-@pytest.fixture(scope="session")
-def exported_clips(wordpiece, tmp_path_factory):
-    """The same for a DashFusion of one text encoder, whose features are normalised."""
+def make_clip_model():
+    """A DashFusion of one text encoder, on arrays of frames."""
     config = DashFusionConfig(
         encoder_config("bert", num_hidden_layers=1), audio_feature_size=AUDIO_SIZE, vision_feature_size=VISION_SIZE,
         max_audio_length=MAX_AUDIO, max_vision_length=MAX_VISION, hidden_size=16, num_attention_heads=4,
         alignment_head_size=4, num_encoder_layers=1, num_bottleneck_tokens=4, modality_dropout=0.1,
     )  # fmt: skip
-    model = far_from_the_start(DashFusionForSequenceClassification(config))
+    return far_from_the_start(DashFusionForSequenceClassification(config))
+
+
+@pytest.fixture(scope="session")
+def exported_clips(wordpiece, tmp_path_factory):
+    """The same for a DashFusion of one text encoder, whose features are normalised."""
+    model = make_clip_model()
     with torch.no_grad():
         model.classifier[-1].weight.mul_(0.1)  # scores of a few units, as labels are
     extractor = DashFusionFeatureExtractor(AUDIO_SIZE, VISION_SIZE, MAX_AUDIO, MAX_VISION)
@@ -367,12 +372,7 @@ def review_checkpoint(review_classifier, tmp_path_factory):
 @pytest.fixture(scope="session")
 def clip_classifier(wordpiece):
     """A tiny DashFusion on arrays of frames."""
-    config = DashFusionConfig(
-        encoder_config("bert", num_hidden_layers=1), audio_feature_size=AUDIO_SIZE, vision_feature_size=VISION_SIZE,
-        max_audio_length=MAX_AUDIO, max_vision_length=MAX_VISION, hidden_size=16, num_attention_heads=4,
-        alignment_head_size=4, num_encoder_layers=1, num_bottleneck_tokens=4, modality_dropout=0.1,
-    )  # fmt: skip
-    model = far_from_the_start(DashFusionForSequenceClassification(config))
+    model = make_clip_model()
     extractor = DashFusionFeatureExtractor(AUDIO_SIZE, VISION_SIZE, MAX_AUDIO, MAX_VISION)
     processor = DashFusionProcessor(wordpiece, extractor, max_length=40)
     return FusionSentimentPipeline(model, processor=processor, device="cpu")

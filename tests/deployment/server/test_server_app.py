@@ -187,7 +187,8 @@ class TestRefusals:
     def test_declared_sizes_are_not_believed(self, clips_, shape):
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
         npy = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + b"\x00" * 16
-        error_of(ask(clips_, {"audio": base64.b64encode(npy).decode()}), 422)
+        error = error_of(ask(clips_, {"audio": base64.b64encode(npy).decode()}), 422)
+        assert error["field"] == "inputs.audio"
 
     def test_options_of_other_models(self, clips_):
         assert error_of(ask(clips_, "Good.", {"top_k": 2}), 400)["field"] == "parameters.top_k"
