@@ -154,6 +154,11 @@ class DataArguments(ClipFields, ReviewFields):
         for name in ("max_train_samples", "max_eval_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise RecipeError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.class_words is not None and len(self.class_words) == 1:
+            raise RecipeError(
+                f"`class_words` needs the words of at least two classes, got {self.class_words}. As flags they are "
+                "separated by spaces: --class_words bad ok good"
+            )
         self.dataset = self.dataset or _DEFAULTS[kind]
         check_choices(self)
         self.train_masks()

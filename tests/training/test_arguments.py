@@ -206,3 +206,8 @@ class TestChoices:
 
 def test_processor_is_used_where_there_is_no_accelerator(arguments):
     assert arguments().use_cpu is not torch.accelerator.is_available()
+
+
+def test_one_word_of_classes_is_refused():
+    with pytest.raises(RecipeError, match=r"at least two classes, got .*--class_words bad ok good"):
+        DataArguments(dataset="reviews.csv", class_words=["[bad, ok, good]"]).complete("reviews")
