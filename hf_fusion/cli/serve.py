@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
     for package in ("starlette", "uvicorn", "python_multipart"):
         import_extra(package, "serve")
     from hf_fusion.deployment.server.app import Server
+    from hf_fusion.deployment.server.batching import model_thread
     from hf_fusion.deployment.server.options import ServerOptions
     from hf_fusion.deployment.server.run import exit_on_sigterm, run_server
 
@@ -62,10 +63,11 @@ def main(argv: list[str]) -> None:
     api_key = read_key(args.api_key_env)
     if api_key is None and args.host not in LOCAL:
         print(f"Anyone who reaches {args.host} can use this server: set --api_key_env.", file=sys.stderr)
-    handler, uploads = load_handler(args, options)
+    worker = model_thread()
+    handler, uploads = worker.submit(load_handler, args, options).result()
     if args.asr and uploads is None:
         raise DataError("--asr: this model reads no media files.")
-    run_server(Server(handler, options, args.checkpoint, uploads, api_key).app, args.host, args.port)
+    run_server(Server(handler, options, args.checkpoint, uploads, api_key, worker).app, args.host, args.port)
 
 
 def parse_args(argv):

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
@@ -44,6 +45,7 @@ class Server:
         name (`str`): the checkpoint, for `/info`. Of a folder only the last part is shown.
         uploads ([`MediaUploads`], *optional*): reads media files.
         api_key (`str`, *optional*): required as `Authorization: Bearer KEY`, except for `/health` and `/ready`.
+        worker (`ThreadPoolExecutor`, *optional*): the thread that loaded the model, from [`model_thread`].
 
     Attributes:
         app (`Starlette`): the ASGI application.
@@ -57,8 +59,9 @@ class Server:
         name: str = "",
         uploads: Any = None,
         api_key: str | None = None,
+        worker: ThreadPoolExecutor | None = None,
     ):
-        self.handler, self.options, self.uploads = handler, options, uploads
+        self.handler, self.options, self.uploads, self.worker = handler, options, uploads, worker
         self.name = Path(name).name if Path(name).is_dir() else name
         self.batcher: Batcher | None = None
         self.metrics = ServerMetrics(lambda: self.batcher.length if self.batcher else 0)
@@ -79,7 +82,7 @@ class Server:
         options = self.options
         async with Batcher(
             self.handler.answer, options.max_batch_size, options.max_wait_ms / 1000, options.max_queue,
-            self.metrics.note_batch,
+            self.metrics.note_batch, self.worker,
         ) as self.batcher:  # fmt: skip
             yield
         if self.uploads is not None:

@@ -28,6 +28,16 @@ class QueueFullError(Exception):
         self.retry_after = retry_after
 
 
+def model_thread() -> ThreadPoolExecutor:
+    """
+    Creates the thread that loads a model and runs it.
+
+    OpenMP has a pool of threads for each thread that computes. If another one had loaded the model, there would be
+    twice as many as cores, and all would sleep and wake between the operations of a small model: a third of its speed.
+    """
+    return ThreadPoolExecutor(1, "model")
+
+
 @dataclass(eq=False)
 class _Job:
     """The inputs of a request, and the future of their answers."""
@@ -57,6 +67,7 @@ class Batcher:
         max_wait (`float`, *optional*, defaults to 0.005): seconds.
         max_queue (`int`, *optional*, defaults to 1024): inputs that wait, at most.
         on_batch (`Callable`, *optional*): called with the number of inputs and the seconds of each batch.
+        worker (`ThreadPoolExecutor`, *optional*): the thread, from [`model_thread`]; by default a new one.
     """
 
     def __init__(
@@ -66,13 +77,14 @@ class Batcher:
         max_wait: float = 0.005,
         max_queue: int = 1024,
         on_batch: Callable[[int, float], None] = lambda inputs, seconds: None,
+        worker: ThreadPoolExecutor | None = None,
     ):
         self.answer, self.on_batch = answer, on_batch
         self.max_batch_size, self.max_wait, self.max_queue = max_batch_size, max_wait, max_queue
         self.length = 0  # inputs that wait
         self._jobs: deque[_Job] = deque()
         self._arrived = asyncio.Event()
-        self._pool = ThreadPoolExecutor(1, "model")
+        self._worker = worker or model_thread()
         self._task: asyncio.Task[None] | None = None
         self._seconds_per_input = 0.0
 
@@ -83,7 +95,7 @@ class Batcher:
     async def __aexit__(self, *_):
         self._task.cancel()
         await asyncio.wait([self._task])
-        self._pool.shutdown()
+        self._worker.shutdown()
 
     @property
     def is_ready(self) -> bool:
@@ -138,7 +150,7 @@ class Batcher:
             await self._wait()
             jobs = list(self._take())
             start = perf_counter()
-            outcomes = await loop.run_in_executor(self._pool, self._answer_jobs, jobs)
+            outcomes = await loop.run_in_executor(self._worker, self._answer_jobs, jobs)
             self._note(sum(len(job.inputs) for job in jobs), perf_counter() - start)
             for job, outcome in zip(jobs, outcomes, strict=True):
                 if job.answers.done():  # cancelled meanwhile

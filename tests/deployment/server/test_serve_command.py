@@ -18,7 +18,10 @@ from asserts import assert_close
 from conftest import TEXTS
 from tiny_runs import ENVIRONMENT, LONGEST_SECONDS, ROOT, Script, script_here
 
+from hf_fusion.models.handler import EndpointHandler
+
 pytest.importorskip("uvicorn")
+TestClient = pytest.importorskip("starlette.testclient").TestClient
 LONG = "The room was not clean, but the staff was wonderful. " * 40
 # Blocks torch and all that an image with onnxruntime need not have.
 WITHOUT_TORCH = """
@@ -164,6 +167,29 @@ class TestErrors:
         before = signal.getsignal(signal.SIGTERM)
         yield
         signal.signal(signal.SIGTERM, before)
+
+
+def test_the_thread_that_runs_the_model_has_loaded_it(serve, monkeypatch, review_classifier):
+    loading, running = [], []
+
+    class Handler(EndpointHandler):
+        def answer(self, inputs, parameters):
+            running.append(threading.get_ident())
+            return super().answer(inputs, parameters)
+
+    def load_handler(args, options):
+        loading.append(threading.get_ident())
+        return Handler(classify=review_classifier), None
+
+    def run_server(app, host, port):
+        with TestClient(app) as client:
+            assert client.post("/predict", json={"inputs": "Good."}).status_code == 200
+
+    monkeypatch.setattr(serve.module, "load_handler", load_handler)
+    monkeypatch.setattr("hf_fusion.deployment.server.run.run_server", run_server)
+    monkeypatch.setattr("hf_fusion.deployment.server.run.exit_on_sigterm", lambda: None)
+    serve("runs/x")
+    assert loading == running and loading != [threading.get_ident()]
 
 
 def test_defaults_are_those_of_the_library(serve):
