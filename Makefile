@@ -20,8 +20,9 @@ install: $(VENV)/installed  ## Set up .venv
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@echo "Installing into $(VENV): minutes, and 3 GB with the tools for development (more with CUDA)"
+	$(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@
 
 quickstart: install  ## Train, evaluate and use both models, small in under 6 minutes

@@ -34,6 +34,11 @@ def main(argv: list[str]) -> None:
     args = parse_args(argv)
     from tqdm import tqdm
 
+    from hf_fusion.utils.extras import import_extra
+
+    if args.format == "onnx" or args.with_graph:
+        for package in ("onnx", "onnxscript", "onnxruntime"):  # before the model is loaded
+            import_extra(package, "onnx")
     from hf_fusion.deployment.onnx_export import silence_exporter
     from hf_fusion.deployment.predictions import load_pipeline
     from hf_fusion.utils.quiet import silence_libraries

@@ -120,8 +120,13 @@ def _train(runs, console):
 
     from hf_fusion.studies.quickstart import num_epochs, train_quickstart
 
+    lengths = {run.name: num_epochs(run) for run in runs}
+    if not console.is_terminal:  # in a log bars are lines, at the end of all
+        return train_quickstart(
+            runs, lambda run, epochs: print(f"{run.name}: {epochs} of {lengths[run.name]} epochs", flush=True)
+        )
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as progress:
-        bars = {run.name: progress.add_task(run.name, total=num_epochs(run)) for run in runs}
+        bars = {name: progress.add_task(name, total=total) for name, total in lengths.items()}
         return train_quickstart(runs, lambda run, epochs: progress.update(bars[run.name], completed=epochs))
 
 

@@ -3,8 +3,8 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 
@@ -30,10 +30,18 @@ def check_folder_name(name: str) -> None:
 
 
 def check_checkpoint_name(name: str) -> None:
-    """Like [`check_folder_name`], and also refuses folders without a checkpoint; the message lists their content."""
+    """
+    Like [`check_folder_name`], and also refuses folders without a checkpoint, and names on a Hub that does not answer.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no checkpoint in it; the message lists its content.
+        ConnectionError: if the Hub cannot be reached. The libraries would ask it for a minute or more.
+    """
     check_folder_name(name)
     folder = Path(name)
-    if folder.is_dir() and not any((folder / file).is_file() for file in (CONFIG_NAME, ADAPTER_CONFIG_NAME)):
+    if not folder.is_dir():
+        _check_hub(name)
+    elif not any((folder / file).is_file() for file in (CONFIG_NAME, ADAPTER_CONFIG_NAME)):
         inside = [path for path in _list_folders(folder) if (path / CONFIG_NAME).is_file()]
         advice = (
             f"Name a folder inside it: {_list_names(inside)}."
@@ -41,6 +49,22 @@ def check_checkpoint_name(name: str) -> None:
             else f"It holds {_list_names(folder.iterdir())}."
         )
         raise FileNotFoundError(f"{folder} holds no checkpoint: it has no {CONFIG_NAME}. {advice}")
+
+
+def _check_hub(name):
+    """Asks the Hub once for the configuration of a model that is not in the cache."""
+    if isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, CONFIG_NAME))
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        return  # loading says what it means
+    except Exception as error:  # of the library that connects, another one in each version
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConnectionError(
+            f"{name}: no such folder, and the Hub, which may have a model of this name, cannot be reached ({reason}). "
+            "HF_HUB_OFFLINE=1 uses downloaded models alone."
+        ) from error
 
 
 def no_such_folder(name: str) -> str:

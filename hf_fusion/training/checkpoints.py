@@ -59,7 +59,8 @@ def writing(what: str, run_folder: str | Path):
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{what} could not be written to {run_folder} ({reason}){_describe_free_space(run_folder)}. {state}. "
-            "Free disk space or repair the folder, then set `resume_from_checkpoint` to last to continue."
+            "Free disk space or repair the folder, then set `resume_from_checkpoint` to last to continue "
+            "(--resume_from_checkpoint last)."
         ) from error
 
 

@@ -126,7 +126,7 @@ def parse_data_arguments(
         names = _MODEL_DATA_FIELDS if _has_flag(argv, "--dataset") else _DATA_FIELDS
         parser.set_defaults(**{name: value for name, value in read_recipe(str(config)).items() if name in names})
     elif not _has_flag(argv, "--dataset"):
-        raise RecipeError(f"{own.checkpoint} has no config.yaml with its data: set `dataset`.")
+        raise RecipeError(f"{own.checkpoint} has no config.yaml with its data: name them by --dataset.")
     own, data_args = _parsed(parser, argv)
     for name in ("augmentations", "missing_protocol"):
         if getattr(data_args, name):

@@ -263,7 +263,8 @@ def _train(trainer, checkpoint):
     if trainer.was_interrupted:
         raise TrainingInterrupted(
             f"{trainer.args.output_dir}: SIGTERM stopped the training after step {trainer.state.global_step} of "
-            f"{trainer.state.max_steps}; its checkpoint is complete. To continue, set `resume_from_checkpoint` to last."
+            f"{trainer.state.max_steps}; its checkpoint is complete. To continue, set `resume_from_checkpoint` to last "
+            "(--resume_from_checkpoint last)."
         )
     return {
         "train_seconds": round(time.perf_counter() - started, 1),
@@ -405,8 +406,8 @@ def _checkpoint_to_resume(training_args):
         )
     if wish is None and (newest or skipped or (folder / METRICS_FILE).exists()):
         raise RecipeError(
-            f"{folder} holds a run already. Resume it (set `resume_from_checkpoint` to last), or choose another "
-            "`output_dir`."
+            f"{folder} holds a run already. Resume it (set `resume_from_checkpoint` to last: --resume_from_checkpoint "
+            "last), or choose another `output_dir` (--output_dir)."
         )
     return wish
 

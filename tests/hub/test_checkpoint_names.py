@@ -1,4 +1,7 @@
+from types import SimpleNamespace
+
 import pytest
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name, result_folder
 
@@ -53,6 +56,44 @@ def test_a_model_of_the_hub_that_is_in_the_cache_goes_before_a_folder(here, monk
         check_folder_name("runs/mine")
     monkeypatch.setattr("hf_fusion.hub.checkpoint_names.try_to_load_from_cache", lambda *_: "/cache/config.json")
     check_folder_name("runs/mine")
+
+
+class TestAHubThatDoesNotAnswer:
+    """Names that are in no folder and not in the cache."""
+
+    @pytest.fixture(autouse=True)
+    def asked(self, here, monkeypatch):
+        """The names that the Hub was asked for; it cannot be reached."""
+        asked = []
+
+        def get_metadata(url):
+            asked.append(url)
+            raise OSError("Name or service not known")
+
+        monkeypatch.setattr("hf_fusion.hub.checkpoint_names.get_hf_file_metadata", get_metadata)
+        return asked
+
+    def test_is_asked_once(self, asked):
+        with pytest.raises(ConnectionError, match=r"^rums/hotels: no such folder, and the Hub.*\(Name or service not"):
+            check_checkpoint_name("rums/hotels")
+        assert len(asked) == 1 and asked[0].endswith("/rums/hotels/resolve/main/config.json")
+
+    def test_is_not_asked_for_folders_and_models_in_the_cache(self, asked, monkeypatch):
+        check_checkpoint_name("runs/hotels")
+        monkeypatch.setattr("hf_fusion.hub.checkpoint_names.try_to_load_from_cache", lambda *_: "/cache/config.json")
+        check_checkpoint_name("user/model")
+        assert not asked
+
+    @pytest.mark.parametrize(
+        "error",
+        [OfflineModeIsEnabled("offline"), HfHubHTTPError("404", response=SimpleNamespace(headers={}, request=None))],
+    )
+    def test_an_answer_is_left_to_loading(self, error, monkeypatch):
+        def get_metadata(url):
+            raise error
+
+        monkeypatch.setattr("hf_fusion.hub.checkpoint_names.get_hf_file_metadata", get_metadata)
+        check_checkpoint_name("user/model")
 
 
 def test_an_adapter_is_a_checkpoint(tmp_path):
