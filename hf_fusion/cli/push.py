@@ -23,20 +23,23 @@ def main(argv: list[str]) -> None:
     from hf_fusion.deployment.loading import load_checkpoint
     from hf_fusion.deployment.sample_answers import check_answers
     from hf_fusion.hub.model_card import describe_gaps, model_card
-    from hf_fusion.hub.publish import add_to_collection, publish
+    from hf_fusion.hub.publish import add_to_collection, check_details, has_written_card, publish, written_files
     from hf_fusion.hub.repository import check_repository
     from hf_fusion.hub.space import publish_space, space_files
     from hf_fusion.utils.quiet import silence_libraries
 
     silence_libraries()
     details = _read_details(args)
-    _print_files(check_repository(args.folder, args.repo_id, args.base_model))
+    files = check_repository(args.folder, args.repo_id, args.base_model)
+    check_details(args.folder, files, details)
+    _print_files(files, written_files(files, args.base_model))
     model, processor = load_checkpoint(args.folder, base_model=args.base_model)
     _print_model(model, check_answers(args.folder, model, processor))
     if args.space:
         _print_space(args.space, space_files(args.folder, args.repo_id, args.space))
     if args.dry_run:
-        print(*describe_gaps(model_card(args.folder, args.repo_id, args.base_model, details=details)), sep="\n")
+        if has_written_card(files):
+            print(*describe_gaps(model_card(args.folder, args.repo_id, args.base_model, details=details)), sep="\n")
         return
     commit = publish(
         args.folder, args.repo_id, args.private, args.revision, args.message, args.create_pr, args.base_model,
@@ -101,21 +104,25 @@ def _read_details(args):
     from hf_fusion.hub.emissions import read_intensity
     from hf_fusion.hub.model_card import CardDetails
 
-    intensity = read_intensity(args.country) if args.country else args.carbon_intensity
+    country = args.country and args.country.upper()
+    intensity = read_intensity(country) if country else args.carbon_intensity
     return CardDetails(
-        tuple(args.language), new_version=args.new_version, carbon_intensity=intensity, country=args.country,
+        tuple(args.language), new_version=args.new_version, carbon_intensity=intensity, country=country,
         watts=args.watts,
     )  # fmt: skip
 
 
-def _print_files(files):
+def _print_files(files, written):
     from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table
 
     table = Table("file", "size", title="Files to publish")
     for name, path in files.items():
-        table.add_row(name, decimal(path.stat().st_size))
+        if name not in written:
+            table.add_row(name, decimal(path.stat().st_size))
+    for name in written:
+        table.add_row(name, "written")
     Console().print(table)
 
 

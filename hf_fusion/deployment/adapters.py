@@ -96,10 +96,7 @@ def load_adapter(checkpoint: str, dtype: torch.dtype = torch.float32, base_model
         `peft.PeftModel`: the base model with the adapter.
     """
     peft = import_extra("peft", "peft")
-    base, revision = Path(checkpoint) / "base", None
-    if not (Path(checkpoint) / "adapter_config.json").is_file() or not base.is_dir():
-        config = peft.PeftConfig.from_pretrained(checkpoint)
-        base, revision = (config.base_model_name_or_path, config.revision) if base_model is None else (base_model, None)
+    base, revision = find_base(checkpoint, base_model)
     # raises an error if there is none, where peft would read a pickle
     weights = cached_file(checkpoint, peft.utils.SAFETENSORS_WEIGHTS_NAME)
     model = peft.PeftModel.from_pretrained(load_whole_model(base, dtype, revision), checkpoint)
@@ -110,6 +107,17 @@ def load_adapter(checkpoint: str, dtype: torch.dtype = torch.float32, base_model
             f"{checkpoint} has no weights for {missing[0]}, {len(missing)} parameters of the adapter in total."
         )
     return model
+
+
+def find_base(checkpoint: str, base_model: str | None = None) -> tuple[str | Path, str | None]:
+    """Returns the base model of a LoRA adapter and its revision; for the arguments see [`load_adapter`]."""
+    base = Path(checkpoint) / "base"
+    if (Path(checkpoint) / "adapter_config.json").is_file() and base.is_dir():
+        return base, None
+    if base_model is not None:
+        return base_model, None
+    config = import_extra("peft", "peft").PeftConfig.from_pretrained(checkpoint)
+    return config.base_model_name_or_path, config.revision
 
 
 def _attention_projections(model, encoder):

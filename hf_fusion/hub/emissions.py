@@ -109,7 +109,7 @@ def _estimate_power(hardware):
         known = [_accelerator_watts(name) for name in used]
         return float(sum(known)), f"{len(used)} x {used[0]} at full load"
     cores = min(int(hardware.get("threads", hardware["cores"])) * processes, int(hardware["cores"]))
-    return _CORE_WATTS * cores, f"{cores} processor cores at {_CORE_WATTS:g} W"
+    return _CORE_WATTS * cores, f"{cores} processor core{'s' * (cores > 1)} at {_CORE_WATTS:g} W"
 
 
 def _accelerator_watts(name):

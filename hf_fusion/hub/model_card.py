@@ -58,9 +58,10 @@ class CardDetails:
 
     Args:
         languages (`tuple[str, ...]`): of the texts, codes of two or three letters such as "en"; by default those of the
-            recipe or, for synthetic data, English.
+            recipe, then `dataset_languages` or, for synthetic data, English.
         dataset (`bool`, *optional*): whether the data set of the run is public on the Hub; by default it is if the
             data was loaded by a name of the Hub.
+        dataset_languages (`tuple[str, ...]`): those that the data set itself names on the Hub.
         new_version (`str`, *optional*): the model on the Hub that replaces this one.
         carbon_intensity (`float`, *optional*): grams of CO2 for a kilowatt hour where the model was trained, for an
             estimate of the emissions.
@@ -73,6 +74,7 @@ class CardDetails:
 
     languages: tuple[str, ...] = ()
     dataset: bool | None = None
+    dataset_languages: tuple[str, ...] = ()
     new_version: str | None = None
     carbon_intensity: float | None = None
     country: str | None = None
@@ -145,7 +147,7 @@ def read_notebook_facts(folder, name: str, base_model: str | None = None, base_r
     """Returns the facts for [`make_notebook`]; see [`model_card`] for the arguments."""
     facts = _model_facts(Path(folder))
     return {
-        **{key: facts[key] for key in ("reads_clips", "widths", "has_classes")},
+        **{key: facts[key] for key in ("reads_clips", "shapes", "has_classes")},
         "has_text": "text" in facts["modalities"],
         "name": name,
         "base_model": base_model,
@@ -388,7 +390,11 @@ def _model_facts(folder):
         path = folder / "base" / "config.json"
     config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     modalities = [name for name in MODALITIES if name in config.modalities]
-    widths = {name: getattr(config, f"{name}_feature_size") for name in modalities if name in config.frame_columns}
+    shapes = {  # of an example
+        name: (min(40, getattr(config, f"max_{name}_length")), getattr(config, f"{name}_feature_size"))
+        for name in modalities
+        if name in config.frame_columns
+    }
     example = ['"text": "It was better than I thought."'] if "text" in modalities else []
     return {
         "model_type": config.model_type,
@@ -398,11 +404,11 @@ def _model_facts(folder):
         "unit": "clip" if config.frame_columns else "review",
         "outputs": [_describe_head(head, config) for head in config.heads.values()],
         "modalities": modalities,
-        "frames": [f"{name} frames have {width} features" for name, width in widths.items()],
+        "frames": [f"{name} frames have {width} features" for name, (_, width) in shapes.items()],
         "pipeline_tag": pipeline_tag(config),
-        "widths": widths,
+        "shapes": shapes,
         "has_classes": config.num_labels > 1,
-        "example": example + [f'"{name}": np.zeros((40, {width}))' for name, width in widths.items()],
+        "example": example + [f'"{name}": np.zeros({shape})' for name, shape in shapes.items()],
     }
 
 
@@ -459,7 +465,8 @@ def _card_data(name, facts, recipe, source, metrics, adapted, details, emissions
     base_models, relation = _find_base_models(recipe, adapted)
     is_public = source and (_is_public_dataset(source) if details.dataset is None else details.dataset)
     results = _list_results(metrics, source, is_public, facts["pipeline_tag"])
-    languages = list(details.languages or filter(None, (recipe.get("language") or _LANGUAGES.get(source),)))
+    known = recipe.get("language") or _LANGUAGES.get(source)
+    languages = list(details.languages or ([known] if known else details.dataset_languages))
     is_tried_in_english = not facts["reads_clips"] and (not languages or "en" in languages)
     optional = {
         "base_model_relation": relation,

@@ -15,8 +15,8 @@ def make_notebook(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         facts (`Mapping`): `name` (of the repository), `base_model` and `base_revision` (of a LoRA adapter, else
-            `None`), `reads_clips` (`bool`), `widths` (the features of each modality with frames), `has_text` (`bool`)
-            and `has_classes` (`bool`).
+            `None`), `reads_clips` (`bool`), `shapes` (frames and features of each modality with frames), `has_text`
+            (`bool`) and `has_classes` (`bool`).
 
     Returns:
         `dict`: the content of the file. Its code needs transformers and torch, and peft for an adapter.
@@ -66,7 +66,7 @@ def _inputs(facts):
     if not facts["reads_clips"]:
         return f"inputs = {json.dumps(list(_TEXTS))}"
     fields = [f'"text": {json.dumps(_TEXTS[0])}'] if facts["has_text"] else []
-    fields += [f'"{name}": np.zeros((40, {width}))' for name, width in facts["widths"].items()]
+    fields += [f'"{name}": np.zeros({shape})' for name, shape in facts["shapes"].items()]
     return (
         "import numpy as np\n\n# frames (frames, features) come from the feature extractor of the data; zeros here\n"
         f"inputs = [{{{', '.join(fields)}}}]"

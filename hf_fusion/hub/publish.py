@@ -29,12 +29,14 @@ from hf_fusion.hub.model_card import (
 )
 from hf_fusion.hub.notebook import NOTEBOOK_FILE, make_notebook
 from hf_fusion.hub.repository import (
+    HANDLER_FILES,
     RECORDS,
     PublishError,
     check_repository,
     is_ours,
     read_json,
 )
+from hf_fusion.utils.languages import is_language
 from hf_fusion.utils.records import ENVIRONMENT_FILE
 
 logger = logging.getLogger(__name__)
@@ -89,7 +91,8 @@ def publish(
         content.update(endpoint_files())
     api = HfApi(token=token)
     revision_of_base = _newest_commit(api, base_model) if base_model else None
-    if "README.md" not in files or set(RECORDS) <= set(files):
+    check_details(folder, files, details)
+    if has_written_card(files):
         try:
             details = _ask_for_dataset(api, folder, details or CardDetails())
             card = model_card(folder, repo_id, base_model, revision_of_base, details)
@@ -98,8 +101,6 @@ def publish(
         content["README.md"] = str(card).encode()
         for sentence in describe_gaps(card):
             logger.warning(sentence)
-    elif details not in (None, CardDetails()):
-        raise PublishError(f"{folder} has a README.md of its own, and no records of a run: write such facts into it.")
     notebook = make_notebook(read_notebook_facts(folder, repo_id, base_model, revision_of_base))
     content[NOTEBOOK_FILE] = json.dumps(notebook, indent=1, ensure_ascii=False).encode()
     if base_model:
@@ -119,6 +120,23 @@ def publish(
         return api.create_commit(
             repo_id, operations, commit_message=message, revision=revision, create_pr=create_pr, parent_commit=head.sha
         )
+
+
+def has_written_card(files: dict[str, Path]) -> bool:
+    """Whether publishing writes the model card: not over a README.md that no run wrote."""
+    return "README.md" not in files or set(RECORDS) <= set(files)
+
+
+def check_details(folder: str | Path, files: dict[str, Path], details: CardDetails | None) -> None:
+    """Raises [`PublishError`] if there are facts for a model card that is not written."""
+    if details not in (None, CardDetails()) and not has_written_card(files):
+        raise PublishError(f"{folder} has a README.md of its own, and no records of a run: write such facts into it.")
+
+
+def written_files(files: dict[str, Path], base_model: str | None = None) -> list[str]:
+    """Returns the names of the files that publishing writes, beside those of the folder or in their place."""
+    names = [NOTEBOOK_FILE, *(() if base_model else HANDLER_FILES)]
+    return ["README.md", *names] if has_written_card(files) else names
 
 
 def add_to_collection(repo_id: str, collection: str, private: bool = False, token: str | None = None) -> str:
@@ -159,7 +177,7 @@ def _ask_for_dataset(api, folder, details):
         return replace(details, dataset=False)
     known = info.card_data.get("language") if info.card_data else None
     languages = [known] if isinstance(known, str) else known or ()
-    return replace(details, dataset=not info.private, languages=details.languages or tuple(map(str, languages)))
+    return replace(details, dataset=not info.private, dataset_languages=tuple(filter(is_language, languages)))
 
 
 def check_private(api: HfApi, repo_id: str, repo_type: str = "model") -> None:

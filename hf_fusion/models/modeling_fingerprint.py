@@ -6,6 +6,7 @@ stays in memory while the weights are trained, and is saved without them.
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -21,6 +22,8 @@ _COUNT = 4
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Weights are saved and loaded in any of these types: the tolerance is that of the coarsest one, bfloat16.
 _RELATIVE, _ABSOLUTE = 2.0**-7, 1e-6
+# Larger values become infinite where weights are loaded as float16.
+_LARGEST = torch.finfo(torch.float16).max
 _PLACE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
@@ -34,7 +37,7 @@ def sample_weights(model, state_dict=None) -> dict[str, list[float]]:
 
     Returns:
         `dict[str, list[float]]`: four values by the names of the weights, which are those of the model without a head.
-        Left out are integers, quantised and distributed tensors, those without values, and such with NaN or infinity.
+        Left out are integers, quantised and distributed tensors, and those without values.
     """
     weights = model.state_dict() if state_dict is None else state_dict
     names, taken = [], []
@@ -50,13 +53,13 @@ def sample_weights(model, state_dict=None) -> dict[str, list[float]]:
         numbers = [i for i, place in enumerate(places) if place == device]
         for i, row in zip(numbers, torch.stack([taken[i] for i in numbers]).cpu(), strict=True):
             rows[i] = row
-    return {name: row.tolist() for name, row in zip(names, rows, strict=True) if row.isfinite().all()}
+    return {name: row.tolist() for name, row in zip(names, rows, strict=True)}
 
 
 def write_fingerprint(model, folder, state_dict=None) -> None:
     """Writes the fingerprint of a model that is saved into `folder`; removes an earlier one if none can be made."""
     path = Path(folder, FINGERPRINT_FILE)
-    weights = sample_weights(model, state_dict)
+    weights = {name: row for name, row in sample_weights(model, state_dict).items() if all(map(math.isfinite, row))}
     if not weights:
         path.unlink(missing_ok=True)
         return
@@ -93,22 +96,23 @@ def read_fingerprint(checkpoint, **options) -> dict[str, list[float]] | None:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             return None
-        return {name: [float(value) for value in values] for name, values in content["weights"].items()}
+        weights = {name: [float(value) for value in values] for name, values in content["weights"].items()}
+        if not weights or not all(len(row) == _COUNT and all(map(math.isfinite, row)) for row in weights.values()):
+            raise ValueError(f"not {_COUNT} numbers for each tensor")
+        return weights
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}): download the checkpoint again.") from error
 
 
 def changed_weights(fingerprint, weights) -> list[str]:
     """Returns the names of weights that differ from a fingerprint; both as [`sample_weights`] returns them."""
-    return [
-        name
-        for name in fingerprint
-        if name in weights
-        and any(
-            abs(saved - loaded) > _RELATIVE * abs(saved) + _ABSOLUTE
-            for saved, loaded in zip(fingerprint[name], weights[name], strict=False)
-        )
-    ]
+    return [name for name in fingerprint if name in weights and not all(map(_agree, fingerprint[name], weights[name]))]
+
+
+def _agree(saved, loaded):
+    if math.isinf(loaded) and abs(saved) > _LARGEST:
+        return True
+    return abs(saved - loaded) <= _RELATIVE * abs(saved) + _ABSOLUTE  # never true of NaN
 
 
 def check_loaded(model, report, checkpoint, **options) -> None:

@@ -109,6 +109,20 @@ def test_weights(folder, values, words):
     assert status == "fault" and words in message
 
 
+def test_weights_that_lie_beside_those_that_are_loaded(folder, make_model):
+    model = make_model()
+    model.half().save_pretrained(folder, variant="fp16")
+    save_file({WEIGHT: torch.zeros(1)}, folder / "model-00001-of-00002.safetensors")  # of an earlier time
+    assert {examine(folder)[check][0] for check in ("weights", "values", "fingerprint")} == {"ok"}
+
+
+def test_shards(folder, make_model):
+    (folder / "model.safetensors").unlink()
+    make_model().save_pretrained(folder, max_shard_size="20kB")
+    status, message = examine(folder)["values"]
+    assert status == "ok" and message.startswith(f"{len(make_model().state_dict())} tensors")
+
+
 def test_tokenizers_and_answers(folder, make_model, processor):
     (folder / "answers.json").write_text(json.dumps(sample_answers(make_model(), processor)))
     assert "those that the training recorded" in examine(folder)["answers"][1]
@@ -152,6 +166,10 @@ def test_an_adapter(folder, tmp_path, processor):
     findings = examine(tmp_path / "lora", trust_remote_code=True)
     assert not [finding for finding in findings.values() if finding[0] == "fault"], findings
     assert findings["remote code"][0] == findings["values"][0] == "skipped"
+    assert findings["fingerprint"][0] == "ok" and "of the base model" in findings["fingerprint"][1]
+    (tmp_path / "lora/base" / FINGERPRINT_FILE).unlink()
+    status, message = examine(tmp_path / "lora")["fingerprint"]
+    assert status == "warning" and "none of the base model" in message
 
 
 def test_a_name_on_the_hub(folder, online, monkeypatch, tmp_path):

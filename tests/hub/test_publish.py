@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -185,6 +186,16 @@ def test_only_public_data_sets_are_named(online, run_folder, information, caplog
     assert "The card has no license" in caplog.text and "no language" not in caplog.text
     assert card.data.co2_eq_emissions["emissions"] == 0.0167
     card.validate()
+
+
+def test_the_language_of_the_recipe_comes_before_those_of_the_data_set(online, run_folder, caplog):
+    online.datasets["acme/reviews"] = {"private": False, "cardData": {"language": ["en-US", "fr", "de", 5]}}
+    publish(run_folder, REPO)
+    assert ModelCard(newest(online, REPO)["README.md"].decode()).data.language == ["fr", "de"]
+    with open(run_folder / "config.yaml", "a") as file:
+        file.write("\nlanguage: de\n")
+    publish(run_folder, REPO)
+    assert ModelCard(newest(online, REPO)["README.md"].decode()).data.language == "de"
 
 
 def test_facts_for_a_card_that_is_not_written(online, run_folder):
@@ -544,6 +555,23 @@ class TestDryRun:
         assert status == 0
         assert f"the classes {', '.join(model.config.id2label.values())}; negative, neutral, positive." in streams.out
         assert f"DyFuLMForSequenceClassification with {model.num_parameters():,} weights" in streams.out
+
+    def test_lists_what_publishing_writes(self, tmp_path, make_model, processor, push, online):
+        folder = write_run(tmp_path / "run", make_model(), processor)
+        status, streams = push(folder, "--dry_run")
+        publish(folder, REPO)
+        uploaded = set(newest(online, REPO)) - {".gitattributes"}
+        listed = re.findall(r"^│ (\S+)", streams.out, re.MULTILINE)
+        assert status == 0 and set(listed) == uploaded and len(listed) == len(uploaded)
+
+    def test_of_a_card_that_is_not_written(self, tmp_path, make_model, processor, push):
+        folder = write_run(tmp_path / "run", make_model(), processor)
+        (folder / "metrics.json").unlink(missing_ok=True)
+        (folder / "README.md").write_text("Mine.")
+        status, streams = push(folder, "--dry_run")
+        assert status == 0 and "The card has no" not in streams.out
+        status, streams = push(folder, "--dry_run", "--language", "en")
+        assert status == 2 and "a README.md of its own" in streams.err
 
     def test_says_no_more_than_there_is(self, tmp_path, make_model, processor, push):
         model = make_model(id2label=dict(enumerate(["poor", "fair", "fine"])), num_coarse_labels=0, has_intensity=False)

@@ -7,7 +7,13 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 from hf_fusion import DashFusionForSequenceClassification, DyFuLMForSequenceClassification, FusionSentimentPipeline
 from hf_fusion.deployment.adapters import add_lora
 from hf_fusion.deployment.loading import load_checkpoint
-from hf_fusion.models.modeling_fingerprint import FINGERPRINT_FILE, changed_weights, read_fingerprint, sample_weights
+from hf_fusion.models.modeling_fingerprint import (
+    FINGERPRINT_FILE,
+    changed_weights,
+    read_fingerprint,
+    sample_weights,
+    write_fingerprint,
+)
 from hf_fusion.utils.errors import DataError
 
 FORGOTTEN = "dyfulm.layer_fusion_a.lstm.weight_ih_l0"
@@ -52,6 +58,27 @@ def test_loading_that_changes_weights_is_an_error(folder, reinitialising):
         load_checkpoint(str(folder))
     (folder / FINGERPRINT_FILE).unlink()
     AutoModelForSequenceClassification.from_pretrained(folder)  # of an earlier version: nothing to compare with
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_loading_leaves_without_values(folder, monkeypatch, value):
+    load = PreTrainedModel._load_pretrained_model
+
+    def load_and_spoil(model, *args, **kwargs):
+        loaded = load(model, *args, **kwargs)
+        torch.nn.init.constant_(model.get_parameter(FORGOTTEN), value)
+        return loaded
+
+    monkeypatch.setattr(PreTrainedModel, "_load_pretrained_model", staticmethod(load_and_spoil))
+    with pytest.raises(ValueError, match=r"1 of \d+ weights are not those"):
+        AutoModelForSequenceClassification.from_pretrained(folder)
+
+
+def test_values_beyond_those_of_float16(folder, make_model):
+    model = make_model()
+    torch.nn.init.constant_(model.get_parameter(FORGOTTEN), -1e5)
+    model.save_pretrained(folder)
+    AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float16)
 
 
 def test_exchanged_weights_are_an_error(folder, make_model, tmp_path):
@@ -114,8 +141,9 @@ def test_tied_and_non_finite_weights(make_model, tmp_path):
     ].output.dense.weight
     with torch.no_grad():
         model.dyfulm.encoder_a.embeddings.word_embeddings.weight.fill_(float("nan"))
-    names = sample_weights(model)
-    assert "encoder_a.embeddings.word_embeddings.weight" not in names
+    write_fingerprint(model, tmp_path)
+    names = read_fingerprint(tmp_path)
+    assert "encoder_a.embeddings.word_embeddings.weight" not in names, "JSON has no NaN"
     tied = [names[f"encoder_a.encoder.layer.{i}.output.dense.weight"] for i in range(2)]
     assert tied[0] == tied[1]
 
@@ -145,7 +173,9 @@ def test_of_a_dashfusion_with_a_dyfulm_inside(folder, clip_config, tmp_path):
     AutoModelForSequenceClassification.from_pretrained(tmp_path / "clips")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1, "weights": {"a": [null]}}', '{"format": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1, "weights": {"a": [null]}}', '{"format": 1}',
+                                     '{"format": 1, "weights": {}}', '{"format": 1, "weights": {"a": []}}',
+                                     '{"format": 1, "weights": {"a": [NaN, 0, 0, 0]}}'])  # fmt: skip
 def test_damaged_files(folder, content):
     (folder / FINGERPRINT_FILE).write_text(content)
     with pytest.raises(ValueError, match="is damaged"):

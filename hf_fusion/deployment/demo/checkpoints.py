@@ -69,10 +69,12 @@ def load_models(checkpoints: list[str], device: str | None = None) -> list[DemoM
         device (`str`, *optional*): see [`load_pipeline`].
 
     Raises:
-        DataError: if two checkpoints do not read the same, or one cannot be loaded.
+        DataError: if two checkpoints are one, or do not read the same, or one cannot be loaded.
         OSError: if there is no such checkpoint.
     """
     short = [_short_name(checkpoint) for checkpoint in checkpoints]
+    if len({str(Path(name).resolve()) if Path(name).is_dir() else name for name in checkpoints}) < len(checkpoints):
+        raise DataError(f"{checkpoints[0]} is given twice: name another checkpoint to compare it with.")
     names = checkpoints if len(set(short)) < len(short) else short
     models = [
         DemoModel(name, load_pipeline(checkpoint, device=device), checkpoint)

@@ -22,7 +22,7 @@ from hf_fusion.deployment.demo.rendering import (
     render_recording,
     render_table,
 )
-from hf_fusion.deployment.demo.tables import predict_table, text_columns, write_table
+from hf_fusion.deployment.demo.tables import predict_table, text_columns, without_folders, write_table
 from hf_fusion.deployment.demo.theme import make_theme, page_css
 from hf_fusion.models.media_text import SUBTITLE_ENDINGS
 from hf_fusion.models.processing_text import MEDIA_ENDINGS, InputError
@@ -287,13 +287,12 @@ class DemoPage:
             text: the text, such as a review.
 
         Returns:
-            For each checkpoint of the page its name as `model`, and the answer: `label`, `score`, and as far as the
-            checkpoint has them `coarse`, `intensity`, `expected` and `unsure`.
+            The name (`model`) and the answer (`label`, `score`, `coarse`, `intensity` ...) of each checkpoint.
         """
         try:
             return [{"model": model.name, **model(_checked(text))} for model in self.models]
         except (FusionError, InputError) as error:
-            raise self._gradio.Error(str(error), print_exception=False) from error
+            raise self._gradio.Error(getattr(error, "reason", str(error)), print_exception=False) from error
 
     def _answer_text(self, text):
         """The answers at once, and again with their explanations, which take longer."""
@@ -338,7 +337,7 @@ class DemoPage:
         try:
             names, likely = text_columns(file, _text_format(encoding, delimiter))
         except FusionError as error:
-            return unchanged, render_error(_without_folders(str(error), [file])), hidden
+            return unchanged, render_error(without_folders(str(error), [file])), hidden
         return gradio.Dropdown(names, value=likely), _NOTHING, hidden
 
     def _answer_file(self, file, encoding, delimiter, column):
@@ -354,7 +353,7 @@ class DemoPage:
                 earlier.unlink()
             path = write_table(table, folder, file)
         except (FusionError, InputError) as error:
-            return render_error(_without_folders(str(error), [file])), hidden
+            return render_error(without_folders(str(error), [file])), hidden
         return render_table(table), self._gradio.DownloadButton(value=str(path), visible=True)
 
 
@@ -395,14 +394,7 @@ def _or_error(answer, files=()):
     try:
         return answer()
     except (FusionError, InputError) as error:
-        return render_error(_without_folders(str(error), files))
-
-
-def _without_folders(message, files):
-    """A message without the folder of uploads, which concerns nobody."""
-    for path in files:
-        message = message.replace(f"{Path(path).parent}{os.sep}", "")
-    return message
+        return render_error(without_folders(str(error), files))
 
 
 def _player():

@@ -1,5 +1,7 @@
 """Predicts an uploaded file of rows, for a table on the page and a file to download."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,6 +17,8 @@ from hf_fusion.utils.errors import DataError
 BATCH_SIZE = 16
 _FIRST_ROWS = 100
 _AT_THE_END = ("truncated", "error")
+# Spreadsheets read texts that begin with one of these as formulas, and run them.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass
@@ -28,7 +32,7 @@ class PredictedTable:
         failed: rows with an error instead of an answer.
         cut: rows that were longer than the model reads.
         renamed: columns of the input that have another name in `rows`.
-        agreement: of two checkpoints, the share of rows with the same label.
+        agreement: of two checkpoints, the share of answered rows with the same label; an unsure answer has none.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -51,15 +55,15 @@ def text_columns(path: str, text_format: TextFormat = AS_FOUND) -> tuple[list[st
     """
     found = list(islice(read_rows_or_errors(path, text_format=text_format), _FIRST_ROWS))
     rows = [row for row in found if isinstance(row, dict)]
-    if found and not rows:
+    if not found:
+        raise DataError(f"{path} has no rows.")
+    if not rows:
         raise found[0]
     lengths: dict[str, int] = {}
     for row in rows:
         for name, value in row.items():
             lengths[name] = lengths.get(name, 0) + (len(value) if isinstance(value, str) else 0)
-    if "text" in lengths or not lengths:
-        return list(lengths), "text" if lengths else None
-    return list(lengths), max(lengths, key=lengths.__getitem__)
+    return list(lengths), "text" if "text" in lengths else max(lengths, key=lengths.__getitem__, default=None)
 
 
 def predict_table(
@@ -85,6 +89,8 @@ def predict_table(
     config = models[0].config
     check_text_column([path], text_column, config, text_format)
     total = count_rows(path, text_format)
+    if not total:
+        raise DataError(f"{path} has no rows.")
     names = {name for model in models for name in prediction_types(model.config, flat=True)} | {"prediction"}
     table = PredictedTable(total=total)
     rows = [
@@ -96,6 +102,8 @@ def predict_table(
         [flat_row(row) for window in predict_rows(model, rows, text_column, BATCH_SIZE) for row in window]
         for model in models
     ]
+    for row in (row for rows in answered for row in rows if row["error"]):
+        row["error"] = without_folders(row["error"], [path])
     table.failed = sum(any(row["error"] for row in parts) for parts in zip(*answered, strict=True))
     table.cut = sum(any(row["truncated"] for row in parts) for parts in zip(*answered, strict=True))
     if len(models) == 1:
@@ -103,7 +111,7 @@ def predict_table(
         return table
     table.rows = [_beside(models, parts, names) for parts in zip(*answered, strict=True)]
     labels = [[row["label"] for row in parts] for parts in zip(*answered, strict=True) if not parts[0]["error"]]
-    table.agreement = sum(len(set(pair)) == 1 for pair in labels) / len(labels) if labels else None
+    table.agreement = sum(one == other is not None for one, other in labels) / len(labels) if labels else None
     return table
 
 
@@ -136,8 +144,30 @@ def _beside(models, parts, names):
 
 
 def write_table(table: PredictedTable, folder: Path, name: str) -> Path:
-    """Writes the rows as csv into a folder; returns the file, NAME_predictions.csv."""
+    """
+    Writes the rows as csv into a folder; returns the file, NAME_predictions.csv. Texts that spreadsheets would run as
+    formulas begin with an apostrophe there, as spreadsheets themselves mark texts.
+    """
     path = folder / f"{Path(name).name.partition('.')[0] or 'rows'}_predictions.csv"
     with RowWriter(str(path)) as writer:
-        writer.write(table.rows)
+        writer.write([{_as_text(name): _as_text(value) for name, value in row.items()} for row in table.rows])
     return path
+
+
+def _as_text(value):
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) and not _is_number(value) else value
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def without_folders(message: str, files: Iterable[str]) -> str:
+    """A message without the folders of uploaded files, which concern nobody."""
+    for path in files:
+        message = message.replace(f"{Path(path).parent}{os.sep}", "")
+    return message

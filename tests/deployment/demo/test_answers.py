@@ -1,6 +1,7 @@
 """The parts of an answer as the page shows them, beside the answers of the pipeline."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -175,8 +176,17 @@ def test_two_checkpoints_must_read_the_same(review_model, other_model, spoken_mo
             check_comparable(pair)
 
 
-def test_the_names_of_folders_show_no_more_than_their_end(media_checkpoint):
-    first, _ = load_models([str(media_checkpoint), str(media_checkpoint)], "cpu")
+def test_one_checkpoint_is_not_compared_with_itself(tmp_path):
+    (tmp_path / "one").mkdir()
+    with pytest.raises(DataError, match="is given twice"):
+        load_models([str(tmp_path / "one"), f"{tmp_path}/one/"])
+    with pytest.raises(DataError, match="is given twice"):
+        load_models(["acme/one", "acme/one"])
+
+
+def test_the_names_of_folders_show_no_more_than_their_end(media_checkpoint, tmp_path):
+    other = shutil.copytree(media_checkpoint, tmp_path.joinpath(*media_checkpoint.parts[-2:]))
+    first, _ = load_models([str(media_checkpoint), str(other)], "cpu")
     assert first.name == str(media_checkpoint)  # both ends are the same
     (model,) = load_models([str(media_checkpoint)], "cpu")
     assert model.name == "/".join(media_checkpoint.parts[-2:])

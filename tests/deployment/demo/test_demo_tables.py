@@ -82,6 +82,35 @@ def test_two_checkpoints_side_by_side(semicolons, review_model, other_model):
     assert "<b>" not in render_table(table)
 
 
+def test_unsure_answers_agree_with_none(semicolons, other_model):
+    assert predict_table([other_model, other_model], semicolons, "review", 1000).agreement == 0
+
+
+def test_texts_that_spreadsheets_would_run(review_model, tmp_path):
+    path, texts = tmp_path / "rows.json", ["=1+1", "@SUM(1)", "+ good", "\t=2", "-5", "-1e3", "Good.", "=x\ny"]
+    path.write_text(json.dumps([{"=name": text, "text": "Good."} for text in texts]))
+    table = predict_table([review_model], str(path), "text", 100)
+    assert [row["=name"] for row in table.rows] == texts, "the page shows them as they are"
+    with open(write_table(table, tmp_path, str(path)), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["'=name"] for row in rows] == ["'=1+1", "'@SUM(1)", "'+ good", "'\t=2", "-5", "-1e3", "Good.", "'=x\ny"]
+
+
+@pytest.mark.parametrize("content", ["", "id,text\n"])
+def test_a_file_without_rows(review_model, tmp_path, content):
+    (tmp_path / "rows.csv").write_text(content)
+    with pytest.raises(DataError, match="has no rows"):
+        text_columns(str(tmp_path / "rows.csv"))
+    with pytest.raises(DataError, match="has no rows"):
+        predict_table([review_model], str(tmp_path / "rows.csv"), "text", 10)
+
+
+def test_errors_of_rows_do_not_name_the_folder(review_model, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "Good."}\n{broken\n')
+    table = predict_table([review_model], str(tmp_path / "rows.jsonl"), "text", 10)
+    assert table.rows[1]["error"].startswith("rows.jsonl, line 2: ")
+
+
 def test_the_columns_are_named_if_there_is_no_such_one(semicolons, review_model):
     with pytest.raises(DataError, match="no column 'text'; there are id, review, label"):
         predict_table([review_model], semicolons, "text", 10)
