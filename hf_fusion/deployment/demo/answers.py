@@ -163,10 +163,14 @@ def answer_clip(model: DemoModel, clip: dict, chosen: list[str]) -> Answer:
                     list(names) == chosen)
             )  # fmt: skip
     missing = [name for name in model.config.modalities if name not in chosen]
-    if missing and not learned_without(model.config):
+    if learned_without(model.config):
+        return answer
+    if missing:
         answer.notes.append(
             f"This model was never trained to do without {' and '.join(missing)}: the answer is a guess."
         )
+    elif len(choices) > 1:
+        answer.notes.append("This model was never trained to do without a modality: the answers to parts are guesses.")
     return answer
 
 

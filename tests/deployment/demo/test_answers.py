@@ -155,7 +155,8 @@ class TestClips:
             "text + audio + vision"
         ]
         assert [row.modalities for row in part.rows if row.chosen] == ["audio"]
-        assert whole.notes == [] and "never trained to do without text and vision" in part.notes[0]
+        assert "the answers to parts are guesses" in whole.notes[0]
+        assert "never trained to do without text and vision: the answer is a guess" in part.notes[0]
         assert whole.scales[0].place == pytest.approx((spoken_model(clip)["score"] + 3) / 6, abs=1e-6)
 
     def test_none_is_an_error(self, spoken_model, chosen):
