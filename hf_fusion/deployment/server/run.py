@@ -29,8 +29,8 @@ class _AnnouncedServer(uvicorn.Server):
 def run_server(app: Starlette, host: str, port: int, options: ServerOptions) -> None:
     """
     Serves an application. SIGTERM and Ctrl-C close the socket, and end it after the answers to all requests that were
-    accepted, at most `timeout` and `media_timeout` later; a second Ctrl-C ends it at once. A client that does not take
-    its answer for `timeout` is cut off (on Linux).
+    accepted, at most `timeout` and `media_timeout` later: a client that does not take its answer would hold it up for
+    ever. A second Ctrl-C ends it at once.
 
     Args:
         app (`Starlette`): the application.
@@ -43,9 +43,6 @@ def run_server(app: Starlette, host: str, port: int, options: ServerOptions) -> 
         KeyboardInterrupt: after Ctrl-C.
     """
     listener = _listen(host, port)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it
-        milliseconds = min(int(options.timeout * 1000) + 1, 2**31 - 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     # warnings on single inputs would fill the log; clients ask for them by `return_truncated`
     logging.getLogger("hf_fusion.models").setLevel(logging.ERROR)
     shown = f"[{host}]" if ":" in host else host
