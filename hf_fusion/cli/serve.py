@@ -67,7 +67,8 @@ def main(argv: list[str]) -> None:
     handler, uploads = worker.submit(load_handler, args, options).result()
     if args.asr and uploads is None:
         raise DataError("--asr: this model reads no media files.")
-    run_server(Server(handler, options, args.checkpoint, uploads, api_key, worker).app, args.host, args.port)
+    app = Server(handler, options, args.checkpoint, uploads, api_key, worker).app
+    run_server(app, args.host, args.port, options)
 
 
 def parse_args(argv):
@@ -79,7 +80,7 @@ def parse_args(argv):
     parser.add_argument("--api_key_env", metavar="NAME", help="environment variable with the key of clients")
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code of the checkpoint")
     parser.add_argument("--device", help="cpu, cuda:0 ... (default: the accelerator, if any)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: float32)")
     parser.add_argument("--asr", help="speech recognition checkpoint for media files")
     limits = parser.add_argument_group("limits")
     for name, (kind, default, text) in LIMITS.items():
@@ -103,20 +104,28 @@ def load_handler(args, options):
     """Loads the model, and the reader of media files if the model reads them."""
     from hf_fusion.deployment.export_folder import ONNX_DESCRIPTION
     from hf_fusion.models.handler import EndpointHandler
+    from hf_fusion.utils.errors import DataError
 
     limits = options.handler_limits()
     if os.path.isfile(os.path.join(args.checkpoint, ONNX_DESCRIPTION)):
         from hf_fusion.deployment.onnx_fusion import OnnxFusion
 
+        if args.device or args.dtype:
+            raise DataError("--device and --dtype are for checkpoints: an export runs on the CPU in its own type.")
         return EndpointHandler(classify=OnnxFusion.from_pretrained(args.checkpoint), **limits), None
+    dtype = args.dtype or DTYPES[0]
     if args.trust_remote_code:
-        return EndpointHandler(args.checkpoint, **limits), None
+        from transformers import pipeline
+
+        task = "fusion-sentiment"
+        classify = pipeline(task, model=args.checkpoint, trust_remote_code=True, dtype=dtype, device=args.device)
+        return EndpointHandler(classify=classify, **limits), None
 
     from hf_fusion.deployment.predictions import load_pipeline
     from hf_fusion.utils.quiet import silence_libraries
 
     silence_libraries()
-    classify = load_pipeline(args.checkpoint, args.dtype, args.device)
+    classify = load_pipeline(args.checkpoint, dtype, args.device)
     return EndpointHandler(classify=classify, **limits), load_uploads(classify, args, options)
 
 

@@ -17,6 +17,7 @@ from hf_fusion.models.pipeline_common import (
     WINDOW_SUMS,
     WINDOW_TEXTS,
     FusionSentimentAnswers,
+    without_truncation,
 )
 from hf_fusion.models.pipeline_media import OPTIONS as MEDIA_OPTIONS
 from hf_fusion.utils.extras import import_extra
@@ -144,10 +145,11 @@ class OnnxFusion(FusionSentimentAnswers):
 
     def __call__(self, inputs, batch_size=None, **options):
         batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        options = without_truncation(options)
         unknown = sorted(set(options) - set(_OPTIONS))
         if unknown:
             accepted = ", ".join(f"`{name}`" for name in ("batch_size", *_OPTIONS))
-            raise ValueError(f"Unknown argument {', '.join(unknown)}: accepted are {accepted}.")
+            raise ValueError(f"Unknown argument {', '.join(f'`{name}`' for name in unknown)}: accepted are {accepted}.")
         return self.answers_to(inputs, batch_size, options)
 
     def forward(self, batch):

@@ -2,7 +2,6 @@
 published checkpoint has this file for Inference Endpoints, so that it imports nothing of the package."""
 
 import base64
-import binascii
 import io
 import math
 import os
@@ -227,9 +226,11 @@ class EndpointHandler:
         answers, results = iter(answers), []
         for i, value in enumerate(request.inputs):
             result = value if isinstance(value, RequestError) else next(answers)
+            field = "inputs" if request.single else f"inputs[{i}]"
+            if not isinstance(result, ValueError) and not _is_finite(result):
+                result = RequestError("The model has no finite answer to it.", field, "invalid_input")
             if isinstance(result, ValueError):
                 if not isinstance(result, RequestError):
-                    field = "inputs" if request.single else f"inputs[{i}]"
                     result = RequestError(result.reason, field, "invalid_input")
                 if request.on_error == "raise":
                     raise result
@@ -299,11 +300,11 @@ class EndpointHandler:
             file = io.BytesIO(content)
             read_header = _NPY_VERSIONS[np.lib.format.read_magic(file)]
             shape, _, dtype = read_header(file)
-        except (ValueError, KeyError, binascii.Error) as error:
+        except Exception as error:  # numpy reads the header as a Python literal, whose errors are of many kinds
             raise RequestError("This is not the base64 of a .npy file.", field, "invalid_input") from error
         if dtype not in (np.dtype("<f4"), np.dtype(">f4")):
             raise RequestError(f"Expected float32, got {dtype!s:.50}.", field, "invalid_input")
-        if len(shape) != 2 or min(shape) < 0:
+        if len(shape) != 2 or not all(type(size) is int and size >= 0 for size in shape):
             raise RequestError(f"Expected the shape (frames, features), got {shape}.", field, "invalid_input")
         self._check_count(shape[0], field)
         if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
@@ -320,19 +321,26 @@ def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
 
 
+def _is_finite(answer):
+    """Whether the scores of an answer are finite. In half precision the largest frames give NaN, which JSON lacks."""
+    entries = answer if isinstance(answer, list) else [answer]
+    return all(entry["score"] is None or math.isfinite(entry["score"]) for entry in entries)
+
+
 def _check_names(mapping, accepted, place="", kind="invalid_request"):
     """Raises [`RequestError`] if a mapping has another name than the accepted ones."""
     unknown = [name for name in mapping if name not in accepted]
     if unknown:
         raise RequestError(
-            f"There is no such name. Accepted are {', '.join(accepted)}.", f"{place}{unknown[0]:.50}", kind
+            f"There is no such name. Accepted are {', '.join(accepted)}.", f"{place}{unknown[0]!s:.50}", kind
         )
 
 
 def _parameter_error(error, parameters):
-    """The [`RequestError`] for an error of the pipeline, with the parameter that its message names."""
-    named = [name for name in parameters if f"`{name}`" in str(error)]
-    return RequestError(str(error), f"parameters.{named[0]}" if named else "parameters")
+    """The [`RequestError`] for an error of the pipeline, with the parameter that its message names first."""
+    message = str(error)
+    places = {message.find(f"`{name}`"): name for name in parameters if f"`{name}`" in message}
+    return RequestError(message, f"parameters.{places[min(places)]}" if places else "parameters")
 
 
 def _shown(value):

@@ -435,6 +435,18 @@ class FusionSentimentAnswers:
         ]
 
 
+def without_truncation(options):
+    """Options with `long_texts` in the place of `truncation=True`, as pipelines of transformers take it."""
+    if options.get("truncation") is not True:
+        return options
+    if options.get("long_texts") == "window":
+        raise ValueError(
+            "`truncation=True` cuts long texts, `long_texts` window reads them whole: give one of the two."
+        )
+    others = {name: value for name, value in options.items() if name != "truncation"}
+    return {**others, "long_texts": others.get("long_texts") or "cut"}
+
+
 def _with_labels(entries):
     """The most probable label of ranked ones, with all that apply as `labels`."""
     return {**entries[0], "labels": [entry["label"] for entry in entries if entry["score"] >= LABEL_THRESHOLD]}

@@ -14,6 +14,7 @@ from .pipeline_common import (
     EARLIER_WINDOWS,
     WINDOW_TEXTS,
     FusionSentimentAnswers,
+    without_truncation,
 )
 from .pipeline_media import OPTIONS as MEDIA_OPTIONS
 from .processing_dyfulm import rows_without_tokens  # noqa: F401 - travels too
@@ -133,17 +134,12 @@ class FusionSentimentPipeline(FusionSentimentAnswers, Pipeline):
         return self.model.config.model_type == "dyfulm" and self.processor.has_spans
 
     def _sanitize_parameters(self, **kwargs):
-        if kwargs.get("truncation") is True:
-            kwargs.pop("truncation")
-            if kwargs.get("long_texts") == "window":
-                raise ValueError(
-                    "`truncation=True` cuts long texts, `long_texts` window reads them whole: give one of the two."
-                )
-            kwargs["long_texts"] = kwargs.get("long_texts") or "cut"
+        kwargs = without_truncation(kwargs)
         unknown = sorted(set(kwargs) - {*_OPTIONS, "trust_remote_code"})
         if unknown:
             accepted = ", ".join(f"`{name}`" for name in ("batch_size", *_OPTIONS))
-            raise ValueError(f"Unknown argument {', '.join(unknown)}: this pipeline takes {accepted}.")
+            named = ", ".join(f"`{name}`" for name in unknown)
+            raise ValueError(f"Unknown argument {named}: this pipeline takes {accepted}.")
         return {}, {}, {name: kwargs[name] for name in _OPTIONS if name in kwargs}
 
     def __call__(self, inputs, batch_size=None, **kwargs):

@@ -237,7 +237,7 @@ def test_bad_inputs_have_errors_in_their_places(clips_):
 
 def test_unknown_option(reviews):
     with pytest.raises(
-        ValueError, match="Unknown argument explain: accepted are `batch_size`, `top_k`, `consistent`, "
+        ValueError, match="Unknown argument `explain`: accepted are `batch_size`, `top_k`, `consistent`, "
     ):
         reviews[1]("x", explain=True)
 

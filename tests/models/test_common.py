@@ -441,5 +441,5 @@ class TestPipeline:
     def test_unknown_options(self, pipe):
         with pytest.raises(ValueError, match="`on_error` must be one of 'raise', 'return', got 'drop'"):
             pipe("good", on_error="drop")
-        with pytest.raises(ValueError, match="Unknown argument topk"):
+        with pytest.raises(ValueError, match="Unknown argument `topk`"):
             pipe("x", topk=2)

@@ -262,7 +262,7 @@ class TestErrors:
         assert [error.number for error in pipe([bad, bad], on_error="return")] == [0, 1]
 
     def test_unknown_option(self, pipe):
-        with pytest.raises(ValueError, match="Unknown argument modality"):
+        with pytest.raises(ValueError, match="Unknown argument `modality`"):
             pipe("good", modality="audio")
 
     @pytest.mark.parametrize("name", ["audio", "vision"])

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hf_fusion import __version__
 from hf_fusion.deployment.server.batching import Batcher
-from hf_fusion.deployment.server.bodies import MULTIPART, BodyReader, kind_of
+from hf_fusion.deployment.server.bodies import MULTIPART, BodyLimits, kind_of, read_json
 from hf_fusion.deployment.server.errors import JSONResponse, RequestTimeoutError, answer_error, error_response
 from hf_fusion.deployment.server.metrics import CONTENT_TYPE, ServerMetrics
 from hf_fusion.deployment.server.openapi import describe_api
@@ -65,7 +65,7 @@ class Server:
         self.name = Path(name).name if Path(name).is_dir() else name
         self.batcher: Batcher | None = None
         self.metrics = ServerMetrics(lambda: self.batcher.length if self.batcher else 0)
-        self.bodies = BodyReader(options.max_body, options.max_media)
+        self.bodies = BodyLimits(options.max_body, options.max_media)
         gets = {
             "/health": self.health, "/ready": self.ready, "/info": self.info, "/metrics": self.show_metrics,
             "/openapi.json": self.show_openapi,
@@ -76,6 +76,7 @@ class Server:
         self.app = Starlette(
             routes=routes, middleware=[gate], exception_handlers={HTTPException: answer_error}, lifespan=self._lifespan
         )
+        self.app.router.redirect_slashes = False  # to the host that a request names
 
     @asynccontextmanager
     async def _lifespan(self, app):
@@ -90,35 +91,31 @@ class Server:
 
     async def predict(self, request: Request) -> Response:
         """POST /predict"""
-        kind, start = kind_of(request), perf_counter()
+        kind, start, limit = kind_of(request), perf_counter(), self.options.timeout
         self.batcher.check_room()
-        limit = self.options.timeout
-        if kind == MULTIPART:
-            limit += self.options.media_timeout
-            read = self._read_form(request)
-        else:
-            read = self.bodies.read_json(request, self.handler.read)
-        inputs = await _within(limit, read)
-        answers = await _attended(
-            request, limit - (perf_counter() - start), self.batcher.submit(inputs.readable, inputs.parameters)
-        )
-        return JSONResponse(self.handler.write(inputs, answers))
-
-    async def _read_form(self, request):
-        """A request with a media file, as the handler's."""
-        if self.uploads is None:
+        if kind == MULTIPART and self.uploads is None:
             raise HTTPException(415, "This server reads no media files: send application/json.")
-        async with (
-            self.bodies.limited(request, MULTIPART) as limited,
-            limited.form(max_files=1, max_fields=_MOST_FIELDS) as form,
-        ):
-            file, text, given = self.uploads.read_fields(form)
-            if text is not None:
-                self.handler.check_text(text, "text")
-            parameters = self.handler.read_parameters(given, 1)
-            clip = await self.uploads.read_file(file, text, parameters.get("language"))
+        async with self.bodies.limited(request, kind) as limited:  # a request counts until it is answered
+            if kind == MULTIPART:
+                limit += self.options.media_timeout
+                form = await _within(limit, limited.form(max_files=1, max_fields=_MOST_FIELDS))
+                work = self._answer_form(form)
+            else:
+                work = self._answer(await _within(limit, read_json(limited, self.handler.read)))
+            return JSONResponse(await _attended(request, limit - (perf_counter() - start), work))
+
+    async def _answer(self, inputs):
+        return self.handler.write(inputs, await self.batcher.submit(inputs.readable, inputs.parameters))
+
+    async def _answer_form(self, form):
+        """The answer to a request with a media file."""
+        file, text, given = self.uploads.read_fields(form)
+        if text is not None:
+            self.handler.check_text(text, "text")
+        parameters = self.handler.read_parameters(given, 1)
+        clip = await self.uploads.read_file(file, text, parameters.get("language"))
         self._check_windows(clip, parameters)
-        return Inputs([clip], parameters, parameters.pop("on_error", "raise"), True)
+        return await self._answer(Inputs([clip], parameters, parameters.pop("on_error", "raise"), True))
 
     def _check_windows(self, clip, parameters):
         """Raises [`RequestError`] if a file has too many windows."""

@@ -186,8 +186,10 @@ class Batcher:
             answers = self.answer([value for job in jobs for value in job.inputs], jobs[0].parameters)
             if len(answers) != sum(len(job.inputs) for job in jobs):
                 raise RuntimeError(f"{len(answers)} answers to {sum(len(job.inputs) for job in jobs)} inputs")
-        except Exception as error:
-            return [error] if len(jobs) == 1 else [outcome for job in jobs for outcome in self._answer_jobs([job])]
+        except BaseException as error:  # also a panic of the tokenizers: whatever happens, the next batch is answered
+            if len(jobs) > 1:
+                return [outcome for job in jobs for outcome in self._answer_jobs([job])]
+            return [_as_future_error(error)]
         answers = iter(answers)
         return [[next(answers) for _ in job.inputs] for job in jobs]
 
@@ -195,3 +197,12 @@ class Batcher:
         mean = self._seconds_per_input
         self._seconds_per_input = seconds / inputs if not mean else mean + _DECAY * (seconds / inputs - mean)
         self.on_batch(inputs, seconds)
+
+
+def _as_future_error(error):
+    """The same error, or one in its place that a future takes and a request can raise."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    failure = RuntimeError(repr(error))
+    failure.__cause__ = error
+    return failure

@@ -22,9 +22,9 @@ _BODIES = 16
 _DISCARDED = 4
 
 
-class BodyReader:
+class BodyLimits:
     """
-    Reads bodies within a limit for each of them, and one for all of them together.
+    A limit for each body, and one for all of them together.
 
     Args:
         max_body (`int`): bytes of a body with JSON.
@@ -39,7 +39,7 @@ class BodyReader:
     async def limited(self, request: Request, kind: str) -> AsyncIterator[Request]:
         """
         Gives the same request, whose body raises [`RequestError`] as soon as it is longer than the limit, and
-        [`QueueFullError`] if too many others are being read.
+        [`QueueFullError`] if there are too many others. It counts until the end of the `async with` statement.
         """
         limit, size = self.limits[kind], 0
         receive: Receive = request.receive
@@ -63,19 +63,20 @@ class BodyReader:
                 raise QueueFullError(1)
             return message
 
+        limited = Request(request.scope, receive_limited)
         try:
-            yield Request(request.scope, receive_limited)
+            yield limited
         finally:
             self.held[kind] -= size
+            await limited.close()  # the files of a form
 
-    async def read_json(self, request: Request, read: Callable[[Any], Any]) -> Any:
-        """Parses the body, and gives what `read` makes of it; raises [`RequestError`] if it is too large, or no
-        JSON."""
-        async with self.limited(request, JSON) as limited:
-            body = b"".join([chunk async for chunk in limited.stream()])
-            if len(body) >= _LARGE:
-                return await asyncio.to_thread(lambda: read(parse_json(body)))
-            return read(parse_json(body))
+
+async def read_json(request: Request, read: Callable[[Any], Any]) -> Any:
+    """Parses a body, and gives what `read` makes of it; raises [`RequestError`] if it is no JSON."""
+    body = b"".join([chunk async for chunk in request.stream()])
+    if len(body) >= _LARGE:
+        return await asyncio.to_thread(lambda: read(parse_json(body)))
+    return read(parse_json(body))
 
 
 async def _discard(receive, most):
@@ -96,9 +97,10 @@ def kind_of(request: Request) -> str:
 
 
 def parse_json(body: bytes | str, field: str | None = None) -> Any:
-    """Parses JSON; raises [`RequestError`] if it is none, also for NaN and Infinity, which JSON does not have."""
+    """Parses JSON; raises [`RequestError`] if it is none, also for NaN and Infinity, which JSON does not have, and for
+    objects with a name twice, of which one value would be lost."""
     try:
-        return json.loads(body, parse_constant=_refuse)
+        return json.loads(body, parse_constant=_refuse, object_pairs_hook=_to_object)
     except RecursionError as error:
         raise RequestError("The JSON is nested too deeply.", field) from error
     except ValueError as error:  # also of bytes that are no UTF-8, and of numbers with thousands of digits
@@ -107,6 +109,14 @@ def parse_json(body: bytes | str, field: str | None = None) -> Any:
 
 def _refuse(name):
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _to_object(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {max(names, key=names.count)!r:.50} comes twice in an object")
+    return values
 
 
 def _too_large(limit):

@@ -28,6 +28,7 @@ _ERRORS = {
     413: "The request, a text or a clip is larger than the limit; `field` names it.",
     415: "The body is neither JSON nor a form.",
     422: "The input cannot be read.",
+    500: "An error of the server.",
     503: "The queue is full; `Retry-After` has the seconds.",
     504: "The answer took longer than the limit.",
 }
@@ -133,6 +134,7 @@ def _schemas(options):
         },
         "Answer": {
             "type": "object",
+            "required": list(score),
             "properties": {
                 **score,
                 "coarse": {"type": "object", "properties": score},
@@ -145,6 +147,7 @@ def _schemas(options):
         "Answers": {
             "oneOf": [
                 _ref("Answer"),
+                _ref("Error"),
                 {
                     "type": "array",
                     "items": {"oneOf": [_ref("Answer"), _ref("Error"), {"type": "array", "items": _ref("Answer")}]},

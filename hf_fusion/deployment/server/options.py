@@ -17,7 +17,7 @@ class ServerOptions:
         max_batch_size (`int`, *optional*, defaults to 32): inputs of requests that are joined, and of a forward pass.
         max_wait_ms (`float`, *optional*, defaults to 5): milliseconds that a request waits for others.
         max_queue (`int`, *optional*, defaults to 1024): inputs that wait, at most; further requests get a 503.
-        timeout (`float`, *optional*, defaults to 30): seconds from the first byte of a request to its answer.
+        timeout (`float`, *optional*, defaults to 30): seconds from the head of a request to its answer.
         max_body_mb (`float`, *optional*, defaults to 16): MiB of a request with JSON.
         max_media_mb (`float`, *optional*, defaults to 64): MiB of a request with media files.
         media_timeout (`float`, *optional*, defaults to 60): seconds for reading a media file, beside `timeout`.

@@ -8,6 +8,8 @@ import sys
 import uvicorn
 from starlette.applications import Starlette
 
+from hf_fusion.deployment.server.options import ServerOptions
+
 _BACKLOG = 2048
 
 
@@ -24,15 +26,17 @@ class _AnnouncedServer(uvicorn.Server):
             print(f"Serving at {self.address} (SIGTERM or Ctrl-C ends it)", flush=True)
 
 
-def run_server(app: Starlette, host: str, port: int) -> None:
+def run_server(app: Starlette, host: str, port: int, options: ServerOptions) -> None:
     """
     Serves an application. SIGTERM and Ctrl-C close the socket, and end it after the answers to all requests that were
-    accepted; a second Ctrl-C at once.
+    accepted, at most `timeout` and `media_timeout` later: a client that does not take its answer would hold it up for
+    ever. A second Ctrl-C ends it at once.
 
     Args:
         app (`Starlette`): the application.
         host (`str`): the address.
         port (`int`): the port; 0 for any that is free.
+        options ([`ServerOptions`]): the limits.
 
     Raises:
         OSError: if the address cannot be used.
@@ -44,7 +48,7 @@ def run_server(app: Starlette, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         app, http="h11", ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, timeout_keep_alive=30,
+        proxy_headers=False, timeout_keep_alive=30, timeout_graceful_shutdown=options.timeout + options.media_timeout,
     )  # fmt: skip
     with listener:
         _AnnouncedServer(config, f"http://{shown}:{listener.getsockname()[1]}").run(sockets=[listener])

@@ -100,12 +100,13 @@ class MediaUploads:
             self._waiting -= 1
 
     def _read_in_thread(self, upload, options):
-        with tempfile.NamedTemporaryFile(prefix="hf_fusion-", delete=False) as file:
-            shutil.copyfileobj(upload.file, file)
+        descriptor, name = tempfile.mkstemp(prefix="hf_fusion-")
         try:
-            return read_apart(self._sandbox, file.name, self.checkpoint, options)
+            with open(descriptor, "wb") as file:
+                shutil.copyfileobj(upload.file, file)
+            return read_apart(self._sandbox, name, self.checkpoint, options)
         except InputError as error:
-            reason = error.reason.replace(file.name, upload.filename or "The file")
+            reason = error.reason.replace(name, upload.filename or "The file")
             return RequestError(reason, "media", "invalid_input")
         finally:
-            os.unlink(file.name)
+            os.unlink(name)

@@ -135,6 +135,24 @@ def test_an_error_hits_the_request_alone_that_causes_it():
     assert (a, c) == (["a!"], ["c!"]) and isinstance(b, RuntimeError)
 
 
+class Panic(BaseException):
+    """As one of the tokenizers: no `Exception`."""
+
+
+@pytest.mark.parametrize("error", [Panic("a panic"), StopIteration(), SystemExit(1)], ids=repr)
+def test_whatever_happens_the_next_batch_is_answered(error):
+    def answer(inputs, parameters):
+        if "bug" in inputs:
+            raise error
+        return inputs
+
+    async def scenario(batcher):
+        bug, good = await submit_all(batcher, [(["bug"], {}), (["good"], {})])
+        return isinstance(bug, RuntimeError), good, await batcher.submit(["next"], {}), batcher.is_ready
+
+    assert serve(answer, scenario) == (True, ["good"], ["next"], True)
+
+
 def test_lost_answers_are_an_error():
     with pytest.raises(RuntimeError, match="0 answers to 2 inputs"):
         serve(lambda inputs, parameters: [], lambda batcher: batcher.submit(["a", "b"], {}))

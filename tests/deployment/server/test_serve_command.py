@@ -119,6 +119,17 @@ def test_signals_cancellation_and_answers_under_load(review_checkpoint, review_c
             ask(port, "Good.")
 
 
+def test_a_client_that_takes_no_answers_holds_up_no_end(review_checkpoint):
+    with served(review_checkpoint, "--timeout", 1, "--media_timeout", 1) as (script, port):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+            os.kill(script.process.pid, signal.SIGTERM)
+            assert script.join().returncode == 0
+
+
 def test_an_export_needs_no_torch(exported_reviews):
     classify, folder = exported_reviews
     command = [sys.executable, "-c", WITHOUT_TORCH, folder, "--port", "0"]
@@ -130,7 +141,8 @@ def test_an_export_needs_no_torch(exported_reviews):
             assert status == 200
             assert_close(answers, classify([*TEXTS, LONG], return_truncated=True), atol=1e-4)
             assert ask(port, path="/info")[1]["runtime"] == "onnxruntime"
-            assert ask(port, "Good.", explain=True)[0] == 400
+            assert ask(port, "Good.", explain=True)[1]["error"]["field"] == "parameters.explain"
+            assert ask(port, "Good.", truncation=True)[0] == 200
             process.send_signal(signal.SIGTERM)
             assert process.wait(LONGEST_SECONDS) == 0
         finally:
@@ -152,6 +164,12 @@ class TestErrors:
             port = taken.getsockname()[1]
             assert serve(review_checkpoint, "--port", port) == 2
         assert f"127.0.0.1:{port} cannot be used" in capsys.readouterr().err
+
+    def test_an_export_has_no_choice_of_type_or_device(self, serve, capsys, tmp_path):
+        (tmp_path / "onnx_fusion.json").write_text("{}")
+        for flag in (("--dtype", "bfloat16"), ("--device", "cpu")):
+            assert serve(tmp_path, *flag) == 2
+            assert "--device and --dtype are for checkpoints" in capsys.readouterr().err
 
     def test_a_key_that_is_not_set(self, serve, capsys, monkeypatch):
         monkeypatch.setenv("EMPTY_KEY", " ")

@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 
 from hf_fusion.deployment.server.app import Server
 from hf_fusion.deployment.server.batching import QueueFullError
-from hf_fusion.deployment.server.bodies import BodyReader
+from hf_fusion.deployment.server.bodies import BodyLimits, read_json
 from hf_fusion.deployment.server.options import ServerOptions
 from hf_fusion.utils.errors import DataError
 
@@ -68,6 +68,11 @@ def as_npy(array, dtype=np.float32):
     file = io.BytesIO()
     np.save(file, np.asarray(array, dtype=dtype))
     return base64.b64encode(file.getvalue()).decode()
+
+
+async def read(bodies, request):
+    async with bodies.limited(request, "application/json") as limited:
+        return await read_json(limited, lambda data: data)
 
 
 class TestAnswers:
@@ -127,6 +132,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("body", "field"),
         [
+            ('{"inputs": "a", "inputs": "b"}', None), ('{"inputs": "a", "parameters": {"top_k": 1, "top_k": 2}}', None),
             ("", None), ("{", None), ("[" * 100_000, None), ('{"inputs": NaN}', None), ("[]", None), ('"x"', None),
             ('{"inputs": "a", "parameters": {"abstain_below": Infinity}}', None), (b"\xff\xfe\xfa", None),
             ('{"inputs": ' + "9" * 5000 + "}", None),
@@ -143,7 +149,7 @@ class TestRefusals:
             ('{"inputs": "a", "parameters": {"abstain_below": 1e999}}', "parameters.abstain_below"),
             ('{"inputs": "a", "parameters": {"abstain_below": 2}}', "parameters.abstain_below"),
             ('{"inputs": "a", "parameters": {"aspects": [1]}}', "parameters.aspects"),
-            ('{"inputs": "a", "parameters": {"aspects": ["bed"], "top_k": 2}}', "parameters.aspects"),
+            ('{"inputs": "a", "parameters": {"top_k": 2, "aspects": ["bed"]}}', "parameters.aspects"),
             ('{"inputs": "a", "parameters": {"long_texts": "all"}}', "parameters.long_texts"),
             ('{"inputs": "a", "parameters": {"on_error": "hide"}}', "parameters.on_error"),
             ('{"inputs": "a", "parameters": {"\\ud800": 1}}', "parameters.\ud800"),
@@ -183,6 +189,18 @@ class TestRefusals:
         npy = base64.b64encode(file.getvalue()).decode()
         assert "Expected float32, got object" in error_of(ask(clips_, {"audio": npy}), 422)["message"]
 
+    @pytest.mark.parametrize(
+        "header",
+        ["(" * 5000, "-" * 9000 + "1\n", "{[]: 1}\n", "{'a': (1,\n", "  {\n      1\n   2\n",
+         "{'descr': (), 'fortran_order': False, 'shape': (1, 3), }\n",
+         "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 3), }\n"],
+        ids=lambda header: header[:20],
+    )  # fmt: skip
+    def test_a_hostile_header_fails_alone(self, clips_, header):
+        npy = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + b"\x00" * 12
+        good, bad = ask(clips_, ["Good.", {"audio": base64.b64encode(npy).decode()}]).json()
+        assert good["label"] and bad["error"]["field"] == "inputs[1].audio"
+
     @pytest.mark.parametrize("shape", ["(49, 10000000000000)", "(-1, -4)", "(1, 9" + "9" * 40 + ")"])
     def test_declared_sizes_are_not_believed(self, clips_, shape):
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
@@ -215,7 +233,7 @@ class TestRefusals:
 
     def test_no_more_is_held_of_a_body_than_its_limit(self):
         """However long it is: the rest is dropped, and of an endless one not even read."""
-        bodies, sent = BodyReader(1000, 1000), []
+        bodies, sent = BodyLimits(1000, 1000), []
 
         async def receive():
             sent.append(max(bodies.held.values()))
@@ -223,11 +241,11 @@ class TestRefusals:
 
         request = Request({"type": "http", "method": "POST", "headers": []}, receive)
         with pytest.raises(RequestError, match="larger than 1,000 bytes"):
-            asyncio.run(bodies.read_json(request, lambda data: data))
+            asyncio.run(read(bodies, request))
         assert len(sent) == 51 and max(sent) <= 1100 and set(bodies.held.values()) == {0}
 
     def test_bodies_together_have_a_limit(self):
-        bodies = BodyReader(1000, 1000)
+        bodies = BodyLimits(1000, 1000)
 
         async def scenario():
             ended = asyncio.Event()
@@ -238,15 +256,14 @@ class TestRefusals:
                 await ended.wait()
                 return {"type": "http.request", "body": b"", "more_body": False}
 
-            def read():
+            def begin():
                 parts = [b" " * 900]
-                scope = {"type": "http", "method": "POST", "headers": []}
-                return bodies.read_json(Request(scope, lambda: receive(parts)), lambda data: data)
+                return read(bodies, Request({"type": "http", "method": "POST", "headers": []}, lambda: receive(parts)))
 
-            held = [asyncio.ensure_future(read()) for _ in range(17)]
+            held = [asyncio.ensure_future(begin()) for _ in range(17)]
             await asyncio.sleep(0)
             with pytest.raises(QueueFullError):
-                await read()
+                await begin()
             ended.set()
             results = await asyncio.gather(*held, return_exceptions=True)
             assert all(isinstance(one, RequestError) for one in results) and bodies.held["application/json"] == 0
@@ -257,7 +274,11 @@ class TestRefusals:
         assert "application/json" in error_of(reviews.post("/predict", content="{}"), 415)["message"]
         assert error_of(reviews.post("/predict", data={"inputs": "a"}), 415)
         assert "no media files" in error_of(reviews.post("/predict", files={"media": b"x"}), 415)["message"]
-        assert error_of(reviews.get("/nothing"), 404) and error_of(reviews.get("/predict"), 405)
+        assert (
+            error_of(reviews.post("/predict/"), 404)
+            and error_of(reviews.get("/nothing"), 404)
+            and error_of(reviews.get("/predict"), 405)
+        )
 
     def test_paths_on_the_server_are_not_read(self, reviews):
         assert error_of(ask(reviews, {"media": "/etc/passwd"}), 422)["field"] == "inputs.media"
@@ -297,6 +318,16 @@ class TestRoutes:
         text = json.dumps(description)
         names = {part.partition('"')[0] for part in text.split('"#/components/schemas/')[1:]}
         assert names <= set(schemas)
+
+    @pytest.mark.parametrize(
+        ("inputs", "parameters"),
+        [("Good.", {}), (["Good.", ""], {}), ([], {}), ("", {"on_error": "return"}), (["Good.", ""], {"top_k": 2}),
+         ("Good bed.", {"aspects": ["bed"], "abstain_below": 1.0, "return_truncated": True})],
+    )  # fmt: skip
+    def test_openapi_describes_answers(self, reviews, inputs, parameters):
+        jsonschema = pytest.importorskip("jsonschema")
+        schema = {**reviews.get("/openapi.json").json(), "$ref": "#/components/schemas/Answers"}
+        jsonschema.Draft202012Validator(schema).validate(ask(reviews, inputs, parameters).json())
 
     def test_no_other_page_may_read(self, reviews):
         headers = reviews.get("/info", headers={"origin": "http://other.example"}).headers
@@ -338,6 +369,28 @@ class TestTrouble:
             assert client.get("/ready").status_code == 503 and client.get("/health").status_code == 200
             server.batcher.length = 0
             assert client.get("/ready").status_code == 200 and ask(client, "Good.").status_code == 200
+
+    def test_a_waiting_request_counts_among_the_bodies(self, review_classifier):
+        server, released = make_server(review_classifier), threading.Event()
+        answer = server.handler.answer
+        server.handler.answer = lambda *args: answer(*args) if released.wait(600) else None
+        held = server.bodies.held
+        with TestClient(server.app) as client, ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(ask, client, "Good.")
+            end = time.monotonic() + LONGEST_SECONDS
+            while server.batcher.length or not held["application/json"]:
+                assert time.monotonic() < end
+            released.set()
+            assert waiting.result().status_code == 200 and held["application/json"] == 0
+
+    def test_answers_that_are_not_finite_fail_alone(self, review_classifier):
+        server = make_server(review_classifier)
+        server.handler.answer = lambda inputs, parameters: [{"label": "a", "score": value} for value in inputs]
+        server.handler.check_text = lambda text, field: float(text)
+        with TestClient(server.app) as client:
+            good, bad = ask(client, ["1", "nan"]).json()
+            assert good["score"] == 1 and bad["error"]["field"] == "inputs[1]"
+            assert "no finite answer" in error_of(ask(client, "nan"), 422)["message"]
 
     def test_a_late_answer_is_a_timeout(self, review_classifier):
         server, released = make_server(review_classifier, timeout=0.5), threading.Event()

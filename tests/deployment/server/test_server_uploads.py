@@ -1,6 +1,10 @@
 """Media files in requests: the pipeline's answers, read in another process; and forms that are not right."""
 
+import asyncio
+import io
 import json
+import tempfile
+from types import SimpleNamespace
 
 import pytest
 from asserts import assert_close
@@ -73,6 +77,51 @@ def test_forms_that_are_not_right(client):
 def test_a_transcript_is_no_file_of_the_server(client, tmp_path):
     (tmp_path / "secret.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nsecret\n")
     assert error_of(send(client, b"x", text=str(tmp_path / "secret.srt")), 400)["field"] == "text"
+
+
+def slow_server(classify, checkpoint, seconds):
+    """A server whose files are never read."""
+    options = ServerOptions(timeout=seconds / 2, media_timeout=seconds / 2)
+    uploads = MediaUploads(classify, str(checkpoint), options.media_timeout)
+    uploads.read_file = lambda *_: asyncio.Event().wait()
+    return Server(EndpointHandler(classify=classify), options, "acme/model", uploads)
+
+
+def test_a_file_that_takes_too_long_is_not_the_clients_fault(media_pipeline, media_checkpoint):
+    with TestClient(slow_server(media_pipeline, media_checkpoint, 1.0).app) as client:
+        assert error_of(send(client, b"x"), 504)["type"] == "timeout"
+
+
+def test_a_client_that_leaves_while_its_file_waits_is_noticed(media_pipeline, media_checkpoint):
+    server = slow_server(media_pipeline, media_checkpoint, 3600)
+    body = b'--x\r\nContent-Disposition: form-data; name="media"; filename="../\xff/talk.wav"\r\n\r\nx\r\n--x--\r\n'
+    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "root_path": "", "query_string": b"",
+             "headers": headers, "http_version": "1.1", "scheme": "http"}  # fmt: skip
+    messages, sent = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}], []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def note(message):
+        sent.append(message)
+
+    async def scenario():
+        async with server.app.router.lifespan_context(server.app):
+            await asyncio.wait_for(server.app(scope, receive, note), 60)
+
+    asyncio.run(scenario())
+    assert sent[0]["status"] == 499 and server.bodies.held["multipart/form-data"] == 0
+
+
+def test_no_copy_of_a_file_is_left(media_pipeline, media_checkpoint, tmp_path, monkeypatch):
+    """Also where copying fails, as with a full disk."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    upload = SimpleNamespace(file=io.BytesIO(), filename="talk.wav")
+    upload.file.close()
+    with pytest.raises(ValueError, match="closed"):
+        MediaUploads(media_pipeline, str(media_checkpoint), 10.0)._read_in_thread(upload, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_info_and_description_name_media(client):
