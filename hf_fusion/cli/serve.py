@@ -53,22 +53,23 @@ def main(argv: list[str]) -> None:
 
     for package in ("starlette", "uvicorn", "python_multipart"):
         import_extra(package, "serve")
+    print(f"Loading {args.checkpoint}", file=sys.stderr, flush=True)
     from hf_fusion.deployment.server.app import Server
     from hf_fusion.deployment.server.batching import model_thread
     from hf_fusion.deployment.server.options import ServerOptions
-    from hf_fusion.deployment.server.run import exit_on_sigterm, run_server
+    from hf_fusion.deployment.server.run import exit_on_sigterm, reserve_address, run_server
 
     exit_on_sigterm()
     options = ServerOptions(**{name: getattr(args, name) for name in LIMITS})
     api_key = read_key(args.api_key_env)
     if api_key is None and args.host not in LOCAL:
         print(f"Anyone who reaches {args.host} can use this server: set --api_key_env.", file=sys.stderr)
-    worker = model_thread()
-    handler, uploads = worker.submit(load_handler, args, options).result()
-    if args.asr and uploads is None:
-        raise DataError("--asr: this model reads no media files.")
-    app = Server(handler, options, args.checkpoint, uploads, api_key, worker).app
-    run_server(app, args.host, args.port, options)
+    with reserve_address(args.host, args.port) as listener:
+        worker = model_thread()
+        handler, uploads = worker.submit(load_handler, args, options).result()
+        if args.asr and uploads is None:
+            raise DataError("--asr: this model reads no media files.")
+        run_server(Server(handler, options, args.checkpoint, uploads, api_key, worker).app, listener, options)
 
 
 def parse_args(argv):

@@ -144,7 +144,8 @@ class Server:
     async def info(self, request: Request) -> Response:
         """GET /info"""
         classify, options = self.handler.classify, self.options
-        config = classify.model.config
+        config, extractor = classify.model.config, getattr(classify.processor, "feature_extractor", None)
+        frames = [name for name in config.modalities if name in config.frame_columns]
         labels = {"labels": list(config.id2label.values())}
         if config.num_labels == 1:
             labels = {"labels": ["negative", "neutral", "positive"], "score_range": list(config.label_range)}
@@ -154,6 +155,7 @@ class Server:
             "model": self.name, "version": __version__, "revision": getattr(config, "_commit_hash", None),
             "architecture": config.model_type, "runtime": {"pt": "torch", "np": "onnxruntime"}[classify.tensor_type],
             **labels, "modalities": list(config.modalities), "max_length": classify.processor.max_length,
+            "features": {name: getattr(extractor, f"{name}_feature_size") for name in frames},
             "media_files": self.uploads is not None, "parameters": list(PARAMETERS),
             "limits": {
                 "inputs": options.max_inputs, "text_length": options.max_text_length, "frames": options.max_frames,

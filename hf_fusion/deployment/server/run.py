@@ -25,8 +25,35 @@ class _AnnouncedServer(uvicorn.Server):
         if self.started:
             print(f"Serving at {self.address} (SIGTERM or Ctrl-C ends it)", flush=True)
 
+    async def shutdown(self, sockets=None):
+        print("Ending after the requests that were accepted", file=sys.stderr, flush=True)
+        await super().shutdown(sockets)
 
-def run_server(app: Starlette, host: str, port: int, options: ServerOptions) -> None:
+
+def reserve_address(host: str, port: int) -> socket.socket:
+    """
+    Returns a socket that has the address, and refuses connections until [`run_server`].
+
+    Args:
+        host (`str`): the address.
+        port (`int`): the port; 0 for any that is free.
+
+    Raises:
+        OSError: if the address cannot be used.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise OSError(f"{host}:{port} cannot be used: {getattr(error, 'strerror', None) or error}") from error
+    return listener
+
+
+def run_server(app: Starlette, listener: socket.socket, options: ServerOptions) -> None:
     """
     Serves an application. SIGTERM and Ctrl-C close the socket, and end it after the answers to all requests that were
     accepted, at most `timeout` and `media_timeout` later: a client that does not take its answer would hold it up for
@@ -34,34 +61,24 @@ def run_server(app: Starlette, host: str, port: int, options: ServerOptions) -> 
 
     Args:
         app (`Starlette`): the application.
-        host (`str`): the address.
-        port (`int`): the port; 0 for any that is free.
+        listener (`socket.socket`): the result of [`reserve_address`].
         options ([`ServerOptions`]): the limits.
 
     Raises:
-        OSError: if the address cannot be used.
         KeyboardInterrupt: after Ctrl-C.
     """
-    listener = _listen(host, port)
     # warnings on single inputs would fill the log; clients ask for them by `return_truncated`
     logging.getLogger("hf_fusion.models").setLevel(logging.ERROR)
-    shown = f"[{host}]" if ":" in host else host
+    host, port = listener.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     config = uvicorn.Config(
         app, http="h11", ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, timeout_keep_alive=30, timeout_graceful_shutdown=options.timeout + options.media_timeout,
+        proxy_headers=False, backlog=_BACKLOG, timeout_keep_alive=30,
+        timeout_graceful_shutdown=options.timeout + options.media_timeout,
     )  # fmt: skip
-    with listener:
-        _AnnouncedServer(config, f"http://{shown}:{listener.getsockname()[1]}").run(sockets=[listener])
+    _AnnouncedServer(config, address).run(sockets=[listener])
 
 
 def exit_on_sigterm() -> None:
     """Ends this process with status 0 on SIGTERM; uvicorn raises the signal again once all is answered."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-
-
-def _listen(host, port):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise OSError(f"{host}:{port} cannot be used: {getattr(error, 'strerror', None) or error}") from error

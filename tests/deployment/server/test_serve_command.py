@@ -157,7 +157,7 @@ def serve(monkeypatch):
 class TestErrors:
     def test_no_such_checkpoint(self, serve, capsys):
         assert serve("no/such/folder/here") == 2
-        assert capsys.readouterr().err.startswith("hf-fusion serve: ")
+        assert capsys.readouterr().err.startswith("Loading no/such/folder/here\nhf-fusion serve: ")
 
     def test_a_port_that_is_taken(self, serve, capsys, review_checkpoint):
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -199,14 +199,14 @@ def test_the_thread_that_runs_the_model_has_loaded_it(serve, monkeypatch, review
         loading.append(threading.get_ident())
         return Handler(classify=review_classifier), None
 
-    def run_server(app, host, port):
+    def run_server(app, listener, options):
         with TestClient(app) as client:
             assert client.post("/predict", json={"inputs": "Good."}).status_code == 200
 
     monkeypatch.setattr(serve.module, "load_handler", load_handler)
     monkeypatch.setattr("hf_fusion.deployment.server.run.run_server", run_server)
     monkeypatch.setattr("hf_fusion.deployment.server.run.exit_on_sigterm", lambda: None)
-    serve("runs/x")
+    serve("runs/x", "--port", 0)
     assert loading == running and loading != [threading.get_ident()]
 
 

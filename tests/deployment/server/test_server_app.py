@@ -295,6 +295,7 @@ class TestRoutes:
         assert info["coarse_labels"] and info["limits"]["inputs"] == 40 and not info["media_files"]
         other = clips_.get("/info").json()
         assert other["score_range"] == [-3, 3] and other["modalities"] == ["text", "audio", "vision"]
+        assert other["features"] == {"audio": 3, "vision": 5} and info["features"] == {}
 
     def test_a_folder_is_shown_by_its_name_alone(self, review_classifier, tmp_path):
         assert Server(EndpointHandler(classify=review_classifier), ServerOptions(), str(tmp_path)).name == tmp_path.name
