@@ -120,14 +120,14 @@ def test_signals_cancellation_and_answers_under_load(review_checkpoint, review_c
 
 
 def test_a_client_that_takes_no_answers_holds_up_no_end(review_checkpoint):
-    with served(review_checkpoint, "--timeout", 1, "--media_timeout", 1) as (script, port):
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.settimeout(1)
-            with contextlib.suppress(TimeoutError):
-                while True:
-                    client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
-            os.kill(script.process.pid, signal.SIGTERM)
-            assert script.join().returncode == 0
+    flags = ("--timeout", 1, "--media_timeout", 1)
+    with served(review_checkpoint, *flags) as (script, port), socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        os.kill(script.process.pid, signal.SIGTERM)
+        assert script.join().returncode == 0
 
 
 def test_an_export_needs_no_torch(exported_reviews):
