@@ -1,7 +1,8 @@
 """Arguments that several commands share."""
 
+import json
 import os
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +27,17 @@ def make_parser(command: str, description: str) -> ArgumentParser:
     """Creates the parser of a command."""
     formatter = RawDescriptionHelpFormatter
     return ArgumentParser(f"hf-fusion {command}", description=description, formatter_class=formatter)
+
+
+def json_object(text: str) -> dict:
+    """Parses the value of a flag that holds a JSON object."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentTypeError(f"no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ArgumentTypeError(f'expected an object such as {{"name": 1}}, got {text:.50}')
+    return value
 
 
 def add_text_format(parser: ArgumentParser) -> None:

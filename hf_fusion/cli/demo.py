@@ -14,17 +14,17 @@ Only this machine reaches the page, unless --host or --share say otherwise. It l
 nothing there. `hf-fusion push --space` puts the same page on the Hub.
 """
 
-import json
 import signal
 import sys
 
-from hf_fusion.cli.arguments import make_parser
+from hf_fusion.cli.arguments import json_object, make_parser
 
 
 def main(argv: list[str]) -> None:
     """Runs `hf-fusion demo`."""
     args = parse_args(argv)
 
+    from hf_fusion.deployment.addresses import reserve_address
     from hf_fusion.deployment.demo.checkpoints import load_models
     from hf_fusion.deployment.demo.page import DemoPage, DemoSettings
     from hf_fusion.utils.quiet import silence_libraries
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # uploads are deleted on the way out
     fields = {name: value for name, value in vars(args).items() if name in DemoSettings.__dataclass_fields__}
     settings = DemoSettings(**fields)
+    reserve_address(args.host, args.port or 0).close()  # before the models are loaded
     with DemoPage(load_models([args.checkpoint, *filter(None, [args.other])], args.device), settings) as page:
         page.launch(args.host, args.port, args.share, args.mcp, on_start=lambda *links: _print_links(links, args.mcp))
 
@@ -47,7 +48,7 @@ def parse_args(argv):
     parser.add_argument("--share", action="store_true", help="make a public link through gradio's servers")
     parser.add_argument("--mcp", action="store_true", help="offer the answers as a tool for agents (extra mcp)")
     parser.add_argument("--dataset", help="clips to choose from (default: synthetic-clips where it fits)")
-    parser.add_argument("--dataset_options", type=json.loads, default={}, help="options for their reader (JSON)")
+    parser.add_argument("--dataset_options", type=json_object, default={}, help="options for their reader (JSON)")
     parser.add_argument("--asr", help="speech recognition checkpoint for recordings without subtitles")
     parser.add_argument("--language", help="what is spoken, for --asr (default: recognised)")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for a recording (default: 120)")

@@ -39,11 +39,10 @@ even kill -9, the same command continues, with any number of processes. Two on a
         -m hf_fusion predict reviews/ --output predictions/ --checkpoint runs/dyfulm_synthetic --device cpu
 """
 
-import json
 import os
 import sys
 
-from hf_fusion.cli.arguments import add_text_format, make_parser, make_text_format
+from hf_fusion.cli.arguments import add_text_format, json_object, make_parser, make_text_format
 
 # Copies of constants of the library, which takes seconds to import.
 FILES = ".csv, .tsv, .jsonl, .ndjson, .json, .txt (also compressed: .gz, .bz2, .xz, .zip, .zst), .xlsx and .parquet"
@@ -98,7 +97,9 @@ def parse_args(argv):
     parser.add_argument(
         "--shard_rows", type=int, default=100_000, help="rows of each file in a folder (default: 100000)"
     )
-    parser.add_argument("--dataset_options", type=json.loads, default={}, help="options for the reader of clips (JSON)")
+    parser.add_argument(
+        "--dataset_options", type=json_object, default={}, help="options for the reader of clips (JSON)"
+    )
     parser.add_argument(
         "--abstain_below", type=float, metavar="P",
         help="DyFuLM: answers of a lower probability are unsure; 0: none (default: as the checkpoint is calibrated)",

@@ -19,13 +19,13 @@ What is extracted is kept by the content of each file: after an interruption, ev
 Files that cannot be read, and clips without voice, face or text, are counted and named.
 """
 
-import json
 import logging
 
 from hf_fusion.cli.arguments import (
     add_media,
     add_text_format,
     given_media,
+    json_object,
     make_extraction,
     make_parser,
     make_text_format,
@@ -98,7 +98,7 @@ def parse_args(argv):
         help="accept folders in which more than a tenth of the clips have no feature file",
     )  # fmt: skip
     parser.add_argument(
-        "--dataset_options", "--options", type=json.loads, default={}, help='options for the reader (JSON), such as '
+        "--dataset_options", "--options", type=json_object, default={}, help='options for the reader (JSON), such as '
         '{"own_file": true} for your own MMSA pickle with a published name',
     )  # fmt: skip
     add_text_format(parser)

@@ -54,10 +54,11 @@ def main(argv: list[str]) -> None:
     for package in ("starlette", "uvicorn", "python_multipart"):
         import_extra(package, "serve")
     print(f"Loading {args.checkpoint}", file=sys.stderr, flush=True)
+    from hf_fusion.deployment.addresses import reserve_address
     from hf_fusion.deployment.server.app import Server
     from hf_fusion.deployment.server.batching import model_thread
     from hf_fusion.deployment.server.options import ServerOptions
-    from hf_fusion.deployment.server.run import exit_on_sigterm, reserve_address, run_server
+    from hf_fusion.deployment.server.run import exit_on_sigterm, run_server
 
     exit_on_sigterm()
     options = ServerOptions(**{name: getattr(args, name) for name in LIMITS})

@@ -255,13 +255,13 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
             frames = frames if frames.dtype == np.float32 else frames.astype(np.float64)
         # RuntimeError: a tensor that requires gradients
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise InputError(f"Clip {index}: the {name} features are no array of numbers: {error}") from error
+            raise InputError(f"The {name} features are no array of numbers: {error}", index) from error
         if frames.size == 0:
             return np.zeros((0, size))
         if frames.ndim != 2 or frames.shape[1] != size:
             width = f": width {frames.shape[1]} where {size} is expected" if frames.ndim == 2 else ""
             raise InputError(
-                f"Clip {index}: the {name} features must have the shape (frames, {size}), got {frames.shape}{width}."
+                f"The {name} features must have the shape (frames, {size}), got {frames.shape}{width}.", index
             )
         return frames
 
@@ -292,7 +292,7 @@ class DashFusionFeatureExtractor(FeatureExtractionMixin):
         for i, clip in enumerate(clips):
             frames = self._frames(name, clip, i)
             if len(frames) > longest and not truncation:
-                raise InputError(f"Clip {i} has {len(frames)} {name} frames; at most {longest} are read.")
+                raise InputError(f"{len(frames)} {name} frames; at most {longest} are read.", i)
             frames = frames[:longest]
             finite = np.isfinite(frames.astype(np.float32, copy=False))
             if finite.size and not finite.any():

@@ -179,7 +179,7 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
             columns[name] = self.feature_extractor.prepare(name, given[name] or [None] * count, options["truncation"])
         for i in range(count):
             if not any(len(columns[name][i]) for name in ("input_ids", *STREAMS)):
-                raise InputError(f"Clip {i} has no text, no audio frame and no vision frame.")
+                raise InputError("There is no text, no audio frame and no vision frame.", i)
             truncated[i] |= options["truncation"] and any(
                 self.feature_extractor.is_too_long(name, given[name][i]) for name in STREAMS if given[name]
             )

@@ -122,7 +122,7 @@ class TestFit:
         assert statistics(extractor, name) == (None, None), "nothing half done"
 
     def test_refuses_another_width(self, extractor):
-        with pytest.raises(ValueError, match=r"Clip 1: the vision .* width 4 where 5 is expected"):
+        with pytest.raises(ValueError, match=r"Input 1 .* The vision .* width 4 where 5 is expected"):
             extractor.fit("vision", [np.zeros((2, 5)), np.zeros((2, 4))])
 
 
@@ -200,7 +200,7 @@ class TestPrepare:
         limit = LIMITS[name]
         fits, too_long = random_clips(name, [limit, limit + 1])
         assert len(extractor.prepare(name, [fits], truncation=False)[0]) == limit
-        with pytest.raises(ValueError, match=f"Clip 1 has {limit + 1} {name} frames; at most {limit} are read"):
+        with pytest.raises(ValueError, match=f"Input 1 .* {limit + 1} {name} frames; at most {limit} are read"):
             extractor.prepare(name, [fits, too_long], truncation=False)
 
     @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ class TestPrepare:
         ids=["width", "3-d", "1-d", "0-d", "letters", "file", "ragged", "dict", "gradient"],
     )
     def test_refuses_what_are_no_frames(self, extractor, clip, words):
-        with pytest.raises(ValueError, match=f"(?s)^Clip 1: the audio features .*{words}"):
+        with pytest.raises(ValueError, match=f"(?s)^Input 1 cannot be read. The audio features .*{words}"):
             extractor.prepare("audio", [None, clip])
 
 

@@ -199,9 +199,9 @@ class TestErrors:
             ({"text": None, "audio": None}, r"'text', 'audio' or 'vision', got a dict"),
             ({"text": float("nan"), "audio": np.ones((1, 3))}, r"keys \['audio', 'text'\] and the text nan"),
             ({"text": "\ud800"}, "lone surrogate"),
-            ({"audio": np.ones((2, 4))}, "the audio features .* width 4 where 3 is expected"),
-            ({"vision": np.ones((2, 3))}, "the vision features .* width 3 where 5 is expected"),
-            ({"audio": np.zeros((0, 3))}, "has no text, no audio frame and no vision frame"),
+            ({"audio": np.ones((2, 4))}, "The audio features .* width 4 where 3 is expected"),
+            ({"vision": np.ones((2, 3))}, "The vision features .* width 3 where 5 is expected"),
+            ({"audio": np.zeros((0, 3))}, "There is no text, no audio frame and no vision frame"),
             ({"audio": [["a", "b", "c"]]}, "no array of numbers.*'a'"),
             ({"audio": np.ones(3)}, r"'audio' must be an array of shape \(frames, features\), got \(3,\)"),
             ({"audio": [1.0, 2.0, 3.0]}, r"'audio' must be an array of shape \(frames, features\), got list"),
@@ -249,7 +249,7 @@ class TestErrors:
         bad = {i: answer for i, answer in enumerate(answers) if isinstance(answer, InputError)}
         assert {i: error.number for i, error in bad.items()} == {i: i for i in (0, 1, 5, 6, 9)}
         assert bad[0].reason == "The text is empty." and "width 4 where 3" in bad[1].reason and "got 7" in bad[5].reason
-        assert str(bad[9]).startswith("Input 9 cannot be read. Clip 0: the audio features must")
+        assert str(bad[9]).startswith("Input 9 cannot be read. The audio features must")
         assert_close([answer for i, answer in enumerate(answers) if i not in bad], expected)
 
     @pytest.mark.parametrize("bad", [{"audio": np.ones((1, AUDIO_SIZE + 1))}, ""], ids=["width", "empty"])
@@ -322,7 +322,7 @@ class TestNothingToRead:
     def test_frames_without_a_finite_value_are_none(self, pipe, clips):
         lost = np.full_like(clips["audio"][0], np.nan)
         assert_close(pipe({"text": "good", "audio": lost}), pipe("good"))
-        with pytest.raises(ValueError, match="has no text, no audio frame and no vision frame"):
+        with pytest.raises(ValueError, match="There is no text, no audio frame and no vision frame"):
             pipe({"audio": lost})
         lost[0, 0] = 0.5
         assert pipe({"audio": lost})["label"]

@@ -202,10 +202,10 @@ class TestErrors:
             ({"text": "a", "vision": np.zeros((2, 4, 5))}, "'text': 1, 'vision': 2"),
             ({"audio": [None, np.ones((1, 3))], "vision": [np.ones((1, 5))] * 3}, "'audio': 2, 'vision': 3"),
             ({"text": "a", "audio": []}, "'text': 1, 'audio': 0"),
-            ({"text": [None]}, "Clip 0 has no text, no audio frame and no vision frame"),
-            ({"text": ["a", None], "audio": [None, np.zeros((0, 3))]}, "Clip 1 has no text, no audio frame"),
-            ({"audio": np.zeros((0, 3))}, "Clip 0 has no text"),
-            ({"text": ["a", None, None], "vision": [None, np.ones((1, 5)), None]}, "Clip 2 has no text"),
+            ({"text": [None]}, "Input 0 .* There is no text, no audio frame and no vision frame"),
+            ({"text": ["a", None], "audio": [None, np.zeros((0, 3))]}, "Input 1 .* There is no text, no audio frame"),
+            ({"audio": np.zeros((0, 3))}, "Input 0 .* There is no text"),
+            ({"text": ["a", None, None], "vision": [None, np.ones((1, 5)), None]}, "Input 2 .* There is no text"),
         ],
         ids=[
             "nothing", "texts-and-one-clip", "text-and-3-d", "audio-and-vision", "no-clip", "none", "second-empty",
@@ -220,7 +220,7 @@ class TestErrors:
     @pytest.mark.parametrize("more", [-1, 2], ids=["narrow", "wide"])
     def test_wrong_width_names_modality_and_widths(self, clip_processor, name, more):
         clips = [random_frames(name, 2), np.zeros((4, SIZES[name] + more))]
-        words = f"Clip 1: the {name} features .* width {SIZES[name] + more} where {SIZES[name]} is expected"
+        words = f"Input 1 .* The {name} features .* width {SIZES[name] + more} where {SIZES[name]} is expected"
         with pytest.raises(ValueError, match=words):
             clip_processor(["a", "b"], **{name: clips})
 
@@ -234,11 +234,11 @@ class TestErrors:
             (7.5, r"\(frames, features\).*float"),
             ("speech.wav", r"\(frames, features\).*got str"),
             ({"array": [[1.0]]}, r"\(frames, features\).*got dict"),
-            ([1.0, 2.0, 3.0], r"Clip 0: .*must have the shape \(frames, \d\), got \(\)"),
-            ([["a", "b"]], "Clip 0: .*features are no array of numbers.*'a'"),
-            (["speech.wav"], "Clip 0: .*features are no array of numbers.*'speech.wav'"),
-            ([[1, 2, 3], [1, 2]], "Clip 0: .*features are no array of numbers"),
-            ([None, [[1, 2, 3], [1, 2]]], "Clip 1: .*features are no array of numbers"),
+            ([1.0, 2.0, 3.0], r"Input 0 .*must have the shape \(frames, \d\), got \(\)"),
+            ([["a", "b"]], "Input 0 .*features are no array of numbers.*'a'"),
+            (["speech.wav"], "Input 0 .*features are no array of numbers.*'speech.wav'"),
+            ([[1, 2, 3], [1, 2]], "Input 0 .*features are no array of numbers"),
+            ([None, [[1, 2, 3], [1, 2]]], "Input 1 .*features are no array of numbers"),
         ],
         ids=[
             "1-d", "1-d-tensor", "4-d", "number", "file", "dict", "flat-list", "letters", "files", "ragged",
@@ -301,7 +301,7 @@ class TestLengths:
         limit = LIMITS[name]
         fits = random_frames(name, limit)
         check_frames(clip_processor(**{name: fits}, truncation=False, return_tensors="np"), name, [fits])
-        with pytest.raises(ValueError, match=f"Clip 1 has {limit + 1} {name} frames; at most {limit} are read"):
+        with pytest.raises(ValueError, match=f"Input 1 .* {limit + 1} {name} frames; at most {limit} are read"):
             clip_processor(**{name: [fits, random_frames(name, limit + 1)]}, truncation=False)
 
     @pytest.mark.parametrize("words", [0, 1, 7, 8, 9, 50])

@@ -41,7 +41,8 @@ class ServerOptions:
     def __post_init__(self):
         for field in fields(self):
             value, least = getattr(self, field.name), 0 if field.name in _MAY_BE_ZERO else None
-            if not is_number(value) or not (value > 0 or value == least):
+            in_bytes = value * 2**20 if is_number(value) else value
+            if not is_number(in_bytes) or not (value > 0 or value == least):
                 expected = "0 or more" if least == 0 else "above 0"
                 raise DataError(f"`{field.name}` must be {expected}, got {value!r:.50}.")
 

@@ -30,29 +30,6 @@ class _AnnouncedServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def reserve_address(host: str, port: int) -> socket.socket:
-    """
-    Returns a socket that has the address, and refuses connections until [`run_server`].
-
-    Args:
-        host (`str`): the address.
-        port (`int`): the port; 0 for any that is free.
-
-    Raises:
-        OSError: if the address cannot be used.
-    """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if listener.family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise OSError(f"{host}:{port} cannot be used: {getattr(error, 'strerror', None) or error}") from error
-    return listener
-
-
 def run_server(app: Starlette, listener: socket.socket, options: ServerOptions) -> None:
     """
     Serves an application. SIGTERM and Ctrl-C close the socket, and end it after the answers to all requests that were
@@ -61,7 +38,7 @@ def run_server(app: Starlette, listener: socket.socket, options: ServerOptions) 
 
     Args:
         app (`Starlette`): the application.
-        listener (`socket.socket`): the result of [`reserve_address`].
+        listener (`socket.socket`): a socket with an address, from [`reserve_address`].
         options ([`ServerOptions`]): the limits.
 
     Raises:

@@ -409,3 +409,8 @@ class TestTrouble:
         with pytest.raises(DataError, match=f"`{field}` must be above 0"):
             ServerOptions(**{field: 0})
         assert ServerOptions(max_wait_ms=0)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308, "2"])
+    def test_limits_are_numbers_of_bytes(self, value):
+        with pytest.raises(DataError, match="`max_body_mb` must be above 0"):
+            ServerOptions(max_body_mb=value)
