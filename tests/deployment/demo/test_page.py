@@ -3,14 +3,14 @@
 import os
 import signal
 import socket
-import tempfile
-import time
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from demo_inputs import HOSTILE
-from tiny_runs import LONGEST_SECONDS, Script, script_here
+from tiny_runs import ENVIRONMENT, LONGEST_SECONDS, ROOT, script_here
 
 from hf_fusion.deployment.demo.page import MOST_CHARACTERS, DemoPage, DemoSettings
 from hf_fusion.utils.errors import DataError
@@ -139,22 +139,16 @@ def test_errors_of_the_command_are_one_line(demo, media_checkpoint, tmp_path, mo
     assert len(messages) == 2 and "no such folder" in messages[0] and "must be above 0" in messages[1]
 
 
-def demo_folders():
-    return set(Path(tempfile.gettempdir()).glob("hf_fusion_demo_*"))
-
-
 @pytest.mark.nightly
-def test_the_command_ends_with_sigterm_and_leaves_nothing(media_checkpoint):
-    before = demo_folders()
-    script = Script("demo", media_checkpoint, "--device", "cpu")
-    try:
-        output, deadline = Path(script.streams.name, "stdout"), time.monotonic() + LONGEST_SECONDS
-        while "The page is at http://127.0.0.1:" not in (output.read_text() if output.exists() else ""):
-            assert script.process.is_alive() and time.monotonic() < deadline, "no page"
-            time.sleep(0.1)
-        assert len(demo_folders() - before) == 1
-        script.process.terminate()
-        assert script.join().returncode == 128 + signal.SIGTERM
-        assert demo_folders() <= before
-    finally:
-        script.process.kill()
+def test_the_command_ends_with_sigterm_and_leaves_nothing(media_checkpoint, tmp_path):
+    command = [sys.executable, "-m", "hf_fusion", "demo", media_checkpoint, "--device", "cpu"]
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout.readline().startswith("The page is at http://127.0.0.1:")
+            assert len(list(tmp_path.glob("hf_fusion_demo_*"))) == 1
+            process.terminate()
+            assert process.wait(LONGEST_SECONDS) == 128 + signal.SIGTERM
+            assert not list(tmp_path.glob("hf_fusion_demo_*"))
+        finally:
+            process.kill()
