@@ -52,8 +52,8 @@ def check_checkpoint_name(name: str) -> None:
 
 
 def _check_hub(name):
-    """Asks the Hub once for the configuration of a model that is not in the cache."""
-    if isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
+    """Asks the Hub once for the configuration of a model, or of an adapter, that is not in the cache."""
+    if any(isinstance(try_to_load_from_cache(name, file), str) for file in (CONFIG_NAME, ADAPTER_CONFIG_NAME)):
         return
     try:
         get_hf_file_metadata(hf_hub_url(name, CONFIG_NAME))

@@ -78,9 +78,13 @@ class TestAHubThatDoesNotAnswer:
             check_checkpoint_name("rums/hotels")
         assert len(asked) == 1 and asked[0].endswith("/rums/hotels/resolve/main/config.json")
 
-    def test_is_not_asked_for_folders_and_models_in_the_cache(self, asked, monkeypatch):
+    @pytest.mark.parametrize("file", ["config.json", "adapter_config.json"])
+    def test_is_not_asked_for_folders_and_models_in_the_cache(self, asked, file, monkeypatch):
         check_checkpoint_name("runs/hotels")
-        monkeypatch.setattr("hf_fusion.hub.checkpoint_names.try_to_load_from_cache", lambda *_: "/cache/config.json")
+        monkeypatch.setattr(
+            "hf_fusion.hub.checkpoint_names.try_to_load_from_cache",
+            lambda name, wanted: f"/cache/{file}" if wanted == file else None,
+        )
         check_checkpoint_name("user/model")
         assert not asked
 
