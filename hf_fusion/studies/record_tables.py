@@ -10,9 +10,9 @@ test data, "test" by default), `against` (another variant as reference, or one f
 parameters, train_seconds, multiply_adds, speed, paper), `baselines` with `baseline_rows`, `transpose`, `intervals`
 ("seeds", or "hierarchical" for those over seeds and test rows), and `power` (true for the smallest differences that the
 study could have seen, in the legend). With `protocol`, the name of one of its protocols for missing modalities, the
-table has `metrics` of `variants` under its conditions, and their summaries. Evaluations
-(`source` then maps rows to records), baselines and cross-validations have `metrics`; a benchmark has `rows` (numbers of
-comparisons) and `metrics` (shown for both sides).
+table has `metrics` of `variants` under its conditions, and their summaries; with several names, the summaries alone.
+Evaluations (`source` then maps rows to records), baselines and cross-validations have `metrics`; a benchmark has `rows`
+(numbers of comparisons) and `metrics` (shown for both sides).
 """
 
 import json
@@ -189,23 +189,39 @@ def _study(record, metrics, variants=None, data=("test",), against=None, extra=(
 
 
 def _protocol(record, protocol, metrics, variants=None):
-    """The table of a protocol for missing modalities: a row for each of its conditions and summaries."""
-    found = record["protocols"][protocol]
+    """
+    The table of a protocol for missing modalities: a row for each of its conditions and summaries. Of several
+    protocols, a row for each summary.
+    """
+    if isinstance(protocol, str):
+        protocols = {protocol: record["protocols"][protocol]}
+        rows = protocols[protocol]["conditions"] | protocols[protocol]["summary"]
+    else:
+        protocols = {name: record["protocols"][name] for name in protocol}
+        rows = {f"{name}: {summary}": entry for name, found in protocols.items()
+                for summary, entry in found["summary"].items()}  # fmt: skip
     variants = variants or list(record["variants"])
     columns = [(variant, metric) for variant in variants for metric in metrics]
     names = [": ".join([variant] * (len(variants) > 1) + [metric] * (len(metrics) > 1 or len(variants) == 1))
              for variant, metric in columns]  # fmt: skip
     table = [["", *names]]
-    for name, entry in (found["conditions"] | found["summary"]).items():
+    for name, entry in rows.items():
         table.append([name.replace("_", " "), *[_spread(entry["variants"][v]["seeds"], m) for v, m in columns]])
     seeds = list(next(iter(record["variants"].values()))["seeds"])
     shown = f"Of {metrics[0]}: mean" if len(metrics) == 1 < len(variants) else "Mean"
-    repeats = len(found["settings"]["mask_seeds"])
-    masks = "one realisation" if repeats == 1 else f"the mean of {repeats} realisations"
-    return table, (
-        f"{shown} ± standard deviation over seeds {', '.join(seeds)}, mode {found['settings']['mode']}, {masks} of "
-        "the masks."
-    )
+    return table, f"{shown} ± standard deviation over seeds {', '.join(seeds)}{_masks_of(protocols)}."
+
+
+def _masks_of(protocols):
+    """The end of a legend: how the masks were drawn, of which protocols if they differ."""
+    names = {}
+    for name, found in protocols.items():
+        repeats = len(found["settings"]["mask_seeds"])
+        masks = "one realisation" if repeats == 1 else f"the mean of {repeats} realisations"
+        names.setdefault(f"mode {found['settings']['mode']}, {masks} of the masks", []).append(name)
+    if len(names) == 1:
+        return f", {next(iter(names))}"
+    return "".join(f"; {', '.join(group)}: {how}" for how, group in names.items())
 
 
 def _spread(seeds, metric):
@@ -344,8 +360,9 @@ def _provenance(record, sources, link):
     hardware, versions = record["hardware"], record["versions"]
     processor = re.sub(r"\((R|TM)\)", "", hardware["processor"])
     accelerators = ", ".join(map(str, hardware["accelerators"])) or "no accelerator"
+    cores = f"{hardware['cores']} core{'s' * (hardware['cores'] != 1)}"
     return (
-        f"{_rows(record)}{_compute(record)}Measured on {hardware['cores']} cores of an {processor}, {accelerators}, "
+        f"{_rows(record)}{_compute(record)}Measured on {cores} of an {processor}, {accelerators}, "
         f"torch {versions['torch']}, transformers {versions['transformers']}. Record: {links}, written by "
         f"`{record['command']}`."
     )

@@ -119,3 +119,19 @@ def test_a_protocol_has_a_row_for_each_condition_and_summary(tmp_path):
     assert "|  | all three | other |" in table and "| 0.250 |" in table and "<small>Of accuracy: mean ±" in table
     with pytest.raises(ValueError, match="unknown fields transpose; accepted: metrics, protocol, variants"):
         render({**spec, "transpose": True})
+
+
+def test_several_protocols_have_a_row_for_each_summary():
+    record = json.loads((RESULTS / "protocols_dashfusion_ravdess.json").read_text(encoding="utf-8"))
+    spec = {"source": "protocols_dashfusion_ravdess", "protocol": ["fixed", "lnln"], "metrics": ["accuracy"]}
+    table = render(spec)
+    means = [
+        sum(run["accuracy"] for run in entry["variants"]["all three"]["seeds"].values()) / 3
+        for name in ("fixed", "lnln") for entry in record["protocols"][name]["summary"].values()
+    ]  # fmt: skip
+    rows = [line.split("|")[1:3] for line in table.splitlines()[2:] if line.startswith("|")]
+    assert [row[0].strip() for row in rows] == ["fixed: mean incomplete", "lnln: mean", "lnln: mean incomplete"]
+    assert [float(row[1].split()[0]) for row in rows] == pytest.approx(means, abs=6e-4)
+    assert (
+        "fixed: mode sound, one realisation of the masks; lnln: mode sound, the mean of 5 realisations of the masks."
+    ) in table
