@@ -11,6 +11,7 @@ Wilson (1927).
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -316,6 +317,12 @@ def smallest_detectable_difference(
     """
     if standard_error is None or degrees_of_freedom is None or degrees_of_freedom < _LEAST_DEGREES:
         return None
+    return _detectable_shift(degrees_of_freedom, power, level) * standard_error
+
+
+@lru_cache(1024)  # tables ask for the same degrees of freedom thousands of times
+def _detectable_shift(degrees_of_freedom, power, level):
+    """The smallest detectable difference in units of its standard error."""
     bound = stats.t.ppf(1 - level / 2, degrees_of_freedom)
 
     def missing(shift):
@@ -323,7 +330,7 @@ def smallest_detectable_difference(
 
     half = (1 + power) / 2  # above `largest`, the estimate and its error suffice with this probability each
     largest = bound * math.sqrt(stats.chi2.ppf(half, degrees_of_freedom) / degrees_of_freedom) + stats.norm.ppf(half)
-    return float(optimize.brentq(missing, 0, largest) * standard_error)
+    return float(optimize.brentq(missing, 0, largest))
 
 
 def describe_power(
