@@ -70,9 +70,15 @@ def check_exists(name: str) -> None:
     path = Path(name)
     if path.is_file():
         raise DataError(f"{name}: unknown kind of file; known are {KNOWN_FILES}.")
-    like_path = name.startswith((".", "/", "~")) or name.endswith("/") or "\\" in name or is_row_file(name)
-    if not path.exists() and like_path:
+    if not path.exists() and is_path(name):
         raise FileNotFoundError(f"{name}: no such file or folder.")
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can only be that of a file or folder by its form: names on the Hub have one slash at most."""
+    if name.startswith((".", "/", "~")) or name.endswith("/") or "\\" in name or is_row_file(name):
+        return True
+    return name.count("/") > 1 and "://" not in name
 
 
 def _reason(error):

@@ -54,8 +54,10 @@ def read_mosi_utterance(
             if missing:
                 raise DataError(f"{path}: no field {missing[0]!r}; there are {listed(content)}.")
             data = {name: content[name] for name in wanted}
-    except (DataError, FileNotFoundError):
+    except DataError:
         raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file.") from error
     except Exception as error:  # wrong bytes can make numpy and zipfile fail in any way
         raise DataError(f"{path}: cannot be read as arrays: {error}") from error
     for name, values in data.items():

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -92,7 +93,7 @@ def _signals_as_exceptions():
 def _train(run, threads, processes, report):
     run.folder.mkdir(parents=True, exist_ok=True)
     log = run.folder / "train.log"
-    before = _epochs(log)
+    before, start = _epochs(log), log.stat().st_size if log.exists() else 0
     report(run, 0)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with open(log, "a", encoding="utf-8") as file:
@@ -107,9 +108,18 @@ def _train(run, threads, processes, report):
             reported = epochs
             report(run, epochs)
     if process.returncode:
-        raise RecipeError(f"{run.name}: training failed with status {process.returncode}; see {log}.")
+        raise RecipeError(
+            f"{run.name}: training failed with status {process.returncode}{_reason(log, start)}; see {log}."
+        )
     for checkpoint in run.folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
+
+
+def _reason(log, start):
+    """The message of a training that ended with an error of its user, from its part of a log; else nothing."""
+    text = log.read_bytes()[start:].decode("utf-8", errors="replace")
+    messages = re.findall(r"^hf-fusion \w+: (.+)$", text, re.MULTILINE)
+    return f": {messages[-1].strip().removesuffix('.')}" if messages else ""
 
 
 def _stop(processes):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
 from hf_fusion.data.files import DATA_FILE_KINDS, read_yaml
+from hf_fusion.data.hub import is_path
 from hf_fusion.evaluation.kept_predictions import (
     PREDICTIONS_FILE,
     digest_weights,
@@ -24,6 +25,7 @@ from hf_fusion.studies.run_folders import (
 from hf_fusion.studies.study import Study, StudyError
 from hf_fusion.studies.zero_shot_variants import measure_zero_shot
 from hf_fusion.training.kept import complete_run
+from hf_fusion.training.recipe import read_recipe
 from hf_fusion.utils.errors import FusionError, RecipeError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE, STUDY_SETTINGS_FILE, write_json
 from hf_fusion.utils.shipped import find_file
@@ -79,6 +81,7 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
 
 def _unfinished_runs(study, folder, say):
     """Returns the runs to train, those of students, and the folders and changes of baselines by variant and fold."""
+    recipe = read_recipe(study.recipe)
     waiting, students, baselines = [], [], {}
     for name, seed, fold in study.runs:
         run_folder = get_run_folder(folder, name, seed, fold)
@@ -93,7 +96,7 @@ def _unfinished_runs(study, folder, say):
             say(f"{_name_run(name, seed, fold)}: finished before")
             continue
         own = f"variants.{name}." if "dataset" in study.variants[name] else ""
-        _check_file(f"{own}dataset", changes)
+        _check_file(f"{own}dataset", {**recipe, **changes})
         if study.is_baseline(name):
             baselines.setdefault((name, fold), []).append((run_folder, changes))
             continue
@@ -156,9 +159,9 @@ def _name_run(name, seed, fold):
 def _check_file(place, data_fields):
     """Raises [`StudyError`] for a missing file before hours of training."""
     name = data_fields.get("dataset")
-    is_file = isinstance(name, str) and (name.lower().endswith(DATA_FILE_KINDS) or name.startswith((".", "/")))
+    is_file = isinstance(name, str) and (name.lower().endswith(DATA_FILE_KINDS) or is_path(name))
     if is_file and not Path(name).exists():
-        raise StudyError(f"{place}: there is no file {name}. Set {place} to one.")
+        raise StudyError(f"{place}: there is no file or folder {name}. Set {place} to one (--set '{place}=FILE').")
 
 
 def _known_on_other_data(run_folder):

@@ -33,7 +33,9 @@ def test_streams_are_read(tmp_path):
 
 
 class TestErrors:
-    @pytest.mark.parametrize("name", ["./nowhere", "../nowhere/", "/no/where", "nowhere/", "no\\where", "~/nowhere"])
+    @pytest.mark.parametrize(
+        "name", ["./nowhere", "../nowhere/", "/no/where", "nowhere/", "no\\where", "~/nowhere", "no/such/folder"]
+    )
     def test_paths_that_do_not_exist(self, name):
         with pytest.raises(FileNotFoundError, match="no such file or folder"):
             load_reviews(ReviewSource(name))

@@ -74,6 +74,19 @@ def test_a_failure_stops_the_others_and_what_they_started(tmp_path, monkeypatch)
     assert log.stat().st_size == size, "the program inside the launcher has ended too"
 
 
+def test_the_reason_of_a_failure_is_told(tmp_path, monkeypatch):
+    """As the training said it to its user, in this start, not an earlier one; nothing is made up of other output."""
+    program = r"print('hf-fusion train: no.csv: no such file.\nTraceback of the launcher'); exit(2)"
+    monkeypatch.setattr(launch, "_command", lambda *_: [sys.executable, "-c", program])
+    run = Run("bad", "recipe.yaml", tmp_path)
+    with pytest.raises(RecipeError, match=r"^bad: training failed with status 2: no.csv: no such file; see "):
+        run_all([run], 1)
+    for program in ("print('another'); exit(1)", "exit(1)"):
+        monkeypatch.setattr(launch, "_command", lambda *_, program=program: [sys.executable, "-c", program])
+        with pytest.raises(RecipeError, match=r"^bad: training failed with status 1; see .*train.log\.$"):
+            run_all([run], 1)
+
+
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.undo()
     words = launch._command(Run("x", "recipe.yaml", tmp_path, ["--seed", "3"]), 2)

@@ -56,13 +56,13 @@ def test_runs_every_variant_with_every_seed(study, trainings, tmp_path):
 
 
 def test_folds(study, trainings, tmp_path):
-    study.folds, study.overrides = [0, "a/b"], {"dataset": "acme/reviews_{fold}"}
+    study.folds, study.overrides = [0, "a/b"], {"dataset": "reviews_{fold}"}
     study.seeds, study.evaluate_on = [1, 2], {}
     results = run_study(study, tmp_path, say=lambda line: None)
     assert len(trainings) == 8 and trainings[0].name == "base, seed 1, fold 0"
     assert trainings[3].folder == tmp_path / "new_one" / "fold-a_b" / "seed-1"
     data = [run.flags[run.flags.index("--dataset") + 1] for run in trainings[:4]]
-    assert data == ["acme/reviews_0"] * 2 + ["acme/reviews_a/b"] * 2
+    assert data == ["reviews_0"] * 2 + ["reviews_a/b"] * 2
     path = tmp_path / "base" / "fold-0" / "seed-1" / "metrics.json"
     changed = json.loads(path.read_text())
     changed["test"]["fine_accuracy"] = 0.91
@@ -166,7 +166,7 @@ def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
     study.evaluate_on = {"elsewhere": {"dataset": str(data)}}
     with pytest.raises(
         StudyError,
-        match=r"evaluate_on\.elsewhere\.dataset: there is no file .*a\.csv\. Set evaluate_on",
+        match=r"evaluate_on\.elsewhere\.dataset: there is no file or folder .*a\.csv\. Set evaluate_on",
     ):
         run_study(study, tmp_path, say=lambda line: None)
     assert not trainings, "that must show before training"
@@ -180,8 +180,11 @@ def test_other_data_is_measured_once(study, trainings, tmp_path, monkeypatch):
     run_study(study, tmp_path, say=lambda line: None)
     assert len(measured) == 12 and measured[-1] == ("seed-3", {"dataset": "acme/reviews-v1.0"})
     study.evaluate_on, study.variants["new one"]["dataset"] = {}, "nowhere.npz"
-    with pytest.raises(StudyError, match=r"variants\.new one\.dataset: there is no file nowhere\.npz"):
+    with pytest.raises(StudyError, match=r"variants\.new one\.dataset: there is no file or folder nowhere\.npz"):
         run_study(study, tmp_path / "again", say=lambda line: None)
+    for recipe in ("dashfusion_mosi_utterance", "dashfusion_ravdess"):
+        with pytest.raises(StudyError, match=r"^dataset: there is no file or folder \S+\. Set dataset to one"):
+            run_study(Study(recipe, {"base": {}}, [1]), tmp_path / recipe, say=lambda line: None)
 
 
 def test_a_model_that_nothing_is_left_for(study, trainings, tmp_path, monkeypatch):
