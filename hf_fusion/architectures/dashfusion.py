@@ -7,6 +7,7 @@ from transformers import AutoConfig
 from hf_fusion.architectures.clips import ClipArchitecture, check_clip_classes, check_widths, name_clip_classes
 from hf_fusion.architectures.encoders import (
     encoder_and_tokenizer,
+    load_named,
     load_saved_processor,
     load_trained_model,
     resolve_name,
@@ -136,7 +137,7 @@ def _text_encoder(spec, max_length, texts):
         specs = {name: fields.pop(f"encoder_{name}", None) for name in ("a", "b")}
         encoders, tokenizers = two_encoders(specs, fields.get("cross_fusion"), max_length, texts)
         return DyFuLMForSequenceClassification.from_encoders(**encoders, **fields).dyfulm, tokenizers
-    if isinstance(spec, str) and AutoConfig.from_pretrained(resolve_name(spec)).model_type == "dyfulm":
+    if isinstance(spec, str) and load_named("text_encoder", AutoConfig, resolve_name(spec)).model_type == "dyfulm":
         return resolve_name(spec), DyFuLMProcessor.from_pretrained(resolve_name(spec)).tokenizers
     encoder, tokenizer = encoder_and_tokenizer("text_encoder", spec, max_length, DEFAULT_MAX_LENGTH, texts)
     return encoder, [tokenizer]

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, Pipeline, PretrainedConfig, 
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name
 from hf_fusion.models.modeling_text_encoder import encoder_from_config, pretrained_encoder
-from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH
+from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH, check_tokenizer
 from hf_fusion.utils.errors import RecipeError, listed
 
 logger = logging.getLogger(__name__)
@@ -81,12 +81,32 @@ def encoder_and_tokenizer(field, spec, max_length, default_length, texts):
         encoder, tokenizer = spec.model.base_model.encoder_a, spec.processor.tokenizer
     else:
         encoder = resolve_name(spec)
-        tokenizer = AutoTokenizer.from_pretrained(encoder)
+        tokenizer = load_named(field, AutoTokenizer, encoder)
     if max_length and max_length > tokenizer.model_max_length:
         raise RecipeError(
             f"`max_length` is {max_length}, but {field} reads at most {tokenizer.model_max_length} tokens."
         )
     return encoder, tokenizer
+
+
+def load_named(field, auto_class, name):
+    """
+    Loads the tokenizer or configuration of the encoder that a field of a recipe names.
+
+    Raises:
+        RecipeError: if there is none; the messages of transformers need not say of which encoder.
+    """
+    try:
+        loaded = auto_class.from_pretrained(name)
+        if auto_class is AutoTokenizer:
+            check_tokenizer(field, loaded, None)
+        return loaded
+    except Exception as error:  # the library of the tokenizers raises no other
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(
+            f"`{field}` {name} cannot be loaded: {reason:.300} Give the folder of an encoder with its tokenizer, or a "
+            "name on the Hub and a network."
+        ) from error
 
 
 def _from_scratch(field, spec, texts, max_length):

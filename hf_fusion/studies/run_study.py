@@ -33,7 +33,7 @@ from hf_fusion.utils.shipped import find_file
 
 def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str, dict[int, dict]]:
     """
-    Runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`); then measures baselines.
+    Measures baselines, then runs the unfinished runs seed by seed, each one in a separate process (`hf-fusion train`).
 
     A finished run (its folder has `metrics.json`) is never repeated; an interrupted one resumes from its newest
     checkpoint. The predictions of each run are in its folder: `predictions.parquet`, and `predictions_NAME.parquet`
@@ -63,14 +63,14 @@ def run_study(study: Study, folder: Path, say=print, slots: int = 1) -> dict[str
         if epochs == 0:
             say(f"[{runs.index(run) + 1}/{len(runs)}] {run.name}: running, log in {run.folder / 'train.log'}")
 
+    for (name, fold), seeds in baselines.items():  # first: their weights may be missing
+        say(f"{name}{'' if fold is None else f', fold {fold}'}: answering, without training")
+        _measure_baseline(study, name, fold, seeds)
     try:
         run_all(waiting, slots, report)
         run_all(students, slots, report)  # after their teachers
     except RecipeError as error:
         raise StudyError(str(error)) from error
-    for (name, fold), seeds in baselines.items():
-        say(f"{name}{'' if fold is None else f', fold {fold}'}: answering, without training")
-        _measure_baseline(study, name, fold, seeds)
     results = _read_results(study, folder, say)
     splits = ("validation", "test", *study.evaluate_on, *part_names(study.protocol_settings))
     return {
@@ -137,7 +137,7 @@ def _measure_baseline(study, name, fold, seeds):
     try:
         result = measure_zero_shot(study.recipe, seeds[0][1], evaluate_on)
     except (FusionError, OSError, ValueError) as error:  # of transformers: no such model, no chat template ...
-        raise StudyError(f"{name}: {error}") from error
+        raise StudyError(f"{name}: {seeds[0][1]['baseline']['model']}: {error}") from error
     known = {
         other: {"data": evaluate_on[other], "metrics": measure_predictions(part)}
         for other, part in result.others.items()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoProcessor, PreTrainedTokenizerFast
+from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_fusion import DyFuLMProcessor
+from hf_fusion import DashFusionProcessor, DyFuLMProcessor
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.models.processing_dyfulm import common_spans
 
@@ -258,6 +258,17 @@ class TestSaving:
         path.write_text(json.dumps(content))
         with pytest.raises(ValueError, match="`tokenizer` is not the one"):
             DyFuLMProcessor.from_pretrained(tmp_path)
+
+    @pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "xlm-roberta"])
+    def test_a_folder_without_a_vocabulary(self, kind, bpe, tmp_path):
+        """Of which transformers makes a tokenizer that reads every word as unknown, and says nothing."""
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+        empty = AutoTokenizer.from_pretrained(tmp_path)
+        for tokenizers, name in (((empty,), "tokenizer"), ((bpe, empty), "tokenizer_b")):
+            with pytest.raises(ValueError, match=f"`{name}` has no vocabulary: it knows special tokens alone"):
+                DyFuLMProcessor(*tokenizers)
+            with pytest.raises(ValueError, match=f"`{name}` has no vocabulary"):
+                DashFusionProcessor(tokenizers[0], tokenizer_b=(*tokenizers, None)[1])
 
 
 class TestWindows:

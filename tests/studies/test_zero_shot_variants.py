@@ -183,8 +183,9 @@ class TestStudy:
             raise OSError("acme/nli is no folder and no name on the Hub")
 
         monkeypatch.setattr(ZeroShotBaseline, "load", load)
-        with pytest.raises(StudyError, match="NLI: acme/nli is no folder"):
+        with pytest.raises(StudyError, match=f"NLI: {BASELINE['model']}: acme/nli is no folder"):
             run_study(study, tmp_path, say=lambda line: None)
+        assert not trainings, "hours of training come after what may fail at once"
 
     @pytest.mark.parametrize(
         ("changes", "words"),
