@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, Pipeline, PretrainedConfig, 
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.hub.checkpoint_names import check_checkpoint_name, check_folder_name
 from hf_fusion.models.modeling_text_encoder import encoder_from_config, pretrained_encoder
-from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH, check_tokenizer
+from hf_fusion.models.processing_dyfulm import DEFAULT_MAX_LENGTH, check_vocabulary
 from hf_fusion.utils.errors import RecipeError, listed
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def load_named(field, auto_class, name):
     try:
         loaded = auto_class.from_pretrained(name)
         if auto_class is AutoTokenizer:
-            check_tokenizer(field, loaded, None)
+            check_vocabulary(field, loaded)
         return loaded
     except Exception as error:  # the library of the tokenizers raises no other
         reason = str(error).strip().splitlines()[0]

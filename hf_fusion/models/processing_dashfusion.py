@@ -14,9 +14,9 @@ from .media_voice import VoiceDescriptors  # noqa: F401
 from .processing_dyfulm import (
     DyFuLMProcessor,
     FusionProcessorMixin,
+    check_fingerprint,
     check_max_length,
     check_texts,
-    check_tokenizer,
     merged_options,
     other_columns,
     pad_token_columns,
@@ -85,8 +85,8 @@ class DashFusionProcessor(FusionProcessorMixin, ProcessorMixin):
         if not self.has_two_tokenizers or tokenizer_b is tokenizer:
             tokenizer_b = copy.deepcopy(tokenizer)
         super().__init__(tokenizer, feature_extractor or DashFusionFeatureExtractor(), tokenizer_b)
-        check_tokenizer("tokenizer", tokenizer, vocabulary_fingerprint)
-        check_tokenizer("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)
+        check_fingerprint("tokenizer", tokenizer, vocabulary_fingerprint)
+        check_fingerprint("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)
         if max_length is None:
             max_length = min(*(t.model_max_length for t in (tokenizer, tokenizer_b)), DEFAULT_MAX_LENGTH)
         self.max_length = max_length

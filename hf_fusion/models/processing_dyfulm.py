@@ -85,8 +85,10 @@ class DyFuLMProcessor(FusionProcessorMixin, ProcessorMixin):
     ):
         tokenizer_b = copy.deepcopy(tokenizer) if tokenizer_b in (None, tokenizer) else tokenizer_b
         super().__init__(tokenizer, tokenizer_b)
-        check_tokenizer("tokenizer", tokenizer, vocabulary_fingerprint)
-        check_tokenizer("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)
+        check_vocabulary("tokenizer", tokenizer)
+        check_vocabulary("tokenizer_b", tokenizer_b)
+        check_fingerprint("tokenizer", tokenizer, vocabulary_fingerprint)
+        check_fingerprint("tokenizer_b", tokenizer_b, vocabulary_fingerprint_b)
         if max_length is None:
             max_length = min(tokenizer.model_max_length, tokenizer_b.model_max_length, DEFAULT_MAX_LENGTH)
         self.max_length = max_length
@@ -722,16 +724,20 @@ def check_texts(texts, numbers=None):
             ) from error
 
 
-def check_tokenizer(name, tokenizer, expected):
+def check_vocabulary(name, tokenizer):
     """
-    Raises `ValueError` if the vocabulary is empty, or not the one that was saved (`expected`; `None` = unknown). Of a
-    folder without the files of its tokenizer, transformers loads one that knows special tokens alone.
+    Raises `ValueError` if a tokenizer knows special tokens alone: such a one is loaded, without a word, from a folder
+    that has no file of a vocabulary.
     """
     if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
         raise ValueError(
             f"`{name}` has no vocabulary: it knows special tokens alone. Is its folder without tokenizer.json, or "
             "without the file of the vocabulary?"
         )
+
+
+def check_fingerprint(name, tokenizer, expected):
+    """Raises `ValueError` if the vocabulary is not the one that was saved (`expected`; `None` = unknown)."""
     if expected is None:
         return
     found = vocabulary_fingerprint(tokenizer)

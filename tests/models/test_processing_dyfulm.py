@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_fusion import DashFusionProcessor, DyFuLMProcessor
+from hf_fusion import DyFuLMProcessor
 from hf_fusion.data.tokenizers import train_tokenizer
 from hf_fusion.models.processing_dyfulm import common_spans
 
@@ -267,8 +267,6 @@ class TestSaving:
         for tokenizers, name in (((empty,), "tokenizer"), ((bpe, empty), "tokenizer_b")):
             with pytest.raises(ValueError, match=f"`{name}` has no vocabulary: it knows special tokens alone"):
                 DyFuLMProcessor(*tokenizers)
-            with pytest.raises(ValueError, match=f"`{name}` has no vocabulary"):
-                DashFusionProcessor(tokenizers[0], tokenizer_b=(*tokenizers, None)[1])
 
 
 class TestWindows:
