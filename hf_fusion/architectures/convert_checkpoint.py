@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from hf_fusion.architectures.encoders import resolve_name
+from hf_fusion.architectures.encoders import load_named, resolve_name
 from hf_fusion.deployment.released_weights import (
     ConversionError,
     convert_released_weights,
@@ -45,11 +45,11 @@ def convert_checkpoint(
         `tuple`: the model, and whether the file has weights of the text encoder (otherwise they are random).
 
     Raises:
-        ConversionError: if the weights, the tokenizer or an argument do not fit the authors' model.
-        OSError: if the file, the tokenizer or the configuration does not exist.
+        ConversionError: if the tokenizer cannot be loaded, or something does not fit the model of the authors.
+        OSError: if the file or the configuration does not exist.
     """
     try:
-        tokenizer = tokenizer and AutoTokenizer.from_pretrained(resolve_name(tokenizer))
+        tokenizer = tokenizer and load_named("tokenizer", AutoTokenizer, resolve_name(tokenizer))
         content = load_released_weights(weights)
         model = convert_released_weights(
             content,
