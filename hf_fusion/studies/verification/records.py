@@ -5,12 +5,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hf_fusion.architectures.write_protocol import measure_curves
+from hf_fusion.architectures.write_protocol import measure_curves, protocol_latex, tidy_protocol
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, Predictions
 from hf_fusion.evaluation.protocol_curves import published_decimals
@@ -27,6 +28,7 @@ from hf_fusion.studies.study_tables import cost_table, latex_note, latex_rows, m
 from hf_fusion.studies.summaries import summarize
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
 from hf_fusion.studies.verification.kept import (
+    check_weights,
     compare_with_predictions,
     read_kept,
     read_masked_predictions,
@@ -402,10 +404,44 @@ def _check_protocol(checks, record):
         conditions = [condition for condition in settings.resolve().conditions if condition.name in measured]
         found = summarize_protocol(conditions, measured, settings.summaries)
     else:
-        config = masked[0].predictions.config
-        decimals = published_decimals(settings.protocol, settings.mode, getattr(config, "label_range", ()))
+        predictions = masked[0].predictions
+        _check_origin(checks, record, predictions)
+        settings = read_protocol_settings(predictions.facts["settings"])
+        decimals = published_decimals(settings.protocol, settings.mode, getattr(predictions.config, "label_range", ()))
         found = measure_curves(masked, settings, decimals)
+    for side in _CURVES:
+        if missing := [name for name in found[side] if name not in curves[side]]:
+            checks.fail(side, ", ".join(curves[side]), f"also {', '.join(missing)}")
     checks.compare_all("", curves, found, RECORD if masked is None else PREDICTIONS)
+    _check_protocol_tables(checks, record)
+
+
+def _check_origin(checks, record, predictions):
+    """Compares settings, data, rows and weights of a protocol with those of its predictions."""
+    for name in ("settings", "data_fingerprint", "weights_sha256"):
+        given, found = (facts.get(name) for facts in (record, predictions.facts))
+        if given != found:
+            checks.fail(name, given, found)
+    if "rows" in record:
+        checks.compare("rows", record["rows"], len(predictions))
+    check_weights(checks, checks.path.parent, PREDICTIONS_FILE, predictions.facts)
+
+
+def _check_protocol_tables(checks, record):
+    """Compares the tables beside a protocol with its record."""
+    path = checks.path.with_suffix(".csv")
+    if path.is_file():
+        texts = path.read_text(encoding="utf-8"), tidy_protocol(record).to_csv(index=False)
+        rows, others = (list(csv.reader(StringIO(text))) for text in texts)
+        if [row[:-1] for row in rows] != [row[:-1] for row in others]:
+            checks.fail(path.name, f"{len(rows)} lines", f"{len(others)} lines, of other numbers")
+        else:
+            for line, (row, other) in enumerate(zip(rows[1:], others[1:], strict=True), 2):
+                given, found = (float(side[-1]) if side[-1] else None for side in (row, other))
+                checks.compare(f"{path.name}, line {line}, {' '.join(row[:-1])}", given, found)
+    path = checks.path.with_suffix(".tex")
+    if path.is_file():
+        _compare_latex(checks, path.name, path.read_text(encoding="utf-8"), protocol_latex(record))
 
 
 def _check_single(checks, record):
