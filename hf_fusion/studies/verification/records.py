@@ -14,7 +14,7 @@ import numpy as np
 from hf_fusion.architectures.write_protocol import measure_curves, protocol_latex, tidy_protocol
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, Predictions
-from hf_fusion.evaluation.protocol_curves import published_decimals
+from hf_fusion.evaluation.protocol_curves import published_decimals, summary_weights
 from hf_fusion.evaluation.protocol_curves import summarize_curves as summarize_protocol
 from hf_fusion.evaluation.robustness import summarize_curves
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
@@ -111,6 +111,8 @@ def _check_study(checks, record):
                 _check_statistics(checks, f"{place}.{name}.seeds", entry["seeds"], found["seeds"], resting[name])
             statistics = {part: value for part, value in entry.items() if part not in _NO_STATISTICS}
             _check_statistics(checks, f"{place}.{name}", statistics, found, resting[name], reference)
+    for name, part in record.get("protocols", {}).items():
+        _check_summaries(checks, f"protocols.{name}", part)
     if "compute" in record:
         checks.compare_all("compute", record["compute"], _sum_compute(record["variants"]), RECORD)
     if "pareto" in record:
@@ -142,6 +144,23 @@ def _summarize(record, given, split, kept):
     clusters = record.get("predictions", {}).get("clusters", record.get("clusters"))  # those of hashed ids
     options = {"families": record.get("families"), "clusters": clusters}
     return summarize(results, split, record.get("interval", "t"), predictions=kept if has_rows else None, **options)
+
+
+def _check_summaries(checks, place, protocol):
+    """Recomputes the summaries of a protocol from its conditions, for each variant and seed."""
+    conditions, names = protocol["conditions"], protocol["settings"]["conditions"]
+    if list(conditions) != names:
+        checks.fail(f"{place}.conditions", ", ".join(conditions), ", ".join(names))
+        return
+    cells = list(conditions.values())
+    for summary, content in protocol["summary"].items():
+        weights = summary_weights(summary, [cell["rate"] for cell in cells], [cell["complete"] for cell in cells])
+        for variant, entry in content["variants"].items():
+            for seed, metrics in entry["seeds"].items():
+                for metric, given in metrics.items():
+                    values = [cell["variants"][variant]["seeds"][seed].get(metric) for cell in cells]
+                    found = float(np.dot(weights, np.array(values, dtype=float)))  # without a value not a number
+                    checks.compare(f"{place}.summary.{summary}.variants.{variant}.seeds.{seed}.{metric}", given, found)
 
 
 def _fill(given, found):

@@ -316,6 +316,22 @@ class TestProtocols:
             lines(path)
 
 
+def test_summaries_of_protocols_in_a_study_follow_from_its_conditions(tmp_path):
+    path = tmp_path / "study.json"
+    path.write_text((REPOSITORY_RESULTS / "protocols_dashfusion_ravdess.json").read_text())
+    change(path, lambda record: [record.pop(name) for name in ("predictions", "evaluate_on") if name in record])
+    assert lines(path) == []
+
+    def exchange(record):  # agrees with itself, but not with the conditions
+        summary = record["protocols"]["lnln"]["summary"]
+        summary["mean"] = summary["mean_incomplete"]
+
+    change(path, exchange)
+    assert lines(path)[0].startswith("protocols.lnln.summary.mean.variants.all three.seeds.1.accuracy: given ")
+    change(path, lambda record: record["protocols"]["lnln"]["conditions"].pop("0.9"))
+    assert lines(path)[0].startswith("protocols.lnln.conditions: given 0.0, 0.1, ")
+
+
 def test_summaries_of_robustness_are_recomputed(tmp_path):
     curves = {"typos": {"mae": [0.5, 0.55, 0.6, 0.65, 0.7, 0.8]}}
     path = tmp_path / "robustness.json"
