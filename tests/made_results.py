@@ -7,7 +7,12 @@ import numpy as np
 import yaml
 
 from hf_fusion.architectures.measure_protocol import MaskedPredictions, ProtocolSettings
-from hf_fusion.architectures.write_protocol import measure_curves, write_masked_predictions
+from hf_fusion.architectures.write_protocol import (
+    measure_curves,
+    protocol_latex,
+    tidy_protocol,
+    write_masked_predictions,
+)
 from hf_fusion.evaluation.kept_predictions import Predictions, measure_predictions
 from hf_fusion.evaluation.tables import latex_table
 from hf_fusion.studies.folds import mean_over_folds
@@ -105,15 +110,24 @@ def make_study_with_predictions(
 
 
 def make_protocol(folder: Path, settings: ProtocolSettings) -> Path:
-    """Writes the record of a protocol and its predictions; returns its JSON file."""
+    """Writes the record of a protocol, its tables and its predictions; returns its JSON file."""
     masked = [
         MaskedPredictions(condition, seed, {}, make_predictions(20, hash_of(condition.name, seed)))
         for condition in settings.resolve().conditions
         for seed in ([None] if condition.is_complete else settings.resolve_seeds())
     ]
-    facts = {"settings": settings.to_dict()}
+    facts = {
+        "settings": settings.to_dict(), "data_fingerprint": {"test": "made"},
+        "weights_sha256": {"model.safetensors": "made"}, "checkpoint": "run",
+    }  # fmt: skip
+    record = {
+        "protocol": settings.protocol, "title": "made", "rows": 20, "main_metrics": list(METRICS), **facts,
+        **measure_curves(masked, settings), **FACTS,
+    }  # fmt: skip
     path = folder / "protocol.json"
-    write_json(path, {"protocol": settings.protocol, **facts, **measure_curves(masked, settings), **FACTS})
+    write_json(path, record)
+    tidy_protocol(record).to_csv(path.with_suffix(".csv"), index=False)
+    path.with_suffix(".tex").write_text(protocol_latex(record), encoding="utf-8")
     write_masked_predictions(folder / "predictions.parquet", masked, facts)
     return path
 

@@ -145,10 +145,15 @@ def write_protocol(
 
 def _write_tables(folder, record):
     tidy_protocol(record).to_csv(folder / "protocol.csv", index=False)
+    (folder / "protocol.tex").write_text(protocol_latex(record), encoding="utf-8")
+
+
+def protocol_latex(record: dict[str, Any]) -> str:
+    """Returns the table of [`protocol_rows`] in LaTeX."""
     settings = record["settings"]
     caption = f"{record['title']}, mode {settings['mode']}: mean over {len(settings['mask_seeds'])} mask seed(s) and "
     caption += r"95 \% intervals over mask seeds and rows."
-    (folder / "protocol.tex").write_text(latex_table(protocol_rows(record), caption), encoding="utf-8")
+    return latex_table(protocol_rows(record), caption)
 
 
 def measure_curves(masked: list[MaskedPredictions], settings: ProtocolSettings, decimals: int | None = None) -> dict:

@@ -150,6 +150,8 @@ def read_study_predictions(path: str | Path) -> dict[RunKey, Predictions]:
             end = start
             while end < len(keys) and keys[end] == key:
                 end += 1
+            if start == end:
+                raise ValueError(f"no rows of {', '.join(str(word) for word in key if word is not None)}")
             part = table.slice(start, end - start)
             empty = [name for name in part.column_names if len(part) and part.column(name).null_count == len(part)]
             runs[key] = from_table(part.drop_columns(empty), {**facts["shared"], **entry["facts"]})

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
@@ -166,3 +167,11 @@ def test_a_study_without_predictions_says_nothing_of_them(study, finish, tmp_pat
         (get_run_folder(tmp_path, name, seed) / "predictions.parquet").unlink()
     record = write_study(tmp_path / "mine.json", study, "study.yaml", tmp_path, results, {"test": summarize(results)})
     assert "predictions" not in record and not (tmp_path / "predictions").exists()
+
+
+def test_a_file_without_the_rows_of_a_run_is_damaged(runs, tmp_path):
+    path = tmp_path / "study.parquet"
+    write_study_predictions(path, runs)
+    pq.write_table(pq.read_table(path).slice(6), path)
+    with pytest.raises(DataError, match=r"study\.parquet is damaged: no rows of base, 1, 0, test"):
+        read_study_predictions(path)

@@ -9,6 +9,7 @@ from hf_fusion.architectures.measure_protocol import MaskedPredictions, Protocol
 from hf_fusion.evaluation.kept_predictions import (
     Predictions,
     damage_explained,
+    digest_weights,
     from_table,
     measure_predictions,
     read_table,
@@ -70,6 +71,25 @@ def compare_with_predictions(
             checks.compare_all(f"{place}.{name}", given, found, PREDICTIONS)
             resting.add(name)
     return resting
+
+
+def check_weights(checks: FileChecks, folder: Path, file: str, facts: dict[str, Any]) -> None:
+    """
+    Compares the hashes of the weights.
+
+    Args:
+        checks ([`FileChecks`]): takes disagreements.
+        folder (`Path`): a run folder, or the folder of an evaluation in it.
+        file (`str`): the name of the file with the hashes.
+        facts (`dict`): the facts of predictions.
+    """
+    place = folder.resolve()
+    weights = digest_weights(place)
+    if weights is None and facts.get("checkpoint") == place.parent.name:
+        weights = digest_weights(place.parent)
+    for name, digest in (facts.get("weights_sha256") or {}).items():
+        if weights and digest != weights.get(name):
+            checks.fail(f"{file}, SHA-256 of {name}", digest, weights.get(name, "no such file"))
 
 
 def read_masked_predictions(path: Path) -> list[MaskedPredictions]:

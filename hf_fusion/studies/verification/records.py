@@ -5,15 +5,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hf_fusion.architectures.write_protocol import measure_curves
+from hf_fusion.architectures.write_protocol import measure_curves, protocol_latex, tidy_protocol
 from hf_fusion.data.pickles import sha256_of
 from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, Predictions
-from hf_fusion.evaluation.protocol_curves import published_decimals
+from hf_fusion.evaluation.protocol_curves import published_decimals, summary_weights
 from hf_fusion.evaluation.protocol_curves import summarize_curves as summarize_protocol
 from hf_fusion.evaluation.robustness import summarize_curves
 from hf_fusion.evaluation.statistics import holm, paired_difference, standard_deviation
@@ -27,6 +28,7 @@ from hf_fusion.studies.study_tables import cost_table, latex_note, latex_rows, m
 from hf_fusion.studies.summaries import summarize
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
 from hf_fusion.studies.verification.kept import (
+    check_weights,
     compare_with_predictions,
     read_kept,
     read_masked_predictions,
@@ -109,6 +111,8 @@ def _check_study(checks, record):
                 _check_statistics(checks, f"{place}.{name}.seeds", entry["seeds"], found["seeds"], resting[name])
             statistics = {part: value for part, value in entry.items() if part not in _NO_STATISTICS}
             _check_statistics(checks, f"{place}.{name}", statistics, found, resting[name], reference)
+    for name, part in record.get("protocols", {}).items():
+        _check_summaries(checks, f"protocols.{name}", part)
     if "compute" in record:
         checks.compare_all("compute", record["compute"], _sum_compute(record["variants"]), RECORD)
     if "pareto" in record:
@@ -140,6 +144,23 @@ def _summarize(record, given, split, kept):
     clusters = record.get("predictions", {}).get("clusters", record.get("clusters"))  # those of hashed ids
     options = {"families": record.get("families"), "clusters": clusters}
     return summarize(results, split, record.get("interval", "t"), predictions=kept if has_rows else None, **options)
+
+
+def _check_summaries(checks, place, protocol):
+    """Recomputes the summaries of a protocol from its conditions, for each variant and seed."""
+    conditions, names = protocol["conditions"], protocol["settings"]["conditions"]
+    if list(conditions) != names:
+        checks.fail(f"{place}.conditions", ", ".join(conditions), ", ".join(names))
+        return
+    cells = list(conditions.values())
+    for summary, content in protocol["summary"].items():
+        weights = summary_weights(summary, [cell["rate"] for cell in cells], [cell["complete"] for cell in cells])
+        for variant, entry in content["variants"].items():
+            for seed, metrics in entry["seeds"].items():
+                for metric, given in metrics.items():
+                    values = [cell["variants"][variant]["seeds"][seed].get(metric) for cell in cells]
+                    found = float(np.dot(weights, np.array(values, dtype=float)))  # without a value not a number
+                    checks.compare(f"{place}.summary.{summary}.variants.{variant}.seeds.{seed}.{metric}", given, found)
 
 
 def _fill(given, found):
@@ -402,10 +423,44 @@ def _check_protocol(checks, record):
         conditions = [condition for condition in settings.resolve().conditions if condition.name in measured]
         found = summarize_protocol(conditions, measured, settings.summaries)
     else:
-        config = masked[0].predictions.config
-        decimals = published_decimals(settings.protocol, settings.mode, getattr(config, "label_range", ()))
+        predictions = masked[0].predictions
+        _check_origin(checks, record, predictions)
+        settings = read_protocol_settings(predictions.facts["settings"])
+        decimals = published_decimals(settings.protocol, settings.mode, getattr(predictions.config, "label_range", ()))
         found = measure_curves(masked, settings, decimals)
+    for side in _CURVES:
+        if missing := [name for name in found[side] if name not in curves[side]]:
+            checks.fail(side, ", ".join(curves[side]), f"also {', '.join(missing)}")
     checks.compare_all("", curves, found, RECORD if masked is None else PREDICTIONS)
+    _check_protocol_tables(checks, record)
+
+
+def _check_origin(checks, record, predictions):
+    """Compares settings, data, rows and weights of a protocol with those of its predictions."""
+    for name in ("settings", "data_fingerprint", "weights_sha256"):
+        given, found = (facts.get(name) for facts in (record, predictions.facts))
+        if given != found:
+            checks.fail(name, given, found)
+    if "rows" in record:
+        checks.compare("rows", record["rows"], len(predictions))
+    check_weights(checks, checks.path.parent, PREDICTIONS_FILE, predictions.facts)
+
+
+def _check_protocol_tables(checks, record):
+    """Compares the tables beside a protocol with its record."""
+    path = checks.path.with_suffix(".csv")
+    if path.is_file():
+        texts = path.read_text(encoding="utf-8"), tidy_protocol(record).to_csv(index=False)
+        rows, others = (list(csv.reader(StringIO(text))) for text in texts)
+        if [row[:-1] for row in rows] != [row[:-1] for row in others]:
+            checks.fail(path.name, f"{len(rows)} lines", f"{len(others)} lines, of other numbers")
+        else:
+            for line, (row, other) in enumerate(zip(rows[1:], others[1:], strict=True), 2):
+                given, found = (float(side[-1]) if side[-1] else None for side in (row, other))
+                checks.compare(f"{path.name}, line {line}, {' '.join(row[:-1])}", given, found)
+    path = checks.path.with_suffix(".tex")
+    if path.is_file():
+        _compare_latex(checks, path.name, path.read_text(encoding="utf-8"), protocol_latex(record))
 
 
 def _check_single(checks, record):

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from hf_fusion.evaluation.calibrate_reviews import measure_calibration
-from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, digest_weights, read_predictions
+from hf_fusion.evaluation.kept_predictions import PREDICTIONS_FILE, read_predictions
 from hf_fusion.evaluation.review_evidence import describe_answers
 from hf_fusion.studies.run_folders import TRANSFER_FILE, other_predictions_file
 from hf_fusion.studies.verification.checks import PREDICTIONS, RECORD, FileChecks, count_numbers
-from hf_fusion.studies.verification.kept import compare_with_predictions, read_kept
+from hf_fusion.studies.verification.kept import check_weights, compare_with_predictions, read_kept
 from hf_fusion.utils.errors import DataError
 from hf_fusion.utils.records import ENVIRONMENT_FILE, METRICS_FILE
 
@@ -69,7 +69,7 @@ def check_run(folder: Path) -> FileChecks:
     if predictions is not None:
         has_environment = (folder / ENVIRONMENT_FILE).is_file()
         _check_facts(checks, predictions, _read_json(folder / ENVIRONMENT_FILE) if has_environment else content)
-        _check_weights(checks, PREDICTIONS_FILE, predictions.facts)
+        check_weights(checks, folder, PREDICTIONS_FILE, predictions.facts)
     for split, metrics in splits.items():
         is_kept = predictions is not None and split in predictions.splits
         compare_with_predictions(checks, split, metrics, predictions.of_split(split) if is_kept else None)
@@ -108,24 +108,13 @@ def _check_calibration(checks, record, predictions):
     checks.compare_all("calibration", record, found, PREDICTIONS)
 
 
-def _check_weights(checks, file, facts):
-    """Compares the hashes of the weights, in the run folder itself or in the one around the folder of an evaluation."""
-    place = checks.path.resolve()
-    weights = digest_weights(place)
-    if weights is None and facts.get("checkpoint") == place.parent.name:
-        weights = digest_weights(place.parent)
-    for name, digest in (facts.get("weights_sha256") or {}).items():
-        if weights and digest != weights.get(name):
-            checks.fail(f"{file}, SHA-256 of {name}", digest, weights.get(name, "no such file"))
-
-
 def _check_other_data(checks, transfer):
     """Checks the metrics on the other data of a study."""
     for name, entry in transfer.items():
         path = checks.path / other_predictions_file(name)
         predictions = read_kept(checks, path, read_predictions) if count_numbers(entry["metrics"]) else None
         if predictions is not None:
-            _check_weights(checks, path.name, predictions.facts)
+            check_weights(checks, checks.path, path.name, predictions.facts)
         compare_with_predictions(checks, f"{TRANSFER_FILE}, {name}", entry["metrics"], predictions)
 
 

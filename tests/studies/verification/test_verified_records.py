@@ -250,12 +250,14 @@ class TestProtocols:
     def test_a_changed_number_is_told(self, tmp_path, keys):
         path = make_protocol(tmp_path, self.SETTINGS)
         change(path, set_at(*keys, value=0.987))
-        (line,) = lines(path)
+        line = lines(path)[0]  # tables that show the number follow
         assert line.startswith(".".join(map(str, keys)).replace(".1", "[1]")) and "given 0.987, found " in line
+        assert all(line.startswith(("protocol.csv", "protocol.tex")) for line in lines(path)[1:])
 
     def test_without_predictions_the_summaries_are_recomputed(self, tmp_path):
         path = make_protocol(tmp_path, self.SETTINGS)
-        (tmp_path / "predictions.parquet").unlink()
+        for name in ("predictions.parquet", "protocol.csv", "protocol.tex"):
+            (tmp_path / name).unlink()
         checks = check_record(path, read_record(path))
         assert (
             checks.disagreements == [] and set(checks.counts) == {RECORD} and checks.notes == ["no predictions.parquet"]
@@ -269,11 +271,65 @@ class TestProtocols:
             "summary.mean_incomplete.seeds.7.mae",
         ]  # fmt: skip
 
+    def test_a_condition_cannot_be_dropped(self, tmp_path):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        change(path, lambda record: record["conditions"].pop("0.5"))
+        assert lines(path)[0] == "conditions: given 0.0, found also 0.5"
+
+    @pytest.mark.parametrize("keys, value", [
+        (("settings", "mode"), "exact"), (("settings", "mask_seeds"), [0, 8]), (("rows",), 21),
+        (("data_fingerprint", "test"), "other"), (("weights_sha256", "model.safetensors"), "other"),
+    ], ids=lambda part: str(part))  # fmt: skip
+    def test_settings_and_origin_are_those_of_the_predictions(self, tmp_path, keys, value):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        for table in ("protocol.csv", "protocol.tex"):  # whose caption has the settings
+            (tmp_path / table).unlink()
+        change(path, set_at(*keys, value=value))
+        (line,) = lines(path)
+        assert line.startswith(f"{keys[0]}: given ")
+
+    def test_other_weights_in_the_run_folder(self, tmp_path):
+        folder = tmp_path / "run" / "protocol-lnln-sound-test"
+        folder.mkdir(parents=True)
+        path = make_protocol(folder, self.SETTINGS)
+        (tmp_path / "run" / "model.safetensors").write_bytes(b"other")
+        (line,) = lines(path)
+        assert line.startswith("predictions.parquet, SHA-256 of model.safetensors: given made, found ")
+
+    def test_tables_beside_it(self, tmp_path):
+        path = make_protocol(tmp_path, self.SETTINGS)
+        table, latex = path.with_suffix(".csv"), path.with_suffix(".tex")
+        head, row, *rest = table.read_text().splitlines()
+        assert row.startswith("condition,0.0,0.0,0,acc2_has0,")
+        table.write_text("\n".join([head, "condition,0.0,0.0,0,acc2_has0,0.987", *rest]))
+        latex.write_text(latex.read_text().replace("0.0 & ", "0.0 & 9"))
+        first, second = lines(path)
+        assert first.startswith("protocol.csv, line 2, condition 0.0 0.0 0 acc2_has0: given 0.987, found ")
+        assert second.startswith("protocol.tex, row '0.0', column 'mae': given 9")
+        table.write_text("\n".join([head, *rest]))
+        assert lines(path)[0].startswith("protocol.csv: given ")
+
     def test_settings_that_are_not_valid(self, tmp_path):
         path = make_protocol(tmp_path, self.SETTINGS)
         change(path, set_at("settings", "protocol", value="nothing"))
         with pytest.raises(DataError, match="does not have the format of a protocol"):
             lines(path)
+
+
+def test_summaries_of_protocols_in_a_study_follow_from_its_conditions(tmp_path):
+    path = tmp_path / "study.json"
+    path.write_text((REPOSITORY_RESULTS / "protocols_dashfusion_ravdess.json").read_text())
+    change(path, lambda record: [record.pop(name) for name in ("predictions", "evaluate_on") if name in record])
+    assert lines(path) == []
+
+    def exchange(record):  # agrees with itself, but not with the conditions
+        summary = record["protocols"]["lnln"]["summary"]
+        summary["mean"] = summary["mean_incomplete"]
+
+    change(path, exchange)
+    assert lines(path)[0].startswith("protocols.lnln.summary.mean.variants.all three.seeds.1.accuracy: given ")
+    change(path, lambda record: record["protocols"]["lnln"]["conditions"].pop("0.9"))
+    assert lines(path)[0].startswith("protocols.lnln.conditions: given 0.0, 0.1, ")
 
 
 def test_summaries_of_robustness_are_recomputed(tmp_path):
