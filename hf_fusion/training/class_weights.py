@@ -87,8 +87,8 @@ def compute_class_weights(setting, labels, config, name="class_weights") -> list
         if not others.all():
             constant = ", ".join(word for word, count in zip(names, others, strict=True) if not count)
             raise ValueError(
-                f"`{name}` cannot be {BALANCED}: every training row is {constant}, which would get the weight 0. Give a "
-                "number for each class instead."
+                f"`{name}` cannot be {BALANCED}: every training row is {constant}, which would get the weight 0. Give "
+                "a number for each class instead."
             )
         return (others / counts).tolist()
     return (len(present) / (len(names) * counts)).tolist()
