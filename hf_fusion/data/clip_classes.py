@@ -142,13 +142,14 @@ def find_names(words: dict[str, list[Any]], origin: str) -> list[str]:
     Raises:
         DataError: if there are fewer than two classes or too many.
     """
-    counts = Counter(words.get("train") or [word for column in words.values() for word in column])
+    counts = Counter(words["train"] if "train" in words else [word for column in words.values() for word in column])
     spellings: dict[str, str] = {}
     for word, _ in sorted(counts.items(), key=lambda item: (-item[1], str(item[0]))):
         spellings.setdefault(class_key(word), label_word(word))
     if not 2 <= len(spellings) <= MAX_CLASSES:
         several = f"{len(spellings)} different labels ({listed(list(spellings.values())[:_MAX_SHOWN])} ...)"
-        found = several if len(spellings) > 1 else f"one class alone ({listed(spellings.values())})"
+        one = f"one class alone ({listed(spellings.values())})" if spellings else "no class at all"
+        found = several if len(spellings) > 1 else one
         raise DataError(
             f"{origin}: the training rows have {found}. If they are scores, remove `classes`; else set `classes` to "
             "the names of all classes."

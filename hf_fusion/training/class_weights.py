@@ -57,7 +57,7 @@ def compute_class_weights(setting, labels, config, name="class_weights") -> list
 
     Raises:
         ValueError: if the model predicts scores, or no such classes, the number of weights differs from that of the
-            classes, or `"balanced"` meets a class without rows.
+            classes, or `"balanced"` meets a class without rows, of several labels also one that every row has.
     """
     several = any(np.ndim(label) > 0 for label in labels[:1])
     if config.num_labels == 1 or config.problem_type == "regression":
@@ -74,7 +74,7 @@ def compute_class_weights(setting, labels, config, name="class_weights") -> list
         return setting
     if several:
         vectors = np.array([label for label in labels if label is not None])  # (rows, labels)
-        counts = np.nansum(vectors, axis=0)
+        counts, others = (vectors == 1).sum(axis=0), (vectors == 0).sum(axis=0)
     else:
         present = np.array([label for label in labels if label is not None and label != -100], dtype=np.int64)
         counts = np.bincount(present, minlength=len(names))
@@ -84,5 +84,11 @@ def compute_class_weights(setting, labels, config, name="class_weights") -> list
             f"`{name}` cannot be {BALANCED}: no training row is {absent}. Give a number for each class instead."
         )
     if several:
-        return ((len(vectors) - counts) / counts).tolist()
+        if not others.all():
+            constant = ", ".join(word for word, count in zip(names, others, strict=True) if not count)
+            raise ValueError(
+                f"`{name}` cannot be {BALANCED}: every training row is {constant}, which would get the weight 0. Give "
+                "a number for each class instead."
+            )
+        return (others / counts).tolist()
     return (len(present) / (len(names) * counts)).tolist()

@@ -106,6 +106,10 @@ class TestNumbers:
         with pytest.raises(DataError, match=re.escape("one class alone (sad)")):
             numbered(train=[["sad"], []])
 
+    def test_no_class_at_all(self):
+        with pytest.raises(DataError, match="clips: the training rows have no class at all"):
+            numbered(train=[[], []], test=[["sad"], ["calm"]])
+
 
 def test_vectors_of_sets():
     vectors = label_vectors([[0, 2], [], [1]], 3)

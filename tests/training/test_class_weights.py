@@ -61,6 +61,8 @@ def test_balanced_weights_of_several_labels_make_both_answers_equal(clip_config)
     assert compute_class_weights("balanced", labels, config) == pytest.approx([2 / 3, 3 / 2])
     with pytest.raises(ValueError, match="no training row is LABEL_1"):
         compute_class_weights("balanced", [[1.0, 0.0], [0.0, 0.0]], config)
+    with pytest.raises(ValueError, match="every training row is LABEL_0, which would get the weight 0"):
+        compute_class_weights("balanced", [[1.0, 0.0], [1.0, 1.0]], config)
     assert compute_class_weights([2.0, 1.0], labels, config) == [2.0, 1.0]
 
 
