@@ -53,12 +53,20 @@ def split_of(actor: int, fold: int) -> str:
 def read_voice(source: Path) -> dict[str, np.ndarray]:
     """Returns the frames of the voice `(frames, columns)` by recording, of a folder or an array file."""
     if source.is_dir():
-        paths = sorted(path for path in source.glob("*.npz") if _NAME.fullmatch(path.stem))
-        return {path.stem: np.load(path)["audio"] for path in paths}
+        names = _of_speech(sorted(path.stem for path in source.glob("*.npz")))
+        return {name: np.load(source / f"{name}.npz")["audio"] for name in names}
     content = np.load(source)
     frames = content["frames"].astype(np.float32)
     parts = np.split(frames, np.cumsum(content["n_frames"])[:-1])
-    return {str(name): part for name, part in zip(content["ids"], parts, strict=True) if _NAME.fullmatch(str(name))}
+    frames_of = dict(zip(map(str, content["ids"]), parts, strict=True))
+    return {name: frames_of[name] for name in _of_speech(list(frames_of))}
+
+
+def _of_speech(names):
+    """Returns the names of recordings of speech; says how many others there are, such as songs."""
+    if others := [name for name in names if not _NAME.fullmatch(name)]:
+        print(f"{len(others)} recordings without a name of RAVDESS's speech are left out: {others[0]} ...")
+    return [name for name in names if _NAME.fullmatch(name)]
 
 
 def read_face(source: Path, tables: list[str]) -> dict[str, np.ndarray]:

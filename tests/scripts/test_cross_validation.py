@@ -64,6 +64,11 @@ def labels_of(fold):
     return {name: (label, split) for name, label, split, *_ in rows}
 
 
+def test_other_recordings_are_counted(frames, prepare, tmp_path, capsys):
+    assert prepare(frames, tmp_path) == 0
+    assert "1 recordings without a name of RAVDESS's speech are left out: 03-01-05-01-01-01" in capsys.readouterr().out
+
+
 def test_every_actor_is_tested_once_and_in_one_split_of_a_fold(folds):
     tested = []
     for fold in range(5):

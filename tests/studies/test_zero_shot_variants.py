@@ -110,7 +110,7 @@ def test_clips_are_no_texts():
 class TestStudy:
     @pytest.fixture
     def study(self):
-        variants = {"trained": {}, "NLI": {"baseline": BASELINE}}
+        variants = {"trained": {}, "NLI": {"baseline": {**BASELINE}}}
         return Study("dyfulm_synthetic", variants, [1, 2], {**SIZES}, ["fine_accuracy", "intensity_mae"])
 
     @pytest.fixture

@@ -92,14 +92,14 @@ def _find_in(folder):
         if METRICS_FILE in names:
             found.append(path)
             continue
-        found += [path / name for name in sorted(names) if name.endswith(".md") and not _is_table_of_study(path / name)]
+        found += [path / name for name in sorted(names) if name.endswith(".md") and _is_page(path / name)]
         found += [path / name for name in sorted(names) if name.endswith(".json") and _is_record(path / name)]
     return found
 
 
-def _is_table_of_study(path):
-    """Whether a file in Markdown belongs to a result file, which is verified with it."""
-    return path.with_suffix(".json").is_file()
+def _is_page(path):
+    """Whether a file in Markdown is one by itself: no link to nowhere, no table of a result file beside it."""
+    return path.is_file() and not path.with_suffix(".json").is_file()
 
 
 def _is_record(path):

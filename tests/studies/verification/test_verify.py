@@ -33,6 +33,7 @@ def by_name(checked):
 
 
 def test_all_that_is_committed_is_verified_by_default(repository):
+    (repository / "docs" / "gone.md").symlink_to("nowhere.md")
     assert list(map(str, find_files([]))) == [
         "README.md", "docs/results/made.md", "model_cards/made.md", "model_cards/template.md",
         "model_cards/results/benchmark_made.json", "model_cards/results/made.json",
