@@ -15,13 +15,21 @@ def render(spec, results=RESULTS):
 
 
 def test_significant_differences_are_bold_and_those_to_another_variant_are_paired_by_seed():
-    spec = {"source": "robustness_dashfusion_mosi_utterance", "metrics": ["acc2_non0"], "variants": ["text alone"]}
-    assert "| text alone | 0.831 ± 0.007<br>**+0.016 [+0.007, +0.025]** |" in render(spec)
-    spec |= {"against": "plain"}
-    seeds = json.loads((RESULTS / f"{spec['source']}.json").read_text(encoding="utf-8"))["variants"]
-    seeds = {name: entry["seeds"] for name, entry in seeds.items()}
-    mean = sum(seeds["text alone"][s]["acc2_non0"] - seeds["plain"][s]["acc2_non0"] for s in seeds["plain"]) / 5
-    assert f"<br>{mean:+.3f} [" in render(spec)
+    name = "audio and vision alone"
+    spec = {"source": "robustness_dashfusion_mosi_utterance", "metrics": ["acc2_non0"], "variants": [name, "plain"]}
+    variants = json.loads((RESULTS / f"{spec['source']}.json").read_text(encoding="utf-8"))["variants"]
+    rows = []
+    for entry, mark in ((variants[name], "**"), (variants["plain"], "")):
+        difference = entry["difference"]["acc2_non0"]
+        assert (difference["p_holm"] < 0.05) == bool(mark)
+        low, high = difference["interval"]
+        rows.append(f"{entry['mean']['acc2_non0']:.3f} ± {entry['std']['acc2_non0']:.3f}<br>"
+                    f"{mark}{difference['mean']:+.3f} [{low:+.3f}, {high:+.3f}]{mark} |")  # fmt: skip
+    table = render(spec)
+    assert f"| {name} | {rows[0]}" in table and f"| plain | {rows[1]}" in table
+    seeds = {name: entry["seeds"] for name, entry in variants.items()}
+    mean = sum(seeds[name][s]["acc2_non0"] - seeds["plain"][s]["acc2_non0"] for s in seeds["plain"]) / 5
+    assert f"<br>{mean:+.3f} [" in render({**spec, "against": "plain"}).replace("**", "")
 
 
 def test_cross_validations_have_the_spread_over_folds(tmp_path):
