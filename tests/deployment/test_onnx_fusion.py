@@ -157,6 +157,25 @@ class TestReviews:
         assert found == pytest.approx(expected, abs=1e-4)
 
 
+class TestClips:
+    def test_answers_are_the_pipelines(self, clips_, inputs):
+        expected, found = (classify(inputs) for classify in clips_)
+        assert_equal(found, expected)
+        assert np.ptp([answer["score"] for answer in found]) > 0.1
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 100])
+    def test_do_not_depend_on_the_batch(self, clips_, inputs, batch_size):
+        _, exported = clips_
+        assert_equal(exported(inputs, batch_size=batch_size), [exported(value) for value in inputs])
+
+    def test_every_modality_is_read(self, clips_, inputs):
+        _, exported = clips_
+        score = exported(inputs[0])["score"]
+        for name in inputs[0]:
+            rest = {key: value for key, value in inputs[0].items() if key != name}
+            assert abs(exported(rest)["score"] - score) > 1e-3, name
+
+
 class TestLongTexts:
     LONG = ["The room was not clean, but the staff was wonderful. " * 6, "😀" * 200, "Fine."]
 
@@ -176,25 +195,6 @@ class TestLongTexts:
         assert lines[0].startswith("2 of 3 inputs are longer") and "export the checkpoint again" in lines[0]
         with pytest.raises(ValueError, match=r"cuts long texts\. The graph is of an earlier version"):
             reviews[1](self.LONG, long_texts="window")
-
-
-class TestClips:
-    def test_answers_are_the_pipelines(self, clips_, inputs):
-        expected, found = (classify(inputs) for classify in clips_)
-        assert_equal(found, expected)
-        assert np.ptp([answer["score"] for answer in found]) > 0.1
-
-    @pytest.mark.parametrize("batch_size", [1, 2, 100])
-    def test_do_not_depend_on_the_batch(self, clips_, inputs, batch_size):
-        _, exported = clips_
-        assert_equal(exported(inputs, batch_size=batch_size), [exported(value) for value in inputs])
-
-    def test_every_modality_is_read(self, clips_, inputs):
-        _, exported = clips_
-        score = exported(inputs[0])["score"]
-        for name in inputs[0]:
-            rest = {key: value for key, value in inputs[0].items() if key != name}
-            assert abs(exported(rest)["score"] - score) > 1e-3, name
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ class HubServer(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body of an answer in one packet: in two, each waits for the acknowledgement of the other
 
     def log_message(self, *args):
         pass
@@ -346,7 +347,7 @@ ROUTES = [
 def serve():
     """A [`HubServer`] in a thread."""
     server = HubServer()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server
