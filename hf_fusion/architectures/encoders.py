@@ -102,7 +102,7 @@ def load_named(field, auto_class, name):
             check_vocabulary(field, loaded)
         return loaded
     except Exception as error:  # the library of the tokenizers raises no other
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RecipeError(
             f"`{field}` {name} cannot be loaded: {reason:.300} Give the folder of an encoder with its tokenizer, or a "
             "name on the Hub and a network."

@@ -74,7 +74,7 @@ def compute_class_weights(setting, labels, config, name="class_weights") -> list
         return setting
     if several:
         vectors = np.array([label for label in labels if label is not None])  # (rows, labels)
-        counts, others = (vectors == 1).sum(axis=0), (vectors == 0).sum(axis=0)
+        counts, others = np.nansum(vectors, axis=0), np.nansum(1 - vectors, axis=0)
     else:
         present = np.array([label for label in labels if label is not None and label != -100], dtype=np.int64)
         counts = np.bincount(present, minlength=len(names))

@@ -59,6 +59,8 @@ def test_balanced_weights_of_several_labels_make_both_answers_equal(clip_config)
     config = clip_config(num_labels=2, problem_type="multi_label_classification")
     labels = [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0], None]
     assert compute_class_weights("balanced", labels, config) == pytest.approx([2 / 3, 3 / 2])
+    uncertain = [[0.5, 0.0], [float("nan"), 0.5], [0.0, 0.0]]  # missing, and shares of both answers
+    assert compute_class_weights("balanced", uncertain, config) == pytest.approx([1.5 / 0.5, 2.5 / 0.5])
     with pytest.raises(ValueError, match="no training row is LABEL_1"):
         compute_class_weights("balanced", [[1.0, 0.0], [0.0, 0.0]], config)
     with pytest.raises(ValueError, match="every training row is LABEL_0, which would get the weight 0"):
