@@ -10,8 +10,10 @@ import matplotlib.image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from asserts import assert_close
+from conftest import far_from_the_start
 from tiny_runs import Script, script, script_here, together
 
 from hf_fusion import FusionSentimentPipeline
@@ -28,6 +30,7 @@ def checkpoint(tmp_path_factory, bpe, unigram):
 
     folder = tmp_path_factory.mktemp("checkpoint")
     config = DyFuLMConfig(encoder_a_config=encoder_config(), encoder_b_config=encoder_config("deberta"))
+    torch.manual_seed(0)
     model = DyFuLMForSequenceClassification(config)
     FusionSentimentPipeline(model, processor=DyFuLMProcessor(bpe, unigram), device="cpu").save_pretrained(folder)
     options = {"num_train": 5, "num_validation": 5, "num_test": 30}
@@ -181,12 +184,15 @@ class TestPredictHere:
         assert "in.jsonl is a value of --aspects, and there is no input" in capsys.readouterr().err
 
     def test_answers_of_the_coarse_head(self, checkpoint, predict, tmp_path, corpus):
+        classify = load_pipeline(str(checkpoint), device="cpu")
+        far_from_the_start(classify.model)  # where the heads contradict each other
+        checkpoint = tmp_path / "far"
+        classify.save_pretrained(checkpoint)
         (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in corpus[:40]))
         found = []
         for flags in ((), ("--inconsistent",)):
             assert predict(tmp_path / "in.jsonl", "-c", checkpoint, "-o", f"{tmp_path}/out.jsonl", *flags) == 0
             found.append([row["prediction"]["coarse"] for row in read_rows(tmp_path / "out.jsonl")])
-        classify = load_pipeline(str(checkpoint), device="cpu")
         answers = [[answer["coarse"] for answer in classify(corpus[:40], consistent=way)] for way in (True, False)]
         assert_close(found, answers)
         assert found[0] != found[1], "else nothing is tested"
