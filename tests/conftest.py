@@ -80,6 +80,12 @@ def _seeded():
     torch.manual_seed(0)
 
 
+def pytest_fixture_setup(fixturedef):
+    """Models that several tests share are the same ones whichever test asks first."""
+    if fixturedef.scope != "function":
+        torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def corpus():
     return list(synthetic_reviews(300, 1, 1, seed=5)["train"]["text"])
