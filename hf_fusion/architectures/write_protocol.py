@@ -180,6 +180,15 @@ def measure_curves(masked: list[MaskedPredictions], settings: ProtocolSettings, 
     return curves
 
 
+def lossless_conditions(record: dict[str, Any]) -> list[str]:
+    """Returns the conditions of a protocol that should lose parts of clips, and lost none."""
+    return [
+        name
+        for name, cell in record["conditions"].items()
+        if not cell["complete"] and not any(share for rates in cell["realised"].values() for share in rates.values())
+    ]
+
+
 def mean_rates(realised: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Returns the mean of the realised rates of several masks."""
     return {

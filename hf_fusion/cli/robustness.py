@@ -175,12 +175,14 @@ def _print_protocol(record, title):
     from rich.console import Console
     from rich.table import Table
 
-    from hf_fusion.architectures.write_protocol import protocol_rows
+    from hf_fusion.architectures.write_protocol import lossless_conditions, protocol_rows
 
     settings = record["settings"]
     table = Table("condition", *record["main_metrics"], title=f"{title}: {record['title']}, mode {settings['mode']}")
     for row in protocol_rows(record):
         table.add_row(*row.values())
     Console().print(table)
+    if names := lossless_conditions(record):
+        print(f"Nothing was lost in {', '.join(names)}: too few rows for so small a rate, or for this protocol.")
     if settings["mode"] == "exact":
         print(f"Repeats the published code with {len(record['defects'])} known defects: see --list_protocols.")

@@ -23,7 +23,12 @@ from hf_fusion.architectures import architecture_of
 from hf_fusion.architectures.encoding import data_arguments_for
 from hf_fusion.architectures.evaluate_checkpoint import NothingLeftError, evaluate_checkpoint
 from hf_fusion.architectures.measure_protocol import ProtocolSettings, predict_masked
-from hf_fusion.architectures.write_protocol import known_protocol, protocol_rows, write_protocol
+from hf_fusion.architectures.write_protocol import (
+    known_protocol,
+    lossless_conditions,
+    protocol_rows,
+    write_protocol,
+)
 from hf_fusion.data.arguments import DataArguments
 from hf_fusion.deployment.predictions import load_pipeline
 from hf_fusion.evaluation.kept_predictions import from_table, measure_predictions, read_table
@@ -153,6 +158,13 @@ def test_published_rounding(checkpoint, tmp_path):
     record, _ = write_protocol(checkpoint, DataArguments(**CLIPS), settings, output_dir=tmp_path, format=None)
     value = record["conditions"]["0.3"]["seeds"]["1111"]["mae"]
     assert value == round(value, 4)
+
+
+def test_conditions_that_lost_nothing_are_named(checkpoint, written, tmp_path):
+    """The exact masks of IMDer keep everything in five batches or fewer."""
+    settings = ProtocolSettings("imder", "exact", rates=[0.0, 0.3, 0.7])
+    record, _ = write_protocol(checkpoint, DataArguments(**CLIPS), settings, output_dir=tmp_path, format=None)
+    assert lossless_conditions(record) == ["0.3", "0.7"] and lossless_conditions(written[1]) == []
 
 
 def test_conditions_that_do_not_fit_the_modalities_are_left_out(wordpiece, tmp_path):

@@ -58,7 +58,8 @@ def test_flags_reach_the_measurement(run_folder, monkeypatch, capsys):
         calls.append(SimpleNamespace(checkpoint=checkpoint, data_args=data_args, settings=settings, rest=rest))
         cell = {"mean": {"mae": 1.25}, "std": {"mae": 0.5}, "interval": {"mae": [1.0, 1.5]}}
         return {"settings": settings.to_dict(), "title": "LNLN", "main_metrics": ["mae"], "defects": ["a"],
-                "conditions": {"0.0": cell}, "summary": {"mean": cell}}, run_folder  # fmt: skip
+                "conditions": {"0.0": {**cell, "complete": True, "realised": {"text": {"positions": 0.0}}},
+                               "0.5": {**cell, "complete": False, "realised": {"text": {"positions": 0.0}}}}, "summary": {"mean": cell}}, run_folder  # fmt: skip
 
     monkeypatch.setattr(writing, "write_protocol", write_protocol)
     flags = ["--protocol", "lnln", "--mode", "exact", "--mask_seeds", "3", "4", "--rates", "0", "0.5", "--split",
@@ -76,6 +77,7 @@ def test_flags_reach_the_measurement(run_folder, monkeypatch, capsys):
     assert call.rest[-1] == Study.read("protocols_dashfusion_mosi").published
     text = capsys.readouterr().out
     assert "1.250 ± 0.500 [1.000, 1.500]" in text and "1 known defect" in text
+    assert "Nothing was lost in 0.5: too few rows" in text
 
 
 def test_the_two_ways_share_no_flag():
