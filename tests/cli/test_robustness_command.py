@@ -57,9 +57,10 @@ def test_flags_reach_the_measurement(run_folder, monkeypatch, capsys):
     def write_protocol(checkpoint, data_args, settings, *rest, track):
         calls.append(SimpleNamespace(checkpoint=checkpoint, data_args=data_args, settings=settings, rest=rest))
         cell = {"mean": {"mae": 1.25}, "std": {"mae": 0.5}, "interval": {"mae": [1.0, 1.5]}}
+        nothing = {"text": {"positions": 0.0}}
+        conditions = {name: {**cell, "complete": name == "0.0", "realised": nothing} for name in ("0.0", "0.5")}
         return {"settings": settings.to_dict(), "title": "LNLN", "main_metrics": ["mae"], "defects": ["a"],
-                "conditions": {"0.0": {**cell, "complete": True, "realised": {"text": {"positions": 0.0}}},
-                               "0.5": {**cell, "complete": False, "realised": {"text": {"positions": 0.0}}}}, "summary": {"mean": cell}}, run_folder  # fmt: skip
+                "conditions": conditions, "summary": {"mean": cell}}, run_folder  # fmt: skip
 
     monkeypatch.setattr(writing, "write_protocol", write_protocol)
     flags = ["--protocol", "lnln", "--mode", "exact", "--mask_seeds", "3", "4", "--rates", "0", "0.5", "--split",
